@@ -1,0 +1,83 @@
+"""The inbox: a package as it came, stored whole under its own digest, and the report on a refused one.
+
+What is stored is the raw package, before anything is parsed: the same bytes submitted twice are the same
+digest, and a refusal can be looked into later. The original folder is only read.
+"""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from components.storage.objects import ObjectStore, canonical, digest_of
+from components.tasks.package import list_files
+from components.tasks.rows import MAX_FILE_BYTES, PackageError, Problem, read_regular
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def package_digest(path: Path | str) -> str:
+    """Digest of a package's raw files, as `store_package` would name it.
+
+    Raises:
+        PackageError: no folder, links, special files, names that leave the folder, or too large.
+    """
+    contents = _contents(Path(path))
+    return digest_of(_folder({name: digest_of(content) for name, content in contents.items()}))
+
+
+def store_package(path: Path | str, store: ObjectStore) -> str:
+    """Store a package's raw files as a folder object and return its digest; errors as `package_digest`."""
+    contents = _contents(Path(path))
+    return store.put(_folder({name: store.put(content) for name, content in contents.items()}))
+
+
+def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path:
+    """Write why a package was refused to `home/quarantine/<digest>/report.{json,txt}`; returns that folder.
+
+    `package` is its path or digest; a path that has no digest (a link, say) goes by the sha256 of its name.
+    The package itself is not touched, and repeating it writes the same bytes.
+    """
+    name = str(package)
+    folder = home / "quarantine" / _quarantine_name(package)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = {
+        "kind": "refusal",
+        "package": ascii(name)[1:-1],
+        "problems": [asdict(problem) for problem in problems],
+    }
+    _replace(folder / "report.json", canonical(report) + b"\n")
+    _replace(folder / "report.txt", f"{PackageError(name, problems)}\n".encode("utf-8", "backslashreplace"))
+    return folder
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    names, problems = list_files(path)
+    contents: dict[str, bytes] = {}
+    for name in names if not problems else []:
+        content = read_regular(path / name, name, MAX_FILE_BYTES)
+        if isinstance(content, Problem):
+            problems.append(content)
+        else:
+            contents[name] = content
+    if problems:
+        raise PackageError(str(path), problems)
+    return contents
+
+
+def _folder(files: dict[str, str]) -> bytes:
+    return canonical({"kind": "folder", "files": files})
+
+
+def _quarantine_name(package: Path | str) -> str:
+    if isinstance(package, str) and _DIGEST.fullmatch(package):
+        return package
+    try:
+        return package_digest(package)
+    except PackageError:
+        return digest_of(str(package).encode("utf-8", "surrogateescape"))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)

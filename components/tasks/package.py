@@ -1,0 +1,324 @@
+"""The task package: a folder with `task.yaml` and one JSON Lines file per split.
+
+A package comes from outside and is read as hostile: no links, no paths that leave the folder, no
+unknown keys or files, bounded sizes, and nothing in it is ever executed. `read_package` reports all it
+finds at once, so that a site mends a package in one round.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.tasks.rows import (
+    MAX_FILE_BYTES,
+    Example,
+    PackageError,
+    Problem,
+    decode,
+    forbidden_character,
+    read_regular,
+    read_rows,
+    show,
+)
+from components.tasks.yaml_lines import Document, parse_yaml
+
+SPLITS = ("train", "validation", "test")
+TASK_FILE = "task.yaml"
+MAX_TASK_FILE_BYTES = 64 * 1024
+MAX_FILES = 32
+MAX_PACKAGE_BYTES = 160 * 1024 * 1024
+SIDE_FILES = ("LICENSE", "LICENCE", "NOTICE", "ATTRIBUTION", "README", "CHANGELOG")
+"""Texts a package may carry beside its data, with any or no suffix."""
+
+
+def _plain(text: str) -> str:
+    if not text.strip():
+        raise ValueError("empty text, expected at least one visible character")
+    character = forbidden_character(text)
+    if character:
+        raise ValueError(f"character {character}, expected text without control characters")
+    return text
+
+
+def _inside(name: str) -> str:
+    fault = path_fault(name)
+    if fault:
+        raise ValueError(f"{fault}, expected a file inside the package such as train.jsonl")
+    if not name.endswith(".jsonl"):
+        raise ValueError("expected a file name that ends in .jsonl")
+    return name
+
+
+Line = Annotated[str, Field(max_length=200), AfterValidator(_plain)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}@[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+SplitFile = Annotated[str, Field(max_length=200), AfterValidator(_inside)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Decoding(_Strict):
+    """How an answer is read from the model; one contract for gate, ask and export."""
+
+    mode: Literal["generate", "choose"] = "generate"
+    """Greedy decoding, or the likeliest of the choices."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Longest generated answer, in tokens."""
+    length_normalisation: Literal["none", "tokens"] = "none"
+    """`choose`: compare the sum or the mean of the answer's token log-likelihoods."""
+
+
+class Retention(_Strict):
+    """What the owner allows to be kept after the task is learnt."""
+
+    train_rows: Annotated[int, Field(ge=0)] = 0
+    """Training rows kept for rehearsal; 0 keeps none."""
+    evaluation_rows: bool = True
+    """Whether validation and test rows are kept; without them forgetting is not measurable."""
+    until: date | None = None
+    """Last day on which rows are kept; None sets no end."""
+
+
+class Task(_Strict):
+    """What a task is, apart from its rows."""
+
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+    owner: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")]
+    """The site that owns the rows."""
+    description: Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
+    metric: Literal["exact_match", "choice_accuracy", "token_f1", "rouge_l"] = "exact_match"
+    """Score of an answer against `output`, a fraction."""
+    decoding: Decoding = Decoding()
+    choices: Annotated[tuple[Line, ...], Field(min_length=2)] | None = None
+    """All answers that are allowed, in the order they are shown; None for free text."""
+    retention: Retention = Retention()
+    licence: Line
+    """Licence of the rows, an SPDX identifier where there is one."""
+    supersedes: Label | None = None
+    """`name@version` of the task that this one refreshes."""
+    target: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Score at which the owner calls the task learnt."""
+
+    @model_validator(mode="after")
+    def _choices_are_distinct(self) -> Self:
+        if self.choices and len(set(self.choices)) < len(self.choices):
+            raise ValueError("choices holds an answer twice, expected each once")
+        return self
+
+    @property
+    def label(self) -> str:
+        """`name@version`, as people call it."""
+        return f"{self.name}@{self.version}"
+
+
+class SplitFiles(_Strict):
+    """File of each split, relative to the package."""
+
+    train: SplitFile = "train.jsonl"
+    validation: SplitFile = "validation.jsonl"
+    test: SplitFile = "test.jsonl"
+
+    @model_validator(mode="after")
+    def _files_are_distinct(self) -> Self:
+        if len({self.train, self.validation, self.test}) < len(SPLITS):
+            raise ValueError("two splits name the same file, expected one file each")
+        return self
+
+
+class TaskFile(Task):
+    """`task.yaml`: the task and where its splits are."""
+
+    splits: SplitFiles = SplitFiles()
+
+    def task(self) -> Task:
+        """The task without its file names, which are not content."""
+        return Task.model_validate(self.model_dump(exclude={"splits"}))
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that was read without a problem."""
+
+    path: Path
+    task: Task
+    splits: Mapping[str, tuple[Example, ...]]
+    """Examples of `train`, `validation` and `test`, in file order."""
+    files: tuple[str, ...]
+    """Relative POSIX names of all files."""
+
+
+def read_package(path: Path | str, called: str | None = None) -> Package:
+    """Read a task package strictly; nothing is written and nothing outside `path` is read.
+
+    `called` names the package in messages where `path` means nothing to its owner, as for a restored copy.
+
+    Raises:
+        PackageError: everything found, up to 20 problems a file.
+    """
+    path = Path(path)
+    called = called or str(path)
+    files, problems = list_files(path)
+    if problems:
+        raise PackageError(called, problems)
+    definition, problems = _read_task_file(path, files)
+    names = definition.splits if definition else SplitFiles()
+    choices = definition.choices if definition else None
+    lines: dict[str, list[tuple[int, Example]]] = {}
+    for split in SPLITS:
+        lines[split], found = _read_split(path, files, getattr(names, split), choices)
+        problems += found
+    problems += _leaks(lines, names)
+    problems += _strangers(files, names)
+    if definition is not None:
+        problems += _needs_choices(definition, lines, names)
+    if problems or definition is None:
+        raise PackageError(called, problems)
+    splits = {split: tuple(example for _, example in rows) for split, rows in lines.items()}
+    return Package(path, definition.task(), splits, tuple(files))
+
+
+def path_fault(name: str) -> str | None:
+    """Why a relative name may not be used inside a package, or None."""
+    if not name or len(name.encode("utf-8", "surrogatepass")) > 512:
+        return f"a name of {len(name)} characters"
+    if name.startswith("/") or "\\" in name or ":" in name:
+        return f"{show(name)}, which is absolute or not written with /"
+    if forbidden_character(name) or "\n" in name or "\t" in name:
+        return f"{show(name)}, which holds control characters"
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        return f"{show(name)}, which leaves the package"
+    return None
+
+
+def list_files(path: Path) -> tuple[list[str], list[Problem]]:
+    """Relative POSIX names of the regular files below `path`, sorted, and what may not be there."""
+    if path.is_symlink() or not path.is_dir():
+        kind = "a link" if path.is_symlink() else "no such folder" if not path.exists() else "a file"
+        return [], [Problem(str(path), None, None, kind, "a package folder that holds task.yaml")]
+    names: list[str] = []
+    problems: list[Problem] = []
+    size = 0
+    for folder, folders, files in os.walk(path, followlinks=False):
+        for entry in sorted([*folders, *files]):
+            full = Path(folder, entry)
+            name = full.relative_to(path).as_posix()
+            fault = path_fault(name)
+            if fault or full.is_symlink():
+                seen = fault or "a link"
+                problems.append(Problem(show(name), None, None, seen, "regular files with plain names"))
+            elif full.is_file():
+                names.append(name)
+                size += full.stat().st_size
+            elif not full.is_dir():
+                problems.append(Problem(show(name), None, None, "no regular file", "regular files only"))
+        if len(names) > MAX_FILES or size > MAX_PACKAGE_BYTES:
+            seen = f"more than {MAX_FILES} files or {MAX_PACKAGE_BYTES} bytes"
+            problems.append(Problem(str(path), None, None, seen, "a smaller package"))
+            break
+    return sorted(names), problems
+
+
+def _read_task_file(path: Path, files: list[str]) -> tuple[TaskFile | None, list[Problem]]:
+    if TASK_FILE not in files:
+        expected = "a task.yaml with name, version, owner, description and licence"
+        return None, [Problem(TASK_FILE, None, None, "no such file", expected)]
+    content = read_regular(path / TASK_FILE, TASK_FILE, MAX_TASK_FILE_BYTES)
+    text = content if isinstance(content, Problem) else decode(content, TASK_FILE)
+    if isinstance(text, Problem):
+        return None, [text]
+    document, problems = parse_yaml(text, TASK_FILE)
+    if document is None or problems:
+        return None, problems
+    try:
+        return TaskFile.model_validate_json(json.dumps(document.values)), []
+    except ValidationError as error:
+        return None, _explain(error, document)
+
+
+def _explain(error: ValidationError, document: Document) -> list[Problem]:
+    problems = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"]) or None
+        line = document.line(tuple(fault["loc"]))
+        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        seen, expected = show(fault["input"]), message
+        if fault["type"] == "extra_forbidden":
+            seen, expected = "an unknown key", f"one of {', '.join(_known_keys(fault['loc']))}"
+        elif fault["type"] == "missing":
+            seen, expected = "no such key", "a value"
+        elif fault["type"] == "value_error":
+            seen, _, expected = message.partition(", expected ")
+        elif isinstance(fault["input"], bool):
+            expected += " (YAML reads yes, no, on and off as booleans: write text in quotes)"
+        elif isinstance(fault["input"], int | float):
+            expected += " (write text in quotes)"
+        problems.append(Problem(TASK_FILE, line, place, seen or show(fault["input"]), expected or message))
+    return problems
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    sections: dict[str | int, type[BaseModel]] = {
+        "decoding": Decoding,
+        "retention": Retention,
+        "splits": SplitFiles,
+    }
+    section = sections.get(location[0], TaskFile) if len(location) > 1 else TaskFile
+    return list(section.model_fields)
+
+
+def _read_split(
+    path: Path, files: list[str], name: str, choices: tuple[str, ...] | None
+) -> tuple[list[tuple[int, Example]], list[Problem]]:
+    if name not in files:
+        return [], [Problem(name, None, None, "no such file", "one JSON object a line")]
+    content = read_regular(path / name, name, MAX_FILE_BYTES)
+    if isinstance(content, Problem):
+        return [], [content]
+    return read_rows(content, name, choices)
+
+
+def _leaks(lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) -> list[Problem]:
+    trained = {example.question: number for number, example in lines["train"]}
+    return [
+        Problem(
+            names.test,
+            number,
+            "instruction+input",
+            f"the question of {names.train}:{trained[example.question]}",
+            "test rows that do not occur in train: remove one of the two",
+        )
+        for number, example in lines["test"]
+        if example.question in trained
+    ][:20]
+
+
+def _strangers(files: list[str], names: SplitFiles) -> list[Problem]:
+    known = {TASK_FILE, names.train, names.validation, names.test}
+    expected = f"only task.yaml, the split files and texts named {', '.join(SIDE_FILES)}"
+    return [
+        Problem(name, None, None, "an unknown file", expected)
+        for name in files
+        if name not in known and PurePosixPath(name).name.partition(".")[0].upper() not in SIDE_FILES
+    ][:20]
+
+
+def _needs_choices(
+    task: Task, lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles
+) -> list[Problem]:
+    if task.choices or (task.metric != "choice_accuracy" and task.decoding.mode != "choose"):
+        return []
+    for split, rows in lines.items():
+        for number, example in rows:
+            if example.choices is None:
+                expected = "choices in task.yaml or in each row, as choice_accuracy and choose need them"
+                return [Problem(getattr(names, split), number, "choices", "none", expected)]
+    return []

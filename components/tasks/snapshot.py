@@ -1,0 +1,106 @@
+"""The immutable snapshot of a task: canonical rows and one small object that names them.
+
+The snapshot's digest is the task digest. It covers content only, so two packages that differ in key
+order, white space, escapes or file names have the same snapshot.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from pydantic import ValidationError
+
+from components.errors import LciaError
+from components.storage.objects import Json, ObjectStore
+from components.tasks.package import SPLITS, Package, Task
+from components.tasks.rows import Example
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+SCHEMA = 1
+
+
+class SnapshotError(LciaError):
+    """An object that is no task snapshot of a schema this version reads."""
+
+
+@dataclass(frozen=True)
+class SplitRef:
+    """Where the rows of a split are and how many."""
+
+    object: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A task in the object store; its rows are read when first asked for."""
+
+    digest: str
+    task: Task
+    splits: dict[str, SplitRef]
+    store: ObjectStore = field(repr=False, compare=False)
+    _read: dict[str, tuple[Example, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def rows(self, split: Split) -> tuple[Example, ...]:
+        """Examples of a split in their original order.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt: the rows were erased or damaged.
+        """
+        if split not in self._read:
+            lines = self.store.get_lines(self.splits[split].object)
+            self._read[split] = tuple(Example.from_row(line) for line in lines)
+        return self._read[split]
+
+    def instructions(self, split: Split = "train") -> tuple[str, ...]:
+        """The distinct instruction texts of a split, sorted."""
+        return tuple(sorted({example.instruction for example in self.rows(split)}))
+
+
+def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
+    """Store a package's rows and its task object; repeating it changes nothing."""
+    splits = {
+        split: SplitRef(store.put_lines([example.to_row() for example in rows]), len(rows))
+        for split, rows in ((split, package.splits[split]) for split in SPLITS)
+    }
+    digest = store.put_json(_manifest(package.task, splits))
+    return Snapshot(digest, package.task, splits, store)
+
+
+def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
+    """The snapshot named by a task digest.
+
+    Raises:
+        ObjectMissing, ObjectCorrupt: the object itself.
+        SnapshotError: the object is something else, or of another schema.
+    """
+    value = store.get_json(digest)
+    if not isinstance(value, dict) or value.get("kind") != "task" or value.get("schema") != SCHEMA:
+        seen = value.get("kind") if isinstance(value, dict) else type(value).__name__
+        raise SnapshotError(
+            f"object {digest} is {seen!r}, expected a task of schema {SCHEMA}; "
+            "name a task digest as `lcia status` prints it"
+        )
+    return Snapshot(digest, _task(digest, value), _splits(digest, value), store)
+
+
+def _manifest(task: Task, splits: dict[str, SplitRef]) -> dict[str, Any]:
+    content = task.model_dump(mode="json")
+    refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in splits.items()}
+    return {"kind": "task", "schema": SCHEMA, **content, "splits": refs}
+
+
+def _task(digest: str, value: dict[str, Json]) -> Task:
+    content = {key: value[key] for key in value if key not in ("kind", "schema", "splits")}
+    try:
+        return Task.model_validate(content, strict=False)
+    except ValidationError as error:
+        raise SnapshotError(
+            f"task object {digest} does not fit its schema: {error}; submit the task again"
+        ) from error
+
+
+def _splits(digest: str, value: dict[str, Json]) -> dict[str, SplitRef]:
+    refs = value.get("splits")
+    if not isinstance(refs, dict) or set(refs) != set(SPLITS):
+        raise SnapshotError(f"task object {digest} has no splits {', '.join(SPLITS)}; submit the task again")
+    return {split: SplitRef(str(refs[split]["object"]), int(refs[split]["rows"])) for split in SPLITS}

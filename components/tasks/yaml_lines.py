@@ -1,0 +1,98 @@
+"""YAML read into plain values that remember their lines, for messages that name file, line and key.
+
+Stricter than `yaml.safe_load`: no anchors or aliases (they can grow without bound), no tags, no key
+twice, no merge keys, and dates stay text.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import yaml
+
+from components.tasks.rows import Problem, show
+
+Value: TypeAlias = Any
+"""A plain YAML value; which one is the reader's to check."""
+
+_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_PLAIN = {*_SCALARS, _TIMESTAMP, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed mapping and the line of each of its keys."""
+
+    values: dict[str, Any]
+    lines: dict[tuple[str | int, ...], int]
+
+    def line(self, location: tuple[str | int, ...]) -> int | None:
+        """Line of the value at a key path, or of the nearest key above it that exists."""
+        for end in range(len(location), 0, -1):
+            if location[:end] in self.lines:
+                return self.lines[location[:end]]
+        return None
+
+
+class _RefusedError(Exception):
+    """Carries a problem out of the recursion; never leaves this module."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+def parse_yaml(text: str, name: str) -> tuple[Document | None, list[Problem]]:
+    """Parse one YAML mapping; problems name `name` and the line."""
+    try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
+                line = token.start_mark.line + 1
+                return None, [Problem(name, line, None, "a YAML anchor or alias", "the value written out")]
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = None if mark is None else mark.line + 1
+        return None, [Problem(name, line, None, error.problem or "a YAML error", "valid YAML")]
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        return None, [Problem(name, None, None, show(str(error)), "valid YAML")]
+    if not isinstance(root, yaml.MappingNode):
+        return None, [Problem(name, None, None, "no mapping", "keys and values such as name: my_task")]
+    lines: dict[tuple[str | int, ...], int] = {}
+    try:
+        values = _value(root, (), name, lines)
+    except _RefusedError as refused:
+        return None, [refused.problem]
+    return Document(values, lines), []
+
+
+def _value(
+    node: yaml.Node, at: tuple[str | int, ...], name: str, lines: dict[tuple[str | int, ...], int]
+) -> Value:
+    line = node.start_mark.line + 1
+    field = ".".join(map(str, at)) or None
+    if node.tag not in _PLAIN:
+        raise _RefusedError(
+            Problem(name, line, field, f"the tag {show(node.tag)}", "plain values without tags")
+        )
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, child in node.value:
+            key_line = key_node.start_mark.line + 1
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or not isinstance(key, str):
+                raise _RefusedError(Problem(name, key_line, field, "a key that is no text", "a name"))
+            if key in mapping:
+                raise _RefusedError(Problem(name, key_line, key, "the key twice", "each key once"))
+            lines[(*at, key)] = key_line
+            mapping[key] = _value(child, (*at, key), name, lines)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            lines[(*at, index)] = child.start_mark.line + 1
+        return [_value(child, (*at, index), name, lines) for index, child in enumerate(node.value)]
+    if node.tag == _TIMESTAMP:
+        return node.value
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:
+        raise _RefusedError(Problem(name, line, field, show(node.value), "a plain value")) from error
