@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks.package import list_files
-from components.tasks.rows import MAX_FILE_BYTES, PackageError, Problem, read_regular
+from components.tasks.rows import MAX_FILE_BYTES, PackageError, Problem, printable, read_regular
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -42,11 +42,11 @@ def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path
     folder.mkdir(parents=True, exist_ok=True)
     report = {
         "kind": "refusal",
-        "package": ascii(name)[1:-1],
+        "package": printable(name),
         "problems": [asdict(problem) for problem in problems],
     }
     _replace(folder / "report.json", canonical(report) + b"\n")
-    _replace(folder / "report.txt", f"{PackageError(name, problems)}\n".encode("utf-8", "backslashreplace"))
+    _replace(folder / "report.txt", f"{PackageError(name, problems)}\n".encode())
     return folder
 
 

@@ -54,7 +54,7 @@ class PackageError(LciaError):
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         listing = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
-            f"package {package} is refused, {count} to mend:\n{listing}\nMend and submit it again."
+            f"package {printable(package)} is refused, {count} to mend:\n{listing}\nMend and submit it again."
         )
 
 
@@ -96,6 +96,11 @@ class Example:
     def id(self) -> str:
         """Row id: sha256 hex of the canonical row."""
         return digest_of(canonical(self.to_row()))
+
+
+def printable(text: str) -> str:
+    """Text with everything a terminal could act on or not show written as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def show(value: object) -> str:

@@ -14,6 +14,14 @@ from components.tasks.rows import Problem, show
 Value: TypeAlias = Any
 """A plain YAML value; which one is the reader's to check."""
 
+MAX_DEPTH = 8
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 _SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _PLAIN = {*_SCALARS, _TIMESTAMP, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
@@ -44,10 +52,9 @@ class _RefusedError(Exception):
 def parse_yaml(text: str, name: str) -> tuple[Document | None, list[Problem]]:
     """Parse one YAML mapping; problems name `name` and the line."""
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
-                line = token.start_mark.line + 1
-                return None, [Problem(name, line, None, "a YAML anchor or alias", "the value written out")]
+        problem = _scan(text, name)
+        if problem:
+            return None, [problem]
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -63,6 +70,19 @@ def parse_yaml(text: str, name: str) -> tuple[Document | None, list[Problem]]:
     except _RefusedError as refused:
         return None, [refused.problem]
     return Document(values, lines), []
+
+
+def _scan(text: str, name: str) -> Problem | None:
+    """What may not occur, found before anything is built: the scanner is quadratic in the nesting depth."""
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        line = token.start_mark.line + 1
+        if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
+            return Problem(name, line, None, "a YAML anchor or alias", "the value written out")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > MAX_DEPTH:
+            return Problem(name, line, None, f"YAML nested more than {MAX_DEPTH} deep", "flat keys")
+    return None
 
 
 def _value(
