@@ -84,7 +84,11 @@ class TfidfEncoder:
             values.extend(value / norm for value in row.values())
             starts.append(len(columns))
         return csr_matrix(
-            (np.array(values, dtype=np.float64), np.array(columns, dtype=np.int64), np.array(starts, dtype=np.int64)),
+            (
+                np.array(values, dtype=np.float64),
+                np.array(columns, dtype=np.int64),
+                np.array(starts, dtype=np.int64),
+            ),
             shape=(len(texts), DIMENSION),
         )
 

@@ -111,13 +111,16 @@ def decide(
     """
     texts = distinct_instructions(instructions)
     if not texts:
-        raise PlacementError("the task has no instruction, expected at least one row with one; check its splits")
+        raise PlacementError(
+            "the task has no instruction, expected at least one row with one; check its splits"
+        )
     codebook = _Codebook.fit(pool.groups, extra=texts)
     centroid = _unit(np.asarray(codebook.encoder.encode(texts).mean(axis=0)).ravel())
     similarities = codebook.centroids @ centroid[codebook.columns]
     best_of, nearest = codebook.per_group(similarities[None, :])
     found = [
-        GroupScore(group, _round(best_of[0, g]), codebook.names[nearest[0, g]]) for g, group in enumerate(codebook.groups)
+        GroupScore(group, _round(best_of[0, g]), codebook.names[nearest[0, g]])
+        for g, group in enumerate(codebook.groups)
     ]
     order = sorted(found, key=lambda score: -score.similarity)
     best = order[0].similarity if order else 0.0
@@ -168,8 +171,14 @@ def extend(
 
 def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, Any]:
     """The router's state for the manifest: the fitted encoder and the threshold for single requests."""
-    encoder = TfidfEncoder.fit(text for group in groups for entry in group.tasks for text in entry.instructions)
-    return {"rule": settings.rule, "request_threshold": settings.request_threshold, "encoder": encoder.to_json()}
+    encoder = TfidfEncoder.fit(
+        text for group in groups for entry in group.tasks for text in entry.instructions
+    )
+    return {
+        "rule": settings.rule,
+        "request_threshold": settings.request_threshold,
+        "encoder": encoder.to_json(),
+    }
 
 
 class Router:
@@ -266,7 +275,9 @@ class _Codebook:
 
     @classmethod
     def of(cls, groups: Sequence[Group], encoder: TfidfEncoder) -> "_Codebook":
-        entries = tuple((group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks)
+        entries = tuple(
+            (group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks
+        )
         encoded = [encoder.encode(texts) for _, _, texts in entries]
         used = [matrix.indices for matrix in encoded]
         columns = np.unique(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)
@@ -301,7 +312,11 @@ def _rule(
             raise PlacementError(f"group {placed!r} is not in the pool, expected `new` or one of: {known}")
         return "reuse", placed, f"a person decided: joins group {placed}."
     if settings.rule == "single" and pool.groups:
-        return "reuse", pool.groups[0].id, f"grouping.rule=single: joins {pool.groups[0].id}, as every task does."
+        return (
+            "reuse",
+            pool.groups[0].id,
+            f"grouping.rule=single: joins {pool.groups[0].id}, as every task does.",
+        )
     if settings.rule == "per_task" or not order:
         why = "grouping.rule=per_task" if settings.rule == "per_task" else "the pool has no group yet"
         return _open(pool, order, settings, why)
@@ -329,7 +344,11 @@ def _open(
         return "open", new, f"{why}: opens group {new}."
     cap = f"{why}, but the pool has {len(pool.groups)} groups, the cap grouping.max_groups"
     if settings.at_cap == "nearest" and order:
-        return "reuse", order[0].group, f"{cap}: joins the nearest, {order[0].group} (grouping.at_cap=nearest)."
+        return (
+            "reuse",
+            order[0].group,
+            f"{cap}: joins the nearest, {order[0].group} (grouping.at_cap=nearest).",
+        )
     return "hold", None, f"{cap}: a person has to place it or raise the cap (grouping.at_cap=hold)."
 
 

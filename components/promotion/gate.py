@@ -5,15 +5,27 @@ every one-sided bound of a drop inside its margin (unadjusted: requiring all is 
 a drop beyond its margin with confidence (Holm over all comparisons); anything between is inconclusive.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from components.errors import LciaError
+from components.evaluation import statistics
+from components.evaluation.statistics import Comparison, Scores, StatisticsError
 from components.settings import GateSettings
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 RowVerdict = Literal["pass", "fail", "inconclusive", "info"]
+
+ASSUMED_DISCORDANCE = 0.05
+"""Share of rows whose hit flips by chance when a harmless candidate is compared with the champion; twice that
+with the anchor. Power is stated at this share."""
+LEAST_POWER = 0.80
+"""A pass probability of a harmless candidate below this is pointed out."""
+
+_POWER_DRAWS = 4_000
 
 
 class GateEvidenceError(LciaError):
@@ -130,4 +142,213 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     Raises:
         GateEvidenceError: scores that do not pair up, out of [0, 1], or an attempt below 1.
     """
-    raise NotImplementedError
+    if evidence.attempt < 1:
+        raise GateEvidenceError(f"attempt {evidence.attempt}, expected 1 or more; attempts count from 1")
+    alpha = level(policy, evidence.attempt)
+    forgetting = _forgetting_rows(evidence.prior, policy, alpha)
+    power = policy_power(_sizes(evidence.prior), policy, evidence.attempt)
+    rows = (
+        _validation_row(evidence),
+        _drift_row(evidence),
+        _routing_row(evidence, policy),
+        *_fallback_rows(evidence),
+        _attempt_row(evidence, policy, alpha),
+        _new_task_row(evidence.new, policy, alpha),
+        *forgetting,
+        *_power_rows(power),
+        *(GateRow("cost", None, "info", value, None, None, None, name) for name, value in evidence.costs),
+    )
+    seen = {row.verdict for row in rows}
+    verdict: Verdict = "fail" if "fail" in seen else "inconclusive" if "inconclusive" in seen else "pass"
+    return GateReport(verdict, evidence.attempt, alpha, policy.enforce, rows, power)
+
+
+def level(policy: GateSettings, attempt: int) -> float:
+    """One-sided error level of attempt k: (1 - confidence) / 2^(k - 1)."""
+    return float((1 - policy.confidence) / 2 ** (attempt - 1))
+
+
+def policy_power(
+    groups: Sequence[Sequence[int]],
+    policy: GateSettings,
+    attempt: int = 1,
+    discordance: float = ASSUMED_DISCORDANCE,
+) -> Power:
+    """Probability that a candidate without any true change passes all forgetting rules.
+
+    `groups` holds, per group with changed predictions, the test rows of each of its changed tasks. Simulated with a
+    fixed seed for scores of 0 and 1; flips against the anchor are drawn on their own, at twice the discordance.
+    """
+    alpha = level(policy, attempt)
+    generator = np.random.default_rng(0)
+    passed = np.ones(_POWER_DRAWS, dtype=np.bool_)
+    for sizes in groups:
+        lost_all, won_all = np.zeros(_POWER_DRAWS), np.zeros(_POWER_DRAWS)
+        for rows in sizes:
+            lost, won = statistics.draw_flips(rows, discordance, 0.0, _POWER_DRAWS, generator)
+            old_lost, old_won = statistics.draw_flips(
+                rows, min(2 * discordance, 1.0), 0.0, _POWER_DRAWS, generator
+            )
+            passed &= statistics.within_margin(lost, won, rows, policy.step_margin, alpha)
+            passed &= statistics.within_margin(old_lost, old_won, rows, policy.lifetime_budget, alpha)
+            lost_all, won_all = lost_all + lost, won_all + won
+        if len(sizes) > 1:
+            passed &= statistics.within_margin(lost_all, won_all, sum(sizes), policy.pooled_margin, alpha)
+    tasks = sum(len(sizes) for sizes in groups)
+    probability = float(passed.mean())
+    words = (
+        f"a candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes the forgetting "
+        f"rules on {tasks} changed prior task{'' if tasks == 1 else 's'} with probability {probability:.2f}"
+    )
+    if probability < LEAST_POWER:
+        words += (
+            f", below {LEAST_POWER:.2f}: the margins are tight for this many rows; "
+            "more test rows or a policy with wider margins, decided before looking, would mend it"
+        )
+    return Power(probability, tasks, discordance, alpha, words + ".")
+
+
+def _forgetting_rows(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> list[GateRow]:
+    """Step, lifetime and pooled rows of changed tasks with their verdicts, then a row for each other task."""
+    comparisons: list[tuple[GateRow, float]] = []
+    others: list[GateRow] = []
+    pools: dict[str, list[PriorTask]] = {}
+    for task in prior:
+        if not task.changed:
+            words = "no prediction changed: the drop against the champion is 0 by proof"
+            others.append(GateRow("unchanged", task.name, "pass", 0.0, 0.0, 0.0, policy.step_margin, words))
+        elif not task.candidate:
+            words = "keeps no evaluation rows: forgetting of this task is not measurable"
+            others.append(GateRow("not measurable", task.name, "info", None, None, None, None, words))
+        else:
+            pools.setdefault(task.group, []).append(task)
+            step = _compare(
+                task.champion, task.candidate, alpha, f"prior task {task.name!r} against the champion"
+            )
+            p = statistics.p_value(task.champion, task.candidate, policy.step_margin)
+            comparisons.append((_drop_row("step", task.name, step, policy.step_margin, "champion"), p))
+            life = _compare(
+                task.anchor, task.candidate, alpha, f"prior task {task.name!r} against its anchor"
+            )
+            p = statistics.p_value(task.anchor, task.candidate, policy.lifetime_budget)
+            comparisons.append((_drop_row("lifetime", task.name, life, policy.lifetime_budget, "anchor"), p))
+    for group, tasks in pools.items():
+        if len(tasks) > 1:
+            champion = [score for task in tasks for score in task.champion]
+            candidate = [score for task in tasks for score in task.candidate]
+            pooled = _compare(champion, candidate, alpha, f"group {group} pooled")
+            row = _drop_row("pooled", None, pooled, policy.pooled_margin, "champion")
+            words = f"group {group}, {len(tasks)} prior tasks: {row.words}"
+            p = statistics.p_value(champion, candidate, policy.pooled_margin)
+            comparisons.append((replace(row, words=words), p))
+    adjusted = statistics.holm([p for _, p in comparisons])
+    judged = [_judge(row, p, alpha) for (row, _), p in zip(comparisons, adjusted, strict=True)]
+    return judged + others
+
+
+def _compare(reference: Scores, candidate: Scores, alpha: float, what: str) -> Comparison:
+    try:
+        return statistics.compare(reference, candidate, alpha)
+    except StatisticsError as error:
+        raise GateEvidenceError(f"{what}: {error}") from error
+
+
+def _drop_row(rule: str, task: str | None, result: Comparison, limit: float, reference: str) -> GateRow:
+    words = (
+        f"drop against the {reference} {result.drop:+.3f} ({result.changed} of {result.rows} rows differ), at most "
+        f"{result.high:+.3f} with {1 - result.alpha:.1%} confidence; allowed {limit:.3f}"
+    )
+    return GateRow(rule, task, "inconclusive", result.drop, result.low, result.high, limit, words)
+
+
+def _judge(row: GateRow, adjusted: float, alpha: float) -> GateRow:
+    assert row.high is not None and row.limit is not None
+    if row.high <= row.limit:
+        return replace(row, verdict="pass")
+    if adjusted <= alpha:
+        return replace(
+            row, verdict="fail", words=f"{row.words}: exceeded with confidence (Holm p {adjusted:.4f})"
+        )
+    return replace(row, words=f"{row.words}: neither kept nor exceeded with confidence")
+
+
+def _new_task_row(new: NewTask, policy: GateSettings, alpha: float) -> GateRow:
+    gain = _compare(new.candidate_test, new.champion_test, alpha, f"new task {new.name!r} on test")
+    short = _compare(
+        new.live_validation, new.candidate_validation, alpha, f"new task {new.name!r} on validation"
+    )
+    score = float(np.mean(new.candidate_test))
+    words = (
+        f"score {score:.3f}, {gain.drop:+.3f} against the champion (at least {gain.low:+.3f} with confidence)"
+    )
+    beside = f"below the live weights on validation by {short.drop:+.3f}, at most {short.high:+.3f}"
+    verdict: RowVerdict
+    if gain.low > 0:
+        verdict, words = "pass", f"{words}: learnt"
+        if new.target is not None and score < new.target:
+            words += f", though below its owner's target {new.target:.3f}"
+    elif new.target is not None and score >= new.target and short.high <= policy.new_task_margin:
+        verdict, words = "pass", f"{words}; at or above its owner's target {new.target:.3f}; {beside}"
+    elif gain.high < 0:
+        verdict, words = "fail", f"{words}: worse than the champion"
+    elif short.low > policy.new_task_margin:
+        verdict, words = "fail", f"{words}; {beside}: not learnt"
+    else:
+        aim = "has no owner's target" if new.target is None else f"the owner's target is {new.target:.3f}"
+        verdict = "inconclusive"
+        words = f"{words}; {beside}; {aim}: already known, or too few test rows to show a gain"
+    return GateRow("new task", new.name, verdict, gain.drop, gain.low, gain.high, 0.0, words)
+
+
+def _validation_row(evidence: GateEvidence) -> GateRow:
+    verdict: RowVerdict = "fail" if evidence.validation == "refuse" else "pass"
+    return GateRow("validation", None, verdict, None, None, None, None, f"data checks: {evidence.validation}")
+
+
+def _drift_row(evidence: GateEvidence) -> GateRow:
+    words = f"drift: {evidence.drift}"
+    if evidence.drift != "extreme":
+        return GateRow("drift", None, "pass", None, None, None, None, words)
+    if evidence.drift_accepted:
+        return GateRow("drift", None, "pass", None, None, None, None, f"{words}, accepted by a person")
+    return GateRow(
+        "drift", None, "inconclusive", None, None, None, None, f"{words}: a person has to accept it"
+    )
+
+
+def _routing_row(evidence: GateEvidence, policy: GateSettings) -> GateRow:
+    share = evidence.routing_share
+    verdict: RowVerdict = "pass" if share >= policy.min_routing else "fail"
+    words = f"{share:.1%} of the new task's test rows reach its group; needed {policy.min_routing:.1%}"
+    return GateRow("routing", evidence.new.name, verdict, share, None, None, policy.min_routing, words)
+
+
+def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:
+    share, limit = evidence.fallback_share, evidence.fallback_limit
+    if share is None:
+        return []
+    verdict: RowVerdict = "pass" if share <= limit else "fail"
+    words = f"{share:.1%} of the EMA updates fell back to a fixed beta; allowed {limit:.1%}"
+    return [GateRow("fallback", None, verdict, share, None, None, limit, words)]
+
+
+def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> GateRow:
+    verdict: RowVerdict = "pass" if evidence.attempt <= policy.max_attempts else "fail"
+    words = f"attempt {evidence.attempt} of {policy.max_attempts}, tested at {alpha:.4f} one-sided"
+    return GateRow(
+        "attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words
+    )
+
+
+def _sizes(prior: Sequence[PriorTask]) -> list[list[int]]:
+    sizes: dict[str, list[int]] = {}
+    for task in prior:
+        if task.changed and task.candidate:
+            sizes.setdefault(task.group, []).append(len(task.candidate))
+    return list(sizes.values())
+
+
+def _power_rows(power: Power) -> list[GateRow]:
+    if not power.tasks:
+        return []
+    return [GateRow("power", None, "info", power.pass_probability, None, None, LEAST_POWER, power.words)]

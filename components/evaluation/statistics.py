@@ -1,0 +1,270 @@
+"""Statistics of paired scores. A drop is reference minus candidate, so a positive drop is forgetting.
+
+Scores lie in [0, 1]. Scores that are all 0 or 1 are compared by Tango's score interval, others by a paired
+bootstrap. All bounds are one-sided at `alpha`; a two-sided interval takes alpha / 2 on each side.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from components.errors import LciaError
+
+BOOTSTRAP_DRAWS = 10_000
+_STEPS = 60
+_BLOCK = 1_000_000
+
+Scores = Sequence[float] | NDArray[np.float64]
+
+
+class StatisticsError(LciaError):
+    """Scores that cannot be compared: none at all, different lengths, or outside [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with a lower and an upper bound."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A mean drop with one-sided bounds at `alpha` each, over `rows` pairs of which `changed` differ."""
+
+    drop: float
+    low: float
+    high: float
+    alpha: float
+    rows: int
+    changed: int
+    method: str
+
+
+def tango_statistic(
+    lost: NDArray[np.float64] | float,
+    won: NDArray[np.float64] | float,
+    rows: float,
+    delta: NDArray[np.float64] | float,
+) -> NDArray[np.float64]:
+    """Score statistic of the hypothesis that the true drop is `delta`; standard normal under it, broadcasts.
+
+    `lost` of `rows` pairs are right in the reference only, `won` in the candidate only.
+    Source: Tango 1998, Statistics in Medicine 17, 891-908, with the closed form of the restricted estimate.
+    """
+    lost, won, delta = (np.asarray(each, dtype=np.float64) for each in (lost, won, delta))
+    b = (2 * rows - lost + won) * delta - lost - won
+    c = -won * delta * (1 - delta)
+    q = (np.sqrt(np.maximum(b * b - 8 * rows * c, 0)) - b) / (4 * rows)
+    variance = rows * (2 * q + delta * (1 - delta))
+    numerator = lost - won - rows * delta
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = numerator / np.sqrt(np.maximum(variance, 0))
+    return np.asarray(np.where(numerator == 0, 0.0, z))
+
+
+def tango_interval(lost: int, won: int, rows: int, alpha: float) -> Interval:
+    """Score interval of the drop `(lost - won) / rows`, each bound one-sided at `alpha`.
+
+    Raises:
+        StatisticsError: counts that do not fit in `rows`.
+    """
+    if rows < 1 or lost < 0 or won < 0 or lost + won > rows:
+        raise StatisticsError(
+            f"{lost} lost and {won} won of {rows} pairs, expected counts that fit in at least one pair"
+        )
+    z = float(norm.isf(alpha))
+    drop = (lost - won) / rows
+    return Interval(
+        drop, _tango_root(lost, won, rows, drop, -1.0, z), _tango_root(lost, won, rows, drop, 1.0, -z)
+    )
+
+
+def tango_p_value(lost: int, won: int, rows: int, margin: float) -> float:
+    """One-sided p-value against the hypothesis that the true drop is at most `margin`."""
+    return float(norm.sf(tango_statistic(lost, won, rows, margin)))
+
+
+def wilson_interval(successes: float, rows: int, alpha: float) -> Interval:
+    """Wilson score interval of a proportion, each bound one-sided at `alpha`.
+
+    Source: Wilson 1927, JASA 22, 209-212.
+
+    Raises:
+        StatisticsError: no rows, or more successes than rows.
+    """
+    if rows < 1 or not 0 <= successes <= rows:
+        raise StatisticsError(
+            f"{successes} successes of {rows}, expected between 0 and a positive number of rows"
+        )
+    z2 = float(norm.isf(alpha)) ** 2
+    share = successes / rows
+    centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
+    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
+    return Interval(share, max(centre - half, 0.0), min(centre + half, 1.0))
+
+
+def bootstrap_means(values: Scores, seed: int = 0, draws: int = BOOTSTRAP_DRAWS) -> NDArray[np.float64]:
+    """Means of `draws` resamples with replacement, sorted."""
+    array = np.asarray(values, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK // len(array))
+    means = [
+        array[generator.integers(0, len(array), (min(block, draws - start), len(array)))].mean(axis=1)
+        for start in range(0, draws, block)
+    ]
+    return np.sort(np.concatenate(means))
+
+
+def bootstrap_interval(differences: Scores, alpha: float, seed: int = 0) -> Interval:
+    """Percentile bootstrap of a mean difference, never narrower than what the row count allows.
+
+    The share of rows that truly differ could be Wilson's bound of 0 out of n without one being seen; differences are
+    at most 1, so that share `z^2 / (n + z^2)` bounds an unseen mean too. The interval is at least that wide on each side,
+    which also defines it when all differences are 0.
+
+    Raises:
+        StatisticsError: no differences.
+    """
+    array = np.asarray(differences, dtype=np.float64)
+    if not len(array):
+        raise StatisticsError("no rows to compare, expected at least one")
+    z2 = float(norm.isf(alpha)) ** 2
+    unseen = z2 / (len(array) + z2)
+    mean = float(array.mean())
+    if not array.any():
+        return Interval(0.0, -unseen, unseen)
+    means = bootstrap_means(array, seed)
+    low, high = float(np.quantile(means, alpha)), float(np.quantile(means, 1 - alpha))
+    return Interval(mean, max(min(low, mean - unseen), -1.0), min(max(high, mean + unseen), 1.0))
+
+
+def compare(reference: Scores, candidate: Scores, alpha: float, seed: int = 0) -> Comparison:
+    """The drop from reference to candidate on the same rows.
+
+    Raises:
+        StatisticsError: no rows, different lengths, or scores outside [0, 1].
+    """
+    left, right = paired(reference, candidate)
+    changed = int(np.count_nonzero(left != right))
+    if is_binary(left) and is_binary(right):
+        lost, won = _flips(left, right)
+        interval, method = tango_interval(lost, won, len(left), alpha), "tango"
+    else:
+        interval, method = bootstrap_interval(left - right, alpha, seed), "bootstrap"
+    return Comparison(interval.value, interval.low, interval.high, alpha, len(left), changed, method)
+
+
+def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) -> float:
+    """One-sided p-value against the hypothesis that the drop is at most `margin`; small means it is more.
+
+    Raises:
+        StatisticsError: no rows, different lengths, or scores outside [0, 1].
+    """
+    left, right = paired(reference, candidate)
+    if is_binary(left) and is_binary(right):
+        return tango_p_value(*_flips(left, right), len(left), margin)
+    differences = left - right
+    if not differences.any():
+        return 1.0
+    means = bootstrap_means(differences, seed)
+    return float((1 + np.count_nonzero(means <= margin)) / (len(means) + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm-adjusted p-values, in the order given. Source: Holm 1979, Scand. J. Statistics 6, 65-70."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def pass_probability(
+    rows: int,
+    discordance: float,
+    margin: float,
+    alpha: float,
+    true_drop: float = 0.0,
+    draws: int = 20_000,
+    seed: int = 0,
+) -> float:
+    """Probability that the upper bound of the drop lies inside `margin`, simulated.
+
+    `discordance` is the share of rows whose hit flips, `true_drop` what of it is loss.
+
+    Raises:
+        StatisticsError: a true drop beyond the discordance, or no rows.
+    """
+    if rows < 1 or abs(true_drop) > discordance or discordance > 1:
+        raise StatisticsError(
+            f"{rows} rows, true drop {true_drop} and discordance {discordance}, expected |drop| <= discordance <= 1"
+        )
+    lost, won = draw_flips(rows, discordance, true_drop, draws, np.random.default_rng(seed))
+    return float(within_margin(lost, won, rows, margin, alpha).mean())
+
+
+def draw_flips(
+    rows: int, discordance: float, true_drop: float, draws: int, generator: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Simulated numbers of lost and won rows, each of shape (draws,)."""
+    shares = [(discordance + true_drop) / 2, (discordance - true_drop) / 2, 1 - discordance]
+    counts = generator.multinomial(rows, shares, size=draws).astype(np.float64)
+    return counts[:, 0], counts[:, 1]
+
+
+def within_margin(
+    lost: NDArray[np.float64], won: NDArray[np.float64], rows: int, margin: float, alpha: float
+) -> NDArray[np.bool_]:
+    """Whether Tango's upper bound at `alpha` is at most `margin`, for arrays of counts."""
+    return np.asarray(tango_statistic(lost, won, rows, margin) <= -float(norm.isf(alpha)))
+
+
+def paired(reference: Scores, candidate: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as arrays, checked to pair up.
+
+    Raises:
+        StatisticsError: no rows, different lengths, or scores outside [0, 1].
+    """
+    left, right = np.asarray(reference, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
+    if left.shape != right.shape or left.ndim != 1 or not len(left):
+        raise StatisticsError(
+            f"scores of {left.size} and {right.size} rows, expected the same rows in the same order, at least one; "
+            "evaluate both versions again on the same split"
+        )
+    for scores in (left, right):
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise StatisticsError(
+                f"a score of {scores[~((scores >= 0) & (scores <= 1))][0]}, expected 0 to 1"
+            )
+    return left, right
+
+
+def is_binary(scores: NDArray[np.float64]) -> bool:
+    """Whether every score is 0 or 1."""
+    return bool(np.isin(scores, (0.0, 1.0)).all())
+
+
+def _flips(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[int, int]:
+    return int(np.count_nonzero(left > right)), int(np.count_nonzero(left < right))
+
+
+def _tango_root(lost: int, won: int, rows: int, drop: float, end: float, target: float) -> float:
+    """Where the falling statistic equals `target`, between the estimate and `end`, by bisection."""
+    inside, outside = drop, end
+    for _ in range(_STEPS):
+        middle = (inside + outside) / 2
+        z = float(tango_statistic(lost, won, rows, middle))
+        if abs(z) < abs(target):
+            inside = middle
+        else:
+            outside = middle
+    return (inside + outside) / 2
