@@ -1,0 +1,126 @@
+"""Leases: one owner at a time, told apart by an epoch that every write checks.
+
+An owner that stalls and comes back finds a higher epoch and its writes refused (a fencing token). All times
+are the database's, so clocks of different machines never meet.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, select, update
+
+from components.errors import LciaError
+from components.storage.database import Database, now
+from components.storage.tables import leases
+
+
+class StaleLease(LciaError):
+    """The lease was taken over; whatever its former owner was about to write must not be written."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A held lease; `epoch` fences every write made under it."""
+
+    name: str
+    owner: str
+    epoch: int
+    ttl: float
+    """Seconds without a renewal after which others may take over."""
+
+
+def process_owner(role: str) -> str:
+    """An owner name for this very process: role, host, process id and its start time."""
+    return f"{role}/{socket.gethostname()}/{os.getpid()}/{_start_of(os.getpid())}"
+
+
+def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
+    """Take the lease if it is free, run out, or held by a process of this host that is dead; else None.
+
+    `ttl` is in seconds. A live owner's own second call also gives None: a lease is not re-entrant.
+    """
+    with db.begin() as connection:
+        moment = now(connection)
+        row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+        if row is None:
+            connection.execute(
+                insert(leases).values(name=name, owner=owner, epoch=1, heartbeat=moment, ttl=ttl)
+            )
+            return Lease(name, owner, 1, ttl)
+        alive = row.owner is not None and moment < row.heartbeat + timedelta(seconds=row.ttl)
+        if alive and not _is_dead(row.owner):
+            return None
+        connection.execute(
+            update(leases)
+            .where(leases.c.name == name, leases.c.epoch == row.epoch)
+            .values(owner=owner, epoch=row.epoch + 1, heartbeat=moment, ttl=ttl)
+        )
+        return Lease(name, owner, row.epoch + 1, ttl)
+
+
+def holder(connection: Connection, name: str) -> Lease | None:
+    """Who holds the lease now, for `status`; None when it is free or has run out."""
+    row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+    if row is None or row.owner is None or now(connection) >= row.heartbeat + timedelta(seconds=row.ttl):
+        return None
+    return Lease(row.name, row.owner, row.epoch, row.ttl)
+
+
+def renew(db: Database, lease: Lease) -> None:
+    """Prove that the owner still works.
+
+    Raises:
+        StaleLease: somebody else took over.
+    """
+    with db.begin() as connection:
+        check(connection, lease)
+        connection.execute(
+            update(leases).where(leases.c.name == lease.name).values(heartbeat=now(connection))
+        )
+
+
+def release(db: Database, lease: Lease) -> None:
+    """Give the lease back; without effect when it was taken over already."""
+    with db.begin() as connection:
+        connection.execute(
+            update(leases)
+            .where(leases.c.name == lease.name, leases.c.epoch == lease.epoch, leases.c.owner == lease.owner)
+            .values(owner=None)
+        )
+
+
+def check(connection: Connection, lease: Lease) -> None:
+    """Fence a write: call it in the same transaction, before writing.
+
+    Raises:
+        StaleLease: the epoch has moved on.
+    """
+    row = connection.execute(select(leases).where(leases.c.name == lease.name)).one_or_none()
+    if row is None or row.epoch != lease.epoch or row.owner != lease.owner:
+        seen = "gone" if row is None else f"at epoch {row.epoch}, owner {row.owner or 'nobody'}"
+        raise StaleLease(
+            f"lease {lease.name!r} is {seen}; {lease.owner} held epoch {lease.epoch}, so its work is not "
+            "recorded. Nothing is lost: the next `lcia run` goes on from what was stored"
+        )
+
+
+def _start_of(pid: int) -> str:
+    """Start time of a process in clock ticks since boot, with the boot's id; '' where /proc is absent."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    return "ended" if fields[0] in {"Z", "X"} else f"{boot}:{fields[19]}"
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether `owner` names a process of this host (see `process_owner`) that certainly runs no more."""
+    parts = owner.rsplit("/", 3)
+    if len(parts) != 4 or parts[1] != socket.gethostname() or not parts[2].isdigit() or not parts[3]:
+        return False
+    return _start_of(int(parts[2])) != parts[3]

@@ -1,0 +1,208 @@
+"""The tables of the state database: SQLite when embedded, PostgreSQL on a server.
+
+What each column may hold is said here; how the tables come to be is said by `migrations/`, and a test keeps
+the two equal.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+from components.storage.objects import canonical, parse_json
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC time kept as ISO text of fixed width, so that it sorts alike in every database."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Aware time to text."""
+        return None if value is None else moment_text(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Text to aware UTC time."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value kept as its canonical text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str:  # noqa: ARG002
+        """Value to RFC 8785 text."""
+        return canonical(value).decode("utf-8")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> object:  # noqa: ARG002
+        """Text to value."""
+        return None if value is None else parse_json(value.encode("utf-8"))
+
+
+def moment_text(moment: datetime) -> str:
+    """`2026-01-31T12:00:00.000000Z`: UTC with microseconds.
+
+    Raises:
+        ValueError: the time has no zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone; use the database's clock (Database.now)")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+queue = Table(
+    "queue",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assistant", String(64), nullable=False),
+    Column("package", String(64), nullable=False),  # folder object of the raw package
+    Column("task", String(64)),  # snapshot digest, once the package was read
+    Column("name", String(128), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("submitted_by", String(256), nullable=False),
+    Column("launched_by", String(256)),
+    Column("state", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("reports", Json, nullable=False),  # {name: object digest}
+    Column("attempts", Integer, nullable=False),  # how often learning was started
+    Column("submitted_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    UniqueConstraint("assistant", "package"),
+    Index("ix_queue_state", "assistant", "state"),
+)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # the pool manifest
+    Column("assistant", String(64), nullable=False),
+    Column("number", Integer, nullable=False),  # the version people say: 1, 2, ...
+    Column("state", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("task", String(64), nullable=False),
+    Column("task_name", String(200), nullable=False),  # name@version, for people
+    Column("parent", String(64)),  # version digest, none for the first
+    Column("evidence", String(64), nullable=False),
+    Column("verdict", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),  # of this task on this parent, from 1
+    Column("submitted_by", String(256), nullable=False),
+    Column("launched_by", String(256), nullable=False),
+    Column("item", Integer, ForeignKey("queue.id")),
+    Column("marks", Json, nullable=False),  # what makes this version less than ordinary
+    Column("created_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    UniqueConstraint("assistant", "number"),
+    Index("ix_candidates_task", "task", "parent"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("candidate", String(64), ForeignKey("candidates.digest"), nullable=False, index=True),
+    Column("evidence", String(64), nullable=False),
+    Column("verdict", String(16), nullable=False),  # approve or reject
+    Column("person", String(256), nullable=False),
+    Column("assured", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
+
+champion = Table(
+    "champion",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", String(64), ForeignKey("candidates.digest"), nullable=False),  # decided
+    Column("epoch", Integer, nullable=False),  # goes up by one with every decision
+    Column("decided_at", Moment, nullable=False),
+    Column("served", String(64)),  # what the registry was last seen to serve
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("version", String(64), ForeignKey("candidates.digest"), nullable=False),
+    Column("previous", String(64)),
+    Column("kind", String(16), nullable=False),  # promotion or rollback
+    Column("by", String(256), nullable=False),
+    Column("assured", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", String(64), nullable=False),
+    Column("marks", Json, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("step", String(64), nullable=False),
+    Column("output", String(64), nullable=False),
+    Column("lease_epoch", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("owner", String(256)),  # none when released
+    Column("epoch", Integer, nullable=False),  # goes up with every change of owner
+    Column("heartbeat", Moment, nullable=False),
+    Column("ttl", Float, nullable=False),  # seconds
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=False),  # 0, 1, 2, ... without a gap
+    Column("body", LargeBinary, nullable=False),  # RFC 8785 bytes of the entry
+    Column("hash", String(64), nullable=False),  # RFC 9162 leaf hash of the body
+    Column("root", String(64), nullable=False),  # RFC 9162 tree hash of entries 0..position
+    Column("peaks", Text, nullable=False),  # roots of the complete subtrees, left to right, blank-separated
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assistant", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text),
+    Column("done_at", Moment, index=True),
+)

@@ -1,0 +1,204 @@
+"""The state database: one writer, insert-only log, migrations that agree with the tables."""
+
+import io
+import multiprocessing
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from components.storage import database, leases, results, tables
+from components.storage.database import Database, DatabaseUnavailable
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Database:
+    found = Database(f"sqlite:///{tmp_path}/deep/state.db")
+    found.migrate()
+    return found
+
+
+def entry(position: int) -> dict[str, object]:
+    return {"position": position, "body": b"{}", "hash": "0" * 64, "root": "0" * 64, "peaks": ""}
+
+
+def test_migrations_make_exactly_the_tables(db):
+    with db.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    db.migrate()
+
+
+def test_the_same_migrations_compile_for_postgresql():
+    out = io.StringIO()
+    config = Config(output_buffer=out)
+    config.set_main_option("script_location", str(Path(database.__file__).with_name("migrations")))
+    config.set_main_option("sqlalchemy.url", "postgresql://nowhere/x")
+    command.upgrade(config, "head", sql=True)
+    assert "CREATE TRIGGER log_no_truncate BEFORE TRUNCATE ON log" in out.getvalue()
+    assert "body BYTEA NOT NULL" in out.getvalue()
+
+
+def _migrate(url: str) -> None:
+    Database(url).migrate()
+
+
+def test_several_processes_may_migrate_at_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    url = f"sqlite:///{tmp_path}/state.db"
+    processes = [context.Process(target=_migrate, args=(url,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+
+
+def test_connections_are_durable_and_strict(db):
+    with db.begin() as connection:
+        seen = [
+            connection.execute(text(f"PRAGMA {name}")).scalar_one()
+            for name in ["journal_mode", "synchronous", "foreign_keys", "busy_timeout"]
+        ]
+    assert seen == ["wal", 2, 1, 30_000]
+    values = {"name": "a", "version": "0" * 64, "epoch": 1, "decided_at": datetime.now(UTC)}
+    with pytest.raises(IntegrityError), db.begin() as connection:
+        connection.execute(insert(tables.champion).values(**values))
+
+
+def test_readers_cannot_write(db):
+    with pytest.raises(DatabaseUnavailable, match="readonly"), db.read() as connection:
+        connection.execute(insert(tables.log).values(**entry(0)))
+
+
+def test_the_clock_is_aware_utc_and_near(db):
+    with db.read() as connection:
+        moment = db.now(connection)
+    assert moment.utcoffset() == timedelta(0)
+    assert abs(datetime.now(UTC) - moment) < timedelta(seconds=5)
+    assert tables.moment_text(moment).endswith("Z")
+    with pytest.raises(ValueError, match="no time zone"):
+        tables.moment_text(datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+def test_an_exception_undoes_the_whole_transaction(db):
+    with pytest.raises(ZeroDivisionError), db.begin() as connection:
+        assert connection.execute(insert(tables.log).values(**entry(0))).rowcount / 0
+    with db.read() as connection:
+        assert connection.execute(select(tables.log)).all() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE log SET hash = 'x'",
+        "UPDATE log SET position = 7 WHERE position = 1",
+        "DELETE FROM log",
+        "DELETE FROM log WHERE position = 1",
+        "INSERT OR REPLACE INTO log SELECT 1, x'00', hash, root, peaks FROM log WHERE position = 0",
+        "INSERT INTO log SELECT 3, body, hash, root, peaks FROM log WHERE position = 0",
+    ],
+)
+def test_the_log_takes_nothing_but_its_next_entry(db, statement):
+    with db.begin() as connection:
+        connection.execute(insert(tables.log), [entry(0), entry(1)])
+    with pytest.raises(IntegrityError, match="the log"), db.begin() as connection:
+        connection.execute(text(statement))
+    with db.read() as connection:
+        assert [row.position for row in connection.execute(select(tables.log))] == [0, 1]
+
+
+def test_writers_take_turns_so_no_update_is_lost(db):
+    lease = leases.acquire(db, "count", "w", 60)
+    assert lease is not None
+
+    def bump() -> None:
+        for _ in range(10):
+            with db.begin() as connection:
+                seen = connection.execute(select(tables.leases.c.epoch)).scalar_one()
+                connection.execute(update(tables.leases).values(epoch=seen + 1))
+
+    threads = [threading.Thread(target=bump) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with db.read() as connection:
+        assert connection.execute(select(tables.leases.c.epoch)).scalar_one() == 41
+
+
+def test_unusable_databases_say_why(tmp_path):
+    for url in ["nonsense", "sqlite://", "nosuch://x/y"]:
+        with pytest.raises(DatabaseUnavailable):
+            Database(url)
+    (tmp_path / "junk.db").write_bytes(b"not a database at all, just text" * 100)
+    with pytest.raises(DatabaseUnavailable):
+        Database(f"sqlite:///{tmp_path}/junk.db").migrate()
+    new = Database(f"sqlite:///{tmp_path}/new.db")
+    with pytest.raises(DatabaseUnavailable, match="lacks a table"), new.read() as connection:
+        connection.execute(select(tables.log)).all()
+
+
+def test_lease_is_exclusive_fenced_and_taken_over_when_it_runs_out(db):
+    first = leases.acquire(db, "lineage", "a", 60)
+    assert first == leases.Lease("lineage", "a", 1, 60)
+    assert leases.acquire(db, "lineage", "b", 60) is None
+    assert leases.acquire(db, "lineage", "a", 60) is None
+    leases.renew(db, first)
+    with db.begin() as connection:
+        assert leases.holder(connection, "lineage") == first
+        past = db.now(connection) - timedelta(seconds=61)
+        connection.execute(update(tables.leases).values(heartbeat=past))
+    second = leases.acquire(db, "lineage", "b", 60)
+    assert second is not None
+    assert second.epoch == 2
+    with pytest.raises(leases.StaleLease, match="epoch 2"):
+        leases.renew(db, first)
+    leases.release(db, first)
+    with db.read() as connection:
+        leases.check(connection, second)
+    leases.release(db, second)
+    with db.read() as connection, pytest.raises(leases.StaleLease):
+        leases.check(connection, second)
+    third = leases.acquire(db, "lineage", "c", 60)
+    assert third is not None
+    assert third.epoch == 3
+
+
+def _hold(url: str, ready) -> None:  # type: ignore[no-untyped-def]
+    ready.put(leases.acquire(Database(url), "lineage", leases.process_owner("worker"), 3600).epoch)
+
+
+def test_a_dead_process_of_this_host_is_taken_over_at_once(db):
+    context = multiprocessing.get_context("fork")
+    ready = context.Queue()
+    process = context.Process(target=_hold, args=(str(db.engine.url), ready))
+    process.start()
+    assert ready.get(timeout=30) == 1
+    process.join()
+    mine = leases.process_owner("worker")
+    taken = leases.acquire(db, "lineage", mine, 3600)
+    assert taken is not None
+    assert taken.epoch == 2
+    assert leases.acquire(db, "lineage", mine, 3600) is None
+
+
+def test_results_first_writer_wins_and_stale_writers_lose(db):
+    lease = leases.acquire(db, "lineage", "a", 60)
+    assert lease is not None
+    with db.begin() as connection:
+        assert results.find(connection, "k" * 64) is None
+        first = results.record(connection, lease, "k" * 64, "tune", "1" * 64)
+    with db.begin() as connection:
+        assert results.record(connection, lease, "k" * 64, "tune", "2" * 64) == first
+        assert results.find(connection, "k" * 64) == first
+    leases.release(db, lease)
+    leases.acquire(db, "lineage", "b", 60)
+    with pytest.raises(leases.StaleLease), db.begin() as connection:
+        results.record(connection, lease, "x" * 64, "tune", "1" * 64)
