@@ -81,9 +81,8 @@ def tango_interval(lost: int, won: int, rows: int, alpha: float) -> Interval:
         )
     z = float(norm.isf(alpha))
     drop = (lost - won) / rows
-    return Interval(
-        drop, _tango_root(lost, won, rows, drop, -1.0, z), _tango_root(lost, won, rows, drop, 1.0, -z)
-    )
+    low, high = (_tango_root(lost, won, rows, end, z) for end in (-1.0, 1.0))
+    return Interval(drop, low, high)
 
 
 def tango_p_value(lost: int, won: int, rows: int, margin: float) -> float:
@@ -125,9 +124,9 @@ def bootstrap_means(values: Scores, seed: int = 0, draws: int = BOOTSTRAP_DRAWS)
 def bootstrap_interval(differences: Scores, alpha: float, seed: int = 0) -> Interval:
     """Percentile bootstrap of a mean difference, never narrower than what the row count allows.
 
-    The share of rows that truly differ could be Wilson's bound of 0 out of n without one being seen; differences are
-    at most 1, so that share `z^2 / (n + z^2)` bounds an unseen mean too. The interval is at least that wide on each side,
-    which also defines it when all differences are 0.
+    The share of rows that truly differ could be Wilson's bound of 0 out of n without one being seen;
+    differences are at most 1, so that share `z^2 / (n + z^2)` bounds an unseen mean too. The interval is at
+    least that wide on each side, which also defines it when all differences are 0.
 
     Raises:
         StatisticsError: no differences.
@@ -193,6 +192,7 @@ def pass_probability(
     discordance: float,
     margin: float,
     alpha: float,
+    *,
     true_drop: float = 0.0,
     draws: int = 20_000,
     seed: int = 0,
@@ -206,7 +206,8 @@ def pass_probability(
     """
     if rows < 1 or abs(true_drop) > discordance or discordance > 1:
         raise StatisticsError(
-            f"{rows} rows, true drop {true_drop} and discordance {discordance}, expected |drop| <= discordance <= 1"
+            f"{rows} rows, true drop {true_drop} and discordance {discordance}, expected |drop| <= "
+            f"discordance <= 1"
         )
     lost, won = draw_flips(rows, discordance, true_drop, draws, np.random.default_rng(seed))
     return float(within_margin(lost, won, rows, margin, alpha).mean())
@@ -237,7 +238,8 @@ def paired(reference: Scores, candidate: Scores) -> tuple[NDArray[np.float64], N
     left, right = np.asarray(reference, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
     if left.shape != right.shape or left.ndim != 1 or not len(left):
         raise StatisticsError(
-            f"scores of {left.size} and {right.size} rows, expected the same rows in the same order, at least one; "
+            f"scores of {left.size} and {right.size} rows, expected the same rows in the same order, at "
+            f"least one; "
             "evaluate both versions again on the same split"
         )
     for scores in (left, right):
@@ -257,13 +259,13 @@ def _flips(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[int, 
     return int(np.count_nonzero(left > right)), int(np.count_nonzero(left < right))
 
 
-def _tango_root(lost: int, won: int, rows: int, drop: float, end: float, target: float) -> float:
-    """Where the falling statistic equals `target`, between the estimate and `end`, by bisection."""
-    inside, outside = drop, end
+def _tango_root(lost: int, won: int, rows: int, end: float, target: float) -> float:
+    """Where the statistic is `target` in size, between the estimate and `end`, by bisection."""
+    inside, outside = (lost - won) / rows, end
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
         z = float(tango_statistic(lost, won, rows, middle))
-        if abs(z) < abs(target):
+        if abs(z) < target:
             inside = middle
         else:
             outside = middle

@@ -27,13 +27,14 @@ _ANALYSER = "words-en-1"
 """Names the tokeniser and the stop-word list below; a change of either needs a new name."""
 
 _WORD = re.compile(r"\w+", re.UNICODE)
-_STOP_WORDS = frozenset(
-    """a about an and any are as at be been being but by can could did do does each either every for from had has
-    have he her his how i if in into is it its may me might more most must my no nor not of off on one only or other
-    our out over own shall she should so some such than that the their them then there these they this those through
-    to too under up upon us very was we were what whether when where which while who whom whose why will with within
-    without would yes you your""".split()
-)
+_STOP_TEXT = """
+a about an and any are as at be been being but by can could did do does each either every for from had has
+have he her his how i if in into is it its may me might more most must my no nor not of off on one only or
+other our out over own shall she should so some such than that the their them then there these they this
+those through to too under up upon us very was we were what whether when where which while who whom whose
+why will with within without would yes you your
+"""
+_STOP_WORDS = frozenset(_STOP_TEXT.split())
 
 
 class EncoderStateError(LciaError):
@@ -111,8 +112,10 @@ class TfidfEncoder:
         kind, analyser = state.get("kind"), state.get("analyser")
         if kind != _KIND or analyser != _ANALYSER:
             raise EncoderStateError(
-                f"the pool's encoder is {kind!r} with analyser {analyser!r}, expected {_KIND!r} with {_ANALYSER!r}; "
-                "use the release that wrote this version, or learn a task to make a version with a fresh encoder"
+                f"the pool's encoder is {kind!r} with analyser {analyser!r}, expected {_KIND!r} with "
+                f"{_ANALYSER!r}; "
+                "use the release that wrote this version, or learn a task to make a version with a fresh "
+                "encoder"
             )
         documents, frequencies = state.get("documents"), state.get("frequencies")
         if (
@@ -121,7 +124,8 @@ class TfidfEncoder:
             or not all(isinstance(n, int) and 0 <= n <= documents for n in frequencies.values())
         ):
             raise EncoderStateError(
-                "the pool's encoder state holds no usable word counts, expected `documents` and `frequencies` as "
+                "the pool's encoder state holds no usable word counts, expected `documents` and "
+                "`frequencies` as "
                 "whole numbers; restore the manifest object from a backup"
             )
         return cls(documents=documents, frequencies=dict(frequencies))

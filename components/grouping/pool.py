@@ -22,7 +22,7 @@ class PoolError(LciaError):
 
 @dataclass(frozen=True)
 class GroupTask:
-    """One task learnt by a group: its snapshot, its distinct instructions, and the rows kept for rehearsal."""
+    """One task learnt by a group: its snapshot, distinct instructions, and rows kept for rehearsal."""
 
     task: str
     name: str
@@ -34,14 +34,15 @@ class GroupTask:
         _check_digest(self.kept_rows, f"kept_rows of task {self.name!r}", optional=True)
         if not self.instructions or len(set(self.instructions)) != len(self.instructions):
             raise PoolError(
-                f"task {self.name!r} has {len(self.instructions)} instructions with repetitions or none at all, "
+                f"task {self.name!r} has {len(self.instructions)} instructions with repetitions or none "
+                f"at all, "
                 "expected at least one, each once; pass distinct_instructions(rows)"
             )
 
 
 @dataclass(frozen=True)
 class Group:
-    """Instructions that share one adapter: a folder object, and its accumulated Fisher tensor if there is one."""
+    """Instructions that share one adapter (a folder object) and its accumulated Fisher tensor, if any."""
 
     id: str
     adapter: str
@@ -195,7 +196,8 @@ class Pool:
         """
         if manifest.get("kind") != "pool" or manifest.get("schema") != 1:
             raise PoolError(
-                f"an object of kind {manifest.get('kind')!r}, schema {manifest.get('schema')!r}, expected a pool "
+                f"an object of kind {manifest.get('kind')!r}, schema {manifest.get('schema')!r}, "
+                f"expected a pool "
                 "manifest of schema 1; check the digest, or use the release that wrote it"
             )
         values = _fields(manifest, _POOL_KEYS, "pool manifest")
@@ -239,7 +241,7 @@ def _read_task(entry: Mapping[str, Any]) -> GroupTask:
     return GroupTask(values["task"], values["name"], tuple(values["instructions"]), values["kept_rows"])
 
 
-def _fields(value: Any, keys: Sequence[str], what: str) -> Mapping[str, Any]:
+def _fields(value: object, keys: Sequence[str], what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or set(value) != set(keys):
         seen = sorted(value) if isinstance(value, Mapping) else type(value).__name__
         raise PoolError(
@@ -248,7 +250,7 @@ def _fields(value: Any, keys: Sequence[str], what: str) -> Mapping[str, Any]:
     return value
 
 
-def _check_digest(digest: Any, what: str, optional: bool = False) -> None:
+def _check_digest(digest: object, what: str, optional: bool = False) -> None:
     if digest is None and optional:
         return
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):

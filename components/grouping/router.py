@@ -1,10 +1,10 @@
 """Which group an instruction belongs to: for a whole task at training, for one request at inference.
 
 Similarity of two tasks is the cosine of their centroids, which equals the mean pairwise cosine of their
-instructions divided by the geometric mean of each task's mean cosine to itself. So a task of paraphrases matches itself
-with 1 (in the released code it can miss its own threshold: METHOD.md section 4). A group's similarity is that of its
-nearest task. The encoder is fitted on the instructions of the whole pool and, when a task is placed,
-on the task's too, exactly as the version that would follow from it.
+instructions divided by the geometric mean of each task's mean cosine to itself. So a task of paraphrases
+matches itself with 1 (in the released code it can miss its own threshold: METHOD.md section 4). A group's
+similarity is that of its nearest task. The encoder is fitted on the instructions of the whole pool and, when
+a task is placed, on the task's too, exactly as the version that would follow from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -154,7 +154,7 @@ def extend(
     assurance: Assurance = "asserted",
     overrides: Sequence[str] = (),
 ) -> Pool:
-    """The pool after a task was learnt by `group` (None opens one), its router fitted again on all instructions."""
+    """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions."""
     grown = pool.with_task(
         entry,
         group=group,
@@ -209,7 +209,8 @@ class Router:
         threshold, encoder = pool.router.get("request_threshold"), pool.router.get("encoder")
         if not isinstance(threshold, int | float) or not isinstance(encoder, Mapping):
             raise RouterStateError(
-                f"the pool's router state has the keys {sorted(pool.router)}, expected `request_threshold` and "
+                f"the pool's router state has the keys {sorted(pool.router)}, expected "
+                f"`request_threshold` and "
                 "`encoder`; restore the manifest object from a backup"
             )
         return cls(_Codebook.of(pool.groups, TfidfEncoder.from_json(encoder)), float(threshold))
@@ -219,7 +220,7 @@ class Router:
         return self.route_many([instruction])[0]
 
     def route_many(self, instructions: Sequence[str]) -> list[Route]:
-        """`route` for each, in order. An instruction of the codebook goes to the group that first learnt it."""
+        """`route` for each, in order; an instruction of the codebook goes to the group that has it first."""
         known: dict[str, Route] = {}
         unseen = []
         for text in dict.fromkeys(instructions):
@@ -303,20 +304,11 @@ class _Codebook:
 def _rule(
     pool: Pool, order: Sequence[GroupScore], settings: GroupingSettings, placed: str | None
 ) -> tuple[Action, str | None, str]:
-    new = pool.next_group_id()
-    if placed == "new":
-        return "open", new, f"a person decided: opens group {new}."
     if placed is not None:
-        if placed not in {group.id for group in pool.groups}:
-            known = ", ".join(group.id for group in pool.groups) or "none yet"
-            raise PlacementError(f"group {placed!r} is not in the pool, expected `new` or one of: {known}")
-        return "reuse", placed, f"a person decided: joins group {placed}."
+        return _placed(pool, placed)
     if settings.rule == "single" and pool.groups:
-        return (
-            "reuse",
-            pool.groups[0].id,
-            f"grouping.rule=single: joins {pool.groups[0].id}, as every task does.",
-        )
+        first = pool.groups[0].id
+        return "reuse", first, f"grouping.rule=single: joins {first}, as every task does."
     if settings.rule == "per_task" or not order:
         why = "grouping.rule=per_task" if settings.rule == "per_task" else "the pool has no group yet"
         return _open(pool, order, settings, why)
@@ -327,13 +319,22 @@ def _rule(
     if best.similarity >= high:
         return "reuse", best.group, f"similarity {nearest} is at least {high:.2f}: joins {best.group}."
     if best.similarity > low:
-        return (
-            "hold",
-            best.group,
-            f"similarity {nearest} is inside the review band ({low:.2f} to {high:.2f}): a person has to say whether "
-            f"it joins {best.group} or opens a group (grouping.threshold, grouping.review_band).",
+        words = (
+            f"similarity {nearest} is inside the review band ({low:.2f} to {high:.2f}): a person has to say "
+            f"whether it joins {best.group} or opens a group (grouping.threshold, grouping.review_band)."
         )
+        return "hold", best.group, words
     return _open(pool, order, settings, f"similarity {nearest} is at most {low:.2f}")
+
+
+def _placed(pool: Pool, placed: str) -> tuple[Action, str | None, str]:
+    new = pool.next_group_id()
+    if placed == "new":
+        return "open", new, f"a person decided: opens group {new}."
+    if placed not in {group.id for group in pool.groups}:
+        known = ", ".join(group.id for group in pool.groups) or "none yet"
+        raise PlacementError(f"group {placed!r} is not in the pool, expected `new` or one of: {known}")
+    return "reuse", placed, f"a person decided: joins group {placed}."
 
 
 def _open(

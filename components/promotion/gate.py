@@ -1,8 +1,8 @@
 """The gate: rules over the evidence of one candidate, each a row that a person can read.
 
 DESIGN section 8. A drop is reference minus candidate score, so a positive drop is forgetting. Pass needs
-every one-sided bound of a drop inside its margin (unadjusted: requiring all is already conservative); fail needs
-a drop beyond its margin with confidence (Holm over all comparisons); anything between is inconclusive.
+every one-sided bound of a drop inside its margin (unadjusted: requiring all is already conservative); fail
+needs a drop beyond its margin with confidence (Holm over all comparisons); anything between is inconclusive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,9 @@ class GateEvidenceError(LciaError):
 class PriorTask:
     """Scores of one earlier task's test rows, row by row in the same order, each in [0, 1].
 
-    `changed` says whether any prediction may differ from the champion's; when False the scores may be empty. A
-    changed task with empty scores keeps no evaluation rows: its forgetting is not measurable, and the report says so.
+    `changed` says whether any prediction may differ from the champion's; when False the scores may be empty.
+    A changed task with empty scores keeps no evaluation rows: its forgetting is not measurable, and the
+    report says so.
     """
 
     name: str
@@ -65,10 +66,11 @@ class NewTask:
 class GateEvidence:
     """Everything the gate looks at. Shares are fractions.
 
-    `drift_accepted`: a person released a task that was held for extreme drift. `routing_share`: share of the new
-    task's test rows that the candidate's router sends to its group. `fallback_share` and `fallback_limit`: share of
-    EMA updates that fell back to a fixed beta, and `tuning.ema.max_fallback`; None where the rule has no fallback.
-    `attempt` counts from 1 per task and parent. `costs`: measured seconds or bytes, shown only.
+    `drift_accepted`: a person released a task that was held for extreme drift. `routing_share`: share of the
+    new task's test rows that the candidate's router sends to its group. `fallback_share` and
+    `fallback_limit`: share of EMA updates that fell back to a fixed beta, and `tuning.ema.max_fallback`;
+    None where the rule has no fallback. `attempt` counts from 1 per task and parent. `costs`: measured
+    seconds or bytes, shown only.
     """
 
     prior: tuple[PriorTask, ...]
@@ -85,7 +87,7 @@ class GateEvidence:
 
 @dataclass(frozen=True)
 class GateRow:
-    """One rule's result. `value`, one-sided bounds `low` and `high`, and `limit` are fractions where given."""
+    """One rule's result; `value`, the one-sided bounds `low` and `high`, and `limit` are fractions."""
 
     rule: str
     task: str | None
@@ -176,8 +178,9 @@ def policy_power(
 ) -> Power:
     """Probability that a candidate without any true change passes all forgetting rules.
 
-    `groups` holds, per group with changed predictions, the test rows of each of its changed tasks. Simulated with a
-    fixed seed for scores of 0 and 1; flips against the anchor are drawn on their own, at twice the discordance.
+    `groups` holds, per group with changed predictions, the test rows of each of its changed tasks. Simulated
+    with a fixed seed for scores of 0 and 1; flips against the anchor are drawn on their own, at twice the
+    discordance.
     """
     alpha = level(policy, attempt)
     generator = np.random.default_rng(0)
@@ -197,7 +200,8 @@ def policy_power(
     tasks = sum(len(sizes) for sizes in groups)
     probability = float(passed.mean())
     words = (
-        f"a candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes the forgetting "
+        f"a candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes "
+        f"the forgetting "
         f"rules on {tasks} changed prior task{'' if tasks == 1 else 's'} with probability {probability:.2f}"
     )
     if probability < LEAST_POWER:
@@ -255,15 +259,15 @@ def _compare(reference: Scores, candidate: Scores, alpha: float, what: str) -> C
 
 def _drop_row(rule: str, task: str | None, result: Comparison, limit: float, reference: str) -> GateRow:
     words = (
-        f"drop against the {reference} {result.drop:+.3f} ({result.changed} of {result.rows} rows differ), at most "
+        f"drop against the {reference} {result.drop:+.3f} ({result.changed} of {result.rows} rows "
+        f"differ), at most "
         f"{result.high:+.3f} with {1 - result.alpha:.1%} confidence; allowed {limit:.3f}"
     )
     return GateRow(rule, task, "inconclusive", result.drop, result.low, result.high, limit, words)
 
 
 def _judge(row: GateRow, adjusted: float, alpha: float) -> GateRow:
-    assert row.high is not None and row.limit is not None
-    if row.high <= row.limit:
+    if row.high is not None and row.limit is not None and row.high <= row.limit:
         return replace(row, verdict="pass")
     if adjusted <= alpha:
         return replace(
