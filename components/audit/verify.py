@@ -1,0 +1,208 @@
+"""Checks a log with nothing but its bytes: exported file or live rows.
+
+Found without any key: an altered, removed, inserted or reordered entry. A log that was cut at the end, or
+rewritten as a whole by someone with the database's rights, is found by a signed head kept elsewhere.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection
+
+from components.audit.keys import Head, HeadRefused, read_head
+from components.audit.log import head_path, rows
+from components.audit.merkle import Peaks, add_leaf, leaf_hash, root_of
+from components.errors import LciaError
+from components.storage.objects import Json, NotCanonical, canonical, parse_json
+
+_BODY = {"index", "at", "actor", "action", "subject", "details", "previous"}
+_ACTOR = {"name", "assured", "how"}
+
+
+class ExportUnreadable(LciaError):
+    """An export or head file that can't be opened."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found."""
+
+    ok: bool
+    entries: int
+    """Entries that were checked and are good."""
+    head: str
+    """Merkle root over them."""
+    first_bad: int | None
+    """Index (from 0) of the first bad entry; None when all is good."""
+    message: str
+    freshness: str
+    """What is known about entries missing at the end."""
+
+    def to_json(self) -> dict[str, Json]:
+        """What `audit verify --json` prints."""
+        return {
+            "ok": self.ok,
+            "entries": self.entries,
+            "head": self.head,
+            "first_bad": self.first_bad,
+            "message": self.message,
+            "freshness": self.freshness,
+        }
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One entry as found: `body` are its canonical bytes."""
+
+    body: bytes
+    value: Json
+    hash: str
+    root: str
+    peaks: str | None = None
+
+
+class _Bad(Exception):  # noqa: N818 - control flow inside this module
+    """Why an entry is bad."""
+
+
+class _Chain:
+    """Replays the log entry by entry, remembering the root at the lengths heads speak of."""
+
+    def __init__(self, lengths: Iterable[int]) -> None:
+        self.size = 0
+        self.previous = ""
+        self.peaks: Peaks = ()
+        self.roots = {length: root_of(()).hex() for length in lengths if length == 0}
+        self._lengths = frozenset(lengths)
+
+    def root(self) -> str:
+        return root_of(self.peaks).hex()
+
+    def add(self, entry: _Stored) -> None:
+        value = entry.value
+        if not isinstance(value, dict) or set(value) != _BODY or not isinstance(value["actor"], dict):
+            raise _Bad(f"its body does not have the fields {', '.join(sorted(_BODY))}")
+        if set(value["actor"]) != _ACTOR:
+            raise _Bad(f"its actor does not have the fields {', '.join(sorted(_ACTOR))}")
+        if type(value["index"]) is not int or value["index"] != self.size:
+            raise _Bad(f"it says it is entry {value['index']}: entries were removed, inserted or reordered")
+        leaf = leaf_hash(entry.body)
+        if leaf.hex() != entry.hash:
+            raise _Bad(f"its body hashes to {leaf.hex()}, beside it stands {entry.hash}: one was altered")
+        if value["previous"] != self.previous:
+            raise _Bad("it follows another entry than the one before it: an entry was replaced")
+        peaks = add_leaf(self.peaks, self.size, leaf)
+        if root_of(peaks).hex() != entry.root:
+            raise _Bad("the root beside it is not that of the entries up to it")
+        if entry.peaks is not None and " ".join(peak.hex() for peak in peaks) != entry.peaks:
+            raise _Bad("the peaks stored beside it are not those of its tree")
+        self.peaks, self.previous, self.size = peaks, leaf.hex(), self.size + 1
+        if self.size in self._lengths:
+            self.roots[self.size] = self.root()
+
+
+def verify_export(
+    path: Path, public_key: Ed25519PublicKey | None = None, head: Path | None = None
+) -> Verification:
+    """Check an exported log, every byte of it.
+
+    `head` is a head file kept elsewhere: the log must still contain all it speaks of. With `public_key` its
+    signature is checked, and that of the head beside the export, which must then exist and be its end.
+
+    Raises:
+        ExportUnreadable: the export or `head` can't be opened.
+    """
+    content = _read(path)
+    heads: list[tuple[str, Head]] = []
+    try:
+        if head is not None:
+            heads.append((str(head), read_head(_read(head), public_key)))
+        beside = head_path(path)
+        if beside.exists() or (public_key is not None and head is None):
+            heads.append((str(beside), read_head(_read(beside), public_key)))
+    except HeadRefused as error:
+        return Verification(False, 0, "", None, f"head refused: {error}", "not checked")
+    chain = _Chain([known.entries for _, known in heads])
+    try:
+        _replay_lines(chain, content)
+    except (_Bad, NotCanonical) as error:
+        return _bad(chain, f"line {chain.size + 1} of {path}", str(error))
+    exact = heads[-1][1] if heads and heads[-1][0] == str(head_path(path)) else None
+    return _conclude(chain, heads, exact, kept_elsewhere=head is not None, signed=public_key is not None)
+
+
+def verify_database(connection: Connection, known: Head | None = None) -> Verification:
+    """The same checks on the live rows; `known` is a head that was seen earlier."""
+    heads = [] if known is None else [("the known head", known)]
+    chain = _Chain([head.entries for _, head in heads])
+    try:
+        _replay_rows(chain, connection)
+    except (_Bad, NotCanonical) as error:
+        return _bad(chain, f"entry {chain.size} of the database", str(error))
+    return _conclude(chain, heads, None, kept_elsewhere=known is not None, signed=False)
+
+
+def _replay_lines(chain: _Chain, content: bytes) -> None:
+    lines = content.split(b"\n")
+    for line in lines[:-1]:
+        chain.add(_from_line(line))
+    if lines[-1]:
+        raise _Bad("its line has no end: the file was cut or its last byte changed")
+
+
+def _replay_rows(chain: _Chain, connection: Connection) -> None:
+    for row in rows(connection):
+        value = parse_json(row.body)
+        if canonical(value) != row.body:
+            raise _Bad("its stored bytes are not canonical: they were altered")
+        if row.position != chain.size:
+            raise _Bad(f"it is stored at position {row.position}: an entry was removed or inserted")
+        chain.add(_Stored(row.body, value, row.hash, row.root, row.peaks))
+
+
+def _from_line(line: bytes) -> _Stored:
+    value = parse_json(line)
+    if canonical(value) != line:
+        raise _Bad("its bytes are not canonical: they were altered")
+    if not isinstance(value, dict) or set(value) != {"body", "hash", "root"}:
+        raise _Bad("expected an object of body, hash and root")
+    return _Stored(canonical(value["body"]), value["body"], value["hash"], value["root"])
+
+
+def _bad(chain: _Chain, where: str, why: str) -> Verification:
+    message = f"{where} is bad: {why}. The {chain.size} entries before it are good"
+    return Verification(False, chain.size, chain.root(), chain.size, message, "not checked")
+
+
+def _conclude(
+    chain: _Chain, heads: list[tuple[str, Head]], exact: Head | None, *, kept_elsewhere: bool, signed: bool
+) -> Verification:
+    """Compare the replayed chain with the heads that speak of it."""
+    for name, known in heads:
+        if known.entries > chain.size:
+            why = f"{name} speaks of {known.entries} entries, found are {chain.size}: the end was cut off"
+            return Verification(False, chain.size, chain.root(), chain.size, why, "cut")
+        if chain.roots[known.entries] != known.root:
+            why = f"{name} has another root over the first {known.entries} entries: the log was rewritten"
+            return Verification(False, chain.size, chain.root(), 0, why, "rewritten")
+    if exact is not None and (exact.entries, exact.hash) != (chain.size, chain.previous):
+        why = f"the head beside the export speaks of {exact.entries} entries, found are {chain.size}"
+        return Verification(False, chain.size, chain.root(), exact.entries, why, "other head")
+    if kept_elsewhere:
+        freshness = f"contains everything up to entry {heads[0][1].entries} of the head kept elsewhere"
+    elif signed:
+        freshness = f"signed up to entry {chain.size}; later entries may be missing, freshness not proven"
+    else:
+        freshness = f"consistent up to entry {chain.size}, freshness not proven"
+    return Verification(True, chain.size, chain.root(), None, f"all {chain.size} entries are good", freshness)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportUnreadable(
+            f"{path} can't be opened ({error.strerror}); expected a file made by `lcia audit export`"
+        ) from error
