@@ -5,16 +5,15 @@ order, white space, escapes or file names have the same snapshot.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from pydantic import ValidationError
 
 from components.errors import LciaError
 from components.storage.objects import Json, ObjectStore
-from components.tasks.package import SPLITS, Package, Task
+from components.tasks.package import SPLITS, Package, Split, Task
 from components.tasks.rows import Example
 
-Split: TypeAlias = Literal["train", "validation", "test"]
 SCHEMA = 1
 
 
@@ -36,9 +35,9 @@ class Snapshot:
 
     digest: str
     task: Task
-    splits: dict[str, SplitRef]
+    splits: dict[Split, SplitRef]
     store: ObjectStore = field(repr=False, compare=False)
-    _read: dict[str, tuple[Example, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _read: dict[Split, tuple[Example, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, split: Split) -> tuple[Example, ...]:
         """Examples of a split in their original order.
@@ -58,7 +57,7 @@ class Snapshot:
 
 def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
     """Store a package's rows and its task object; repeating it changes nothing."""
-    splits = {
+    splits: dict[Split, SplitRef] = {
         split: SplitRef(store.put_lines([example.to_row() for example in rows]), len(rows))
         for split, rows in ((split, package.splits[split]) for split in SPLITS)
     }
@@ -83,7 +82,7 @@ def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
     return Snapshot(digest, _task(digest, value), _splits(digest, value), store)
 
 
-def _manifest(task: Task, splits: dict[str, SplitRef]) -> dict[str, Any]:
+def _manifest(task: Task, splits: dict[Split, SplitRef]) -> dict[str, Any]:
     content = task.model_dump(mode="json")
     refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in splits.items()}
     return {"kind": "task", "schema": SCHEMA, **content, "splits": refs}
@@ -99,7 +98,7 @@ def _task(digest: str, value: dict[str, Json]) -> Task:
         ) from error
 
 
-def _splits(digest: str, value: dict[str, Json]) -> dict[str, SplitRef]:
+def _splits(digest: str, value: dict[str, Json]) -> dict[Split, SplitRef]:
     refs = value.get("splits")
     if not isinstance(refs, dict) or set(refs) != set(SPLITS):
         raise SnapshotError(f"task object {digest} has no splits {', '.join(SPLITS)}; submit the task again")

@@ -1,0 +1,191 @@
+"""The rules of the data checks: what each looks at, as Great Expectations expectations over a small frame.
+
+Leaks, contradictions and choices are worked out here as columns of the frame; the expectations judge them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from components.quality.leaks import SeenBefore, occurrences, reworded
+from components.settings import ValidationSettings
+from components.tasks.package import Split
+from components.tasks.rows import Example
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Severity: TypeAlias = Literal["hard", "soft"]
+
+VISIBLE = "[^\\s\u00a0\u2000-\u200b\u3000]"
+CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+INVISIBLE = "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+"""Characters that change how a text is shown or split without being seen. The patterns hold the characters
+themselves: they are read by Python or by Arrow's RE2, which knows no \\u escapes."""
+COLUMNS = ("row", "id", "instruction", "input", "output", "allowed", "answers", "leak", "reworded")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One expectation with its name and severity, and in words what it expects."""
+
+    name: str
+    severity: Severity
+    expected: str
+    expectation: Any
+
+
+def split_frame(
+    split: Split,
+    rows: Mapping[Split, Sequence[Example]],
+    before: SeenBefore,
+    choices: tuple[str, ...] | None,
+) -> "pd.DataFrame":
+    """One row per example: its texts and, per kind of fault, what the rules look at."""
+    import pandas as pd
+
+    examples = rows[split]
+    answers: dict[tuple[str, str], set[str]] = {}
+    for example in examples:
+        answers.setdefault(example.question, set()).add(example.output)
+    own: dict[tuple[str, str], str] = {}
+    if split != "train":
+        own = {example.question: "train of this task" for example in rows["train"]}
+    earlier = before.evaluated if split == "train" else before.trained
+    again = [False] * len(examples) if split == "train" else reworded(examples, rows["train"])
+    allowed = [
+        (example.choices is None and choices is None) or example.output in (example.choices or choices or ())
+        for example in examples
+    ]
+    columns = {
+        "row": range(1, len(examples) + 1),
+        "id": [example.id for example in examples],
+        "instruction": [example.instruction for example in examples],
+        "input": [example.input or "" for example in examples],
+        "output": [example.output for example in examples],
+        "allowed": ["yes" if fits else "no" for fits in allowed],
+        "answers": [len(answers[example.question]) for example in examples],
+        "leak": [
+            here or there
+            for here, there in zip(occurrences(examples, own), occurrences(examples, earlier), strict=True)
+        ],
+        "reworded": ["yes" if loose else "no" for loose in again],
+    }
+    return pd.DataFrame(columns)
+
+
+def split_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
+    """All rules of a split but the balance of labels."""
+    from great_expectations import expectations as gxe
+
+    yield Rule(
+        "columns",
+        "hard",
+        "instruction, input and output",
+        gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS), exact_match=True),
+    )
+    yield Rule(
+        "row_count",
+        "hard",
+        f"at least {settings.min_rows} rows",
+        gxe.ExpectTableRowCountToBeBetween(min_value=settings.min_rows),
+    )
+    for column in ("instruction", "output"):
+        yield Rule(f"{column}_present", "hard", "a value", gxe.ExpectColumnValuesToNotBeNull(column=column))
+        yield Rule(
+            f"{column}_not_blank",
+            "hard",
+            "visible text",
+            gxe.ExpectColumnValuesToMatchRegex(column=column, regex=VISIBLE),
+        )
+    for column in ("instruction", "input", "output"):
+        longest = settings.max_characters
+        yield Rule(
+            f"{column}_length",
+            "hard",
+            f"at most {longest} characters",
+            gxe.ExpectColumnValueLengthsToBeBetween(column=column, max_value=longest),
+        )
+        yield Rule(
+            f"{column}_control_characters",
+            "hard",
+            "none",
+            gxe.ExpectColumnValuesToNotMatchRegex(column=column, regex=CONTROL),
+        )
+        yield Rule(
+            f"{column}_invisible_characters",
+            "soft",
+            "no zero-width or direction marks",
+            gxe.ExpectColumnValuesToNotMatchRegex(column=column, regex=INVISIBLE),
+        )
+    yield Rule(
+        "choices",
+        "hard",
+        "an output among the choices",
+        gxe.ExpectColumnValuesToBeInSet(column="allowed", value_set=["yes"]),
+    )
+    yield Rule(
+        "duplicates",
+        "soft",
+        f"at most {settings.max_duplicates:.1%} rows that occur twice",
+        gxe.ExpectColumnValuesToBeUnique(column="id", mostly=1 - settings.max_duplicates),
+    )
+    yield Rule(
+        "conflicts",
+        "soft",
+        "one answer per question",
+        gxe.ExpectColumnValuesToBeBetween(column="answers", max_value=1),
+    )
+    yield from _leak_rules(split, settings)
+
+
+def _leak_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
+    from great_expectations import expectations as gxe
+
+    where = "an earlier task's evaluation rows" if split == "train" else "training rows, now or earlier"
+    severity: Severity = "soft" if split == "validation" else "hard"
+    yield Rule(
+        "leaks",
+        severity,
+        f"at most {settings.max_leak:.1%} of the rows in {where}",
+        gxe.ExpectColumnValuesToBeInSet(column="leak", value_set=[""], mostly=1 - settings.max_leak),
+    )
+    if split == "test":
+        yield Rule(
+            "own_leaks",
+            "hard",
+            "no row of this task's train",
+            gxe.ExpectColumnValuesToNotBeInSet(column="leak", value_set=["train of this task"]),
+        )
+    if split != "train":
+        yield Rule(
+            "reworded",
+            "soft",
+            "no input of this task's train under another instruction",
+            gxe.ExpectColumnValuesToBeInSet(column="reworded", value_set=["no"]),
+        )
+
+
+def label_shares(rows: Sequence[Example], choices: tuple[str, ...] | None) -> "pd.DataFrame | None":
+    """Per label its training share relative to an even split; None for free text."""
+    import pandas as pd
+
+    if choices is None:
+        return None
+    counts = Counter(example.output for example in rows)
+    shares = [counts[choice] * len(choices) / max(len(rows), 1) for choice in choices]
+    return pd.DataFrame({"row": range(1, len(choices) + 1), "label": list(choices), "share": shares})
+
+
+def balance_rule(settings: ValidationSettings) -> Rule:
+    """The rule on the shares of `label_shares`."""
+    from great_expectations import expectations as gxe
+
+    least = settings.min_label_share
+    return Rule(
+        "label_balance",
+        "soft",
+        f"each label at least {least:.0%} of an even share",
+        gxe.ExpectColumnValuesToBeBetween(column="share", min_value=least),
+    )
