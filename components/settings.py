@@ -208,6 +208,10 @@ class ValidationSettings(Section):
     """Largest share of test rows that may occur in this or an earlier task's training rows; they are quarantined."""
     max_duplicates: Fraction = 0.05
     """Share of duplicate training rows above which a warning is given."""
+    max_characters: Annotated[int, Field(ge=1)] = 4000
+    """Longest instruction, input or output, in characters."""
+    min_label_share: Fraction = 0.2
+    """Training share of a label, relative to an even split, below which a warning is given."""
 
 
 class QualitySettings(Section):
