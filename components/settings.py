@@ -98,14 +98,15 @@ class GroupingSettings(Section):
     """`single` puts everything in one group and `per_task` each task in its own: baselines."""
     encoder: Literal["tfidf"] = "tfidf"
     """Text encoder; its fitted state is part of the pool manifest."""
-    threshold: Fraction = 0.45
-    """Least similarity (self-similarity normalised) at which a task joins a group. On the example tasks the two
-    sentiment tasks have .58 to .66, the next pair (the two rewriting tasks) .33 to .36, all others at most .27."""
-    review_band: Fraction = 0.05
+    threshold: Fraction = 0.50
+    """Least similarity (self-similarity normalised) at which a task joins a group. Over all pools made of the
+    example tasks the two sentiment tasks have .58 to .66, the two rewriting tasks .29 to .42, other pairs at
+    most .33."""
+    review_band: Fraction = 0.04
     """A best similarity within threshold ± band holds the task for a person."""
     request_threshold: Fraction = 0.25
-    """Least similarity at which a single request is routed to a group; below it the base model answers. Of unlike
-    instructions tried, most have 0 and all but one at most .16; paraphrases of a task's own mostly .3 to .8."""
+    """Least similarity at which a single request is routed to a group; below it the base model answers. Of
+    unlike instructions tried, most have 0 and all but one at most .16; paraphrases of a task's own .3 to .8."""
     max_groups: Annotated[int, Field(ge=1)] = 64
     """Cap on the number of groups of a pool."""
     at_cap: Literal["nearest", "hold"] = "hold"
@@ -229,13 +230,13 @@ class GateSettings(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """One-sided confidence of every bound."""
     step_margin: Fraction = 0.06
-    """Largest drop of a prior task against the champion that must be excluded to pass. With 200 test rows and 5 % of
-    hits flipping by chance a harmless candidate passes one task with probability 0.96 (0.89 at 0.05)."""
+    """Largest drop of a prior task against the champion that must be excluded to pass. With 200 test rows and
+    5 % of hits flipping by chance a harmless candidate passes one task with probability 0.96 (0.89 at 0.05)."""
     lifetime_budget: Fraction = 0.10
     """Largest drop of a prior task against its anchor that must be excluded to pass."""
     pooled_margin: Fraction = 0.04
-    """Largest drop of a group's prior tasks pooled (two or more) that must be excluded to pass; 0.96 for two tasks of
-    200 rows as above (0.82 at 0.03)."""
+    """Largest drop of a group's prior tasks pooled (two or more) that must be excluded to pass; 0.96 for two
+    tasks of 200 rows as above (0.82 at 0.03)."""
     new_task_margin: Fraction = 0.05
     """How far the new task may stay below the live weights on validation and still count as learnt."""
     min_routing: Fraction = 0.99

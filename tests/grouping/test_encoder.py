@@ -1,0 +1,53 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.grouping.encoder import DIMENSION, EncoderStateError, TfidfEncoder, words
+
+TEXTS = st.lists(st.text(max_size=40), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, TEXTS)
+def test_every_text_has_a_unit_row(fitted, texts):
+    rows = TfidfEncoder.fit(fitted).encode(texts)
+    assert rows.shape == (len(texts), DIMENSION)
+    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+    assert np.allclose(norms, 1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, st.randoms())
+def test_state_survives_json_and_ignores_order_and_repetition(texts, random):
+    encoder = TfidfEncoder.fit(texts)
+    assert TfidfEncoder.from_json(json.loads(json.dumps(encoder.to_json()))) == encoder
+    shuffled = texts * 2
+    random.shuffle(shuffled)
+    assert TfidfEncoder.fit(shuffled).to_json() == encoder.to_json()
+
+
+def test_a_known_word_among_unseen_ones_is_not_a_perfect_match():
+    encoder = TfidfEncoder.fit(["Negate this sentence."])
+    a, b = encoder.encode(["Negate this sentence.", "Translate every sentence into Portuguese verse"])
+    assert 0 < (a @ b.T)[0, 0] < 0.3
+
+
+def test_texts_of_stop_words_or_signs_only_still_match_themselves():
+    assert words("What is it about?") == ["what", "is", "it", "about"]
+    encoder = TfidfEncoder.fit(["What is it about?", "???"])
+    a, b = encoder.encode(["what is it about", "???"])
+    assert (a @ a.T)[0, 0] == pytest.approx(1)
+    assert (a @ b.T)[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "embedding"}, {"analyser": "words-en-0"}, {"documents": None}, {"frequencies": {"a": "2"}}],
+)
+def test_foreign_state_is_refused(change):
+    state = {**TfidfEncoder.fit(["Negate this sentence."]).to_json(), **change}
+    with pytest.raises(EncoderStateError, match="expected"):
+        TfidfEncoder.from_json(state)
