@@ -1,0 +1,189 @@
+"""Predictions under one decoding contract: certified in one forward pass where possible, else decoded.
+
+Feeding the reference answer shows in one pass whether greedy decoding would produce exactly it, end token
+included. Misses are decoded, so text and score equal plain greedy decoding.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from components.evaluation.metrics import BINARY, METRICS
+from components.model.adapters import AdapterSlot
+from components.model.generation import generate_greedy
+from components.model.prompts import Rendered, render
+from components.model.trunk import Trunk
+from components.storage.objects import canonical, digest_of
+from components.tasks.package import Task
+from components.tasks.rows import Example
+
+Progress = Callable[[int], None]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One example to predict with one adapter (None: the base model alone)."""
+
+    example: Example
+    task: Task
+    adapter: str | None
+    rendered: Rendered
+    key: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`text` is None where only the score was asked for; `gap` is the smallest top-2 logit gap."""
+
+    text: str | None
+    score: float
+    gap: float
+
+
+class Evaluator:
+    """The loaded base model and slot, with trunk states of every example kept for the process's life."""
+
+    def __init__(self, trunk: Trunk, slot: AdapterSlot, batch_rows: int) -> None:
+        self.trunk, self.slot, self.batch_rows = trunk, slot, batch_rows
+        self._states: dict[tuple[int, ...], Tensor] = {}
+
+    def query(self, task: Task, example: Example, adapter: str | None) -> Query:
+        """A query with its key: tokens, adapter, decoding contract and numerics decide a prediction."""
+        base = self.trunk.base
+        rendered = render(base.tokenizer, base.settings, example.instruction, example.input, example.output)
+        parts = {
+            "adapter": adapter,
+            "choices": list(choices_of(task, example)),
+            "decoding": task.decoding.model_dump(mode="json"),
+            "numerics": base.numerics_digest,
+            "base": base.digest,
+            "tokens": list(rendered.prompt),
+        }
+        return Query(example, task, adapter, rendered, digest_of(canonical(parts)))
+
+    def predict(
+        self,
+        queries: Sequence[Query],
+        adapters: Mapping[str, Mapping[str, Tensor]],
+        *,
+        scores_only: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Prediction]:
+        """Predict every query; adapters are applied one after the other.
+
+        `scores_only` leaves out the decoding of misses where a miss scores 0 whatever its text is.
+        """
+        out: list[Prediction | None] = [None] * len(queries)
+        by_adapter: dict[str | None, list[int]] = defaultdict(list)
+        for index, query in enumerate(queries):
+            by_adapter[query.adapter].append(index)
+        for adapter in sorted(by_adapter, key=str):
+            if adapter is not None:
+                self.slot.load(adapters[adapter])
+            with self.slot.switched_off() if adapter is None else nullcontext():
+                modes: dict[str, list[int]] = defaultdict(list)
+                for index in by_adapter[adapter]:
+                    modes[queries[index].task.decoding.mode].append(index)
+                for mode, members in modes.items():
+                    chosen = [queries[i] for i in members]
+                    run = self._choose if mode == "choose" else self._generate
+                    for index, result in zip(members, run(chosen, scores_only, progress), strict=True):
+                        out[index] = result
+        return [p for p in out if p is not None]
+
+    def _generate(self, queries: Sequence[Query], scores_only: bool, progress: Progress | None) -> list[Prediction]:
+        tokenizer = self.trunk.base.tokenizer
+        rows = [q.rendered for q in queries]
+        out: list[Prediction] = []
+        misses: list[int] = []
+        for index, (correct, gap) in enumerate(self._certify(rows)):
+            query = queries[index]
+            fits = len(query.rendered.answer) - 1 <= query.task.decoding.max_new_tokens
+            out.append(Prediction(query.example.output if correct and fits else None, float(correct and fits), gap))
+            skip = scores_only and query.task.metric in BINARY
+            if not (correct and fits) and not skip:
+                misses.append(index)
+            elif progress:
+                progress(1)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index in misses:
+            by_length[queries[index].task.decoding.max_new_tokens].append(index)
+        for limit, members in by_length.items():
+            prompts = [queries[i].rendered.prompt for i in members]
+            end = tokenizer.eos_token_id
+            decoded = generate_greedy(self.trunk.base.model, prompts, limit, end, self.batch_rows, progress)
+            for index, result in zip(members, decoded, strict=True):
+                text = tokenizer.decode(result.tokens, skip_special_tokens=True)
+                score = METRICS[queries[index].task.metric](text, queries[index].example.output)
+                out[index] = Prediction(text, score, result.gap)
+        return out
+
+    @torch.no_grad()
+    def _certify(self, rows: Sequence[Rendered]) -> list[tuple[bool, float]]:
+        """Per row: is the answer exactly what greedy decoding gives; smallest top-2 gap."""
+
+        def certify(logits: Tensor, row: Rendered) -> tuple[bool, float]:
+            top = logits.topk(2, dim=-1)
+            hit = top.indices[:, 0].cpu() == torch.tensor(row.answer)
+            return bool(hit.all()), float((top.values[:, 0] - top.values[:, 1]).min())
+
+        return self._per_row(rows, certify)
+
+    @torch.no_grad()
+    def _choose(
+        self,
+        queries: Sequence[Query],
+        scores_only: bool,
+        progress: Progress | None,
+    ) -> list[Prediction]:
+        base = self.trunk.base
+        rows: list[Rendered] = []
+        for query in queries:
+            for choice in choices_of(query.task, query.example):
+                ids = base.tokenizer(choice, add_special_tokens=False)["input_ids"]
+                rows.append(Rendered(query.rendered.prompt, (*ids, base.tokenizer.eos_token_id)))
+
+        def likelihood_of(logits: Tensor, row: Rendered) -> float:
+            answer = torch.tensor(row.answer, device=logits.device)
+            return float(logits.log_softmax(-1).gather(1, answer[:, None]).sum())
+
+        likelihood = self._per_row(rows, likelihood_of)
+        out, start = [], 0
+        for query in queries:
+            choices = choices_of(query.task, query.example)
+            span = range(start, start + len(choices))
+            start += len(choices)
+            by_token = query.task.decoding.length_normalisation == "tokens"
+            values = [likelihood[i] / (len(rows[i].answer) if by_token else 1) for i in span]
+            best, second = sorted(range(len(choices)), key=lambda c: -values[c])[:2]
+            score = METRICS[query.task.metric](choices[best], query.example.output)
+            out.append(Prediction(choices[best], score, values[best] - values[second]))
+            if progress:
+                progress(1)
+        return out
+
+    def _per_row(self, rows: Sequence[Rendered], reduce: Callable[[Tensor, Rendered], Value]) -> list[Value]:
+        """`reduce(answer logits, row)` per row; logits (answer, vocabulary) are never kept."""
+        missing = list(dict.fromkeys(r.tokens for r in rows if r.tokens not in self._states))
+        for tokens, state in zip(missing, self.trunk.states(missing, self.batch_rows), strict=True):
+            self._states[tokens] = state
+        ordered = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
+        out: dict[int, Value] = {}
+        for start in range(0, len(ordered), self.batch_rows):
+            batch = ordered[start : start + self.batch_rows]
+            states = [self._states[rows[i].tokens] for i in batch]
+            logits = self.trunk.answer_logits(states, [len(rows[i].prompt) for i in batch])
+            for i, values in zip(batch, logits, strict=True):
+                out[i] = reduce(values, rows[i])
+        return [out[i] for i in range(len(rows))]
+
+
+def choices_of(task: Task, example: Example) -> tuple[str, ...]:
+    """Answers to choose from: the example's own, else the task's."""
+    return tuple(example.choices or task.choices or ())

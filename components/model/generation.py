@@ -1,0 +1,98 @@
+"""Greedy decoding with a key-value cache; rows that begin alike share the cache of their prefix."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from components.model.trunk import shared_prefixes
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Greedy continuation without its end token, and the smallest top-2 logit gap on the way."""
+
+    tokens: tuple[int, ...]
+    gap: float
+
+
+@torch.no_grad()
+def generate_greedy(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    end_token: int,
+    batch_rows: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """Greedy continuation of every prompt until `end_token` or `max_new_tokens` tokens."""
+    out = [Generated((), 0.0)] * len(prompts)
+    for prefix, members in shared_prefixes(prompts):
+        cache = None
+        if prefix:
+            cache = DynamicCache()
+            ids = torch.tensor([list(prompts[members[0]][:prefix])], device=model.device)
+            model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        ordered = sorted(members, key=lambda i: (len(prompts[i]), i))
+        for start in range(0, len(ordered), batch_rows):
+            batch = ordered[start : start + batch_rows]
+            tails = [prompts[i][prefix:] for i in batch]
+            for index, result in zip(
+                batch, _decode(model, tails, prefix, cache, max_new_tokens, end_token), strict=True
+            ):
+                out[index] = result
+            if progress:
+                progress(len(batch))
+    return out
+
+
+def _decode(
+    model: PreTrainedModel,
+    tails: Sequence[Sequence[int]],
+    prefix: int,
+    shared: DynamicCache | None,
+    max_new_tokens: int,
+    end_token: int,
+) -> list[Generated]:
+    rows, width = len(tails), max(map(len, tails))
+    ids = torch.zeros(rows, width, dtype=torch.long)
+    mask = torch.zeros(rows, prefix + width, dtype=torch.long)
+    mask[:, :prefix] = 1
+    for i, tail in enumerate(tails):  # left padding: every row's last token stands in the last column
+        ids[i, width - len(tail) :] = torch.tensor(list(tail))
+        mask[i, prefix + width - len(tail) :] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    cache = copy.deepcopy(shared) if shared is not None else DynamicCache()
+    if shared is not None:
+        cache.batch_repeat_interleave(rows)
+    positions = (mask.cumsum(1) - 1).clamp_min(0)[:, prefix:]
+    tokens: list[list[int]] = [[] for _ in range(rows)]
+    gaps: list[float] = [float("inf")] * rows
+    running = [True] * rows
+    for _ in range(max_new_tokens):
+        logits: Tensor = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        top = logits.float().topk(2, dim=-1)
+        chosen = top.indices[:, 0].tolist()
+        gap = (top.values[:, 0] - top.values[:, 1]).tolist()
+        for i in range(rows):
+            if running[i]:
+                gaps[i] = min(gaps[i], gap[i])
+                running[i] = chosen[i] != end_token
+                if running[i]:
+                    tokens[i].append(chosen[i])
+        if not any(running):
+            break
+        ids = torch.tensor(chosen, device=model.device)[:, None]
+        mask = torch.cat([mask, mask.new_ones(rows, 1)], dim=1)
+        positions = positions[:, -1:] + 1
+    return [Generated(tuple(t), g) for t, g in zip(tokens, gaps, strict=True)]

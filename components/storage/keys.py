@@ -1,0 +1,48 @@
+"""Keys of finished work: inputs, resolved configuration, and the code that turns one into the other."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from components.storage.objects import Json, canonical, digest_of
+
+COMPONENTS = Path(__file__).parents[1]
+LIBRARIES = ("evidently", "great-expectations", "numpy", "peft", "scikit-learn", "torch", "transformers")
+
+
+def step_key(step: str, inputs: Mapping[str, Json], config: Mapping[str, Json], folders: Iterable[str]) -> str:
+    """Digest that names a step's result; equal keys mean equal outputs.
+
+    `folders` are those below `components/` whose sources the step runs.
+    """
+    return digest_of(
+        canonical(
+            {
+                "step": step,
+                "inputs": dict(inputs),
+                "config": dict(config),
+                "sources": {folder: _sources(folder) for folder in sorted(folders)},
+                "libraries": _libraries(),
+            }
+        )
+    )
+
+
+@cache
+def _sources(folder: str) -> str:
+    files = sorted((COMPONENTS / folder).rglob("*.py"))
+    text = b"".join(str(f.relative_to(COMPONENTS)).encode() + b"\0" + f.read_bytes() for f in files)
+    return hashlib.sha256(text).hexdigest()
+
+
+@cache
+def _libraries() -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None  # an image without it runs only steps that do not need it
+    return found

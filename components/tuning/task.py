@@ -1,0 +1,129 @@
+"""The work of the step `tune`: objects in, one tuning record out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from components.grouping.pool import Group, Pool
+from components.model.adapters import AdapterSlot, fetch_adapter, read_weights, store_adapter
+from components.model.base import BaseModel, load_base
+from components.model.prompts import Rendered, render
+from components.model.trunk import Trunk
+from components.settings import Settings
+from components.storage.objects import ObjectStore
+from components.tasks.rows import Example
+from components.tasks.snapshot import Snapshot
+from components.tuning.rehearsal import select_rows
+from components.tuning.tuner import Parent, Progress, TuningResult, tune
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The loaded base model with its adapter slot and trunk."""
+
+    base: BaseModel
+    slot: AdapterSlot
+    trunk: Trunk
+
+    @classmethod
+    def load(cls, settings: Settings) -> "Workbench":
+        """Load what the settings name."""
+        base = load_base(settings.base_model, Path(settings.storage.models))
+        slot = AdapterSlot(base, settings.adapter)
+        return cls(base, slot, Trunk(base, slot))
+
+
+def tune_task(
+    store: ObjectStore,
+    settings: Settings,
+    bench: Workbench,
+    snapshot: Snapshot,
+    pool: Pool,
+    group_id: str | None,
+    scratch_key: str,
+    progress: Progress | None = None,
+) -> str:
+    """Tune `group_id` (None opens a group) of `pool` on a task; returns the tuning record's digest.
+
+    An interrupted call continues at its last checkpoint and ends in the same digest.
+    """
+    group = pool.group(group_id) if group_id else None
+    new = _render(bench, snapshot.rows("train"))
+    kept = _kept_rows(store, group) if settings.tuning.rehearsal.share > 0 else []
+    result = tune(
+        bench.trunk,
+        bench.slot,
+        new,
+        _render(bench, kept),
+        _parent(store, group),
+        settings.tuning,
+        store.scratch(scratch_key),
+        settings.evaluation.batch_rows,
+        progress,
+    )
+    return store.put_json(_record(store, settings, bench, snapshot, group, result))
+
+
+def _render(bench: Workbench, rows: tuple[Example, ...] | list[Example]) -> list[Rendered]:
+    return [render(bench.base.tokenizer, bench.base.settings, r.instruction, r.input, r.output) for r in rows]
+
+
+def _kept_rows(store: ObjectStore, group: Group | None) -> list[Example]:
+    """Rows that earlier tasks of the group allow to be rehearsed."""
+    objects = [entry.kept_rows for entry in group.tasks if entry.kept_rows] if group else []
+    return [Example.from_row(row) for digest in objects for row in store.get_lines(digest)]
+
+
+def _parent(store: ObjectStore, group: Group | None) -> Parent | None:
+    if group is None:
+        return None
+    curvature = read_weights(store.get(group.curvature)) if group.curvature else None
+    return Parent(fetch_adapter(store, group.adapter), curvature)
+
+
+def _record(
+    store: ObjectStore,
+    settings: Settings,
+    bench: Workbench,
+    snapshot: Snapshot,
+    group: Group | None,
+    result: TuningResult,
+) -> dict[str, Any]:
+    adapters = {
+        name: store_adapter(store, bench.slot.files(tensors, bench.base.digest))
+        for name, tensors in result.points.items()
+    }
+    return {
+        "kind": "tuning",
+        "schema": 1,
+        "task": snapshot.digest,
+        "group": group.id if group else None,
+        "rule": settings.tuning.ema.rule if group else "none",
+        "points": adapters,
+        "curvature": _store_tensors(store, result.curvature),
+        "kept_rows": _keep_rows(store, settings, snapshot),
+        "rows": result.rows,
+        "rehearsed_rows": result.kept_rows,
+        "losses": result.losses,
+        "history": result.history,
+        "fallback_share": result.fallback_share,
+        "base_model": bench.base.digest,
+        "numerics": bench.base.numerics,
+    }
+
+
+def _store_tensors(store: ObjectStore, tensors: dict[str, Tensor] | None) -> str | None:
+    return store.put(save({n: tensors[n].contiguous() for n in sorted(tensors)})) if tensors else None
+
+
+def _keep_rows(store: ObjectStore, settings: Settings, snapshot: Snapshot) -> str | None:
+    """Training rows kept for later rehearsal, within what the task's owner allows."""
+    rehearsal = settings.tuning.rehearsal
+    limit = min(rehearsal.rows_per_task, snapshot.task.retention.train_rows) if rehearsal.share > 0 else 0
+    if limit == 0:
+        return None
+    rows = snapshot.rows("train")
+    return store.put_lines([rows[i].to_row() for i in select_rows(len(rows), limit, settings.tuning.seed)])
