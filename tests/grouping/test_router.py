@@ -22,8 +22,8 @@ from components.settings import GroupingSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 NAMES = (
-    "movie_sentiment", "request_domain", "passive_voice", "booking_slot", "product_sentiment", "assistant_intent",
-    "negate_sentence", "grammar_check",
+    "movie_sentiment", "request_domain", "passive_voice", "booking_slot", "product_sentiment",
+    "assistant_intent", "negate_sentence", "grammar_check",
 )  # fmt: skip
 DEFAULT = GroupingSettings()
 
@@ -66,9 +66,7 @@ def test_examples_group_the_same_in_any_order_and_none_is_near_the_threshold(exa
         frozenset({name}) for name in NAMES if not name.endswith("_sentiment")
     }
     orders = [list(NAMES), *(random.Random(seed).sample(NAMES, len(NAMES)) for seed in range(8))]
-    orders += [
-        list(pair) + [n for n in NAMES if n not in pair] for pair in itertools.permutations(NAMES[:5:2], 2)
-    ]
+    orders += [list(pair) + [n for n in NAMES if n not in pair] for pair in itertools.permutations(NAMES[:5:2], 2)]
     for order in orders:
         pool, decisions = learn_all(examples, order)
         assert groups_of(pool) == expected, order
