@@ -86,9 +86,7 @@ class ValidationResult:
         }
 
 
-def validate(
-    snapshot: Snapshot, prior_snapshots: Sequence[Snapshot], settings: ValidationSettings
-) -> ValidationResult:
+def validate(snapshot: Snapshot, prior_snapshots: Sequence[Snapshot], settings: ValidationSettings) -> ValidationResult:
     """Check a task's rows, also against the rows of all earlier tasks.
 
     Raises:
@@ -206,20 +204,12 @@ def _check(split: str, rule: Rule, entry: dict[str, Any]) -> Check:
     result = entry["result"]
     if "observed_value" in result:
         observed = result["observed_value"]
-        seen = (
-            f"{observed} rows"
-            if isinstance(observed, int)
-            else "all present"
-            if entry["success"]
-            else "others"
-        )
+        seen = f"{observed} rows" if isinstance(observed, int) else "all present" if entry["success"] else "others"
         return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected)
     places = result.get("partial_unexpected_index_list") or []
     rows = tuple(item["row"] for item in places[:MAX_ROWS_SHOWN])
     seen = f"{result['unexpected_count']} of {result['element_count']}"
-    return Check(
-        rule.name, split, rule.severity, entry["success"], seen, rule.expected, rows[:MAX_ROWS_SHOWN]
-    )
+    return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected, rows[:MAX_ROWS_SHOWN])
 
 
 def _quarantined(frames: "dict[Split, pd.DataFrame]") -> Iterator[Quarantined]:
@@ -236,9 +226,7 @@ def _verdict(checks: Sequence[Check], quarantined: Sequence[Quarantined]) -> Ver
     return "warn" if failed or quarantined else "pass"
 
 
-def _statistics(
-    rows: dict[Split, tuple[Example, ...]], snapshot: Snapshot, before: SeenBefore
-) -> dict[str, Any]:
+def _statistics(rows: dict[Split, tuple[Example, ...]], snapshot: Snapshot, before: SeenBefore) -> dict[str, Any]:
     train = rows["train"]
     statistics: dict[str, Any] = {
         "rows": {split: len(examples) for split, examples in rows.items()},
