@@ -193,7 +193,9 @@ class DriftSettings(Section):
     known_auc: Annotated[float, Field(ge=0.5, le=1)] = 0.65
     """Two-sample classifier AUC against the nearest prior task below which a task counts as known."""
     related_auc: Annotated[float, Field(ge=0.5, le=1)] = 0.90
-    """AUC below which a task counts as related; above it, it is new."""
+    """AUC of the inputs alone below which a task counts as related."""
+    related_similarity: Fraction = 0.42
+    """Similarity of the instructions at or above which a task counts as related; else it is new."""
     extreme_length_ratio: Annotated[float, Field(gt=1)] = 10.0
     """Median input length this many times longer or shorter than everything seen holds the task."""
     extreme_foreign_share: Fraction = 0.5
