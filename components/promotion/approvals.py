@@ -1,0 +1,321 @@
+"""Approvals: people's recorded yes and no, bound to the digest of the evidence they saw.
+
+Every decision reads the whole evidence again; one changed or missing byte voids it. A yes counts only while
+it is fresh, unrevoked and given by someone who neither submitted nor launched the task; silence is a no.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from components.audit.log import Actor, append
+from components.errors import GateRefused, LciaError, WaitingForPeople
+from components.promotion import candidates
+from components.promotion.candidates import Candidate, NotPending
+from components.settings import ApprovalSettings, GateSettings, PolicySettings
+from components.storage.database import Database, now
+from components.storage.objects import FolderRefused, Json, ObjectCorrupt, ObjectMissing, ObjectStore
+from components.storage.tables import approvals
+from components.tasks import queue
+
+
+class EvidenceVoid(LciaError):
+    """Evidence that is incomplete, damaged or about something else; no approval can rest on it."""
+
+
+class FourEyesRefused(LciaError):
+    """The person who brought or launched a task can't be the one who lets it through."""
+
+
+class ReasonMissing(LciaError):
+    """A decision without a reason."""
+
+
+class ApprovalUnknown(LciaError):
+    """No such approval, or one that counts no more."""
+
+
+class QuorumMissing(WaitingForPeople):
+    """Not enough valid approvals yet."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was read, and found whole."""
+
+    digest: str
+    verdict: str
+    """The gate's: pass, fail or inconclusive."""
+    objects: int
+    """How many objects were read and checked."""
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One person's yes or no."""
+
+    id: int
+    candidate: str
+    evidence: str
+    verdict: str
+    """approve or reject."""
+    person: str
+    assured: bool
+    """Whether the person's identity is known, not only asserted."""
+    reason: str
+    at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
+    """Read a candidate's evidence and every object it names, adapters included.
+
+    Raises:
+        EvidenceVoid: something is missing or altered, or speaks of another candidate, task, parent or verdict.
+    """
+    try:
+        value = store.get_json(candidate.evidence)
+        if not isinstance(value, dict) or value.get("kind") != "evidence" or value.get("schema") != 1:
+            raise EvidenceVoid(f"object {candidate.evidence} is not evidence of schema 1; register the candidate anew")
+        told = {name: value.get(name) for name in ("candidate", "task", "parent")}
+        expected = {"candidate": candidate.digest, "task": candidate.task, "parent": candidate.parent}
+        if told != expected:
+            raise EvidenceVoid(f"the evidence of version {candidate.number} speaks of {told}, expected {expected}")
+        objects = check_version(store, candidate.digest)
+        named = [value["assessment"], value["tuning"], value["evaluation"], value["task"]]
+        for digest in [*named, *value["reports"].values()]:
+            store.get(digest)
+        gate = store.get_json(value["gate"])
+    except (ObjectMissing, ObjectCorrupt) as error:
+        raise EvidenceVoid(f"the evidence of version {candidate.number} is not whole: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise EvidenceVoid(f"the evidence of version {candidate.number} lacks a field: {error!r}") from error
+    verdict = gate.get("verdict") if isinstance(gate, dict) else None
+    if verdict != candidate.verdict:
+        raise EvidenceVoid(
+            f"the gate report of version {candidate.number} says {verdict!r}, its record {candidate.verdict!r}; "
+            "one of them was altered: `lcia audit verify` checks the record"
+        )
+    return Evidence(candidate.evidence, candidate.verdict, objects + len(named) + len(value["reports"]) + 2)
+
+
+def check_version(store: ObjectStore, digest: str) -> int:
+    """Read a version's manifest and its adapters; returns the number of objects read.
+
+    Raises:
+        ObjectMissing, ObjectCorrupt: one of them is not there as it was made.
+    """
+    manifest = store.get_json(digest)
+    if not isinstance(manifest, dict) or manifest.get("kind") != "pool":
+        raise ObjectCorrupt(f"object {digest} was expected to be a pool manifest, it holds something else")
+    try:
+        adapters = [group["adapter"] for group in manifest["groups"]]
+        plain = [group["curvature"] for group in manifest["groups"] if group["curvature"] is not None]
+        for adapter in adapters:
+            plain += store.folder_files(adapter).values()
+    except (KeyError, TypeError, FolderRefused) as error:
+        raise ObjectCorrupt(f"object {digest} is a manifest that can't be followed: {error!r}") from error
+    for content in plain:
+        store.get(content)
+    return 1 + len(adapters) + len(plain)
+
+
+def check_gate(candidate: Candidate, policy: GateSettings) -> list[str]:
+    """Whether the gate lets people decide; returns the marks that the decision must bear.
+
+    Raises:
+        GateRefused: the verdict is not `pass` and the policy enforces it.
+    """
+    if candidate.verdict == "pass":
+        return []
+    if policy.enforce:
+        raise GateRefused(
+            f"the gate says {candidate.verdict} for version {candidate.number}, expected pass; its report names the "
+            "rows. Better data or settings and `lcia run` make a new candidate; overriding the gate is a separate "
+            "permission that does not exist yet; policy.gate.enforce=false only reports, and marks what it lets by"
+        )
+    return [f"gate {candidate.verdict}, not enforced"]
+
+
+def approve(
+    db: Database,
+    store: ObjectStore,
+    *,
+    assistant: str,
+    version: str | int,
+    actor: Actor,
+    reason: str,
+    policy: PolicySettings,
+    evidence: str | None = None,
+) -> Approval:
+    """Record a yes to a pending candidate; a second one of the same person, while the first counts, is it.
+
+    `evidence` is the digest the person looked at, if known: it must be the candidate's.
+
+    Raises:
+        NotPending, EvidenceVoid, GateRefused, FourEyesRefused, ReasonMissing, CandidateUnknown.
+    """
+    need_reason(reason)
+    with db.read() as connection:
+        seen = candidates.get(connection, assistant, version)
+    found = check_evidence(store, seen)
+    with db.begin() as connection:
+        candidate = _pending(connection, assistant, seen.digest)
+        if found.digest != candidate.evidence or evidence not in {None, candidate.evidence}:
+            raise EvidenceVoid(
+                f"version {candidate.number} rests on evidence {candidate.evidence}, the approval was meant for "
+                f"{evidence or found.digest}; look at `lcia show {candidate.number}` again"
+            )
+        marks = check_gate(candidate, policy.gate)
+        _need_other_eyes(candidate, actor.name, policy.approval)
+        for given in valid(connection, candidate, policy.approval):
+            if same_person(given.person, actor.name):
+                return given
+        hours = timedelta(hours=policy.approval.expires_hours)
+        approval = _record(connection, candidate, "approve", actor, reason, hours)
+        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks}
+        details["expires_at"] = approval.expires_at.isoformat()
+        append(connection, "candidate.approved", actor, candidate.digest, details)
+        return approval
+
+
+def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str) -> Approval:
+    """Record a no, which ends the candidate and its queue item. Anyone may say no, whole evidence or not.
+
+    Raises:
+        NotPending, ReasonMissing, CandidateUnknown.
+    """
+    need_reason(reason)
+    with db.begin() as connection:
+        candidate = _pending(connection, assistant, version)
+        approval = _record(connection, candidate, "reject", actor, reason, timedelta(0))
+        candidates.move(connection, candidate, "rejected", reason)
+        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason}
+        append(connection, "candidate.rejected", actor, candidate.digest, details)
+        if candidate.item is not None:
+            why = f"version {candidate.number} was rejected by {actor.name}: {reason}"
+            queue.move(connection, None, candidate.item, "rejected", why, actor=actor)
+        return approval
+
+
+def revoke(db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str) -> Approval:
+    """Take one's own yes back while the candidate is still pending.
+
+    Raises:
+        NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown when the person has no yes that counts.
+    """
+    need_reason(reason)
+    with db.begin() as connection:
+        candidate = _pending(connection, assistant, version)
+        for given in _given(connection, candidate):
+            if given.verdict == "approve" and given.revoked_at is None and same_person(given.person, actor.name):
+                moment = now(connection)
+                connection.execute(update(approvals).where(approvals.c.id == given.id).values(revoked_at=moment))
+                append(connection, "approval.revoked", actor, candidate.digest, {"reason": reason})
+                return Approval(**{**vars(given), "revoked_at": moment})
+        raise ApprovalUnknown(f"{actor.name} has no approval of version {candidate.number} to take back")
+
+
+def valid(connection: Connection, candidate: Candidate, policy: ApprovalSettings) -> list[Approval]:
+    """Approvals that count now, one per person: fresh, unrevoked, for this evidence, by other eyes."""
+    moment = now(connection)
+    counted: list[Approval] = []
+    for given in _given(connection, candidate):
+        fresh = given.revoked_at is None and moment < given.expires_at
+        fits = given.verdict == "approve" and given.evidence == candidate.evidence
+        own = policy.four_eyes and _brought(candidate, given.person)
+        if fresh and fits and not own and not any(same_person(given.person, other.person) for other in counted):
+            counted.append(given)
+    return counted
+
+
+def need_quorum(connection: Connection, candidate: Candidate, policy: ApprovalSettings) -> list[Approval]:
+    """The approvals a promotion rests on.
+
+    Raises:
+        QuorumMissing: there are fewer than `policy.approval.quorum`.
+    """
+    counted = valid(connection, candidate, policy)
+    if len(counted) < policy.quorum:
+        names = ", ".join(given.person for given in counted) or "nobody"
+        raise QuorumMissing(
+            f"version {candidate.number} has {len(counted)} of {policy.quorum} approvals that count ({names}); "
+            f"`lcia approve {candidate.number} --reason ...` by somebody else than {candidate.submitted_by} and "
+            f"{candidate.launched_by} gives one"
+        )
+    return counted
+
+
+def same_person(left: str, right: str) -> bool:
+    """Whether two names mean one person: letter case, width and outer blanks don't make another."""
+    return _folded(left) == _folded(right)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def _brought(candidate: Candidate, person: str) -> bool:
+    return same_person(person, candidate.submitted_by) or same_person(person, candidate.launched_by)
+
+
+def _need_other_eyes(candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
+    if policy.four_eyes and _brought(candidate, person):
+        did = "submitted" if same_person(person, candidate.submitted_by) else "launched"
+        raise FourEyesRefused(
+            f"{person} {did} the task of version {candidate.number} and can't approve it; ask somebody else, or set "
+            "policy.approval.four_eyes=false, which marks the version"
+        )
+
+
+def need_reason(reason: str) -> None:
+    """Refuse a decision without a reason.
+
+    Raises:
+        ReasonMissing: it is blank.
+    """
+    if not reason.strip():
+        raise ReasonMissing("a decision needs a reason that others can read later; give it with --reason")
+
+
+def _pending(connection: Connection, assistant: str, version: str | int) -> Candidate:
+    candidate = candidates.get(connection, assistant, version)
+    if candidate.state != "pending":
+        raise NotPending(
+            f"version {candidate.number} is {candidate.state} ({candidate.reason}), expected pending; "
+            "`lcia status` lists what waits for people"
+        )
+    return candidate
+
+
+def _record(
+    connection: Connection, candidate: Candidate, verdict: str, actor: Actor, reason: str, validity: timedelta
+) -> Approval:
+    moment = now(connection)
+    identity = connection.execute(
+        insert(approvals)
+        .values(
+            candidate=candidate.digest,
+            evidence=candidate.evidence,
+            verdict=verdict,
+            person=actor.name,
+            assured=actor.assured,
+            reason=reason,
+            at=moment,
+            expires_at=moment + validity,
+        )
+        .returning(approvals.c.id)
+    ).scalar_one()
+    return _approval(connection.execute(select(approvals).where(approvals.c.id == identity)).mappings().one())
+
+
+def _given(connection: Connection, candidate: Candidate) -> list[Approval]:
+    query = select(approvals).where(approvals.c.candidate == candidate.digest).order_by(approvals.c.id)
+    return [_approval(row) for row in connection.execute(query).mappings()]
+
+
+def _approval(row: RowMapping) -> Approval:
+    return Approval(**row)

@@ -1,0 +1,211 @@
+"""Candidates: proposed versions, from registration to their end."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from components.audit.log import SYSTEM, Actor, append
+from components.errors import LciaError
+from components.promotion.outbox import enqueue
+from components.storage.database import now
+from components.storage.leases import Lease, check
+from components.storage.objects import Json
+from components.storage.tables import candidates
+
+MOVES = {
+    "pending": frozenset({"promoted", "rejected", "superseded"}),
+    "promoted": frozenset[str](),
+    "rejected": frozenset[str](),
+    "superseded": frozenset[str](),
+}
+"""State -> states it may change to; `superseded`: the champion moved on before people decided."""
+
+
+class CandidateUnknown(LciaError):
+    """No version goes by this number or digest."""
+
+
+class NotPending(LciaError):
+    """The candidate was decided already."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposed version of an assistant."""
+
+    digest: str
+    """Digest of the pool manifest."""
+    assistant: str
+    number: int
+    """The version people say: 1, 2, ..."""
+    state: str
+    reason: str
+    task: str
+    """Task snapshot it learnt."""
+    task_name: str
+    """`name@version`."""
+    parent: str | None
+    """Version it was made on; None for an assistant's first."""
+    evidence: str
+    verdict: str
+    """What the gate said: pass, fail or inconclusive."""
+    attempt: int
+    """Which attempt at this task on this parent, from 1."""
+    submitted_by: str
+    launched_by: str
+    item: int | None
+    """Queue item."""
+    marks: list[str]
+    """What makes it less than ordinary, such as changed policy keys."""
+    created_at: datetime
+    changed_at: datetime
+    known: bool = False
+    """True when `register` found it already there."""
+
+    def to_json(self) -> dict[str, Json]:
+        """For `--json`."""
+        values = {name: value for name, value in vars(self).items() if not isinstance(value, datetime)}
+        return {**values, "created_at": self.created_at.isoformat(), "changed_at": self.changed_at.isoformat()}
+
+
+def register(
+    connection: Connection,
+    lease: Lease | None,
+    *,
+    assistant: str,
+    digest: str,
+    task: str,
+    task_name: str,
+    parent: str | None,
+    evidence: str,
+    verdict: str,
+    submitted_by: str,
+    launched_by: str,
+    item: int | None = None,
+    marks: list[str] | None = None,
+    publication: dict[str, Json] | None = None,
+    actor: Actor = SYSTEM,
+) -> Candidate:
+    """Record a candidate, its log entry and its publication; one that is there already stays as it is.
+
+    `publication` is what the registry shows (see `registry.Publication`), with artifacts by digest; this adds
+    digest, number and the tags that say where it comes from.
+
+    Raises:
+        StaleLease: the worker's lease was taken over.
+    """
+    if lease is not None:
+        check(connection, lease)
+    row = connection.execute(select(candidates).where(candidates.c.digest == digest)).mappings().one_or_none()
+    if row is not None:
+        return _candidate(row, known=True)
+    highest = select(func.coalesce(func.max(candidates.c.number), 0)).where(candidates.c.assistant == assistant)
+    number = int(connection.execute(highest).scalar_one()) + 1
+    moment = now(connection)
+    values = {
+        "number": number,
+        "state": "pending",
+        "reason": "waits for people",
+        "task": task,
+        "task_name": task_name,
+        "parent": parent,
+        "evidence": evidence,
+        "verdict": verdict,
+        "attempt": attempts(connection, task, parent) + 1,
+        "submitted_by": submitted_by,
+        "launched_by": launched_by,
+        "item": item,
+        "marks": sorted(set(marks or [])),
+    }
+    connection.execute(
+        insert(candidates).values(digest=digest, assistant=assistant, **values, created_at=moment, changed_at=moment)
+    )
+    details = {name: value for name, value in values.items() if name not in {"state", "reason"}}
+    append(connection, "candidate.registered", actor, digest, {**details, "assistant": assistant})
+    if publication is not None:
+        tags = {
+            **publication.get("tags", {}),
+            "number": str(number),
+            "task": task_name,
+            "verdict": verdict,
+            "state": "pending",
+            "evidence": evidence,
+            "marks": ", ".join(sorted(set(marks or []))) or "none",
+        }
+        enqueue(connection, assistant, "candidate", {**publication, "digest": digest, "number": number, "tags": tags})
+    return get(connection, assistant, digest)
+
+
+def attempts(connection: Connection, task: str, parent: str | None) -> int:
+    """How many candidates this task has had on this parent; the gate gets stricter with each."""
+    query = select(func.count()).where(candidates.c.task == task, candidates.c.parent.is_not_distinct_from(parent))
+    return int(connection.execute(query).scalar_one())
+
+
+def get(connection: Connection, assistant: str, reference: str | int) -> Candidate:
+    """A candidate by number (`3`, `"3"`, `"v3"`), digest, or the digest's first 6 or more digits.
+
+    Raises:
+        CandidateUnknown: none or more than one goes by `reference`.
+    """
+    name = str(reference).strip().lower()
+    query = select(candidates).where(candidates.c.assistant == assistant)
+    digits = name.removeprefix("v")
+    if digits.isascii() and digits.isdigit() and len(digits) < 10:
+        query = query.where(candidates.c.number == int(digits))
+    elif 6 <= len(name) <= 64 and set(name) <= set("0123456789abcdef"):
+        query = query.where(candidates.c.digest.startswith(name))
+    else:
+        raise CandidateUnknown(f"{reference!r} is no version; give its number or 6 or more digits of its digest")
+    rows = connection.execute(query).mappings().all()
+    if len(rows) != 1:
+        seen = "no version goes" if not rows else f"{len(rows)} versions go"
+        raise CandidateUnknown(f"{seen} by {reference!r}; `lcia status` lists numbers and digests")
+    return _candidate(rows[0])
+
+
+def listed(connection: Connection, assistant: str, state: str | None = None) -> list[Candidate]:
+    """Candidates by number, in one state if given."""
+    query = select(candidates).where(candidates.c.assistant == assistant).order_by(candidates.c.number)
+    if state is not None:
+        query = query.where(candidates.c.state == state)
+    return [_candidate(row) for row in connection.execute(query).mappings()]
+
+
+def ancestors(connection: Connection, digest: str) -> list[Candidate]:
+    """A version and all it was made on, the oldest first: the rows of the accuracy matrix."""
+    line: list[Candidate] = []
+    at: str | None = digest
+    while at is not None:
+        row = connection.execute(select(candidates).where(candidates.c.digest == at)).mappings().one_or_none()
+        if row is None:
+            break
+        line.append(_candidate(row))
+        at = row["parent"]
+    return line[::-1]
+
+
+def move(connection: Connection, candidate: Candidate, state: str, reason: str) -> None:
+    """Change the state of a candidate in the deciding transaction, which writes its own log entry.
+
+    Raises:
+        NotPending: it is not in a state from which it can become `state`.
+    """
+    allowed = [before for before, after in MOVES.items() if state in after]
+    changed = connection.execute(
+        update(candidates)
+        .where(candidates.c.digest == candidate.digest, candidates.c.state.in_(allowed))
+        .values(state=state, reason=reason, changed_at=now(connection))
+    )
+    if changed.rowcount != 1:
+        raise NotPending(
+            f"version {candidate.number} is {get(connection, candidate.assistant, candidate.digest).state}, "
+            f"expected pending; it can't become {state} any more"
+        )
+    payload: dict[str, Json] = {"digest": candidate.digest, "number": candidate.number, "state": state}
+    enqueue(connection, candidate.assistant, "state", payload)
+
+
+def _candidate(row: RowMapping, *, known: bool = False) -> Candidate:
+    return Candidate(**row, known=known)

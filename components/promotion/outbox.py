@@ -1,0 +1,126 @@
+"""The outbox: what the registry has to be told, written in the transaction that decided it.
+
+So a decision without its announcement, or an announcement without its decision, can't exist. `apply_outbox`
+tells the registry in order; telling it twice does no harm, and what failed is tried again next time.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from components.errors import LciaError
+from components.promotion.registry import Registry
+from components.storage.database import Database, now
+from components.storage.leases import acquire, process_owner, release, renew
+from components.storage.objects import FolderRefused, Json, ObjectStore
+from components.storage.tables import champion, outbox
+
+LEASE_SECONDS = 120.0
+"""How long one delivery may take before another process takes over."""
+
+
+class OutboxDamaged(LciaError):
+    """A row that no version of this program wrote."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One row that was tried."""
+
+    id: int
+    kind: str
+    """candidate, state, promote or rollback."""
+    digest: str
+    ok: bool
+    message: str
+
+
+def enqueue(connection: Connection, assistant: str, kind: str, payload: Mapping[str, Json]) -> None:
+    """Add a row in the deciding transaction."""
+    values = {"kind": kind, "payload": dict(payload), "at": now(connection), "attempts": 0}
+    connection.execute(insert(outbox).values(assistant=assistant, **values))
+
+
+def pending(connection: Connection, assistant: str) -> int:
+    """How many rows the registry has not been told yet."""
+    query = select(func.count()).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None))
+    return int(connection.execute(query).scalar_one())
+
+
+def apply_outbox(db: Database, store: ObjectStore, registry: Registry) -> list[Delivery]:
+    """Tell the registry what it does not know yet, oldest first, stopping at the first failure.
+
+    One process at a time: while another one delivers, nothing is done. Failures are recorded in the row and
+    returned, never raised, for the decisions stand without the registry.
+    """
+    lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
+    if lease is None:
+        return []
+    done: list[Delivery] = []
+    try:
+        while row := _next(db, registry.name):
+            renew(db, lease)
+            done.append(_deliver(db, store, registry, row))
+            if not done[-1].ok:
+                break
+    finally:
+        release(db, lease)
+    return done
+
+
+def _next(db: Database, assistant: str) -> RowMapping | None:
+    query = select(outbox).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None))
+    with db.read() as connection:
+        return connection.execute(query.order_by(outbox.c.id).limit(1)).mappings().one_or_none()
+
+
+def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMapping) -> Delivery:
+    identity, kind, payload = int(row["id"]), str(row["kind"]), dict(row["payload"])
+    error: str | None = None
+    served: str | None = None
+    try:
+        message = _tell(store, registry, kind, payload)
+        if kind in {"promote", "rollback"}:
+            served = registry.champion()
+    except LciaError as refused:
+        error = message = str(refused)
+    with db.begin() as connection:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.id == identity)
+            .values(attempts=outbox.c.attempts + 1, error=error, done_at=now(connection) if error is None else None)
+        )
+        if served is not None:
+            connection.execute(update(champion).where(champion.c.name == registry.name).values(served=served))
+    return Delivery(identity, kind, str(payload.get("digest", "")), error is None, message)
+
+
+def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, Json]) -> str:
+    if kind == "candidate":
+        with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
+            folder = Path(name)
+            for place, digest in payload.get("files", {}).items():
+                path = _inside(folder, place)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(store.get(digest))
+            for place, digest in payload.get("folders", {}).items():
+                store.get_folder(digest, _inside(folder, place))
+            return f"published as version {registry.publish_candidate(payload, folder)}"
+    if kind == "state":
+        registry.tag(payload["digest"], {"state": payload["state"]})
+        return f"tagged {payload['state']}"
+    if kind == "promote":
+        return f"champion is version {registry.promote(payload['digest'], payload.get('tags', {}))}"
+    if kind == "rollback":
+        return f"champion is again version {registry.rollback(payload['digest'])}"
+    raise OutboxDamaged(f"outbox row of kind {kind!r}, expected candidate, state, promote or rollback")
+
+
+def _inside(folder: Path, place: str) -> Path:
+    parts = PurePosixPath(place).parts
+    if not parts or place.startswith("/") or ".." in parts:
+        raise FolderRefused(f"publication names {place!r}, which leaves its folder")
+    return folder.joinpath(*parts)

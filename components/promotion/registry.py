@@ -1,0 +1,216 @@
+"""MLflow: what people look at, never the truth.
+
+Every call looks for what it would make before making it (by the tag `digest`), so each may be repeated at any
+time. `<name>-candidates` holds every candidate, `<name>` what was promoted, its alias `champion` what is in
+use. Alias moves in MLflow are last-writer-wins; the outbox lets only one process write and reads back.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from components.errors import LciaError
+from components.storage.objects import Json
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+ALIAS = "champion"
+MODEL_PATH = "assistant"
+"""Artifact folder of a run that is the model: manifest and adapters."""
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+class RegistryError(LciaError):
+    """MLflow did not do, or does not hold, what it should."""
+
+
+class Registry:
+    """The registered models of one assistant."""
+
+    def __init__(self, tracking_uri: str, artifacts: str, experiment: str, name: str) -> None:
+        """Remember where; MLflow is imported and contacted at the first call.
+
+        `artifacts` is a path or URL, used only if the experiment has to be made.
+        """
+        self.name = name
+        self.candidates_name = f"{name}-candidates"
+        self._tracking_uri = tracking_uri
+        self._artifacts = artifacts
+        self._experiment = experiment
+        self._opened: MlflowClient | None = None
+
+    def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> int:
+        """Log a candidate as a run and register its version; returns MLflow's version number.
+
+        `publication`: `digest`, `number`, and optionally `params` {name: value}, `metrics` {name: number},
+        `tags` {name: text}, `description` text. `folder` holds the artifacts; `assistant/` in it is the model.
+
+        Raises:
+            RegistryError: MLflow refused or can't be reached.
+        """
+        digest = str(publication["digest"])
+        with self._talk() as client:
+            known = self._find(client, self.candidates_name, digest)
+            if known is not None:
+                return known
+            run = self._run(client, publication, folder)
+            self._ensure_model(client, self.candidates_name)
+            model = f"runs:/{run}/{MODEL_PATH}" if (folder / MODEL_PATH).is_dir() else f"runs:/{run}"
+            made = client.create_model_version(
+                self.candidates_name,
+                source=model,
+                run_id=run,
+                tags={**_texts(publication.get("tags", {})), "digest": digest},
+                description=publication.get("description"),
+            )
+            return int(made.version)
+
+    def tag(self, digest: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a candidate's version, and on its promoted copy if there is one.
+
+        Raises:
+            RegistryError: the candidate was never published, or MLflow can't be reached.
+        """
+        with self._talk() as client:
+            candidate = self._candidate(client, digest)
+            promoted = self._find(client, self.name, digest)
+            for name, value in tags.items():
+                client.set_model_version_tag(self.candidates_name, str(candidate), name, value)
+                if promoted is not None:
+                    client.set_model_version_tag(self.name, str(promoted), name, value)
+
+    def promote(self, digest: str, tags: Mapping[str, str] | None = None) -> int:
+        """Copy a candidate's version to `<name>` unless it is there, move the alias, read back.
+
+        Raises:
+            RegistryError: never published, refused, or the alias was moved by somebody else meanwhile.
+        """
+        with self._talk() as client:
+            version = self._find(client, self.name, digest)
+            if version is None:
+                candidate = self._candidate(client, digest)
+                self._ensure_model(client, self.name)
+                copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
+                version = int(copied.version)
+            for name, value in (tags or {}).items():
+                client.set_model_version_tag(self.name, str(version), name, value)
+            return self._serve(client, version, digest)
+
+    def rollback(self, digest: str) -> int:
+        """Move the alias to a version that was promoted before; a lost copy is made again.
+
+        Raises:
+            RegistryError: as in `promote`.
+        """
+        return self.promote(digest)
+
+    def champion(self) -> str | None:
+        """Digest of the version under the alias, '' if it bears none, None if there is no champion.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        with self._talk() as client:
+            model = self._model(client, self.name)
+            if model is None or ALIAS not in model.aliases:
+                return None
+            return str(client.get_model_version_by_alias(self.name, ALIAS).tags.get("digest", ""))
+
+    def _serve(self, client: "MlflowClient", version: int, digest: str) -> int:
+        model = self._model(client, self.name)
+        if model is None or str(model.aliases.get(ALIAS)) != str(version):
+            client.set_registered_model_alias(self.name, ALIAS, str(version))
+        seen = client.get_model_version_by_alias(self.name, ALIAS)
+        if seen.tags.get("digest") != digest:
+            raise RegistryError(
+                f"MLflow serves {self.name} version {seen.version} with digest {seen.tags.get('digest')}, expected "
+                f"{digest}: somebody else moves the alias; only the promoter's account should write {self.name}"
+            )
+        return version
+
+    def _run(self, client: "MlflowClient", publication: Mapping[str, Json], folder: Path) -> str:
+        """A finished run with everything logged; one a crash left unfinished is put away."""
+        digest = str(publication["digest"])
+        experiment = self._experiment_id(client)
+        for run in client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'"):
+            if run.info.status == "FINISHED":
+                return str(run.info.run_id)
+            client.delete_run(run.info.run_id)
+        tags = {**_texts(publication.get("tags", {})), "digest": digest}
+        made = client.create_run(experiment, run_name=f"{self.name} v{publication['number']}", tags=tags)
+        identity = str(made.info.run_id)
+        for name, value in publication.get("params", {}).items():
+            client.log_param(identity, name, value)
+        for name, value in publication.get("metrics", {}).items():
+            client.log_metric(identity, name, float(value))
+        if any(folder.iterdir()):
+            client.log_artifacts(identity, str(folder))
+        client.set_terminated(identity, "FINISHED")
+        return identity
+
+    def _experiment_id(self, client: "MlflowClient") -> str:
+        found = client.get_experiment_by_name(self._experiment)
+        if found is None:
+            root = self._artifacts
+            location = root if urlparse(root).scheme else Path(root).absolute().as_uri()
+            return str(client.create_experiment(self._experiment, artifact_location=location))
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _candidate(self, client: "MlflowClient", digest: str) -> int:
+        version = self._find(client, self.candidates_name, digest)
+        if version is None:
+            raise RegistryError(
+                f"MLflow model {self.candidates_name} has no version with digest {digest}, expected one from its "
+                "registration; it was deleted or another MLflow is configured (registry.tracking_uri)"
+            )
+        return version
+
+    def _find(self, client: "MlflowClient", model: str, digest: str) -> int | None:
+        """Lowest version of `model` with this digest."""
+        found = client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'")
+        return min((int(version.version) for version in found), default=None)
+
+    def _model(self, client: "MlflowClient", name: str) -> "Json | None":
+        found = client.search_registered_models(f"name = '{name}'")
+        return found[0] if found else None
+
+    def _ensure_model(self, client: "MlflowClient", name: str) -> None:
+        if self._model(client, name) is None:
+            client.create_registered_model(name)
+
+    @contextmanager
+    def _talk(self) -> Iterator["MlflowClient"]:
+        """The client, with MLflow's own failures told as ours."""
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            if self._opened is None:
+                self._opened = MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+            yield self._opened
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"MLflow at registry.tracking_uri did not do as asked: {error}. Nothing is lost: it is told "
+                "again at the next `lcia` verb that writes"
+            ) from error
+
+
+def _texts(values: Mapping[str, Json]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}

@@ -1,0 +1,242 @@
+"""The queue of submitted tasks: where each one stands and why.
+
+Every move is one row update and one log entry in the caller's transaction. Which moves exist is the table
+`MOVES`; anything else is refused, so no code path can bring a task into a state nobody thought of.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from components.audit.log import SYSTEM, Actor, append
+from components.errors import LciaError
+from components.storage.database import now
+from components.storage.leases import Lease, check
+from components.storage.objects import Json
+from components.storage.tables import queue
+
+MOVES: Mapping[str, frozenset[str]] = {
+    "submitted": frozenset({"assessing", "cancelled", "refused"}),
+    "assessing": frozenset(
+        {"submitted", "held", "refused", "nothing_to_learn", "waiting", "learning", "failed", "cancelled"}
+    ),
+    "held": frozenset({"submitted", "refused", "cancelled"}),
+    "waiting": frozenset({"submitted", "learning", "held", "failed", "cancelled"}),
+    "learning": frozenset({"submitted", "waiting", "candidate", "failed", "cancelled"}),
+    "candidate": frozenset({"submitted", "promoted", "rejected", "cancelled"}),
+    "failed": frozenset({"submitted", "cancelled"}),
+    "refused": frozenset({"submitted"}),
+    "rejected": frozenset({"submitted"}),
+    "nothing_to_learn": frozenset({"submitted"}),
+    "cancelled": frozenset({"submitted"}),
+    "promoted": frozenset(),
+}
+"""State -> states it may change to. `submitted` again is a retry, or a candidate whose parent was overtaken."""
+
+ENDED = frozenset({"refused", "nothing_to_learn", "rejected", "failed", "cancelled"})
+"""States in which the name and version of a task may be used by another package."""
+
+OPEN = ("submitted", "assessing", "waiting", "learning")
+"""States in which the worker has something to do; a crash leaves the middle ones behind."""
+
+
+class QueueError(LciaError):
+    """A move that does not exist, or an item that does not."""
+
+
+class TaskVersionTaken(LciaError):
+    """Another package is already known under this name and version."""
+
+
+@dataclass(frozen=True)
+class QueueItem:
+    """One submitted task package."""
+
+    id: int
+    assistant: str
+    package: str
+    """Folder object of the package as it was handed in."""
+    task: str | None
+    """Digest of the task snapshot, once the package was read."""
+    name: str
+    version: str
+    owner: str
+    submitted_by: str
+    launched_by: str | None
+    """Who started its (last) learning run."""
+    state: str
+    reason: str
+    """Why it is in this state, for people."""
+    reports: dict[str, str]
+    """Object digests of reports, by name."""
+    attempts: int
+    """How often learning was started."""
+    submitted_at: datetime
+    changed_at: datetime
+    known: bool = False
+    """True when `submit` found the package already there."""
+
+    def to_json(self) -> dict[str, Json]:
+        """For `--json`."""
+        values = {name: value for name, value in vars(self).items() if not isinstance(value, datetime)}
+        return {**values, "submitted_at": self.submitted_at.isoformat(), "changed_at": self.changed_at.isoformat()}
+
+
+def submit(
+    connection: Connection,
+    *,
+    assistant: str,
+    package: str,
+    name: str,
+    version: str,
+    owner: str,
+    submitted_by: Actor,
+    task: str | None = None,
+) -> QueueItem:
+    """Put a task at the end of the queue; the same package or snapshot again gives the item that is there.
+
+    Raises:
+        TaskVersionTaken: other content is known under the same name and version.
+    """
+    mine = queue.c.assistant == assistant
+    same = queue.c.package == package
+    if task is not None:
+        same = same | (queue.c.task == task)
+    row = connection.execute(select(queue).where(mine, same).order_by(queue.c.id)).mappings().first()
+    if row is not None:
+        return _item(row, known=True)
+    taken = connection.execute(
+        select(queue)
+        .where(mine, queue.c.name == name, queue.c.version == version, queue.c.state.not_in(ENDED))
+        .order_by(queue.c.id)
+    ).first()
+    if taken is not None:
+        raise TaskVersionTaken(
+            f"{name}@{version} is already known with other content (item {taken["id"]}, {taken["state"]}); "
+            "a changed task needs a new `version` in task.yaml, with `supersedes` naming the old one"
+        )
+    moment = now(connection)
+    identity = connection.execute(
+        insert(queue)
+        .values(
+            assistant=assistant,
+            package=package,
+            task=task,
+            name=name,
+            version=version,
+            owner=owner,
+            submitted_by=submitted_by.name,
+            state="submitted",
+            reason="waits for its turn",
+            reports={},
+            attempts=0,
+            submitted_at=moment,
+            changed_at=moment,
+        )
+        .returning(queue.c.id)
+    ).scalar_one()
+    details: dict[str, Json] = {"item": identity, "package": package, "task": task, "owner": owner}
+    append(connection, "task.submitted", submitted_by, f"{name}@{version}", details)
+    return item(connection, identity)
+
+
+def item(connection: Connection, identity: int) -> QueueItem:
+    """One item.
+
+    Raises:
+        QueueError: there is none with this number.
+    """
+    row = connection.execute(select(queue).where(queue.c.id == identity)).mappings().one_or_none()
+    if row is None:
+        raise QueueError(f"the queue has no item {identity}; `lcia status` lists them")
+    return _item(row)
+
+
+def items(connection: Connection, assistant: str, states: tuple[str, ...] | None = None) -> list[QueueItem]:
+    """Items of an assistant in order of submission, in certain states if given."""
+    query = select(queue).where(queue.c.assistant == assistant).order_by(queue.c.id)
+    if states is not None:
+        query = query.where(queue.c.state.in_(states))
+    return [_item(row) for row in connection.execute(query).mappings()]
+
+
+def next_item(connection: Connection, assistant: str, states: tuple[str, ...] = OPEN) -> QueueItem | None:
+    """The oldest item the worker should go on with; one a crash interrupted comes before new ones."""
+    waiting = items(connection, assistant, states)
+    interrupted = [found for found in waiting if found.state in {"assessing", "learning"}]
+    return next(iter([*interrupted, *waiting]), None)
+
+
+def counts(connection: Connection, assistant: str) -> dict[str, int]:
+    """Number of items per state; every state is named."""
+    query = select(queue.c.state, func.count()).where(queue.c.assistant == assistant).group_by(queue.c.state)
+    found = {state: int(number) for state, number in connection.execute(query).tuples()}
+    return {state: found.get(state, 0) for state in MOVES}
+
+
+def move(
+    connection: Connection,
+    lease: Lease | None,
+    identity: int,
+    state: str,
+    reason: str,
+    *,
+    actor: Actor = SYSTEM,
+    task: str | None = None,
+    reports: Mapping[str, str] | None = None,
+    launched_by: str | None = None,
+) -> QueueItem:
+    """Change an item's state in the caller's transaction; repeating the present state only updates the rest.
+
+    `task`, `reports` (added to those there) and `launched_by` are set when given; entering `learning` counts
+    an attempt. A worker gives its lease, people's verbs give None.
+
+    Raises:
+        QueueError: no such item, no such move, or another task digest than the one recorded.
+        StaleLease: the worker's lease was taken over.
+    """
+    if lease is not None:
+        check(connection, lease)
+    before = item(connection, identity)
+    if state not in MOVES or (state != before.state and state not in MOVES[before.state]):
+        allowed = ", ".join(sorted(MOVES[before.state])) or "nothing: this is the end"
+        raise QueueError(
+            f"item {identity} ({before.name}@{before.version}) is {before.state}, it can't become {state}; "
+            f"from here it may become {allowed}"
+        )
+    if task is not None and before.task not in {None, task}:
+        raise QueueError(f"item {identity} was read as task {before.task}, not {task}: the package was altered")
+    begins = state == "learning" and before.state != "learning"
+    after = {**before.reports, **(reports or {})}
+    changed = connection.execute(
+        update(queue)
+        .where(queue.c.id == identity, queue.c.state == before.state)
+        .values(
+            state=state,
+            reason=reason,
+            task=task or before.task,
+            reports=after,
+            launched_by=launched_by or before.launched_by,
+            attempts=before.attempts + begins,
+            changed_at=now(connection),
+        )
+    )
+    if changed.rowcount != 1:
+        raise QueueError(f"item {identity} was moved by somebody else just now; look at `lcia status`")
+    if state != before.state:
+        details: dict[str, Json] = {
+            "item": identity,
+            "from": before.state,
+            "to": state,
+            "reason": reason,
+            "task": task or before.task,
+            "reports": after,
+        }
+        append(connection, f"task.{state}", actor, f"{before.name}@{before.version}", details)
+    return item(connection, identity)
+
+
+def _item(row: RowMapping, *, known: bool = False) -> QueueItem:
+    return QueueItem(**row, known=known)
