@@ -5,8 +5,11 @@ Effect sizes with intervals, not p-values: with enough rows any two tasks differ
 instructions are close to one, else `new`. `extreme` holds it: lengths or scripts unlike everything seen.
 """
 
+import os
+import re
 import unicodedata
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -152,6 +155,45 @@ def to_html(result: DriftResult) -> str:
     return render_page(f"Drift of {result.name}", result.verdict, result.reasons, [table])
 
 
+def evidently_report(snapshot: Snapshot, prior: Snapshot | None) -> str:
+    """Evidently's page on lengths and labels of the training rows against one earlier task; some 4 MB of HTML.
+
+    Without an earlier task, or when its rows are no longer kept, it summarises this task alone. Texts are left
+    out: Evidently's text test is slow and fails on templated rows, and ours decides. Self-contained.
+    """
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    earlier = None if prior is None else _kept(prior)
+    choices = snapshot.task.choices
+    labels = {choice: f"{index} {_harmless(choice)}" for index, choice in enumerate(choices or (), start=1)}
+    definition = DataDefinition(numerical_columns=list(_COUNTS), categorical_columns=["output"] if labels else None)
+
+    def dataset(rows: Sequence[Example]) -> Any:  # noqa: ANN401  (the library is untyped here)
+        import pandas as pd
+
+        columns: dict[str, list[Any]] = {name: [count(row) for row in rows] for name, count in _COUNTS.items()}
+        if labels:
+            columns["output"] = [labels.get(row.output, "another output") for row in rows]
+        return Dataset.from_pandas(pd.DataFrame(columns), data_definition=definition)
+
+    current = dataset(snapshot.rows("train"))
+    reference = None if earlier is None else dataset(earlier.rows)
+    preset = DataSummaryPreset() if reference is None else DataDriftPreset()
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        page: str = Report([preset]).run(current, reference).get_html_str(as_iframe=False)
+    return page
+
+
+_COUNTS: dict[str, Callable[[Example], int]] = {
+    "instruction characters": lambda row: len(row.instruction),
+    "input characters": lambda row: len(row.input or ""),
+    "input words": lambda row: len((row.input or "").split()),
+    "output characters": lambda row: len(row.output),
+}
+
 MEASURES = {
     "question_auc": "telling the questions apart (0.5 = alike, 1 = always told apart)",
     "input_auc": "telling the inputs apart, instructions left out",
@@ -237,8 +279,8 @@ def _decide(
     if _below(question, settings.known_auc):
         return "known", [f"its questions cannot be told from those of {label}: {apart}"]
     if similarity >= settings.related_similarity:
-        limit = f"{similarity:.2f}, from {settings.related_similarity:g} on"
-        words.append(f"its instructions resemble those of {label}: similarity {limit}")
+        close = f"similarity {similarity:.2f}, from {settings.related_similarity:g} on"
+        words.append(f"its instructions resemble those of {label}: {close}")
     if _below(inputs, settings.related_auc):
         apart = f"ROC area {inputs.value:.3f}, with confidence below {settings.related_auc:g}"
         words.append(f"its inputs overlap with those of {label}: {apart}")
@@ -254,6 +296,11 @@ def _below(effect: Effect, limit: float) -> bool:
 
 def _effect(name: str, interval: Interval, reference: str) -> Effect:
     return Effect(name, round(interval.value, 4), round(interval.low, 4), round(interval.high, 4), reference)
+
+
+def _harmless(label: str) -> str:
+    """A label fit for a page that escapes nothing: letters, digits and plain marks, cut."""
+    return re.sub(r"[^\w .,'-]", "?", label)[:40]
 
 
 def _scripts(sample: _Sample) -> set[str]:
