@@ -114,7 +114,7 @@ def submit(
     ).first()
     if taken is not None:
         raise TaskVersionTaken(
-            f"{name}@{version} is already known with other content (item {taken["id"]}, {taken["state"]}); "
+            f"{name}@{version} is already known with other content (item {taken.id}, {taken.state}); "
             "a changed task needs a new `version` in task.yaml, with `supersedes` naming the old one"
         )
     moment = now(connection)
