@@ -62,15 +62,12 @@ class AccuracyMatrix:
         if len(self.rows) != len(self.tasks) or any(len(row) != j + 1 for j, row in enumerate(self.rows)):
             shape = [len(row) for row in self.rows]
             raise MatrixError(
-                f"rows of {shape} cells for {len(self.tasks)} tasks, expected 1, 2, ... cells, one row "
-                f"per task"
+                f"rows of {shape} cells for {len(self.tasks)} tasks, expected 1, 2, ... cells, one row per task"
             )
         for j, row in enumerate(self.rows):
             for i, cell in enumerate(row):
                 if cell is not None and not 0 <= cell <= 1:
-                    raise MatrixError(
-                        f"score {cell} of {self.tasks[i]} after {self.tasks[j]}, expected 0 to 1"
-                    )
+                    raise MatrixError(f"score {cell} of {self.tasks[i]} after {self.tasks[j]}, expected 0 to 1")
         if self.scores is not None:
             self._check_scores(self.scores)
 
@@ -144,9 +141,7 @@ class AccuracyMatrix:
         if self.scores is None or not self.tasks:
             return {}
         columns = self._resampled(self.scores)
-        prior = [
-            column for i, column in enumerate(columns) if i < len(self.tasks) - 1 and column.shape[1] > 1
-        ]
+        prior = [column for i, column in enumerate(columns) if i < len(self.tasks) - 1 and column.shape[1] > 1]
         drawn: dict[str, list[NDArray[np.float64]]] = {
             "avg_acc": [column[:, -1] for column in columns],
             "new_acc": [column[:, 0] for column in columns],

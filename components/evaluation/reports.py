@@ -37,7 +37,7 @@ def heat_map_png(matrix: AccuracyMatrix) -> bytes:
     import numpy as np
 
     size = len(matrix.tasks)
-    figure = _figure(width=max(4.6, 1.05 * size + 2.4), height=max(2.8, 0.62 * size + 1.6))
+    figure = _figure(width=max(4.6, 1.25 * size + 2.6), height=max(2.8, 0.62 * size + 1.6))
     axes = figure.subplots()
     cells = np.full((size, size), np.nan)
     for j, row in enumerate(matrix.rows):
@@ -54,7 +54,7 @@ def heat_map_png(matrix: AccuracyMatrix) -> bytes:
                 color="white" if dark else "#1d2733",
             )  # fmt: skip
     names = [_short(name) for name in matrix.tasks]
-    axes.set_xticks(range(size), names, rotation=30 if size > 3 else 0, ha="right" if size > 3 else "center")
+    axes.set_xticks(range(size), names, rotation=30 if size > 4 else 0, ha="right" if size > 4 else "center")
     axes.set_yticks(range(size), [f"after {name}" for name in names])
     axes.set_title("Score on each task after each task learnt", fontsize=11)
     for side in ("top", "right", "bottom", "left"):
@@ -83,13 +83,11 @@ def curve_png(points: Sequence[tuple[str, float, float]], chosen: str, margin: f
         )  # fmt: skip
         labels.setdefault((round(x, 3), round(y, 3)), []).append(f"{name} (chosen)" if picked else name)
     for (x, y), names in labels.items():
-        axes.annotate(
-            ", ".join(map(_plain, names)), (x, y), textcoords="offset points", xytext=(7, 6), fontsize=9
-        )
+        axes.annotate(", ".join(map(_plain, names)), (x, y), textcoords="offset points", xytext=(7, 6), fontsize=9)
     if margin is not None:
         axes.axhline(margin, color="#c2410c", linestyle="--", linewidth=1)
         axes.annotate(
-            f"allowed drop {margin:.2f}", (0.99, margin), xycoords=("axes fraction", "data"), ha="right",
+            f"allowed drop {margin:.2f}", (0.01, margin), xycoords=("axes fraction", "data"), ha="left",
             textcoords="offset points", xytext=(0, 4), fontsize=8, color="#c2410c",
         )  # fmt: skip
     axes.set_xlabel("score of the new task (validation)")
@@ -192,23 +190,24 @@ def _plain(text: str) -> str:
 
 
 _EVALUATION = """
-{% macro bounds(x) %}{% if x %}{{ "%+.3f"|format(x.low) }} to {{ "%+.3f"|format(x.high) }}{% endif %}{%
-endmacro %}
+{% macro bounds(x, f="%+.3f") %}{% if x %}{{ f|format(x.low) }} to {{ f|format(x.high) }}{% endif %}{% endmacro %}
 {% macro num(x, f="%.3f") %}{{ f|format(x) if x is not none else "not measurable" }}{% endmacro %}
-<table><tr>{% for name, _, _ in summary %}<th class="n">{{ name }}</th>{% endfor %}</tr>
-<tr>{% for name, value, interval in summary %}
-<td class="n"><strong>{{ num(value, "%+.3f" if name in ("BWT", "Forgetting") else "%.3f") }}</strong><br>
-<span class="note">{{ bounds(interval) }}</span></td>{% endfor %}</tr></table>
+<table>
+<tr>{% for name, _, _ in summary %}<th class="n">{{ name }}</th>{% endfor %}</tr>
+<tr>
+{% for name, value, interval in summary %}
+{% set f = "%+.3f" if name in ("BWT", "Forgetting") else "%.3f" %}
+<td class="n"><strong>{{ num(value, f) }}</strong><br><span class="note">{{ bounds(interval, f) }}</span></td>
+{% endfor %}
+</tr></table>
 <p class="note">Intervals are 95 %, from resampling the test rows.
-{% if floor %}Forgetting takes the best earlier version, so it would be about {{ "%.3f"|format(floor) }}
-without any true
-change (5 % of hits flipping by chance).{% endif %}</p>
+{% if floor %}Forgetting takes the best earlier version, so it would be about {{ "%.3f"|format(floor) }} without any
+true change (5 % of hits flipping by chance).{% endif %}</p>
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
 {% if heat_map %}<img src="{{ heat_map }}" alt="accuracy matrix as a heat map" width="620">{% endif %}
 <h2>Tasks</h2>
-<table><tr><th>task</th><th>group</th><th class="n">when learnt</th><th class="n">best before</th><th
-class="n">now</th>
-<th class="n">change since learnt</th><th class="n">95 % interval</th></tr>
+<table><tr><th>task</th><th>group</th><th class="n">when learnt</th><th class="n">best before</th>
+<th class="n">now</th><th class="n">change since learnt</th><th class="n">95 % interval</th></tr>
 {% for c in changes %}
 <tr><td>{{ c.task }}</td><td>{{ groups.get(c.task, "") }}</td><td class="n">{{ num(c.first) }}</td>
 <td class="n">{{ num(c.best) }}</td><td class="n">{{ num(c.last) }}</td>
@@ -216,17 +215,17 @@ class="n">now</th>
 <td class="n">{% if not loop.last %}{{ bounds(c.change) }}{% endif %}</td></tr>
 {% endfor %}
 </table>
-{% for caption, uri in pictures %}<h2>{{ caption }}</h2><img src="{{ uri }}" alt="{{ caption }}"
-width="560">{% endfor %}
+{% for caption, uri in pictures %}
+<h2>{{ caption }}</h2><img src="{{ uri }}" alt="{{ caption }}" width="560">
+{% endfor %}
 <h2>Changed predictions of prior tasks</h2>
 {% if all_flips %}
 <p>{{ all_flips }} predictions changed: {{ lost }} lost, {{ won }} won.
 {% if all_flips > flips|length %}The first {{ flips|length }} are shown.{% endif %}</p>
 <table><tr><th>task</th><th>prompt</th><th>expected</th><th>before</th><th>after</th><th></th></tr>
 {% for f in flips %}
-<tr><td class="t">{{ f.task }}</td><td>{{ f.prompt|truncate(160) }}</td><td>{{ f.expected|truncate(120)
-}}</td>
-<td>{{ f.before|truncate(120) }}</td><td>{{ f.after|truncate(120) }}</td>
+<tr><td class="x">{{ f.task }}</td>
+{% for text in (f.prompt, f.expected, f.before, f.after) %}<td class="x">{{ text|truncate(160) }}</td>{% endfor %}
 <td>{% if f.score_after < f.score_before %}<span class="v fail">lost</span>
 {% elif f.score_after > f.score_before %}<span class="v pass">won</span>
 {% else %}<span class="v info">same score</span>{% endif %}</td></tr>
@@ -236,20 +235,18 @@ width="560">{% endfor %}
 """
 
 _GATE = """
-{% macro num(x) %}{% if x is not none %}{{ "%.3f"|format(x) }}{% endif %}{% endmacro %}
+{% macro num(x, f) %}{% if x is not none %}{{ f|format(x) }}{% endif %}{% endmacro %}
 <p><span class="v {{ report.verdict }}">{{ report.verdict }}</span>
-attempt {{ report.attempt }}, every bound one-sided at {{ "%.1f"|format(100 * (1 - report.alpha)) }} %
-confidence.
+attempt {{ report.attempt }}, every bound one-sided at {{ "%.1f"|format(100 * (1 - report.alpha)) }} % confidence.
 {% if not report.enforced %}<strong>Not enforced: this policy only reports.</strong>{% endif %}</p>
-<p class="note">{{ report.power.words }}</p>
-<table><tr><th>rule</th><th>task</th><th>verdict</th><th class="n">value</th><th class="n">low</th><th
-class="n">high</th>
-<th class="n">limit</th><th>in words</th></tr>
+<table><tr><th>rule</th><th>task</th><th>verdict</th><th class="n">value</th><th class="n">low</th>
+<th class="n">high</th><th class="n">limit</th><th>in words</th></tr>
 {% for r in report.rows %}
-<tr><td class="t">{{ r.rule }}</td><td>{{ r.task or "" }}</td><td><span class="v {{ r.verdict }}">{{
-r.verdict }}</span></td>
-<td class="n">{{ num(r.value) }}</td><td class="n">{{ num(r.low) }}</td><td class="n">{{ num(r.high) }}</td>
-<td class="n">{{ num(r.limit) }}</td><td>{{ r.words }}</td></tr>
+{% set f = "%g" if r.rule in ("attempts", "cost") else "%.3f" %}
+<tr><td class="t">{{ r.rule }}</td><td>{{ r.task or "" }}</td>
+<td><span class="v {{ r.verdict }}">{{ r.verdict }}</span></td>
+{% for x in (r.value, r.low, r.high, r.limit) %}<td class="n">{{ num(x, f) }}</td>{% endfor %}
+<td class="x">{{ r.words }}</td></tr>
 {% endfor %}
 </table>
 <p class="note">A drop is the earlier score minus the candidate's: positive means forgotten.

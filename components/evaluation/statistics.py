@@ -99,9 +99,7 @@ def wilson_interval(successes: float, rows: int, alpha: float) -> Interval:
         StatisticsError: no rows, or more successes than rows.
     """
     if rows < 1 or not 0 <= successes <= rows:
-        raise StatisticsError(
-            f"{successes} successes of {rows}, expected between 0 and a positive number of rows"
-        )
+        raise StatisticsError(f"{successes} successes of {rows}, expected between 0 and a positive number of rows")
     z2 = float(norm.isf(alpha)) ** 2
     share = successes / rows
     centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
@@ -206,8 +204,7 @@ def pass_probability(
     """
     if rows < 1 or abs(true_drop) > discordance or discordance > 1:
         raise StatisticsError(
-            f"{rows} rows, true drop {true_drop} and discordance {discordance}, expected |drop| <= "
-            f"discordance <= 1"
+            f"{rows} rows, true drop {true_drop} and discordance {discordance}, expected |drop| <= discordance <= 1"
         )
     lost, won = draw_flips(rows, discordance, true_drop, draws, np.random.default_rng(seed))
     return float(within_margin(lost, won, rows, margin, alpha).mean())
@@ -244,9 +241,7 @@ def paired(reference: Scores, candidate: Scores) -> tuple[NDArray[np.float64], N
         )
     for scores in (left, right):
         if not ((scores >= 0) & (scores <= 1)).all():
-            raise StatisticsError(
-                f"a score of {scores[~((scores >= 0) & (scores <= 1))][0]}, expected 0 to 1"
-            )
+            raise StatisticsError(f"a score of {scores[~((scores >= 0) & (scores <= 1))][0]}, expected 0 to 1")
     return left, right
 
 

@@ -201,9 +201,7 @@ class Pool:
                 "manifest of schema 1; check the digest, or use the release that wrote it"
             )
         values = _fields(manifest, _POOL_KEYS, "pool manifest")
-        groups = [
-            _fields(group, ("id", "adapter", "curvature", "tasks"), "group") for group in values["groups"]
-        ]
+        groups = [_fields(group, ("id", "adapter", "curvature", "tasks"), "group") for group in values["groups"]]
         return cls(
             assistant=values["assistant"],
             base_model=values["base_model"],
@@ -244,9 +242,7 @@ def _read_task(entry: Mapping[str, Any]) -> GroupTask:
 def _fields(value: object, keys: Sequence[str], what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or set(value) != set(keys):
         seen = sorted(value) if isinstance(value, Mapping) else type(value).__name__
-        raise PoolError(
-            f"{what} with {seen}, expected the keys {sorted(keys)}; the object is not one lcia wrote"
-        )
+        raise PoolError(f"{what} with {seen}, expected the keys {sorted(keys)}; the object is not one lcia wrote")
     return value
 
 

@@ -22,7 +22,8 @@ table { border-collapse: collapse; width: 100%; margin: .3rem 0 1rem; }
 th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid #e3e8ee; vertical-align:
 top; }
 th { font-weight: 600; color: #45525f; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-td { overflow-wrap: anywhere; } td.t { white-space: nowrap; }
+td { overflow-wrap: break-word; } td.x { overflow-wrap: anywhere; min-width: 5.5rem; }
+td.t, td.n { white-space: nowrap; }
 .v { display: inline-block; padding: 0 .5rem; border-radius: .8rem; white-space: nowrap; font-weight: 600; }
 .pass, .reuse, .open { background: #ddf3e4; color: #14532d; } .fail { background: #fbe0dd; color: #7f1d1d; }
 .inconclusive, .hold { background: #fdeecb; color: #6b4a00; } .info { background: #e8edf3; color: #33414f; }
@@ -60,7 +61,7 @@ width="600">
 <table><tr><th>instruction</th><th>nearest group</th><th class="n">similarity</th><th
 class="n">runner-up</th></tr>
 {% for m in d.per_instruction[:shown] %}
-<tr><td>{{ m.instruction }}</td><td>{{ m.group or "none" }}</td><td class="n">{{ "%.2f"|format(m.similarity)
+<tr><td class="x">{{ m.instruction }}</td><td>{{ m.group or "none" }}</td><td class="n">{{ "%.2f"|format(m.similarity)
 }}</td>
 <td class="n">{{ "%.2f"|format(m.runner_up) }}</td></tr>
 {% endfor %}

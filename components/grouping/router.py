@@ -111,9 +111,7 @@ def decide(
     """
     texts = distinct_instructions(instructions)
     if not texts:
-        raise PlacementError(
-            "the task has no instruction, expected at least one row with one; check its splits"
-        )
+        raise PlacementError("the task has no instruction, expected at least one row with one; check its splits")
     codebook = _Codebook.fit(pool.groups, extra=texts)
     centroid = _unit(np.asarray(codebook.encoder.encode(texts).mean(axis=0)).ravel())
     similarities = codebook.centroids @ centroid[codebook.columns]
@@ -171,9 +169,7 @@ def extend(
 
 def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, Any]:
     """The router's state for the manifest: the fitted encoder and the threshold for single requests."""
-    encoder = TfidfEncoder.fit(
-        text for group in groups for entry in group.tasks for text in entry.instructions
-    )
+    encoder = TfidfEncoder.fit(text for group in groups for entry in group.tasks for text in entry.instructions)
     return {
         "rule": settings.rule,
         "request_threshold": settings.request_threshold,
@@ -276,9 +272,7 @@ class _Codebook:
 
     @classmethod
     def of(cls, groups: Sequence[Group], encoder: TfidfEncoder) -> "_Codebook":
-        entries = tuple(
-            (group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks
-        )
+        entries = tuple((group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks)
         encoded = [encoder.encode(texts) for _, _, texts in entries]
         used = [matrix.indices for matrix in encoded]
         columns = np.unique(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)

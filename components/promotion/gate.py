@@ -157,7 +157,7 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
         _attempt_row(evidence, policy, alpha),
         _new_task_row(evidence.new, policy, alpha),
         *forgetting,
-        *_power_rows(power),
+        *_power_rows(evidence, policy, power),
         *(GateRow("cost", None, "info", value, None, None, None, name) for name, value in evidence.costs),
     )
     seen = {row.verdict for row in rows}
@@ -189,9 +189,7 @@ def policy_power(
         lost_all, won_all = np.zeros(_POWER_DRAWS), np.zeros(_POWER_DRAWS)
         for rows in sizes:
             lost, won = statistics.draw_flips(rows, discordance, 0.0, _POWER_DRAWS, generator)
-            old_lost, old_won = statistics.draw_flips(
-                rows, min(2 * discordance, 1.0), 0.0, _POWER_DRAWS, generator
-            )
+            old_lost, old_won = statistics.draw_flips(rows, min(2 * discordance, 1.0), 0.0, _POWER_DRAWS, generator)
             passed &= statistics.within_margin(lost, won, rows, policy.step_margin, alpha)
             passed &= statistics.within_margin(old_lost, old_won, rows, policy.lifetime_budget, alpha)
             lost_all, won_all = lost_all + lost, won_all + won
@@ -200,7 +198,7 @@ def policy_power(
     tasks = sum(len(sizes) for sizes in groups)
     probability = float(passed.mean())
     words = (
-        f"a candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes "
+        f"A candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes "
         f"the forgetting "
         f"rules on {tasks} changed prior task{'' if tasks == 1 else 's'} with probability {probability:.2f}"
     )
@@ -226,14 +224,10 @@ def _forgetting_rows(prior: Sequence[PriorTask], policy: GateSettings, alpha: fl
             others.append(GateRow("not measurable", task.name, "info", None, None, None, None, words))
         else:
             pools.setdefault(task.group, []).append(task)
-            step = _compare(
-                task.champion, task.candidate, alpha, f"prior task {task.name!r} against the champion"
-            )
+            step = _compare(task.champion, task.candidate, alpha, f"prior task {task.name!r} against the champion")
             p = statistics.p_value(task.champion, task.candidate, policy.step_margin)
             comparisons.append((_drop_row("step", task.name, step, policy.step_margin, "champion"), p))
-            life = _compare(
-                task.anchor, task.candidate, alpha, f"prior task {task.name!r} against its anchor"
-            )
+            life = _compare(task.anchor, task.candidate, alpha, f"prior task {task.name!r} against its anchor")
             p = statistics.p_value(task.anchor, task.candidate, policy.lifetime_budget)
             comparisons.append((_drop_row("lifetime", task.name, life, policy.lifetime_budget, "anchor"), p))
     for group, tasks in pools.items():
@@ -270,21 +264,15 @@ def _judge(row: GateRow, adjusted: float, alpha: float) -> GateRow:
     if row.high is not None and row.limit is not None and row.high <= row.limit:
         return replace(row, verdict="pass")
     if adjusted <= alpha:
-        return replace(
-            row, verdict="fail", words=f"{row.words}: exceeded with confidence (Holm p {adjusted:.4f})"
-        )
+        return replace(row, verdict="fail", words=f"{row.words}: exceeded with confidence (Holm p {_p(adjusted)})")
     return replace(row, words=f"{row.words}: neither kept nor exceeded with confidence")
 
 
 def _new_task_row(new: NewTask, policy: GateSettings, alpha: float) -> GateRow:
     gain = _compare(new.candidate_test, new.champion_test, alpha, f"new task {new.name!r} on test")
-    short = _compare(
-        new.live_validation, new.candidate_validation, alpha, f"new task {new.name!r} on validation"
-    )
+    short = _compare(new.live_validation, new.candidate_validation, alpha, f"new task {new.name!r} on validation")
     score = float(np.mean(new.candidate_test))
-    words = (
-        f"score {score:.3f}, {gain.drop:+.3f} against the champion (at least {gain.low:+.3f} with confidence)"
-    )
+    words = f"score {score:.3f}, {gain.drop:+.3f} against the champion (at least {gain.low:+.3f} with confidence)"
     beside = f"below the live weights on validation by {short.drop:+.3f}, at most {short.high:+.3f}"
     verdict: RowVerdict
     if gain.low > 0:
@@ -315,9 +303,7 @@ def _drift_row(evidence: GateEvidence) -> GateRow:
         return GateRow("drift", None, "pass", None, None, None, None, words)
     if evidence.drift_accepted:
         return GateRow("drift", None, "pass", None, None, None, None, f"{words}, accepted by a person")
-    return GateRow(
-        "drift", None, "inconclusive", None, None, None, None, f"{words}: a person has to accept it"
-    )
+    return GateRow("drift", None, "inconclusive", None, None, None, None, f"{words}: a person has to accept it")
 
 
 def _routing_row(evidence: GateEvidence, policy: GateSettings) -> GateRow:
@@ -339,9 +325,7 @@ def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:
 def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> GateRow:
     verdict: RowVerdict = "pass" if evidence.attempt <= policy.max_attempts else "fail"
     words = f"attempt {evidence.attempt} of {policy.max_attempts}, tested at {alpha:.4f} one-sided"
-    return GateRow(
-        "attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words
-    )
+    return GateRow("attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words)
 
 
 def _sizes(prior: Sequence[PriorTask]) -> list[list[int]]:
@@ -352,7 +336,21 @@ def _sizes(prior: Sequence[PriorTask]) -> list[list[int]]:
     return list(sizes.values())
 
 
-def _power_rows(power: Power) -> list[GateRow]:
+def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> list[GateRow]:
+    """Power at the assumed share of chance flips, and at the share seen where that is larger."""
     if not power.tasks:
         return []
-    return [GateRow("power", None, "info", power.pass_probability, None, None, LEAST_POWER, power.words)]
+    rows = [GateRow("power", None, "info", power.pass_probability, None, None, LEAST_POWER, power.words)]
+    pairs = [
+        pair for task in evidence.prior if task.changed for pair in zip(task.champion, task.candidate, strict=True)
+    ]
+    seen = sum(before != after for before, after in pairs) / len(pairs)
+    if seen > power.discordance:
+        as_seen = policy_power(_sizes(evidence.prior), policy, evidence.attempt, seen)
+        words = f"{seen:.1%} of the rows differ from the champion, more than assumed. {as_seen.words}"
+        rows.append(GateRow("power as seen", None, "info", as_seen.pass_probability, None, None, LEAST_POWER, words))
+    return rows
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

@@ -200,6 +200,14 @@ def test_power_equals_the_share_of_harmless_candidates_that_pass():
     assert passed / 150 == pytest.approx(0.96, abs=0.05)
 
 
+def test_power_is_stated_at_the_flips_seen_where_they_are_more_than_assumed():
+    calm = decide_gate(evidence(prior(lost=5, won=5)), POLICY)
+    noisy = decide_gate(evidence(prior(lost=15, won=15)), POLICY)
+    assert not [each for each in calm.rows if each.rule == "power as seen"]
+    assert row(noisy, "power as seen").value < noisy.power.pass_probability
+    assert "15.0% of the rows differ" in row(noisy, "power as seen").words
+
+
 def test_a_truly_worse_candidate_rarely_passes():
     """A true drop as large as the margin passes with at most about 5 %."""
     generator = np.random.default_rng(7)
