@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from components.errors import LciaError
 
@@ -79,7 +79,7 @@ def tango_interval(lost: int, won: int, rows: int, alpha: float) -> Interval:
         raise StatisticsError(
             f"{lost} lost and {won} won of {rows} pairs, expected counts that fit in at least one pair"
         )
-    z = float(norm.isf(alpha))
+    z = -float(ndtri(alpha))
     drop = (lost - won) / rows
     low, high = (_tango_root(lost, won, rows, end, z) for end in (-1.0, 1.0))
     return Interval(drop, low, high)
@@ -87,7 +87,7 @@ def tango_interval(lost: int, won: int, rows: int, alpha: float) -> Interval:
 
 def tango_p_value(lost: int, won: int, rows: int, margin: float) -> float:
     """One-sided p-value against the hypothesis that the true drop is at most `margin`."""
-    return float(norm.sf(tango_statistic(lost, won, rows, margin)))
+    return float(ndtr(-tango_statistic(lost, won, rows, margin)))
 
 
 def wilson_interval(successes: float, rows: int, alpha: float) -> Interval:
@@ -100,7 +100,7 @@ def wilson_interval(successes: float, rows: int, alpha: float) -> Interval:
     """
     if rows < 1 or not 0 <= successes <= rows:
         raise StatisticsError(f"{successes} successes of {rows}, expected between 0 and a positive number of rows")
-    z2 = float(norm.isf(alpha)) ** 2
+    z2 = -(float(ndtri(alpha)) ** 2)
     share = successes / rows
     centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
     half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
@@ -132,7 +132,7 @@ def bootstrap_interval(differences: Scores, alpha: float, seed: int = 0) -> Inte
     array = np.asarray(differences, dtype=np.float64)
     if not len(array):
         raise StatisticsError("no rows to compare, expected at least one")
-    z2 = float(norm.isf(alpha)) ** 2
+    z2 = -(float(ndtri(alpha)) ** 2)
     unseen = z2 / (len(array) + z2)
     mean = float(array.mean())
     if not array.any():
@@ -223,7 +223,7 @@ def within_margin(
     lost: NDArray[np.float64], won: NDArray[np.float64], rows: int, margin: float, alpha: float
 ) -> NDArray[np.bool_]:
     """Whether Tango's upper bound at `alpha` is at most `margin`, for arrays of counts."""
-    return np.asarray(tango_statistic(lost, won, rows, margin) <= -float(norm.isf(alpha)))
+    return np.asarray(tango_statistic(lost, won, rows, margin) <= float(ndtri(alpha)))
 
 
 def paired(reference: Scores, candidate: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
