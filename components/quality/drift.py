@@ -34,6 +34,7 @@ from components.tasks.snapshot import Snapshot
 
 Verdict: TypeAlias = Literal["known", "related", "new", "extreme"]
 
+EVERYTHING = "all earlier tasks"
 MAX_ROWS = 300
 """Rows drawn per task for the classifier."""
 MAX_COMPARED = 8
@@ -139,20 +140,28 @@ def check_drift(snapshot: Snapshot, prior: Sequence[Snapshot], settings: DriftSe
 
 def to_html(result: DriftResult) -> str:
     """A small self-contained page for people."""
-    rows = [
-        PageRow(
-            (
-                MEASURES[effect.name],
-                effect.reference,
-                f"{effect.value:.3f}",
-                "" if effect.low is None or effect.high is None else f"{effect.low:.3f} to {effect.high:.3f}",
-            )
-        )
-        for effect in result.effects
+    near = [effect for effect in result.effects if effect.reference in (result.nearest, EVERYTHING)]
+    measures = [
+        PageRow((MEASURES[effect.name], effect.reference, f"{effect.value:.3f}", _interval(effect))) for effect in near
     ]
-    note = "" if rows else "Nothing was measured."
-    table = PageTable("Measures", ("measure", "against", "value", "95 % interval"), rows, note)
-    return render_page(f"Drift of {result.name}", result.verdict, result.reasons, [table])
+    others: dict[str, dict[str, Effect]] = {}
+    for effect in result.effects:
+        if effect not in near:
+            others.setdefault(effect.reference, {})[effect.name] = effect
+    compared = [
+        PageRow((label, f"{found['question_auc'].value:.3f}", f"{found['instructions'].value:.3f}"))
+        for label, found in others.items()
+    ]
+    tables = [PageTable("Measures", ("measure", "against", "value", "95 % interval"), measures)]
+    if compared:
+        head = ("task", "telling the questions apart", "similarity of the instructions")
+        tables.append(PageTable("Other earlier tasks", head, compared))
+    words = [f"{reason[:1].upper()}{reason[1:]}." for reason in result.reasons]
+    return render_page(f"Drift of {result.name}", result.verdict, words, tables if near else [])
+
+
+def _interval(effect: Effect) -> str:
+    return "" if effect.low is None or effect.high is None else f"{effect.low:.3f} to {effect.high:.3f}"
 
 
 def evidently_report(snapshot: Snapshot, prior: Snapshot | None) -> str:
@@ -252,10 +261,9 @@ def _against_all(current: _Sample, samples: Sequence[_Sample]) -> dict[str, Effe
     scripts = _letters(current)
     letters = sum(scripts.values())
     foreign = proportion(sum(count for script, count in scripts.items() if script not in seen), letters)
-    reference = "all earlier tasks"
     return {
-        "length_ratio": Effect("length_ratio", round(ratio, 4), None, None, reference),
-        "foreign_share": _effect("foreign_share", foreign, reference),
+        "length_ratio": Effect("length_ratio", round(ratio, 4), None, None, EVERYTHING),
+        "foreign_share": _effect("foreign_share", foreign, EVERYTHING),
     }
 
 

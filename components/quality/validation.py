@@ -119,17 +119,8 @@ def to_html(result: ValidationResult) -> str:
     """A small self-contained page for people."""
     failed = [check for check in result.checks if not check.success]
     words = [_summary(result, failed)]
-    checks = PageTable(
-        "Checks",
-        ("rule", "split", "seen", "expected", "rows"),
-        [
-            PageRow(
-                (check.name, check.split, check.seen, check.expected, ", ".join(map(str, check.rows))),
-                "good" if check.success else "bad" if check.severity == "hard" else "doubt",
-            )
-            for check in sorted(result.checks, key=lambda c: (c.success, c.severity != "hard"))
-        ],
-    )
+    note = "Per split: in how many rows a rule does not hold, and the first of them."
+    checks = PageTable("Checks", ("rule", "expected", *SPLITS), _check_rows(result.checks), note)
     aside = PageTable(
         "Rows set aside",
         ("split", "row", "why"),
@@ -241,6 +232,27 @@ def _statistics(rows: dict[Split, tuple[Example, ...]], snapshot: Snapshot, befo
     if before.unknown:
         statistics["leaks_not_checkable"] = list(before.unknown)
     return statistics
+
+
+def _check_rows(checks: Sequence[Check]) -> list[PageRow]:
+    """One row per rule with a cell per split, the broken ones first."""
+    rules: dict[str, list[Check]] = {}
+    for check in checks:
+        rules.setdefault(check.name, []).append(check)
+    rows = []
+    for name, found in rules.items():
+        failed = {check.severity for check in found if not check.success}
+        mark = "bad" if "hard" in failed else "doubt" if failed else "good"
+        expected = "; ".join(dict.fromkeys(check.expected for check in found))
+        cells = {check.split: _cell(check) for check in found}
+        title = f"{name.replace('_', ' ')} ({found[0].severity})"
+        rows.append(PageRow((title, expected, *(cells.get(split, "") for split in SPLITS)), mark))
+    return sorted(rows, key=lambda row: ("bad", "doubt", "good").index(row.mark))
+
+
+def _cell(check: Check) -> str:
+    places = f": {', '.join(map(str, check.rows))}" if check.rows else ""
+    return f"{check.seen}{places}"
 
 
 def _summary(result: ValidationResult, failed: Sequence[Check]) -> str:
