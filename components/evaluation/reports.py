@@ -224,7 +224,7 @@ true change (5 % of hits flipping by chance).{% endif %}</p>
 {% if all_flips > flips|length %}The first {{ flips|length }} are shown.{% endif %}</p>
 <table><tr><th>task</th><th>prompt</th><th>expected</th><th>before</th><th>after</th><th></th></tr>
 {% for f in flips %}
-<tr><td class="x">{{ f.task }}</td>
+<tr><td>{{ f.task }}</td>
 {% for text in (f.prompt, f.expected, f.before, f.after) %}<td class="x">{{ text|truncate(160) }}</td>{% endfor %}
 <td>{% if f.score_after < f.score_before %}<span class="v fail">lost</span>
 {% elif f.score_after > f.score_before %}<span class="v pass">won</span>

@@ -100,7 +100,7 @@ def wilson_interval(successes: float, rows: int, alpha: float) -> Interval:
     """
     if rows < 1 or not 0 <= successes <= rows:
         raise StatisticsError(f"{successes} successes of {rows}, expected between 0 and a positive number of rows")
-    z2 = -(float(ndtri(alpha)) ** 2)
+    z2 = float(ndtri(alpha)) ** 2
     share = successes / rows
     centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
     half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
@@ -132,7 +132,7 @@ def bootstrap_interval(differences: Scores, alpha: float, seed: int = 0) -> Inte
     array = np.asarray(differences, dtype=np.float64)
     if not len(array):
         raise StatisticsError("no rows to compare, expected at least one")
-    z2 = -(float(ndtri(alpha)) ** 2)
+    z2 = float(ndtri(alpha)) ** 2
     unseen = z2 / (len(array) + z2)
     mean = float(array.mean())
     if not array.any():
