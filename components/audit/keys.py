@@ -91,13 +91,9 @@ def signing_key(folder: Path) -> SigningKey:
             raise KeyUnusable(f"{path} may be read by others, expected mode 0600; run `chmod 600 {path}`")
         private = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyUnusable(
-            f"{path} is not a readable private key ({error}); restore it from a backup"
-        ) from error
+        raise KeyUnusable(f"{path} is not a readable private key ({error}); restore it from a backup") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise KeyUnusable(
-            f"{path} is a {type(private).__name__}, expected an Ed25519 key; restore it from a backup"
-        )
+        raise KeyUnusable(f"{path} is a {type(private).__name__}, expected an Ed25519 key; restore it from a backup")
     public = private.public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     public_path = folder / PUBLIC_NAME
@@ -137,15 +133,12 @@ def read_head(content: bytes, public: Ed25519PublicKey | None) -> Head:
     if public is not None:
         if value["key"] != key_id(public):
             raise HeadRefused(
-                f"the head was signed by key {value['key']}, expected {key_id(public)}; "
-                "give the log's own public key"
+                f"the head was signed by key {value['key']}, expected {key_id(public)}; give the log's own public key"
             )
         try:
             public.verify(bytes.fromhex(value["signature"]), _CONTEXT + canonical(value["head"]))
         except (InvalidSignature, ValueError) as error:
-            raise HeadRefused(
-                "the head's signature does not fit its content: one of them was changed"
-            ) from error
+            raise HeadRefused("the head's signature does not fit its content: one of them was changed") from error
         if bytes.fromhex(value["signature"]).hex() != value["signature"]:
             raise HeadRefused("the head's signature is not in lower-case hex: its bytes were changed")
     return head
@@ -168,9 +161,7 @@ def _head_from(value: Json) -> Head:
 def _create(folder: Path, path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()
-    _place(
-        path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600, overwrite=False
-    )
+    _place(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600, overwrite=False)
 
 
 def _place(path: Path, content: bytes, mode: int, *, overwrite: bool) -> None:

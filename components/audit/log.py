@@ -20,6 +20,10 @@ from components.storage.objects import Json, canonical, parse_json
 from components.storage.tables import log, moment_text
 
 
+class ActorUnnamed(LciaError):
+    """A deed needs a name that can be read."""
+
+
 class LogDamaged(LciaError):
     """The end of the stored log contradicts itself; nothing may be appended before that is understood."""
 
@@ -33,6 +37,15 @@ class Actor:
     """True when the system knows the person; False when the name was only asserted."""
     how: str = "asserted"
     """Where the name comes from: `asserted`, `os-user`, `console`, `system`."""
+
+    def __post_init__(self) -> None:
+        """Refuse names nobody could read.
+
+        Raises:
+            ActorUnnamed: the name is blank, too long, or holds characters that don't print.
+        """
+        if not self.name.strip() or len(self.name) > 200 or not self.name.isprintable():
+            raise ActorUnnamed(f"{self.name!r} is not a name of 1 to 200 printable characters; give one with --as")
 
 
 SYSTEM = Actor("lcia", assured=True, how="system")
@@ -129,7 +142,7 @@ def rows(connection: Connection, start: int = 0) -> Iterator[Row[tuple[int, byte
     """Stored rows from position `start` on, in order, fetched in batches."""
     query = select(log.c.position, log.c.body, log.c.hash, log.c.root, log.c.peaks)
     query = query.where(log.c.position >= start).order_by(log.c.position)
-    yield from connection.execution_options(yield_per=1000).execute(query)
+    yield from connection.execute(query.execution_options(yield_per=1000))
 
 
 def read_peaks(text: str) -> Peaks:
@@ -185,9 +198,7 @@ def _line(position: int, body: bytes, leaf: str, root: str) -> bytes:
     try:
         return canonical({"body": parse_json(body), "hash": leaf, "root": root}) + b"\n"
     except LciaError as error:
-        raise LogDamaged(
-            f"entry {position} of the stored log is damaged and can't be exported: {error}"
-        ) from error
+        raise LogDamaged(f"entry {position} of the stored log is damaged and can't be exported: {error}") from error
 
 
 def _entry(body: bytes, leaf: str, root: str) -> Entry:

@@ -103,9 +103,7 @@ class _Chain:
             self.roots[self.size] = self.root()
 
 
-def verify_export(
-    path: Path, public_key: Ed25519PublicKey | None = None, head: Path | None = None
-) -> Verification:
+def verify_export(path: Path, public_key: Ed25519PublicKey | None = None, head: Path | None = None) -> Verification:
     """Check an exported log, every byte of it.
 
     `head` is a head file kept elsewhere: the log must still contain all it speaks of. With `public_key` its

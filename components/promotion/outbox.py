@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 from components.errors import LciaError
 from components.promotion.registry import Registry
 from components.storage.database import Database, now
-from components.storage.leases import acquire, process_owner, release, renew
+from components.storage.leases import StaleLease, acquire, process_owner, release, renew
 from components.storage.objects import FolderRefused, Json, ObjectStore
 from components.storage.tables import champion, outbox
 
@@ -62,7 +62,10 @@ def apply_outbox(db: Database, store: ObjectStore, registry: Registry) -> list[D
     done: list[Delivery] = []
     try:
         while row := _next(db, registry.name):
-            renew(db, lease)
+            try:
+                renew(db, lease)
+            except StaleLease:
+                break
             done.append(_deliver(db, store, registry, row))
             if not done[-1].ok:
                 break

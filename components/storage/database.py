@@ -49,9 +49,7 @@ class Database:
                 if parsed.database in (None, "", ":memory:"):
                     raise DatabaseUnavailable(f"{url} is a database in memory; expected sqlite:///a/file.db")
                 Path(str(parsed.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
-                self._engine = create_engine(
-                    parsed, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS}
-                )
+                self._engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
                 event.listen(self._engine, "connect", _prepare_sqlite)
                 event.listen(self._engine, "begin", _begin_sqlite)
             else:

@@ -46,9 +46,7 @@ def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
         moment = now(connection)
         row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
         if row is None:
-            connection.execute(
-                insert(leases).values(name=name, owner=owner, epoch=1, heartbeat=moment, ttl=ttl)
-            )
+            connection.execute(insert(leases).values(name=name, owner=owner, epoch=1, heartbeat=moment, ttl=ttl))
             return Lease(name, owner, 1, ttl)
         alive = row.owner is not None and moment < row.heartbeat + timedelta(seconds=row.ttl)
         if alive and not _is_dead(row.owner):
@@ -77,9 +75,7 @@ def renew(db: Database, lease: Lease) -> None:
     """
     with db.begin() as connection:
         check(connection, lease)
-        connection.execute(
-            update(leases).where(leases.c.name == lease.name).values(heartbeat=now(connection))
-        )
+        connection.execute(update(leases).where(leases.c.name == lease.name).values(heartbeat=now(connection)))
 
 
 def release(db: Database, lease: Lease) -> None:

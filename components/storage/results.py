@@ -41,8 +41,6 @@ def record(connection: Connection, lease: Lease, key: str, step: str, output: st
         return found
     result = Result(key, step, output, lease.epoch, now(connection))
     connection.execute(
-        insert(results).values(
-            key=key, step=step, output=output, lease_epoch=lease.epoch, created_at=result.created_at
-        )
+        insert(results).values(key=key, step=step, output=output, lease_epoch=lease.epoch, created_at=result.created_at)
     )
     return result

@@ -236,6 +236,12 @@ def test_nothing_is_appended_to_a_damaged_end(db, tmp_path):
         log.entries(connection)
 
 
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "\x1b[31mred", "x" * 201, "\u202eevil"])
+def test_actors_have_readable_names(name):
+    with pytest.raises(log.ActorUnnamed, match="--as"):
+        Actor(name, assured=False)
+
+
 def test_details_must_be_json(db):
     with pytest.raises(NotCanonical), db.begin() as connection:
         log.append(connection, "thing.done", ALICE, "s", {"n": 2**60})
