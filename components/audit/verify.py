@@ -63,7 +63,7 @@ class _Stored:
     peaks: str | None = None
 
 
-class _Bad(Exception):  # noqa: N818 - control flow inside this module
+class _Bad(Exception):
     """Why an entry is bad."""
 
 
