@@ -293,8 +293,9 @@ class Settings(Section):
     """ZenML run configuration, checked against ZenML's own field names, then handed over."""
 
     def content(self) -> dict[str, Any]:
-        """What a version may depend on: everything but where things are stored."""
-        return self.model_dump(mode="json", exclude={"storage", "registry", "zenml"})
+        """What a version may depend on: everything but where things are stored and run."""
+        machine = {"base_model": {"device", "threads"}, "storage": True, "registry": True, "zenml": True}
+        return self.model_dump(mode="json", exclude=machine)
 
 
 ENVIRONMENT_PREFIX = "LCIA__"

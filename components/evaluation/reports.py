@@ -114,6 +114,18 @@ def beta_png(history: Sequence[tuple[int, float, float, float]]) -> bytes:
     return _png(figure)
 
 
+def loss_png(losses: Sequence[float]) -> bytes:
+    """Training loss per optimizer step."""
+    figure = _figure(width=6.4, height=2.8)
+    axes = figure.subplots()
+    axes.plot(range(1, len(losses) + 1), losses, color="#33658a", linewidth=1.2)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("cross-entropy per answer token (nats)")
+    _grid(axes)
+    return _png(figure)
+
+
 def evaluation_html(
     matrix: AccuracyMatrix,
     *,

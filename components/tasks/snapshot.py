@@ -4,6 +4,7 @@ The snapshot's digest is the task digest. It covers content only, so two package
 order, white space, escapes or file names have the same snapshot.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,3 +104,14 @@ def _splits(digest: str, value: dict[str, Json]) -> dict[Split, SplitRef]:
     if not isinstance(refs, dict) or set(refs) != set(SPLITS):
         raise SnapshotError(f"task object {digest} has no splits {', '.join(SPLITS)}; submit the task again")
     return {split: SplitRef(str(refs[split]["object"]), int(refs[split]["rows"])) for split in SPLITS}
+
+
+def without_rows(snapshot: Snapshot, excluded: Collection[tuple[str, str]], store: ObjectStore) -> Snapshot:
+    """The task without the given `(split, row id)` pairs (quarantined rows); the same snapshot if there are none."""
+    if not excluded:
+        return snapshot
+    splits: dict[Split, SplitRef] = {}
+    for split in SPLITS:
+        kept = [example.to_row() for example in snapshot.rows(split) if (split, example.id) not in excluded]
+        splits[split] = SplitRef(store.put_lines(kept), len(kept))
+    return Snapshot(store.put_json(_manifest(snapshot.task, splits)), snapshot.task, splits, store)

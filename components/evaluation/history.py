@@ -1,0 +1,85 @@
+"""What evaluation records say together: the accuracy matrix along a lineage, and what flipped."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.reports import Flip, curve_png, evaluation_html
+from components.grouping.pool import Pool
+from components.storage.objects import ObjectStore
+from components.tasks.snapshot import load_snapshot
+
+Record = Mapping[str, Any]
+
+
+def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMatrix:
+    """`A[j, i]` of the records of a version and its ancestors, oldest first, with per-row scores."""
+    names = [_new_task(store, record) for record in records]
+    rows = [[_scores(store, record, name) for name in names[: j + 1]] for j, record in enumerate(records)]
+    return AccuracyMatrix.from_scores(names, rows)
+
+
+def flips(store: ObjectStore, record: Record) -> list[Flip]:
+    """Test rows whose score differs between the champion and the candidate of an evaluation record."""
+    found: list[Flip] = []
+    pool = Pool.from_manifest(store.get_json(record["pool"]))
+    for entry in pool.tasks():
+        if entry.name not in record["champion"] or entry.name not in record["predictions"]:
+            continue
+        examples = load_snapshot(store, entry.task).rows("test")
+        before = store.get_json(record["champion"][entry.name])["rows"]
+        after = store.get_json(record["predictions"][entry.name])["rows"]
+        for example, old, new in zip(examples, before, after, strict=True):
+            if old["score"] != new["score"]:
+                found.append(
+                    Flip(
+                        task=entry.name,
+                        row=example.id,
+                        prompt="\n".join(filter(None, (example.instruction, example.input))),
+                        expected=example.output,
+                        before=old["text"],
+                        after=new["text"],
+                        score_before=old["score"],
+                        score_after=new["score"],
+                    )
+                )
+    return found
+
+
+def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
+    """The evaluation report of the newest record, self-contained HTML."""
+    newest = records[-1]
+    pool = Pool.from_manifest(store.get_json(newest["pool"]))
+    before = newest["before"]
+    points = [
+        (p["name"], p["new"], max((before[task] - score for task, score in p["prior"].items()), default=0.0))
+        for p in newest["points"]
+    ]
+    notes = [
+        f"Chosen point {newest['reason']}.",
+        f"{newest['carried']} predictions carried over by proof, {newest['predicted']} made; "
+        f"{newest['recheck']['rows']} carried ones predicted again, {len(newest['recheck']['ties'])} near ties differed.",
+    ]
+    notes += [f"{name}: its owner allows no evaluation rows, so its forgetting is not measurable."
+              for name in newest["not_measurable"]]  # fmt: skip
+    pictures = []
+    if len(points) > 1:
+        pictures = [("Stability-plasticity curve on validation data", curve_png(points, newest["chosen"], margin))]
+    return evaluation_html(
+        lineage_matrix(store, records),
+        title=f"Evaluation of {_new_task(store, newest)}",
+        groups={entry.name: group.id for group in pool.groups for entry in group.tasks},
+        flips=flips(store, newest),
+        pictures=pictures,
+        notes=notes,
+    )
+
+
+def _new_task(store: ObjectStore, record: Record) -> str:
+    pool = Pool.from_manifest(store.get_json(record["pool"]))
+    return next(entry.name for entry in pool.tasks() if entry.task == record["task"])
+
+
+def _scores(store: ObjectStore, record: Record, name: str) -> list[float]:
+    digest = record["predictions"].get(name)
+    return [row["score"] for row in store.get_json(digest)["rows"]] if digest else []

@@ -1,0 +1,115 @@
+"""Evidence: what the gate judges and what an approval is bound to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.grouping.pool import Pool
+from components.promotion.gate import GateEvidence, GateReport, NewTask, PriorTask
+from components.settings import Settings
+from components.storage.objects import ObjectStore
+from components.tasks.snapshot import load_snapshot
+
+Record = Mapping[str, Any]
+
+
+def gate_evidence(
+    store: ObjectStore,
+    settings: Settings,
+    assessment: Record,
+    tuning: Record,
+    evaluation: Record,
+    *,
+    attempt: int,
+    released: bool,
+) -> GateEvidence:
+    """The scores and verdicts of one candidate, as the gate wants them."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    new = load_snapshot(store, evaluation["task"])
+    prior, name = [], ""
+    for group in pool.groups:
+        for entry in group.tasks:
+            if entry.task == new.digest:
+                name = entry.name
+            else:
+                prior.append(_prior_task(store, evaluation, entry.name, entry.task, group.id))
+    checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
+    return GateEvidence(
+        prior=tuple(prior),
+        new=NewTask(
+            name=name,
+            champion_test=_scores(_rows(store, evaluation["champion"][name])),
+            candidate_test=_scores(_rows(store, evaluation["predictions"][name])),
+            candidate_validation=tuple(evaluation["validation"]["candidate"]),
+            live_validation=tuple(evaluation["validation"]["live"]),
+            target=new.task.target,
+        ),
+        validation=checked["verdict"],
+        drift=drifted["verdict"],
+        routing_share=evaluation["routing_share"],
+        fallback_share=tuning["fallback_share"] if tuning["rule"] in ("paper", "released", "scale_free") else None,
+        fallback_limit=settings.tuning.ema.max_fallback,
+        attempt=attempt,
+        drift_accepted=released,
+    )
+
+
+def evidence_record(
+    evaluation: str, assessment: str, tuning: str, gate: str, reports: Mapping[str, str], content: Record
+) -> dict[str, Any]:
+    """The object whose digest approvals are bound to; `content` is the evaluation record."""
+    return {
+        "kind": "evidence",
+        "schema": 1,
+        "candidate": content["pool"],
+        "task": content["task"],
+        "parent": content["parent"],
+        "assessment": assessment,
+        "tuning": tuning,
+        "evaluation": evaluation,
+        "gate": gate,
+        "reports": dict(reports),
+    }
+
+
+def model_card(store: ObjectStore, evaluation: Record, gate: GateReport) -> str:
+    """Markdown for people who meet the version in a registry."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    task = load_snapshot(store, evaluation["task"]).task
+    lines = [
+        f"# {pool.assistant}: candidate that learnt {task.label}",
+        "",
+        f"{task.description} Owner: {task.owner}. Licence of the data: {task.licence}.",
+        "",
+        f"- Base model `{pool.base_model[:12]}`, frozen; {len(pool.groups)} adapter group(s).",
+        f"- Chosen point {evaluation['reason']}.",
+        f"- Gate: **{gate.verdict}** ({'enforced' if gate.enforced else 'report only'}).",
+        f"- Changed settings: {', '.join(pool.overrides) or 'none'}; assurance: {pool.assurance}.",
+        "",
+        "| task | group | score |",
+        "|---|---|---|",
+    ]
+    for group in pool.groups:
+        for entry in group.tasks:
+            score = evaluation["scores"].get(entry.name)
+            lines.append(f"| {entry.name} | {group.id} | {'not measurable' if score is None else f'{score:.3f}'} |")
+    lines += ["", "| gate rule | task | verdict | why |", "|---|---|---|---|"]
+    lines += [f"| {row.rule} | {row.task or ''} | {row.verdict} | {row.words} |" for row in gate.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _prior_task(store: ObjectStore, evaluation: Record, name: str, task: str, group: str) -> PriorTask:
+    if name not in evaluation["predictions"]:
+        return PriorTask(name, task, group, (), (), (), changed=True)
+    before, after = _rows(store, evaluation["champion"][name]), _rows(store, evaluation["predictions"][name])
+    anchor = _rows(store, evaluation["anchors"][name]["predictions"])
+    changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
+    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed)
+
+
+def _rows(store: ObjectStore, digest: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = store.get_json(digest)["rows"]
+    return rows
+
+
+def _scores(rows: list[dict[str, Any]]) -> tuple[float, ...]:
+    return tuple(row["score"] for row in rows)

@@ -1,0 +1,39 @@
+"""What has to be set before the heavy libraries are imported: state inside `LCIA_HOME`, telemetry off, quiet."""
+
+import os
+from pathlib import Path
+
+QUIET = {
+    "ANONYMIZED_TELEMETRY": "false",
+    "AUTO_OPEN_DASHBOARD": "false",
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "ZENML_ANALYTICS_OPT_IN": "false",
+    "ZENML_ENABLE_RICH_TRACEBACK": "false",
+    "ZENML_LOGGING_COLORS_DISABLED": "true",
+    "ZENML_LOGGING_VERBOSITY": "ERROR",
+}
+"""Telemetry off and output quiet; a variable that is set already keeps its value."""
+
+
+def prepare(home: Path) -> None:
+    """Set the process's environment. Call it before zenml, mlflow or torch are imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    # Waiting OpenMP threads otherwise spin and take the cores from each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # ZenML keeps a database of its own; losing it costs dashboards only.
+    os.environ["ZENML_CONFIG_PATH"] = str(home / "zenml")
+    os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
+    (home / "cache" / "matplotlib").mkdir(parents=True, exist_ok=True)
+    (home / "zenml").mkdir(parents=True, exist_ok=True)
+
+
+def stay_offline() -> None:
+    """Keep the Hugging Face libraries from asking the hub; for base models that are on this machine."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,0 +1,101 @@
+"""ZenML's stacks, and running a pipeline on the active one."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import LciaError
+
+SOURCE_ROOT = Path(__file__).parents[1]
+
+
+class StepFailed(LciaError):
+    """A step of a pipeline raised; the message is the step's own."""
+
+    def __init__(self, run: str, step: str, cause: str, message: str) -> None:
+        self.run, self.step, self.cause = run, step, cause
+        super().__init__(message)
+
+
+class ZenMLSettingsError(LciaError):
+    """A key under `zenml:` that ZenML does not know."""
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """A finished run: ZenML's name for it, and each step's first output."""
+
+    name: str
+    outputs: dict[str, str]
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse keys that ZenML would ignore silently.
+
+    Raises:
+        ZenMLSettingsError: an unknown key, or one that this project decides itself.
+    """
+    from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
+
+    known = set(PipelineRunConfiguration.model_fields) - {"enable_cache", "parameters", "run_name", "execution_mode"}
+    for key in options:
+        if key not in known:
+            raise ZenMLSettingsError(
+                f"zenml.{key} is no option of a ZenML run that may be set here; known: {', '.join(sorted(known))}"
+            )
+
+
+def run_pipeline(
+    pipeline: Callable[..., Any], run_name: str, store: str, order: str, options: Mapping[str, Any]
+) -> PipelineRun:
+    """Run a pipeline on the active stack and wait for it.
+
+    Steps that do not follow a failed one are never started (fail fast), and nothing is cached by ZenML.
+
+    Raises:
+        StepFailed: with the step's own error.
+        ZenMLSettingsError: see `check_options`.
+    """
+    from zenml.client import Client
+    from zenml.enums import ExecutionMode
+    from zenml.utils import source_utils
+
+    check_options(options)
+    source_utils.set_custom_source_root(str(SOURCE_ROOT))
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    configured = pipeline.with_options(  # type: ignore[attr-defined]
+        **options, run_name=run_name + "-{date}-{time}", enable_cache=False, execution_mode=ExecutionMode.FAIL_FAST
+    )
+    try:
+        response = configured(store=store, order=order)
+    except LciaError as error:
+        raise _failure(Client(), run_name, error) from error
+    return PipelineRun(response.name, {name: _first(step) for name, step in response.steps.items()})
+
+
+def _failure(client: Any, run_name: str, error: LciaError) -> StepFailed:  # noqa: ANN401 - zenml's Client
+    newest = client.list_pipeline_runs(name=f"startswith:{run_name}", sort_by="desc:created", size=1).items
+    name = newest[0].name if newest else run_name
+    failed = [s for s, step in newest[0].steps.items() if step.status == "failed"] if newest else []
+    return StepFailed(name, failed[0] if failed else "", type(error).__name__, str(error))
+
+
+def finished_outputs(run_name: str) -> dict[str, str]:
+    """First outputs of the steps that finished in the newest run whose name begins with `run_name`."""
+    from zenml.client import Client
+
+    newest = Client().list_pipeline_runs(name=f"startswith:{run_name}", sort_by="desc:created", size=1).items
+    if not newest:
+        return {}
+    return {name: _first(step) for name, step in newest[0].steps.items() if step.status == "completed"}
+
+
+def _first(step: Any) -> str:  # noqa: ANN401 - zenml's StepRunResponse
+    """The digest among a step's outputs: the one that is text."""
+    for artifacts in step.outputs.values():
+        value = artifacts[0].load()
+        if type(value) is str:
+            return value
+    return ""

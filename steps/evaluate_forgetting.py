@@ -1,0 +1,38 @@
+"""Step: choose the point on the curve, predict every task, measure forgetting."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.types import HTMLString
+
+from components.evaluation.forgetting import Champion, Forgetting
+from components.evaluation.history import report
+from components.evaluation.prediction import Evaluator
+from components.tasks.snapshot import load_snapshot
+from components.tuning.task import Workbench
+from steps.order import Context, open_order
+from steps.progress import Progress
+
+
+@step(enable_cache=False)
+def evaluate_forgetting(
+    store: str, order: str, tuning: str
+) -> tuple[Annotated[str, "evaluation"], Annotated[HTMLString, "evaluation_report"]]:
+    """Digest of the evaluation record, with its report."""
+    context = open_order(store, order)
+    digest = context.order.known.get("evaluate_forgetting") or _evaluate(context, tuning)
+    records = [context.store.get_json(d) for d in (*context.order.lineage, digest)]
+    return digest, HTMLString(report(context.store, records, context.settings.evaluation.choice_margin))
+
+
+def _evaluate(context: Context, tuning: str) -> str:
+    record = context.store.get_json(tuning)
+    bench = Workbench.load(context.settings)
+    return Forgetting(
+        context.store,
+        context.settings,
+        Evaluator(bench.trunk, bench.slot, context.settings.evaluation.batch_rows),
+        Champion(context.order.parent, context.pool(bench.base.digest), context.evaluation()),
+        load_snapshot(context.store, record["task"]),
+        Progress(),
+    ).run(record, context.config())

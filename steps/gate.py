@@ -1,0 +1,31 @@
+"""Step: the statistical gate."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.types import HTMLString
+
+from components.evaluation.reports import gate_html
+from components.promotion.evidence import gate_evidence
+from components.promotion.gate import decide_gate
+from steps.order import open_order
+
+
+@step(enable_cache=False)
+def gate(
+    store: str, order: str, tuning: str, evaluation: str
+) -> tuple[Annotated[str, "gate"], Annotated[HTMLString, "gate_report"]]:
+    """Digest of the gate's report: pass, fail or inconclusive, one row per rule."""
+    context = open_order(store, order)
+    objects = context.store
+    evidence = gate_evidence(
+        objects,
+        context.settings,
+        objects.get_json(context.order.assessment),
+        objects.get_json(tuning),
+        objects.get_json(evaluation),
+        attempt=context.order.attempt,
+        released=context.order.released,
+    )
+    verdict = decide_gate(evidence, context.settings.policy.gate).to_json()
+    return objects.put_json(verdict), HTMLString(gate_html(verdict))

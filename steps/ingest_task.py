@@ -1,0 +1,24 @@
+"""Step: the submitted package becomes an immutable snapshot."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from zenml import step
+
+from components.tasks.package import read_package
+from components.tasks.snapshot import take_snapshot
+from steps.order import open_order
+
+
+@step(enable_cache=False)
+def ingest_task(store: str, order: str) -> Annotated[str, "task"]:
+    """Digest of the snapshot.
+
+    Raises:
+        PackageError: the package is refused; names file, line and field.
+    """
+    context = open_order(store, order)
+    with tempfile.TemporaryDirectory() as folder:
+        package = context.store.get_folder(context.order.package, Path(folder) / "package")
+        return take_snapshot(read_package(package), context.store).digest

@@ -1,0 +1,83 @@
+"""What a run is told: an immutable object, named by digest; steps read no file, database or environment."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from components.grouping.pool import Pool
+from components.settings import Settings
+from components.storage.objects import ObjectStore, canonical, digest_of
+from components.tasks.snapshot import Snapshot, load_snapshot
+
+
+class Order(BaseModel):
+    """One run's inputs; every digest names an object of the store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: str
+    """Resolved settings."""
+    package: str
+    """The package as it was submitted."""
+    parent: str | None = None
+    """Champion's pool manifest; None before the first promotion."""
+    lineage: tuple[str, ...] = ()
+    """Evaluation records of the champion and its ancestors, oldest first."""
+    placed: str | None = None
+    """A person's placement of a held task: a group id or `new`."""
+    released: bool = False
+    """Whether a person let a task pass that was held for extreme drift."""
+    attempt: int = 1
+    """Which attempt at this task on this parent."""
+    assessment: str | None = None
+    """Assessment record; given to `learn_task`."""
+    known: dict[str, str] = {}
+    """Outputs of steps already done under the same key."""
+    scratch: str = ""
+    """Name of the work area for checkpoints."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """An opened order."""
+
+    store: ObjectStore
+    order: Order
+    settings: Settings
+
+    def pool(self, base_model: str) -> Pool:
+        """The parent's pool, or an empty one on `base_model`."""
+        if self.order.parent is None:
+            return Pool.empty(self.settings.assistant, base_model)
+        return Pool.from_manifest(self.store.get_json(self.order.parent))
+
+    def prior(self) -> list[Snapshot]:
+        """Snapshots of every task the parent has learnt."""
+        if self.order.parent is None:
+            return []
+        pool = Pool.from_manifest(self.store.get_json(self.order.parent))
+        return [load_snapshot(self.store, entry.task) for entry in pool.tasks()]
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The parent's evaluation record."""
+        return self.store.get_json(self.order.lineage[-1]) if self.order.lineage else None
+
+    def config(self) -> str:
+        """Digest of the settings that a version's content depends on; stored as an object."""
+        return self.store.put_json(self.settings.content())
+
+    def put_html(self, html: str) -> str:
+        """Store a report; returns its digest."""
+        return self.store.put(html.encode())
+
+
+def open_order(store: str, order: str) -> Context:
+    """Read an order and the settings it names."""
+    objects = ObjectStore(store)
+    opened = Order.model_validate(objects.get_json(order))
+    return Context(objects, opened, Settings.model_validate(objects.get_json(opened.settings)))
+
+
+NO_BASE_MODEL = digest_of(canonical(None))
+"""Stands for the base model's digest where no version exists and the model is not loaded."""

@@ -1,0 +1,36 @@
+"""Progress of long steps, for a person who watches: one line rewritten on a terminal, sparse lines elsewhere."""
+
+import sys
+import time
+
+EVERY = {True: 0.2, False: 10.0}
+"""Seconds between two updates, on a terminal and elsewhere."""
+
+
+class Progress:
+    """Counts `what n of total`; call it with increments."""
+
+    def __init__(self) -> None:
+        self._what, self._done, self._shown, self._began = "", 0, 0.0, 0.0
+        self._terminal = sys.__stderr__ is not None and sys.__stderr__.isatty()
+
+    def __call__(self, what: str, count: int, total: int) -> None:
+        """`count` more of `total` are done."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._done, self._shown, self._began = what, 0, now, now
+        self._done += count
+        finished = self._done >= total
+        long = now - self._began > 1.0
+        if now - self._shown < EVERY[self._terminal] and not (finished and long):
+            return
+        self._shown = now
+        line = f"  {what}: {self._done} of {total} ({now - self._began:.0f} s)"
+        stream = sys.__stderr__
+        if stream is None:
+            return
+        if self._terminal:
+            stream.write(f"\r{line}\x1b[K" + ("\n" if finished else ""))
+        else:
+            stream.write(line + "\n")
+        stream.flush()

@@ -1,0 +1,38 @@
+"""Step: the candidate's evidence and model card; the worker makes it a row, a log entry and a registry version."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.types import HTMLString
+
+from components.promotion.evidence import evidence_record, model_card
+from components.promotion.gate import GateReport
+from steps.order import open_order
+
+
+@step(enable_cache=False)
+def register_candidate(
+    store: str,
+    order: str,
+    tuning: str,
+    evaluation: str,
+    gate: str,
+    tuning_report: HTMLString,
+    evaluation_report: HTMLString,
+    gate_report: HTMLString,
+) -> Annotated[str, "evidence"]:
+    """Digest of the evidence record."""
+    context = open_order(store, order)
+    objects = context.store
+    content, verdict = objects.get_json(evaluation), GateReport.from_json(objects.get_json(gate))
+    assessment = objects.get_json(context.order.assessment)
+    reports = {
+        **assessment["reports"],
+        "tuning": context.put_html(str(tuning_report)),
+        "evaluation": context.put_html(str(evaluation_report)),
+        "gate": context.put_html(str(gate_report)),
+        "card": objects.put(model_card(objects, content, verdict).encode()),
+    }
+    return objects.put_json(
+        evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content)
+    )

@@ -1,0 +1,33 @@
+"""Step: tune the group's adapter on the task."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.types import HTMLString
+
+from components.tasks.snapshot import load_snapshot
+from components.evaluation.tuning_report import tuning_html
+from components.tuning.task import Workbench, tune_task
+from steps.order import open_order
+from steps.progress import Progress
+
+
+@step(enable_cache=False)
+def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HTMLString, "tuning_report"]]:
+    """Digest of the tuning record; continues at the last checkpoint of an interrupted call."""
+    context = open_order(store, order)
+    digest = context.order.known.get("tune")
+    if digest is None:
+        assessment = context.store.get_json(context.order.assessment)
+        bench = Workbench.load(context.settings)
+        digest = tune_task(
+            context.store,
+            context.settings,
+            bench,
+            load_snapshot(context.store, assessment["task"]),
+            context.pool(bench.base.digest),
+            assessment["group"],
+            context.order.scratch,
+            Progress(),
+        )
+    return digest, HTMLString(tuning_html(context.store.get_json(digest)))
