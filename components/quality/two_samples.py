@@ -84,7 +84,7 @@ def proportion(hits: int, total: int) -> Interval:
     share, z2 = hits / total, Z95**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = Z95 / (1 + z2 / total) * float(np.sqrt(share * (1 - share) / total + z2 / (4 * total**2)))
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+    return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
 def instruction_similarities(current: Sequence[str], priors: Sequence[Sequence[str]]) -> list[float]:

@@ -251,7 +251,7 @@ def _check_rows(checks: Sequence[Check]) -> list[PageRow]:
 
 
 def _cell(check: Check) -> str:
-    places = f": {', '.join(map(str, check.rows))}" if check.rows else ""
+    places = f": row {', '.join(map(str, check.rows))}" if check.rows else ""
     return f"{check.seen}{places}"
 
 

@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import pytest
+
+from components.quality.drift import check_drift, evidently_report, to_html
+from components.settings import DriftSettings
+from components.storage.objects import canonical
+from components.tasks.rows import Example
+from components.tasks.snapshot import Snapshot, take_snapshot
+
+SETTINGS = DriftSettings()
+
+
+def value(result, name):
+    return next(effect for effect in result.effects if effect.name == name)
+
+
+@pytest.fixture(scope="module")
+def half(example_package, store):
+    def take(name: str, part: int) -> Snapshot:
+        package = example_package(name)
+        rows = package.splits["train"][part * 300 : (part + 1) * 300]
+        task = package.task.model_copy(update={"version": f"half{part}"})
+        return take_snapshot(replace(package, task=task, splits={**package.splits, "train": rows}), store)
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("name", "prior", "verdict"),
+    [
+        ("product_sentiment", "movie_sentiment", "related"),
+        ("negate_sentence", "passive_voice", "related"),
+        ("movie_sentiment", "passive_voice", "new"),
+        ("grammar_check", "negate_sentence", "new"),
+    ],
+)
+def test_verdicts_on_the_examples(example, name, prior, verdict):
+    result = check_drift(example(name), [example(prior)], SETTINGS)
+    assert (result.verdict, result.nearest) == (verdict, f"{prior}@1")
+    assert result.nearest_task == example(prior).digest
+    assert value(result, "question_auc").low > 0.9
+    assert canonical(result.to_json())
+
+
+@pytest.mark.parametrize("name", ["movie_sentiment", "grammar_check"])
+def test_the_second_half_of_a_task_is_known(half, name):
+    result = check_drift(half(name, 1), [half(name, 0)], SETTINGS)
+    assert result.verdict == "known"
+    question = value(result, "question_auc")
+    assert question.low < 0.5 < question.high < SETTINGS.known_auc or question.value < 0.5
+
+
+def test_the_nearest_of_several_is_named_and_the_result_repeats(example):
+    priors = [example(name) for name in ("passive_voice", "movie_sentiment", "booking_slot")]
+    result = check_drift(example("product_sentiment"), priors, SETTINGS, seed=3)
+    assert (result.verdict, result.nearest) == ("related", "movie_sentiment@1")
+    assert check_drift(example("product_sentiment"), priors, SETTINGS, seed=3) == result
+    compared = {effect.reference for effect in result.effects if effect.name == "question_auc"}
+    assert compared == {"passive_voice@1", "movie_sentiment@1", "booking_slot@1"}
+
+
+def test_without_an_earlier_task_everything_is_new(example):
+    task = example("movie_sentiment")
+    for priors in ([], [task]):
+        result = check_drift(task, priors, SETTINGS)
+        assert (result.verdict, result.nearest, result.effects) == ("new", None, ())
+        assert "no earlier task" in result.reasons[0]
+        assert "No earlier task" in to_html(result)
+
+
+def texts(text: str, count: int = 30) -> list[Example]:
+    return [Example("Read it.", f"{text} {i}", "yes") for i in range(count)]
+
+
+def test_unseen_scripts_and_lengths_are_extreme(snapshot_of):
+    def task(text: str) -> Snapshot:
+        return snapshot_of(texts(text), texts("v", 2), texts("t", 2), name=f"made_{len(text)}")
+
+    plain = task("a short line")
+    foreign = check_drift(task("короткая строка на другом языке"), [plain], SETTINGS)
+    assert foreign.verdict == "extreme"
+    assert "scripts not seen" in foreign.reasons[0]
+    assert value(foreign, "foreign_share").value == 1
+    long = check_drift(task("a short line " * 20), [plain], SETTINGS)
+    assert long.verdict == "extreme"
+    assert value(long, "length_ratio").value > 10
+    assert check_drift(plain, [task("a short line " * 20)], SETTINGS).verdict == "extreme"
+    lenient = SETTINGS.model_copy(update={"extreme_foreign_share": 1.0, "extreme_length_ratio": 100.0})
+    assert check_drift(task("a short line " * 20), [plain], lenient).verdict != "extreme"
+
+
+def test_erased_rows_are_replaced_by_kept_ones_or_named(snapshot_of):
+    task = snapshot_of(texts("a line"), texts("v", 5), texts("t", 5))
+
+    def without(*splits: str) -> Snapshot:
+        gone = {split: replace(task.splits[split], object="0" * 64) for split in splits}
+        return replace(task, digest="1" * 64, splits={**task.splits, **gone}, _read={})
+
+    assert check_drift(task, [without("train")], SETTINGS).nearest == "made@1"
+    result = check_drift(task, [without("train", "test")], SETTINGS)
+    assert result.verdict == "new"
+    assert any("made@1" in reason for reason in result.reasons)
+
+
+def test_few_rows_never_count_as_known(snapshot_of):
+    one = snapshot_of(texts("same", 1), texts("v", 1), texts("t", 1), name="one")
+    other = snapshot_of(texts("same", 3), texts("v", 1), texts("t", 1), name="other")
+    assert check_drift(one, [other], SETTINGS).verdict == "related"
+
+
+def test_the_page_is_self_contained_and_escaped(example, snapshot_of):
+    page = to_html(check_drift(example("product_sentiment"), [example("movie_sentiment")], SETTINGS))
+    assert "<script" not in page
+    assert "http" not in page
+    assert "movie_sentiment@1" in page
+
+
+def test_evidently_reports_with_and_without_an_earlier_task(example, capfd, recwarn):
+    against = evidently_report(example("product_sentiment"), example("movie_sentiment"))
+    assert "Drift" in against
+    alone = evidently_report(example("passive_voice"), None)
+    assert example("passive_voice").rows("train")[0].input not in alone
+    for page in (against, alone):
+        assert 'src="http' not in page
+        assert '<link rel="stylesheet" href="http' not in page
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+def test_labels_cannot_break_out_of_evidentlys_page(snapshot_of):
+    label = "</script><script>alert(1)</script>"
+    rows = [Example("Which?", f"row {i}", label if i % 2 else "other") for i in range(20)]
+    page = evidently_report(snapshot_of(rows, rows[:2], rows[2:4], choices=[label, "other"]), None)
+    assert "alert(1)" not in page
