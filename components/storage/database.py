@@ -125,7 +125,7 @@ def now(connection: Connection) -> datetime:
 
 def _explain(error: DBAPIError, url: str) -> str:
     reason = str(error.orig)
-    if "no such table" in reason or "does not exist" in reason:
+    if "no such table" in reason or ('relation "' in reason and "does not exist" in reason):
         return f"database {url} lacks a table ({reason}); `lcia status` or any other verb creates them"
     if "locked" in reason:
         return f"database {url} stayed locked for {BUSY_SECONDS} s by another program; end it and try again"

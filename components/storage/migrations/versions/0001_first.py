@@ -158,11 +158,13 @@ _SQLITE_TRIGGERS = [
 ]
 _POSTGRESQL_TRIGGERS = [
     """CREATE FUNCTION log_insert_only() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN RAISE EXCEPTION 'the log is insert-only'; END $$""",
+    BEGIN
+        RAISE EXCEPTION 'the log is insert-only' USING ERRCODE = 'integrity_constraint_violation';
+    END $$""",
     """CREATE FUNCTION log_next_only() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF NEW.position <> (SELECT COALESCE(MAX(position) + 1, 0) FROM log) THEN
-            RAISE EXCEPTION 'the log takes only its next entry';
+            RAISE EXCEPTION 'the log takes only its next entry' USING ERRCODE = 'integrity_constraint_violation';
         END IF;
         RETURN NEW;
     END $$""",
