@@ -171,10 +171,15 @@ def evidently_report(snapshot: Snapshot, prior: Snapshot | None) -> str:
     out: Evidently's text test is slow and fails on templated rows, and ours decides. Self-contained.
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return _evidently_page(snapshot, None if prior is None else _kept(prior))
+
+
+def _evidently_page(snapshot: Snapshot, earlier: _Sample | None) -> str:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
-    earlier = None if prior is None else _kept(prior)
     choices = snapshot.task.choices
     labels = {choice: f"{index} {_harmless(choice)}" for index, choice in enumerate(choices or (), start=1)}
     definition = DataDefinition(numerical_columns=list(_COUNTS), categorical_columns=["output"] if labels else None)
@@ -190,9 +195,7 @@ def evidently_report(snapshot: Snapshot, prior: Snapshot | None) -> str:
     current = dataset(snapshot.rows("train"))
     reference = None if earlier is None else dataset(earlier.rows)
     preset = DataSummaryPreset() if reference is None else DataDriftPreset()
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        page: str = Report([preset]).run(current, reference).get_html_str(as_iframe=False)
+    page: str = Report([preset]).run(current, reference).get_html_str(as_iframe=False)
     return page
 
 
