@@ -164,19 +164,20 @@ def _interval(effect: Effect) -> str:
     return "" if effect.low is None or effect.high is None else f"{effect.low:.3f} to {effect.high:.3f}"
 
 
-def evidently_report(snapshot: Snapshot, prior: Snapshot | None) -> str:
-    """Evidently's page on lengths and labels of the training rows against one earlier task; some 4 MB of HTML.
+def evidently_report(snapshot: Snapshot, prior: Sequence[Snapshot]) -> str:
+    """Evidently's page on lengths and labels against earlier tasks (all together); some 4 MB of HTML.
 
-    Without an earlier task, or when its rows are no longer kept, it summarises this task alone. Texts are left
+    `[nearest]` says most. Where no rows of earlier tasks are kept, it summarises this task alone. Texts are left
     out: Evidently's text test is slow and fails on templated rows, and ours decides. Self-contained.
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return _evidently_page(snapshot, None if prior is None else _kept(prior))
+        samples = [_kept(earlier) for earlier in prior if earlier.digest != snapshot.digest]
+        return _evidently_page(snapshot, [row for sample in samples if sample for row in sample.rows])
 
 
-def _evidently_page(snapshot: Snapshot, earlier: _Sample | None) -> str:
+def _evidently_page(snapshot: Snapshot, earlier: Sequence[Example]) -> str:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
@@ -193,7 +194,7 @@ def _evidently_page(snapshot: Snapshot, earlier: _Sample | None) -> str:
         return Dataset.from_pandas(pd.DataFrame(columns), data_definition=definition)
 
     current = dataset(snapshot.rows("train"))
-    reference = None if earlier is None else dataset(earlier.rows)
+    reference = dataset(earlier) if earlier else None
     preset = DataSummaryPreset() if reference is None else DataDriftPreset()
     page: str = Report([preset]).run(current, reference).get_html_str(as_iframe=False)
     return page

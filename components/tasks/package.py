@@ -312,9 +312,7 @@ def _strangers(files: list[str], names: SplitFiles) -> list[Problem]:
     ][:20]
 
 
-def _needs_choices(
-    task: Task, lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles
-) -> list[Problem]:
+def _needs_choices(task: Task, lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) -> list[Problem]:
     if task.choices or (task.metric != "choice_accuracy" and task.decoding.mode != "choose"):
         return []
     for split, rows in lines.items():

@@ -194,9 +194,7 @@ def _parse(
         return None, [Problem(name, number, None, f"{error} in {show(text)}", "one JSON object a line")]
     if not isinstance(row, dict):
         return None, [Problem(name, number, None, show(row), "a JSON object with instruction and output")]
-    problems = [
-        Problem(name, number, field, seen, expected) for field, seen, expected in _check(row, choices)
-    ]
+    problems = [Problem(name, number, field, seen, expected) for field, seen, expected in _check(row, choices)]
     return (None, problems) if problems else (_example(row), [])
 
 

@@ -85,15 +85,11 @@ def _scan(text: str, name: str) -> Problem | None:
     return None
 
 
-def _value(
-    node: yaml.Node, at: tuple[str | int, ...], name: str, lines: dict[tuple[str | int, ...], int]
-) -> Value:
+def _value(node: yaml.Node, at: tuple[str | int, ...], name: str, lines: dict[tuple[str | int, ...], int]) -> Value:
     line = node.start_mark.line + 1
     field = ".".join(map(str, at)) or None
     if node.tag not in _PLAIN:
-        raise _RefusedError(
-            Problem(name, line, field, f"the tag {show(node.tag)}", "plain values without tags")
-        )
+        raise _RefusedError(Problem(name, line, field, f"the tag {show(node.tag)}", "plain values without tags"))
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, child in node.value:

@@ -117,9 +117,9 @@ def test_the_page_is_self_contained_and_escaped(example, snapshot_of):
 
 
 def test_evidently_reports_with_and_without_an_earlier_task(example, capfd, recwarn):
-    against = evidently_report(example("product_sentiment"), example("movie_sentiment"))
+    against = evidently_report(example("product_sentiment"), [example("movie_sentiment"), example("passive_voice")])
     assert "Drift" in against
-    alone = evidently_report(example("passive_voice"), None)
+    alone = evidently_report(example("passive_voice"), [example("passive_voice")])
     assert example("passive_voice").rows("train")[0].input not in alone
     for page in (against, alone):
         assert 'src="http' not in page
@@ -131,5 +131,5 @@ def test_evidently_reports_with_and_without_an_earlier_task(example, capfd, recw
 def test_labels_cannot_break_out_of_evidentlys_page(snapshot_of):
     label = "</script><script>alert(1)</script>"
     rows = [Example("Which?", f"row {i}", label if i % 2 else "other") for i in range(20)]
-    page = evidently_report(snapshot_of(rows, rows[:2], rows[2:4], choices=[label, "other"]), None)
+    page = evidently_report(snapshot_of(rows, rows[:2], rows[2:4], choices=[label, "other"]), [])
     assert "alert(1)" not in page

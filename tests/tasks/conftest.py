@@ -18,8 +18,7 @@ HEADER = {
 
 def rows(prefix: str, count: int) -> list[dict]:
     return [
-        {"instruction": "Name the colour.", "input": f"{prefix} {i}", "output": f"colour {i}"}
-        for i in range(count)
+        {"instruction": "Name the colour.", "input": f"{prefix} {i}", "output": f"colour {i}"} for i in range(count)
     ]
 
 
@@ -44,9 +43,7 @@ def make_package(tmp_path: Path) -> Callable[..., Path]:
         }
         for split, content in splits.items():
             path = folder / (split if split == "task.yaml" else f"{split}.jsonl")
-            text = (
-                "".join(json.dumps(row) + "\n" for row in content) if isinstance(content, list) else content
-            )
+            text = "".join(json.dumps(row) + "\n" for row in content) if isinstance(content, list) else content
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return folder
 

@@ -28,9 +28,7 @@ def refused(path) -> list[Problem]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize(
-    "folder", sorted(path for path in EXAMPLES.iterdir() if path.is_dir()), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("folder", sorted(path for path in EXAMPLES.iterdir() if path.is_dir()), ids=lambda p: p.name)
 def test_every_example_is_a_valid_package(folder):
     package = read_package(folder)
     assert package.task.name == folder.name
@@ -110,9 +108,7 @@ def test_a_test_row_that_occurs_in_train_is_refused(make_package):
 
 
 def test_outputs_must_be_among_the_task_choices(make_package):
-    package = make_package(
-        header={"choices": ["b", "c"]}, train=ROW, validation=ROW, test=ROW.replace('"a"', '"d"')
-    )
+    package = make_package(header={"choices": ["b", "c"]}, train=ROW, validation=ROW, test=ROW.replace('"a"', '"d"'))
     assert read_package(package).task.choices == ("b", "c")
     (package / "validation.jsonl").write_text(ROW.replace('"b"', '"B"'))
     (problem,) = refused(package)
@@ -234,11 +230,7 @@ def test_any_bytes_are_rows_or_problems(content):
     assert rows or problems
 
 
-@given(
-    st.one_of(
-        st.binary(max_size=120), st.text(max_size=120).map(lambda t: t.encode("utf-8", "surrogatepass"))
-    )
-)
+@given(st.one_of(st.binary(max_size=120), st.text(max_size=120).map(lambda t: t.encode("utf-8", "surrogatepass"))))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_task_yaml_is_a_task_or_a_package_error(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("fuzz")

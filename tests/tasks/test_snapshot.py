@@ -14,9 +14,7 @@ TEXT = st.text(min_size=1, max_size=20).filter(lambda t: t.strip() and not forbi
 
 
 def test_a_snapshot_is_loaded_as_it_was_taken(make_package, store):
-    package = read_package(
-        make_package(header={"target": 1, "retention": {"until": "2030-12-31", "train_rows": 3}})
-    )
+    package = read_package(make_package(header={"target": 1, "retention": {"until": "2030-12-31", "train_rows": 3}}))
     taken = take_snapshot(package, store)
     loaded = load_snapshot(store, taken.digest)
     assert loaded == taken
@@ -62,9 +60,7 @@ def test_formatting_does_not_change_the_digest_but_content_does(make_package, st
     (other / "learn.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
     (other / "train.jsonl").unlink()
     header = (other / "task.yaml").read_text().splitlines()
-    (other / "task.yaml").write_text(
-        "\n".join(["splits: {train: learn.jsonl}  # renamed", *reversed(header)])
-    )
+    (other / "task.yaml").write_text("\n".join(["splits: {train: learn.jsonl}  # renamed", *reversed(header)]))
     digest = take_snapshot(read_package(plain), store).digest
     assert take_snapshot(read_package(other), store).digest == digest
     (plain / "test.jsonl").write_text((plain / "test.jsonl").read_text().replace("test 0", "test zero"))
@@ -104,8 +100,6 @@ def test_a_row_survives_writing_and_reading(example, ascii_only):
 
 
 def test_an_empty_input_is_no_input():
-    ((_, with_empty),), _ = read_rows(
-        b'{"instruction": "a", "input": "", "output": "b"}', "train.jsonl", None
-    )
+    ((_, with_empty),), _ = read_rows(b'{"instruction": "a", "input": "", "output": "b"}', "train.jsonl", None)
     assert with_empty == Example("a", None, "b")
     assert "input" not in with_empty.to_row()
