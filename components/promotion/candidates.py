@@ -11,7 +11,7 @@ from components.promotion.outbox import enqueue
 from components.storage.database import now
 from components.storage.leases import Lease, check
 from components.storage.objects import Json
-from components.storage.tables import candidates
+from components.storage.tables import approvals, candidates, champion
 
 MOVES = {
     "pending": frozenset({"promoted", "rejected", "superseded"}),
@@ -19,11 +19,21 @@ MOVES = {
     "rejected": frozenset[str](),
     "superseded": frozenset[str](),
 }
-"""State -> states it may change to; `superseded`: the champion moved on before people decided."""
+"""State -> states it may change to; `superseded`: the champion moved on before people decided.
+
+Only `register` leads back to `pending`: the same content, made again on purpose, with new evidence."""
+
+
+AGAIN = frozenset({"rejected", "superseded"})
+"""States in which the same content may be registered again."""
 
 
 class CandidateUnknown(LciaError):
     """No version goes by this number or digest."""
+
+
+class ParentOvertaken(LciaError):
+    """The champion moved on while the candidate was learnt."""
 
 
 class NotPending(LciaError):
@@ -87,21 +97,26 @@ def register(
     publication: dict[str, Json] | None = None,
     actor: Actor = SYSTEM,
 ) -> Candidate:
-    """Record a candidate, its log entry and its publication; one that is there already stays as it is.
+    """Record a candidate, its log entry and its publication; one that waits or was promoted stays as it is.
 
-    `publication` is what the registry shows (see `registry.Publication`), with artifacts by digest; this adds
+    A rejected or superseded one that was made again waits again under its old number: as a further attempt, on
+    the new evidence, its earlier approvals void.
+
+    `publication` is what the registry shows (see `Registry.publish_candidate`), with artifacts by digest; this adds
     digest, number and the tags that say where it comes from.
 
     Raises:
         StaleLease: the worker's lease was taken over.
+        ParentOvertaken: `parent` is not the champion any more.
     """
     if lease is not None:
         check(connection, lease)
     row = connection.execute(select(candidates).where(candidates.c.digest == digest)).mappings().one_or_none()
-    if row is not None:
+    if row is not None and row["state"] not in AGAIN:
         return _candidate(row, known=True)
+    _need_present_parent(connection, assistant, parent)
     highest = select(func.coalesce(func.max(candidates.c.number), 0)).where(candidates.c.assistant == assistant)
-    number = int(connection.execute(highest).scalar_one()) + 1
+    number = int(connection.execute(highest).scalar_one()) + 1 if row is None else int(row["number"])
     moment = now(connection)
     values = {
         "number": number,
@@ -118,9 +133,14 @@ def register(
         "item": item,
         "marks": sorted(set(marks or [])),
     }
-    connection.execute(
-        insert(candidates).values(digest=digest, assistant=assistant, **values, created_at=moment, changed_at=moment)
-    )
+    if row is None:
+        created = {"digest": digest, "assistant": assistant, "created_at": moment}
+        connection.execute(insert(candidates).values(**created, **values, changed_at=moment))
+    else:
+        mine = candidates.c.digest == digest
+        connection.execute(update(candidates).where(mine).values(**values, changed_at=moment))
+        given = (approvals.c.candidate == digest) & approvals.c.revoked_at.is_(None)
+        connection.execute(update(approvals).where(given).values(revoked_at=moment))
     details = {name: value for name, value in values.items() if name not in {"state", "reason"}}
     append(connection, "candidate.registered", actor, digest, {**details, "assistant": assistant})
     if publication is not None:
@@ -138,8 +158,9 @@ def register(
 
 
 def attempts(connection: Connection, task: str, parent: str | None) -> int:
-    """How many candidates this task has had on this parent; the gate gets stricter with each."""
-    query = select(func.count()).where(candidates.c.task == task, candidates.c.parent.is_not_distinct_from(parent))
+    """How many attempts this task has had on this parent; the gate gets stricter with each."""
+    mine = (candidates.c.task == task) & candidates.c.parent.is_not_distinct_from(parent)
+    query = select(func.coalesce(func.max(candidates.c.attempt), 0)).where(mine)
     return int(connection.execute(query).scalar_one())
 
 
@@ -205,6 +226,16 @@ def move(connection: Connection, candidate: Candidate, state: str, reason: str) 
         )
     payload: dict[str, Json] = {"digest": candidate.digest, "number": candidate.number, "state": state}
     enqueue(connection, candidate.assistant, "state", payload)
+
+
+def _need_present_parent(connection: Connection, assistant: str, parent: str | None) -> None:
+    query = select(champion.c.version).where(champion.c.name == assistant)
+    present = connection.execute(query).scalar_one_or_none()
+    if present != parent:
+        raise ParentOvertaken(
+            f"the candidate was made on {(parent or 'no version')[:12]}, the champion is now "
+            f"{(present or 'none')[:12]}: it is not recorded; `lcia run` learns the task again on the present champion"
+        )
 
 
 def _candidate(row: RowMapping, *, known: bool = False) -> Candidate:

@@ -62,7 +62,10 @@ class Registry:
         digest = str(publication["digest"])
         with self._talk() as client:
             known = self._find(client, self.candidates_name, digest)
+            tags = {**_texts(publication.get("tags", {})), "digest": digest}
             if known is not None:
+                for name, value in tags.items():
+                    client.set_model_version_tag(self.candidates_name, str(known), name, value)
                 return known
             run = self._run(client, publication, folder)
             self._ensure_model(client, self.candidates_name)
@@ -71,7 +74,7 @@ class Registry:
                 self.candidates_name,
                 source=model,
                 run_id=run,
-                tags={**_texts(publication.get("tags", {})), "digest": digest},
+                tags=tags,
                 description=publication.get("description"),
             )
             return int(made.version)

@@ -33,8 +33,8 @@ class Lease:
 
 
 def process_owner(role: str) -> str:
-    """An owner name for this very process: role, host, process id and its start time."""
-    return f"{role}/{socket.gethostname()}/{os.getpid()}/{_start_of(os.getpid())}"
+    """An owner name for this very process: role, host, boot and namespace, process id, its start time."""
+    return f"{role}/{socket.gethostname()}/{_place()}/{os.getpid()}/{_start_of(os.getpid())}"
 
 
 def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
@@ -103,20 +103,28 @@ def check(connection: Connection, lease: Lease) -> None:
         )
 
 
-def _start_of(pid: int) -> str:
-    """Start time of a process in clock ticks since boot, with the boot's id; '' where /proc is absent."""
+def _place() -> str:
+    """This boot and process-id namespace: within it, a process id means one process; '' where /proc is absent."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
+
+
+def _start_of(pid: int) -> str:
+    """When a process began, in clock ticks since boot; '' if it runs no more."""
+    try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     fields = stat.rpartition(")")[2].split()
-    return "ended" if fields[0] in {"Z", "X"} else f"{boot}:{fields[19]}"
+    return "" if fields[0] in {"Z", "X"} else fields[19]
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether `owner` names a process of this host (see `process_owner`) that certainly runs no more."""
-    parts = owner.rsplit("/", 3)
-    if len(parts) != 4 or parts[1] != socket.gethostname() or not parts[2].isdigit() or not parts[3]:
+    """Whether `owner` names a process of this very place (see `process_owner`) that certainly runs no more."""
+    parts = owner.rsplit("/", 4)
+    if len(parts) != 5 or not _place() or parts[1:3] != [socket.gethostname(), _place()] or not parts[3].isdigit():
         return False
-    return _start_of(int(parts[2])) != parts[3]
+    return _start_of(int(parts[3])) != parts[4]

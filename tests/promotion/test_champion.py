@@ -15,7 +15,7 @@ from components.audit.verify import verify_database
 from components.errors import GateRefused, LciaError
 from components.promotion import approvals, candidates, champion
 from components.promotion.approvals import EvidenceVoid, QuorumMissing
-from components.promotion.candidates import NotPending
+from components.promotion.candidates import NotPending, ParentOvertaken
 from components.promotion.champion import RollbackRefused, StaleCandidate
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from components.storage import tables
@@ -217,3 +217,35 @@ def test_a_damaged_log_stops_promotion(state):
         promote(state, 1, AUTO, SYSTEM)
     with state.db.read() as connection:
         assert champion.current(connection, "a") is None
+
+
+def test_a_superseded_candidate_may_come_back_with_new_approvals_only(state):
+    first = state.candidate("news", None)
+    promote(state, 1, AUTO, SYSTEM)
+    second = state.candidate("mail", first.digest)
+    third = state.candidate("poem", first.digest)
+    yes(state, 3)
+    promote(state, 2, AUTO, SYSTEM)
+    with pytest.raises(ParentOvertaken, match="lcia run"):
+        state.candidate("poem", first.digest)
+    champion.rollback(state.db, state.store, assistant="a", version=1, actor=BOB, reason="worse")
+    again = state.candidate("poem", first.digest)
+    assert (again.digest, again.number, again.state, again.attempt) == (third.digest, 3, "pending", 2)
+    with pytest.raises(QuorumMissing):
+        promote(state, 3)
+    yes(state, 3)
+    assert promote(state, 3).previous == first.digest
+    with state.db.read() as connection:
+        assert [c.number for c in candidates.ancestors(connection, third.digest)] == [1, 3]
+        assert candidates.get(connection, "a", second.digest).state == "promoted"
+
+
+def test_a_rejected_candidate_may_come_back_as_a_further_attempt(state):
+    first = state.candidate("news", None)
+    approvals.reject(state.db, assistant="a", version=1, actor=BOB, reason="later")
+    with state.db.begin() as connection:
+        queue.move(connection, None, first.item, "submitted", "tried again", actor=BOB)
+    again = state.candidate("news", None)
+    assert (again.number, again.attempt, again.state) == (1, 2, "pending")
+    yes(state, 1)
+    assert promote(state, 1).epoch == 1

@@ -189,6 +189,15 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(db):
     assert leases.acquire(db, "lineage", mine, 3600) is None
 
 
+def test_only_processes_of_this_very_place_are_called_dead(db):
+    mine = leases.process_owner("worker")
+    role, host, place, pid, start = mine.rsplit("/", 4)
+    assert not leases._is_dead(mine)
+    assert leases._is_dead(f"{role}/{host}/{place}/{pid}/{int(start) + 1}")
+    for other in [f"{role}/else/{place}/{pid}/1", f"{role}/{host}/other:1/{pid}/1", "worker-1", f"a/b/{pid}/1"]:
+        assert not leases._is_dead(other)
+
+
 def test_results_first_writer_wins_and_stale_writers_lose(db):
     lease = leases.acquire(db, "lineage", "a", 60)
     assert lease is not None
