@@ -17,7 +17,7 @@ class Progress:
     def __call__(self, what: str, count: int, total: int) -> None:
         """`count` more of `total` are done."""
         now = time.monotonic()
-        if what != self._what:
+        if what != self._what or self._done >= total:
             self._what, self._done, self._shown, self._began = what, 0, now, now
         self._done += count
         finished = self._done >= total

@@ -5,9 +5,12 @@ from typing import Annotated
 from zenml import step
 from zenml.types import HTMLString
 
+from components.evaluation.history import curve_picture, lineage_matrix
+from components.evaluation.reports import heat_map_png
+from components.evaluation.tuning_report import tuning_pictures
 from components.promotion.evidence import evidence_record, model_card
 from components.promotion.gate import GateReport
-from steps.order import open_order
+from steps.order import Context, open_order
 
 
 @step(enable_cache=False)
@@ -33,6 +36,19 @@ def register_candidate(
         "gate": context.put_html(str(gate_report)),
         "card": objects.put(model_card(objects, content, verdict).encode()),
     }
+    for name, picture in _pictures(context, tuning, evaluation).items():
+        reports[name] = objects.put(picture)
     return objects.put_json(
         evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content)
     )
+
+
+def _pictures(context: Context, tuning: str, evaluation: str) -> dict[str, bytes]:
+    objects = context.store
+    records = [objects.get_json(digest) for digest in (*context.order.lineage, evaluation)]
+    pictures = {
+        **tuning_pictures(objects.get_json(tuning)),
+        "heat_map": heat_map_png(lineage_matrix(objects, records)),
+    }
+    curve = curve_picture(records[-1], context.settings.evaluation.choice_margin)
+    return pictures | ({"curve": curve} if curve else {})

@@ -50,11 +50,6 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
     """The evaluation report of the newest record, self-contained HTML."""
     newest = records[-1]
     pool = Pool.from_manifest(store.get_json(newest["pool"]))
-    before = newest["before"]
-    points = [
-        (p["name"], p["new"], max((before[task] - score for task, score in p["prior"].items()), default=0.0))
-        for p in newest["points"]
-    ]
     notes = [
         f"Chosen point {newest['reason']}.",
         f"{newest['carried']} predictions carried over by proof, {newest['predicted']} made; "
@@ -62,17 +57,25 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
     ]
     notes += [f"{name}: its owner allows no evaluation rows, so its forgetting is not measurable."
               for name in newest["not_measurable"]]  # fmt: skip
-    pictures = []
-    if len(points) > 1:
-        pictures = [("Stability-plasticity curve on validation data", curve_png(points, newest["chosen"], margin))]
+    curve = curve_picture(newest, margin)
     return evaluation_html(
         lineage_matrix(store, records),
         title=f"Evaluation of {_new_task(store, newest)}",
         groups={entry.name: group.id for group in pool.groups for entry in group.tasks},
         flips=flips(store, newest),
-        pictures=pictures,
+        pictures=[("Stability-plasticity curve on validation data", curve)] if curve else [],
         notes=notes,
     )
+
+
+def curve_picture(record: Record, margin: float) -> bytes | None:
+    """The curve's points with the chosen one as PNG; None where there was nothing to choose."""
+    before = record["before"]
+    points = [
+        (p["name"], p["new"], max((before[task] - score for task, score in p["prior"].items()), default=0.0))
+        for p in record["points"]
+    ]
+    return curve_png(points, record["chosen"], margin) if len(points) > 1 else None
 
 
 def _new_task(store: ObjectStore, record: Record) -> str:

@@ -1,0 +1,347 @@
+"""The command line: verbs to functions, plain words or JSON out, exit codes 0 ok, 1 error, 2 gate refused, 3 waiting."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from components.errors import LciaError
+from components.settings import load_settings
+from infra import environment
+from infra.stacks import SOURCE_ROOT
+from lcia import words
+
+if TYPE_CHECKING:
+    from lcia.workplace import Workplace
+
+app = typer.Typer(
+    name="lcia",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    help="Continual instruction tuning that does not forget: gated, approved, auditable.",
+)
+audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The log: export it, verify it.")
+app.add_typer(audit, name="audit", rich_help_panel="Look")
+
+LOOK, DO = "Look", "Do"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml; repeatable.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default zenml.yaml.", metavar="FILE")]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts; recorded as asserted.")]
+Version = Annotated[str | None, typer.Option("--version", metavar="N", help="A version; default the champion.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
+
+
+
+def _config(path: Path | None) -> Path | None:
+    if path is not None:
+        return path
+    here = [Path("zenml.yaml"), SOURCE_ROOT / "zenml.yaml"]
+    return next((p for p in here if p.exists()), None)
+
+
+def _open(config: Path | None = None, overrides: list[str] | None = None) -> "Workplace":
+    """Settings and state; sets the environment before anything heavy is imported."""
+    file = _config(config)
+    folder = file.absolute().parent if file else Path.cwd()
+    home = Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+    environment.prepare(home)
+    settings = load_settings(file, overrides or (), home_folder=home)
+    if settings.base_model.name.startswith("embedded:") or Path(settings.base_model.name).expanduser().is_dir():
+        environment.stay_offline()
+    from lcia.workplace import Workplace
+
+    return Workplace.open(home, settings)
+
+
+def _emit(value: Any, *, as_json: bool, text: str) -> None:  # noqa: ANN401 - any JSON value
+    print(json.dumps(value, ensure_ascii=False, default=str) if as_json else text)
+
+
+@contextlib.contextmanager
+def _quiet_stdout(*, as_json: bool) -> Iterator[None]:
+    """With --json nothing but the object goes to standard output."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+# -- look -------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=LOOK)
+def status(as_json: Json = False, config: Config = None) -> None:
+    """Champion, queue, candidates and log."""
+    from lcia import verbs
+
+    value = verbs.status(_open(config))
+    _emit(value, as_json=as_json, text=words.status(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def matrix(version: Version = None, as_json: Json = False, config: Config = None) -> None:
+    """The accuracy matrix along the ancestors of a version, with Avg.ACC, New.ACC, BWT and Forgetting."""
+    from lcia import verbs
+
+    found = verbs.matrix(_open(config), version)
+    _emit(found.to_json(), as_json=as_json, text=words.matrix(found))
+
+
+@app.command(rich_help_panel=LOOK)
+def show(
+    version: Annotated[str | None, typer.Argument(metavar="[N]", help="Version; default the champion.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Everything a decision about a version rests on: gate rows, curve, groups, matrix, approvals."""
+    from lcia import verbs
+
+    value = verbs.show(_open(config), version)
+    _emit(value, as_json=as_json, text=words.show(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def ask(
+    instruction: Annotated[str, typer.Argument(help="What to do, as a task's instruction says it.")],
+    text: Annotated[str | None, typer.Option("--input", metavar="TEXT", help="What to do it to.")] = None,
+    version: Version = None,
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Answer one instruction by the champion, through the routed adapter."""
+    from lcia import verbs
+
+    with _quiet_stdout(as_json=as_json):
+        value = verbs.ask(_open(config), instruction, text, version, base=base)
+    _emit(value, as_json=as_json, text=words.answer(value))
+
+
+@audit.command("verify")
+def audit_verify(
+    export: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Exported log; default the live one.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Public key that the head must be signed with.")] = None,
+    head: Annotated[Path | None, typer.Option(help="A head file kept elsewhere; shows truncation.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Check every byte of the log; works offline on an exported file."""
+    from lcia import verbs
+
+    found = verbs.audit_verify(_open(config) if export is None else None, export, key, head)
+    _emit(found.to_json(), as_json=as_json, text=found.message)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@audit.command("export")
+def audit_export(
+    file: Annotated[Path, typer.Argument(help="Where to write the log; its signed head goes beside it.")],
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Write the log as JSON Lines with a signed head."""
+    from lcia import verbs
+
+    value = verbs.audit_export(_open(config), file)
+    text = f"{value['entries']} entries in {value['file']}, signed head in {value['head_file']}"
+    _emit(value, as_json=as_json, text=text)
+
+
+# -- do ---------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=DO)
+def submit(
+    package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Put a task package into the queue."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    item = verbs.submit(_open(config), package, actor(name))
+    _emit(item.to_json() | {"known": item.known}, as_json=as_json, text=words.submitted(item))
+
+
+@app.command(rich_help_panel=DO)
+def run(
+    package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Submit a task package and work on it until people or the gate have to decide."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    place, who = _open(config, overrides), actor(name)
+    item = verbs.submit(place, package, who)
+    if item.known:
+        _say(words.submitted(item))
+    with _quiet_stdout(as_json=as_json):
+        _work(place, name, item.id)
+    _end([item.id], place, as_json=as_json)
+
+
+@app.command(rich_help_panel=DO)
+def work(
+    once: Annotated[bool, typer.Option("--once/--watch", help="Stop when the queue is empty, or keep watching.")] = True,
+    every: Annotated[float, typer.Option(help="Seconds between two looks with --watch.")] = 10.0,
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Bring every open task of the queue as far as it can go."""
+    import time
+
+    place = _open(config, overrides)
+    with _quiet_stdout(as_json=as_json):
+        touched = _work(place, name, None)
+        while not once:
+            time.sleep(every)
+            _work(place, name, None)
+    if not touched and not as_json:
+        print("Nothing to do: the queue holds no open task.")
+        return
+    _end(touched, place, as_json=as_json)
+
+
+def _work(place: "Workplace", name: str | None, only: int | None) -> list[int]:
+    from lcia import worker
+    from lcia.workplace import actor
+
+    return [item.id for item in worker.work(place, actor(name), _say, only)]
+
+
+def _end(items: list[int], place: "Workplace", *, as_json: bool) -> None:
+    from components.tasks import queue
+    from lcia import verbs
+
+    with place.db.read() as connection:
+        found = [queue.item(connection, i) for i in items]
+    told = verbs.outcomes(place, found)
+    _emit(told if len(told) != 1 else told[0], as_json=as_json, text=words.outcomes(told))
+    code = max((one["exit_code"] for one in told), default=0)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=DO)
+def approve(
+    version: Annotated[str, typer.Argument(metavar="N", help="The candidate's number or digest.")],
+    reason: Reason = "approved",
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    with _quiet_stdout(as_json=as_json):
+        candidate, made = verbs.approve(_open(config, overrides), version, actor(name), reason)
+    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
+    value["epoch"] = made.epoch if made else None
+    _emit(value, as_json=as_json, text=words.approved(candidate, made))
+    if made is None:
+        raise typer.Exit(3)
+
+
+@app.command(rich_help_panel=DO)
+def reject(
+    version: Annotated[str, typer.Argument(metavar="N", help="The candidate's number or digest.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say no to a candidate; it ends."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    candidate = verbs.reject(_open(config), version, actor(name), reason)
+    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
+    _emit(value, as_json=as_json, text=f"Version {candidate.number} is rejected.")
+
+
+@app.command(rich_help_panel=DO)
+def rollback(
+    version: Annotated[str, typer.Argument(metavar="N", help="An earlier champion.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Make an earlier champion the champion again."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    with _quiet_stdout(as_json=as_json):
+        made = verbs.rollback(_open(config), version, actor(name), reason)
+    text = f"Version {version.removeprefix('v')} is the champion again (epoch {made.epoch})."
+    _emit(made.to_json(), as_json=as_json, text=text)
+
+
+@app.command(rich_help_panel=DO)
+def retry(
+    item: Annotated[int, typer.Argument(metavar="ITEM", help="Number of the task in `lcia status`.")],
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Put a task that failed, was refused or rejected back into the queue."""
+    from components.tasks import queue
+    from lcia.workplace import actor
+
+    place = _open(config)
+    with place.db.begin() as connection:
+        again = queue.move(connection, None, item, "submitted", "tried again", actor=actor(name))
+    _emit(again.to_json(), as_json=as_json, text=f"{again.name}@{again.version} is in the queue again.")
+
+
+@app.command(rich_help_panel=DO)
+def demo() -> None:
+    """Three real tasks through the whole loop, with two demo identities; ends with what was measured."""
+    from lcia import demo as demonstration
+
+    demonstration.run(_open())
+
+
+def main() -> None:
+    """Entry point of `lcia`; every error is one message and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except LciaError as error:
+        print(f"lcia: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        print("lcia: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nlcia: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""What the verbs do, as functions that return plain data; `cli.py` prints it."""
+
+from pathlib import Path
+from typing import Any
+
+from components.audit import log
+from components.audit.keys import read_public_key
+from components.audit.log import Actor
+from components.audit.verify import Verification, verify_database, verify_export
+from components.errors import LciaError
+from components.evaluation.history import lineage_matrix
+from components.evaluation.matrix import AccuracyMatrix
+from components.grouping.router import Router
+from components.promotion import approvals, candidates, champion
+from components.promotion.candidates import Candidate
+from components.promotion.champion import Promotion, StaleCandidate
+from components.tasks import queue
+from components.tasks.inbox import quarantine, store_package
+from components.tasks.package import read_package
+from components.tasks.queue import QueueItem
+from components.tasks.rows import PackageError
+from components.tasks.snapshot import take_snapshot
+from lcia.workplace import Workplace
+
+
+class NothingToShow(LciaError):
+    """There is no version yet."""
+
+
+def submit(place: Workplace, package: Path, actor: Actor) -> QueueItem:
+    """Put a task package into the queue.
+
+    Raises:
+        PackageError: it is refused; the report is in `quarantine/`, nothing else was changed.
+    """
+    try:
+        read = read_package(package)
+    except PackageError as error:
+        folder = quarantine(place.home, package, error.problems)
+        error.add_note(f"The report is in {folder}; the package itself was not touched.")
+        raise
+    task = take_snapshot(read, place.store).digest
+    stored = store_package(package, place.store)
+    with place.db.begin() as connection:
+        return queue.submit(
+            connection,
+            assistant=place.assistant,
+            package=stored,
+            name=read.task.name,
+            version=read.task.version,
+            owner=read.task.owner,
+            submitted_by=actor,
+            task=task,
+        )
+
+
+def status(place: Workplace) -> dict[str, Any]:
+    """Champion, queue, candidates and log, as `docs/json.md` describes."""
+    with place.db.read() as connection:
+        now = champion.current(connection, place.assistant)
+        items = queue.items(connection, place.assistant)
+        counts = queue.counts(connection, place.assistant)
+        found = candidates.listed(connection, place.assistant)
+        head = log.head(connection)
+        untold = _untold(place, connection)
+    shown = None
+    if now is not None:
+        version = next(c for c in found if c.digest == now.version)
+        pool = place.pool(now.version)
+        shown = {
+            "version": version.number,
+            "digest": now.version,
+            "epoch": now.epoch,
+            "served": now.served,
+            "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks], "adapter": g.adapter} for g in pool.groups],
+            "tasks": [entry.name for entry in _in_order(place, version)],
+            "marks": version.marks,
+        }
+    return {
+        "assistant": place.assistant,
+        "champion": shown,
+        "queue": {**counts, "items": [item.to_json() for item in items]},
+        "candidates": [candidate.to_json() for candidate in found],
+        "audit": {"entries": head.entries, "head": head.root},
+        "registry": {"pending": untold},
+    }
+
+
+def _untold(place: Workplace, connection: Any) -> int:  # noqa: ANN401 - SQLAlchemy connection
+    from components.promotion.outbox import pending
+
+    return pending(connection, place.assistant)
+
+
+def _in_order(place: Workplace, version: Candidate) -> list[Any]:
+    """The pool's tasks in the order in which they were learnt."""
+    entries = {entry.task: entry for entry in place.pool(version.digest).tasks()}
+    with place.db.read() as connection:
+        line = candidates.ancestors(connection, version.digest)
+    return [entries[ancestor.task] for ancestor in line if ancestor.task in entries]
+
+
+def matrix(place: Workplace, reference: str | None = None) -> AccuracyMatrix:
+    """The accuracy matrix along the ancestors of a version (default: the champion).
+
+    Raises:
+        NothingToShow: there is no champion yet.
+    """
+    version = place.version(reference)
+    if version is None:
+        raise NothingToShow("there is no champion yet; `lcia matrix --version N` shows a candidate's matrix")
+    return lineage_matrix(place.store, [place.store.get_json(d) for d in place.lineage(version.digest)])
+
+
+def show(place: Workplace, reference: str | None) -> dict[str, Any]:
+    """Everything a decision about a version rests on.
+
+    Raises:
+        NothingToShow: there is no champion yet and no version was named.
+    """
+    version = place.version(reference)
+    if version is None:
+        raise NothingToShow("there is no champion yet; name a candidate: `lcia show N`")
+    evidence = place.evidence(version)
+    evaluation, tuning = place.store.get_json(evidence["evaluation"]), place.store.get_json(evidence["tuning"])
+    assessment = place.store.get_json(evidence["assessment"])
+    pool = place.pool(version.digest)
+    with place.db.read() as connection:
+        given = approvals.valid(connection, version, place.settings.policy.approval)
+    return {
+        "version": version.to_json(),
+        "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks]} for g in pool.groups],
+        "grouping": assessment["grouping"],
+        "drift": place.store.get_json(assessment["drift"])["verdict"],
+        "validation": place.store.get_json(assessment["validation"])["verdict"],
+        "tuning": {name: tuning[name] for name in ("rule", "rows", "rehearsed_rows", "fallback_share")},
+        "chosen": {"point": evaluation["chosen"], "reason": evaluation["reason"], "points": evaluation["points"]},
+        "predictions": {"made": evaluation["predicted"], "carried_over": evaluation["carried"]},
+        "matrix": matrix(place, version.digest).to_json(),
+        "gate": place.store.get_json(evidence["gate"]),
+        "approvals": [{"person": a.person, "assured": a.assured, "reason": a.reason} for a in given],
+        "evidence": {"digest": version.evidence, **evidence},
+    }
+
+
+def approve(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple[Candidate, Promotion | None]:
+    """Record an approval and promote when the quorum is reached; None while more people are needed."""
+    settings = place.settings
+    version = place.version(reference)
+    now = place.champion()
+    if version is not None and version.state == "pending" and version.parent != (now.digest if now else None):
+        raise StaleCandidate(
+            f"version {version.number} was made on another champion than the present one; "
+            f"reject it (`lcia reject {version.number}`) and `lcia retry` its task, or roll back first"
+        )
+    approvals.approve(
+        place.db,
+        place.store,
+        assistant=place.assistant,
+        version=reference,
+        actor=actor,
+        reason=reason,
+        policy=settings.policy,
+    )
+    made: Promotion | None = None
+    try:
+        made = champion.promote(
+            place.db,
+            place.store,
+            assistant=place.assistant,
+            version=reference,
+            actor=actor,
+            policy=settings.policy,
+            reason=reason,
+        )
+    except approvals.QuorumMissing:
+        pass
+    place.tell_registry()
+    with place.db.read() as connection:
+        return candidates.get(connection, place.assistant, reference), made
+
+
+def reject(place: Workplace, reference: str, actor: Actor, reason: str) -> Candidate:
+    """End a candidate."""
+    approvals.reject(place.db, assistant=place.assistant, version=reference, actor=actor, reason=reason)
+    place.tell_registry()
+    with place.db.read() as connection:
+        return candidates.get(connection, place.assistant, reference)
+
+
+def rollback(place: Workplace, reference: str, actor: Actor, reason: str) -> Promotion:
+    """Make an earlier champion the champion again."""
+    made = champion.rollback(
+        place.db, place.store, assistant=place.assistant, version=reference, actor=actor, reason=reason
+    )
+    place.tell_registry()
+    return made
+
+
+def ask(place: Workplace, instruction: str, text: str | None, reference: str | None, *, base: bool) -> dict[str, Any]:
+    """Answer one instruction by a version (default: the champion) or by the base model alone."""
+    from components.evaluation.asking import answer
+    from components.tuning.task import Workbench
+
+    version = None if base else place.version(reference)
+    pool = place.pool(version.digest) if version else None
+    route = Router.of(pool).route(instruction) if pool else None
+    bench = Workbench.load(place.settings)
+    return {
+        "answer": answer(place.store, bench, pool, route, instruction, text),
+        "version": version.number if version else None,
+        "group": route.group if route else None,
+        "similarity": route.similarity if route else None,
+        "nearest_task": route.nearest_task if route else None,
+    }
+
+
+def audit_export(place: Workplace, path: Path) -> dict[str, Any]:
+    """Write the log and its signed head."""
+    with place.db.read() as connection:
+        head = log.export(connection, path, place.signing_key())
+    return {"file": str(path), "head_file": str(log.head_path(path)), "entries": head.entries, "head": head.root}
+
+
+def audit_verify(place: Workplace | None, export: Path | None, key: Path | None, head: Path | None) -> Verification:
+    """Verify an exported log offline, or the live one."""
+    if export is not None:
+        return verify_export(export, read_public_key(key) if key else None, head)
+    if place is None:
+        raise NothingToShow("name an exported log: `lcia audit verify FILE`")
+    with place.db.read() as connection:
+        return verify_database(connection)
+
+
+OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
+"""Exit code by the state a task ended in; a candidate that the gate refused gives 2."""
+
+
+def outcomes(place: Workplace, items: list[QueueItem]) -> list[dict[str, Any]]:
+    """Where tasks stand after work, each with its version, verdict and exit code."""
+    told = []
+    for item in items:
+        with place.db.read() as connection:
+            made = [c for c in candidates.listed(connection, place.assistant) if c.item == item.id]
+        code = OUTCOME.get(item.state, 0)
+        verdict = made[-1].verdict if made else None
+        if item.state == "candidate" and verdict != "pass" and place.settings.policy.gate.enforce:
+            code = 2
+        told.append(
+            {
+                **item.to_json(),
+                "candidate": made[-1].number if made else None,
+                "digest": made[-1].digest if made else None,
+                "verdict": verdict,
+                "exit_code": code,
+            }
+        )
+    return told

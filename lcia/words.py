@@ -1,0 +1,125 @@
+"""What the command line says, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.evaluation.matrix import AccuracyMatrix
+from components.promotion.candidates import Candidate
+from components.promotion.champion import Promotion
+from components.tasks.queue import QueueItem
+
+Value = Mapping[str, Any]
+
+
+def status(value: Value) -> str:
+    """`lcia status`."""
+    lines = []
+    champion = value["champion"]
+    if champion is None:
+        lines.append(f"{value['assistant']}: no champion yet")
+    else:
+        served = "served by MLflow" if champion["served"] == champion["digest"] else "MLflow serves another version yet"
+        lines.append(
+            f"{value['assistant']}: champion is version {champion['version']} ({champion['digest'][:12]}), {served}"
+        )
+        lines += [f"  group {group['id']}: {', '.join(group['tasks'])}" for group in champion["groups"]]
+    for item in value["queue"]["items"]:
+        lines.append(f"  task {item['id']} {item['name']}@{item['version']}: {item['state']}; {item['reason']}")
+    for candidate in value["candidates"]:
+        if candidate["state"] == "pending":
+            lines.append(
+                f"  version {candidate['number']} ({candidate['task_name']}) waits for people: gate "
+                f"{candidate['verdict']}; `lcia show {candidate['number']}`"
+            )
+    head = value["audit"]["head"]
+    lines.append(f"  log: {value['audit']['entries']} entries, root {head[:16]}")
+    if value["registry"]["pending"]:
+        lines.append(f"  MLflow has not been told {value['registry']['pending']} change(s) yet")
+    return "\n".join(lines)
+
+
+def matrix(found: AccuracyMatrix) -> str:
+    """`lcia matrix`: a row per version, a column per task, then the summary with 95 % intervals."""
+    width = max([8, *(len(name) for name in found.tasks)])
+    lines = ["after learning".ljust(width + 2) + "".join(name.rjust(width + 2) for name in found.tasks)]
+    for name, row in zip(found.tasks, found.rows, strict=True):
+        cells = ["n/a" if cell is None else f"{cell:.3f}" for cell in row]
+        lines.append(name.ljust(width + 2) + "".join(cell.rjust(width + 2) for cell in cells))
+    lines.append("")
+    labels = {"avg_acc": "Avg.ACC", "new_acc": "New.ACC", "forgetting": "Forgetting", "bwt": "BWT"}
+    for name, label in labels.items():
+        value, interval = getattr(found, name), found.intervals.get(name)
+        shown = "n/a" if value is None else f"{value:+.3f}" if name in ("bwt", "forgetting") else f"{value:.3f}"
+        band = f"  95 % interval [{interval.low:.3f}, {interval.high:.3f}]" if interval else ""
+        floor = ""
+        if name == "forgetting" and found.forgetting_floor is not None:
+            floor = f"  (no change at all would show {found.forgetting_floor:.3f})"
+        lines.append(f"{label:<11}{shown:>8}{band}{floor}")
+    return "\n".join(lines)
+
+
+def gate(report: Value) -> str:
+    """The gate's rows, one a line."""
+    enforced = "" if report["enforced"] else " (report only)"
+    lines = [f"gate: {report['verdict']}{enforced}"]
+    for row in report["rows"]:
+        task = f" {row['task']}" if row["task"] else ""
+        lines.append(f"  {row['verdict']:<13}{row['rule']}{task}: {row['words']}")
+    return "\n".join(lines)
+
+
+def show(value: Value) -> str:
+    """`lcia show`."""
+    version = value["version"]
+    parent = version["parent"][:12] if version["parent"] else "the base model"
+    lines = [
+        f"version {version['number']} ({version['digest'][:12]}) learnt {version['task_name']} on {parent}: "
+        f"{version['state']}",
+        f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
+        f"  marks: {', '.join(version['marks']) or 'none'}",
+        f"  grouping: {value['grouping']['words']}",
+        f"  validation {value['validation']}, drift {value['drift']}",
+        f"  tuned with rule {value['tuning']['rule']} on {value['tuning']['rows']} rows, "
+        f"{value['tuning']['rehearsed_rows']} kept rows rehearsed",
+        f"  point {value['chosen']['reason']}",
+        f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
+        gate(value["gate"]),
+    ]
+    lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
+    lines.append(f"  evidence {value['evidence']['digest']}")
+    return "\n".join(lines)
+
+
+def submitted(item: QueueItem) -> str:
+    """`lcia submit`."""
+    if item.known:
+        return (
+            f"{item.name}@{item.version} is known already (task {item.id}, {item.state}: {item.reason}); nothing was added."
+        )
+    return f"{item.name}@{item.version} is in the queue as task {item.id}; `lcia work` works on it."
+
+
+def outcomes(told: Sequence[Value]) -> str:
+    """`lcia run` and `lcia work`."""
+    return "\n".join(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}" for one in told)
+
+
+def approved(candidate: Candidate, made: Promotion | None) -> str:
+    """`lcia approve`."""
+    if made is None:
+        return f"Version {candidate.number} is approved by you; policy.approval.quorum asks for more people."
+    if made.known:
+        return f"Version {candidate.number} is the champion already; nothing was changed."
+    return f"Version {candidate.number} is the champion (epoch {made.epoch})."
+
+
+def answer(value: Value) -> str:
+    """`lcia ask`."""
+    if value["version"] is None:
+        return f"{value['answer']}\n  (base model alone)"
+    if value["group"] is None:
+        return f"{value['answer']}\n  (version {value['version']}: no group is near enough, the base model answered)"
+    return (
+        f"{value['answer']}\n  (version {value['version']}, group {value['group']}, nearest task "
+        f"{value['nearest_task']}, similarity {value['similarity']:.2f})"
+    )

@@ -1,0 +1,325 @@
+"""The worker: holds the lease, runs the pipelines, turns their results into rows and log entries."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from components.audit.log import SYSTEM, Actor
+from components.errors import LciaError
+from components.promotion import candidates
+from components.promotion.candidates import Candidate
+from components.promotion.champion import Promotion, promote
+from components.promotion.publication import publication
+from components.settings import changed_keys
+from components.storage import leases, results
+from components.storage.keys import step_key
+from components.storage.leases import Lease
+from components.tasks import queue
+from components.tasks.inbox import quarantine
+from components.tasks.queue import QueueItem
+from components.tasks.rows import Problem
+from infra.stacks import PipelineRun, StepFailed, finished_outputs, run_pipeline
+from lcia.workplace import Workplace
+from steps.order import Order
+
+LEASE_SECONDS = 60.0
+"""Seconds without a heartbeat after which another worker may take over."""
+
+REFUSALS = frozenset({"PackageError", "SnapshotError"})
+"""Step errors that are the package's fault, not the machine's."""
+
+Say = Callable[[str], None]
+
+
+class LineageBusy(LciaError):
+    """Another worker is at work on this assistant."""
+
+
+class LearningFailed(LciaError):
+    """A pipeline of a task failed; the item says why and can be retried."""
+
+
+def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> list[QueueItem]:
+    """Bring every open item of the queue (or only one) as far as it can go; returns the items touched.
+
+    Raises:
+        LineageBusy: another live worker holds the lease.
+    """
+    touched: dict[int, QueueItem] = {}
+    with _lease(place) as lease:
+        while (item := _next(place, only)) is not None:
+            item = _Advance(place, lease, actor, say).run(item)
+            touched[item.id] = item
+            for delivery in place.tell_registry():
+                if not delivery.ok:
+                    say(f"  MLflow not updated yet: {delivery.message}")
+    return list(touched.values())
+
+
+def _next(place: Workplace, only: int | None) -> QueueItem | None:
+    """The next item something can be done about; `waiting` ones only when no candidate is undecided."""
+    with place.db.read() as connection:
+        undecided = candidates.listed(connection, place.assistant, "pending")
+        found = [i for i in queue.items(connection, place.assistant, queue.OPEN) if only in (None, i.id)]
+    ready = [i for i in found if i.state != "waiting" or not undecided]
+    interrupted = [i for i in ready if i.state in ("assessing", "learning")]
+    return next(iter([*interrupted, *ready]), None)
+
+
+@contextmanager
+def _lease(place: Workplace) -> Iterator[Lease]:
+    name = f"lineage:{place.assistant}"
+    lease = leases.acquire(place.db, name, leases.process_owner("worker"), LEASE_SECONDS)
+    if lease is None:
+        with place.db.read() as connection:
+            holder = leases.holder(connection, name)
+        raise LineageBusy(
+            f"{holder.owner if holder else 'another worker'} is at work on {place.assistant!r}; "
+            "learning is serial per assistant: wait for it (`lcia status`) or stop it"
+        )
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(place, lease, stop), daemon=True)
+    beat.start()
+    try:
+        yield lease
+    finally:
+        stop.set()
+        beat.join()
+        leases.release(place.db, lease)
+
+
+def _beat(place: Workplace, lease: Lease, stop: threading.Event) -> None:
+    while not stop.wait(LEASE_SECONDS / 4):
+        try:
+            leases.renew(place.db, lease)
+        except LciaError:  # taken over, or the database is away: the next fenced write decides
+            continue
+
+
+class _Advance:
+    """One item on its way through the pipelines."""
+
+    def __init__(self, place: Workplace, lease: Lease, actor: Actor, say: Say) -> None:
+        self.place, self.lease, self.actor, self.say = place, lease, actor, say
+
+    def run(self, item: QueueItem) -> QueueItem:
+        """As far as this item can go now."""
+        if item.state == "waiting":
+            item = self._move(item, "submitted", "nothing is undecided any more; it is assessed on the present champion")
+        champion = self.place.champion()
+        parent = champion.digest if champion else None
+        if item.state == "learning" and self._assessment(item)["parent"] != parent:
+            item = self._move(item, "submitted", "the champion moved on; it is assessed again")
+        if item.state in ("submitted", "assessing"):
+            item = self._assess(item, parent)
+        return self._learn(item, parent) if item.state == "learning" else item
+
+    def _assess(self, item: QueueItem, parent: str | None) -> QueueItem:
+        item = self._move(item, "assessing", "data validation, drift check and grouping")
+        self.say(f"{item.name}@{item.version}: assess_task (validation, drift, grouping)")
+        order = self._order(item, parent)
+        key = step_key(
+            "assess",
+            {"package": item.package, "parent": parent, "placed": order.placed, "released": order.released},
+            self.place.settings.content(),
+            ("grouping", "quality", "tasks"),
+        )
+        digest = self._known(key)
+        if digest is None:
+            try:
+                run = self._pipeline("assess_task", item, order)
+            except StepFailed as failure:
+                return self._refuse(item, failure)
+            digest = self._record(key, "assess", run.outputs["group_instructions"])
+        record = self.place.store.get_json(digest)
+        for reason in record["reasons"]:
+            self.say(f"  {record['verdict']}: {reason}")
+        return self._judge(item, digest, record)
+
+    def _judge(self, item: QueueItem, digest: str, record: dict[str, Any]) -> QueueItem:
+        reports = {"assessment": digest, **record["reports"]}
+        why, facts = "; ".join(record["reasons"]), {"task": record["submitted_task"], "reports": reports}
+        if record["verdict"] == "refuse":
+            folder = quarantine(self.place.home, item.package, self._problems(record))
+            return self._move(item, "refused", f"{why}; the report is in {folder}", **facts)
+        if record["verdict"] == "hold":
+            return self._move(item, "held", why, **facts)
+        if record["verdict"] == "nothing_to_learn":
+            return self._move(item, "nothing_to_learn", why, **facts)
+        with self.place.db.read() as connection:
+            undecided = candidates.listed(connection, self.place.assistant, "pending")
+        if undecided:
+            first = undecided[0]
+            return self._move(
+                item, "waiting", f"version {first.number} ({first.task_name}) waits for people to decide", **facts
+            )
+        return self._move(item, "learning", why, launched_by=self.actor.name, **facts)
+
+    def _learn(self, item: QueueItem, parent: str | None) -> QueueItem:
+        place, assessment = self.place, item.reports["assessment"]
+        record = self._assessment(item)
+        settings = place.settings.content()
+        tune_key = step_key(
+            "tune",
+            {"task": record["task"], "parent": parent, "group": record["group"]},
+            {name: settings[name] for name in ("base_model", "adapter", "tuning")},
+            ("model", "tuning", "grouping"),
+        )
+        evaluate_key = step_key(
+            "evaluate",
+            {"tune": tune_key, "lineage": place.lineage(parent)},
+            settings,
+            ("model", "tuning", "grouping", "evaluation"),
+        )
+        attempt = self._attempt(record["task"], parent)
+        learn_key = step_key(
+            "learn",
+            {"evaluate": evaluate_key, "assessment": assessment, "attempt": attempt},
+            settings,
+            ("promotion", "evaluation"),
+        )
+        evidence = self._known(learn_key)
+        costs: dict[str, float] = {}
+        if evidence is None:
+            self.say(f"{item.name}@{item.version}: learn_task (tune, evaluate, gate, register)")
+            known = {"tune": self._known(tune_key), "evaluate_forgetting": self._known(evaluate_key)}
+            order = self._order(item, parent).model_copy(
+                update={
+                    "assessment": assessment,
+                    "attempt": attempt,
+                    "known": {step: digest for step, digest in known.items() if digest},
+                    "scratch": tune_key,
+                }
+            )
+            began = time.monotonic()
+            try:
+                run = self._pipeline("learn_task", item, order)
+            except StepFailed as failure:
+                self._record_steps(finished_outputs(self._run_name("learn_task", item)), tune_key, evaluate_key)
+                self.say(f"  failed: {failure}")
+                return self._move(item, "failed", str(failure))
+            costs["learn"] = round(time.monotonic() - began, 1)
+            self._record_steps(run.outputs, tune_key, evaluate_key)
+            evidence = self._record(learn_key, "learn", run.outputs["register_candidate"])
+            place.store.scratch(tune_key).clear()
+        return self._register(item, evidence, parent, costs)
+
+    def _register(self, item: QueueItem, digest: str, parent: str | None, costs: dict[str, float]) -> QueueItem:
+        place = self.place
+        evidence = place.store.get_json(digest)
+        lineage = [*place.lineage(parent), evidence["evaluation"]]
+        shown = publication(place.store, evidence, lineage, costs)
+        verdict = place.store.get_json(evidence["gate"])["verdict"]
+        with place.db.begin() as connection:
+            candidate = candidates.register(
+                connection,
+                self.lease,
+                assistant=place.assistant,
+                digest=evidence["candidate"],
+                task=evidence["task"],
+                task_name=f"{item.name}@{item.version}",
+                parent=parent,
+                evidence=digest,
+                verdict=verdict,
+                submitted_by=item.submitted_by,
+                launched_by=item.launched_by or self.actor.name,
+                item=item.id,
+                marks=[f"changed {key}" for key in changed_keys(place.settings)],
+                publication=shown,
+            )
+            why = f"version {candidate.number}: gate {verdict}; {_what_next(candidate, place)}"
+            item = queue.move(connection, self.lease, item.id, "candidate", why)
+        self.say(f"  {why}")
+        if place.settings.policy.approval.auto:
+            self._promote_automatically(candidate)
+            with place.db.read() as connection:
+                item = queue.item(connection, item.id)
+        return item
+
+    def _promote_automatically(self, candidate: Candidate) -> None:
+        try:
+            made: Promotion = promote(
+                self.place.db,
+                self.place.store,
+                assistant=self.place.assistant,
+                version=candidate.number,
+                actor=SYSTEM,
+                policy=self.place.settings.policy,
+                reason="policy.approval.auto",
+            )
+        except LciaError as refusal:
+            self.say(f"  not promoted automatically: {refusal}")
+        else:
+            self.say(f"  version {candidate.number} promoted automatically, epoch {made.epoch}")
+
+    def _refuse(self, item: QueueItem, failure: StepFailed) -> QueueItem:
+        self.say(f"  {failure}")
+        if failure.cause not in REFUSALS:
+            return self._move(item, "failed", str(failure))
+        return self._move(item, "refused", str(failure))
+
+    # -- small pieces -------------------------------------------------------------------------------
+
+    def _order(self, item: QueueItem, parent: str | None) -> Order:
+        place = self.place
+        return Order(
+            settings=place.store.put_json(place.settings.model_dump(mode="json")),
+            package=item.package,
+            parent=parent,
+            lineage=tuple(place.lineage(parent)),
+        )
+
+    def _pipeline(self, name: str, item: QueueItem, order: Order) -> PipelineRun:
+        from pipelines.assess_task import assess_task
+        from pipelines.learn_task import learn_task
+
+        pipeline = {"assess_task": assess_task, "learn_task": learn_task}[name]
+        place = self.place
+        digest = place.store.put_json(order.model_dump(mode="json"))
+        run_name = self._run_name(name, item)
+        return run_pipeline(pipeline, run_name, place.settings.storage.objects, digest, place.settings.zenml)
+
+    def _run_name(self, pipeline: str, item: QueueItem) -> str:
+        return f"{pipeline}-{item.id}-{item.name}-{item.version}"
+
+    def _assessment(self, item: QueueItem) -> dict[str, Any]:
+        record: dict[str, Any] = self.place.store.get_json(item.reports["assessment"])
+        return record
+
+    def _problems(self, record: dict[str, Any]) -> list[Problem]:
+        """Failed hard checks as the quarantine report wants them."""
+        checks = self.place.store.get_json(record["validation"])["checks"]
+        failed = [c for c in checks if c["severity"] == "hard" and not c["success"]]
+        return [Problem(f"{c['split']} split", None, c["name"], str(c["seen"]), str(c["expected"])) for c in failed]
+
+    def _attempt(self, task: str, parent: str | None) -> int:
+        with self.place.db.read() as connection:
+            return candidates.attempts(connection, task, parent) + 1
+
+    def _move(self, item: QueueItem, state: str, reason: str, **facts: Any) -> QueueItem:  # noqa: ANN401
+        with self.place.db.begin() as connection:
+            return queue.move(connection, self.lease, item.id, state, reason, **facts)
+
+    def _known(self, key: str) -> str | None:
+        with self.place.db.read() as connection:
+            found = results.find(connection, key)
+        return found.output if found else None
+
+    def _record(self, key: str, step: str, output: str) -> str:
+        with self.place.db.begin() as connection:
+            return results.record(connection, self.lease, key, step, output).output
+
+    def _record_steps(self, outputs: dict[str, str], tune_key: str, evaluate_key: str) -> None:
+        for step, key in (("tune", tune_key), ("evaluate_forgetting", evaluate_key)):
+            if outputs.get(step):
+                self._record(key, step, outputs[step])
+
+
+def _what_next(candidate: Candidate, place: Workplace) -> str:
+    if place.settings.policy.approval.auto:
+        return "policy.approval.auto decides"
+    if candidate.verdict == "pass" or not place.settings.policy.gate.enforce:
+        return f"waits for `lcia approve {candidate.number}`"
+    return f"not approvable; `lcia show {candidate.number}` says why, `lcia reject {candidate.number}` ends it"

@@ -1,0 +1,87 @@
+"""One assistant's state on this machine, opened: settings, database, objects, registry, signing key."""
+
+import getpass
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.audit.keys import SigningKey, signing_key
+from components.audit.log import Actor
+from components.grouping.pool import Pool
+from components.promotion import candidates, champion
+from components.promotion.candidates import Candidate
+from components.promotion.outbox import Delivery, apply_outbox
+from components.promotion.registry import Registry
+from components.settings import Settings
+from components.storage.database import Database
+from components.storage.objects import Json, ObjectStore
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Everything a verb works on."""
+
+    home: Path
+    settings: Settings
+    db: Database
+    store: ObjectStore
+    registry: Registry
+
+    @classmethod
+    def open(cls, home: Path, settings: Settings) -> "Workplace":
+        """Open the state, bringing the database to the newest schema."""
+        home.mkdir(parents=True, exist_ok=True)
+        db = Database(settings.storage.database)
+        db.migrate()
+        told = settings.registry
+        registry = Registry(told.tracking_uri, told.artifacts, told.experiment, settings.assistant)
+        return cls(home, settings, db, ObjectStore(settings.storage.objects), registry)
+
+    @property
+    def assistant(self) -> str:
+        """Name of the assistant."""
+        return self.settings.assistant
+
+    def signing_key(self) -> SigningKey:
+        """The Ed25519 key that signs the log's heads; made at the first call."""
+        return signing_key(self.home / "keys")
+
+    def champion(self) -> Candidate | None:
+        """The version in use, if any."""
+        with self.db.read() as connection:
+            now = champion.current(connection, self.assistant)
+            return candidates.get(connection, self.assistant, now.version) if now else None
+
+    def version(self, reference: str | int | None) -> Candidate | None:
+        """The version by number or digest; None gives the champion."""
+        if reference is None:
+            return self.champion()
+        with self.db.read() as connection:
+            return candidates.get(connection, self.assistant, reference)
+
+    def pool(self, digest: str) -> Pool:
+        """A version's pool."""
+        return Pool.from_manifest(self.store.get_json(digest))
+
+    def evidence(self, version: Candidate) -> dict[str, Json]:
+        """A version's evidence record."""
+        record: dict[str, Json] = self.store.get_json(version.evidence)
+        return record
+
+    def lineage(self, digest: str | None) -> list[str]:
+        """Evaluation records of a version and its ancestors, oldest first."""
+        if digest is None:
+            return []
+        with self.db.read() as connection:
+            line = candidates.ancestors(connection, digest)
+        return [str(self.evidence(version)["evaluation"]) for version in line]
+
+    def tell_registry(self) -> list[Delivery]:
+        """Bring MLflow up to date; failures are returned, never raised."""
+        return apply_outbox(self.db, self.store, self.registry)
+
+
+def actor(name: str | None) -> Actor:
+    """Who acts: the operating system's user, or an asserted name."""
+    if name:
+        return Actor(name, assured=False, how="asserted")
+    return Actor(getpass.getuser(), assured=True, how="os-user")
