@@ -294,7 +294,7 @@ class Settings(Section):
 
     def content(self) -> dict[str, Any]:
         """What a version may depend on: everything but where things are stored and run."""
-        machine = {"base_model": {"device", "threads"}, "storage": True, "registry": True, "zenml": True}
+        machine: dict[str, Any] = {"base_model": {"device", "threads"}, "storage": True, "registry": True, "zenml": True}
         return self.model_dump(mode="json", exclude=machine)
 
 

@@ -19,7 +19,6 @@ from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator, Prediction, Query
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import Router, extend
-from components.model.adapters import fetch_adapter
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
 from components.storage.objects import ObjectStore
@@ -55,6 +54,12 @@ class Forgetting:
     predicted: int = 0
     carried: int = 0
 
+    @property
+    def name(self) -> str:
+        """What the new task is called in the pool: `name`, or `name@version` beside an earlier version of it."""
+        task = self.snapshot.task
+        return task.label if any(e.name == task.name for e in self.champion.pool.tasks()) else task.name
+
     def run(self, tuning: Mapping[str, Any], config: str) -> str:
         """Evaluate one tuning record; returns the evaluation record's digest.
 
@@ -73,7 +78,7 @@ class Forgetting:
             if self._measurable(entry.task)
         }
         recheck = self._recheck(pool, predictions)
-        name = self.snapshot.task.name
+        name = self.name
         own = pool.group_of(self.snapshot.digest)
         routed = [row["group"] == (own.id if own else None) for row in predictions[name]]
         record = {
@@ -106,19 +111,18 @@ class Forgetting:
     def _validate(self, tuning: Mapping[str, Any]) -> tuple[list[Point], dict[str, float], dict[str, list[float]]]:
         """Validation scores of every point, of the champion on the group's prior tasks, and per row."""
         group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
-        prior = [load_snapshot(self.store, e.task) for e in group.tasks] if group else []
-        prior = [s for s in prior if s.task.retention.evaluation_rows]
+        entries = [e for e in group.tasks if self._measurable(e.task)] if group else []
+        prior = {e.name: load_snapshot(self.store, e.task) for e in entries}
         before: dict[str, float] = {}
         if group:
-            for snapshot in prior:
-                before[snapshot.task.name] = _mean(self._scores(snapshot, group.adapter, "choose"))
+            before = {n: _mean(self._scores(s, group.adapter, "choose")) for n, s in prior.items()}
         points: list[Point] = []
         per_row: dict[str, list[float]] = {}
         names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))
         for name in names:  # protected weights first: ties go to them
             adapter = tuning["points"][name]
             per_row[name] = self._scores(self.snapshot, adapter, "choose")
-            scores = {s.task.name: _mean(self._scores(s, adapter, "choose")) for s in prior}
+            scores = {n: _mean(self._scores(s, adapter, "choose")) for n, s in prior.items()}
             points.append(Point(name, _mean(per_row[name]), scores))
         return points, before, per_row
 
@@ -128,9 +132,7 @@ class Forgetting:
         return [p.score for p in self._predict(queries, what, scores_only=True)]
 
     def _candidate(self, tuning: Mapping[str, Any], point: str, config: str) -> Pool:
-        entry = GroupTask(
-            self.snapshot.digest, self.snapshot.task.name, self.snapshot.instructions(), tuning["kept_rows"]
-        )
+        entry = GroupTask(self.snapshot.digest, self.name, self.snapshot.instructions(), tuning["kept_rows"])
         return extend(
             self.champion.pool,
             entry,
@@ -189,8 +191,9 @@ class Forgetting:
 
     def _predict(self, queries: Sequence[Query], what: str, *, scores_only: bool = False) -> list[Prediction]:
         needed = sorted({q.adapter for q in queries if q.adapter})
-        adapters: dict[str, dict[str, Tensor]] = {d: fetch_adapter(self.store, d) for d in needed}
-        report = (lambda n: self.progress(what, n, len(queries))) if self.progress and queries else None
+        adapters: dict[str, dict[str, Tensor]] = {d: self.evaluator.slot.fetch(self.store, d) for d in needed}
+        progress = self.progress
+        report = (lambda n: progress(what, n, len(queries))) if progress and queries else None
         return self.evaluator.predict(queries, adapters, scores_only=scores_only, progress=report)
 
     # -- the champion -------------------------------------------------------------------------------
@@ -210,7 +213,7 @@ class Forgetting:
                 rows[entry.name] = self._read(evaluation["predictions"][entry.name])
             else:
                 rows[entry.name] = self._predict_task(champion.pool, entry.task, None)
-        rows[self.snapshot.task.name] = self._predict_task(champion.pool, self.snapshot.digest, None)
+        rows[self.name] = self._predict_task(champion.pool, self.snapshot.digest, None)
         return rows
 
     def _anchors(self, pool: Pool, predictions: Mapping[str, Rows]) -> dict[str, dict[str, str | None]]:
@@ -218,7 +221,7 @@ class Forgetting:
 
         `version` names that version (None: this one). Under new numerics its predictions are made again.
         """
-        name = self.snapshot.task.name
+        name = self.name
         own = {"version": None, "predictions": self._store(name, predictions[name], pool)}
         evaluation = self.champion.evaluation
         if evaluation is None:
@@ -226,7 +229,7 @@ class Forgetting:
         same = evaluation["numerics_digest"] == self.evaluator.trunk.base.numerics_digest
         anchors: dict[str, dict[str, str | None]] = {name: own}
         for task, anchor in evaluation["anchors"].items():
-            version = anchor["version"] or self.champion.digest
+            version = str(anchor["version"] or self.champion.digest)
             stored = anchor["predictions"]
             if not same and task in predictions:
                 ancestor = Pool.from_manifest(self.store.get_json(version))
@@ -252,7 +255,7 @@ class Forgetting:
         rendered = render(base.tokenizer, base.settings, row.instruction, row.input, row.output)
         states = self.evaluator.trunk.states([rendered.tokens], 1)
         slot, trunk = self.evaluator.slot, self.evaluator.trunk
-        slot.load(fetch_adapter(self.store, adapter))
+        slot.load(slot.fetch(self.store, adapter))
         applied = trunk.answer_logits(states, [len(rendered.prompt)])[0]
         with slot.switched_off():
             alone = trunk.answer_logits(states, [len(rendered.prompt)])[0]

@@ -24,6 +24,8 @@ from components.tasks.rows import Example
 
 Progress = Callable[[int], None]
 Value = TypeVar("Value")
+ONLY_CHOICE = 1e6
+"""Gap where there is a single choice."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Evaluator:
     ) -> list[Prediction]:
         """Predict every query; adapters are applied one after the other.
 
-        `scores_only` leaves out the decoding of misses where a miss scores 0 whatever its text is.
+        `scores_only` leaves out the decoding of answers that are already known to score 0.
         """
         out: list[Prediction | None] = [None] * len(queries)
         by_adapter: dict[str | None, list[int]] = defaultdict(list)
@@ -92,22 +94,29 @@ class Evaluator:
                     modes[queries[index].task.decoding.mode].append(index)
                 for mode, members in modes.items():
                     chosen = [queries[i] for i in members]
-                    run = self._choose if mode == "choose" else self._generate
-                    for index, result in zip(members, run(chosen, scores_only, progress), strict=True):
+                    if mode == "choose":
+                        results = self._choose(chosen, progress)
+                    else:
+                        results = self._generate(chosen, scores_only, progress)
+                    for index, result in zip(members, results, strict=True):
                         out[index] = result
         return [p for p in out if p is not None]
 
     def _generate(self, queries: Sequence[Query], scores_only: bool, progress: Progress | None) -> list[Prediction]:
         tokenizer = self.trunk.base.tokenizer
-        rows = [q.rendered for q in queries]
         out: list[Prediction] = []
         misses: list[int] = []
-        for index, (correct, gap) in enumerate(self._certify(rows)):
-            query = queries[index]
-            fits = len(query.rendered.answer) - 1 <= query.task.decoding.max_new_tokens
-            out.append(Prediction(query.example.output if correct and fits else None, float(correct and fits), gap))
-            skip = scores_only and query.task.metric in BINARY
-            if not (correct and fits) and not skip:
+        for index, (begun, gaps) in enumerate(self._certify([q.rendered for q in queries])):
+            query, limit = queries[index], queries[index].task.decoding.max_new_tokens
+            tokens, gap = begun[:limit], min(gaps[:limit])
+            ended = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
+            text = tokenizer.decode([t for t in tokens if t != tokenizer.eos_token_id], skip_special_tokens=True)
+            if ended:
+                out.append(Prediction(text, METRICS[query.task.metric](text, query.example.output), gap))
+            else:
+                out.append(Prediction(None, 0.0, gap))
+            lost = scores_only and query.task.metric in BINARY and not _may_become(text, query.example.output)
+            if not (ended or lost):
                 misses.append(index)
             elif progress:
                 progress(1)
@@ -125,13 +134,19 @@ class Evaluator:
         return out
 
     @torch.no_grad()
-    def _certify(self, rows: Sequence[Rendered]) -> list[tuple[bool, float]]:
-        """Per row: is the answer exactly what greedy decoding gives; smallest top-2 gap."""
+    def _certify(self, rows: Sequence[Rendered]) -> list[tuple[list[int], list[float]]]:
+        """Per row: the first tokens of greedy decoding, as far as one pass tells, and their top-2 logit gaps.
 
-        def certify(logits: Tensor, row: Rendered) -> tuple[bool, float]:
+        They follow the reference up to and including the first token that differs from it, or the end token.
+        """
+        end = self.trunk.base.tokenizer.eos_token_id
+
+        def certify(logits: Tensor, row: Rendered) -> tuple[list[int], list[float]]:
             top = logits.topk(2, dim=-1)
-            hit = top.indices[:, 0].cpu() == torch.tensor(row.answer)
-            return bool(hit.all()), float((top.values[:, 0] - top.values[:, 1]).min())
+            greedy = top.indices[:, 0].tolist()
+            pairs = enumerate(zip(greedy, row.answer, strict=True), 1)
+            known = next((i for i, (ours, theirs) in pairs if ours != theirs or ours == end), len(greedy))
+            return greedy[:known], (top.values[:known, 0] - top.values[:known, 1]).tolist()
 
         return self._per_row(rows, certify)
 
@@ -139,7 +154,6 @@ class Evaluator:
     def _choose(
         self,
         queries: Sequence[Query],
-        scores_only: bool,
         progress: Progress | None,
     ) -> list[Prediction]:
         base = self.trunk.base
@@ -161,9 +175,10 @@ class Evaluator:
             start += len(choices)
             by_token = query.task.decoding.length_normalisation == "tokens"
             values = [likelihood[i] / (len(rows[i].answer) if by_token else 1) for i in span]
-            best, second = sorted(range(len(choices)), key=lambda c: -values[c])[:2]
+            best, *others = sorted(range(len(choices)), key=lambda c: -values[c])
+            gap = values[best] - values[others[0]] if others else ONLY_CHOICE
             score = METRICS[query.task.metric](choices[best], query.example.output)
-            out.append(Prediction(choices[best], score, values[best] - values[second]))
+            out.append(Prediction(choices[best], score, gap))
             if progress:
                 progress(1)
         return out
@@ -182,6 +197,12 @@ class Evaluator:
             for i, values in zip(batch, logits, strict=True):
                 out[i] = reduce(values, rows[i])
         return [out[i] for i in range(len(rows))]
+
+
+def _may_become(text: str, reference: str) -> bool:
+    """Whether an answer that begins with `text` can still match; white space may yet be cleaned up."""
+    whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # half a character
+    return "".join(reference.split()).startswith("".join(whole.split()))
 
 
 def choices_of(task: Task, example: Example) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ _BODY = """
 {% if r.rule in ("paper", "released", "scale_free") %}Fallback share {{ "%.1f"|format(100 * r.fallback_share) }} %.
 {% endif %}</p>
 {% for caption, picture in pictures %}
-<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ picture }}"><figcaption>{{ caption }}</figcaption></figure>
+<figure><img alt="{{ caption }}"
+ src="data:image/png;base64,{{ picture }}"><figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
 """
 _PLAIN = "this tuning had no earlier task of its group to protect, or protection was switched off"

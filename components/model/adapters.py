@@ -20,6 +20,13 @@ from components.settings import AdapterSettings
 from components.storage.objects import ObjectStore
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+SHAPING = {
+    "r": "adapter.rank",
+    "lora_alpha": "adapter.alpha",
+    "layers_to_transform": "adapter.top_layers",
+    "target_modules": "adapter.modules",
+}
+"""Keys of PEFT's configuration that change what the same tensors do, and the settings behind them."""
 
 
 class AdapterError(LciaError):
@@ -93,6 +100,24 @@ class AdapterSlot:
                     )
                 parameter.copy_(tensors[name])
 
+    def fetch(self, store: ObjectStore, digest: str) -> dict[str, Tensor]:
+        """The tensors of a stored adapter that was made for a slot like this one.
+
+        Raises:
+            AdapterError: it was made under other `adapter` settings, so here it would compute something else.
+            ObjectMissing, ObjectCorrupt: see `fetch_adapter`.
+        """
+        tensors = fetch_adapter(store, digest)
+        stored = store.get_json(store.folder_files(digest)[CONFIG])
+        own = {**self.config.to_dict(), "target_modules": sorted(self.config.target_modules)}
+        for key, setting in SHAPING.items():
+            if stored.get(key) != own[key]:
+                raise AdapterError(
+                    f"adapter {digest[:12]} was made with {key} {stored.get(key)}, the settings ask for {own[key]}; "
+                    f"a pool keeps the {setting} it began with: set it back or use another `assistant`"
+                )
+        return tensors
+
     def dropout(self, *, active: bool) -> None:
         """Switch LoRA dropout; the frozen base always runs in evaluation mode."""
         for name, module in self.model.named_modules():
@@ -139,6 +164,6 @@ def fetch_adapter(store: ObjectStore, digest: str) -> dict[str, Tensor]:
         AdapterError: the object is no adapter.
     """
     files = store.folder_files(digest)
-    if WEIGHTS not in files:
-        raise AdapterError(f"object {digest} holds {', '.join(sorted(files))}, expected an adapter with {WEIGHTS}")
+    if not files.keys() >= {WEIGHTS, CONFIG}:
+        raise AdapterError(f"object {digest} holds {', '.join(sorted(files))}, expected {WEIGHTS} and {CONFIG}")
     return read_weights(store.get(files[WEIGHTS]))

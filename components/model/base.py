@@ -81,6 +81,11 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
         raise BaseModelError(
             f"base_model.name {settings.name!r} does not load as a safetensors causal language model: {error}"
         ) from error
+    if tokenizer.eos_token_id is None:
+        raise BaseModelError(
+            f"the tokenizer of {settings.name!r} has no end token, so answers could never end; "
+            "name `eos_token` in its tokenizer_config.json"
+        )
     model.to(device).eval().requires_grad_(requires_grad=False)
     return BaseModel(model, tokenizer, settings, digest, _numerics(model, settings, device))
 

@@ -9,6 +9,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ class Trunk:
         spans = [(p - 1, len(s) - 1) for p, s in zip(prompt_lengths, states, strict=True)]
         picked = torch.cat([hidden[i, a:b] for i, (a, b) in enumerate(spans)])
         logits: Tensor = self.head(picked).float()
-        return list(logits.split([b - a for a, b in spans]))
+        return list(torch.split(logits, [b - a for a, b in spans]))
 
     @torch.no_grad()
     def _prefix_states(self, tokens: Tokens) -> tuple[Tensor, DynamicCache]:
@@ -143,7 +144,9 @@ def _view(decoder: nn.Module, layers: nn.ModuleList, norm: nn.Module) -> nn.Modu
     """A decoder that shares every weight but runs only `layers` and `norm`."""
     view = copy.copy(decoder)
     view._modules = {**decoder._modules, "layers": layers, "norm": norm}  # noqa: SLF001 - nn.Module's own shallow copy
-    if hasattr(decoder, "config"):
-        view.config = copy.copy(decoder.config)
-        view.config.num_hidden_layers = len(layers)
+    config: Any = getattr(decoder, "config", None)
+    if config is not None:
+        shorter = copy.copy(config)
+        shorter.num_hidden_layers = len(layers)
+        view.config = shorter
     return view

@@ -85,7 +85,8 @@ class DynamicEMA:
         sizes = torch.tensor([p.numel() for p in self.live], dtype=torch.float32, device=device)
         self._speed = rho * peak_lr * sizes
         self._bounds = (min(alpha_min, horizon / steps), min(1.0, horizon / steps))
-        self._previous: list[Tensor] | None = None
+        self._previous: list[Tensor] | None = None  # gradients of the last step that was not skipped
+        self._present: list[Tensor] | None = None  # gradients read, their step not yet taken
         self._change = torch.zeros(count, device=device)
         self._gradient = torch.zeros(count, device=device)
         self._distance = torch.zeros(count, device=device)  # |theta_(t-1) - theta*_(t-1)|_1
@@ -110,21 +111,20 @@ class DynamicEMA:
         gradients = [p.grad for p in self.live]
         if any(g is None for g in gradients):
             raise ValueError("a parameter has no gradient; DynamicEMA reads replicated, unsharded gradients")
-        present = [g.float() for g in gradients if g is not None]
-        self._gradient = torch.stack(torch._foreach_norm(present, 1))
+        self._present = [g.detach().to(torch.float32, copy=True) for g in gradients if g is not None]
+        self._gradient = torch.stack(torch._foreach_norm(self._present, 1))
         if self._previous is None:
-            self._previous = [g.clone() for g in present]
             self._change = torch.zeros_like(self._gradient)
             return
-        torch._foreach_sub_(self._previous, present)
-        self._change = torch.stack(torch._foreach_norm(self._previous, 1))
-        torch._foreach_copy_(self._previous, present)
+        self._change = torch.stack(torch._foreach_norm(torch._foreach_sub(self._previous, self._present), 1))
 
     @torch.no_grad()
     def update(self, lr: float, *, skipped: bool = False) -> None:
         """Move theta* after an optimizer step at learning rate `lr`; `skipped` steps change nothing."""
+        present, self._present = self._present, None
         if skipped or self.rule == "none":
             return
+        self._previous = present or self._previous
         if self.rule == "curvature":
             self._pull(lr)
             return

@@ -8,7 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from components.grouping.pool import Group, Pool
-from components.model.adapters import AdapterSlot, fetch_adapter, read_weights, store_adapter
+from components.model.adapters import AdapterSlot, read_weights, store_adapter
 from components.model.base import BaseModel, load_base
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
@@ -58,7 +58,7 @@ def tune_task(
         bench.slot,
         new,
         _render(bench, kept),
-        _parent(store, group),
+        _parent(store, bench.slot, group),
         settings.tuning,
         store.scratch(scratch_key),
         settings.evaluation.batch_rows,
@@ -77,11 +77,11 @@ def _kept_rows(store: ObjectStore, group: Group | None) -> list[Example]:
     return [Example.from_row(row) for digest in objects for row in store.get_lines(digest)]
 
 
-def _parent(store: ObjectStore, group: Group | None) -> Parent | None:
+def _parent(store: ObjectStore, slot: AdapterSlot, group: Group | None) -> Parent | None:
     if group is None:
         return None
     curvature = read_weights(store.get(group.curvature)) if group.curvature else None
-    return Parent(fetch_adapter(store, group.adapter), curvature)
+    return Parent(slot.fetch(store, group.adapter), curvature)
 
 
 def _record(

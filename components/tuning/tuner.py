@@ -198,7 +198,9 @@ class _Run:
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
         tensors["losses"] = torch.stack(self.losses)
-        return save({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, metadata={"step": str(step)})
+        on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
+        data: bytes = save(on_cpu, metadata={"step": str(step)})
+        return data
 
     def restore(self, checkpoints: Checkpoints) -> int:
         """Continue from the newest checkpoint; returns the number of steps already done."""
@@ -217,7 +219,7 @@ class _Run:
                 state.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.ema.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
-        self.losses = list(tensors["losses"].unbind())
+        self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
     def finish(self, before: Tensors, chosen: Sequence[int], kept: int) -> TuningResult:
