@@ -1,0 +1,131 @@
+"""Fixtures that several folders share: a tiny base model on disk, benches around it, small tasks."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads must not spin
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from components.settings import AdapterSettings, BaseModelSettings, Settings, StorageSettings
+from components.storage.objects import ObjectStore
+from components.tasks.package import Package, read_package
+from components.tasks.snapshot import Snapshot, take_snapshot
+
+if TYPE_CHECKING:
+    from components.model.base import BaseModel
+    from components.tuning.task import Workbench
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of four narrow layers with a real tokenizer, saved as any base model is."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    texts = [text for file in sorted(EXAMPLES.glob("*/validation.jsonl")) for text in _texts(file)]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=700, special_tokens=special, initial_alphabet=alphabet)
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=special[1], eos_token=special[2], pad_token=special[2], chat_template=CHATML
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.15,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings whose base model is the tiny one, with adapters on its last two layers."""
+    home = tmp_path_factory.mktemp("home")
+    return Settings(
+        base_model=BaseModelSettings(name=str(tiny_folder), device="cpu", threads=2),
+        adapter=AdapterSettings(rank=4, alpha=8, top_layers=2),
+        storage=StorageSettings(
+            database=f"sqlite:///{home}/lcia.db", objects=f"file://{home}/objects", models=f"{home}/models"
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def load_tiny(tiny_settings: Settings) -> Callable[..., "BaseModel"]:
+    """Load the tiny model anew, with keys of its settings changed as asked."""
+    from components.model.base import load_base
+
+    def load(**changes: Any) -> "BaseModel":
+        settings = tiny_settings.base_model.model_copy(update=changes)
+        return load_base(settings, Path(tiny_settings.storage.models))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_base(load_tiny: Callable[..., "BaseModel"]) -> "BaseModel":
+    """The tiny model for tests that put no adapter into it."""
+    return load_tiny()
+
+
+@pytest.fixture
+def tiny_bench(tiny_settings: Settings) -> "Workbench":
+    """A freshly loaded tiny model with its slot and trunk."""
+    from components.tuning.task import Workbench
+
+    return Workbench.load(tiny_settings)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    """An empty object store."""
+    return ObjectStore(f"file://{tmp_path}/objects")
+
+
+@pytest.fixture
+def take_example(store: ObjectStore) -> Callable[..., Snapshot]:
+    """A snapshot of a few rows of an example task, with fields of its header changed as asked."""
+
+    def take(name: str, train: int = 16, validation: int = 6, test: int = 8, **fields: Any) -> Snapshot:
+        package = read_package(EXAMPLES / name)
+        sizes = {"train": train, "validation": validation, "test": test}
+        splits = {split: package.splits[split][:size] for split, size in sizes.items()}
+        return take_snapshot(Package(package.path, package.task.model_copy(update=fields), splits, ()), store)
+
+    return take
+
+
+def _texts(file: Path) -> list[str]:
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [row[key] for row in rows for key in ("instruction", "input", "output") if row.get(key)]
