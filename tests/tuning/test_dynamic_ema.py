@@ -132,16 +132,18 @@ def test_curvature_pull_and_consolidation_equal_the_formula() -> None:
     assert ema.fallback_share() == 0
 
 
-@pytest.mark.parametrize(("tau", "old", "new", "weight"), [(0.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 0.5), (1.0, 1.0, 0.0, 0.0), (0.5, 0.0, 1.0, 1.0)])  # fmt: skip
+@pytest.mark.parametrize(("tau", "old", "new", "weight"), [(0, 1, 1, 1), (1, 1, 1, 0.5), (1, 1, 0, 0), (0.5, 0, 1, 1)])
 def test_consolidation_at_its_limits(tau, old, new, weight) -> None:
     live = parameters()
     start = [p.detach().clone() for p in live]
-    ema = DynamicEMA(live, "curvature", steps=1, peak_lr=1e-2, importance=[torch.full_like(p, old) for p in live])
+    ema = DynamicEMA(
+        live, "curvature", steps=1, peak_lr=1e-2, importance=[torch.full_like(p, float(old)) for p in live]
+    )
     with torch.no_grad():
         for p in live:
             p.add_(1)
     ema.update(0.0)
-    ema.consolidate([torch.full_like(p, new) for p in live], tau)
+    ema.consolidate([torch.full_like(p, float(new)) for p in live], tau)
     for star, s in zip(ema.average, start, strict=True):
         torch.testing.assert_close(star, s + weight)
 

@@ -1,0 +1,122 @@
+"""The step's work with a real object store: from snapshot and pool to one tuning record."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.grouping.pool import GroupTask, Pool
+from components.grouping.router import extend
+from components.model.adapters import AdapterError, AdapterSlot, fetch_adapter, read_weights
+from components.model.trunk import Trunk
+from components.settings import EmaSettings, TuningSettings
+from components.tuning.task import Workbench, tune_task
+
+TUNING = TuningSettings(
+    steps=6, max_rows=10, learning_rate=1e-2, checkpoint_every=2, ema=EmaSettings(rule="curvature", fisher_rows=3)
+)
+
+
+@pytest.fixture
+def settings(tiny_settings):
+    return tiny_settings.model_copy(update={"tuning": TUNING})
+
+
+@pytest.fixture
+def learn(store, settings, tiny_bench):
+    """Tune a task on a pool; returns the record and the pool that has learnt it with its live weights."""
+
+    def learn(snapshot, pool, group=None, settings=settings, bench=tiny_bench):
+        digest = tune_task(store, settings, bench, snapshot, pool, group, f"key {snapshot.digest}")
+        record = store.get_json(digest)
+        entry = GroupTask(snapshot.digest, snapshot.task.name, snapshot.instructions(), record["kept_rows"])
+        grown = extend(
+            pool, entry, group=group, adapter=record["points"]["live"], curvature=record["curvature"], parent=None,
+            config="c" * 64, settings=settings.grouping,
+        )  # fmt: skip
+        return record, grown
+
+    return learn
+
+
+@pytest.fixture
+def empty(tiny_bench):
+    return Pool.empty("assistant", tiny_bench.base.digest)
+
+
+def test_a_new_group_and_then_a_second_task_in_it(store, learn, take_example, empty, tiny_bench) -> None:
+    first, pool = learn(take_example("movie_sentiment"), empty)
+    assert set(first["points"]) == {"live"}
+    assert (first["rule"], first["group"], first["rehearsed_rows"], first["rows"]) == ("none", None, 0, 10)
+    second, _ = learn(take_example("product_sentiment"), pool, "g1")
+    assert set(second["points"]) == {"live", "ema", "mix-0.25", "mix-0.5", "mix-0.75"}
+    assert (second["rule"], second["group"], second["rehearsed_rows"]) == ("curvature", "g1", 16)
+    assert len(second["losses"]) == len(second["history"]["beta_median"]) == TUNING.steps
+    assert second["base_model"] == tiny_bench.base.digest
+    old, new = (read_weights(store.get(record["curvature"])) for record in (first, second))
+    assert all((new[name] >= old[name] - 1e-6).all() for name in old)
+    tiny_bench.slot.load(fetch_adapter(store, second["points"]["ema"]))
+
+
+def test_kept_rows_are_no_more_than_owner_and_settings_allow(store, learn, take_example, empty, settings) -> None:
+    def kept(train_rows: int, rows_per_task: int, share: float) -> int:
+        rehearsal = settings.tuning.rehearsal.model_copy(update={"rows_per_task": rows_per_task, "share": share})
+        changed = settings.model_copy(update={"tuning": TUNING.model_copy(update={"rehearsal": rehearsal})})
+        snapshot = take_example("movie_sentiment")
+        retention = snapshot.task.retention.model_copy(update={"train_rows": train_rows})
+        record, _ = learn(take_example("movie_sentiment", retention=retention), empty, settings=changed)
+        return len(store.get_lines(record["kept_rows"])) if record["kept_rows"] else 0
+
+    assert [kept(5, 30, 0.2), kept(30, 7, 0.2), kept(0, 30, 0.2), kept(5, 30, 0.0)] == [5, 7, 0, 0]
+
+
+def test_an_interrupted_call_ends_in_the_same_digest(store, settings, tiny_bench, take_example, empty) -> None:
+    snapshot = take_example("movie_sentiment")
+    whole = tune_task(store, settings, tiny_bench, snapshot, empty, None, "whole")
+    steps = 0
+
+    def stop(stage: str, done: int, total: int) -> None:
+        nonlocal steps
+        steps += stage == "tune"
+        if steps == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_task(store, settings, tiny_bench, snapshot, empty, None, "broken", stop)
+    assert tune_task(store, settings, tiny_bench, snapshot, empty, None, "broken") == whole
+
+
+def test_a_damaged_checkpoint_starts_from_the_beginning(store, settings, tiny_bench, take_example, empty) -> None:
+    snapshot = take_example("movie_sentiment")
+    whole = tune_task(store, settings, tiny_bench, snapshot, empty, None, "key")
+    path = next(Path(store.scratch("key")._root).iterdir())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    assert tune_task(store, settings, tiny_bench, snapshot, empty, None, "key") == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"alpha": 32.0}, "adapter.alpha"), ({"rank": 2}, "adapter.rank"), ({"top_layers": 1}, "adapter.top_layers"),
+     ({"modules": ("q_proj",)}, "adapter.modules")],
+)  # fmt: skip
+def test_a_parent_made_under_other_adapter_settings_is_refused(
+    learn, take_example, empty, load_tiny, settings, change, words
+) -> None:
+    _, pool = learn(take_example("movie_sentiment"), empty)
+    base = load_tiny()
+    slot = AdapterSlot(base, settings.adapter.model_copy(update=change))
+    bench = Workbench(base, slot, Trunk(base, slot))
+    with pytest.raises(AdapterError, match=words):
+        learn(take_example("product_sentiment"), pool, "g1", bench=bench)
+
+
+def test_the_parent_is_where_a_reused_group_starts(store, learn, take_example, empty, settings) -> None:
+    """With a vanishing learning rate everything kept beside the live weights is the parent's adapter."""
+    first, pool = learn(take_example("movie_sentiment"), empty)
+    slow = settings.model_copy(update={"tuning": TUNING.model_copy(update={"learning_rate": 1e-6})})
+    second, _ = learn(take_example("product_sentiment"), pool, "g1", settings=slow)
+    before, after = (fetch_adapter(store, r["points"]["live"]) for r in (first, second))
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-4)

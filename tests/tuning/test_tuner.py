@@ -1,0 +1,212 @@
+"""Tuning on the tiny model: killed and resumed runs end in the same bytes, and failures fail."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from components.model.prompts import Rendered, render
+from components.settings import EmaSettings, RehearsalSettings, TuningSettings
+from components.tuning.tuner import Parent, TuningFailed, TuningResult, tune
+
+RULES = ("none", "fixed", "paper", "released", "scale_free", "curvature")
+SETTINGS = TuningSettings(
+    steps=8,
+    batch_size=4,
+    max_rows=10,
+    learning_rate=1e-2,
+    checkpoint_every=2,
+    curve=(0.5,),
+    ema=EmaSettings(fisher_rows=3, max_fallback=1),
+)
+
+
+class Killed(Exception):
+    """Stands for the machine going away."""
+
+
+@dataclass
+class Memory:
+    """Checkpoints in memory that raise at the given write."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    fatal: int = 0
+    writes: int = 0
+
+    def read(self, name: str) -> bytes | None:
+        return self.files.get(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self.writes += 1
+        if self.writes == self.fatal:
+            raise Killed
+        self.files[name] = data
+
+
+def changed(rule: str = "none", **values) -> TuningSettings:
+    ema = {"rule": rule, **{k: values.pop(k) for k in list(values) if k in EmaSettings.model_fields}}
+    return SETTINGS.model_copy(update={"ema": SETTINGS.ema.model_copy(update=ema), **values})
+
+
+@pytest.fixture
+def rows(tiny_bench, take_example) -> tuple[list[Rendered], list[Rendered]]:
+    """New rows and kept ones of an earlier task."""
+
+    def rendered(name: str, count: int) -> list[Rendered]:
+        base = tiny_bench.base
+        examples = take_example(name, train=count).rows("train")
+        return [render(base.tokenizer, base.settings, e.instruction, e.input, e.output) for e in examples]
+
+    return rendered("movie_sentiment", 12), rendered("grammar_check", 5)
+
+
+@pytest.fixture
+def parent(tiny_bench) -> Parent:
+    """An adapter that does something, with a curvature."""
+    draw = torch.Generator().manual_seed(3)
+    shapes = {name: p.shape for name, p in tiny_bench.slot.parameters.items()}
+    adapter = {name: torch.randn(shape, generator=draw) * 0.05 for name, shape in shapes.items()}
+    return Parent(adapter, {name: torch.rand(shape, generator=draw) * 2 for name, shape in shapes.items()})
+
+
+def run(bench, rows, parent, settings, checkpoints=None) -> TuningResult:
+    return tune(bench.trunk, bench.slot, *rows, parent, settings, checkpoints or Memory(), batch_rows=8)
+
+
+def assert_equal(left: TuningResult, right: TuningResult) -> None:
+    assert left.points.keys() == right.points.keys()
+    for name, tensors in left.points.items():
+        assert all(torch.equal(tensors[n], right.points[name][n]) for n in tensors), name
+    assert (left.curvature is None) == (right.curvature is None)
+    if left.curvature and right.curvature:
+        assert all(torch.equal(left.curvature[n], right.curvature[n]) for n in left.curvature)
+    assert (left.losses, left.history, left.fallback_share) == (right.losses, right.history, right.fallback_share)
+    assert (left.rows, left.kept_rows) == (right.rows, right.kept_rows)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(rule, tiny_bench, rows, parent) -> None:
+    settings = changed(rule)
+    whole = run(tiny_bench, rows, parent, settings)
+    for fatal in (1, 2, 4):  # nothing written yet, midway, at the last step
+        memory = Memory(fatal=fatal)
+        with pytest.raises(Killed):
+            run(tiny_bench, rows, parent, settings, memory)
+        tiny_bench.slot.initialise(99)  # what a new process finds in the slot is something else
+        torch.manual_seed(fatal)
+        assert_equal(whole, run(tiny_bench, rows, parent, settings, memory))
+
+
+def test_a_run_killed_at_every_checkpoint_still_ends_in_the_same_bytes(tiny_bench, rows, parent) -> None:
+    settings = changed("scale_free", checkpoint_every=3)  # the last checkpoint is off the grid
+    whole = run(tiny_bench, rows, parent, settings)
+    files: dict[str, bytes] = {}
+    for _ in range(2):
+        with pytest.raises(Killed):
+            run(tiny_bench, rows, parent, settings, Memory(files, fatal=2))
+    assert_equal(whole, run(tiny_bench, rows, parent, settings, Memory(files)))
+
+
+def test_a_finished_run_called_again_gives_its_result_from_the_checkpoint(tiny_bench, rows, parent) -> None:
+    memory = Memory()
+    first = run(tiny_bench, rows, parent, changed("curvature"), memory)
+    writes = memory.writes
+    assert_equal(first, run(tiny_bench, rows, parent, changed("curvature"), memory))
+    assert memory.writes == writes
+
+
+def test_a_new_group_resumes_with_dropout_too(tiny_settings, load_tiny, rows) -> None:
+    from components.model.adapters import AdapterSlot
+    from components.model.trunk import Trunk
+    from components.tuning.task import Workbench
+
+    base = load_tiny()
+    slot = AdapterSlot(base, tiny_settings.adapter.model_copy(update={"dropout": 0.3}))
+    bench = Workbench(base, slot, Trunk(base, slot))
+    whole = run(bench, rows, None, changed())
+    memory = Memory(fatal=3)
+    with pytest.raises(Killed):
+        run(bench, rows, None, changed(), memory)
+    assert_equal(whole, run(bench, rows, None, changed(), memory))
+
+
+def test_another_seed_gives_other_weights(tiny_bench, rows, parent) -> None:
+    first, other = (run(tiny_bench, rows, parent, changed("fixed", seed=seed)) for seed in (0, 1))
+    assert not all(torch.equal(first.points["ema"][n], other.points["ema"][n]) for n in parent.adapter)
+
+
+def test_the_loss_falls(tiny_bench, rows) -> None:
+    result = run(tiny_bench, rows, None, changed(steps=40, rehearsal=RehearsalSettings(share=0)))
+    assert sum(result.losses[-5:]) < 0.65 * sum(result.losses[:5])
+    assert len(result.losses) == 40
+
+
+def test_a_new_group_is_plain_and_gives_only_the_live_weights(tiny_bench, rows) -> None:
+    plain = run(tiny_bench, rows, None, changed("none"))
+    protected = run(tiny_bench, rows, None, changed("scale_free"))
+    assert set(plain.points) == set(protected.points) == {"live"}
+    assert all(torch.equal(plain.points["live"][n], protected.points["live"][n]) for n in plain.points["live"])
+    assert protected.history["beta_median"] == []
+    assert plain.curvature is None
+
+
+def test_a_new_group_leaves_its_curvature_for_the_next_task(tiny_bench, rows) -> None:
+    result = run(tiny_bench, rows, None, changed("curvature"))
+    assert set(result.points) == {"live"}
+    flat = torch.cat([t.flatten() for t in result.curvature.values()])
+    assert flat.mean().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_curvature_adds_up_and_theta_star_lies_between_parent_and_live(tiny_bench, rows, parent) -> None:
+    result = run(tiny_bench, rows, parent, changed("curvature", kappa=0))
+    for name, old in parent.curvature.items():
+        assert (result.curvature[name] >= old - 1e-6).all()
+        low = torch.minimum(parent.adapter[name], result.points["live"][name]) - 1e-6
+        high = torch.maximum(parent.adapter[name], result.points["live"][name]) + 1e-6
+        star = result.points["ema"][name]
+        assert ((star >= low) & (star <= high)).all()
+
+
+def test_mixes_lie_on_the_line_from_parent_to_live(tiny_bench, rows, parent) -> None:
+    result = run(tiny_bench, rows, parent, changed("fixed", curve=(0.25, 1.0)))
+    assert set(result.points) == {"live", "ema", "mix-0.25", "mix-1"}
+    for name, start in parent.adapter.items():
+        live = result.points["live"][name]
+        torch.testing.assert_close(result.points["mix-0.25"][name], start + 0.25 * (live - start))
+        torch.testing.assert_close(result.points["mix-1"][name], live)
+
+
+def test_kept_rows_change_the_run_and_share_zero_leaves_them_out(tiny_bench, rows, parent) -> None:
+    new, kept = rows
+    none = changed("fixed", rehearsal=RehearsalSettings(share=0))
+    with_rows, without = run(tiny_bench, rows, parent, changed("fixed")), run(tiny_bench, rows, parent, none)
+    assert (with_rows.kept_rows, without.kept_rows) == (len(kept), 0)
+    assert with_rows.losses != without.losses
+    assert_equal(without, run(tiny_bench, (new, []), parent, none))
+
+
+def test_a_loss_that_is_not_finite_fails(tiny_bench, rows) -> None:
+    with pytest.raises(TuningFailed, match=r"not finite at step \d+; lower tuning.learning_rate"):
+        run(tiny_bench, rows, None, changed(learning_rate=1e35))
+
+
+def test_a_diverged_run_leaves_no_checkpoint_behind(tiny_bench, rows) -> None:
+    memory = Memory()
+    with pytest.raises(TuningFailed):
+        run(tiny_bench, rows, None, changed(learning_rate=1e35, checkpoint_every=100), memory)
+    assert memory.files == {}
+
+
+def test_too_many_fallbacks_fail(tiny_bench, rows, parent) -> None:
+    with pytest.raises(TuningFailed, match="'released' fell back to a fixed beta, more than"):
+        run(tiny_bench, rows, parent, changed("released", max_fallback=0.05))
+
+
+def test_curvature_without_a_stored_one_is_refused(tiny_bench, rows, parent) -> None:
+    with pytest.raises(TuningFailed, match="no stored curvature"):
+        run(tiny_bench, rows, Parent(parent.adapter, None), changed("curvature"))
+
+
+def test_an_adapter_that_did_not_move_is_refused(tiny_bench, rows, parent) -> None:
+    with pytest.raises(TuningFailed, match="did not change the adapter"):
+        run(tiny_bench, rows, parent, changed("fixed", learning_rate=1e-30))
