@@ -1,4 +1,4 @@
-"""The command line: verbs to functions, plain words or JSON out, exit codes 0 ok, 1 error, 2 gate refused, 3 waiting."""
+"""The command line: verbs to functions, words or JSON out, exit codes 0 ok, 1 error, 2 gate refused, 3 waiting."""
 
 import contextlib
 import json
@@ -38,7 +38,6 @@ Config = Annotated[Path | None, typer.Option("--config", help="Settings file; de
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts; recorded as asserted.")]
 Version = Annotated[str | None, typer.Option("--version", metavar="N", help="A version; default the champion.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
-
 
 
 def _config(path: Path | None) -> Path | None:
@@ -200,7 +199,7 @@ def run(
 
 @app.command(rich_help_panel=DO)
 def work(
-    once: Annotated[bool, typer.Option("--once/--watch", help="Stop when the queue is empty, or keep watching.")] = True,
+    once: Annotated[bool, typer.Option("--once/--watch", help="Stop when nothing is left, or keep watching.")] = True,
     every: Annotated[float, typer.Option(help="Seconds between two looks with --watch.")] = 10.0,
     overrides: Set = [],  # noqa: B006 - typer reads it
     name: As = None,

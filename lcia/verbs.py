@@ -1,5 +1,6 @@
 """What the verbs do, as functions that return plain data; `cli.py` prints it."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def approve(place: Workplace, reference: str, actor: Actor, reason: str) -> tupl
         policy=settings.policy,
     )
     made: Promotion | None = None
-    try:
+    with contextlib.suppress(approvals.QuorumMissing):
         made = champion.promote(
             place.db,
             place.store,
@@ -173,8 +174,6 @@ def approve(place: Workplace, reference: str, actor: Actor, reason: str) -> tupl
             policy=settings.policy,
             reason=reason,
         )
-    except approvals.QuorumMissing:
-        pass
     place.tell_registry()
     with place.db.read() as connection:
         return candidates.get(connection, place.assistant, reference), made

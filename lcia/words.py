@@ -72,15 +72,15 @@ def show(value: Value) -> str:
     """`lcia show`."""
     version = value["version"]
     parent = version["parent"][:12] if version["parent"] else "the base model"
+    named = f"version {version['number']} ({version['digest'][:12]})"
+    tuning = value["tuning"]
     lines = [
-        f"version {version['number']} ({version['digest'][:12]}) learnt {version['task_name']} on {parent}: "
-        f"{version['state']}",
+        f"{named} learnt {version['task_name']} on {parent}: {version['state']}",
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
         f"  grouping: {value['grouping']['words']}",
         f"  validation {value['validation']}, drift {value['drift']}",
-        f"  tuned with rule {value['tuning']['rule']} on {value['tuning']['rows']} rows, "
-        f"{value['tuning']['rehearsed_rows']} kept rows rehearsed",
+        f"  tuned with rule {tuning['rule']} on {tuning['rows']} rows, {tuning['rehearsed_rows']} kept rows rehearsed",
         f"  point {value['chosen']['reason']}",
         f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
         gate(value["gate"]),
@@ -93,9 +93,8 @@ def show(value: Value) -> str:
 def submitted(item: QueueItem) -> str:
     """`lcia submit`."""
     if item.known:
-        return (
-            f"{item.name}@{item.version} is known already (task {item.id}, {item.state}: {item.reason}); nothing was added."
-        )
+        where = f"task {item.id}, {item.state}: {item.reason}"
+        return f"{item.name}@{item.version} is known already ({where}); nothing was added."
     return f"{item.name}@{item.version} is in the queue as task {item.id}; `lcia work` works on it."
 
 

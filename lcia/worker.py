@@ -107,7 +107,7 @@ class _Advance:
     def run(self, item: QueueItem) -> QueueItem:
         """As far as this item can go now."""
         if item.state == "waiting":
-            item = self._move(item, "submitted", "nothing is undecided any more; it is assessed on the present champion")
+            item = self._move(item, "submitted", "nothing is undecided any more; assessed on the present champion")
         champion = self.place.champion()
         parent = champion.digest if champion else None
         if item.state == "learning" and self._assessment(item)["parent"] != parent:

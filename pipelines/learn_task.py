@@ -14,6 +14,4 @@ def learn_task(store: str, order: str) -> None:
     tuning, tuning_report = tune(store, order)
     evaluation, evaluation_report = evaluate_forgetting(store, order, tuning)
     verdict, gate_report = gate(store, order, tuning, evaluation)
-    register_candidate(
-        store, order, tuning, evaluation, verdict, tuning_report, evaluation_report, gate_report
-    )
+    register_candidate(store, order, tuning, evaluation, verdict, tuning_report, evaluation_report, gate_report)

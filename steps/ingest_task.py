@@ -21,4 +21,6 @@ def ingest_task(store: str, order: str) -> Annotated[str, "task"]:
     context = open_order(store, order)
     with tempfile.TemporaryDirectory() as folder:
         package = context.store.get_folder(context.order.package, Path(folder) / "package")
-        return take_snapshot(read_package(package, called=f"package {context.order.package[:12]}"), context.store).digest
+        return take_snapshot(
+            read_package(package, called=f"package {context.order.package[:12]}"), context.store
+        ).digest

@@ -38,9 +38,7 @@ def register_candidate(
     }
     for name, picture in _pictures(context, tuning, evaluation).items():
         reports[name] = objects.put(picture)
-    return objects.put_json(
-        evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content)
-    )
+    return objects.put_json(evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content))
 
 
 def _pictures(context: Context, tuning: str, evaluation: str) -> dict[str, bytes]:

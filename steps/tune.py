@@ -5,8 +5,8 @@ from typing import Annotated
 from zenml import step
 from zenml.types import HTMLString
 
-from components.tasks.snapshot import load_snapshot
 from components.evaluation.tuning_report import tuning_html
+from components.tasks.snapshot import load_snapshot
 from components.tuning.task import Workbench, tune_task
 from steps.order import open_order
 from steps.progress import Progress

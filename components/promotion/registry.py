@@ -104,7 +104,8 @@ class Registry:
             if version is None:
                 candidate = self._candidate(client, digest)
                 self._ensure_model(client, self.name)
-                copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
+                with _unprinted():
+                    copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
                 version = int(copied.version)
             for name, value in (tags or {}).items():
                 client.set_model_version_tag(self.name, str(version), name, value)
@@ -213,6 +214,19 @@ class Registry:
                 f"MLflow at registry.tracking_uri did not do as asked: {error}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error
+
+
+@contextmanager
+def _unprinted() -> Iterator[None]:
+    """Keep MLflow from printing: it tells of a copy on standard error, past the loggers; failures are raised anyway."""
+    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
+
+    before = MLFLOW_LOGGING_STREAM.enabled
+    MLFLOW_LOGGING_STREAM.enabled = False
+    try:
+        yield
+    finally:
+        MLFLOW_LOGGING_STREAM.enabled = before
 
 
 def _texts(values: Mapping[str, Json]) -> dict[str, str]:
