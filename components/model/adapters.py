@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -142,8 +143,15 @@ class AdapterSlot:
 
 
 def read_weights(data: bytes) -> dict[str, Tensor]:
-    """Tensors of an `adapter_model.safetensors` file."""
-    tensors: dict[str, Tensor] = load(data)
+    """Tensors of an `adapter_model.safetensors` file.
+
+    Raises:
+        AdapterError: the bytes are no safetensors file.
+    """
+    try:
+        tensors: dict[str, Tensor] = load(data)
+    except SafetensorError as error:
+        raise AdapterError(f"{len(data)} bytes expected to be a safetensors file are none: {error}") from error
     return tensors
 
 

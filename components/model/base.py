@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -74,13 +75,22 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, settings.dtype), use_safetensors=True, trust_remote_code=False
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, settings.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(
             f"base_model.name {settings.name!r} does not load as a safetensors causal language model: {error}"
         ) from error
+    if loading["missing_keys"]:
+        raise BaseModelError(
+            f"the weights of {settings.name!r} lack {len(loading['missing_keys'])} tensors of its architecture, "
+            f"such as {min(loading['missing_keys'])}; they would be drawn at random: fetch the model again"
+        )
     if tokenizer.eos_token_id is None:
         raise BaseModelError(
             f"the tokenizer of {settings.name!r} has no end token, so answers could never end; "

@@ -71,7 +71,8 @@ def _decode(
     positions = (mask.cumsum(1) - 1).clamp_min(0)[:, prefix:]
     tokens: list[list[int]] = [[] for _ in range(rows)]
     gaps: list[float] = [float("inf")] * rows
-    running = [True] * rows
+    running = list(range(rows))  # row numbers still in the batch, in order
+    done: set[int] = set()
     for _ in range(max_new_tokens):
         logits: Tensor = model(
             input_ids=ids,
@@ -84,15 +85,23 @@ def _decode(
         top = logits.float().topk(2, dim=-1)
         chosen = top.indices[:, 0].tolist()
         gap = (top.values[:, 0] - top.values[:, 1]).tolist()
-        for i in range(rows):
-            if running[i]:
-                gaps[i] = min(gaps[i], gap[i])
-                running[i] = chosen[i] != end_token
-                if running[i]:
-                    tokens[i].append(chosen[i])
-        if not any(running):
+        for place, i in enumerate(running):
+            if i in done:
+                continue
+            gaps[i] = min(gaps[i], gap[place])
+            if chosen[place] == end_token:
+                done.add(i)
+            else:
+                tokens[i].append(chosen[place])
+        if len(done) == rows:
             break
         ids = torch.tensor(chosen, device=model.device)[:, None]
-        mask = torch.cat([mask, mask.new_ones(rows, 1)], dim=1)
+        going = [place for place, i in enumerate(running) if i not in done]
+        if 2 * len(going) <= len(running):  # rows that ended no longer cost anything
+            keep = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(keep)
+            ids, mask, positions = ids[keep], mask[keep], positions[keep]
+            running = [running[place] for place in going]
+        mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
         positions = positions[:, -1:] + 1
     return [Generated(tuple(t), g) for t, g in zip(tokens, gaps, strict=True)]

@@ -1,0 +1,78 @@
+"""Own greedy decoding against transformers' `generate`."""
+
+import pytest
+import torch
+
+from components.model.generation import generate_greedy
+from components.model.prompts import render_prompt
+
+
+@pytest.fixture
+def prompts(tiny_base, take_example):
+    examples = [e for n in ("movie_sentiment", "passive_voice", "grammar_check") for e in take_example(n).rows("train")]
+    return [render_prompt(tiny_base.tokenizer, tiny_base.settings, e.instruction, e.input) for e in examples]
+
+
+def reference(base, prompt, limit: int) -> tuple[int, ...]:
+    ids = torch.tensor([list(prompt)])
+    out = base.model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=limit,
+        pad_token_id=base.tokenizer.pad_token_id,
+        eos_token_id=base.tokenizer.eos_token_id,
+    )[0, len(prompt) :].tolist()
+    end = base.tokenizer.eos_token_id
+    return tuple(out[: out.index(end)] if end in out else out)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 5, 64])
+def test_mixed_lengths_give_the_text_of_transformers(tiny_base, prompts, batch_rows) -> None:
+    end = tiny_base.tokenizer.eos_token_id
+    ours = generate_greedy(tiny_base.model, prompts, 10, end, batch_rows)
+    for prompt, generated in zip(prompts, ours, strict=True):
+        assert generated.tokens == reference(tiny_base, prompt, 10)
+        assert generated.gap > 0
+
+
+def test_rows_end_at_the_end_token_each_at_its_own_step(tiny_base, prompts) -> None:
+    """Any frequent token can be the end token: rows of one batch then stop at different steps."""
+    free = generate_greedy(tiny_base.model, prompts, 12, 10**9, 64)
+    counts = [token for generated in free for token in generated.tokens[1:]]
+    end = max(set(counts), key=counts.count)
+    stopped = generate_greedy(tiny_base.model, prompts, 12, end, 64)
+    lengths = set()
+    for whole, cut in zip(free, stopped, strict=True):
+        tokens = whole.tokens
+        assert cut.tokens == (tokens[: tokens.index(end)] if end in tokens else tokens)
+        assert cut.gap >= whole.gap
+        lengths.add(len(cut.tokens))
+    assert len(lengths) > 1
+
+
+def test_the_gap_is_the_smallest_on_the_way(tiny_base, prompts) -> None:
+    prompt = prompts[0]
+    (generated,) = generate_greedy(tiny_base.model, [prompt], 6, 10**9, 1)
+    with torch.no_grad():
+        logits = tiny_base.model(input_ids=torch.tensor([[*prompt, *generated.tokens]])).logits[0, len(prompt) - 1 : -1]
+    top = logits.topk(2, dim=-1).values
+    assert generated.gap == pytest.approx((top[:, 0] - top[:, 1]).min().item(), abs=1e-4)
+
+
+def test_the_limit_holds_and_progress_counts(tiny_base, prompts) -> None:
+    done: list[int] = []
+    ours = generate_greedy(tiny_base.model, prompts, 1, 10**9, 7, done.append)
+    assert {len(g.tokens) for g in ours} == {1}
+    assert sum(done) == len(prompts)
+    assert generate_greedy(tiny_base.model, [], 3, 2, 4) == []
+
+
+def test_with_an_adapter_in_the_slot_too(tiny_bench, prompts) -> None:
+    slot, base = tiny_bench.slot, tiny_bench.base
+    slot.initialise(0)
+    with torch.no_grad():
+        for parameter in slot.parameters.values():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    ours = generate_greedy(base.model, prompts[:12], 6, base.tokenizer.eos_token_id, 5)
+    assert [g.tokens for g in ours] == [reference(base, p, 6) for p in prompts[:12]]

@@ -1,0 +1,200 @@
+"""The split model against the whole one, on real rows of several tasks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from components.model.adapters import AdapterSlot
+from components.model.base import BaseModel
+from components.model.prompts import render
+from components.model.trunk import Trunk, TrunkError, shared_prefixes
+from components.settings import BaseModelSettings, Settings
+
+TASKS = ("movie_sentiment", "request_domain", "passive_voice", "booking_slot")
+
+
+@pytest.fixture
+def rows(tiny_base, take_example):
+    """Rows of four tasks: several share a prefix, their lengths differ, and two occur twice."""
+    examples = [row for name in TASKS for row in take_example(name).rows("train")]
+    examples += examples[:2]
+    return [render(tiny_base.tokenizer, tiny_base.settings, e.instruction, e.input, e.output) for e in examples]
+
+
+def loud(slot: AdapterSlot) -> None:
+    slot.initialise(0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in slot.parameters.values():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+
+
+@torch.no_grad()
+def whole_logits(base: BaseModel, row) -> torch.Tensor:
+    logits = base.model(input_ids=torch.tensor([row.tokens], device=base.device)).logits[0].float()
+    return logits[len(row.prompt) - 1 : -1]
+
+
+@pytest.mark.parametrize("top_layers", [1, 2, 3, 4, "all"])
+@pytest.mark.parametrize("batch_rows", [1, 7, 64])
+def test_split_and_whole_agree(load_tiny, tiny_settings, rows, top_layers, batch_rows) -> None:
+    base = load_tiny()
+    slot = AdapterSlot(base, tiny_settings.adapter.model_copy(update={"top_layers": top_layers}))
+    trunk = Trunk(base, slot)
+    loud(slot)
+    states = trunk.states([r.tokens for r in rows], batch_rows)
+    assert [len(s) for s in states] == [len(r.tokens) for r in rows]
+    with torch.no_grad():
+        split = trunk.answer_logits(states, [len(r.prompt) for r in rows])
+    for row, ours in zip(rows, split, strict=True):
+        theirs = whole_logits(base, row)
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+        assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
+
+
+def test_hidden_states_are_the_decoders_own(tiny_bench, rows) -> None:
+    loud(tiny_bench.slot)
+    base, trunk = tiny_bench.base, tiny_bench.trunk
+    for row in rows[:6]:
+        with torch.no_grad():
+            whole = base.model.get_decoder()(input_ids=torch.tensor([row.tokens])).last_hidden_state
+            split = trunk.hidden(trunk.states([row.tokens], 1))
+        torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_through_the_split_model_are_the_whole_models(tiny_bench, rows) -> None:
+    loud(tiny_bench.slot)
+    row, parameters = rows[0], list(tiny_bench.slot.parameters.values())
+    labels = torch.tensor(row.answer)
+
+    def gradients(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(nn.functional.cross_entropy(logits, labels), parameters)
+
+    states = tiny_bench.trunk.states([row.tokens], 1)
+    ours = gradients(tiny_bench.trunk.answer_logits(states, [len(row.prompt)])[0])
+    whole = tiny_bench.base.model(input_ids=torch.tensor([row.tokens])).logits[0, len(row.prompt) - 1 : -1]
+    for a, b in zip(ours, gradients(whole), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_states_do_not_depend_on_the_adapter_and_carry_no_graph(tiny_bench, rows) -> None:
+    loud(tiny_bench.slot)
+    tokens = [r.tokens for r in rows]
+    first = tiny_bench.trunk.states(tokens, 8)
+    tiny_bench.slot.initialise(5)
+    second = tiny_bench.trunk.states(tokens, 8)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not any(s.requires_grad for s in first)
+
+
+def test_progress_counts_every_row(tiny_bench, rows) -> None:
+    done: list[int] = []
+    tiny_bench.trunk.states([r.tokens for r in rows], 8, done.append)
+    assert sum(done) == len(rows)
+
+
+def test_no_rows_are_no_states(tiny_bench) -> None:
+    assert tiny_bench.trunk.states([], 8) == []
+
+
+def test_the_whole_model_is_unharmed_by_the_split(tiny_bench, tiny_base) -> None:
+    ids = torch.arange(3, 30)[None]
+    with tiny_bench.slot.switched_off(), torch.no_grad():
+        ours = tiny_bench.base.model(input_ids=ids).logits
+        torch.testing.assert_close(ours, tiny_base.model(input_ids=ids).logits)
+    assert tiny_bench.base.model.config.num_hidden_layers == 4
+
+
+def test_a_model_that_splits_wrongly_is_refused(load_tiny, tiny_settings) -> None:
+    """An embedding that also depends on the caller: adding it twice is seen at once."""
+    base = load_tiny()
+    slot = AdapterSlot(base, tiny_settings.adapter)
+    decoder = base.model.get_decoder()
+    plain = type(decoder).forward
+
+    class Scaled(type(decoder)):
+        def forward(self, inputs_embeds=None, **kwargs):
+            if inputs_embeds is not None:
+                inputs_embeds = inputs_embeds * 3
+            return plain(self, inputs_embeds=inputs_embeds, **kwargs)
+
+    decoder.__class__ = Scaled
+    with pytest.raises(TrunkError, match="changes its output by"):
+        Trunk(base, slot)
+
+
+def test_an_architecture_without_layers_is_refused(tmp_path, tiny_folder) -> None:
+    import shutil
+
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from components.model.base import load_base
+    from components.settings import AdapterSettings
+
+    shutil.copytree(tiny_folder, tmp_path / "gpt2")
+    GPT2LMHeadModel(GPT2Config(vocab_size=700, n_embd=24, n_layer=2, n_head=2, n_positions=64)).save_pretrained(
+        tmp_path / "gpt2"
+    )
+    base = load_base(BaseModelSettings(name=str(tmp_path / "gpt2"), device="cpu"), tmp_path / "store")
+    slot = AdapterSlot(base, AdapterSettings(top_layers="all", modules=("mlp.c_fc",)))
+    with pytest.raises(TrunkError, match="GPT2Model has no `layers`"):
+        Trunk(base, slot)
+
+
+class TestSharedPrefixes:
+    def test_every_row_is_in_one_group_and_its_prefix_is_shared(self, rows) -> None:
+        tokens = [r.tokens for r in rows]
+        seen: list[int] = []
+        for length, members in shared_prefixes(tokens):
+            seen += members
+            assert len({tokens[i][:length] for i in members}) == 1
+            assert all(length < len(tokens[i]) for i in members)
+        assert sorted(seen) == list(range(len(rows)))
+        assert any(length > 20 for length, _ in shared_prefixes(tokens))
+
+    def test_equal_rows_and_rows_that_begin_others_keep_a_token_outside(self) -> None:
+        long = tuple(range(40))
+        for rows in ([long] * 5, [long[:25], long, long, long], [long[:n] for n in (24, 30, 35, 40)]):
+            for length, members in shared_prefixes(rows):
+                assert all(length < len(rows[i]) for i in members)
+
+    def test_few_or_short_rows_share_nothing(self) -> None:
+        assert list(shared_prefixes([tuple(range(30))] * 3)) == [(0, [0, 1, 2])]
+        assert list(shared_prefixes([(1, 2, 3)] * 5)) == [(0, [0, 1, 2, 3, 4])]
+        assert list(shared_prefixes([])) == []
+
+
+@pytest.mark.parametrize("rows", [[(5,) * 30] * 6, [(1, 2)] * 5, [tuple(range(3, 3 + n)) for n in (25, 26, 40, 60)]])
+def test_repeated_short_and_nested_rows_agree_too(tiny_bench, rows) -> None:
+    decoder = tiny_bench.base.model.get_decoder()
+    states = tiny_bench.trunk.states(rows, 4)
+    with torch.no_grad():
+        for row, state in zip(rows, states, strict=True):
+            whole = decoder(input_ids=torch.tensor([row])).last_hidden_state
+            torch.testing.assert_close(tiny_bench.trunk.hidden([state]), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_split_and_whole_agree_on_real_rows(take_example, tmp_path_factory) -> None:
+    from components.tuning.task import Workbench
+
+    home = Path(tmp_path_factory.getbasetemp()) / "models"
+    settings = Settings(
+        base_model=BaseModelSettings(device="cpu"),
+        storage=Settings().storage.model_copy(update={"models": str(home)}),
+    )
+    bench = Workbench.load(settings)
+    loud(bench.slot)
+    examples = [row for name in TASKS for row in take_example(name, train=5).rows("train")]
+    rows = [render(bench.base.tokenizer, bench.base.settings, e.instruction, e.input, e.output) for e in examples]
+    assert len(rows) == 20
+    with torch.no_grad():
+        split = bench.trunk.answer_logits(
+            bench.trunk.states([r.tokens for r in rows], 8), [len(r.prompt) for r in rows]
+        )
+    for row, ours in zip(rows, split, strict=True):
+        theirs = whole_logits(bench.base, row)
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
+        assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
