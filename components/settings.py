@@ -166,7 +166,7 @@ class TuningSettings(Section):
     """Seed of initialisation, order and rehearsal."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 20
     """Optimizer steps between checkpoints."""
-    curve: tuple[Fraction, ...] = (0.25, 0.5, 0.75)
+    curve: tuple[Fraction, ...] = (0.5,)
     """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
     ema: EmaSettings = EmaSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()

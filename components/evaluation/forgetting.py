@@ -147,15 +147,18 @@ class Forgetting:
 
     # -- predicting ---------------------------------------------------------------------------------
 
-    def _predict_task(self, pool: Pool, task: str, known: Rows | None) -> Rows:
-        """Test predictions of one task under `pool`, row by row; known keys are carried over."""
+    def _predict_task(self, pool: Pool, task: str, known: Rows | None, *, scores_only: bool = False) -> Rows:
+        """Test predictions of one task under `pool`, row by row; known keys are carried over.
+
+        With `scores_only` an answer that is known to score 0 is not decoded to its end: its text is None.
+        """
         snapshot = load_snapshot(self.store, task)
         queries, groups = self._route(pool, snapshot)
-        by_key = {row["key"]: row for row in known or ()}
+        by_key = {row["key"]: row for row in known or () if row["text"] is not None}
         missing = [q for q in queries if q.key not in by_key]
-        fresh = dict(
-            zip([q.key for q in missing], self._predict(missing, f"predict {snapshot.task.name}"), strict=True)
-        )
+        what = f"{snapshot.task.name}, {'champion' if pool is self.champion.pool else 'candidate'}"
+        made = self._predict(missing, f"predict {what}", scores_only=scores_only)
+        fresh = dict(zip([q.key for q in missing], made, strict=True))
         out: Rows = []
         for query, group in zip(queries, groups, strict=True):
             old = by_key.get(query.key)
@@ -164,8 +167,8 @@ class Forgetting:
                 text, gap = old["text"], old["gap"]
             else:
                 self.predicted += 1
-                text, gap = fresh[query.key].text or "", fresh[query.key].gap
-            score = METRICS[snapshot.task.metric](text, query.example.output)
+                text, gap = fresh[query.key].text, fresh[query.key].gap
+            score = METRICS[snapshot.task.metric](text, query.example.output) if text is not None else 0.0
             out.append(
                 {
                     "row": query.example.id,
@@ -213,7 +216,8 @@ class Forgetting:
                 rows[entry.name] = self._read(evaluation["predictions"][entry.name])
             else:
                 rows[entry.name] = self._predict_task(champion.pool, entry.task, None)
-        rows[self.name] = self._predict_task(champion.pool, self.snapshot.digest, None)
+        # Here only the score matters: a base model's long wrong answers need not be decoded to their end.
+        rows[self.name] = self._predict_task(champion.pool, self.snapshot.digest, None, scores_only=True)
         return rows
 
     def _anchors(self, pool: Pool, predictions: Mapping[str, Rows]) -> dict[str, dict[str, str | None]]:

@@ -37,7 +37,7 @@ def flips(store: ObjectStore, record: Record) -> list[Flip]:
                         row=example.id,
                         prompt="\n".join(filter(None, (example.instruction, example.input))),
                         expected=example.output,
-                        before=old["text"],
+                        before="(wrong; not decoded to its end)" if old["text"] is None else old["text"],
                         after=new["text"],
                         score_before=old["score"],
                         score_after=new["score"],

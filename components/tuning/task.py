@@ -1,6 +1,7 @@
 """The work of the step `tune`: objects in, one tuning record out."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from components.model.adapters import AdapterSlot, read_weights, store_adapter
 from components.model.base import BaseModel, load_base
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
-from components.settings import Settings
+from components.settings import AdapterSettings, BaseModelSettings, Settings
 from components.storage.objects import ObjectStore
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
@@ -30,10 +31,15 @@ class Workbench:
 
     @classmethod
     def load(cls, settings: Settings) -> "Workbench":
-        """Load what the settings name."""
-        base = load_base(settings.base_model, Path(settings.storage.models))
-        slot = AdapterSlot(base, settings.adapter)
-        return cls(base, slot, Trunk(base, slot))
+        """Load what the settings name; a process loads it once."""
+        return _load(settings.base_model, settings.storage.models, settings.adapter)
+
+
+@lru_cache(maxsize=1)
+def _load(base_model: BaseModelSettings, models: str, adapter: AdapterSettings) -> Workbench:
+    base = load_base(base_model, Path(models))
+    slot = AdapterSlot(base, adapter)
+    return Workbench(base, slot, Trunk(base, slot))
 
 
 def tune_task(
