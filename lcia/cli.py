@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from components.errors import LciaError
 from components.settings import load_settings
@@ -20,17 +21,37 @@ from lcia import words
 if TYPE_CHECKING:
     from lcia.workplace import Workplace
 
+LOOK, DO = "Look", "Do"
+INTERRUPTED = 130
+"""What typer returns after Ctrl-C."""
+
+
+class Verbs(TyperGroup):
+    """Help that lists the verbs in their two groups, the harmless ones first."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # noqa: ANN401 - typer's HelpFormatter
+        """One section per group, in order of first appearance."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.commands[name]
+            panel = getattr(command, "rich_help_panel", None)
+            summary = (command.help or "").partition("\n")[0]
+            rows.setdefault(panel if isinstance(panel, str) else "Commands", []).append((name, summary))
+        for panel, listed in rows.items():
+            with formatter.section(panel):
+                formatter.write_dl(listed)
+
+
 app = typer.Typer(
     name="lcia",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
     help="Continual instruction tuning that does not forget: gated, approved, auditable.",
 )
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The log: export it, verify it.")
-app.add_typer(audit, name="audit", rich_help_panel="Look")
-
-LOOK, DO = "Look", "Do"
+app.add_typer(audit, name="audit", rich_help_panel=LOOK)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml; repeatable.")]
@@ -330,13 +351,10 @@ def main() -> None:
     except LciaError as error:
         print(f"lcia: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        print("lcia: interrupted; run the same command again to go on", file=sys.stderr)
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined] # typer's parser raises only such that show themselves
         sys.exit(1)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(1)
-    except KeyboardInterrupt:
+    if code == INTERRUPTED:
         print("\nlcia: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
