@@ -20,11 +20,11 @@ def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMat
 
 
 def flips(store: ObjectStore, record: Record) -> list[Flip]:
-    """Test rows whose score differs between the champion and the candidate of an evaluation record."""
+    """Test rows of prior tasks whose score differs between the champion and the candidate of a record."""
     found: list[Flip] = []
     pool = Pool.from_manifest(store.get_json(record["pool"]))
     for entry in pool.tasks():
-        if entry.name not in record["champion"] or entry.name not in record["predictions"]:
+        if entry.task == record["task"] or entry.name not in record["predictions"]:
             continue
         examples = load_snapshot(store, entry.task).rows("test")
         before = store.get_json(record["champion"][entry.name])["rows"]
@@ -37,7 +37,7 @@ def flips(store: ObjectStore, record: Record) -> list[Flip]:
                         row=example.id,
                         prompt="\n".join(filter(None, (example.instruction, example.input))),
                         expected=example.output,
-                        before="(wrong; not decoded to its end)" if old["text"] is None else old["text"],
+                        before=old["text"],
                         after=new["text"],
                         score_before=old["score"],
                         score_after=new["score"],

@@ -128,7 +128,7 @@ class AccuracyMatrix:
                 versions = 1 + sum(a != b for a, b in pairwise(column[:-1]))
                 spread = math.sqrt(FLOOR_DISCORDANCE / (2 * len(column[0])))
                 floors.append(_expected_maximum(versions) * spread)
-        return math.fsum(floors) / len(floors) if floors else 0.0
+        return max(0.0, math.fsum(floors) / len(floors)) if floors else 0.0
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:

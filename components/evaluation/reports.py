@@ -121,7 +121,7 @@ def loss_png(losses: Sequence[float]) -> bytes:
     axes.plot(range(1, len(losses) + 1), losses, color="#33658a", linewidth=1.2)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("cross-entropy per answer token (nats)")
+    axes.set_ylabel("loss (nats per token)")
     _grid(axes)
     return _png(figure)
 
