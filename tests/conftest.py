@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_token_id=2,
         pad_token_id=2,
     )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        # wide, so that a short tuning gives hits; and drawn again, since the end token's (= padding's) starts as zero
+        model.get_input_embeddings().weight.normal_(0, 0.45)
     folder = tmp_path_factory.mktemp("tiny-llama")
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -100,11 +105,15 @@ def tiny_base(load_tiny: Callable[..., "BaseModel"]) -> "BaseModel":
 
 
 @pytest.fixture
-def tiny_bench(tiny_settings: Settings) -> "Workbench":
+def tiny_bench(tiny_settings: Settings, load_tiny: Callable[..., "BaseModel"]) -> "Workbench":
     """A freshly loaded tiny model with its slot and trunk."""
+    from components.model.adapters import AdapterSlot
+    from components.model.trunk import Trunk
     from components.tuning.task import Workbench
 
-    return Workbench.load(tiny_settings)
+    base = load_tiny()
+    slot = AdapterSlot(base, tiny_settings.adapter)
+    return Workbench(base, slot, Trunk(base, slot))
 
 
 @pytest.fixture
@@ -113,17 +122,25 @@ def store(tmp_path: Path) -> ObjectStore:
     return ObjectStore(f"file://{tmp_path}/objects")
 
 
-@pytest.fixture
-def take_example(store: ObjectStore) -> Callable[..., Snapshot]:
-    """A snapshot of a few rows of an example task, with fields of its header changed as asked."""
+@pytest.fixture(scope="session")
+def example_in() -> Callable[..., Snapshot]:
+    """A snapshot, in a given store, of a few rows of an example task, with fields of its header changed as asked."""
 
-    def take(name: str, train: int = 16, validation: int = 6, test: int = 8, **fields: Any) -> Snapshot:
+    def take(
+        store: ObjectStore, name: str, train: int = 16, validation: int = 6, test: int = 8, **fields: Any
+    ) -> Snapshot:
         package = read_package(EXAMPLES / name)
         sizes = {"train": train, "validation": validation, "test": test}
         splits = {split: package.splits[split][:size] for split, size in sizes.items()}
         return take_snapshot(Package(package.path, package.task.model_copy(update=fields), splits, ()), store)
 
     return take
+
+
+@pytest.fixture
+def take_example(store: ObjectStore, example_in: Callable[..., Snapshot]) -> Callable[..., Snapshot]:
+    """`example_in` with this test's store."""
+    return partial(example_in, store)
 
 
 def _texts(file: Path) -> list[str]:

@@ -9,7 +9,8 @@ from components.model.prompts import render_prompt
 
 @pytest.fixture
 def prompts(tiny_base, take_example):
-    examples = [e for n in ("movie_sentiment", "passive_voice", "grammar_check") for e in take_example(n).rows("train")]
+    names = ("movie_sentiment", "passive_voice", "grammar_check")
+    examples = [e for name in names for e in take_example(name, train=6).rows("train")]
     return [render_prompt(tiny_base.tokenizer, tiny_base.settings, e.instruction, e.input) for e in examples]
 
 

@@ -61,10 +61,10 @@ def test_the_mean_over_seeds_nears_the_enumerated_expectation(scene) -> None:
         gradients = torch.autograd.grad(logits.log_softmax(-1)[0, label], parameters, retain_graph=True)
         for total, g in zip(exact, gradients, strict=True):
             total.add_(probabilities[label] * g**2)
-    sampled = diagonal_fisher(bench.trunk, bench.slot, [state] * 400, [length] * 400, seed=0)
+    sampled = diagonal_fisher(bench.trunk, bench.slot, [state] * 200, [length] * 200, seed=0)
     a, b = (torch.cat([t.flatten() for t in tensors]) for tensors in (sampled, normalised(exact)))
-    assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.9
-    assert ((a - b).abs().mean() / b.mean()).item() < 0.3
+    assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.85
+    assert ((a - b).abs().mean() / b.mean()).item() < 0.4
 
 
 def test_its_mean_is_one_and_equal_seeds_give_equal_tensors(scene) -> None:

@@ -11,7 +11,7 @@ from components.tuning.tuner import Parent, TuningFailed, TuningResult, tune
 
 RULES = ("none", "fixed", "paper", "released", "scale_free", "curvature")
 SETTINGS = TuningSettings(
-    steps=8,
+    steps=6,
     batch_size=4,
     max_rows=10,
     learning_rate=1e-2,
@@ -88,7 +88,7 @@ def assert_equal(left: TuningResult, right: TuningResult) -> None:
 def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(rule, tiny_bench, rows, parent) -> None:
     settings = changed(rule)
     whole = run(tiny_bench, rows, parent, settings)
-    for fatal in (1, 2, 4):  # nothing written yet, midway, at the last step
+    for fatal in (1, 3):  # nothing written yet, at the last step
         memory = Memory(fatal=fatal)
         with pytest.raises(Killed):
             run(tiny_bench, rows, parent, settings, memory)
@@ -98,7 +98,7 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(rule, tiny_bench, ro
 
 
 def test_a_run_killed_at_every_checkpoint_still_ends_in_the_same_bytes(tiny_bench, rows, parent) -> None:
-    settings = changed("scale_free", checkpoint_every=3)  # the last checkpoint is off the grid
+    settings = changed("scale_free", steps=8, checkpoint_every=3)  # the last checkpoint is off the grid
     whole = run(tiny_bench, rows, parent, settings)
     files: dict[str, bytes] = {}
     for _ in range(2):

@@ -1,0 +1,286 @@
+"""The whole evaluation on tiny tasks with a real store: what is carried over equals what is computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from components.evaluation.forgetting import Champion, EvaluationFailed, Forgetting
+from components.evaluation.prediction import Evaluator
+from components.grouping.pool import Pool
+from components.model.adapters import AdapterSlot, store_adapter
+from components.model.trunk import Trunk
+from components.settings import Settings
+from components.storage.objects import ObjectStore
+from components.tasks.package import Package
+from components.tasks.snapshot import Snapshot, take_snapshot
+from components.tuning.task import Workbench, tune_task
+
+CONFIG = "c" * 64
+
+
+@dataclass
+class World:
+    """A store, the tiny model, and the two verbs of a loop without people."""
+
+    store: ObjectStore
+    settings: Settings
+    bench: Workbench
+    take: Callable[..., Snapshot]
+
+    def tune(self, snapshot: Snapshot, pool: Pool, group: str | None) -> dict[str, Any]:
+        key = f"{snapshot.digest} {self.store.put_json(pool.to_manifest())} {group}"
+        return self.store.get_json(tune_task(self.store, self.settings, self.bench, snapshot, pool, group, key))
+
+    def evaluation(self, snapshot: Snapshot, champion: Champion, **settings: Any) -> Forgetting:
+        changed = self.settings.evaluation.model_copy(update=settings)
+        evaluator = Evaluator(self.bench.trunk, self.bench.slot, 8)
+        return Forgetting(
+            self.store, self.settings.model_copy(update={"evaluation": changed}), evaluator, champion, snapshot
+        )
+
+    def learn(self, snapshot: Snapshot, champion: Champion, group: str | None = None, **settings: Any) -> Champion:
+        """Tune and evaluate; the candidate becomes the champion at once."""
+        tuning = self.tune(snapshot, champion.pool, group)
+        return self.champion(self.evaluation(snapshot, champion, **settings).run(tuning, CONFIG))
+
+    def champion(self, digest: str) -> Champion:
+        record = self.store.get_json(digest)
+        return Champion(record["pool"], Pool.from_manifest(self.store.get_json(record["pool"])), record)
+
+    def rows(self, champion: Champion, task: str) -> list[dict[str, Any]]:
+        return self.store.get_json(champion.evaluation["predictions"][task])["rows"]
+
+    @property
+    def nobody(self) -> Champion:
+        return Champion(None, Pool.empty("assistant", self.bench.base.digest), None)
+
+
+@pytest.fixture(scope="module")
+def world(tiny_settings, load_tiny, quick, example_in, tmp_path_factory) -> World:
+    base = load_tiny()
+    slot = AdapterSlot(base, tiny_settings.adapter)
+    store = ObjectStore(f"file://{tmp_path_factory.mktemp('evaluation')}")
+    settings = tiny_settings.model_copy(update={"tuning": quick})
+
+    def take(name: str, **fields: Any) -> Snapshot:
+        return example_in(store, name, **fields)
+
+    return World(store, settings, Workbench(base, slot, Trunk(base, slot)), take)
+
+
+@pytest.fixture(scope="module")
+def movie(world) -> Champion:
+    """The first version: one task in one group."""
+    return world.learn(world.take("movie_sentiment"), world.nobody)
+
+
+@pytest.fixture(scope="module")
+def product(world, movie) -> Champion:
+    """The second version: another task in the same group."""
+    return world.learn(world.take("product_sentiment"), movie, "g1")
+
+
+@pytest.fixture(scope="module")
+def grammar(world, product) -> Champion:
+    """The third version: a group of its own."""
+    return world.learn(world.take("grammar_check"), product)
+
+
+def essence(rows: list[dict[str, Any]]) -> list[tuple]:
+    return [(r["row"], r["key"], r["group"], r["text"], r["score"]) for r in rows]
+
+
+def test_a_first_task_is_compared_with_the_base_model(world, movie) -> None:
+    record, snapshot = movie.evaluation, world.take("movie_sentiment")
+    assert (record["parent"], record["chosen"], record["before"]) == (None, "live", {})
+    assert "nothing to protect" in record["reason"]
+    assert record["predictions"].keys() == record["champion"].keys() == record["anchors"].keys() == {"movie_sentiment"}
+    before = world.store.get_json(record["champion"]["movie_sentiment"])["rows"]
+    assert [r["group"] for r in before] == [None] * 8
+    after = world.rows(movie, "movie_sentiment")
+    assert [r["row"] for r in after] == [e.id for e in snapshot.rows("test")]
+    assert record["scores"]["movie_sentiment"] == sum(r["score"] for r in after) / 8 > 0
+    own = {"version": None, "predictions": record["predictions"]["movie_sentiment"]}
+    assert record["anchors"]["movie_sentiment"] == own
+    assert (record["carried"], record["predicted"], record["routing_share"]) == (0, 16, 1.0)
+    assert [len(values) for values in record["validation"].values()] == [6, 6]
+    assert movie.pool.tasks()[0].task == snapshot.digest
+
+
+def test_a_second_task_of_the_group_is_chosen_on_the_curve(world, movie, product) -> None:
+    record = product.evaluation
+    assert [p["name"] for p in record["points"]] == ["ema", "mix-0.5", "live"]
+    assert record["parent"] == movie.digest
+    assert record["before"].keys() == record["points"][0]["prior"].keys() == {"movie_sentiment"}
+    assert record["chosen"] in ("ema", "mix-0.5", "live")
+    new = next(p["new"] for p in record["points"] if p["name"] == record["chosen"])
+    assert new == pytest.approx(sum(record["validation"]["candidate"]) / 6)
+    assert record["carried"] == 0  # the group's adapter is another one: nothing can be carried over
+    assert record["anchors"]["movie_sentiment"]["version"] == movie.digest
+    assert record["anchors"]["movie_sentiment"]["predictions"] == movie.evaluation["predictions"]["movie_sentiment"]
+    assert record["champion"]["movie_sentiment"] == movie.evaluation["predictions"]["movie_sentiment"]
+
+
+def test_what_is_carried_over_equals_what_is_computed(world, product, grammar) -> None:
+    record = grammar.evaluation
+    assert record["carried"] == 16
+    assert record["recheck"] == {"rows": 8, "ties": []}
+    fresh = world.learn(world.take("grammar_check"), replace(product, evaluation=None))
+    assert fresh.evaluation["predicted"] > record["predicted"]
+    assert fresh.digest == grammar.digest
+    for task in ("movie_sentiment", "product_sentiment", "grammar_check"):
+        assert essence(world.rows(grammar, task)) == essence(world.rows(fresh, task))
+    assert [r["carried"] for r in world.rows(grammar, "movie_sentiment")] == [True] * 8
+    assert essence(world.rows(grammar, "movie_sentiment")) == essence(world.rows(product, "movie_sentiment"))
+
+
+def test_the_same_evaluation_twice_is_the_same_record(world, product, grammar) -> None:
+    again = world.learn(world.take("grammar_check"), product)
+    assert again.evaluation == grammar.evaluation
+
+
+def test_anchors_stay_with_the_version_that_first_promoted_a_task(movie, product, grammar) -> None:
+    anchors = grammar.evaluation["anchors"]
+    assert anchors["movie_sentiment"] == {
+        "version": movie.digest,
+        "predictions": movie.evaluation["predictions"]["movie_sentiment"],
+    }
+    assert anchors["product_sentiment"]["version"] == product.digest
+    assert anchors["grammar_check"]["version"] is None
+
+
+def test_under_other_numerics_everything_is_predicted_again(world, movie, product, grammar) -> None:
+    other = replace(product, evaluation={**product.evaluation, "numerics_digest": "0" * 64})
+    again = world.learn(world.take("grammar_check"), other)
+    assert again.evaluation["predicted"] > grammar.evaluation["predicted"]
+    for task in ("movie_sentiment", "product_sentiment"):
+        remade, kept = (e.evaluation["anchors"][task] for e in (again, grammar))
+        assert remade["version"] == kept["version"]
+        rows = [world.store.get_json(a["predictions"])["rows"] for a in (remade, kept)]
+        assert essence(rows[0]) == essence(rows[1])
+        assert essence(world.rows(again, task)) == essence(world.rows(grammar, task))
+
+
+def test_rows_that_the_new_router_sends_elsewhere_are_predicted_again(world) -> None:
+    """A prior task's test rows whose instruction the new task owns word for word."""
+    taken = "Is this comment a happy one?"
+    first = reworded(world, world.take("movie_sentiment", version="9"), taken, test=range(3))
+    champion = world.learn(first, world.nobody)
+    before = world.rows(champion, "movie_sentiment")
+    second = reworded(world, world.take("grammar_check", version="9"), taken, train=range(4))
+    after = world.rows(world.learn(second, champion), "movie_sentiment")
+    assert [r["group"] for r in after] == ["g2"] * 3 + ["g1"] * 5
+    assert [r["carried"] for r in after] == [False] * 3 + [True] * 5
+    assert [a["key"] == b["key"] for a, b in zip(after, before, strict=True)] == [False] * 3 + [True] * 5
+
+
+def reworded(world: World, snapshot: Snapshot, instruction: str, **which: range) -> Snapshot:
+    splits = {split: list(snapshot.rows(split)) for split in ("train", "validation", "test")}
+    for split, indices in which.items():
+        for i in indices:
+            splits[split][i] = replace(splits[split][i], instruction=instruction)
+    package = Package(Path(), snapshot.task, {split: tuple(rows) for split, rows in splits.items()}, ())
+    return take_snapshot(package, world.store)
+
+
+def tampered(world: World, champion: Champion, **changes: Any) -> Champion:
+    """The champion with every stored prediction of its first task altered."""
+    name = "movie_sentiment"
+    value = world.store.get_json(champion.evaluation["predictions"][name])
+    value["rows"] = [{**row, **changes} for row in value["rows"]]
+    predictions = {**champion.evaluation["predictions"], name: world.store.put_json(value)}
+    return replace(champion, evaluation={**champion.evaluation, "predictions": predictions})
+
+
+def test_a_carried_prediction_that_does_not_repeat_is_caught(world, product) -> None:
+    snapshot = world.take("grammar_check")
+    altered = tampered(world, product, text="made up", gap=1e6)
+    with pytest.raises(EvaluationFailed, match=r"movie_sentiment \(row .*does not repeat: 'made up' before"):
+        world.learn(snapshot, altered, recheck_rows=16)
+
+
+def test_a_near_tie_may_differ_and_is_listed(world, product) -> None:
+    altered = tampered(world, product, text="made up", gap=1e-4)
+    record = world.learn(world.take("grammar_check"), altered, recheck_rows=100).evaluation
+    assert record["recheck"]["rows"] == 16
+    assert {(tie["task"], tie["before"]) for tie in record["recheck"]["ties"]} == {("movie_sentiment", "made up")}
+    assert len(record["recheck"]["ties"]) == 8
+
+
+def test_scores_of_carried_rows_are_computed_and_not_believed(world, product, grammar) -> None:
+    altered = tampered(world, product, score=1.0)
+    again = world.learn(world.take("grammar_check"), altered)
+    assert again.evaluation["scores"] == grammar.evaluation["scores"]
+
+
+def test_an_adapter_without_effect_is_refused(world) -> None:
+    slot, snapshot = world.bench.slot, world.take("movie_sentiment")
+    slot.initialise(0)  # B = 0
+    adapter = store_adapter(world.store, slot.files(slot.tensors(), world.bench.base.digest))
+    tuning = {**world.tune(snapshot, world.nobody.pool, None), "points": {"live": adapter}}
+    with pytest.raises(EvaluationFailed, match="does not change the model's output"):
+        world.evaluation(snapshot, world.nobody).run(tuning, CONFIG)
+
+
+def test_a_broken_adapter_is_refused(world) -> None:
+    snapshot = world.take("movie_sentiment")
+    nan = {n: torch.full_like(t, float("nan")) for n, t in world.bench.slot.tensors().items()}
+    adapter = store_adapter(world.store, world.bench.slot.files(nan, world.bench.base.digest))
+    tuning = {**world.tune(snapshot, world.nobody.pool, None), "points": {"live": adapter}}
+    with pytest.raises(EvaluationFailed):
+        world.evaluation(snapshot, world.nobody).run(tuning, CONFIG)
+
+
+def test_a_champion_of_another_base_model_is_refused(world, movie) -> None:
+    foreign = replace(movie, pool=replace(movie.pool, base_model="a" * 64))
+    snapshot = world.take("grammar_check")
+    tuning = world.tune(snapshot, movie.pool, None)
+    with pytest.raises(EvaluationFailed, match="a lineage keeps its base model"):
+        world.evaluation(snapshot, foreign).run(tuning, CONFIG)
+
+
+def test_a_task_whose_rows_may_not_be_kept_is_measured_once(world) -> None:
+    retention = world.take("movie_sentiment").task.retention.model_copy(update={"evaluation_rows": False})
+    first = world.learn(world.take("movie_sentiment", retention=retention), world.nobody)
+    assert first.evaluation["not_measurable"] == []
+    second = world.learn(world.take("product_sentiment"), first, "g1")
+    record = second.evaluation
+    assert record["not_measurable"] == ["movie_sentiment"]
+    assert record["predictions"].keys() == record["champion"].keys() == {"product_sentiment"}
+    assert record["before"] == {}
+    third = world.learn(world.take("grammar_check"), second)
+    assert third.evaluation["not_measurable"] == ["movie_sentiment"]
+
+
+def test_the_next_version_of_a_task_stands_beside_the_first(world, movie) -> None:
+    second = world.learn(world.take("movie_sentiment", version="2", train=14, test=6), movie, "g1")
+    assert [entry.name for entry in second.pool.tasks()] == ["movie_sentiment", "movie_sentiment@2"]
+    record = second.evaluation
+    assert {name: len(world.rows(second, name)) for name in record["predictions"]} == {
+        "movie_sentiment": 8,
+        "movie_sentiment@2": 6,
+    }
+    assert record["before"].keys() == {"movie_sentiment"}
+    assert record["champion"]["movie_sentiment"] == movie.evaluation["predictions"]["movie_sentiment"]
+
+
+def test_progress_ends_where_it_says(world, product) -> None:
+    seen: dict[str, int] = {}
+    totals: dict[str, set[int]] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        seen[stage] = seen.get(stage, 0) + done
+        totals.setdefault(stage, set()).add(total)
+
+    snapshot = world.take("grammar_check")
+    tuning = world.tune(snapshot, product.pool, None)
+    evaluation = world.evaluation(snapshot, product)
+    evaluation.progress = progress
+    evaluation.run(tuning, CONFIG)
+    assert {"choose", "recheck", "predict grammar_check"} <= seen.keys()
+    assert seen["predict grammar_check"] == 16
+    assert totals["predict grammar_check"] == {8}

@@ -1,0 +1,61 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.evaluation.metrics import BINARY, METRICS, exact_match, rouge_l, token_f1
+
+WORDS = st.lists(st.sampled_from(["a", "b", "C", "the"]), max_size=8).map(" ".join)
+
+
+@given(WORDS, WORDS)
+def test_scores_are_fractions_and_one_for_equal_texts(a, b) -> None:
+    for name, metric in METRICS.items():
+        assert 0 <= metric(a, b) <= 1
+        assert metric(a, a) == metric(f" {a}\n", a) == 1
+        if name in BINARY:
+            assert metric(a, b) in (0, 1)
+
+
+@given(WORDS, WORDS)
+def test_overlap_scores_are_symmetric_and_order_costs(a, b) -> None:
+    assert token_f1(a, b) == pytest.approx(token_f1(b, a))
+    assert rouge_l(a, b) == pytest.approx(rouge_l(b, a))
+    assert rouge_l(a, b) <= token_f1(a, b) + 1e-12
+
+
+def slow_lcs(a: list[str], b: list[str]) -> int:
+    if not a or not b:
+        return 0
+    if a[-1] == b[-1]:
+        return 1 + slow_lcs(a[:-1], b[:-1])
+    return max(slow_lcs(a[:-1], b), slow_lcs(a, b[:-1]))
+
+
+@given(WORDS, WORDS)
+def test_rouge_l_equals_the_recursive_definition(a, b) -> None:
+    ours, theirs = a.lower().split(), b.lower().split()
+    if ours and theirs:
+        assert rouge_l(a, b) == pytest.approx(2 * slow_lcs(ours, theirs) / (len(ours) + len(theirs)))
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "exact", "f1", "rouge"),
+    [
+        ("The cat sat", "the cat sat", 0, 1, 1),
+        ("cat the sat", "the cat sat", 0, 1, 2 / 3),
+        ("a b", "a b c d", 0, 2 / 3, 2 / 3),
+        ("x", "y", 0, 0, 0),
+        ("", "y", 0, 0, 0),
+        ("", "", 1, 1, 1),
+        ("a a", "a", 0, 2 / 3, 2 / 3),
+    ],
+)
+def test_known_values(text, reference, exact, f1, rouge) -> None:
+    assert exact_match(text, reference) == exact
+    assert token_f1(text, reference) == pytest.approx(f1)
+    assert rouge_l(text, reference) == pytest.approx(rouge)
+
+
+def test_exact_match_minds_case_and_punctuation() -> None:
+    assert exact_match("Positive", "positive") == 0
+    assert exact_match("positive.", "positive") == 0
