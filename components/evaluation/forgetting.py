@@ -157,8 +157,7 @@ class Forgetting:
         by_key = {row["key"]: row for row in known or () if row["text"] is not None}
         missing = [q for q in queries if q.key not in by_key]
         what = f"{snapshot.task.name}, {'champion' if pool is self.champion.pool else 'candidate'}"
-        made = self._predict(missing, f"predict {what}", scores_only=scores_only)
-        fresh = dict(zip([q.key for q in missing], made, strict=True))
+        made = iter(self._predict(missing, f"predict {what}", scores_only=scores_only))
         out: Rows = []
         for query, group in zip(queries, groups, strict=True):
             old = by_key.get(query.key)
@@ -167,7 +166,8 @@ class Forgetting:
                 text, gap = old["text"], old["gap"]
             else:
                 self.predicted += 1
-                text, gap = fresh[query.key].text, fresh[query.key].gap
+                fresh = next(made)
+                text, gap = fresh.text, fresh.gap
             score = METRICS[snapshot.task.metric](text, query.example.output) if text is not None else 0.0
             out.append(
                 {

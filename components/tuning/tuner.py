@@ -94,14 +94,17 @@ def tune(
     before = slot.tensors()
     run = _Run(trunk, slot, rows, states, parent, settings)
     step = run.restore(checkpoints)
-    while step < settings.steps:
-        run.step(step, plan[step])
-        step += 1
-        if progress:
-            progress("tune", 1, settings.steps)
-        if step % settings.checkpoint_every == 0 or step == settings.steps:
-            run.check_losses()
-            checkpoints.write(CHECKPOINT, run.checkpoint(step))
+    try:
+        while step < settings.steps:
+            run.step(step, plan[step])
+            step += 1
+            if progress:
+                progress("tune", 1, settings.steps)
+            if step % settings.checkpoint_every == 0 or step == settings.steps:
+                run.check_losses()
+                checkpoints.write(CHECKPOINT, run.checkpoint(step))
+    finally:
+        slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
     return run.finish(before, chosen, len(kept))
 
 
@@ -131,6 +134,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
+        self.optimizer.zero_grad(set_to_none=True)  # what an interrupted run left behind
         ema = settings.ema
         self.rule = self._rule()
         old = parent.curvature if parent and self.rule == "curvature" else None
@@ -224,7 +228,6 @@ class _Run:
 
     def finish(self, before: Tensors, chosen: Sequence[int], kept: int) -> TuningResult:
         """Average, measure the curvature and lay out the curve."""
-        self.slot.dropout(active=False)
         live = self.slot.tensors()
         if all(torch.equal(live[name], before[name]) for name in live):
             raise TuningFailed("tuning did not change the adapter at all; check tuning.learning_rate and steps")

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from components.model.adapters import AdapterSlot
 from components.model.prompts import Rendered, render
+from components.model.trunk import Trunk
 from components.settings import EmaSettings, RehearsalSettings, TuningSettings
+from components.tuning.task import Workbench
 from components.tuning.tuner import Parent, TuningFailed, TuningResult, tune
 
 RULES = ("none", "fixed", "paper", "released", "scale_free", "curvature")
@@ -116,10 +119,6 @@ def test_a_finished_run_called_again_gives_its_result_from_the_checkpoint(tiny_b
 
 
 def test_a_new_group_resumes_with_dropout_too(tiny_settings, load_tiny, rows) -> None:
-    from components.model.adapters import AdapterSlot
-    from components.model.trunk import Trunk
-    from components.tuning.task import Workbench
-
     base = load_tiny()
     slot = AdapterSlot(base, tiny_settings.adapter.model_copy(update={"dropout": 0.3}))
     bench = Workbench(base, slot, Trunk(base, slot))
@@ -128,6 +127,21 @@ def test_a_new_group_resumes_with_dropout_too(tiny_settings, load_tiny, rows) ->
     with pytest.raises(Killed):
         run(bench, rows, None, changed(), memory)
     assert_equal(whole, run(bench, rows, None, changed(), memory))
+
+
+def test_what_an_interrupted_run_leaves_in_the_slot_does_no_harm(tiny_bench, rows, parent, tiny_settings) -> None:
+    whole = run(tiny_bench, rows, parent, changed("scale_free"))
+    for parameter in tiny_bench.slot.parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    assert_equal(whole, run(tiny_bench, rows, parent, changed("scale_free")))
+
+
+def test_a_failed_run_leaves_dropout_switched_off(tiny_settings, load_tiny, rows) -> None:
+    base = load_tiny()
+    slot = AdapterSlot(base, tiny_settings.adapter.model_copy(update={"dropout": 0.3}))
+    with pytest.raises(Killed):
+        run(Workbench(base, slot, Trunk(base, slot)), rows, None, changed(), Memory(fatal=1))
+    assert not any(m.training for m in slot.model.modules() if isinstance(m, torch.nn.Dropout))
 
 
 def test_another_seed_gives_other_weights(tiny_bench, rows, parent) -> None:
