@@ -16,9 +16,12 @@ QUIET = {
     "ZENML_ANALYTICS_OPT_IN": "false",
     "ZENML_ENABLE_RICH_TRACEBACK": "false",
     "ZENML_LOGGING_COLORS_DISABLED": "true",
-    "ZENML_LOGGING_VERBOSITY": "ERROR",
+    "ZENML_LOGGING_VERBOSITY": "CRITICAL",
 }
-"""Telemetry off and output quiet; a variable that is set already keeps its value."""
+"""Telemetry off and output quiet; a variable that is set already keeps its value.
+
+ZenML logs a traceback for every failed step; the worker says it in one line, and what is no `LciaError` is
+raised on with its own traceback."""
 
 
 def prepare(home: Path) -> None:

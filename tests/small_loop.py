@@ -1,21 +1,32 @@
-"""A small instance of the whole product for tests: a tiny base model, three short real tasks, a home of their own."""
+"""A small instance of the whole product for tests: a tiny base model, three short real tasks, homes of their own."""
 
 import json
 import os
 import shutil
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 from components.settings import load_settings
+from components.storage.objects import Json
 from infra import environment
+from lcia import verbs, worker
 from lcia.workplace import Workplace, actor
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
 ROWS = {"train": 30, "validation": 15, "test": 15}
 SITE, OPS = actor("site"), actor("ops")
+SECTIONS: dict[str, Json] = {
+    "adapter": {"rank": 2, "alpha": 4, "top_layers": 1},
+    "tuning": {"steps": 6, "batch_size": 2, "checkpoint_every": 2, "learning_rate": 0.02, "ema": {"fisher_rows": 4}},
+    "evaluation": {"validation_rows": 6, "recheck_rows": 2},
+    "quality": {"validation": {"min_rows": 10}},
+    "policy": {"gate": {"enforce": False}},
+}
 
 
 @dataclass(frozen=True)
@@ -26,34 +37,86 @@ class SmallLoop:
     config: Path
     packages: Path
 
+    def enter(self) -> None:
+        """Make this home the process's own, as a new process would find it."""
+        before = os.environ.get("ZENML_CONFIG_PATH")
+        environment.prepare(self.home)
+        if "zenml" in sys.modules and before != os.environ["ZENML_CONFIG_PATH"]:
+            from zenml.client import Client
+            from zenml.config.global_config import GlobalConfiguration
+
+            GlobalConfiguration._reset_instance()
+            Client._reset_instance()
+
     def open(self, *overrides: str) -> Workplace:
         """What the command line opens before each verb."""
-        environment.prepare(self.home)
+        self.enter()
         return Workplace.open(self.home, load_settings(self.config, overrides, home_folder=self.home))
 
     def package(self, name: str) -> Path:
         """A task package, complete and correct."""
         return self.packages / name
 
+    def copy(self, folder: Path) -> "SmallLoop":
+        """The same state elsewhere, to be changed freely; ZenML's own records stay behind."""
+        shutil.copytree(self.home, folder / "home", ignore=shutil.ignore_patterns("zenml"))
+        shutil.copytree(self.packages, folder / "packages")
+        return replace(self, home=folder / "home", packages=folder / "packages")
 
-def write_loop(folder: Path, base: Path, **sections: object) -> SmallLoop:
-    """Settings and three packages below `folder`; `sections` replace whole sections of the settings."""
-    settings = {
-        "base_model": {"name": str(base), "device": "cpu", "threads": 1},
-        "adapter": {"rank": 2, "alpha": 4, "top_layers": 1},
-        "tuning": {
-            "steps": 6,
-            "batch_size": 2,
-            "checkpoint_every": 2,
-            "learning_rate": 0.02,
-            "ema": {"fisher_rows": 4},
-        },
-        "evaluation": {"validation_rows": 6, "recheck_rows": 2},
-        "quality": {"validation": {"min_rows": 10}},
-        "policy": {"gate": {"enforce": False}},
-        **sections,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
+
+@dataclass(frozen=True)
+class Learnt:
+    """A loop that learnt the three tasks, and copies made on the way."""
+
+    loop: SmallLoop
+    pending: SmallLoop
+    """The first candidate waits for people; nothing was promoted yet."""
+    digests: list[str]
+    """The champions, in order."""
+
+
+_LEARNT: dict[Path, Learnt] = {}
+
+
+def learn_all(base: Path, factory: pytest.TempPathFactory) -> Learnt:
+    """Three tasks one after the other, each promoted by another identity; once per base model and process."""
+    if base not in _LEARNT:
+        folder = factory.mktemp("learnt")
+        loop = write_loop(folder, base)
+        place = loop.open()
+        pending, digests = None, []
+        for name in TASKS:
+            learn(place, loop.package(name))
+            pending = pending or loop.copy(factory.mktemp("pending"))
+            digests.append(promote(place))
+        assert pending is not None
+        _LEARNT[base] = Learnt(loop, pending, digests)
+    return _LEARNT[base]
+
+
+def learn(place: Workplace, package: Path) -> Json:
+    """Submit a package, work on it; returns where it stands."""
+    item = verbs.submit(place, package, SITE)
+    worker.work(place, SITE, print, item.id)
+    return standing(place, item.id)
+
+
+def promote(place: Workplace) -> str:
+    """Approve the newest candidate; returns its digest."""
+    number = verbs.status(place)["candidates"][-1]["number"]
+    candidate, made = verbs.approve(place, str(number), OPS, "read the evidence")
+    assert made is not None
+    return candidate.digest
+
+
+def standing(place: Workplace, item: int) -> Json:
+    """One queue item as `status` shows it."""
+    return next(i for i in verbs.status(place)["queue"]["items"] if i["id"] == item)
+
+
+def write_loop(folder: Path, base: Path) -> SmallLoop:
+    """Settings and three packages below `folder`."""
+    settings = {"base_model": {"name": str(base), "device": "cpu", "threads": 1}, **SECTIONS}
     config = folder / "zenml.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     for name in TASKS:
@@ -61,26 +124,25 @@ def write_loop(folder: Path, base: Path, **sections: object) -> SmallLoop:
     return SmallLoop(folder / "home", config, folder / "packages")
 
 
-def write_package(folder: Path, name: str) -> Path:
-    """The first rows of an example task."""
+def write_package(folder: Path, name: str, first: int = 0, **header: Json) -> Path:
+    """Rows of an example task from `first` on, with keys of its header changed.
+
+    The sentiment tasks choose between their labels: a random model would never write one.
+    """
     package = folder / name
     package.mkdir(parents=True)
-    shutil.copy(EXAMPLES / name / "task.yaml", package)
+    task = yaml.safe_load((EXAMPLES / name / "task.yaml").read_text(encoding="utf-8"))
+    if task.get("choices"):
+        task["decoding"] = {"mode": "choose"}
+    (package / "task.yaml").write_text(yaml.safe_dump({**task, **header}), encoding="utf-8")
     for split, rows in ROWS.items():
-        lines = (EXAMPLES / name / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()[:rows]
+        lines = (EXAMPLES / name / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()[first : first + rows]
         (package / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return package
 
 
-def rewrite_rows(file: Path, **fields: str | None) -> None:
-    """Change fields of the first row of a split; None removes the field."""
+def rewrite_row(file: Path, **fields: Json) -> None:
+    """Change fields of the first row of a split; None removes a field."""
     first, *rest = file.read_text(encoding="utf-8").splitlines()
-    row = {**json.loads(first), **fields}
-    kept = {name: value for name, value in row.items() if value is not None}
-    file.write_text("\n".join([json.dumps(kept), *rest]) + "\n", encoding="utf-8")
-
-
-def subprocess_environment(loop: SmallLoop) -> dict[str, str]:
-    """Environment of a real `lcia` process on this loop."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LCIA", "ZENML"))}
-    return {**kept, "LCIA_HOME": str(loop.home)}
+    row = {name: value for name, value in (json.loads(first) | fields).items() if value is not None}
+    file.write_text("\n".join([json.dumps(row), *rest]) + "\n", encoding="utf-8")

@@ -1,0 +1,241 @@
+"""The whole loop in one process, on ZenML's local stack, MLflow on SQLite and a tiny real model."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_loop import OPS, SITE, TASKS, Learnt, learn, promote, write_package
+
+import steps.tune
+from components.promotion.registry import ALIAS
+from components.tasks import queue
+from lcia import verbs, worker
+from lcia.workplace import Workplace
+
+MOVIE, PRODUCT, PASSIVE = TASKS
+
+
+def test_like_instructions_share_a_group(learnt: Learnt) -> None:
+    status = verbs.status(learnt.loop.open())
+    champion = status["champion"]
+    groups = {group["id"]: group["tasks"] for group in champion["groups"]}
+    assert groups == {"g1": [MOVIE, PRODUCT], "g2": [PASSIVE]}
+    assert champion["version"] == 3
+    assert champion["tasks"] == list(TASKS)
+    assert champion["digest"] == champion["served"] == learnt.digests[-1]
+    assert [c["state"] for c in status["candidates"]] == ["promoted"] * 3
+    assert [c["parent"] for c in status["candidates"]] == [None, *learnt.digests[:2]]
+    assert status["registry"] == {"pending": 0}
+    assert verbs.audit_verify(learnt.loop.open(), None, None, None).ok
+
+
+def test_settings_that_were_changed_mark_the_version(learnt: Learnt) -> None:
+    place = learnt.loop.open()
+    assert "changed policy.gate.enforce" in verbs.status(place)["champion"]["marks"]
+    manifest = place.store.get_json(learnt.digests[-1])
+    assert "policy.gate.enforce" in manifest["overrides"]
+    assert manifest["assurance"] == "asserted"
+
+
+def test_matrix_is_lower_triangular(learnt: Learnt) -> None:
+    place = learnt.loop.open()
+    matrix = verbs.matrix(place).to_json()
+    rows = matrix["matrix"]
+    assert matrix["tasks"] == list(TASKS)
+    assert [[cell is None for cell in row] for row in rows] == [[False, True, True], [False, False, True], [False] * 3]
+    assert all(0 <= cell <= 1 for row in rows for cell in row if cell is not None)
+    assert matrix["avg_acc"] == pytest.approx(sum(rows[-1]) / 3)
+    assert matrix["new_acc"] == pytest.approx(sum(rows[i][i] for i in range(3)) / 3)
+    assert matrix["bwt"] == pytest.approx(sum(rows[-1][i] - rows[i][i] for i in range(2)) / 2)
+    assert rows[0][0] > 0, "the labels are chosen, some of them rightly"
+    assert len(verbs.matrix(place, "2").to_json()["tasks"]) == 2
+
+
+def test_predictions_of_an_untouched_group_are_carried_over_by_key(learnt: Learnt) -> None:
+    place = learnt.loop.open()
+    before, after = (place.store.get_json(digest) for digest in place.lineage(learnt.digests[2])[1:])
+    for name in (MOVIE, PRODUCT):
+        old, new = _rows(place, before, name), _rows(place, after, name)
+        assert [row["key"] for row in old] == [row["key"] for row in new]
+        assert [row["text"] for row in old] == [row["text"] for row in new]
+        assert all(row["carried"] and row["group"] == "g1" for row in new)
+    assert not any(row["carried"] for row in _rows(place, after, PASSIVE))
+    assert after["recheck"]["rows"] == 2
+    gate = verbs.show(place, "3")["gate"]
+    proven = [row for row in gate["rows"] if row["task"] in (MOVIE, PRODUCT) and row["rule"] != "routing"]
+    assert proven, "the gate names the unchanged tasks"
+    assert not any(row["verdict"] == "fail" for row in proven)
+
+
+def test_a_changed_adapter_changes_every_key(learnt: Learnt) -> None:
+    place = learnt.loop.open()
+    before, after = (place.store.get_json(digest) for digest in place.lineage(learnt.digests[1]))
+    old, new = _rows(place, before, MOVIE), _rows(place, after, MOVIE)
+    assert not {row["key"] for row in old} & {row["key"] for row in new}
+    assert not any(row["carried"] for row in new)
+
+
+def test_mlflow_shows_candidates_and_the_champion(learnt: Learnt) -> None:
+    client = _mlflow(learnt.loop.open())
+    offered = client.search_model_versions("name = 'assistant-candidates'")
+    assert sorted(int(version.version) for version in offered) == [1, 2, 3]
+    assert {version.tags["digest"] for version in offered} == set(learnt.digests)
+    assert {version.tags["state"] for version in offered} == {"promoted"}
+    served = client.get_model_version_by_alias("assistant", ALIAS)
+    assert served.tags["digest"] == learnt.digests[-1]
+    run = client.get_run(next(v.run_id for v in offered if v.tags["digest"] == learnt.digests[-1]))
+    assert run.data.params["task"] == "passive_voice@1"
+    assert {"avg_acc", "acc/movie_sentiment", "cost/carried_over"} <= set(run.data.metrics)
+    shown = {file.path for file in client.list_artifacts(run.info.run_id, "reports")}
+    assert {"reports/gate.html", "reports/evaluation.html", "reports/heat_map.png", "reports/card.md"} <= shown
+    model = {file.path for file in client.list_artifacts(run.info.run_id, "assistant/adapters")}
+    assert model == {"assistant/adapters/g1", "assistant/adapters/g2"}
+
+
+def test_reports_lie_in_zenml_and_name_no_outside_address(learnt: Learnt) -> None:
+    from zenml.client import Client
+
+    learnt.loop.enter()
+    reports: dict[str, list[str]] = {}
+    for run in Client().list_pipeline_runs(size=50).items:
+        assert run.status == "completed"
+        for step in run.steps.values():
+            for name, artifacts in step.outputs.items():
+                if name.endswith("_report"):
+                    reports.setdefault(name, []).append(str(artifacts[0].load()))
+    ours = {"validation_report", "drift_report", "grouping_report", "tuning_report", "evaluation_report", "gate_report"}
+    assert set(reports) == ours | {"evidently_report"}
+    for name in ours:
+        assert len(reports[name]) == 3
+        for html in reports[name]:
+            assert "<html" in html.lower()
+            assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", html, re.IGNORECASE), name
+            assert not re.search(r"""@import|url\(\s*["']?\s*(?:https?:)?//""", html, re.IGNORECASE), name
+
+
+def test_everything_again_changes_nothing(learnt: Learnt, tmp_path: Path) -> None:
+    loop = learnt.loop.copy(tmp_path)
+    place = loop.open()
+    before = verbs.status(place)
+    for name in TASKS:
+        item = verbs.submit(place, loop.package(name), SITE)
+        assert item.known
+        assert worker.work(place, SITE, print, item.id) == []
+    assert worker.work(place, SITE, print) == []
+    assert place.tell_registry() == []
+    assert verbs.status(place) == before
+
+
+def test_rollback_is_followed_by_status_matrix_and_mlflow(learnt: Learnt, tmp_path: Path) -> None:
+    place = learnt.loop.copy(tmp_path).open()
+    made = verbs.rollback(place, "1", OPS, "product reviews went wrong")
+    assert (made.epoch, made.version, made.kind) == (4, learnt.digests[0], "rollback")
+    champion = verbs.status(place)["champion"]
+    assert (champion["version"], champion["served"]) == (1, learnt.digests[0])
+    assert champion["tasks"] == [MOVIE]
+    assert verbs.matrix(place).to_json()["tasks"] == [MOVIE]
+    assert _mlflow(place).get_model_version_by_alias("assistant", ALIAS).tags["digest"] == learnt.digests[0]
+    assert verbs.audit_verify(place, None, None, None).ok
+
+
+def test_a_task_waits_while_a_candidate_is_undecided_and_goes_on_after(learnt: Learnt, tmp_path: Path) -> None:
+    loop = learnt.pending.copy(tmp_path)
+    place = loop.open()
+    waiting = learn(place, loop.package(PRODUCT))
+    assert waiting["state"] == "waiting"
+    assert waiting["reason"] == "version 1 (movie_sentiment@1) waits for people to decide"
+    entries = verbs.status(place)["audit"]["entries"]
+    assert worker.work(place, SITE, print) == []
+    assert verbs.status(place)["audit"]["entries"] == entries, "looking again costs nothing"
+    assert promote(place) == learnt.digests[0]
+    [item] = worker.work(place, SITE, print)
+    assert item.state == "candidate"
+    assert promote(place) == learnt.digests[1], "having waited makes no other version"
+
+
+def test_a_rejected_candidate_lets_the_next_task_go_on_without_it(learnt: Learnt, tmp_path: Path) -> None:
+    loop = learnt.pending.copy(tmp_path)
+    place = loop.open()
+    verbs.reject(place, "1", OPS, "no")
+    assert learn(place, loop.package(PRODUCT))["state"] == "candidate"
+    second = place.version("2")
+    assert second is not None
+    assert second.parent is None
+    assert [g.id for g in place.pool(second.digest).groups] == ["g1"]
+
+
+def test_a_diverging_run_harms_nothing_and_can_be_retried(
+    learnt: Learnt, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = learnt.loop.copy(tmp_path)
+    before = verbs.status(loop.open())
+    place = loop.open("tuning.learning_rate=1e30", "tuning.ema.rule=none")
+    failed = learn(place, write_package(tmp_path / "more", MOVIE, first=40, version="2"))
+    assert failed["state"] == "failed"
+    assert failed["reason"].startswith("the loss is not finite at step ")
+    said = capsys.readouterr()
+    assert f"  failed: {failed['reason']}\n" in said.out
+    assert "Traceback" not in said.out + said.err
+    _unharmed(place, before)
+    place = loop.open()
+    with place.db.begin() as connection:
+        queue.move(connection, None, failed["id"], "submitted", "tried again", actor=SITE)
+    [item] = worker.work(place, SITE, print)
+    assert (item.state, item.attempts) == ("candidate", 2)
+    [candidate] = [c for c in verbs.status(place)["candidates"] if c["state"] == "pending"]
+    assert (candidate["task_name"], candidate["parent"]) == ("movie_sentiment@2", learnt.digests[-1])
+
+
+def test_too_many_fallbacks_of_the_ema_fail_the_run(learnt: Learnt, tmp_path: Path) -> None:
+    loop = learnt.loop.copy(tmp_path)
+    before = verbs.status(loop.open())
+    place = loop.open("tuning.ema.rule=paper", "tuning.ema.max_fallback=0")
+    failed = learn(place, write_package(tmp_path / "more", MOVIE, first=40, version="2"))
+    assert failed["state"] == "failed"
+    assert "fell back to a fixed beta, more than tuning.ema.max_fallback" in failed["reason"]
+    assert "\n" not in failed["reason"]
+    _unharmed(place, before)
+
+
+def test_an_altered_object_fails_the_evaluation_and_finished_tuning_is_kept(
+    learnt: Learnt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = learnt.loop.copy(tmp_path)
+    place = loop.open()
+    before = verbs.status(place)
+    digest = place.store.get_json(place.lineage(learnt.digests[-1])[-1])["predictions"][MOVIE]
+    stored = loop.home / "objects" / "sha256" / digest[:2] / digest
+    good = stored.read_bytes()
+    stored.chmod(0o644)
+    stored.write_bytes(good.replace(b'"score":0', b'"score":1', 1))
+    failed = learn(place, write_package(tmp_path / "more", PASSIVE, first=40, version="2"))
+    assert failed["state"] == "failed"
+    assert digest in failed["reason"]
+    _unharmed(place, before)
+    stored.write_bytes(good)
+    with place.db.begin() as connection:
+        queue.move(connection, None, failed["id"], "submitted", "object restored", actor=SITE)
+    monkeypatch.setattr(steps.tune, "tune_task", None)  # must not be called again
+    [item] = worker.work(place, SITE, print)
+    assert item.state == "candidate"
+
+
+def _unharmed(place: Workplace, before: dict[str, Any]) -> None:
+    after = verbs.status(place)
+    assert after["champion"] == before["champion"]
+    assert after["candidates"] == before["candidates"]
+    assert after["registry"] == {"pending": 0}
+    assert verbs.audit_verify(place, None, None, None).ok
+
+
+def _rows(place: Workplace, evaluation: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = place.store.get_json(evaluation["predictions"][name])["rows"]
+    return rows
+
+
+def _mlflow(place: Workplace) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    uri = place.settings.registry.tracking_uri
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
