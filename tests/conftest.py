@@ -78,7 +78,7 @@ def tiny_settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     """Settings whose base model is the tiny one, with adapters on its last two layers."""
     home = tmp_path_factory.mktemp("home")
     return Settings(
-        base_model=BaseModelSettings(name=str(tiny_folder), device="cpu", threads=2),
+        base_model=BaseModelSettings(name=str(tiny_folder), device="cpu", threads=1),
         adapter=AdapterSettings(rank=4, alpha=8, top_layers=2),
         storage=StorageSettings(
             database=f"sqlite:///{home}/lcia.db", objects=f"file://{home}/objects", models=f"{home}/models"
