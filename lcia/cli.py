@@ -347,7 +347,7 @@ def demo() -> None:
 def main() -> None:
     """Entry point of `lcia`; every error is one message and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="lcia", standalone_mode=False)
     except LciaError as error:
         print(f"lcia: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -59,6 +59,7 @@ def status(place: Workplace) -> dict[str, Any]:
     """Champion, queue, candidates and log, as `docs/json.md` describes."""
     with place.db.read() as connection:
         now = champion.current(connection, place.assistant)
+        decided = champion.lineage(connection, place.assistant)
         items = queue.items(connection, place.assistant)
         counts = queue.counts(connection, place.assistant)
         found = candidates.listed(connection, place.assistant)
@@ -75,7 +76,7 @@ def status(place: Workplace) -> dict[str, Any]:
             "served": now.served,
             "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks], "adapter": g.adapter} for g in pool.groups],
             "tasks": [entry.name for entry in _in_order(place, version)],
-            "marks": version.marks,
+            "marks": decided[-1].marks,
         }
     return {
         "assistant": place.assistant,
@@ -145,24 +146,29 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
 
 
 def approve(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple[Candidate, Promotion | None]:
-    """Record an approval and promote when the quorum is reached; None while more people are needed."""
+    """Record an approval and promote when the quorum is reached; None while more people are needed.
+
+    Of the champion itself it changes nothing, but tells the registry what a crash may have left untold.
+    """
     settings = place.settings
     version = place.version(reference)
     now = place.champion()
+    in_use = version is not None and now is not None and version.digest == now.digest
     if version is not None and version.state == "pending" and version.parent != (now.digest if now else None):
         raise StaleCandidate(
             f"version {version.number} was made on another champion than the present one; "
             f"reject it (`lcia reject {version.number}`) and `lcia retry` its task, or roll back first"
         )
-    approvals.approve(
-        place.db,
-        place.store,
-        assistant=place.assistant,
-        version=reference,
-        actor=actor,
-        reason=reason,
-        policy=settings.policy,
-    )
+    if not in_use:
+        approvals.approve(
+            place.db,
+            place.store,
+            assistant=place.assistant,
+            version=reference,
+            actor=actor,
+            reason=reason,
+            policy=settings.policy,
+        )
     made: Promotion | None = None
     with contextlib.suppress(approvals.QuorumMissing):
         made = champion.promote(

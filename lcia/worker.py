@@ -49,13 +49,18 @@ def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> l
     """
     touched: dict[int, QueueItem] = {}
     with _lease(place) as lease:
+        _tell(place, say)  # what a crash left untold
         while (item := _next(place, only)) is not None:
             item = _Advance(place, lease, actor, say).run(item)
             touched[item.id] = item
-            for delivery in place.tell_registry():
-                if not delivery.ok:
-                    say(f"  MLflow not updated yet: {delivery.message}")
+            _tell(place, say)
     return list(touched.values())
+
+
+def _tell(place: Workplace, say: Say) -> None:
+    for delivery in place.tell_registry():
+        if not delivery.ok:
+            say(f"  MLflow not updated yet: {delivery.message}")
 
 
 def _next(place: Workplace, only: int | None) -> QueueItem | None:

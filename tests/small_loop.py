@@ -58,8 +58,11 @@ class SmallLoop:
         return self.packages / name
 
     def copy(self, folder: Path) -> "SmallLoop":
-        """The same state elsewhere, to be changed freely; ZenML's own records stay behind."""
-        shutil.copytree(self.home, folder / "home", ignore=shutil.ignore_patterns("zenml"))
+        """The same state elsewhere, to be changed freely."""
+        shutil.copytree(self.home, folder / "home")
+        zenml = folder / "home" / "zenml" / "config.yaml"  # names its own place
+        text = zenml.read_text(encoding="utf-8").replace(str(self.home), str(folder / "home"))
+        zenml.write_text(text, encoding="utf-8")
         shutil.copytree(self.packages, folder / "packages")
         return replace(self, home=folder / "home", packages=folder / "packages")
 

@@ -137,7 +137,7 @@ def promote(
         }
         append(connection, "champion.promoted", actor, candidate.digest, details)
         _supersede(connection, candidate)
-        tags = {"epoch": str(made.epoch), "state": "promoted"}
+        tags = {"epoch": str(made.epoch), "state": "promoted", "marks": ", ".join(made.marks) or "none"}
         enqueue(
             connection, assistant, "promote", {"digest": candidate.digest, "number": candidate.number, "tags": tags}
         )
@@ -170,7 +170,7 @@ def rollback(
             )
         if before.version == target.digest:
             raise RollbackRefused(f"version {target.number} is the champion already; nothing was changed")
-        made = _swap(connection, before, target, "rollback", actor, reason, target.marks)
+        made = _swap(connection, before, target, "rollback", actor, reason, earlier[target.digest].marks)
         append(connection, "champion.rolled_back", actor, target.digest, _told(made, target))
         _supersede(connection, target)
         enqueue(connection, assistant, "rollback", {"digest": target.digest, "number": target.number})
