@@ -27,7 +27,8 @@ def run(place: Workplace) -> None:
     """Run what is not done yet, then show everything; a second call changes nothing and says so."""
     before = verbs.status(place)["audit"]["entries"]
     began = time.monotonic()
-    print(f"lcia demo: {len(TASKS)} real tasks on {place.settings.base_model.name}, state in {place.home}\n", flush=True)
+    base = place.settings.base_model.name
+    print(f"lcia demo: {len(TASKS)} real tasks on {base}, state in {place.home}\n", flush=True)
     for number, name in enumerate(TASKS, 1):
         print(f"=== task {number} of {len(TASKS)}: {name}", flush=True)
         _learn(place, SOURCE_ROOT / "examples" / "tasks" / name)
@@ -43,7 +44,8 @@ def run(place: Workplace) -> None:
 
 def _learn(place: Workplace, package: Path) -> None:
     item = verbs.submit(place, package, actor(SUBMITTER))
-    print(f"{SUBMITTER} submits {item.name}@{item.version}" + (f": known, {item.state}" if item.known else ""), flush=True)
+    known = f": known, {item.state}" if item.known else ""
+    print(f"{SUBMITTER} submits {item.name}@{item.version}{known}", flush=True)
     if item.state in ("submitted", "assessing", "waiting", "learning"):
         worker.work(place, actor(SUBMITTER), _say, item.id)
     candidate = _candidate(place, item)
@@ -57,13 +59,13 @@ def _learn(place: Workplace, package: Path) -> None:
         print(f"  version {candidate.number} is {candidate.state} already")
         return
     try:
-        _, made = verbs.approve(place, str(candidate.number), actor(APPROVER), "demo: the evidence was read")
+        verbs.approve(place, str(candidate.number), actor(APPROVER), "demo: the evidence was read")
     except LciaError as refusal:
         print(f"  {APPROVER} cannot approve: {refusal}")
         verbs.reject(place, str(candidate.number), actor(APPROVER), f"demo: {shown['gate']['verdict']}")
         print(f"  {APPROVER} rejects version {candidate.number}; the champion stays as it is")
     else:
-        print(f"  {APPROVER} approves: version {candidate.number} is the champion" + (f", epoch {made.epoch}" if made else ""))
+        print(f"  {APPROVER} approves: version {candidate.number} is the champion")
 
 
 def _candidate(place: Workplace, item: QueueItem) -> candidates.Candidate | None:
@@ -99,8 +101,8 @@ def _summary(place: Workplace) -> None:
     print("\n=== where to look next")
     print("  .venv/bin/lcia status | show | matrix | ask ... | audit verify")
     uri = place.settings.registry.tracking_uri
-    print(f"  MLflow:  .venv/bin/mlflow ui --backend-store-uri {uri}   (models assistant, assistant-candidates)")
-    print(f"  ZenML:   ZENML_CONFIG_PATH={place.home / 'zenml'} .venv/bin/zenml login --local   (both pipelines, with reports)")
+    print(f"  MLflow (versions, reports):  .venv/bin/mlflow ui --backend-store-uri {uri}")
+    print(f"  ZenML (runs, reports):       ZENML_CONFIG_PATH={place.home / 'zenml'} .venv/bin/zenml login --local")
 
 
 def _say(line: str) -> None:

@@ -196,7 +196,7 @@ class Forgetting:
         needed = sorted({q.adapter for q in queries if q.adapter})
         adapters: dict[str, dict[str, Tensor]] = {d: self.evaluator.slot.fetch(self.store, d) for d in needed}
         progress = self.progress
-        report = (lambda n: progress(what, n, len(queries))) if progress and queries else None
+        report = (lambda phase, n, total: progress(f"{what}, {phase}", n, total)) if progress else None
         return self.evaluator.predict(queries, adapters, scores_only=scores_only, progress=report)
 
     # -- the champion -------------------------------------------------------------------------------

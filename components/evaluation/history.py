@@ -52,8 +52,11 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
     pool = Pool.from_manifest(store.get_json(newest["pool"]))
     notes = [
         f"Chosen point {newest['reason']}.",
-        f"{newest['carried']} predictions carried over by proof, {newest['predicted']} made; "
-        f"{newest['recheck']['rows']} carried ones predicted again, {len(newest['recheck']['ties'])} near ties differed.",
+        (
+            f"{newest['carried']} predictions carried over by proof, {newest['predicted']} made; "
+            f"{newest['recheck']['rows']} carried ones predicted again, "
+            f"{len(newest['recheck']['ties'])} near ties differed."
+        ),
     ]
     notes += [f"{name}: its owner allows no evaluation rows, so its forgetting is not measurable."
               for name in newest["not_measurable"]]  # fmt: skip

@@ -22,7 +22,8 @@ from components.storage.objects import canonical, digest_of
 from components.tasks.package import Task
 from components.tasks.rows import Example
 
-Progress = Callable[[int], None]
+Progress = Callable[[str, int, int], None]
+"""Called with a phase, a number of rows done since the last call, and the phase's total."""
 Value = TypeVar("Value")
 ONLY_CHOICE = 1e6
 """Gap where there is a single choice."""
@@ -48,8 +49,12 @@ class Prediction:
     gap: float
 
 
+CACHE_BYTES = 2**30
+"""Most memory that trunk states of examples may take between two calls."""
+
+
 class Evaluator:
-    """The loaded base model and slot, with trunk states of every example kept for the process's life."""
+    """The loaded base model and slot, with the trunk states of recent examples."""
 
     def __init__(self, trunk: Trunk, slot: AdapterSlot, batch_rows: int) -> None:
         self.trunk, self.slot, self.batch_rows = trunk, slot, batch_rows
@@ -106,7 +111,7 @@ class Evaluator:
         tokenizer = self.trunk.base.tokenizer
         out: list[Prediction] = []
         misses: list[int] = []
-        for index, (begun, gaps) in enumerate(self._certify([q.rendered for q in queries])):
+        for index, (begun, gaps) in enumerate(self._certify([q.rendered for q in queries], progress)):
             query, limit = queries[index], queries[index].task.decoding.max_new_tokens
             tokens, gap = begun[:limit], min(gaps[:limit])
             ended = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
@@ -114,19 +119,18 @@ class Evaluator:
             if ended:
                 out.append(Prediction(text, METRICS[query.task.metric](text, query.example.output), gap))
             else:
-                out.append(Prediction(None, 0.0, gap))
+                out.append(Prediction(None, 0.0, gap))  # to be decoded below, unless it is lost already
             lost = scores_only and query.task.metric in BINARY and not _may_become(text, query.example.output)
             if not (ended or lost):
                 misses.append(index)
-            elif progress:
-                progress(1)
         by_length: dict[int, list[int]] = defaultdict(list)
         for index in misses:
             by_length[queries[index].task.decoding.max_new_tokens].append(index)
         for limit, members in by_length.items():
             prompts = [queries[i].rendered.prompt for i in members]
             end = tokenizer.eos_token_id
-            decoded = generate_greedy(self.trunk.base.model, prompts, limit, end, self.batch_rows, progress)
+            report = (lambda n: progress("decoding", n, len(misses))) if progress else None
+            decoded = generate_greedy(self.trunk.base.model, prompts, limit, end, self.batch_rows, report)
             for index, result in zip(members, decoded, strict=True):
                 text = tokenizer.decode(result.tokens, skip_special_tokens=True)
                 score = METRICS[queries[index].task.metric](text, queries[index].example.output)
@@ -134,7 +138,7 @@ class Evaluator:
         return out
 
     @torch.no_grad()
-    def _certify(self, rows: Sequence[Rendered]) -> list[tuple[list[int], list[float]]]:
+    def _certify(self, rows: Sequence[Rendered], progress: Progress | None) -> list[tuple[list[int], list[float]]]:
         """Per row: the first tokens of greedy decoding, as far as one pass tells, and their top-2 logit gaps.
 
         They follow the reference up to and including the first token that differs from it, or the end token.
@@ -148,7 +152,7 @@ class Evaluator:
             known = next((i for i, (ours, theirs) in pairs if ours != theirs or ours == end), len(greedy))
             return greedy[:known], (top.values[:known, 0] - top.values[:known, 1]).tolist()
 
-        return self._per_row(rows, certify)
+        return self._per_row(rows, certify, progress)
 
     @torch.no_grad()
     def _choose(
@@ -167,7 +171,7 @@ class Evaluator:
             answer = torch.tensor(row.answer, device=logits.device)
             return float(logits.log_softmax(-1).gather(1, answer[:, None]).sum())
 
-        likelihood = self._per_row(rows, likelihood_of)
+        likelihood = self._per_row(rows, likelihood_of, progress)
         out, start = [], 0
         for query in queries:
             choices = choices_of(query.task, query.example)
@@ -179,14 +183,15 @@ class Evaluator:
             gap = values[best] - values[others[0]] if others else ONLY_CHOICE
             score = METRICS[query.task.metric](choices[best], query.example.output)
             out.append(Prediction(choices[best], score, gap))
-            if progress:
-                progress(1)
         return out
 
-    def _per_row(self, rows: Sequence[Rendered], reduce: Callable[[Tensor, Rendered], Value]) -> list[Value]:
+    def _per_row(
+        self, rows: Sequence[Rendered], reduce: Callable[[Tensor, Rendered], Value], progress: Progress | None
+    ) -> list[Value]:
         """`reduce(answer logits, row)` per row; logits (answer, vocabulary) are never kept."""
         missing = list(dict.fromkeys(r.tokens for r in rows if r.tokens not in self._states))
-        for tokens, state in zip(missing, self.trunk.states(missing, self.batch_rows), strict=True):
+        report = (lambda n: progress("trunk", n, len(missing))) if progress else None
+        for tokens, state in zip(missing, self.trunk.states(missing, self.batch_rows, report), strict=True):
             self._states[tokens] = state
         ordered = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
         out: dict[int, Value] = {}
@@ -196,7 +201,18 @@ class Evaluator:
             logits = self.trunk.answer_logits(states, [len(rows[i].prompt) for i in batch])
             for i, values in zip(batch, logits, strict=True):
                 out[i] = reduce(values, rows[i])
+            if progress:
+                progress("reading", len(batch), len(rows))
+        self._evict()
         return [out[i] for i in range(len(rows))]
+
+    def _evict(self) -> None:
+        """Forget the states that were computed first once they take more than `CACHE_BYTES`."""
+        size = sum(state.nbytes for state in self._states.values())
+        for tokens in list(self._states):
+            if size <= CACHE_BYTES:
+                break
+            size -= self._states.pop(tokens).nbytes
 
 
 def _may_become(text: str, reference: str) -> bool:

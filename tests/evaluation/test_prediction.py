@@ -179,9 +179,17 @@ def test_progress_counts_every_query_once(evaluator, take_example, trained) -> N
     for task in (snapshot.task, snapshot.task.model_copy(update={"decoding": Decoding(mode="choose")})):
         queries = [evaluator.query(task, e, "a") for e in snapshot.rows("test")]
         for scores_only in (False, True):
-            done: list[int] = []
-            evaluator.predict(queries, adapters, scores_only=scores_only, progress=done.append)
-            assert sum(done) == len(queries)
+            done: dict[str, int] = {}
+            totals: dict[str, int] = {}
+
+            def progress(phase: str, count: int, total: int, done=done, totals=totals) -> None:
+                done[phase] = done.get(phase, 0) + count
+                totals[phase] = total
+
+            evaluator.predict(queries, adapters, scores_only=scores_only, progress=progress)
+            assert done == totals
+            choices = len(snapshot.task.choices) if task.decoding.mode == "choose" else 1
+            assert done["reading"] == len(queries) * choices
 
 
 class TestKey:

@@ -9,7 +9,7 @@ from torch import nn
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
 from components.model.prompts import render
-from components.model.trunk import Trunk, TrunkError, shared_prefixes
+from components.model.trunk import Trunk, shared_prefixes
 from components.settings import BaseModelSettings, Settings
 
 TASKS = ("movie_sentiment", "request_domain", "passive_voice", "booking_slot")
@@ -106,7 +106,7 @@ def test_the_whole_model_is_unharmed_by_the_split(tiny_bench, tiny_base) -> None
     assert tiny_bench.base.model.config.num_hidden_layers == 4
 
 
-def test_a_model_that_splits_wrongly_is_refused(load_tiny, tiny_settings) -> None:
+def test_a_model_that_splits_wrongly_runs_whole(load_tiny, tiny_settings) -> None:
     """An embedding that also depends on the caller: adding it twice is seen at once."""
     base = load_tiny()
     slot = AdapterSlot(base, tiny_settings.adapter)
@@ -120,11 +120,14 @@ def test_a_model_that_splits_wrongly_is_refused(load_tiny, tiny_settings) -> Non
             return plain(self, inputs_embeds=inputs_embeds, **kwargs)
 
     decoder.__class__ = Scaled
-    with pytest.raises(TrunkError, match="changes its output by"):
-        Trunk(base, slot)
+    trunk = Trunk(base, slot)
+    assert not trunk.split
+    row = tuple(range(5, 17))
+    (hidden,) = trunk.hidden(trunk.states([row], 1))
+    torch.testing.assert_close(hidden, decoder(input_ids=torch.tensor([row])).last_hidden_state[0])
 
 
-def test_an_architecture_without_layers_is_refused(tmp_path, tiny_folder) -> None:
+def test_an_architecture_that_cannot_be_split_runs_whole_and_right(tmp_path, tiny_folder) -> None:
     import shutil
 
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -137,9 +140,13 @@ def test_an_architecture_without_layers_is_refused(tmp_path, tiny_folder) -> Non
         tmp_path / "gpt2"
     )
     base = load_base(BaseModelSettings(name=str(tmp_path / "gpt2"), device="cpu"), tmp_path / "store")
-    slot = AdapterSlot(base, AdapterSettings(top_layers="all", modules=("mlp.c_fc",)))
-    with pytest.raises(TrunkError, match="GPT2Model has no `layers`"):
-        Trunk(base, slot)
+    trunk = Trunk(base, AdapterSlot(base, AdapterSettings(top_layers=1, modules=("c_fc",))))
+    assert not trunk.split
+    rows = [tuple(range(5, 5 + length)) for length in (9, 14, 11)]
+    logits = trunk.answer_logits(trunk.states(rows, 2), [6, 8, 10])
+    for row, prompt, ours in zip(rows, (6, 8, 10), logits, strict=True):
+        whole = base.model(input_ids=torch.tensor([row])).logits[0, prompt - 1 : -1]
+        torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
 
 
 class TestSharedPrefixes:
