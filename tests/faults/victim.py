@@ -13,13 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-from infra import environment
-
-for _name, _value in environment.QUIET.items():
-    os.environ.setdefault(_name, _value)
-
 from small_loop import OPS, SITE, SmallLoop
 
 from lcia import verbs, worker

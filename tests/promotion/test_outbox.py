@@ -83,7 +83,7 @@ def test_candidates_promotion_and_rollback_reach_mlflow(state, registry, tmp_pat
         assert champion.current(connection, "a").served == second.digest
     mlflow = client(registry)
     version = mlflow.get_model_version_by_alias("a", "champion")
-    assert version.tags["marks"] == "tuning.seed"
+    assert version.tags["marks"] == "automatic approval, tuning.seed"
     assert (version.tags["state"], version.tags["epoch"], version.tags["number"]) == ("promoted", "2", "2")
     run = mlflow.get_run(version.run_id)
     assert (run.data.params, run.data.metrics, run.info.status) == ({"steps": "120"}, {"new_acc": 0.75}, "FINISHED")
