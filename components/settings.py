@@ -294,7 +294,12 @@ class Settings(Section):
 
     def content(self) -> dict[str, Any]:
         """What a version may depend on: everything but where things are stored and run."""
-        machine: dict[str, Any] = {"base_model": {"device", "threads"}, "storage": True, "registry": True, "zenml": True}
+        machine: dict[str, Any] = {
+            "base_model": {"device", "threads"},
+            "storage": True,
+            "registry": True,
+            "zenml": True,
+        }
         return self.model_dump(mode="json", exclude=machine)
 
 
@@ -345,10 +350,10 @@ def changed_keys(settings: Settings) -> list[str]:
 
 
 def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str) -> Iterable[str]:
-    for key in left:
-        if isinstance(left[key], dict):
-            yield from _differences(left[key], right[key], f"{prefix}{key}.")
-        elif left[key] != right[key]:
+    for key, value in left.items():
+        if isinstance(value, dict):
+            yield from _differences(value, right[key], f"{prefix}{key}.")
+        elif value != right[key]:
             yield f"{prefix}{key}"
 
 
@@ -394,6 +399,4 @@ def _explain(error: ValidationError, source: str) -> str:
 def _place(settings: Settings, folder: Path) -> Settings:
     storage = {k: v.replace("{home}", str(folder)) for k, v in settings.storage.model_dump().items()}
     registry = {k: v.replace("{home}", str(folder)) for k, v in settings.registry.model_dump().items()}
-    return settings.model_copy(
-        update={"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry)}
-    )
+    return settings.model_copy(update={"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry)})

@@ -8,7 +8,7 @@ from components.evaluation.reports import heat_map_png
 from components.promotion import candidates
 from components.tasks.queue import QueueItem
 from infra.stacks import SOURCE_ROOT
-from lcia import verbs, worker, words
+from lcia import verbs, words, worker
 from lcia.workplace import Workplace, actor
 
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")

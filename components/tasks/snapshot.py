@@ -94,9 +94,7 @@ def _task(digest: str, value: dict[str, Json]) -> Task:
     try:
         return Task.model_validate(content, strict=False)
     except ValidationError as error:
-        raise SnapshotError(
-            f"task object {digest} does not fit its schema: {error}; submit the task again"
-        ) from error
+        raise SnapshotError(f"task object {digest} does not fit its schema: {error}; submit the task again") from error
 
 
 def _splits(digest: str, value: dict[str, Json]) -> dict[Split, SplitRef]:
