@@ -203,7 +203,10 @@ _RANDOM_IDS = re.compile(r'(?<=metric_)[0-9a-f]{32}\b|(?<="id": ")[0-9a-f]{8}(?:
 
 
 def _without_chance(page: str) -> str:
-    """Evidently's random ids, numbered as they appear: evidence on equal data has equal bytes."""
+    """Evidently's random ids, numbered as they appear, so that two pages on equal data can be compared.
+
+    Its summary (no earlier task) still lists labels in the order of Python's hashes, which differs between processes.
+    """
     numbers = {found: f"{number:032d}" for number, found in enumerate(dict.fromkeys(_RANDOM_IDS.findall(page)))}
     return re.sub("|".join(numbers), lambda found: numbers[found[0]], page) if numbers else page
 

@@ -1,11 +1,13 @@
 """SIGKILL in the middle of tuning, evaluation, registration and promotion: run again, and all is as if undisturbed."""
 
+import json
 from typing import Any
 
 import pytest
 from small_loop import OPS, SITE, TASKS, Learnt, SmallLoop, learn, promote
 from victim import Kill, killed
 
+from components.audit.log import rows
 from lcia import verbs, worker
 from lcia.workplace import Workplace
 
@@ -102,6 +104,8 @@ def _as_undisturbed(place: Workplace, learnt: Learnt, count: int) -> None:
     assert champion["digest"] == champion["served"] == learnt.digests[count - 1] == _served(place)
     assert [c["digest"] for c in status["candidates"]] == learnt.digests[:count]
     assert [_told(c) for c in status["candidates"]] == [_told(c) for c in calm["candidates"][:count]]
+    for ours, theirs in zip(status["candidates"], calm["candidates"], strict=False):
+        assert _evidence(place, ours["evidence"]) == _evidence(learnt.loop.open(), theirs["evidence"])
     assert status["registry"] == {"pending": 0}
     assert verbs.audit_verify(place, None, None, None).ok
     for model in ("assistant-candidates", "assistant"):
@@ -114,14 +118,17 @@ def _as_undisturbed(place: Workplace, learnt: Learnt, count: int) -> None:
 
 
 def _told(candidate: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in candidate.items() if not name.endswith("_at")}
+    return {name: value for name, value in candidate.items() if name != "evidence" and not name.endswith("_at")}
+
+
+def _evidence(place: Workplace, digest: str) -> dict[str, Any]:
+    """All but Evidently's page, which is not the same in every process, and the records that name it."""
+    record = place.store.get_json(digest)
+    reports = {name: report for name, report in record["reports"].items() if name != "evidently"}
+    return {**record, "reports": reports, "assessment": None}
 
 
 def _log(place: Workplace) -> list[dict[str, Any]]:
-    import json
-
-    from components.audit.log import rows
-
     with place.db.read() as connection:
         return [json.loads(row.body) for row in rows(connection)]
 
