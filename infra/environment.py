@@ -35,6 +35,9 @@ def prepare(home: Path) -> None:
     os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
     (home / "cache" / "matplotlib").mkdir(parents=True, exist_ok=True)
     (home / "zenml").mkdir(parents=True, exist_ok=True)
+    kept = home / "zenml" / "config.yaml"
+    if not kept.exists():  # holds also for `zenml` commands that people run on this folder later
+        kept.write_text("analytics_opt_in: false\n", encoding="utf-8")
 
 
 def stay_offline() -> None:

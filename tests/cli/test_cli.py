@@ -11,6 +11,7 @@ import pytest
 import yaml
 from small_loop import TASKS, Learnt, SmallLoop, write_package
 
+from components.storage import leases
 from lcia import verbs
 
 if TYPE_CHECKING:
@@ -356,6 +357,17 @@ def test_rollback_and_back(lcia: "Lcia", champion: SmallLoop, learnt: Learnt) ->
     back = lcia(champion, "status", "--json").json["champion"]
     assert (back["version"], back["epoch"]) == (3, 5)
     assert any(mark.startswith("gate ") for mark in back["marks"]), "marks of its promotion stay"
+
+
+def test_another_worker_at_work(lcia: "Lcia", fresh: SmallLoop) -> None:
+    assert lcia(fresh, "submit", fresh.package(MOVIE), "--as", "site").code == 0
+    db = fresh.open().db
+    lease = leases.acquire(db, "lineage:assistant", "somebody", 60.0)
+    assert lease is not None
+    ended = lcia(fresh, "work", "--as", "site")
+    assert ended.code == 1
+    assert "somebody is at work on 'assistant'; learning is serial per assistant" in ended.err
+    assert lcia(fresh, "status", "--json").json["queue"]["submitted"] == 1
 
 
 def test_an_unknown_option_of_zenml(lcia: "Lcia", champion: SmallLoop, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from small_loop import OPS, SITE, TASKS, Learnt, learn, promote, write_package
 
 import steps.tune
@@ -114,6 +115,12 @@ def test_reports_lie_in_zenml_and_name_no_outside_address(learnt: Learnt) -> Non
             assert not re.search(r"""@import|url\(\s*["']?\s*(?:https?:)?//""", html, re.IGNORECASE), name
 
 
+def test_telemetry_is_off_for_whoever_uses_the_same_folder(learnt: Learnt) -> None:
+    kept = yaml.safe_load((learnt.loop.home / "zenml" / "config.yaml").read_text(encoding="utf-8"))
+    assert kept["analytics_opt_in"] is False
+    assert kept["store"]["type"] == "sql"
+
+
 def test_everything_again_changes_nothing(learnt: Learnt, tmp_path: Path) -> None:
     loop = learnt.loop.copy(tmp_path)
     place = loop.open()
@@ -163,6 +170,20 @@ def test_a_rejected_candidate_lets_the_next_task_go_on_without_it(learnt: Learnt
     assert second is not None
     assert second.parent is None
     assert [g.id for g in place.pool(second.digest).groups] == ["g1"]
+
+
+def test_the_plain_baseline_runs_and_is_marked(learnt: Learnt, tmp_path: Path) -> None:
+    """Plain LoRA without rehearsal, one group for all: what the product is measured against."""
+    plain = ("tuning.ema.rule=none", "tuning.rehearsal.share=0", "grouping.rule=single")
+    loop = learnt.pending.copy(tmp_path)
+    place = loop.open(*plain)
+    promote(place)
+    assert learn(place, loop.package(PASSIVE))["state"] == "candidate"
+    shown = verbs.show(place, "2")
+    assert shown["groups"] == [{"id": "g1", "tasks": [MOVIE, PASSIVE]}]
+    assert (shown["tuning"]["rule"], shown["tuning"]["rehearsed_rows"]) == ("none", 0)
+    assert shown["chosen"]["point"] == "live"
+    assert {f"changed {key.partition('=')[0]}" for key in plain} <= set(shown["version"]["marks"])
 
 
 def test_a_diverging_run_harms_nothing_and_can_be_retried(
