@@ -29,7 +29,7 @@ def prepare(home: Path) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # Waiting OpenMP threads otherwise spin and take the cores from each other.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # ZenML keeps a database of its own; losing it costs dashboards only.
     os.environ["ZENML_CONFIG_PATH"] = str(home / "zenml")
     os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))

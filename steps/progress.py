@@ -14,6 +14,11 @@ class Progress:
         self._what, self._done, self._shown, self._began = "", 0, 0.0, 0.0
         self._terminal = sys.__stderr__ is not None and sys.__stderr__.isatty()
 
+    def say(self, line: str) -> None:
+        """One line about something that takes long and cannot be counted."""
+        if sys.__stderr__ is not None:
+            print(f"  {line}", file=sys.__stderr__, flush=True)
+
     def __call__(self, what: str, count: int, total: int) -> None:
         """`count` more of `total` are done."""
         now = time.monotonic()

@@ -19,7 +19,8 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
     digest = context.order.known.get("tune")
     if digest is None:
         assessment = context.store.get_json(context.order.assessment)
-        bench = Workbench.load(context.settings)
+        progress = Progress()
+        bench = Workbench.load(context.settings, progress.say)
         digest = tune_task(
             context.store,
             context.settings,
@@ -28,6 +29,6 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
             context.pool(bench.base.digest),
             assessment["group"],
             context.order.scratch,
-            Progress(),
+            progress,
         )
     return digest, HTMLString(tuning_html(context.store.get_json(digest)))

@@ -66,13 +66,13 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
     Raises:
         BaseModelError: the model is not there, is not a causal language model, or holds code to execute.
     """
+    transformers_logging.disable_progress_bar()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     folder, digest = _locate(settings, store)
     device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise BaseModelError("base_model.device is cuda, but torch sees no GPU; set it to auto or cpu")
-    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -167,7 +167,6 @@ def _convert_embedded(name: str, store: Path) -> tuple[Path, str]:
         return folder, digest
     from transformers import GgufConfig
 
-    logger.info("Converting the embedded model to safetensors (once, about 20 seconds)")
     store.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=store, prefix=".convert-"))
     place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}

@@ -1,5 +1,6 @@
 """The work of the step `tune`: objects in, one tuning record out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from components.grouping.pool import Group, Pool
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
-from components.model.base import BaseModel, load_base
+from components.model.base import BaseModel, is_available, load_base
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
 from components.settings import AdapterSettings, BaseModelSettings, Settings
@@ -30,8 +31,10 @@ class Workbench:
     trunk: Trunk
 
     @classmethod
-    def load(cls, settings: Settings) -> "Workbench":
-        """Load what the settings name; a process loads it once."""
+    def load(cls, settings: Settings, announce: Callable[[str], None] | None = None) -> "Workbench":
+        """Load what the settings name; a process loads it once. `announce` is told of what takes long."""
+        if announce and not is_available(settings.base_model, Path(settings.storage.models)):
+            announce("converting the embedded model to safetensors (once, about 20 seconds)")
         return _load(settings.base_model, settings.storage.models, settings.adapter)
 
 
