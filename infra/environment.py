@@ -5,7 +5,7 @@ from pathlib import Path
 
 QUIET = {
     "ANONYMIZED_TELEMETRY": "false",
-    "AUTO_OPEN_DASHBOARD": "false",
+    "ZENML_AUTO_OPEN_DASHBOARD": "false",
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -33,6 +33,9 @@ def prepare(home: Path) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # ZenML keeps a database of its own; losing it costs dashboards only.
     os.environ["ZENML_CONFIG_PATH"] = str(home / "zenml")
+    # Runs go to its file even after a `zenml login --local` pointed the same folder at a dashboard's server.
+    database = home / "zenml" / "local_stores" / "default_zen_store" / "zenml.db"
+    os.environ.setdefault("ZENML_STORE_URL", f"sqlite:///{database}")
     os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
     (home / "cache" / "matplotlib").mkdir(parents=True, exist_ok=True)
     (home / "zenml").mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,7 @@ def run_pipeline(
     from zenml.utils import source_utils
 
     check_options(options)
+    _decline_survey(Client())
     source_utils.set_custom_source_root(str(SOURCE_ROOT))
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     configured = pipeline.with_options(  # type: ignore[attr-defined]
@@ -73,6 +74,14 @@ def run_pipeline(
     except LciaError as error:
         raise _failure(Client(), run_name, error) from error
     return PipelineRun(response.name, {name: _first(step) for name, step in response.steps.items()})
+
+
+def _decline_survey(client: Any) -> None:  # noqa: ANN401 - zenml's Client
+    """The dashboard otherwise asks for a name and an e-mail address before it shows anything."""
+    user = client.active_user
+    if user.email_opted_in is None:
+        done = {"finished_onboarding_survey": True}
+        client.update_user(user.id, updated_email_opt_in=False, updated_metadata=done)
 
 
 def _failure(client: Any, run_name: str, error: LciaError) -> StepFailed:  # noqa: ANN401 - zenml's Client
