@@ -35,7 +35,8 @@ def prepare(home: Path) -> None:
     os.environ["ZENML_CONFIG_PATH"] = str(home / "zenml")
     # Runs go to its file even after a `zenml login --local` pointed the same folder at a dashboard's server.
     database = home / "zenml" / "local_stores" / "default_zen_store" / "zenml.db"
-    os.environ.setdefault("ZENML_STORE_URL", f"sqlite:///{database}")
+    if not os.environ.get("ZENML_STORE_URL", "").startswith("http"):  # a ZenML server that somebody chose stays
+        os.environ["ZENML_STORE_URL"] = f"sqlite:///{database}"
     os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
     (home / "cache" / "matplotlib").mkdir(parents=True, exist_ok=True)
     (home / "zenml").mkdir(parents=True, exist_ok=True)

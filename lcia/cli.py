@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from components.errors import LciaError
 from components.settings import load_settings
 from infra import environment
-from infra.stacks import SOURCE_ROOT
+from infra.stacks import SOURCE_ROOT, check_options
 from lcia import words
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _open(config: Path | None = None, overrides: list[str] | None = None) -> "Wo
     settings = load_settings(file, overrides or (), home_folder=home)
     if settings.base_model.name.startswith("embedded:") or Path(settings.base_model.name).expanduser().is_dir():
         environment.stay_offline()
+    if settings.zenml:
+        check_options(settings.zenml)
     from lcia.workplace import Workplace
 
     return Workplace.open(home, settings)
