@@ -18,7 +18,7 @@ COMMANDS = re.findall(
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_readme_commands_parse(line: str) -> None:
-    words = shlex.split(line.split("#")[0])
+    words = shlex.split(line.split("#", maxsplit=1)[0])
     group = typer.main.get_command(app)
     context = group.make_context("lcia", words)
     name, command, rest = group.resolve_command(context, words)
