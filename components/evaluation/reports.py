@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.evaluation.matrix import AccuracyMatrix
-from components.grouping.report import fragment, page
+from components.pages import fragment, page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.evaluation.reports import beta_png, loss_png
-from components.grouping.report import fragment, page
+from components.pages import fragment, page
 
 _BODY = """
 <p>Rule <b>{{ r.rule }}</b>{% if r.rule == "none" %}: {{ plain }}{% endif %}.

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from components.quality.page import PageRow, PageTable, render_page
+from components.pages import PageRow, PageTable, verdict_page
 from components.quality.two_samples import (
     Interval,
     Numbers,
@@ -157,7 +157,7 @@ def to_html(result: DriftResult) -> str:
         head = ("task", "telling the questions apart", "similarity of the instructions")
         tables.append(PageTable("Other earlier tasks", head, compared))
     words = [f"{reason[:1].upper()}{reason[1:]}." for reason in result.reasons]
-    return render_page(f"Drift of {result.name}", result.verdict, words, tables if near else [])
+    return verdict_page(f"Drift of {result.name}", result.verdict, words, tables if near else [])
 
 
 def _interval(effect: Effect) -> str:

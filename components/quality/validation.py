@@ -15,8 +15,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from components.errors import LciaError
+from components.pages import PageRow, PageTable, verdict_page
 from components.quality.leaks import SeenBefore, seen_before
-from components.quality.page import PageRow, PageTable, render_page
 from components.quality.rules import Rule, Severity, balance_rule, label_shares, split_frame, split_rules
 from components.settings import ValidationSettings
 from components.tasks.package import SPLITS, Split
@@ -133,7 +133,7 @@ def to_html(result: ValidationResult) -> str:
         [PageRow((key.replace("_", " "), _words(value))) for key, value in result.statistics.items()],
     )
     tables = [checks, aside, numbers] if result.quarantined_rows else [checks, numbers]
-    return render_page(f"Data checks of {result.name}", result.verdict, words, tables)
+    return verdict_page(f"Data checks of {result.name}", result.verdict, words, tables)
 
 
 class _Expectations:

@@ -112,7 +112,8 @@ def test_few_rows_never_count_as_known(snapshot_of):
 def test_the_page_is_self_contained_and_escaped(example, snapshot_of):
     page = to_html(check_drift(example("product_sentiment"), [example("movie_sentiment")], SETTINGS))
     assert "<script" not in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert "movie_sentiment@1" in page
 
 
