@@ -390,7 +390,7 @@ def _explain(error: ValidationError, source: str) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key; see zenml.yaml or docs/settings.md for the known ones")
+            lines.append(f"{key}: unknown key; zenml.yaml and components/settings.py list the known ones")
         else:
             lines.append(f"{key}: {problem['msg']} (seen: {problem['input']!r})")
     return f"settings from {source}, LCIA__* and --set do not fit:\n  " + "\n  ".join(lines)
