@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "setup: Python environment in $(VENV) (once, about 3 minutes)"
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is not installed; Python 3.11 is needed (PYTHON=... names another)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "setup: Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
 	@echo "setup: installing $$(grep -c == requirements.lock) locked packages (torch, transformers, zenml, mlflow, ...)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --requirement requirements.lock \
 	  | awk '/^(Collecting|Requirement already)/ { n++; if (n % 25 == 0) { print "setup:   " n " packages fetched"; fflush() } } \

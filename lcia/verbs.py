@@ -15,6 +15,7 @@ from components.grouping.router import Router
 from components.promotion import approvals, candidates, champion
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
+from components.promotion.outbox import pending
 from components.tasks import queue
 from components.tasks.inbox import quarantine, store_package
 from components.tasks.package import read_package
@@ -64,7 +65,7 @@ def status(place: Workplace) -> dict[str, Any]:
         counts = queue.counts(connection, place.assistant)
         found = candidates.listed(connection, place.assistant)
         head = log.head(connection)
-        untold = _untold(place, connection)
+        untold = pending(connection, place.assistant)
     shown = None
     if now is not None:
         version = next(c for c in found if c.digest == now.version)
@@ -86,12 +87,6 @@ def status(place: Workplace) -> dict[str, Any]:
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {"pending": untold},
     }
-
-
-def _untold(place: Workplace, connection: Any) -> int:  # noqa: ANN401 - SQLAlchemy connection
-    from components.promotion.outbox import pending
-
-    return pending(connection, place.assistant)
 
 
 def _in_order(place: Workplace, version: Candidate) -> list[Any]:

@@ -149,3 +149,30 @@ def rewrite_row(file: Path, **fields: Json) -> None:
     first, *rest = file.read_text(encoding="utf-8").splitlines()
     row = {name: value for name, value in (json.loads(first) | fields).items() if value is not None}
     file.write_text("\n".join([json.dumps(row), *rest]) + "\n", encoding="utf-8")
+
+
+# Fixtures; the conftest of each folder that needs them imports them.
+
+
+@pytest.fixture(scope="session")
+def learnt(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
+    """Three tasks learnt and promoted, undisturbed; look, but change only copies."""
+    return learn_all(tiny_folder, tmp_path_factory)
+
+
+@pytest.fixture
+def pending(learnt: Learnt, tmp_path: Path) -> SmallLoop:
+    """A copy of the loop in which the first candidate waits for people."""
+    return learnt.pending.copy(tmp_path)
+
+
+@pytest.fixture
+def champion(learnt: Learnt, tmp_path: Path) -> SmallLoop:
+    """A copy of the loop with three promoted versions."""
+    return learnt.loop.copy(tmp_path)
+
+
+@pytest.fixture
+def fresh(tiny_folder: Path, tmp_path: Path) -> SmallLoop:
+    """An empty home with settings and packages."""
+    return write_loop(tmp_path, tiny_folder)

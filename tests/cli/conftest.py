@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_loop import Learnt, SmallLoop, learn_all, write_loop
+from small_loop import SmallLoop, champion, fresh, learnt, pending
 
 from lcia.cli import main
 
@@ -29,6 +29,8 @@ class Ended:
 
 Lcia = Callable[..., Ended]
 
+__all__ = ["Ended", "Lcia", "champion", "fresh", "lcia", "learnt", "pending"]
+
 
 @pytest.fixture
 def lcia(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lcia:
@@ -47,27 +49,3 @@ def lcia(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return Ended(int(str(end.value.code)), got.out, got.err)
 
     return call
-
-
-@pytest.fixture(scope="session")
-def learnt(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
-    """Three tasks learnt and promoted; look, but change only copies."""
-    return learn_all(tiny_folder, tmp_path_factory)
-
-
-@pytest.fixture
-def pending(learnt: Learnt, tmp_path: Path) -> SmallLoop:
-    """A copy of the loop in which the first candidate waits for people."""
-    return learnt.pending.copy(tmp_path)
-
-
-@pytest.fixture
-def champion(learnt: Learnt, tmp_path: Path) -> SmallLoop:
-    """A copy of the loop with three promoted versions."""
-    return learnt.loop.copy(tmp_path)
-
-
-@pytest.fixture
-def fresh(tiny_folder: Path, tmp_path: Path) -> SmallLoop:
-    """An empty home with settings and packages."""
-    return write_loop(tmp_path, tiny_folder)

@@ -1,18 +1,5 @@
 """Fixtures of the loop's tests."""
 
-from pathlib import Path
+from small_loop import fresh, learnt
 
-import pytest
-from small_loop import Learnt, SmallLoop, learn_all, write_loop
-
-
-@pytest.fixture(scope="session")
-def learnt(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
-    """Three tasks learnt and promoted; look, but change only copies."""
-    return learn_all(tiny_folder, tmp_path_factory)
-
-
-@pytest.fixture
-def fresh(tiny_folder: Path, tmp_path: Path) -> SmallLoop:
-    """An empty home with settings and packages."""
-    return write_loop(tmp_path, tiny_folder)
+__all__ = ["fresh", "learnt"]
