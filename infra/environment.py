@@ -1,6 +1,7 @@
 """What has to be set before the heavy libraries are imported: state inside `LCIA_HOME`, telemetry off, quiet."""
 
 import os
+import warnings
 from pathlib import Path
 
 QUIET = {
@@ -29,6 +30,7 @@ def prepare(home: Path) -> None:
     """Set the process's environment. Call it before zenml, mlflow or torch are imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     # Waiting OpenMP threads otherwise spin and take the cores from each other.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # ZenML keeps a database of its own; losing it costs dashboards only.
