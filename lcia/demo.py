@@ -5,8 +5,6 @@ from pathlib import Path
 
 from components.errors import LciaError
 from components.evaluation.reports import heat_map_png
-from components.promotion import candidates
-from components.tasks.queue import QueueItem
 from infra.stacks import SOURCE_ROOT
 from lcia import verbs, words, worker
 from lcia.workplace import Workplace, actor
@@ -48,7 +46,7 @@ def _learn(place: Workplace, package: Path) -> None:
     print(f"{SUBMITTER} submits {item.name}@{item.version}{known}", flush=True)
     if item.state in ("submitted", "assessing", "waiting", "learning"):
         worker.work(place, actor(SUBMITTER), _say, item.id)
-    candidate = _candidate(place, item)
+    candidate = verbs.candidate_of(place, item)
     if candidate is None:
         return
     shown = verbs.show(place, str(candidate.number))
@@ -66,12 +64,6 @@ def _learn(place: Workplace, package: Path) -> None:
         print(f"  {APPROVER} rejects version {candidate.number}; the champion stays as it is")
     else:
         print(f"  {APPROVER} approves: version {candidate.number} is the champion")
-
-
-def _candidate(place: Workplace, item: QueueItem) -> candidates.Candidate | None:
-    with place.db.read() as connection:
-        made = [c for c in candidates.listed(connection, place.assistant) if c.item == item.id]
-    return made[-1] if made else None
 
 
 def _summary(place: Workplace) -> None:

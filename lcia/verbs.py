@@ -236,21 +236,27 @@ OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
 """Exit code by the state a task ended in; a candidate that the gate refused gives 2."""
 
 
+def candidate_of(place: Workplace, item: QueueItem) -> Candidate | None:
+    """The newest candidate that a task has led to."""
+    with place.db.read() as connection:
+        made = [c for c in candidates.listed(connection, place.assistant) if c.item == item.id]
+    return made[-1] if made else None
+
+
 def outcomes(place: Workplace, items: list[QueueItem]) -> list[dict[str, Any]]:
     """Where tasks stand after work, each with its version, verdict and exit code."""
     told = []
     for item in items:
-        with place.db.read() as connection:
-            made = [c for c in candidates.listed(connection, place.assistant) if c.item == item.id]
+        made = candidate_of(place, item)
         code = OUTCOME.get(item.state, 0)
-        verdict = made[-1].verdict if made else None
+        verdict = made.verdict if made else None
         if item.state == "candidate" and verdict != "pass" and place.settings.policy.gate.enforce:
             code = 2
         told.append(
             {
                 **item.to_json(),
-                "candidate": made[-1].number if made else None,
-                "digest": made[-1].digest if made else None,
+                "candidate": made.number if made else None,
+                "digest": made.digest if made else None,
                 "verdict": verdict,
                 "exit_code": code,
             }

@@ -37,10 +37,6 @@ class LineageBusy(LciaError):
     """Another worker is at work on this assistant."""
 
 
-class LearningFailed(LciaError):
-    """A pipeline of a task failed; the item says why and can be retried."""
-
-
 def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> list[QueueItem]:
     """Bring every open item of the queue (or only one) as far as it can go; returns the items touched.
 
@@ -67,10 +63,8 @@ def _next(place: Workplace, only: int | None) -> QueueItem | None:
     """The next item something can be done about; `waiting` ones only when no candidate is undecided."""
     with place.db.read() as connection:
         undecided = candidates.listed(connection, place.assistant, "pending")
-        found = [i for i in queue.items(connection, place.assistant, queue.OPEN) if only in (None, i.id)]
-    ready = [i for i in found if i.state != "waiting" or not undecided]
-    interrupted = [i for i in ready if i.state in ("assessing", "learning")]
-    return next(iter([*interrupted, *ready]), None)
+        ready = tuple(state for state in queue.OPEN if state != "waiting" or not undecided)
+        return queue.next_item(connection, place.assistant, ready, only)
 
 
 @contextmanager

@@ -162,9 +162,11 @@ def items(connection: Connection, assistant: str, states: tuple[str, ...] | None
     return [_item(row) for row in connection.execute(query).mappings()]
 
 
-def next_item(connection: Connection, assistant: str, states: tuple[str, ...] = OPEN) -> QueueItem | None:
-    """The oldest item the worker should go on with; one a crash interrupted comes before new ones."""
-    waiting = items(connection, assistant, states)
+def next_item(
+    connection: Connection, assistant: str, states: tuple[str, ...] = OPEN, only: int | None = None
+) -> QueueItem | None:
+    """The oldest item the worker should go on with (or just that one); one a crash interrupted comes first."""
+    waiting = [found for found in items(connection, assistant, states) if only in (None, found.id)]
     interrupted = [found for found in waiting if found.state in {"assessing", "learning"}]
     return next(iter([*interrupted, *waiting]), None)
 
