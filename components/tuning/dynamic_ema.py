@@ -1,4 +1,4 @@
-"""Dynamic EMA for continual adapter tuning. Needs torch and nothing else.
+"""Dynamic EMA for continual adapter tuning. One file, needs torch and nothing else: copy it.
 
 After "Large Continual Instruction Assistant" (ICML 2025, arXiv 2410.10868). Notation: theta live weights,
 theta* protected weights, g gradient, y = g_t - g_(t-1), d = theta_t - theta*_(t-1), alpha = 1 - beta;
@@ -13,6 +13,10 @@ theta* protected weights, g gradient, y = g_t - g_(t-1), d = theta_t - theta*_(t
 | `released`   | 2 (1 + |g|_1) / (|d|_1 |y|_1)   (the authors' published code)  | 0.01, counted        |
 | `scale_free` | rho lr n (|g|_1 / |y|_1) / |d|_1 in [alpha_min, horizon / steps] | alpha_min, counted when undefined |
 
+Smoothing: |y|_1 is mostly sampling noise, so alpha_t of a dynamic rule may be replaced by its running
+geometric mean over about m = smoothing * steps steps, per tensor: log a_t += (log alpha_t - log a_t) / min(k, m)
+at the k-th defined value. It stays within the bounds of what it averages; undefined steps leave it as it is.
+
 `curvature` replaces the paper's stability term, a distance of parameters, by the loss of the old tasks to
 second order. With their diagonal Fisher F_old it pulls the live weights after each step,
 
@@ -26,35 +30,67 @@ Usage, once per optimizer step (with a gradient scaler: after `unscale_`, and wi
 the scaler skipped the step; with several processes: after gradients are reduced):
 
     ema = DynamicEMA(parameters, "scale_free", steps=120, peak_lr=1e-3)
-    loss.backward(); ema.read_gradients(); optimizer.step(); ema.update(lr)
+    for batch in data:
+        loss(batch).backward(); ema.read_gradients(); optimizer.step(); ema.update(lr); optimizer.zero_grad()
+    with ema.swap():            # live weights are theta* in here
+        evaluate(model); save(model)
+
+No step waits for the device, and memory does not grow with the number of steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 RULES = ("none", "fixed", "paper", "released", "scale_free", "curvature")
+DYNAMIC = ("paper", "released", "scale_free")
 RELEASED_CONSTANT, RELEASED_FALLBACK = 2.0, 0.01
+SMOOTHING = {"scale_free": 0.05}
+"""Default of `smoothing` by rule; the published rules are not smoothed."""
 TINY = 1e-12
+CPU_BLOCK, GPU_BLOCK = 2**18, 2**26
+"""Entries worked on at once: within a CPU's cache, and few kernels on a GPU."""
+HISTORY = 2048
+"""Rows of the history; when they are full, neighbours are merged."""
+BAND = (0.1, 0.5, 0.9)
+
+
+class _Block:
+    """Tensors of one shape and dtype, stacked to (k, *shape) so that one operation serves them all."""
+
+    def __init__(self, members: list[int], rows: slice, parameters: Sequence[Tensor], *, gradients: bool) -> None:
+        self.members, self.rows = members, rows
+        self.live = [parameters[i] for i in members]
+        self.average = torch.stack([p.detach().float() for p in self.live])
+        self.start = self.average.clone()
+        self.importance = self.average[:0]
+        self.previous = torch.zeros_like(self.average) if gradients else self.average[:0]
+        self.present = torch.zeros_like(self.average) if gradients else self.average[:0]
 
 
 class DynamicEMA:
     """Protected weights theta* (float32) beside live parameters that an optimizer moves.
 
+    `live`, `start` (theta*_0), `average` (theta*) and `importance` are lists in the order of `parameters`.
+
     Args:
-        parameters: live trainable tensors, float32, in a fixed order; their present values are theta*_0.
+        parameters: live trainable tensors on one device, of any floating dtype; their values now are theta*_0.
         rule: one of `RULES`.
-        steps: optimizer steps of this task; bounds `scale_free`.
+        steps: optimizer steps of this task; bounds `scale_free`, sets the window of the smoothing.
         peak_lr: peak learning rate; scales `scale_free`.
         beta: decay of `fixed` and fallback of `paper`.
         rho, alpha_min, horizon: see `scale_free` above.
+        smoothing: window of the running geometric mean of alpha as a share of `steps`; 0 is none, None the
+            rule's default (`SMOOTHING`).
         kappa: pull strength of `curvature`.
         importance: F_old of `curvature`, shaped like `parameters`, mean 1 per old task.
+        names: names of the parameters for `fallbacks`; their positions where not given.
 
     Raises:
-        ValueError: unknown rule, or `curvature` without a matching importance.
+        ValueError: unknown rule, an argument out of range, or `curvature` without a matching importance.
     """
 
     def __init__(
@@ -68,36 +104,80 @@ class DynamicEMA:
         rho: float = 0.1,
         alpha_min: float = 1e-4,
         horizon: float = 3.0,
+        smoothing: float | None = None,
         kappa: float = 30.0,
         importance: Sequence[Tensor] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
+        self.live = list(parameters)
+        self.names = list(names) if names is not None else [str(i) for i in range(len(self.live))]
+        self._check(rule, steps, beta, importance)
+        self.rule, self.beta, self.kappa = rule, beta, kappa
+        self.needs_gradients = rule in DYNAMIC
+        share = SMOOTHING.get(rule, 0.0) if smoothing is None else smoothing
+        self.window = max(1, round(share * steps)) if self.needs_gradients else 1
+        self.updates = 0
+        self._blocks = self._stack()
+        self.average = self._views("average")
+        self.start = self._views("start")
+        self.importance: list[Tensor] = []
+        if rule == "curvature":
+            for block in self._blocks:
+                block.importance = torch.stack([(importance or ())[i].to(block.average) for i in block.members])
+            self.importance = self._views("importance")
+        device, count = self.live[0].device, len(self.live)
+        self._scratch = torch.empty(2, max(b.average.numel() for b in self._blocks), device=device)
+        # One entry per tensor, in the order of the blocks.
+        self._order = torch.tensor([i for b in self._blocks for i in b.members], device=device)
+        self._speed = rho * peak_lr * torch.cat([torch.full((len(b.live),), b.live[0].numel()) for b in self._blocks])
+        self._speed = self._speed.to(device, torch.float32)
+        self._bounds = (min(alpha_min, horizon / steps), min(1.0, horizon / steps))
+        self._alphas = torch.full((count,), 1 - beta, device=device)
+        self._gradient = torch.zeros(count, device=device)  # |g|_1
+        self._change = torch.zeros(count, device=device)  # |y|_1
+        self._distance = torch.zeros(count, device=device)  # |theta_(t-1) - theta*_(t-1)|_1
+        self._log_alpha = torch.zeros(count, device=device)
+        self._defined = torch.zeros(count, device=device)
+        self._fallbacks = torch.zeros(count, dtype=torch.int64, device=device)
+        self._read, self._has_previous, self._swapped = False, False, False
+        self._stride = 1  # updates merged into one row of the history
+        self._history = torch.zeros(HISTORY, len(BAND) + 1, device=device)
+        place = torch.tensor(BAND, device=device) * (count - 1)
+        self._band = (place.floor().long(), place.ceil().long(), place.frac())
+
+    def _check(self, rule: str, steps: int, beta: float, importance: Sequence[Tensor] | None) -> None:
         if rule not in RULES:
             raise ValueError(f"rule is {rule!r}, expected one of {', '.join(RULES)}")
-        if rule == "curvature" and (importance is None or len(importance) != len(parameters)):
-            raise ValueError("curvature needs one importance tensor per parameter")
-        self.rule, self.beta, self.kappa = rule, beta, kappa
-        self.live = list(parameters)
-        self.start = [p.detach().float().clone() for p in self.live]
-        self.average = [p.clone() for p in self.start]
-        self.importance = [f.to(p) for f, p in zip(importance or (), self.live, strict=False)]
-        device = self.live[0].device
-        count = len(self.live)
-        sizes = torch.tensor([p.numel() for p in self.live], dtype=torch.float32, device=device)
-        self._speed = rho * peak_lr * sizes
-        self._bounds = (min(alpha_min, horizon / steps), min(1.0, horizon / steps))
-        self._previous: list[Tensor] | None = None  # gradients of the last step that was not skipped
-        self._present: list[Tensor] | None = None  # gradients read, their step not yet taken
-        self._change = torch.zeros(count, device=device)
-        self._gradient = torch.zeros(count, device=device)
-        self._distance = torch.zeros(count, device=device)  # |theta_(t-1) - theta*_(t-1)|_1
-        self._fallbacks = torch.zeros((), device=device)
-        self._alphas: list[Tensor] = []
-        self._distances: list[Tensor] = []
+        if not self.live or len({p.device for p in self.live}) != 1:
+            raise ValueError(f"{len(self.live)} parameters given, expected at least one, all on one device")
+        if len(self.names) != len(self.live):
+            raise ValueError(f"{len(self.names)} names given for {len(self.live)} parameters")
+        if steps < 1 or not 0 <= beta <= 1:
+            raise ValueError(f"steps is {steps}, beta {beta}; expected at least 1 and a number in [0, 1]")
+        shapes = [f.shape for f in importance or ()]
+        if rule == "curvature" and shapes != [p.shape for p in self.live]:
+            raise ValueError("curvature needs one importance tensor per parameter, of its shape")
 
-    @property
-    def needs_gradients(self) -> bool:
-        """Whether the rule reads gradients at all."""
-        return self.rule in ("paper", "released", "scale_free")
+    def _stack(self) -> list[_Block]:
+        """Tensors of equal shape and dtype, in blocks of at most `CPU_BLOCK` or `GPU_BLOCK` entries."""
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for i, p in enumerate(self.live):
+            alike.setdefault((p.shape, p.dtype), []).append(i)
+        blocks, row = list[_Block](), 0
+        limit = CPU_BLOCK if self.live[0].device.type == "cpu" else GPU_BLOCK
+        for members in alike.values():
+            size = max(1, limit // max(1, self.live[members[0]].numel()))
+            for first in range(0, len(members), size):
+                chosen = members[first : first + size]
+                rows = slice(row, row := row + len(chosen))
+                blocks.append(_Block(chosen, rows, self.live, gradients=self.needs_gradients))
+        return blocks
+
+    def _views(self, field: str) -> list[Tensor]:
+        views: dict[int, Tensor] = {}
+        for block in self._blocks:
+            views |= zip(block.members, getattr(block, field).unbind(), strict=True)
+        return [views[i] for i in range(len(self.live))]
 
     @torch.no_grad()
     def read_gradients(self) -> None:
@@ -108,109 +188,213 @@ class DynamicEMA:
         """
         if not self.needs_gradients:
             return
-        gradients = [p.grad for p in self.live]
-        if any(g is None for g in gradients):
-            raise ValueError("a parameter has no gradient; DynamicEMA reads replicated, unsharded gradients")
-        self._present = [g.detach().to(torch.float32, copy=True) for g in gradients if g is not None]
-        self._gradient = torch.stack(torch._foreach_norm(self._present, 1))
-        if self._previous is None:
-            self._change = torch.zeros_like(self._gradient)
-            return
-        self._change = torch.stack(torch._foreach_norm(torch._foreach_sub(self._previous, self._present), 1))
+        for name, p in zip(self.names, self.live, strict=True):
+            if p.grad is None:
+                raise ValueError(f"parameter {name} has no gradient; DynamicEMA reads replicated, unsharded gradients")
+        for block in self._blocks:
+            gather([p.grad for p in block.live if p.grad is not None], block.present)
+            scratch = self._like(block, 0)
+            self._gradient[block.rows] = torch.abs(block.present, out=scratch).flatten(1).sum(1)
+            if self._has_previous:
+                difference = torch.sub(block.present, block.previous, out=scratch).abs_()
+                self._change[block.rows] = difference.flatten(1).sum(1)
+        self._read = True
 
     @torch.no_grad()
     def update(self, lr: float, *, skipped: bool = False) -> None:
-        """Move theta* after an optimizer step at learning rate `lr`; `skipped` steps change nothing."""
-        present, self._present = self._present, None
+        """Move theta* after an optimizer step at learning rate `lr`; a `skipped` step changes nothing.
+
+        Raises:
+            RuntimeError: the rule needs gradients and `read_gradients` was not called before the step, or the
+                live weights are swapped.
+        """
+        if self._swapped:
+            raise RuntimeError("the live weights are swapped for theta*; leave `swap()` before training goes on")
+        read, self._read = self._read, False
         if skipped or self.rule == "none":
             return
-        self._previous = present or self._previous
-        if self.rule == "curvature":
-            self._pull(lr)
-            return
-        difference = torch._foreach_sub(self.live, self.average)
-        length = torch.stack(torch._foreach_norm(difference, 1)).float()
-        alpha, fallback = self._alpha(length)
-        self._distance = (1 - alpha) * length
-        torch._foreach_mul_(difference, list(alpha.unbind()))
-        torch._foreach_add_(self.average, difference)
-        self._fallbacks += fallback.sum()
-        self._alphas.append(alpha)
-        self._distances.append(self._distance.sum())
+        if self.needs_gradients and not read:
+            raise RuntimeError(f"rule {self.rule} needs `read_gradients()` before every optimizer step")
+        for block in self._blocks:
+            if self.rule == "curvature":
+                self._pull(block, lr)
+            else:
+                self._follow(block)
+            block.previous, block.present = block.present, block.previous
+        self._has_previous = read
+        self._record()
 
-    def _alpha(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, fell back), one per tensor, given |d|_1."""
-        if self.rule == "fixed":
-            return torch.full_like(length, 1 - self.beta), torch.zeros_like(length, dtype=torch.bool)
-        defined = (length > TINY) & (self._change > TINY)
-        bottom = torch.where(defined, length * self._change, 1.0)
+    def _follow(self, block: _Block) -> None:
+        live = gather(block.live, self._like(block, 0))
+        length = torch.sub(live, block.average, out=self._like(block, 1)).abs_().flatten(1).sum(1)
+        alpha = self._alphas[block.rows]
+        if self.needs_gradients:
+            alpha.copy_(self._dynamic(block.rows, length))
+        torch.mul(1 - alpha, length, out=self._distance[block.rows])
+        block.average.lerp_(live, alpha.view(-1, *[1] * (live.dim() - 1)))
+
+    def _dynamic(self, rows: slice, length: Tensor) -> Tensor:
+        """alpha of the tensors in `rows`, given |d|_1."""
+        change, gradient = self._change[rows], self._gradient[rows]
+        usable = (length > TINY) & (change > TINY) & gradient.isfinite()
+        bottom = torch.where(usable, length * change, 1.0)
         if self.rule == "scale_free":
-            low, high = self._bounds
-            raw = (self._speed * self._gradient / bottom).clamp(low, high)
-            return torch.where(defined, raw, low), ~defined
-        numerator = RELEASED_CONSTANT if self.rule == "released" else self._distance
-        raw = numerator * (1 + self._gradient) / bottom
-        usable = defined & (raw > 0) & (raw < 1)
-        other = RELEASED_FALLBACK if self.rule == "released" else 1 - self.beta
-        return torch.where(usable, raw, other), ~usable
+            other = self._bounds[0]
+            alpha = (self._speed[rows] * gradient / bottom).clamp_(*self._bounds)
+        else:
+            other = RELEASED_FALLBACK if self.rule == "released" else 1 - self.beta
+            numerator = RELEASED_CONSTANT if self.rule == "released" else self._distance[rows]
+            alpha = numerator * (1 + gradient) / bottom
+            usable &= (alpha > 0) & (alpha < 1)
+        self._fallbacks[rows] += ~usable
+        if self.window > 1:
+            count = self._defined[rows].add_(usable)
+            log_alpha = self._log_alpha[rows]
+            step = (alpha.log() - log_alpha) / count.clamp(1, self.window)
+            alpha = log_alpha.add_(torch.where(usable, step, 0.0)).exp()
+        return torch.where(usable, alpha, other)
 
-    def _pull(self, lr: float) -> None:
-        keep = torch._foreach_mul(self.importance, -lr * self.kappa)
-        torch._foreach_exp_(keep)
-        difference = torch._foreach_sub(self.live, self.start)
-        torch._foreach_mul_(difference, keep)
-        torch._foreach_copy_(self.live, torch._foreach_add(self.start, difference))
-        torch._foreach_copy_(self.average, self.live)
-        kept = torch.stack([k.mean() for k in keep])
-        self._alphas.append(kept)
-        self._distances.append(torch.stack(torch._foreach_norm(difference, 1)).sum())
+    def _pull(self, block: _Block, lr: float) -> None:
+        keep = torch.mul(block.importance, -lr * self.kappa, out=self._like(block, 1)).exp_()
+        self._alphas[block.rows] = keep.flatten(1).mean(1)
+        difference = gather(block.live, self._like(block, 0)).sub_(block.start).mul_(keep)
+        torch.add(block.start, difference, out=block.average)
+        self._distance[block.rows] = difference.abs_().flatten(1).sum(1)
+        torch._foreach_copy_(block.live, list(block.average.unbind()))
+
+    def _like(self, block: _Block, which: int) -> Tensor:
+        return self._scratch[which, : block.average.numel()].view_as(block.average)
+
+    def _record(self) -> None:
+        """Append the band of beta over tensors and the distance; merge neighbours when the rows are full."""
+        if self.updates == len(self._history) * self._stride:
+            merged = (self._history[0::2] + self._history[1::2]) / 2
+            self._history.zero_()[: len(merged)] = merged
+            self._stride *= 2
+        betas = (1 - self._alphas).sort().values
+        low, high, between = self._band
+        entry = torch.cat([betas[low].lerp(betas[high], between), self._distance.sum().view(1)])
+        self._history[self.updates // self._stride] += entry / self._stride
+        self.updates += 1
 
     @torch.no_grad()
     def consolidate(self, new_importance: Sequence[Tensor], tau: float) -> None:
         """`curvature`, after the last step: theta* by the curvature-weighted average with weight `tau`."""
         parts = zip(self.average, self.live, self.start, self.importance, new_importance, strict=True)
         for average, live, start, old, new in parts:
-            weight = new / (tau * old + new).clamp_min(TINY)
+            weight = new.to(old) / (tau * old + new.to(old)).clamp_min(TINY)
             average.copy_(start + (live - start) * weight)
+
+    @contextmanager
+    def swap(self) -> Iterator[None]:
+        """Within the block the live weights are theta*, for evaluating or saving; after it they are back, bit for bit.
+
+        Raises:
+            RuntimeError: called within itself.
+        """
+        if self._swapped:
+            raise RuntimeError("the live weights are swapped for theta* already")
+        with torch.no_grad():
+            kept = [p.detach().clone() for p in self.live]
+            torch._foreach_copy_(self.live, self.average)
+        self._swapped = True
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self.live, kept)
+            self._swapped = False
+
+    @torch.no_grad()
+    def copy_to(self, parameters: Sequence[Tensor]) -> None:
+        """Write theta* into other tensors of the same shapes, in the order of the constructor."""
+        for target, average in zip(parameters, self.average, strict=True):
+            target.copy_(average)
+
+    def fallbacks(self) -> dict[str, int]:
+        """Updates that fell back to a fixed alpha, by name of the tensor (one host synchronisation)."""
+        counts = torch.empty_like(self._fallbacks)
+        counts[self._order] = self._fallbacks
+        return dict(zip(self.names, counts.tolist(), strict=True))
 
     def fallback_share(self) -> float:
         """Share of per-tensor updates that fell back to a fixed alpha (one host synchronisation)."""
-        updates = len(self._alphas) * len(self.live)
-        return self._fallbacks.item() / updates if updates else 0.0
+        updates = self.updates * len(self.live)
+        return int(self._fallbacks.sum()) / updates if updates else 0.0
 
     def history(self) -> dict[str, list[float]]:
-        """Per step: median and 10-90 % band of beta over tensors, and |theta - theta*|_1."""
-        if not self._alphas:
-            return {"beta_low": [], "beta_median": [], "beta_high": [], "distance": []}
-        betas = 1 - torch.stack(self._alphas).float().cpu()
-        band = torch.quantile(betas, torch.tensor([0.1, 0.5, 0.9]), dim=1)
-        return {
-            "beta_low": band[0].tolist(),
-            "beta_median": band[1].tolist(),
-            "beta_high": band[2].tolist(),
-            "distance": torch.stack(self._distances).cpu().tolist(),
-        }
+        """Median and 10-90 % band of beta over tensors, and |theta - theta*|_1, over the updates so far.
 
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors that a resumed run needs; `start` and importance come from the constructor again."""
-        state: dict[str, Any] = {f"average.{i}": t for i, t in enumerate(self.average)}
-        state |= {f"start.{i}": t for i, t in enumerate(self.start)}
-        state |= {f"previous.{i}": t for i, t in enumerate(self._previous or ())}
-        state |= {"distance": self._distance, "fallbacks": self._fallbacks}
-        if self._alphas:
-            state |= {"alphas": torch.stack(self._alphas), "distances": torch.stack(self._distances)}
+        One entry per update up to `HISTORY` of them, then the mean over 2, 4, ... updates each.
+        """
+        rows = -(-self.updates // self._stride)
+        table = self._history[:rows].cpu()
+        if self.updates % self._stride:
+            table[-1] *= self._stride / (self.updates % self._stride)
+        names = ("beta_low", "beta_median", "beta_high", "distance")
+        return {name: table[:, i].tolist() for i, name in enumerate(names)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs besides the live weights, as tensors of its own; importance comes again."""
+        state = {f"average.{i}": t.clone() for i, t in enumerate(self.average)}
+        state |= {f"start.{i}": t.clone() for i, t in enumerate(self.start)}
+        if self._has_previous:
+            state |= {f"previous.{i}": t.clone() for i, t in enumerate(self._views("previous"))}
+        for name, vector in self._vectors().items():
+            state[name] = torch.empty_like(vector)
+            state[name][self._order] = vector
+        state["history"] = self._history[: -(-self.updates // self._stride)].clone()
+        state["counters"] = torch.tensor([RULES.index(self.rule), self.updates, self._stride, self.window])
         return state
 
+    def _vectors(self) -> dict[str, Tensor]:
+        vectors = {"distance": self._distance, "fallbacks": self._fallbacks}
+        return vectors | {"log_alpha": self._log_alpha, "defined": self._defined} if self.window > 1 else vectors
+
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        for i in range(len(self.live)):
-            self.average[i].copy_(state[f"average.{i}"])
-            self.start[i].copy_(state[f"start.{i}"])
-        if "previous.0" in state:
-            self._previous = [state[f"previous.{i}"].to(p).clone() for i, p in enumerate(self.live)]
-        self._distance = state["distance"].to(self._distance)
-        self._fallbacks = state["fallbacks"].to(self._fallbacks)
-        if "alphas" in state:
-            self._alphas = list(state["alphas"].to(self._distance).unbind())
-            self._distances = list(state["distances"].to(self._distance).unbind())
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            ValueError: the state is of another rule, other steps or smoothing, or other tensors; nothing was changed.
+        """
+        self._compare(state)
+        _, self.updates, self._stride, _ = state["counters"].tolist()
+        self._has_previous = "previous.0" in state
+        fields = ("average", "start", "previous") if self._has_previous else ("average", "start")
+        for field in fields:
+            for i, own in enumerate(self._views(field)):
+                own.copy_(state[f"{field}.{i}"])
+        for name, vector in self._vectors().items():
+            vector.copy_(state[name].to(vector)[self._order])
+        self._history.zero_()[: len(state["history"])] = state["history"].to(self._history)
+        self._read = False
+
+    def _compare(self, state: dict[str, Tensor]) -> None:
+        if "counters" not in state:
+            raise ValueError("counters are absent: this is no state of this version's DynamicEMA")
+        rule, updates, stride, window = state["counters"].tolist()
+        if (RULES[rule], window) != (self.rule, self.window):
+            raise ValueError(
+                f"the state is of rule {RULES[rule]} with a smoothing window of {window} steps, this is {self.rule} "
+                f"with {self.window}; resume with the arguments the run was started with"
+            )
+        fields = ("average", "start", "previous") if "previous.0" in state else ("average", "start")
+        own = {f"{field}.{i}": p.shape for field in fields for i, p in enumerate(self.live)}
+        own |= {name: vector.shape for name, vector in self._vectors().items()}
+        own |= {"counters": torch.Size((4,)), "history": torch.Size((-(-updates // stride), len(BAND) + 1))}
+        given = {name: tensor.shape for name, tensor in state.items()}
+        odd = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        if odd:
+            raise ValueError(
+                f"the state does not fit: {odd[0]} is {given.get(odd[0], 'absent')}, expected "
+                f"{own.get(odd[0], 'absent')} ({len(odd)} tensors differ); it belongs to other parameters"
+            )
+
+
+def gather(tensors: Sequence[Tensor], out: Tensor) -> Tensor:
+    """Tensors of one shape, stacked into the float32 tensor `out`."""
+    if tensors[0].dtype == out.dtype:
+        return torch.stack([t.detach() for t in tensors], out=out)
+    torch._foreach_copy_(list(out.unbind()), list(tensors))
+    return out
