@@ -17,7 +17,7 @@ from components.evaluation.metrics import BINARY, METRICS
 from components.model.adapters import AdapterSlot
 from components.model.generation import generate_greedy
 from components.model.prompts import Rendered, render
-from components.model.trunk import Trunk
+from components.model.trunk import State, Trunk, batches_of_similar
 from components.storage.objects import canonical, digest_of
 from components.tasks.package import Task
 from components.tasks.rows import Example
@@ -58,7 +58,7 @@ class Evaluator:
 
     def __init__(self, trunk: Trunk, slot: AdapterSlot, batch_rows: int) -> None:
         self.trunk, self.slot, self.batch_rows = trunk, slot, batch_rows
-        self._states: dict[tuple[int, ...], Tensor] = {}
+        self._states: dict[tuple[int, ...], State] = {}
 
     def query(self, task: Task, example: Example, adapter: str | None) -> Query:
         """A query with its key: tokens, adapter, decoding contract and numerics decide a prediction."""
@@ -193,10 +193,8 @@ class Evaluator:
         report = (lambda n: progress("trunk", n, len(missing))) if progress else None
         for tokens, state in zip(missing, self.trunk.states(missing, self.batch_rows, report), strict=True):
             self._states[tokens] = state
-        ordered = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
         out: dict[int, Value] = {}
-        for start in range(0, len(ordered), self.batch_rows):
-            batch = ordered[start : start + self.batch_rows]
+        for batch in batches_of_similar([row.tokens for row in rows], self.batch_rows):
             states = [self._states[rows[i].tokens] for i in batch]
             logits = self.trunk.answer_logits(states, [len(rows[i].prompt) for i in batch])
             for i, values in zip(batch, logits, strict=True):

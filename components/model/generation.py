@@ -1,14 +1,14 @@
 """Greedy decoding with a key-value cache; rows that begin alike share the cache of their prefix."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-
-from components.model.trunk import shared_prefixes
 
 
 @dataclass(frozen=True)
@@ -105,3 +105,27 @@ def _decode(
         mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
         positions = positions[:, -1:] + 1
     return [Generated(tuple(t), g) for t, g in zip(tokens, gaps, strict=True)]
+
+
+def shared_prefixes(
+    rows: Sequence[Sequence[int]], key_tokens: int = 24, least: int = 8
+) -> Iterator[tuple[int, list[int]]]:
+    """Groups of rows with the length of their longest common prefix (0: too short to be worth it).
+
+    Rows are bucketed by their first `key_tokens` tokens; each row belongs to exactly one group, and
+    at least one token per row stays outside the prefix.
+    """
+    buckets: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        buckets[tuple(row[:key_tokens])].append(index)
+    alone: list[int] = []
+    for members in buckets.values():
+        if len(members) < 4:
+            alone += members
+            continue
+        shortest = min(len(rows[i]) for i in members) - 1
+        columns = zip(*(rows[i][:shortest] for i in members), strict=True)
+        length = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+        yield (length if length >= least else 0), members
+    if alone:
+        yield 0, alone

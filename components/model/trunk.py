@@ -1,8 +1,9 @@
-"""The frozen trunk: everything below the first adapted layer is a function of the example alone.
+"""The frozen trunk: layers below the first adapter are a function of the example alone.
 
-`Trunk.states` computes its output once per example; every epoch, rule and evaluation reuses it.
-Rows that begin with the same tokens (system line and instruction) share the computation of that
-prefix. Equal to the whole model within float tolerance; never evidence, gone with the process.
+`Trunk.states` computes its output once per example; every epoch, rule and evaluation reuses it. Rows of a
+batch are merged into one prefix tree of tokens, so what they share (system line, instruction, the prompt of
+several answers) is computed once, and nothing is padding. Equal to the whole model within float
+tolerance; never evidence, gone with the process.
 
 An architecture that cannot be split so (no Llama-like decoder, or a split that changes its output) runs
 whole each time: slower, otherwise the same.
@@ -10,14 +11,12 @@ whole each time: slower, otherwise the same.
 
 import copy
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
@@ -27,12 +26,28 @@ logger = logging.getLogger(__name__)
 Tokens = Sequence[int]
 Progress = Callable[[int], None]
 
+PACK_TOKENS = 1024
+"""Most tokens of one prefix tree: attention over it is dense, so its cost grows with the square."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Trunk output of one row: its token ids and, where the base model is split, (length, hidden)."""
+
+    tokens: tuple[int, ...]
+    hidden: Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the hidden states."""
+        return self.hidden.nbytes if self.hidden is not None else 0
+
 
 class Trunk:
     """The base model split at the first adapted layer.
 
-    `states(rows)` runs the lower part; `hidden(states)` the upper part, with whatever adapter is in the slot.
-    Where `split` is False the states are the token ids, and `hidden` runs the whole model.
+    `states(rows)` runs the lower part; `answer_logits(states, ...)` the upper part, with whatever adapter is in
+    the slot. Where `split` is False the states are token ids alone, and the whole model runs each time.
     """
 
     def __init__(self, base: BaseModel, slot: AdapterSlot) -> None:
@@ -50,97 +65,133 @@ class Trunk:
             logger.warning("%s has no trunk that can be cached; every pass runs all layers", type(decoder).__name__)
 
     @torch.no_grad()
-    def states(self, rows: Sequence[Tokens], batch_rows: int, progress: Progress | None = None) -> list[Tensor]:
-        """Trunk output per row, each (length, hidden); rows are processed in deterministic batches."""
+    def states(self, rows: Sequence[Tokens], batch_rows: int, progress: Progress | None = None) -> list[State]:
+        """Trunk output per row; rows are processed in deterministic batches."""
         if not self.split:
-            return [torch.tensor(list(row), device=self.base.device) for row in rows]
-        out: list[Tensor] = [torch.empty(0)] * len(rows)
-        for prefix, members in shared_prefixes(rows):
-            cache = self._prefix_states(rows[members[0]][:prefix]) if prefix else None
-            ordered = sorted(members, key=lambda i: (len(rows[i]), i))
-            for start in range(0, len(ordered), batch_rows):
-                batch = ordered[start : start + batch_rows]
-                for index, state in zip(batch, self._batch(rows, batch, prefix, cache), strict=True):
-                    out[index] = state
-                if progress:
-                    progress(len(batch))
+            return [State(tuple(row), None) for row in rows]
+        out: list[State] = [State((), None)] * len(rows)
+        for batch in batches_of_similar(rows, batch_rows):
+            for pack in packs([rows[i] for i in batch]):
+                ids = torch.tensor(pack.tokens, device=self.base.device)
+                lower = self._run(self._lower, pack, input_ids=ids[None])
+                for place, path in zip(pack.rows, pack.paths, strict=True):
+                    index = batch[place]
+                    out[index] = State(tuple(rows[index]), lower[path])
+            if progress:
+                progress(len(batch))
         return out
 
-    def hidden(self, states: Sequence[Tensor]) -> Tensor:
-        """Final normalised hidden states of a right-padded batch (batch, longest, hidden); differentiable."""
-        padded = nn.utils.rnn.pad_sequence(list(states), batch_first=True)
-        if self.split:
-            result = self._upper(inputs_embeds=padded.to(self.base.model.dtype), use_cache=False)
-        else:
-            result = self._decoder(input_ids=padded, use_cache=False)
-        hidden: Tensor = result.last_hidden_state
-        return hidden
-
-    def answer_logits(self, states: Sequence[Tensor], prompt_lengths: Sequence[int]) -> list[Tensor]:
-        """Logits that predict each answer token, per row (answer length, vocabulary).
+    def answer_logits(self, states: Sequence[State], prompt_lengths: Sequence[int]) -> list[Tensor]:
+        """Logits that predict each answer token, per row (answer length, vocabulary); differentiable.
 
         The state at the prompt's last token predicts the first answer token.
         """
         hidden = self.hidden(states)
-        spans = [(p - 1, len(s) - 1) for p, s in zip(prompt_lengths, states, strict=True)]
-        picked = torch.cat([hidden[i, a:b] for i, (a, b) in enumerate(spans)])
+        spans = [(p - 1, len(h) - 1) for p, h in zip(prompt_lengths, hidden, strict=True)]
+        picked = torch.cat([h[a:b] for h, (a, b) in zip(hidden, spans, strict=True)])
         logits: Tensor = self.head(picked).float()
         return list(torch.split(logits, [b - a for a, b in spans]))
 
-    @torch.no_grad()
-    def _prefix_states(self, tokens: Tokens) -> tuple[Tensor, DynamicCache]:
-        cache = DynamicCache()
-        ids = torch.tensor([list(tokens)], device=self.base.device)
-        state = self._lower(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
-        return state[0], cache
+    def hidden(self, states: Sequence[State]) -> list[Tensor]:
+        """Final normalised hidden states per row (length, hidden); differentiable."""
+        if not self.split:
+            return self._whole(states)
+        out: list[Tensor] = [torch.empty(0)] * len(states)
+        for pack in packs([state.tokens for state in states]):
+            known = torch.cat([_hidden(states[row])[start:] for row, start in zip(pack.rows, pack.fresh, strict=True)])
+            upper = self._run(self._upper, pack, inputs_embeds=known[None].to(self.base.model.dtype))
+            for row, path in zip(pack.rows, pack.paths, strict=True):
+                out[row] = upper[path]
+        return out
 
-    @torch.no_grad()
-    def _batch(
-        self,
-        rows: Sequence[Tokens],
-        batch: list[int],
-        prefix: int,
-        cached: tuple[Tensor, DynamicCache] | None,
-    ) -> list[Tensor]:
-        tails = [torch.tensor(list(rows[i][prefix:])) for i in batch]
-        ids = nn.utils.rnn.pad_sequence(tails, batch_first=True).to(self.base.device)
-        if cached is None:
-            lower = self._lower(input_ids=ids, use_cache=False).last_hidden_state
-            return [lower[j, : len(tail)].clone() for j, tail in enumerate(tails)]
-        head, cache = cached
-        cache = copy.deepcopy(cache)
-        cache.batch_repeat_interleave(len(batch))
-        lower = self._lower(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
-        return [torch.cat([head, lower[j, : len(tail)]]) for j, tail in enumerate(tails)]
+    def _run(self, part: nn.Module, pack: "Pack", **inputs: Tensor) -> Tensor:
+        device = self.base.device
+        mask = torch.full((len(pack.tokens),) * 2, torch.finfo(self.base.model.dtype).min, dtype=self.base.model.dtype)
+        for path in pack.paths:  # a token sees the tokens before it in the rows it belongs to
+            order = path[:, None] >= path[None, :]
+            mask[path[:, None], path[None, :]] = torch.where(order, 0.0, mask[path[:, None], path[None, :]])
+        result = part(
+            attention_mask=mask[None, None].to(device),
+            position_ids=torch.tensor(pack.positions, device=device)[None],
+            use_cache=False,
+            **inputs,
+        )
+        hidden: Tensor = result.last_hidden_state[0]
+        return hidden
+
+    def _whole(self, states: Sequence[State]) -> list[Tensor]:
+        rows = [torch.tensor(state.tokens) for state in states]
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.base.device)
+        hidden = self._decoder(input_ids=padded, use_cache=False).last_hidden_state
+        return [hidden[i, : len(row)] for i, row in enumerate(rows)]
 
     @torch.no_grad()
     def _is_exact(self) -> bool:
-        ids = torch.arange(3, 19, device=self.base.device)[None] % self.base.model.config.vocab_size
-        whole = self._decoder(input_ids=ids, use_cache=False).last_hidden_state.float()
-        split = self.hidden(self.states([ids[0].tolist()], 1)).float()
-        return bool((whole - split).abs().max() <= 0.02 * whole.abs().max())
+        ids = [i % self.base.model.config.vocab_size for i in range(3, 19)]
+        rows = [ids, [*ids[:9], *ids[2:6]]]
+        pairs = zip(self._whole([State(tuple(r), None) for r in rows]), self.hidden(self.states(rows, 2)), strict=True)
+        return all(bool((a - b).float().norm() <= 0.05 * a.float().norm()) for a, b in pairs)
 
 
-def shared_prefixes(rows: Sequence[Tokens], key_tokens: int = 24, least: int = 8) -> Iterator[tuple[int, list[int]]]:
-    """Groups of rows with the length of their longest common prefix (0: too short to be worth it).
+@dataclass(frozen=True)
+class Pack:
+    """Rows merged into one prefix tree of tokens, listed depth by depth of each row in turn.
 
-    Rows are bucketed by their first `key_tokens` tokens; each row belongs to exactly one group, and
-    at least one token per row stays outside the prefix.
+    `paths[k]` are the places of row `rows[k]` in `tokens`; its tokens from `fresh[k]` on are in no row before it.
     """
-    buckets: dict[Hashable, list[int]] = defaultdict(list)
+
+    tokens: list[int]
+    positions: list[int]
+    rows: list[int]
+    paths: list[Tensor]
+    fresh: list[int]
+
+
+def packs(rows: Sequence[Tokens], limit: int = PACK_TOKENS) -> Iterator[Pack]:
+    """Prefix trees over `rows`, in order, each of at most `limit` tokens (one row may exceed it)."""
+    pack, tree = Pack([], [], [], [], []), dict[tuple[int, int], int]()
     for index, row in enumerate(rows):
-        buckets[tuple(row[:key_tokens])].append(index)
-    alone: list[int] = []
-    for members in buckets.values():
-        if len(members) < 4:
-            alone += members
-            continue
-        shortest = min(len(rows[i]) for i in members) - 1
-        columns = zip(*(rows[i][:shortest] for i in members), strict=True)
-        length = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-        yield (length if length >= least else 0), members
-    if alone:
-        yield 0, alone
+        path, fresh = _insert(tree, row, len(pack.tokens))
+        if pack.rows and len(pack.tokens) + len(row) - fresh > limit:
+            yield pack
+            pack, tree = Pack([], [], [], [], []), {}
+            path, fresh = _insert(tree, row, 0)
+        pack.tokens.extend(row[fresh:])
+        pack.positions.extend(range(fresh, len(row)))
+        pack.rows.append(index)
+        pack.paths.append(torch.tensor(path))
+        pack.fresh.append(fresh)
+    if pack.rows:
+        yield pack
+
+
+def _insert(tree: dict[tuple[int, int], int], row: Tokens, size: int) -> tuple[list[int], int]:
+    """Places of the row's tokens in a tree of `size` tokens, and how many of them were there already."""
+    path: list[int] = []
+    fresh = len(row)
+    place = -1
+    for depth, token in enumerate(row):
+        known = tree.get((place, token))
+        if known is None:
+            fresh = min(fresh, depth)
+            known = tree[place, token] = size
+            size += 1
+        place = known
+        path.append(place)
+    return path, fresh
+
+
+def batches_of_similar(rows: Sequence[Tokens], batch_rows: int) -> Iterator[list[int]]:
+    """Indices of `rows` in batches; sorted by their tokens, so that rows of a batch share most."""
+    ordered = sorted(range(len(rows)), key=lambda i: (tuple(rows[i]), i))
+    for start in range(0, len(ordered), batch_rows):
+        yield ordered[start : start + batch_rows]
+
+
+def _hidden(state: State) -> Tensor:
+    if state.hidden is None:
+        raise ValueError("a state without hidden values; it was made by a trunk that is not split")
+    return state.hidden
 
 
 def _view(decoder: nn.Module, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from components.model.adapters import AdapterSlot
-from components.model.trunk import Trunk
+from components.model.trunk import State, Trunk
 
 
 def diagonal_fisher(
-    trunk: Trunk, slot: AdapterSlot, states: Sequence[Tensor], prompt_lengths: Sequence[int], seed: int
+    trunk: Trunk, slot: AdapterSlot, states: Sequence[State], prompt_lengths: Sequence[int], seed: int
 ) -> list[Tensor]:
     """E[(d log p(y|x) / d theta)^2] with labels y sampled from the model, normalised to mean 1.
 

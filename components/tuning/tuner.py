@@ -12,7 +12,7 @@ from torch import Tensor
 from components.errors import LciaError
 from components.model.adapters import AdapterSlot
 from components.model.prompts import Rendered
-from components.model.trunk import Trunk
+from components.model.trunk import State, Trunk
 from components.settings import TuningSettings
 from components.tuning.curvature import diagonal_fisher
 from components.tuning.dynamic_ema import DynamicEMA
@@ -110,7 +110,7 @@ def tune(
 
 def _trunk_states(
     trunk: Trunk, rows: Sequence[Rendered], used: Sequence[int], batch_rows: int, progress: Progress | None
-) -> dict[int, Tensor]:
+) -> dict[int, State]:
     report = (lambda n: progress("trunk", n, len(used))) if progress else None
     return dict(zip(used, trunk.states([rows[i].tokens for i in used], batch_rows, report), strict=True))
 
@@ -123,7 +123,7 @@ class _Run:
         trunk: Trunk,
         slot: AdapterSlot,
         rows: Sequence[Rendered],
-        states: Mapping[int, Tensor],
+        states: Mapping[int, State],
         parent: Parent | None,
         settings: TuningSettings,
     ) -> None:

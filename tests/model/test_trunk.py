@@ -9,7 +9,7 @@ from torch import nn
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
 from components.model.prompts import render
-from components.model.trunk import Trunk, shared_prefixes
+from components.model.trunk import Trunk, batches_of_similar, packs
 from components.settings import BaseModelSettings, Settings
 
 TASKS = ("movie_sentiment", "request_domain", "passive_voice", "booking_slot")
@@ -44,7 +44,7 @@ def test_split_and_whole_agree(load_tiny, tiny_settings, rows, top_layers, batch
     trunk = Trunk(base, slot)
     loud(slot)
     states = trunk.states([r.tokens for r in rows], batch_rows)
-    assert [len(s) for s in states] == [len(r.tokens) for r in rows]
+    assert [len(s.tokens) for s in states] == [len(r.tokens) for r in rows]
     with torch.no_grad():
         split = trunk.answer_logits(states, [len(r.prompt) for r in rows])
     for row, ours in zip(rows, split, strict=True):
@@ -59,8 +59,8 @@ def test_hidden_states_are_the_decoders_own(tiny_bench, rows) -> None:
     for row in rows[:6]:
         with torch.no_grad():
             whole = base.model.get_decoder()(input_ids=torch.tensor([row.tokens])).last_hidden_state
-            split = trunk.hidden(trunk.states([row.tokens], 1))
-        torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-4)
+            (split,) = trunk.hidden(trunk.states([row.tokens], 1))
+        torch.testing.assert_close(split, whole[0], rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_through_the_split_model_are_the_whole_models(tiny_bench, rows) -> None:
@@ -84,8 +84,8 @@ def test_states_do_not_depend_on_the_adapter_and_carry_no_graph(tiny_bench, rows
     first = tiny_bench.trunk.states(tokens, 8)
     tiny_bench.slot.initialise(5)
     second = tiny_bench.trunk.states(tokens, 8)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert not any(s.requires_grad for s in first)
+    assert all(torch.equal(a.hidden, b.hidden) for a, b in zip(first, second, strict=True))
+    assert not any(s.hidden.requires_grad for s in first)
 
 
 def test_progress_counts_every_row(tiny_bench, rows) -> None:
@@ -149,27 +149,33 @@ def test_an_architecture_that_cannot_be_split_runs_whole_and_right(tmp_path, tin
         torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
 
 
-class TestSharedPrefixes:
-    def test_every_row_is_in_one_group_and_its_prefix_is_shared(self, rows) -> None:
+class TestPacks:
+    def test_every_row_can_be_read_back_and_nothing_stands_twice(self, rows) -> None:
         tokens = [r.tokens for r in rows]
-        seen: list[int] = []
-        for length, members in shared_prefixes(tokens):
-            seen += members
-            assert len({tokens[i][:length] for i in members}) == 1
-            assert all(length < len(tokens[i]) for i in members)
-        assert sorted(seen) == list(range(len(rows)))
-        assert any(length > 20 for length, _ in shared_prefixes(tokens))
+        (pack,) = packs(tokens, limit=10_000)
+        assert pack.rows == list(range(len(rows)))
+        for row, path in zip(tokens, pack.paths, strict=True):
+            assert tuple(pack.tokens[i] for i in path) == row
+            assert [pack.positions[i] for i in path] == list(range(len(row)))
+        prefixes = {row[: n + 1] for row in tokens for n in range(len(row))}
+        assert len(pack.tokens) == len(prefixes)
 
-    def test_equal_rows_and_rows_that_begin_others_keep_a_token_outside(self) -> None:
-        long = tuple(range(40))
-        for rows in ([long] * 5, [long[:25], long, long, long], [long[:n] for n in (24, 30, 35, 40)]):
-            for length, members in shared_prefixes(rows):
-                assert all(length < len(rows[i]) for i in members)
+    def test_the_limit_cuts_between_rows(self, rows) -> None:
+        tokens = [r.tokens for r in rows]
+        cut = list(packs(tokens, limit=300))
+        assert len(cut) > 1
+        assert [row for pack in cut for row in pack.rows] == list(range(len(rows)))
+        assert all(len(pack.tokens) <= 300 for pack in cut)
+        assert all(len(pack.rows) == 1 for pack in packs(tokens, limit=1))
+        assert list(packs([])) == []
 
-    def test_few_or_short_rows_share_nothing(self) -> None:
-        assert list(shared_prefixes([tuple(range(30))] * 3)) == [(0, [0, 1, 2])]
-        assert list(shared_prefixes([(1, 2, 3)] * 5)) == [(0, [0, 1, 2, 3, 4])]
-        assert list(shared_prefixes([])) == []
+    def test_similar_rows_stand_together(self, rows) -> None:
+        tokens = [r.tokens for r in rows]
+        batches = list(batches_of_similar(tokens, 4))
+        assert sorted(i for batch in batches for i in batch) == list(range(len(rows)))
+        similar = sum(len(pack.tokens) for batch in batches for pack in packs([tokens[i] for i in batch]))
+        as_given = sum(len(p.tokens) for n in range(0, len(rows), 4) for p in packs(tokens[n : n + 4]))
+        assert similar <= as_given
 
 
 @pytest.mark.parametrize("rows", [[(5,) * 30] * 6, [(1, 2)] * 5, [tuple(range(3, 3 + n)) for n in (25, 26, 40, 60)]])
@@ -179,7 +185,7 @@ def test_repeated_short_and_nested_rows_agree_too(tiny_bench, rows) -> None:
     with torch.no_grad():
         for row, state in zip(rows, states, strict=True):
             whole = decoder(input_ids=torch.tensor([row])).last_hidden_state
-            torch.testing.assert_close(tiny_bench.trunk.hidden([state]), whole, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(tiny_bench.trunk.hidden([state])[0], whole[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
