@@ -67,8 +67,8 @@ class _Block:
         self.average = torch.stack([p.detach().float() for p in self.live])
         self.start = self.average.clone()
         self.importance = self.average[:0]
-        self.previous = torch.zeros_like(self.average) if gradients else self.average[:0]
-        self.present = torch.zeros_like(self.average) if gradients else self.average[:0]
+        self.previous = torch.zeros_like(self.average)
+        self.present = torch.zeros_like(self.average) if gradients else self.previous
 
 
 class DynamicEMA:
@@ -135,6 +135,7 @@ class DynamicEMA:
         self._alphas = torch.full((count,), 1 - beta, device=device)
         self._gradient = torch.zeros(count, device=device)  # |g|_1
         self._change = torch.zeros(count, device=device)  # |y|_1
+        self._length = torch.zeros(count, device=device)  # |d|_1
         self._distance = torch.zeros(count, device=device)  # |theta_(t-1) - theta*_(t-1)|_1
         self._log_alpha = torch.zeros(count, device=device)
         self._defined = torch.zeros(count, device=device)
@@ -191,13 +192,16 @@ class DynamicEMA:
         for name, p in zip(self.names, self.live, strict=True):
             if p.grad is None:
                 raise ValueError(f"parameter {name} has no gradient; DynamicEMA reads replicated, unsharded gradients")
+        lengths, changes = [], []
         for block in self._blocks:
-            gather([p.grad for p in block.live if p.grad is not None], block.present)
+            present = gather([p.grad for p in block.live if p.grad is not None], block.present)
             scratch = self._like(block, 0)
-            self._gradient[block.rows] = torch.abs(block.present, out=scratch).flatten(1).sum(1)
+            lengths.append(torch.abs(present, out=scratch).flatten(1).sum(1))
             if self._has_previous:
-                difference = torch.sub(block.present, block.previous, out=scratch).abs_()
-                self._change[block.rows] = difference.flatten(1).sum(1)
+                changes.append(torch.sub(present, block.previous, out=scratch).abs_().flatten(1).sum(1))
+        self._gradient = torch.cat(lengths)
+        if self._has_previous:
+            self._change = torch.cat(changes)
         self._read = True
 
     @torch.no_grad()
@@ -215,51 +219,55 @@ class DynamicEMA:
             return
         if self.needs_gradients and not read:
             raise RuntimeError(f"rule {self.rule} needs `read_gradients()` before every optimizer step")
-        for block in self._blocks:
-            if self.rule == "curvature":
+        if self.rule == "curvature":
+            for block in self._blocks:
                 self._pull(block, lr)
-            else:
-                self._follow(block)
-            block.previous, block.present = block.present, block.previous
+        else:
+            self._follow()
         self._has_previous = read
         self._record()
 
-    def _follow(self, block: _Block) -> None:
-        live = gather(block.live, self._like(block, 0))
-        length = torch.sub(live, block.average, out=self._like(block, 1)).abs_().flatten(1).sum(1)
-        alpha = self._alphas[block.rows]
+    def _follow(self) -> None:
+        lengths = []
+        for block in self._blocks:
+            # The norm |y|_1 is known, so the place of the older gradient is free; it takes the live weights.
+            live = gather(block.live, block.previous)
+            lengths.append(torch.sub(live, block.average, out=self._like(block, 0)).abs_().flatten(1).sum(1))
+        self._length = torch.cat(lengths)
         if self.needs_gradients:
-            alpha.copy_(self._dynamic(block.rows, length))
-        torch.mul(1 - alpha, length, out=self._distance[block.rows])
-        block.average.lerp_(live, alpha.view(-1, *[1] * (live.dim() - 1)))
+            self._alphas = self._dynamic()
+        self._distance = (1 - self._alphas) * self._length
+        for block in self._blocks:
+            alpha = self._alphas[block.rows].view(-1, *[1] * (block.average.dim() - 1))
+            block.average.lerp_(block.previous, alpha)
+            block.previous, block.present = block.present, block.previous
 
-    def _dynamic(self, rows: slice, length: Tensor) -> Tensor:
-        """alpha of the tensors in `rows`, given |d|_1."""
-        change, gradient = self._change[rows], self._gradient[rows]
-        usable = (length > TINY) & (change > TINY) & gradient.isfinite()
-        bottom = torch.where(usable, length * change, 1.0)
+    def _dynamic(self) -> Tensor:
+        """alpha of every tensor."""
+        usable = (self._length > TINY) & (self._change > TINY) & self._gradient.isfinite()
+        bottom = torch.where(usable, self._length * self._change, 1.0)
         if self.rule == "scale_free":
             other = self._bounds[0]
-            alpha = (self._speed[rows] * gradient / bottom).clamp_(*self._bounds)
+            alpha = (self._speed * self._gradient / bottom).clamp_(*self._bounds)
         else:
             other = RELEASED_FALLBACK if self.rule == "released" else 1 - self.beta
-            numerator = RELEASED_CONSTANT if self.rule == "released" else self._distance[rows]
-            alpha = numerator * (1 + gradient) / bottom
+            numerator = RELEASED_CONSTANT if self.rule == "released" else self._distance
+            alpha = numerator * (1 + self._gradient) / bottom
             usable &= (alpha > 0) & (alpha < 1)
-        self._fallbacks[rows] += ~usable
+        self._fallbacks += ~usable
         if self.window > 1:
-            count = self._defined[rows].add_(usable)
-            log_alpha = self._log_alpha[rows]
-            step = (alpha.log() - log_alpha) / count.clamp(1, self.window)
-            alpha = log_alpha.add_(torch.where(usable, step, 0.0)).exp()
+            self._defined += usable
+            step = (alpha.log() - self._log_alpha) / self._defined.clamp(1, self.window)
+            self._log_alpha += torch.where(usable, step, 0.0)
+            alpha = self._log_alpha.exp()
         return torch.where(usable, alpha, other)
 
     def _pull(self, block: _Block, lr: float) -> None:
         keep = torch.mul(block.importance, -lr * self.kappa, out=self._like(block, 1)).exp_()
         self._alphas[block.rows] = keep.flatten(1).mean(1)
-        difference = gather(block.live, self._like(block, 0)).sub_(block.start).mul_(keep)
-        torch.add(block.start, difference, out=block.average)
-        self._distance[block.rows] = difference.abs_().flatten(1).sum(1)
+        live = gather(block.live, self._like(block, 0))
+        torch.lerp(block.start, live, keep, out=block.average)
+        self._distance[block.rows] = torch.sub(block.average, block.start, out=live).abs_().flatten(1).sum(1)
         torch._foreach_copy_(block.live, list(block.average.unbind()))
 
     def _like(self, block: _Block, which: int) -> Tensor:
@@ -395,6 +403,6 @@ class DynamicEMA:
 def gather(tensors: Sequence[Tensor], out: Tensor) -> Tensor:
     """Tensors of one shape, stacked into the float32 tensor `out`."""
     if tensors[0].dtype == out.dtype:
-        return torch.stack([t.detach() for t in tensors], out=out)
+        return torch.stack(tuple(tensors), out=out)
     torch._foreach_copy_(list(out.unbind()), list(tensors))
     return out
