@@ -17,10 +17,9 @@ from torch import Tensor
 from components.tuning.dynamic_ema import RULES, DynamicEMA
 
 HIDDEN, FEED_FORWARD, KEY_VALUE = 576, 1536, 192  # SmolLM2-135M
-MODULES = {
-    "q_proj": (HIDDEN, HIDDEN), "k_proj": (HIDDEN, KEY_VALUE), "v_proj": (HIDDEN, KEY_VALUE), "o_proj": (HIDDEN, HIDDEN),
-    "gate_proj": (HIDDEN, FEED_FORWARD), "up_proj": (HIDDEN, FEED_FORWARD), "down_proj": (FEED_FORWARD, HIDDEN),
-}  # fmt: skip
+ATTENTION = [(HIDDEN, HIDDEN), (HIDDEN, KEY_VALUE), (HIDDEN, KEY_VALUE), (HIDDEN, HIDDEN)]
+MODULES = [*ATTENTION, (HIDDEN, FEED_FORWARD), (HIDDEN, FEED_FORWARD), (FEED_FORWARD, HIDDEN)]
+"""(in, out) of the seven linear maps of a layer."""
 
 
 class LoopEMA:
@@ -36,7 +35,7 @@ class LoopEMA:
         self.present = copy.deepcopy([p.grad for p in self.live])
 
     @torch.no_grad()
-    def update(self, lr: float) -> None:
+    def update(self) -> None:
         live = copy.deepcopy([p.detach() for p in self.live])
         for i, p in enumerate(live):
             distance = torch.norm(p - self.average[i], p=1).item()
@@ -52,7 +51,7 @@ class LoopEMA:
 def adapter(layers: int, rank: int, seed: int = 0) -> list[Tensor]:
     """LoRA tensors of SmolLM2-135M's last layers: A (rank, in) and B (out, rank) of seven modules each."""
     draw = torch.Generator().manual_seed(seed)
-    shapes = [s for _ in range(layers) for n, m in MODULES.values() for s in ((rank, n), (m, rank))]
+    shapes = [s for _ in range(layers) for n, m in MODULES for s in ((rank, n), (m, rank))]
     live = [(torch.randn(s, generator=draw) * 0.02).requires_grad_() for s in shapes]
     for p in live:
         p.grad = torch.randn(p.shape, generator=draw) * 1e-3
@@ -68,7 +67,7 @@ def measure(layers: int, rank: int, repeats: int) -> dict[str, list[float]]:
         ema = DynamicEMA(live, rule, steps=repeats, peak_lr=1e-3, importance=weights)
         steps[rule] = lambda ema=ema: (ema.read_gradients(), ema.update(1e-3))
     loop = LoopEMA(adapter(layers, rank))
-    steps["loop with copies"] = lambda: (loop.read_gradients(), loop.update(1e-3))
+    steps["loop with copies"] = lambda: (loop.read_gradients(), loop.update())
     optimizer = torch.optim.AdamW(adapter(layers, rank), lr=1e-3, foreach=True)
     steps["AdamW"] = optimizer.step
     seconds: dict[str, list[float]] = {name: [] for name in steps}

@@ -65,6 +65,7 @@ class _Block:
         self.members, self.rows = members, rows
         self.live = [parameters[i] for i in members]
         self.average = torch.stack([p.detach().float() for p in self.live])
+        self.averages = list(self.average.unbind())
         self.start = self.average.clone()
         self.importance = self.average[:0]
         self.previous = torch.zeros_like(self.average)
@@ -268,7 +269,7 @@ class DynamicEMA:
         live = gather(block.live, self._like(block, 0))
         torch.lerp(block.start, live, keep, out=block.average)
         self._distance[block.rows] = torch.sub(block.average, block.start, out=live).abs_().flatten(1).sum(1)
-        torch._foreach_copy_(block.live, list(block.average.unbind()))
+        torch._foreach_copy_(block.live, block.averages)
 
     def _like(self, block: _Block, which: int) -> Tensor:
         return self._scratch[which, : block.average.numel()].view_as(block.average)
