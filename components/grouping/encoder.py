@@ -72,14 +72,17 @@ class TfidfEncoder:
 
     def encode(self, texts: Sequence[str]) -> csr_matrix:
         """Unit TF-IDF rows, float64, shape (texts, DIMENSION)."""
+        known: dict[str, tuple[int, float]] = {}
         values: list[float] = []
         columns: list[int] = []
         starts = [0]
         for text in texts:
             row: dict[int, float] = {}
-            for word, count in sorted(Counter(words(text)).items()):
-                column = zlib.crc32(word.encode("utf-8", "surrogatepass")) % DIMENSION
-                row[column] = row.get(column, 0.0) + count * self.weight(word)
+            for word in sorted(words(text)):
+                if word not in known:
+                    known[word] = zlib.crc32(word.encode("utf-8", "surrogatepass")) % DIMENSION, self.weight(word)
+                column, weight = known[word]
+                row[column] = row.get(column, 0.0) + weight
             norm = math.sqrt(sum(value * value for value in row.values()))
             columns.extend(row)
             values.extend(value / norm for value in row.values())

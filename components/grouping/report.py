@@ -5,8 +5,7 @@ from components.pages import fragment, page
 
 _GROUPING = """
 <p><span class="v {{ d.action }}">{{ d.action }}</span> {{ d.words }}</p>
-<p class="note">Similarity is the cosine of two tasks' TF-IDF centroids: 1 for the same instructions, 0 for
-no word in common. A task joins a group from {{ "%.2f"|format(d.threshold + d.review_band) }}, opens one up to
+<p class="note">Similarity is the cosine of two tasks' {{ meaning }}. A task joins a group from {{ "%.2f"|format(d.threshold + d.review_band) }}, opens one up to
 {{ "%.2f"|format(d.threshold - d.review_band) }}, and between the two a person decides.</p>
 {% if d.scores %}
 <h2>Groups</h2>
@@ -42,6 +41,12 @@ class="n">runner-up</th></tr>
 """
 
 
+_MEANING = {
+    "tfidf": "TF-IDF centroids: 1 for the same instructions, 0 for no word in common",
+    "embedding": "mean sentence embeddings: 1 for the same instructions",
+}
+
+
 def grouping_html(decision: GroupingDecision, task: str = "the task", shown: int = 50) -> str:
     """Why a task joins a group, opens one or waits for a person; at most `shown` instructions are listed."""
-    return page(f"Grouping of {task}", fragment(_GROUPING, d=decision, shown=shown))
+    return page(f"Grouping of {task}", fragment(_GROUPING, d=decision, meaning=_MEANING[decision.encoder], shown=shown))

@@ -2,9 +2,10 @@
 
 Similarity of two tasks is the cosine of their centroids, which equals the mean pairwise cosine of their
 instructions divided by the geometric mean of each task's mean cosine to itself. So a task of paraphrases
-matches itself with 1 (in the released code it can miss its own threshold: METHOD.md section 4). A group's
-similarity is that of its nearest task. The encoder is fitted on the instructions of the whole pool and, when
-a task is placed, on the task's too, exactly as the version that would follow from it.
+matches itself with 1 (in the authors' released code it can miss its own threshold). A group's similarity is that
+of its nearest task. The encoder is fitted on the instructions of the whole pool and, when a task is placed, on
+the task's too, exactly as the version that would follow from it. Nothing here imports torch unless the encoder
+is a sentence model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from components.errors import LciaError
-from components.grouping.encoder import TfidfEncoder
+from components.grouping.encoders import Encoder, Thresholds, fit_encoder, read_encoder, thresholds
 from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
 from components.settings import GroupingSettings
 
@@ -74,6 +76,7 @@ class GroupingDecision:
     margin: float
     threshold: float
     review_band: float
+    encoder: str
     rule: str
     scores: tuple[GroupScore, ...]
     per_instruction: tuple[InstructionMatch, ...]
@@ -89,9 +92,10 @@ class GroupingDecision:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read back `to_json`."""
+        """Read back `to_json`; before there was a choice of encoders, it was TF-IDF."""
         return cls(
             **{
+                "encoder": "tfidf",
                 **value,
                 "scores": tuple(GroupScore(**score) for score in value["scores"]),
                 "per_instruction": tuple(InstructionMatch(**match) for match in value["per_instruction"]),
@@ -112,10 +116,10 @@ def decide(
     texts = distinct_instructions(instructions)
     if not texts:
         raise PlacementError("the task has no instruction, expected at least one row with one; check its splits")
-    codebook = _Codebook.fit(pool.groups, extra=texts)
-    centroid = _unit(np.asarray(codebook.encoder.encode(texts).mean(axis=0)).ravel())
-    similarities = codebook.centroids @ centroid[codebook.columns]
-    best_of, nearest = codebook.per_group(similarities[None, :])
+    bounds = thresholds(settings)
+    codebook = _Codebook.fit(pool.groups, settings, extra=texts)
+    rows = codebook.encode(texts)
+    best_of, nearest = codebook.per_group(codebook.similarities(_centroid(rows)[None, :]))
     found = [
         GroupScore(group, _round(best_of[0, g]), codebook.names[nearest[0, g]])
         for g, group in enumerate(codebook.groups)
@@ -123,18 +127,22 @@ def decide(
     order = sorted(found, key=lambda score: -score.similarity)
     best = order[0].similarity if order else 0.0
     second = order[1].similarity if len(order) > 1 else 0.0
-    action, group, explanation = _rule(pool, order, settings, placed)
+    action, group, explanation = _rule(pool, order, settings, bounds, placed)
     return GroupingDecision(
         action=action,
         group=group,
         similarity=best,
         runner_up=second,
         margin=_round(best - second),
-        threshold=settings.threshold,
-        review_band=settings.review_band,
+        threshold=bounds.threshold,
+        review_band=bounds.review_band,
+        encoder=settings.encoder,
         rule=settings.rule if placed is None else "placed",
         scores=tuple(order),
-        per_instruction=_match_each(texts, Router(codebook, threshold=0.0)),
+        per_instruction=tuple(
+            InstructionMatch(text, route.group, route.similarity, route.runner_up)
+            for text, route in zip(texts, codebook.routes(rows, threshold=0.0), strict=True)
+        ),
         words=explanation,
     )
 
@@ -169,16 +177,16 @@ def extend(
 
 def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, Any]:
     """The router's state for the manifest: the fitted encoder and the threshold for single requests."""
-    encoder = TfidfEncoder.fit(text for group in groups for entry in group.tasks for text in entry.instructions)
+    texts = [text for group in groups for entry in group.tasks for text in entry.instructions]
     return {
         "rule": settings.rule,
-        "request_threshold": settings.request_threshold,
-        "encoder": encoder.to_json(),
+        "request_threshold": thresholds(settings).request_threshold,
+        "encoder": fit_encoder(settings, texts).to_json(),
     }
 
 
 class Router:
-    """Routes single requests of one version. Imports no torch; thousands of requests take a second."""
+    """Routes single requests of one version. With TF-IDF thousands of requests take a second."""
 
     def __init__(self, codebook: "_Codebook", threshold: float) -> None:
         self._codebook = codebook
@@ -189,27 +197,31 @@ class Router:
                 self._exact.setdefault(_plain(text), (group, name))
 
     @classmethod
-    def from_manifest(cls, manifest: Mapping[str, Any]) -> Self:
-        """The router of a pool manifest.
+    def from_manifest(cls, manifest: Mapping[str, Any], settings: GroupingSettings | None = None) -> Self:
+        """The router of a pool manifest; see `of`.
 
         Raises:
             PoolError, RouterStateError, EncoderStateError: a manifest that cannot be read.
         """
-        return cls.of(Pool.from_manifest(manifest))
+        return cls.of(Pool.from_manifest(manifest), settings)
 
     @classmethod
-    def of(cls, pool: Pool) -> Self:
-        """The router of a pool; one without groups routes everything to the base model."""
+    def of(cls, pool: Pool, settings: GroupingSettings | None = None) -> Self:
+        """The router of a pool; one without groups routes everything to the base model.
+
+        Everything that decides is in the pool. Of `settings` only `encoder_model` is read: where the sentence model
+        lies that the pool names.
+        """
         if not pool.groups:
-            return cls(_Codebook.fit(()), threshold=1.0)
-        threshold, encoder = pool.router.get("request_threshold"), pool.router.get("encoder")
-        if not isinstance(threshold, int | float) or not isinstance(encoder, Mapping):
+            return cls(_Codebook.fit((), GroupingSettings()), threshold=1.0)
+        threshold, state = pool.router.get("request_threshold"), pool.router.get("encoder")
+        if not isinstance(threshold, int | float) or not isinstance(state, Mapping):
             raise RouterStateError(
-                f"the pool's router state has the keys {sorted(pool.router)}, expected "
-                f"`request_threshold` and "
+                f"the pool's router state has the keys {sorted(pool.router)}, expected `request_threshold` and "
                 "`encoder`; restore the manifest object from a backup"
             )
-        return cls(_Codebook.of(pool.groups, TfidfEncoder.from_json(encoder)), float(threshold))
+        encoder = read_encoder(state, settings or GroupingSettings())
+        return cls(_Codebook.of(pool.groups, encoder), float(threshold))
 
     def route(self, instruction: str) -> Route:
         """The group of one request's instruction, or None for the base model."""
@@ -229,36 +241,22 @@ class Router:
             known.update(self._nearest(unseen[start : start + _CHUNK]))
         return [known[text] for text in instructions]
 
-    def nearest(self, texts: Sequence[str]) -> list[Route]:
-        """Routes by similarity alone, without the codebook's exact hits."""
-        found = self._nearest(list(dict.fromkeys(texts)))
-        return [found[text] for text in texts]
-
     def _nearest(self, texts: Sequence[str]) -> dict[str, Route]:
         book = self._codebook
         if not book.groups or not texts:
             return {text: Route(None, 0.0, 0.0, None, exact=False) for text in texts}
-        rows = book.encoder.encode(texts)[:, book.columns]
-        best, task = book.per_group(np.asarray(rows @ book.centroids.T))
-        routes = {}
-        for i, text in enumerate(texts):
-            order = np.argsort(-best[i], kind="stable")
-            similarity = _round(best[i, order[0]])
-            second = _round(best[i, order[1]]) if len(order) > 1 else 0.0
-            chosen = book.groups[order[0]] if similarity >= self._threshold and similarity > 0 else None
-            routes[text] = Route(chosen, similarity, second, book.names[task[i, order[0]]], exact=False)
-        return routes
+        return dict(zip(texts, book.routes(book.encode(texts), self._threshold), strict=True))
 
 
 @dataclass(frozen=True)
 class _Codebook:
-    """Unit centroids of all tasks over the columns any of them uses: (tasks, columns)."""
+    """Unit centroids of all tasks: (tasks, columns). Of a sparse encoding only the columns that any text used."""
 
-    encoder: TfidfEncoder
+    encoder: Encoder
     entries: tuple[tuple[str, str, tuple[str, ...]], ...]
     groups: tuple[str, ...]
     members: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    columns: NDArray[np.int64] | None
     centroids: NDArray[np.float64]
 
     @property
@@ -266,22 +264,50 @@ class _Codebook:
         return tuple(name for _, name, _ in self.entries)
 
     @classmethod
-    def fit(cls, groups: Sequence[Group], extra: Sequence[str] = ()) -> "_Codebook":
+    def fit(cls, groups: Sequence[Group], settings: GroupingSettings, extra: Sequence[str] = ()) -> "_Codebook":
         texts = [text for group in groups for entry in group.tasks for text in entry.instructions]
-        return cls.of(groups, TfidfEncoder.fit([*texts, *extra]))
+        return cls.of(groups, fit_encoder(settings, [*texts, *extra]), extra)
 
     @classmethod
-    def of(cls, groups: Sequence[Group], encoder: TfidfEncoder) -> "_Codebook":
+    def of(cls, groups: Sequence[Group], encoder: Encoder, extra: Sequence[str] = ()) -> "_Codebook":
+        """`extra` are texts whose columns are needed as well."""
         entries = tuple((group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks)
-        encoded = [encoder.encode(texts) for _, _, texts in entries]
-        used = [matrix.indices for matrix in encoded]
-        columns = np.unique(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)
-        centroids = np.zeros((len(entries), len(columns)))
-        for i, matrix in enumerate(encoded):
-            centroids[i] = _unit(np.asarray(matrix[:, columns].mean(axis=0)).ravel())
+        encoded = encoder.encode([text for _, _, texts in entries for text in texts])
+        columns = None
+        if isinstance(encoded, csr_matrix):
+            columns = np.unique(np.concatenate([encoded.indices, csr_matrix(encoder.encode(extra)).indices]))
+            encoded = encoded[:, columns]
+        ends = np.cumsum([len(texts) for _, _, texts in entries], dtype=np.int64)
+        parts = [encoded[end - len(texts) : end] for end, (_, _, texts) in zip(ends, entries, strict=True)]
+        centroids = np.array([_centroid(part) for part in parts]).reshape(len(parts), encoded.shape[1])
         ids = tuple(group.id for group in groups)
         members = np.array([ids.index(group) for group, _, _ in entries], dtype=np.int64)
         return cls(encoder, entries, ids, members, columns, centroids)
+
+    def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
+        """Rows of texts over the codebook's columns, at most of unit length."""
+        rows = self.encoder.encode(texts)
+        return rows if self.columns is None else rows[:, self.columns]
+
+    def similarities(self, rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cosines of rows with each task: (texts, tasks)."""
+        if not len(self.centroids):
+            return np.zeros((rows.shape[0], 0))
+        return np.asarray(rows @ self.centroids.T)
+
+    def routes(self, rows: csr_matrix | NDArray[np.float64], threshold: float) -> list[Route]:
+        """The nearest group of each row, or None where it is below the threshold."""
+        if not self.groups:
+            return [Route(None, 0.0, 0.0, None, exact=False)] * rows.shape[0]
+        best, task = self.per_group(self.similarities(rows))
+        order = np.argsort(-best, axis=1, kind="stable")[:, :2]
+        routes = []
+        for i, first in enumerate(order[:, 0]):
+            similarity = _round(best[i, first])
+            second = _round(best[i, order[i, 1]]) if order.shape[1] > 1 else 0.0
+            chosen = self.groups[first] if similarity >= threshold and similarity > 0 else None
+            routes.append(Route(chosen, similarity, second, self.names[task[i, first]], exact=False))
+        return routes
 
     def per_group(self, similarities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Best similarity of each group and the task it comes from: two arrays (texts, groups)."""
@@ -296,7 +322,7 @@ class _Codebook:
 
 
 def _rule(
-    pool: Pool, order: Sequence[GroupScore], settings: GroupingSettings, placed: str | None
+    pool: Pool, order: Sequence[GroupScore], settings: GroupingSettings, bounds: Thresholds, placed: str | None
 ) -> tuple[Action, str | None, str]:
     if placed is not None:
         return _placed(pool, placed)
@@ -308,8 +334,8 @@ def _rule(
         return _open(pool, order, settings, why)
     best = order[0]
     nearest = f"{best.similarity:.2f} to {best.group} (nearest task {best.nearest_task})"
-    low = settings.threshold - settings.review_band
-    high = settings.threshold + settings.review_band
+    low = bounds.threshold - bounds.review_band
+    high = bounds.threshold + bounds.review_band
     if best.similarity >= high:
         return "reuse", best.group, f"similarity {nearest} is at least {high:.2f}: joins {best.group}."
     if best.similarity > low:
@@ -347,20 +373,16 @@ def _open(
     return "hold", None, f"{cap}: a person has to place it or raise the cap (grouping.at_cap=hold)."
 
 
-def _match_each(texts: Sequence[str], router: Router) -> tuple[InstructionMatch, ...]:
-    return tuple(
-        InstructionMatch(text, route.group, route.similarity, route.runner_up)
-        for text, route in zip(texts, router.nearest(texts), strict=True)
-    )
-
-
 def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    norm = float(np.linalg.norm(vector))
-    return vector / norm if norm > 0 else vector
+def _centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The unit vector towards the mean of the rows."""
+    mean = np.asarray(rows.mean(axis=0)).ravel()
+    norm = float(np.linalg.norm(mean))
+    unit: NDArray[np.float64] = mean / norm if norm > 0 else mean
+    return unit
 
 
 def _round(value: float) -> float:

@@ -71,10 +71,7 @@ def test_examples_group_the_same_in_any_order_and_none_is_near_the_threshold(exa
         pool, decisions = learn_all(examples, order)
         assert groups_of(pool) == expected, order
         for name, decision in decisions.items():
-            assert abs(decision.similarity - DEFAULT.threshold) > DEFAULT.review_band + 0.03, (
-                name,
-                decision.words,
-            )
+            assert abs(decision.similarity - decision.threshold) > decision.review_band + 0.03, (name, decision.words)
 
 
 def test_similarity_is_mean_pairwise_cosine_over_self_similarity(examples):

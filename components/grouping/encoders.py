@@ -1,0 +1,75 @@
+"""The two encoders behind one interface, and the thresholds each was calibrated to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from components.grouping.embedding import EmbeddingEncoder
+from components.grouping.encoder import TfidfEncoder
+from components.settings import GroupingSettings
+
+
+class Encoder(Protocol):
+    """Turns texts into unit rows whose dot products are similarities."""
+
+    def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
+        """Unit rows, shape (texts, columns)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The state that the pool manifest holds."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Similarities at which a task joins a group and a request is routed; see `GroupingSettings`."""
+
+    threshold: float
+    review_band: float
+    request_threshold: float
+
+
+CALIBRATED = {
+    "tfidf": Thresholds(threshold=0.50, review_band=0.04, request_threshold=0.20),
+    "embedding": Thresholds(threshold=0.74, review_band=0.02, request_threshold=0.47),
+}
+"""Thresholds per encoder, measured in benchmarks/grouping on work that is not among the example tasks."""
+
+
+def thresholds(settings: GroupingSettings) -> Thresholds:
+    """What the settings say, and where they say nothing what their encoder was calibrated to."""
+    own = CALIBRATED[settings.encoder]
+
+    def choose(said: float | None, calibrated: float) -> float:
+        return calibrated if said is None else said
+
+    return Thresholds(
+        threshold=choose(settings.threshold, own.threshold),
+        review_band=choose(settings.review_band, own.review_band),
+        request_threshold=choose(settings.request_threshold, own.request_threshold),
+    )
+
+
+def fit_encoder(settings: GroupingSettings, texts: Iterable[str]) -> Encoder:
+    """The configured encoder for a pool of these instructions.
+
+    Raises:
+        EncoderModelError: the sentence model is missing or does not load.
+    """
+    if settings.encoder == "embedding":
+        return EmbeddingEncoder.load(settings.encoder_model)
+    return TfidfEncoder.fit(texts)
+
+
+def read_encoder(state: Mapping[str, Any], settings: GroupingSettings) -> Encoder:
+    """The encoder that a manifest names; the settings only say where a sentence model lies.
+
+    Raises:
+        EncoderStateError: a state that this release cannot read, or another sentence model.
+    """
+    if state.get("kind") == "embedding":
+        return EmbeddingEncoder.from_json(state, settings.encoder_model)
+    return TfidfEncoder.from_json(state)
