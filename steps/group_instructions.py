@@ -5,6 +5,7 @@ from typing import Annotated
 from zenml import step
 from zenml.types import HTMLString
 
+from components.grouping.map import task_map
 from components.grouping.report import grouping_html
 from components.grouping.router import decide
 from components.quality.assessment import assess
@@ -19,8 +20,9 @@ def group_instructions(
     """Digest of the assessment record: learn, hold, nothing_to_learn or refuse."""
     context = open_order(store, order)
     snapshot, pool = load_snapshot(context.store, task), context.pool(NO_BASE_MODEL)
-    decision = decide(pool, snapshot.instructions(), context.settings.grouping, placed=context.order.placed)
-    html = grouping_html(decision, snapshot.task.label)
+    instructions, settings = snapshot.instructions(), context.settings.grouping
+    decision = decide(pool, instructions, settings, placed=context.order.placed)
+    html = grouping_html(decision, snapshot.task.label, task_map(pool, instructions, settings, snapshot.task.label))
     record = assess(
         context.store,
         context.settings,

@@ -3,8 +3,8 @@
 from contextlib import nullcontext
 
 from components.evaluation.prediction import Evaluator
+from components.grouping.codebook import Route
 from components.grouping.pool import Pool
-from components.grouping.router import Route
 from components.model.adapters import fetch_adapter
 from components.model.generation import generate_greedy
 from components.model.prompts import render_prompt

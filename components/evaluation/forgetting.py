@@ -184,7 +184,8 @@ class Forgetting:
 
     def _route(self, pool: Pool, snapshot: Snapshot) -> tuple[list[Query], list[str | None]]:
         rows = snapshot.rows("test")
-        groups = [r.group for r in Router.of(pool).route_many([row.instruction for row in rows])]
+        router = Router.of(pool, self.settings.grouping)
+        groups = [route.group for route in router.route_many([row.instruction for row in rows])]
         adapters = {g.id: g.adapter for g in pool.groups}
         queries = [
             self.evaluator.query(snapshot.task, row, adapters[group] if group else None)

@@ -1,11 +1,15 @@
 """The grouping decision as a page for people."""
 
+from collections.abc import Sequence
+
+from components.grouping.map import MapPoint, map_svg
 from components.grouping.router import GroupingDecision
 from components.pages import fragment, page
 
 _GROUPING = """
 <p><span class="v {{ d.action }}">{{ d.action }}</span> {{ d.words }}</p>
-<p class="note">Similarity is the cosine of two tasks' {{ meaning }}. A task joins a group from {{ "%.2f"|format(d.threshold + d.review_band) }}, opens one up to
+<p class="note">Similarity is the cosine of two tasks' {{ meaning }}. A task joins a group from
+{{ "%.2f"|format(d.threshold + d.review_band) }}, opens one up to
 {{ "%.2f"|format(d.threshold - d.review_band) }}, and between the two a person decides.</p>
 {% if d.scores %}
 <h2>Groups</h2>
@@ -25,6 +29,7 @@ width="600">
   <text x="{{ "%.1f"|format(210 + 330 * d.threshold) }}" y="{{ 30 * d.scores|length + 16 }}" font-size="11"
     text-anchor="middle" fill="#6b4a00">review band</text>
 </svg>
+{% if map %}<h2>Map of the tasks</h2>{{ map }}{% endif %}
 <h2>Instructions</h2>
 <table><tr><th>instruction</th><th>nearest group</th><th class="n">similarity</th><th
 class="n">runner-up</th></tr>
@@ -47,6 +52,12 @@ _MEANING = {
 }
 
 
-def grouping_html(decision: GroupingDecision, task: str = "the task", shown: int = 50) -> str:
-    """Why a task joins a group, opens one or waits for a person; at most `shown` instructions are listed."""
-    return page(f"Grouping of {task}", fragment(_GROUPING, d=decision, meaning=_MEANING[decision.encoder], shown=shown))
+def grouping_html(
+    decision: GroupingDecision, task: str = "the task", points: Sequence[MapPoint] = (), shown: int = 50
+) -> str:
+    """Why a task joins a group, opens one or waits for a person; `points` is its map among the pool's tasks.
+
+    At most `shown` instructions are listed.
+    """
+    body = fragment(_GROUPING, d=decision, meaning=_MEANING[decision.encoder], map=map_svg(points), shown=shown)
+    return page(f"Grouping of {task}", body)

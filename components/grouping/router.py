@@ -12,18 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-
 from components.errors import LciaError
-from components.grouping.encoders import Encoder, Thresholds, fit_encoder, read_encoder, thresholds
+from components.grouping.codebook import Codebook, Route, centroid, rounded
+from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
 from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
 from components.settings import GroupingSettings
 
 Action = Literal["reuse", "open", "hold"]
 
-_DECIMALS = 6
 _CHUNK = 4096
 
 
@@ -33,17 +29,6 @@ class RouterStateError(LciaError):
 
 class PlacementError(LciaError):
     """A task that cannot be placed as asked."""
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where one request goes: a group, or None for the base model. Similarities are cosines in [0, 1]."""
-
-    group: str | None
-    similarity: float
-    runner_up: float
-    nearest_task: str | None
-    exact: bool
 
 
 @dataclass(frozen=True)
@@ -117,11 +102,11 @@ def decide(
     if not texts:
         raise PlacementError("the task has no instruction, expected at least one row with one; check its splits")
     bounds = thresholds(settings)
-    codebook = _Codebook.fit(pool.groups, settings, extra=texts)
+    codebook = Codebook.fit(pool.groups, settings, extra=texts)
     rows = codebook.encode(texts)
-    best_of, nearest = codebook.per_group(codebook.similarities(_centroid(rows)[None, :]))
+    best_of, nearest = codebook.per_group(codebook.similarities(centroid(rows)[None, :]))
     found = [
-        GroupScore(group, _round(best_of[0, g]), codebook.names[nearest[0, g]])
+        GroupScore(group, rounded(best_of[0, g]), codebook.names[nearest[0, g]])
         for g, group in enumerate(codebook.groups)
     ]
     order = sorted(found, key=lambda score: -score.similarity)
@@ -133,7 +118,7 @@ def decide(
         group=group,
         similarity=best,
         runner_up=second,
-        margin=_round(best - second),
+        margin=rounded(best - second),
         threshold=bounds.threshold,
         review_band=bounds.review_band,
         encoder=settings.encoder,
@@ -188,7 +173,7 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
 class Router:
     """Routes single requests of one version. With TF-IDF thousands of requests take a second."""
 
-    def __init__(self, codebook: "_Codebook", threshold: float) -> None:
+    def __init__(self, codebook: Codebook, threshold: float) -> None:
         self._codebook = codebook
         self._threshold = threshold
         self._exact: dict[str, tuple[str, str]] = {}
@@ -213,7 +198,7 @@ class Router:
         lies that the pool names.
         """
         if not pool.groups:
-            return cls(_Codebook.fit((), GroupingSettings()), threshold=1.0)
+            return cls(Codebook.fit((), GroupingSettings()), threshold=1.0)
         threshold, state = pool.router.get("request_threshold"), pool.router.get("encoder")
         if not isinstance(threshold, int | float) or not isinstance(state, Mapping):
             raise RouterStateError(
@@ -221,7 +206,7 @@ class Router:
                 "`encoder`; restore the manifest object from a backup"
             )
         encoder = read_encoder(state, settings or GroupingSettings())
-        return cls(_Codebook.of(pool.groups, encoder), float(threshold))
+        return cls(Codebook.of(pool.groups, encoder), float(threshold))
 
     def route(self, instruction: str) -> Route:
         """The group of one request's instruction, or None for the base model."""
@@ -246,79 +231,6 @@ class Router:
         if not book.groups or not texts:
             return {text: Route(None, 0.0, 0.0, None, exact=False) for text in texts}
         return dict(zip(texts, book.routes(book.encode(texts), self._threshold), strict=True))
-
-
-@dataclass(frozen=True)
-class _Codebook:
-    """Unit centroids of all tasks: (tasks, columns). Of a sparse encoding only the columns that any text used."""
-
-    encoder: Encoder
-    entries: tuple[tuple[str, str, tuple[str, ...]], ...]
-    groups: tuple[str, ...]
-    members: NDArray[np.int64]
-    columns: NDArray[np.int64] | None
-    centroids: NDArray[np.float64]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for _, name, _ in self.entries)
-
-    @classmethod
-    def fit(cls, groups: Sequence[Group], settings: GroupingSettings, extra: Sequence[str] = ()) -> "_Codebook":
-        texts = [text for group in groups for entry in group.tasks for text in entry.instructions]
-        return cls.of(groups, fit_encoder(settings, [*texts, *extra]), extra)
-
-    @classmethod
-    def of(cls, groups: Sequence[Group], encoder: Encoder, extra: Sequence[str] = ()) -> "_Codebook":
-        """`extra` are texts whose columns are needed as well."""
-        entries = tuple((group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks)
-        encoded = encoder.encode([text for _, _, texts in entries for text in texts])
-        columns = None
-        if isinstance(encoded, csr_matrix):
-            columns = np.unique(np.concatenate([encoded.indices, csr_matrix(encoder.encode(extra)).indices]))
-            encoded = encoded[:, columns]
-        ends = np.cumsum([len(texts) for _, _, texts in entries], dtype=np.int64)
-        parts = [encoded[end - len(texts) : end] for end, (_, _, texts) in zip(ends, entries, strict=True)]
-        centroids = np.array([_centroid(part) for part in parts]).reshape(len(parts), encoded.shape[1])
-        ids = tuple(group.id for group in groups)
-        members = np.array([ids.index(group) for group, _, _ in entries], dtype=np.int64)
-        return cls(encoder, entries, ids, members, columns, centroids)
-
-    def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
-        """Rows of texts over the codebook's columns, at most of unit length."""
-        rows = self.encoder.encode(texts)
-        return rows if self.columns is None else rows[:, self.columns]
-
-    def similarities(self, rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cosines of rows with each task: (texts, tasks)."""
-        if not len(self.centroids):
-            return np.zeros((rows.shape[0], 0))
-        return np.asarray(rows @ self.centroids.T)
-
-    def routes(self, rows: csr_matrix | NDArray[np.float64], threshold: float) -> list[Route]:
-        """The nearest group of each row, or None where it is below the threshold."""
-        if not self.groups:
-            return [Route(None, 0.0, 0.0, None, exact=False)] * rows.shape[0]
-        best, task = self.per_group(self.similarities(rows))
-        order = np.argsort(-best, axis=1, kind="stable")[:, :2]
-        routes = []
-        for i, first in enumerate(order[:, 0]):
-            similarity = _round(best[i, first])
-            second = _round(best[i, order[i, 1]]) if order.shape[1] > 1 else 0.0
-            chosen = self.groups[first] if similarity >= threshold and similarity > 0 else None
-            routes.append(Route(chosen, similarity, second, self.names[task[i, first]], exact=False))
-        return routes
-
-    def per_group(self, similarities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Best similarity of each group and the task it comes from: two arrays (texts, groups)."""
-        best = np.zeros((len(similarities), len(self.groups)))
-        task = np.zeros((len(similarities), len(self.groups)), dtype=np.int64)
-        for g in range(len(self.groups)):
-            tasks = np.flatnonzero(self.members == g)
-            part = similarities[:, tasks]
-            task[:, g] = tasks[part.argmax(axis=1)]
-            best[:, g] = part.max(axis=1)
-        return best, task
 
 
 def _rule(
@@ -375,15 +287,3 @@ def _open(
 
 def _plain(text: str) -> str:
     return " ".join(text.split())
-
-
-def _centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The unit vector towards the mean of the rows."""
-    mean = np.asarray(rows.mean(axis=0)).ravel()
-    norm = float(np.linalg.norm(mean))
-    unit: NDArray[np.float64] = mean / norm if norm > 0 else mean
-    return unit
-
-
-def _round(value: float) -> float:
-    return round(min(max(float(value), 0.0), 1.0), _DECIMALS)
