@@ -1,4 +1,4 @@
-"""Tuning on the tiny model: killed and resumed runs end in the same bytes, and failures fail."""
+"""Tuning on the tiny model: what it keeps, and that failures fail. Resuming: test_resume.py."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from components.model.adapters import AdapterSlot
-from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
 from components.settings import EmaSettings, RehearsalSettings, TuningSettings
 from components.tuning.task import Workbench
@@ -51,27 +50,6 @@ def changed(rule: str = "none", **values) -> TuningSettings:
     return SETTINGS.model_copy(update={"ema": SETTINGS.ema.model_copy(update=ema), **values})
 
 
-@pytest.fixture
-def rows(tiny_bench, take_example) -> tuple[list[Rendered], list[Rendered]]:
-    """New rows and kept ones of an earlier task."""
-
-    def rendered(name: str, count: int) -> list[Rendered]:
-        base = tiny_bench.base
-        examples = take_example(name, train=count).rows("train")
-        return [render(base.tokenizer, base.settings, e.instruction, e.input, e.output) for e in examples]
-
-    return rendered("movie_sentiment", 12), rendered("grammar_check", 5)
-
-
-@pytest.fixture
-def parent(tiny_bench) -> Parent:
-    """An adapter that does something, with a curvature."""
-    draw = torch.Generator().manual_seed(3)
-    shapes = {name: p.shape for name, p in tiny_bench.slot.parameters.items()}
-    adapter = {name: torch.randn(shape, generator=draw) * 0.05 for name, shape in shapes.items()}
-    return Parent(adapter, {name: torch.rand(shape, generator=draw) * 2 for name, shape in shapes.items()})
-
-
 def run(bench, rows, parent, settings, checkpoints=None) -> TuningResult:
     return tune(bench.trunk, bench.slot, *rows, parent, settings, checkpoints or Memory(), batch_rows=8)
 
@@ -85,48 +63,6 @@ def assert_equal(left: TuningResult, right: TuningResult) -> None:
         assert all(torch.equal(left.curvature[n], right.curvature[n]) for n in left.curvature)
     assert (left.losses, left.history, left.fallback_share) == (right.losses, right.history, right.fallback_share)
     assert (left.rows, left.kept_rows) == (right.rows, right.kept_rows)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(rule, tiny_bench, rows, parent) -> None:
-    settings = changed(rule)
-    whole = run(tiny_bench, rows, parent, settings)
-    for fatal in (1, 3):  # nothing written yet, at the last step
-        memory = Memory(fatal=fatal)
-        with pytest.raises(Killed):
-            run(tiny_bench, rows, parent, settings, memory)
-        tiny_bench.slot.initialise(99)  # what a new process finds in the slot is something else
-        torch.manual_seed(fatal)
-        assert_equal(whole, run(tiny_bench, rows, parent, settings, memory))
-
-
-def test_a_run_killed_at_every_checkpoint_still_ends_in_the_same_bytes(tiny_bench, rows, parent) -> None:
-    settings = changed("scale_free", steps=8, checkpoint_every=3)  # the last checkpoint is off the grid
-    whole = run(tiny_bench, rows, parent, settings)
-    files: dict[str, bytes] = {}
-    for _ in range(2):
-        with pytest.raises(Killed):
-            run(tiny_bench, rows, parent, settings, Memory(files, fatal=2))
-    assert_equal(whole, run(tiny_bench, rows, parent, settings, Memory(files)))
-
-
-def test_a_finished_run_called_again_gives_its_result_from_the_checkpoint(tiny_bench, rows, parent) -> None:
-    memory = Memory()
-    first = run(tiny_bench, rows, parent, changed("curvature"), memory)
-    writes = memory.writes
-    assert_equal(first, run(tiny_bench, rows, parent, changed("curvature"), memory))
-    assert memory.writes == writes
-
-
-def test_a_new_group_resumes_with_dropout_too(tiny_settings, load_tiny, rows) -> None:
-    base = load_tiny()
-    slot = AdapterSlot(base, tiny_settings.adapter.model_copy(update={"dropout": 0.3}))
-    bench = Workbench(base, slot, Trunk(base, slot))
-    whole = run(bench, rows, None, changed())
-    memory = Memory(fatal=3)
-    with pytest.raises(Killed):
-        run(bench, rows, None, changed(), memory)
-    assert_equal(whole, run(bench, rows, None, changed(), memory))
 
 
 def test_what_an_interrupted_run_leaves_in_the_slot_does_no_harm(tiny_bench, rows, parent, tiny_settings) -> None:
