@@ -28,19 +28,17 @@ class Route:
 
 @dataclass(frozen=True)
 class Codebook:
-    """Unit centroids of all tasks: (tasks, columns). Of a sparse encoding only the columns that any text used."""
+    """Unit centroids of all tasks: (tasks, columns). Of a sparse encoding only the columns that any text used.
+
+    `starts[g]` is the first task of group g; a group's tasks stand together.
+    """
 
     encoder: Encoder
     entries: tuple[tuple[str, str, tuple[str, ...]], ...]
     groups: tuple[str, ...]
-    members: NDArray[np.int64]
+    starts: NDArray[np.int64]
     columns: NDArray[np.int64] | None
     centroids: NDArray[np.float64]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The tasks' names, in the order of `centroids`."""
-        return tuple(name for _, name, _ in self.entries)
 
     @classmethod
     def fit(cls, groups: Sequence[Group], settings: GroupingSettings, extra: Sequence[str] = ()) -> Self:
@@ -57,12 +55,13 @@ class Codebook:
         if isinstance(encoded, csr_matrix):
             columns = np.unique(np.concatenate([encoded.indices, csr_matrix(encoder.encode(extra)).indices]))
             encoded = encoded[:, columns]
-        ends = np.cumsum([len(texts) for _, _, texts in entries], dtype=np.int64)
-        parts = [encoded[end - len(texts) : end] for end, (_, _, texts) in zip(ends, entries, strict=True)]
-        centroids = np.array([centroid(part) for part in parts]).reshape(len(parts), encoded.shape[1])
-        ids = tuple(group.id for group in groups)
-        members = np.array([ids.index(group) for group, _, _ in entries], dtype=np.int64)
-        return cls(encoder, entries, ids, members, columns, centroids)
+        sizes = np.array([len(texts) for _, _, texts in entries], dtype=np.int64)
+        spans = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+        ones = csr_matrix((np.ones(spans[-1]), np.arange(spans[-1]), spans), shape=(len(entries), encoded.shape[0]))
+        sums = ones @ encoded
+        centroids = _unit(np.asarray(sums.todense() if isinstance(sums, csr_matrix) else sums))
+        starts = np.cumsum([0, *(len(group.tasks) for group in groups)], dtype=np.int64)[:-1]
+        return cls(encoder, entries, tuple(group.id for group in groups), starts, columns, centroids)
 
     def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
         """Rows of texts over the codebook's columns, at most of unit length."""
@@ -79,33 +78,43 @@ class Codebook:
         """The nearest group of each row, or None where it is below the threshold."""
         if not self.groups:
             return [Route(None, 0.0, 0.0, None, exact=False)] * rows.shape[0]
-        best, task = self.per_group(self.similarities(rows))
-        order = np.argsort(-best, axis=1, kind="stable")[:, :2]
+        similarities = self.similarities(rows)
+        best = self.per_group(similarities)
+        first = best.argmax(axis=1)
+        each = np.arange(len(best))
+        similarity = best[each, first]
+        best[each, first] = -1.0
+        second = best.max(axis=1)  # below 0 where there is one group only
         routes = []
-        for i, first in enumerate(order[:, 0]):
-            similarity = rounded(best[i, first])
-            second = rounded(best[i, order[i, 1]]) if order.shape[1] > 1 else 0.0
-            chosen = self.groups[first] if similarity >= threshold and similarity > 0 else None
-            routes.append(Route(chosen, similarity, second, self.names[task[i, first]], exact=False))
+        for i in each:
+            near = rounded(similarity[i])
+            chosen = self.groups[first[i]] if near >= threshold and near > 0 else None
+            nearest = self.nearest_task(similarities[i], first[i])
+            routes.append(Route(chosen, near, rounded(second[i]), nearest, exact=False))
         return routes
 
-    def per_group(self, similarities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Best similarity of each group and the task it comes from: two arrays (texts, groups)."""
-        best = np.zeros((len(similarities), len(self.groups)))
-        task = np.zeros((len(similarities), len(self.groups)), dtype=np.int64)
-        for g in range(len(self.groups)):
-            tasks = np.flatnonzero(self.members == g)
-            part = similarities[:, tasks]
-            task[:, g] = tasks[part.argmax(axis=1)]
-            best[:, g] = part.max(axis=1)
-        return best, task
+    def per_group(self, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Similarity to each group, that of its nearest task: (texts, tasks) to (texts, groups)."""
+        best: NDArray[np.float64] = np.maximum.reduceat(similarities, self.starts, axis=1)
+        return best
+
+    def nearest_task(self, similarities: NDArray[np.float64], group: int) -> str:
+        """Name of the group's task that one text's similarities (tasks,) are greatest to, the earliest if several."""
+        start = self.starts[group]
+        end = self.starts[group + 1] if group + 1 < len(self.starts) else len(similarities)
+        _, name, _ = self.entries[int(start) + int(similarities[start:end].argmax())]
+        return name
 
 
 def centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The unit vector towards the mean of the rows."""
-    mean = np.asarray(rows.mean(axis=0)).ravel()
-    norm = float(np.linalg.norm(mean))
-    unit: NDArray[np.float64] = mean / norm if norm > 0 else mean
+    """The unit vector towards the mean of the rows: (columns,)."""
+    unit: NDArray[np.float64] = _unit(np.asarray(rows.sum(axis=0)).reshape(1, -1))[0]
+    return unit
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     return unit
 
 

@@ -104,10 +104,10 @@ def decide(
     bounds = thresholds(settings)
     codebook = Codebook.fit(pool.groups, settings, extra=texts)
     rows = codebook.encode(texts)
-    best_of, nearest = codebook.per_group(codebook.similarities(centroid(rows)[None, :]))
+    similarities = codebook.similarities(centroid(rows)[None, :])
     found = [
-        GroupScore(group, rounded(best_of[0, g]), codebook.names[nearest[0, g]])
-        for g, group in enumerate(codebook.groups)
+        GroupScore(group, rounded(similarity), codebook.nearest_task(similarities[0], g))
+        for g, (group, similarity) in enumerate(zip(codebook.groups, codebook.per_group(similarities)[0], strict=True))
     ]
     order = sorted(found, key=lambda score: -score.similarity)
     best = order[0].similarity if order else 0.0

@@ -1,0 +1,206 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.grouping.embedding import PACKAGED, EmbeddingEncoder, EncoderModelError
+from components.grouping.encoder import EncoderStateError
+from components.grouping.encoders import CALIBRATED, thresholds
+from components.grouping.pool import GroupTask, Pool
+from components.grouping.router import Router, decide, extend
+from components.settings import GroupingSettings
+
+PACKAGE = next(iter(PACKAGED.values()))[0]
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} (extra `embedding`) is not installed"
+)
+TEXTS = (
+    "Negate this sentence.",
+    "Rewrite it in the passive voice.",
+    "",
+    "Is the film review positive?",
+    "日本語 \ud800",
+)
+
+
+def save_encoder(folder: Path, seed: int = 0) -> Path:
+    """A random BERT of two narrow layers with a word tokenizer, saved as any encoder is."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "negate",
+        "this",
+        "sentence",
+        "rewrite",
+        "it",
+        "in",
+        "the",
+        "passive",
+        "voice",
+        "is",
+        "film",
+        "review",
+        "positive",
+    ]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)])
+    torch.manual_seed(seed)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return save_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def learn(pool: Pool, name: str, texts: tuple[str, ...], settings: GroupingSettings) -> Pool:
+    return extend(
+        pool, GroupTask(f"{len(pool.tasks()):064x}", name, texts), group=None, adapter="f" * 64, curvature=None,
+        parent=None, config="c" * 64, settings=settings,
+    )  # fmt: skip
+
+
+def test_encoding_is_the_unit_mean_of_the_token_vectors(folder):
+    """The oracle: one text at a time, no padding, no mask."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    rows = EmbeddingEncoder.load(str(folder)).encode(TEXTS)
+    assert rows.shape == (len(TEXTS), 16)
+    for text, row in zip(TEXTS[:4], rows, strict=False):
+        with torch.no_grad():
+            mean = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].double().mean(0)
+        assert np.allclose(row, (mean / mean.norm()).numpy(), atol=1e-6)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1)
+
+
+def test_long_texts_are_cut_and_company_changes_nothing(folder):
+    long = "negate " * 600
+    alone = EmbeddingEncoder.load(str(folder)).encode([long])
+    fresh = EmbeddingEncoder(folder, "another instance")
+    assert np.allclose(fresh.encode([long, *TEXTS])[0], alone[0], atol=1e-6)
+
+
+def test_the_digest_names_the_content_not_the_place(folder, tmp_path):
+    import shutil
+
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "README.md").write_text("notes")
+    first = EmbeddingEncoder.load(str(folder))
+    assert EmbeddingEncoder.load(str(copy)).digest == first.digest
+    assert EmbeddingEncoder.load(str(save_encoder(tmp_path / "other", seed=1))).digest != first.digest
+    state = json.loads(json.dumps(first.to_json()))
+    assert str(folder) not in json.dumps(state)
+    assert EmbeddingEncoder.from_json(state, str(copy)).digest == first.digest
+
+
+def test_another_or_missing_model_is_refused(folder, tmp_path):
+    state = EmbeddingEncoder.load(str(folder)).to_json()
+    other = save_encoder(tmp_path / "other", seed=1)
+    with pytest.raises(EncoderModelError, match=r"grouping\.encoder_model name the folder of the right one"):
+        EmbeddingEncoder.from_json(state, str(other))
+    with pytest.raises(EncoderModelError, match="is no folder"):
+        EmbeddingEncoder.from_json(state, str(tmp_path / "nowhere"))
+    with pytest.raises(EncoderStateError, match="use the release"):
+        EmbeddingEncoder.from_json({**state, "pooling": "max-9"}, str(folder))
+
+
+def test_unsafe_broken_or_incomplete_models_are_refused(folder, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(EncoderModelError, match=r"no \.safetensors weights"):
+        EmbeddingEncoder.load(str(pickled))
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(EncoderModelError, match="does not load"):
+        EmbeddingEncoder.load(str(broken)).encode(TEXTS)
+    partial = Path(shutil.copytree(folder, tmp_path / "partial"))
+    weights = load_file(partial / "model.safetensors")
+    weights.pop("encoder.layer.0.attention.self.query.weight")
+    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncoderModelError, match="drawn at random"):
+        EmbeddingEncoder.load(str(partial)).encode(TEXTS)
+
+
+def test_a_pool_names_what_routes_it_and_follows_a_moved_model(folder, tmp_path):
+    import shutil
+
+    settings = GroupingSettings(encoder="embedding", encoder_model=str(folder), request_threshold=0.99)
+    pool = learn(Pool.empty("assistant", "b" * 64), "negate", TEXTS[:1], settings)
+    pool = learn(pool, "passive", TEXTS[1:2], settings)
+    assert pool.router["encoder"]["model"] == EmbeddingEncoder.load(str(folder)).digest
+    assert pool.router["request_threshold"] == 0.99
+    assert Router.of(pool, settings).route(TEXTS[0]).group == "g1"
+    moved = settings.model_copy(update={"encoder_model": str(shutil.copytree(folder, tmp_path / "moved"))})
+    texts = ["voice passive the in it rewrite", "negate this", "film"]
+    assert Router.of(pool, moved).route_many(texts) == Router.of(pool, settings).route_many(texts)
+    with pytest.raises(EncoderModelError):
+        Router.of(pool, GroupingSettings(encoder_model=str(save_encoder(tmp_path / "other", seed=1))))
+
+
+def test_each_encoder_has_its_own_thresholds_and_settings_win():
+    assert thresholds(GroupingSettings()) == CALIBRATED["tfidf"]
+    assert thresholds(GroupingSettings(encoder="embedding")) == CALIBRATED["embedding"]
+    own = thresholds(GroupingSettings(encoder="embedding", threshold=0.0, request_threshold=0.9))
+    assert (own.threshold, own.review_band) == (0.0, CALIBRATED["embedding"].review_band)
+    assert own.request_threshold == 0.9
+
+
+def test_tfidf_grouping_and_routing_need_no_torch():
+    code = (
+        "import sys\n"
+        "from components.grouping.pool import GroupTask, Pool\n"
+        "from components.grouping.router import Router, decide, extend\n"
+        "from components.settings import GroupingSettings\n"
+        "s = GroupingSettings()\n"
+        "p = Pool.empty('assistant', 'b' * 64)\n"
+        "decide(p, ['Negate this.'], s)\n"
+        "p = extend(p, GroupTask('1' * 64, 'negate', ('Negate this.',)), group=None, adapter='f' * 64,\n"
+        "           curvature=None, parent=None, config='c' * 64, settings=s)\n"
+        "assert Router.of(p).route('Negate this now.').group == 'g1'\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules), 'a heavy library was imported'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_packaged_model_that_is_absent_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EncoderModelError, match="pip install"):
+        EmbeddingEncoder.load(next(iter(PACKAGED)))
+
+
+@needs_package
+def test_the_packaged_model_tells_work_apart_that_shares_no_word():
+    settings = GroupingSettings(encoder="embedding")
+    pool = learn(
+        Pool.empty("assistant", "b" * 64), "sentiment", ("Is the film review positive or negative?",), settings
+    )
+    pool = learn(pool, "passive", ("Rewrite the sentence in the passive voice.",), settings)
+    decision = decide(pool, ["Did the critic enjoy this movie, yes or no?"], settings)
+    assert decision.encoder == "embedding"
+    assert decision.scores[0].nearest_task == "sentiment"
+    router = Router.from_manifest(json.loads(json.dumps(pool.to_manifest())))
+    assert router.route("Tell me the polarity of this movie critique: positive or negative?").group == "g1"
+    assert router.route("What is the boiling point of ethanol?").group is None
