@@ -29,14 +29,14 @@ def main() -> None:
     for encoder in ("tfidf", "embedding"):
         settings = GroupingSettings(encoder=encoder)
         pool, held = learn(list(requests["tasks"]), settings)
-        router, home = Router.of(pool, settings), {e.name: g.id for g in pool.groups for e in g.tasks}
+        router, home = Router.of(pool, settings), groups_of(pool)
         print(
             f"\n== {encoder}: request threshold {thresholds(settings).request_threshold}, {len(pool.groups)} groups"
             + (f"; a person was asked about {', '.join(held)}" if held else "")
         )
         routes = {name: router.route_many(texts) for name, texts in requests["tasks"].items()}
         foreign = router.route_many(requests["unrelated"])
-        curves[encoder] = report(routes, foreign, home, nearest_group(pool))
+        curves[encoder] = report(routes, foreign, home)
         for name, found in routes.items():
             for text, route in zip(requests["tasks"][name], found, strict=True):
                 if route.group != home[name]:
@@ -45,19 +45,38 @@ def main() -> None:
         for text, route in zip(requests["unrelated"], foreign, strict=True):
             if route.group:
                 print(f"  routed: {route.nearest_task} {route.similarity:.2f}: {text}")
+        more_wordings(requests, settings)
     draw(curves, HERE / "risk_coverage.png")
 
 
-def report(
-    routes: dict[str, list[Route]], foreign: list[Route], home: dict[str, str], group_of: dict[str, str]
-) -> list[RiskPoint]:
+def more_wordings(requests: dict, settings: GroupingSettings) -> None:
+    """Half of each task's requests join its instructions, the other half is routed; and the reverse."""
+    for count in (3, 6, 12):
+        right = wrong = total = kept_out = 0
+        for first in (0, 1):
+            extra = {name: texts[first::2][:count] for name, texts in requests["tasks"].items()}
+            pool, _ = learn(list(requests["tasks"]), settings, extra)
+            router, home = Router.of(pool, settings), groups_of(pool)
+            for name, texts in requests["tasks"].items():
+                groups = [route.group for route in router.route_many(texts[1 - first :: 2])]
+                right += sum(group == home[name] for group in groups)
+                wrong += sum(group not in (home[name], None) for group in groups)
+                total += len(groups)
+            kept_out += sum(route.group is None for route in router.route_many(requests["unrelated"]))
+        print(
+            f"  with {count} more wordings a task: right {Rate.of(right, total)}, wrong group {wrong}, "
+            f"unrelated to none {Rate.of(kept_out, 2 * len(requests['unrelated']))}"
+        )
+
+
+def report(routes: dict[str, list[Route]], foreign: list[Route], home: dict[str, str]) -> list[RiskPoint]:
     """Print the tables; returns the curve over all requests, the unrelated included."""
     own = [(route, home[name]) for name, found in routes.items() for route in found]
     for name, found in routes.items():
         print(f"  {name:18} {Rate.of(sum(r.group == home[name] for r in found), len(found))}")
     print(f"  routing accuracy   {Rate.of(sum(r.group == group for r, group in own), len(own))}")
     print(f"  of them to none    {Rate.of(sum(r.group is None for r, _ in own), len(own))}")
-    nearest = [route.nearest_task is not None and group_of[route.nearest_task] == group for route, group in own]
+    nearest = [route.nearest_task is not None and home[route.nearest_task] == group for route, group in own]
     print(f"  without a none     {Rate.of(sum(nearest), len(own))}")
     print(f"  unrelated to none  {Rate.of(sum(r.group is None for r in foreign), len(foreign))}")
     similarities = [route.similarity for route, _ in own] + [route.similarity for route in foreign]
@@ -72,16 +91,22 @@ def report(
     return points
 
 
-def nearest_group(pool: Pool) -> dict[str, str]:
+def groups_of(pool: Pool) -> dict[str, str]:
     return {entry.name: group.id for group in pool.groups for entry in group.tasks}
 
 
-def learn(names: list[str], settings: GroupingSettings) -> tuple[Pool, list[str]]:
-    """The pool the product would make; where it holds a task, the person joins it to the nearest group."""
+def learn(
+    names: list[str], settings: GroupingSettings, extra: dict[str, list[str]] | None = None
+) -> tuple[Pool, list[str]]:
+    """The pool the product would make; where it holds a task, the person joins it to the nearest group.
+
+    `extra` adds instructions to tasks.
+    """
     pool, held = Pool.empty("benchmark", "b" * 64), []
     for i, name in enumerate(names):
         lines = (EXAMPLES / name / "train.jsonl").read_text(encoding="utf-8").splitlines()
-        texts = distinct_instructions([json.loads(line)["instruction"] for line in lines])
+        own = [json.loads(line)["instruction"] for line in lines]
+        texts = distinct_instructions([*own, *(extra or {}).get(name, [])])
         decision = decide(pool, texts, settings)
         if decision.action == "hold":
             held.append(f"{name} ({decision.similarity:.2f} to {decision.scores[0].nearest_task})")
