@@ -19,6 +19,7 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
     digest = context.order.known.get("tune")
     if digest is None:
         assessment = context.store.get_json(context.order.assessment)
+        merge = assessment["grouping"].get("merge")
         progress = Progress()
         bench = Workbench.load(context.settings, progress.say)
         digest = tune_task(
@@ -30,5 +31,6 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
             assessment["group"],
             context.order.scratch,
             progress,
+            merge=tuple(merge) if merge else None,
         )
     return digest, HTMLString(tuning_html(context.store.get_json(digest)))

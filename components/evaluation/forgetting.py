@@ -17,7 +17,7 @@ from components.errors import LciaError
 from components.evaluation.choose import Point, choose_point
 from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator, Prediction, Query
-from components.grouping.pool import GroupTask, Pool
+from components.grouping.pool import GroupTask, Merge, Pool
 from components.grouping.router import Router, extend
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
@@ -142,6 +142,7 @@ class Forgetting:
             parent=self.champion.digest,
             config=config,
             settings=self.settings.grouping,
+            merge=Merge(**tuning["merge"]) if tuning.get("merge") else None,
             overrides=changed_keys(self.settings),
         )
 

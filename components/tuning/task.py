@@ -12,6 +12,7 @@ from torch import Tensor
 from components.grouping.pool import Group, Pool
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
 from components.model.base import BaseModel, is_available, load_base
+from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
 from components.settings import AdapterSettings, BaseModelSettings, Settings
@@ -54,9 +55,11 @@ def tune_task(
     group_id: str | None,
     scratch_key: str,
     progress: Progress | None = None,
+    merge: tuple[str, str] | None = None,
 ) -> str:
     """Tune `group_id` (None opens a group) of `pool` on a task; returns the tuning record's digest.
 
+    `merge` names two groups that become one in the same version; the record then holds their merged adapter.
     An interrupted call continues at its last checkpoint and ends in the same digest.
     """
     group = pool.group(group_id) if group_id else None
@@ -67,13 +70,16 @@ def tune_task(
         bench.slot,
         new,
         _render(bench, kept),
-        _parent(store, bench.slot, group),
+        _parent(store, bench.slot, group) if group else None,
         settings.tuning,
         store.scratch(scratch_key),
         settings.evaluation.batch_rows,
         progress,
     )
-    return store.put_json(_record(store, settings, bench, snapshot, group, result))
+    record = _record(store, settings, bench, snapshot, group, result)
+    if merge:
+        record["merge"] = _merge(store, bench, pool.group(merge[0]), pool.group(merge[1]))
+    return store.put_json(record)
 
 
 def _render(bench: Workbench, rows: tuple[Example, ...] | list[Example]) -> list[Rendered]:
@@ -86,11 +92,21 @@ def _kept_rows(store: ObjectStore, group: Group | None) -> list[Example]:
     return [Example.from_row(row) for digest in objects for row in store.get_lines(digest)]
 
 
-def _parent(store: ObjectStore, slot: AdapterSlot, group: Group | None) -> Parent | None:
-    if group is None:
-        return None
+def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:
     curvature = read_weights(store.get(group.curvature)) if group.curvature else None
     return Parent(slot.fetch(store, group.adapter), curvature)
+
+
+def _merge(store: ObjectStore, bench: Workbench, keep: Group, gone: Group) -> dict[str, str | None]:
+    """Ids of the two groups, and digests of what becomes of their adapters and curvatures."""
+    first, second = _parent(store, bench.slot, keep), _parent(store, bench.slot, gone)
+    tensors, curvature = merge_adapters(first.adapter, second.adapter, curvatures=(first.curvature, second.curvature))
+    return {
+        "keep": keep.id,
+        "gone": gone.id,
+        "adapter": store_adapter(store, bench.slot.files(tensors, bench.base.digest)),
+        "curvature": _store_tensors(store, curvature),
+    }
 
 
 def _record(
