@@ -1,0 +1,88 @@
+"""Run methods over chains of the example tasks and add what is new to the results file.
+
+    python benchmarks/method/run.py --set main --settings single,grouped --orders a,b --seeds 0,1,2
+    python benchmarks/method/run.py --methods plain,default --quick
+
+Everything is kept by key under --work, so an interrupted call goes on where it was, and several calls may run
+side by side. --quick: two chains of the first three tasks' worth of steps, to see that nothing is broken.
+"""
+
+import argparse
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes side by side use two cores better than one
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+from chain import ORDERS, Chains, Method, Outcome  # noqa: E402
+from methods import METHODS, SETS  # noqa: E402
+
+
+def main() -> None:
+    """Run what was asked for, row by row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=SETS, help="a named list of methods")
+    parser.add_argument("--methods", help="names from methods.py, separated by commas")
+    parser.add_argument("--settings", default="single,grouped")
+    parser.add_argument("--orders", default="a,b")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--work", type=Path, default=Path(".lcia/method"))
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    parser.add_argument("--quick", action="store_true", help="order `quick`: three tasks, 20 steps, not recorded")
+    given = parser.parse_args()
+    names = given.methods.split(",") if given.methods else SETS[given.set or "main"]
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
+    chains = Chains(given.work, ("tuning.steps=20",) if given.quick else ())
+    orders = ["quick"] if given.quick else given.orders.split(",")
+    for seed in map(int, given.seeds.split(",")):
+        for order in orders:
+            for setting in given.settings.split(","):
+                for name in names:
+                    _run(chains, METHODS[name], setting, order, seed, None if given.quick else given.results)
+
+
+def _run(chains: Chains, method: Method, setting: str, order: str, seed: int, results: Path | None) -> None:
+    key = {"method": method.name, "setting": setting, "order": order, "seed": seed}
+    if results and results.exists() and any(_is(line, key) for line in results.read_text().splitlines()):
+        return
+    outcome = chains.joint(method, order, seed) if method.name == "joint" else chains.run(method, setting, order, seed)
+    row = {
+        **key,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "overrides": [*chains.overrides, *method.settings],
+        "tasks": list(ORDERS[order]),
+        "points": outcome.points,
+        "adapters": outcome.adapters,
+        "cpu_seconds": round(outcome.cpu_seconds, 1),
+        "scores": [{t: "".join(str(int(s)) for s in scores) for t, scores in each.items()} for each in outcome.scores],
+    }
+    if results:
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    print(f"{method.name:28s} {setting:8s} {order} {seed}  {_words(outcome)}", flush=True)
+
+
+def _words(outcome: Outcome) -> str:
+    final = {t: sum(s) / len(s) for t, s in outcome.scores[-1].items()}
+    words = f"Avg.ACC {sum(final.values()) / len(final):.3f}"
+    if len(outcome.scores) > 1:
+        new = [sum(outcome.scores[j][t]) / len(outcome.scores[j][t]) for j, t in enumerate(outcome.order)]
+        back = [final[t] - new[j] for j, t in enumerate(outcome.order[:-1])]
+        words += f"  New.ACC {sum(new) / len(new):.3f}  BWT {sum(back) / len(back):+.3f}"
+    return f"{words}  CPU {outcome.cpu_seconds:.0f} s"
+
+
+def _is(line: str, key: dict[str, object]) -> bool:
+    row = json.loads(line)
+    return all(row[name] == value for name, value in key.items())
+
+
+if __name__ == "__main__":
+    main()
