@@ -26,8 +26,8 @@ so beta = 1 - exp(-lr_t kappa F_old) per parameter, always in [0, 1]; `consolida
 
     theta* = theta_old + (theta - theta_old) F_new / (tau F_old + F_new).
 
-Usage, once per optimizer step (with a gradient scaler: after `unscale_`, and with `skipped=True` when
-the scaler skipped the step; with several processes: after gradients are reduced):
+Usage, once per optimizer step (with a gradient scaler: after `unscale_`, and with `skipped=True` when the
+scaler skipped the step, `scaler.get_scale() < scale_before`; with several processes: after gradients are reduced):
 
     ema = DynamicEMA(parameters, "scale_free", steps=120, peak_lr=1e-3)
     for batch in data:

@@ -16,6 +16,9 @@ The Trainer's hooks come in the order: gradients clipped and unscaled, `on_pre_o
 that; the Trainer's own mechanism for the state of callbacks (`ExportableState`) holds JSON values only and
 replaces the callback object, so the state is kept in files of the checkpoint folder instead.
 
+`load_best_model_at_end` changes the live weights only; theta* stays that of the last step. Keep at least two
+checkpoints (`save_total_limit`): one that a crash cut off before its EMA was written is refused on resume.
+
 Not for sharded training (ZeRO, FSDP): parameters and gradients must be whole on every process.
 """
 
@@ -110,7 +113,7 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
         """Move theta*, unless the gradient scaler skipped the step.
 
         A skipped step is seen by the falling scale: accelerate's `step_was_skipped` stays False with fused
-        optimizers, the Trainer's default, which are called and skip the step themselves.
+        optimizers, the Trainer's default, which are called and skip the step themselves (accelerate issue 4242).
         """
         self.ema.update(optimizer.param_groups[0]["lr"], skipped=_scale(optimizer) < self._scale)
 

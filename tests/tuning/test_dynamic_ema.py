@@ -1,6 +1,8 @@
 """Dynamic EMA against slow references in numpy, written from the formulas in its docstring."""
 
 import ast
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -622,3 +624,97 @@ def test_it_imports_nothing_but_torch() -> None:
     names = {a.name for n in imports if isinstance(n, ast.Import) for a in n.names}
     names |= {n.module for n in imports if isinstance(n, ast.ImportFrom)}
     assert {name.split(".")[0] for name in names} - sys.stdlib_module_names == {"torch"}
+
+
+STRANGER = """
+import sys
+import torch
+from safetensors.torch import load_file, save_file
+from dynamic_ema import DynamicEMA
+
+assert not any(name.split(".")[0] in ("components", "transformers", "peft") for name in sys.modules)
+
+
+def train(ema, model, optimizer, first, last):
+    for step in range(first, last):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        model(torch.randn(4, 6)).square().mean().backward()
+        ema.read_gradients()
+        optimizer.step()
+        ema.update(0.1)
+
+
+def begin():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(6, 3)
+    names, parameters = zip(*model.named_parameters())
+    ema = DynamicEMA(parameters, "scale_free", steps=10, peak_lr=0.1, names=names, smoothing=0.3)
+    return ema, model, torch.optim.SGD(parameters, lr=0.1)
+
+
+whole, model, optimizer = begin()
+train(whole, model, optimizer, 0, 10)
+first, model, optimizer = begin()
+train(first, model, optimizer, 0, 4)
+save_file(first.state_dict(), "ema.safetensors")
+weights = model.state_dict()
+second, model, optimizer = begin()
+model.load_state_dict(weights)
+second.load_state_dict(load_file("ema.safetensors"))
+train(second, model, optimizer, 4, 10)
+assert all(torch.equal(a, b) for a, b in zip(whole.average, second.average))
+print(second.fallbacks())
+"""
+
+
+def test_a_stranger_copies_the_file_and_uses_it(tmp_path) -> None:
+    """Nothing of this project is on the path; a bare loop is resumed."""
+    shutil.copy(dynamic_ema.__file__, tmp_path)
+    (tmp_path / "loop.py").write_text(STRANGER)
+    done = subprocess.run([sys.executable, "loop.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "{'weight': 1, 'bias': 1}\n"), done.stderr
+
+
+RANK = """
+import hashlib
+import sys
+import torch
+from torch import distributed
+from dynamic_ema import DynamicEMA
+
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+torch.manual_seed(0)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(6, 3))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+ema = DynamicEMA(list(model.parameters()), sys.argv[3], steps=10, peak_lr=0.1)
+torch.manual_seed(100 + rank)
+for _ in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(4, 6)).square().mean().backward()
+    ema.read_gradients()
+    optimizer.step()
+    ema.update(0.1)
+print(hashlib.sha256(torch.cat([a.flatten() for a in ema.average]).numpy().tobytes()).hexdigest())
+"""
+
+
+def test_processes_with_different_rows_hold_the_same_theta_star(tmp_path) -> None:
+    """Gradients are read after DistributedDataParallel has averaged them."""
+    shutil.copy(dynamic_ema.__file__, tmp_path)
+    (tmp_path / "rank.py").write_text(RANK)
+    command = [sys.executable, "rank.py"]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "store"), "scale_free"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (first, error), (second, _) = (rank.communicate(timeout=120) for rank in ranks)
+    assert len(first) == 65, error
+    assert first == second

@@ -178,6 +178,20 @@ def test_the_ema_folder_is_an_adapter_that_answers_as_theta_star_does(model, tmp
     assert all(torch.equal(own[n.replace(".default", "")], p) for n, p in zip(ema.ema.names, ema.ema.live, strict=True))
 
 
+def test_the_trainer_evaluates_theta_star_within_swap(model, tmp_path) -> None:
+    adapted = model()
+    ema = callback(adapted, "fixed")
+    trainer = train(adapted, tmp_path, ema)
+    before = digest(ema.ema.live)
+    with ema.ema.swap():
+        protected = trainer.evaluate(rows(6))["eval_loss"]
+    assert digest(ema.ema.live) == before
+    assert trainer.evaluate(rows(6))["eval_loss"] != protected
+    base = LlamaForCausalLM.from_pretrained(adapted.peft_config["default"].base_model_name_or_path)
+    alone = Trainer(PeftModel.from_pretrained(base, tmp_path / "ema"), trainer.args)
+    assert alone.evaluate(rows(6))["eval_loss"] == pytest.approx(protected, rel=1e-5)
+
+
 def test_theta_star_beside_a_bfloat16_model_is_stored_in_float32(model, tmp_path) -> None:
     adapted = model(torch.bfloat16)
     ema = callback(adapted, "scale_free")
