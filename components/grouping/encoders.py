@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from components.grouping.embedding import EmbeddingEncoder
-from components.grouping.encoder import TfidfEncoder
+from components.grouping.tfidf import TfidfEncoder
 from components.settings import GroupingSettings
 
 

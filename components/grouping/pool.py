@@ -20,6 +20,10 @@ class PoolError(LciaError):
     """A pool manifest, or a change to a pool, that does not hold together."""
 
 
+class EncoderStateError(LciaError):
+    """The router's encoder in a pool manifest is not one this release can read or this machine has."""
+
+
 @dataclass(frozen=True)
 class GroupTask:
     """One task learnt by a group: its snapshot, distinct instructions, and rows kept for rehearsal."""

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from components.grouping.embedding import PACKAGED, EmbeddingEncoder, EncoderModelError
-from components.grouping.encoder import EncoderStateError
 from components.grouping.encoders import CALIBRATED, thresholds
-from components.grouping.pool import GroupTask, Pool
+from components.grouping.pool import EncoderStateError, GroupTask, Pool
 from components.grouping.router import Router, decide, extend
 from components.settings import GroupingSettings
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.grouping.encoder import TfidfEncoder
 from components.grouping.pool import GroupTask, Merge, Pool
 from components.grouping.report import grouping_html
 from components.grouping.router import (
@@ -18,6 +17,7 @@ from components.grouping.router import (
     distinct_instructions,
     extend,
 )
+from components.grouping.tfidf import TfidfEncoder
 from components.settings import GroupingSettings
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.grouping.encoder import DIMENSION, EncoderStateError, TfidfEncoder, words
+from components.grouping.pool import EncoderStateError
+from components.grouping.tfidf import DIMENSION, TfidfEncoder, words
 
 TEXTS = st.lists(st.text(max_size=40), min_size=1, max_size=6)
 

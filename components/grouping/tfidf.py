@@ -1,7 +1,7 @@
 """TF-IDF encoder of instructions whose whole fitted state is a small JSON object of integers.
 
 The released code of the paper fits TF-IDF on each pair of texts, so its weights mean little and two texts
-of stop words crash it (METHOD.md section 4). Here one encoder is fitted per version on all instructions of
+of stop words crash it (tests/grouping/test_released_rule.py). Here one encoder is fitted per version on all instructions of
 the pool, and unseen words count with the greatest weight instead of vanishing: otherwise a new task
 that shares a single known word with an old one would look identical to it.
 """
@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from components.errors import LciaError
+from components.grouping.pool import EncoderStateError
 
 DIMENSION = 2**20
 """Columns of an encoding; a word's column is the CRC-32 of its UTF-8 bytes modulo this."""
@@ -35,10 +35,6 @@ those through to too under up upon us very was we were what whether when where w
 why will with within without would yes you your
 """
 _STOP_WORDS = frozenset(_STOP_TEXT.split())
-
-
-class EncoderStateError(LciaError):
-    """The stored state of an encoder is not one this version can read."""
 
 
 def words(text: str) -> list[str]:
