@@ -1,9 +1,9 @@
 """TF-IDF encoder of instructions whose whole fitted state is a small JSON object of integers.
 
-The released code of the paper fits TF-IDF on each pair of texts, so its weights mean little and two texts
-of stop words crash it (tests/grouping/test_released_rule.py). Here one encoder is fitted per version on all instructions of
-the pool, and unseen words count with the greatest weight instead of vanishing: otherwise a new task
-that shares a single known word with an old one would look identical to it.
+The released code of the paper fits TF-IDF on each pair of texts, so its weights mean little and two texts of stop
+words crash it (tests/grouping/test_released_rule.py). Here one encoder is fitted per version on all instructions of the
+pool, and unseen words count with the greatest weight instead of vanishing: otherwise a new task that shares a single
+known word with an old one would look identical to it.
 """
 
 import math
