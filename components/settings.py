@@ -143,22 +143,23 @@ class RehearsalSettings(Section):
     """Rows of earlier tasks mixed into training, where their owners allow it."""
 
     share: Fraction = 0.20
-    """Share of each batch drawn from kept rows of the group's earlier tasks; 0 switches rehearsal off."""
+    """Share of the rows seen that are kept rows of the group's earlier tasks, on top of `batch_size` new ones;
+    0 switches rehearsal off."""
     rows_per_task: Annotated[int, Field(ge=0)] = 30
     """Most training rows kept per task, further limited by the task's own `retention.train_rows`."""
+    targets: Literal["labels", "parent"] = "labels"
+    """What kept rows teach: their labels, or the parent's distribution over the labels' tokens."""
 
 
-class RecallSettings(Section):
-    """Pseudo-rehearsal: earlier tasks' instructions with inputs they never had, answered by the parent."""
+class PseudoRehearsalSettings(Section):
+    """Earlier tasks recalled without their rows: their instructions with inputs they never had."""
 
     share: Fraction = 0.0
-    """Share of the rows seen that are recalled; 0 switches recalling off."""
-    rows: Annotated[int, Field(ge=0)] = 60
+    """Share of the rows seen that are recalled; 0 switches it off."""
+    rows: Annotated[int, Field(ge=1)] = 60
     """Recalled rows made for one tuning run, in even shares over the group's earlier tasks."""
     written: Fraction = 0.5
-    """Share of their inputs that the base model writes; the rest are the new task's."""
-    kept_too: bool = False
-    """Whether kept rows are learnt from the parent's distribution too, instead of their labels."""
+    """Share of their inputs that the base model writes; the rest are the new task's own."""
 
 
 class TuningSettings(Section):
@@ -167,7 +168,7 @@ class TuningSettings(Section):
     steps: Annotated[int, Field(ge=1)] = 120
     """Optimizer steps."""
     batch_size: Annotated[int, Field(ge=1)] = 4
-    """Rows per optimizer step."""
+    """New rows per optimizer step."""
     max_rows: Annotated[int, Field(ge=1)] | None = 240
     """Training rows used, drawn at random; None uses all."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -186,7 +187,17 @@ class TuningSettings(Section):
     """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
     ema: EmaSettings = EmaSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
-    recall: RecallSettings = RecallSettings()
+    pseudo_rehearsal: PseudoRehearsalSettings = PseudoRehearsalSettings()
+
+    @model_validator(mode="after")
+    def _new_rows_are_seen(self) -> Self:
+        old = self.rehearsal.share + self.pseudo_rehearsal.share
+        if old > 0.9:
+            raise ValueError(
+                f"tuning.rehearsal.share and tuning.pseudo_rehearsal.share add up to {old:g}, expected at most 0.9: "
+                "the rest are the new task's rows"
+            )
+        return self
 
 
 class EvaluationSettings(Section):

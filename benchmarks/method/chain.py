@@ -44,7 +44,13 @@ ORDERS = {"a": A, "b": B, "a4": A[:4], "b4": B[:4], "quick": A[:3]}
 GROUPS = {"movie_sentiment": "sentiment", "product_sentiment": "sentiment"}
 """What the router's defaults make of the eight tasks; every other task has a group of its own."""
 
-BASIS = ("tuning.steps=60", "tuning.learning_rate=0.003", "base_model.dtype=bfloat16", "tuning.ema.max_fallback=1", "tuning.checkpoint_every=1000000")
+BASIS = (
+    "tuning.steps=60",
+    "tuning.learning_rate=0.003",
+    "base_model.dtype=bfloat16",
+    "tuning.ema.max_fallback=1",
+    "tuning.checkpoint_every=1000000",
+)
 """Settings of every run: bfloat16 base with float32 adapters halves the time on a CPU with AVX512-BF16."""
 TEST_ROWS, VALIDATION_ROWS, PASSING_ROWS = 200, 30, 100
 """Rows per score: on the diagonal and in the last row, for choosing, and in between."""
@@ -168,7 +174,10 @@ class Chains:
         settings = self._settings(
             (*method.settings, f"tuning.steps={steps}", "tuning.max_rows=null", "tuning.ema.rule=none"), seed
         )
-        key = "joint-" + digest_of(canonical([sorted(tasks), settings.tuning.model_dump(mode="json")]))[:18]
+        key = (
+            "joint-"
+            + digest_of(canonical([sorted(tasks), settings.tuning.model_dump(mode="json", exclude_defaults=True)]))[:18]
+        )
         file = self.folder / "runs" / f"{key}.safetensors"
         if not file.exists():
             began = time.process_time()
@@ -193,7 +202,7 @@ class Chains:
         inputs = {
             "parent": parent.key if parent else None,
             "tasks": [*parent.tasks, task] if parent else [task],
-            "tuning": settings.tuning.model_dump(mode="json"),
+            "tuning": settings.tuning.model_dump(mode="json", exclude_defaults=True),
             "adapter": settings.adapter.model_dump(mode="json"),
             "version": 1,
         }
@@ -217,11 +226,10 @@ class Chains:
             for prior in parent.tasks:
                 rows = self._rows[prior, "train"]
                 kept += [rows[i] for i in select_rows(len(rows), tuning.rehearsal.rows_per_task, seed)]
-        if parent and tuning.recall.share > 0:
+        if parent and tuning.pseudo_rehearsal.share > 0:
             known = [self._recollection(prior) for prior in parent.tasks]
             inputs = [row.input for row in self.tasks[task].rows("train") if row.input]
-            with self.slot.switched_off():
-                recalls = recall_prompts(self.base, known, inputs, tuning.recall.rows, tuning.recall.written, seed)
+            recalls = recall_prompts(self.base, self.slot, known, inputs, tuning.pseudo_rehearsal, seed)
         result = tune(
             self.trunk,
             self.slot,

@@ -1,4 +1,4 @@
-"""Which rows a training step sees: new rows in shuffled epochs, kept rows of earlier tasks mixed in."""
+"""Which rows a training step sees: new rows in shuffled epochs, rows of earlier tasks on top."""
 
 import random
 from collections.abc import Sequence
@@ -11,19 +11,30 @@ def select_rows(count: int, limit: int | None, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(count), limit))  # noqa: S311 - not cryptography
 
 
-def batches(new: int, kept: int, steps: int, batch_size: int, share: float, seed: int) -> list[list[int]]:
+def batches(new: int, sources: Sequence[tuple[int, float]], steps: int, batch_size: int, seed: int) -> list[list[int]]:
     """Row numbers of every step, fixed in advance so that a resumed run sees the same order.
 
-    Numbers below `new` are new rows, the rest kept rows. New rows come in shuffled epochs; of every
-    1 / share rows one is a kept row (none without kept rows), drawn in shuffled epochs of their own.
+    Each step has `batch_size` of the `new` rows, which come in shuffled epochs. On top come old rows of
+    each source (count, share): `share` of all rows of the run, in shuffled epochs of their own. Rows are
+    numbered through: new rows first, then the sources in order.
     """
-    fresh, old = _Shuffled(range(new), seed), _Shuffled(range(new, new + kept), seed + 1)
-    plan, due = [], 0.0
+    queues = [_Shuffled(range(new), seed)]
+    start = new
+    for number, (count, _) in enumerate(sources, 1):
+        queues.append(_Shuffled(range(start, start + count), seed + number))
+        start += count
+    shares = [share if count else 0.0 for count, share in sources]
+    per_step = [batch_size * share / (1 - sum(shares)) for share in shares]
+    due = [0.0] * len(sources)
+    plan = []
     for _ in range(steps):
-        due += share * batch_size if kept else 0.0
-        rehearsed = min(int(due + 1e-9), batch_size)
-        due -= rehearsed
-        plan.append([next(fresh) for _ in range(batch_size - rehearsed)] + [next(old) for _ in range(rehearsed)])
+        batch = [next(queues[0]) for _ in range(batch_size)]
+        for k, extra in enumerate(per_step):
+            due[k] += extra
+            rows = int(due[k] + 1e-9)
+            due[k] -= rows
+            batch += [next(queues[k + 1]) for _ in range(rows)]
+        plan.append(batch)
     return plan
 
 

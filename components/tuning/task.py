@@ -18,7 +18,8 @@ from components.model.trunk import Trunk
 from components.settings import AdapterSettings, BaseModelSettings, Settings
 from components.storage.objects import ObjectStore
 from components.tasks.rows import Example
-from components.tasks.snapshot import Snapshot
+from components.tasks.snapshot import Snapshot, load_snapshot
+from components.tuning.pseudo_rehearsal import Recall, Recollection, recall_prompts
 from components.tuning.rehearsal import select_rows
 from components.tuning.tuner import Parent, Progress, TuningResult, tune
 
@@ -75,6 +76,7 @@ def tune_task(
         store.scratch(scratch_key),
         settings.evaluation.batch_rows,
         progress,
+        _recalls(store, settings, bench, snapshot, group),
     )
     record = _record(store, settings, bench, snapshot, group, result)
     if merge:
@@ -90,6 +92,21 @@ def _kept_rows(store: ObjectStore, group: Group | None) -> list[Example]:
     """Rows that earlier tasks of the group allow to be rehearsed."""
     objects = [entry.kept_rows for entry in group.tasks if entry.kept_rows] if group else []
     return [Example.from_row(row) for digest in objects for row in store.get_lines(digest)]
+
+
+def _recalls(
+    store: ObjectStore, settings: Settings, bench: Workbench, snapshot: Snapshot, group: Group | None
+) -> list[Recall]:
+    """Prompts of the group's earlier tasks for the parent to answer; none of their rows is read."""
+    chosen = settings.tuning.pseudo_rehearsal
+    if group is None or chosen.share == 0:
+        return []
+    known = [
+        Recollection(entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens)
+        for entry in group.tasks
+    ]
+    inputs = [row.input for row in snapshot.rows("train") if row.input]
+    return recall_prompts(bench.base, bench.slot, known, inputs, chosen, settings.tuning.seed)
 
 
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:
@@ -132,6 +149,7 @@ def _record(
         "kept_rows": _keep_rows(store, settings, snapshot),
         "rows": result.rows,
         "rehearsed_rows": result.kept_rows,
+        "recalled_rows": result.recalled_rows,
         "losses": result.losses,
         "history": result.history,
         "fallback_share": result.fallback_share,

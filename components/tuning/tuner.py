@@ -16,6 +16,7 @@ from components.model.trunk import State, Trunk
 from components.settings import TuningSettings
 from components.tuning.curvature import diagonal_fisher
 from components.tuning.dynamic_ema import DynamicEMA
+from components.tuning.pseudo_rehearsal import Recall, parents_answers
 from components.tuning.rehearsal import batches, select_rows
 
 Tensors = dict[str, Tensor]
@@ -60,6 +61,7 @@ class TuningResult:
     fallback_share: float
     rows: int
     kept_rows: int
+    recalled_rows: int
 
 
 def tune(
@@ -72,6 +74,7 @@ def tune(
     checkpoints: Checkpoints,
     batch_rows: int = 32,
     progress: Progress | None = None,
+    recalls: Sequence[Recall] = (),
 ) -> TuningResult:
     """Tune the adapter in `slot` on `new` rows with `kept` rows of earlier tasks mixed in.
 
@@ -83,16 +86,22 @@ def tune(
     """
     chosen = select_rows(len(new), settings.max_rows, settings.seed)
     kept = kept if settings.rehearsal.share > 0 else ()
-    rows = [new[i] for i in chosen] + list(kept)
-    plan = batches(len(chosen), len(kept), settings.steps, settings.batch_size, settings.rehearsal.share, settings.seed)
-    used = sorted({i for batch in plan for i in batch} | set(range(min(settings.ema.fisher_rows, len(chosen)))))
-    states = _trunk_states(trunk, rows, used, batch_rows, progress)
     if parent is None:
         slot.initialise(settings.seed)
+        recalls = ()
     else:
         slot.load(parent.adapter)
+    recalled = parents_answers(trunk.base, slot, recalls, batch_rows)
+    rows = [new[i] for i in chosen] + list(kept) + recalled
+    sources = [(len(kept), settings.rehearsal.share), (len(recalled), settings.pseudo_rehearsal.share)]
+    plan = batches(len(chosen), sources, settings.steps, settings.batch_size, settings.seed)
+    used = sorted({i for batch in plan for i in batch} | set(range(min(settings.ema.fisher_rows, len(chosen)))))
+    states = _trunk_states(trunk, rows, used, batch_rows, progress)
     before = slot.tensors()
     run = _Run(trunk, slot, rows, states, parent, settings)
+    old = [i for i in used if i >= len(chosen)]
+    distilled = old if settings.rehearsal.targets == "parent" else [i for i in old if i >= len(chosen) + len(kept)]
+    run.distil(distilled, batch_rows)
     step = run.restore(checkpoints)
     try:
         while step < settings.steps:
@@ -105,7 +114,7 @@ def tune(
                 checkpoints.write(CHECKPOINT, run.checkpoint(step))
     finally:
         slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
-    return run.finish(before, chosen, len(kept))
+    return run.finish(before, chosen, len(kept), len(recalled))
 
 
 def _trunk_states(
@@ -151,6 +160,7 @@ class _Run:
             importance=[old[name] for name in self.names] if old else None,
         )
         self.losses: list[Tensor] = []
+        self.teacher: dict[int, Tensor] = {}
 
     def _rule(self) -> str:
         if self.parent is None:
@@ -178,8 +188,7 @@ class _Run:
         torch.manual_seed(self.settings.seed * 1_000_003 + step)  # dropout, the same after a resume
         self.slot.dropout(active=True)
         logits = self.trunk.answer_logits([self.states[i] for i in batch], [len(self.rows[i].prompt) for i in batch])
-        labels = torch.tensor([t for i in batch for t in self.rows[i].answer], device=logits[0].device)
-        loss = torch.nn.functional.cross_entropy(torch.cat(logits), labels)
+        loss = torch.stack([self._row_loss(i, values) for i, values in zip(batch, logits, strict=True)]).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm, foreach=True)
         self.ema.read_gradients()
@@ -187,6 +196,24 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(lr)
         self.losses.append(loss.detach())
+
+    def _row_loss(self, row: int, logits: Tensor) -> Tensor:
+        """Mean over the answer's tokens, so that a row with a long answer weighs as much as one with a label."""
+        teacher = self.teacher.get(row)
+        if teacher is None:
+            labels = torch.tensor(self.rows[row].answer, device=logits.device)
+            return torch.nn.functional.cross_entropy(logits, labels)
+        with torch.no_grad():
+            target = self.trunk.head(teacher).float().softmax(-1)
+        return torch.nn.functional.cross_entropy(logits, target)
+
+    @torch.no_grad()
+    def distil(self, rows: Sequence[int], batch_rows: int) -> None:
+        """Remember the parent's final hidden states at the answers of `rows`: their distribution is the target."""
+        for start in range(0, len(rows), batch_rows):
+            batch = rows[start : start + batch_rows]
+            for i, hidden in zip(batch, self.trunk.hidden([self.states[i] for i in batch]), strict=True):
+                self.teacher[i] = hidden[len(self.rows[i].prompt) - 1 : -1].clone()
 
     def check_losses(self) -> None:
         """Fail as soon as a checkpoint would store a run that has diverged."""
@@ -226,7 +253,7 @@ class _Run:
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
-    def finish(self, before: Tensors, chosen: Sequence[int], kept: int) -> TuningResult:
+    def finish(self, before: Tensors, chosen: Sequence[int], kept: int, recalled: int) -> TuningResult:
         """Average, measure the curvature and lay out the curve."""
         live = self.slot.tensors()
         if all(torch.equal(live[name], before[name]) for name in live):
@@ -249,6 +276,7 @@ class _Run:
             fallback_share=share,
             rows=len(chosen),
             kept_rows=kept,
+            recalled_rows=recalled,
         )
 
     def _curvature(self, count: int) -> Tensors:

@@ -5,41 +5,56 @@ from hypothesis import strategies as st
 
 from components.tuning.rehearsal import batches, select_rows
 
+SHARES = st.floats(0, 0.45)
 SIZES = {
-    "new": st.integers(1, 50), "kept": st.integers(0, 50), "steps": st.integers(1, 300),
-    "batch_size": st.integers(1, 9), "share": st.floats(0, 1), "seed": st.integers(0, 5),
+    "new": st.integers(1, 50), "kept": st.integers(0, 50), "recalled": st.integers(0, 50), "shares": st.tuples(SHARES, SHARES),
+    "steps": st.integers(1, 300), "batch_size": st.integers(1, 9), "seed": st.integers(0, 5),
 }  # fmt: skip
 
 
+def plan_of(new, kept, recalled, shares, steps, batch_size, seed) -> list[list[int]]:
+    return batches(new, [(kept, shares[0]), (recalled, shares[1])], steps, batch_size, seed)
+
+
 @given(**SIZES)
-def test_the_share_is_kept_to_within_one_row(new, kept, steps, batch_size, share, seed) -> None:
-    rehearsed = 0
-    for step, batch in enumerate(batches(new, kept, steps, batch_size, share, seed), 1):
-        assert len(batch) == batch_size
-        assert all(0 <= row < new + kept for row in batch)
-        rehearsed += sum(row >= new for row in batch)
-        wanted = share * batch_size * step if kept else 0
-        assert wanted - 1 - 1e-6 < rehearsed <= wanted + 1e-6
+def test_every_step_has_its_new_rows_and_the_shares_hold_to_within_one_row(**sizes) -> None:
+    new, kept = sizes["new"], sizes["kept"]
+    counts = [kept, sizes["recalled"]]
+    shares = [share if count else 0 for share, count in zip(sizes["shares"], counts, strict=True)]
+    spans = [range(new, new + kept), range(new + kept, new + sum(counts))]
+    seen = [0, 0]
+    for step, batch in enumerate(plan_of(**sizes), 1):
+        assert sum(row < new for row in batch) == sizes["batch_size"]
+        assert all(0 <= row < new + sum(counts) for row in batch)
+        rows = sizes["batch_size"] * step / (1 - sum(shares))
+        for k, span in enumerate(spans):
+            seen[k] += sum(row in span for row in batch)
+            assert shares[k] * rows - 1 - 1e-6 < seen[k] <= shares[k] * rows + 1e-6
 
 
 def test_the_share_is_exact_over_many_steps() -> None:
-    for share, batch_size in ((0.2, 4), (0.1, 4), (1 / 3, 3), (0.3, 7)):
-        plan = batches(100, 10, 3000, batch_size, share, 0)
-        assert sum(row >= 100 for batch in plan for row in batch) == round(share * batch_size * 3000)
+    for share, batch_size in ((0.2, 4), (0.1, 9), (0.5, 3), (0.25, 6)):
+        plan = batches(100, [(10, share)], 3000, batch_size, 0)
+        old = sum(row >= 100 for batch in plan for row in batch)
+        assert old == round(share * sum(map(len, plan)))
 
 
 @given(**SIZES)
-def test_every_row_is_seen_equally_often(new, kept, steps, batch_size, share, seed) -> None:
-    seen = Counter(row for batch in batches(new, kept, steps, batch_size, share, seed) for row in batch)
-    for rows in (range(new), range(new, new + kept)):
+def test_every_row_is_seen_equally_often(**sizes) -> None:
+    new, kept, recalled = sizes["new"], sizes["kept"], sizes["recalled"]
+    seen = Counter(row for batch in plan_of(**sizes) for row in batch)
+    for rows in (range(new), range(new, new + kept), range(new + kept, new + kept + recalled)):
         counts = [seen[row] for row in rows]
         assert not counts or max(counts) - min(counts) <= 1
 
 
 def test_a_resumed_run_sees_the_same_order_and_another_seed_another() -> None:
-    assert batches(20, 5, 30, 4, 0.2, 0) == batches(20, 5, 30, 4, 0.2, 0)
-    assert batches(20, 5, 30, 4, 0.2, 0) != batches(20, 5, 30, 4, 0.2, 1)
-    assert batches(20, 5, 30, 4, 0.2, 0) == batches(20, 5, 60, 4, 0.2, 0)[:30]
+    def plan(steps: int, seed: int) -> list[list[int]]:
+        return batches(20, [(5, 0.2), (7, 0.1)], steps, 4, seed)
+
+    assert plan(30, 0) == plan(30, 0)
+    assert plan(30, 0) != plan(30, 1)
+    assert plan(30, 0) == plan(60, 0)[:30]
 
 
 @given(count=st.integers(0, 80), limit=st.none() | st.integers(0, 80), seed=st.integers(0, 5))

@@ -1,0 +1,132 @@
+"""Pseudo-rehearsal: earlier tasks recalled without a single kept row.
+
+After Robins (1995), "Catastrophic forgetting, rehearsal and pseudorehearsal": the old network labels made-up
+inputs, and the new one must go on agreeing with it there. Here a recalled row is an *instruction* of an
+earlier task, which every version names anyway, with an *input* that the task never had: one of the new
+task's, or one that the base model, which has seen no rows either, writes below the instruction. The parent
+adapter answers; its distribution at each token of the answer is the target (distillation).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from components.model.adapters import AdapterSlot
+from components.model.base import BaseModel
+from components.model.generation import generate_greedy
+from components.model.prompts import Rendered, TooLong, render_prompt
+from components.settings import PseudoRehearsalSettings
+
+INPUT_TOKENS, TOP_K, BATCH = 40, 50, 32
+"""Longest written input, in tokens; the sampler's choice per token; rows sampled together."""
+
+
+@dataclass(frozen=True)
+class Recollection:
+    """What may be recalled of an earlier task: its instructions, and the limit of its answers in tokens."""
+
+    instructions: tuple[str, ...]
+    limit: int
+
+
+@dataclass(frozen=True)
+class Recall:
+    """One prompt for the parent to answer within `limit` tokens."""
+
+    prompt: tuple[int, ...]
+    limit: int
+
+
+def recall_prompts(
+    base: BaseModel,
+    slot: AdapterSlot,
+    tasks: Sequence[Recollection],
+    inputs: Sequence[str],
+    settings: PseudoRehearsalSettings,
+    seed: int,
+) -> list[Recall]:
+    """Prompts in even shares over `tasks`; prompts longer than the base model's limit are left out."""
+    draw = random.Random(seed)  # noqa: S311 - not cryptography
+    chosen = [tasks[i % len(tasks)] for i in range(settings.rows if tasks else 0)]
+    instructions = [draw.choice(task.instructions) for task in chosen]
+    order = draw.sample(range(len(chosen)), len(chosen))
+    count = round(settings.written * len(chosen)) if inputs else len(chosen)
+    texts = dict.fromkeys(order, "")
+    with slot.switched_off():
+        texts.update(zip(order, write_inputs(base, [instructions[i] for i in order[:count]], seed), strict=False))
+    texts.update((i, draw.choice(inputs)) for i in order[count:])
+    out = []
+    for i, task in enumerate(chosen):
+        try:
+            prompt = render_prompt(base.tokenizer, base.settings, instructions[i], texts[i])
+        except TooLong:
+            continue
+        out.append(Recall(prompt, task.limit))
+    return out
+
+
+def write_inputs(base: BaseModel, instructions: Sequence[str], seed: int) -> list[str]:
+    """One input per instruction, sampled from the model as the second line of the user's turn."""
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [_open_turn(base, text) for text in instructions]
+    batches = [prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH)]
+    return [text for batch in batches for text in _sample(base, batch, generator)]
+
+
+def parents_answers(base: BaseModel, slot: AdapterSlot, recalls: Sequence[Recall], batch_rows: int) -> list[Rendered]:
+    """The recalled rows with the answers that the adapter in `slot` gives (greedy)."""
+    end = base.tokenizer.eos_token_id
+    out: dict[int, Rendered] = {}
+    for limit in sorted({recall.limit for recall in recalls}):
+        members = [i for i, recall in enumerate(recalls) if recall.limit == limit]
+        answers = generate_greedy(slot.model, [recalls[i].prompt for i in members], limit, end, batch_rows)
+        for i, answer in zip(members, answers, strict=True):
+            out[i] = Rendered(recalls[i].prompt, (*answer.tokens, end))
+    return [out[i] for i in range(len(recalls))]
+
+
+def _open_turn(base: BaseModel, instruction: str) -> list[int]:
+    """Token ids of the prompt up to where the input would begin."""
+    whole = render_prompt(base.tokenizer, base.settings, instruction, "a")
+    other = render_prompt(base.tokenizer, base.settings, instruction, "7")
+    return list(whole[: next(i for i, (a, b) in enumerate(zip(whole, other, strict=False)) if a != b)])
+
+
+@torch.no_grad()
+def _sample(base: BaseModel, prompts: list[list[int]], generator: torch.Generator) -> list[str]:
+    """Top-k sampling at temperature 1, up to a line break or special token."""
+    width, tokenizer, device = max(map(len, prompts)), base.tokenizer, base.device
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    cache, positions = DynamicCache(), (mask.cumsum(1) - 1).clamp_min(0)
+    special = set(tokenizer.all_special_ids)
+    written: list[list[int]] = [[] for _ in prompts]
+    running = set(range(len(prompts)))
+    for _ in range(INPUT_TOKENS):
+        logits: Tensor = base.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        top = logits.float().cpu().topk(min(TOP_K, logits.shape[-1]), dim=-1)
+        picked = top.indices.gather(1, torch.multinomial(top.values.softmax(-1), 1, generator=generator))
+        for i in list(running):
+            token = int(picked[i])
+            begun = any(not tokenizer.decode([t]).isspace() for t in written[i])
+            if token in special or (begun and "\n" in tokenizer.decode([token])):
+                running.discard(i)
+            else:
+                written[i].append(token)
+        if not running:
+            break
+        ids = picked.to(device)
+        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+        positions = positions[:, -1:] + 1
+    return [tokenizer.decode(tokens).strip() for tokens in written]
