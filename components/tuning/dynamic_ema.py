@@ -61,15 +61,14 @@ BAND = (0.1, 0.5, 0.9)
 class _Block:
     """Tensors of one shape and dtype, stacked to (k, *shape) so that one operation serves them all."""
 
-    def __init__(self, members: list[int], rows: slice, parameters: Sequence[Tensor], *, gradients: bool) -> None:
+    def __init__(self, members: list[int], rows: slice, parameters: Sequence[Tensor], copies: int) -> None:
         self.members, self.rows = members, rows
         self.live = [parameters[i] for i in members]
         self.average = torch.stack([p.detach().float() for p in self.live])
         self.averages = list(self.average.unbind())
         self.start = self.average.clone()
         self.importance = self.average[:0]
-        self.previous = torch.zeros_like(self.average)
-        self.present = torch.zeros_like(self.average) if gradients else self.previous
+        self.previous, self.present = (torch.zeros_like(self.average[: None if copies > i else 0]) for i in range(2))
 
 
 class DynamicEMA:
@@ -127,7 +126,8 @@ class DynamicEMA:
                 block.importance = torch.stack([(importance or ())[i].to(block.average) for i in block.members])
             self.importance = self._views("importance")
         device, count = self.live[0].device, len(self.live)
-        self._scratch = torch.empty(2, max(b.average.numel() for b in self._blocks), device=device)
+        scratch = 2 if rule == "curvature" else 1
+        self._scratch = torch.empty(scratch, max(b.average.numel() for b in self._blocks), device=device)
         # One entry per tensor, in the order of the blocks.
         self._order = torch.tensor([i for b in self._blocks for i in b.members], device=device)
         self._speed = rho * peak_lr * torch.cat([torch.full((len(b.live),), b.live[0].numel()) for b in self._blocks])
@@ -166,13 +166,14 @@ class DynamicEMA:
         for i, p in enumerate(self.live):
             alike.setdefault((p.shape, p.dtype), []).append(i)
         blocks, row = list[_Block](), 0
+        copies = 2 if self.needs_gradients else int(self.rule == "fixed")
         limit = CPU_BLOCK if self.live[0].device.type == "cpu" else GPU_BLOCK
         for members in alike.values():
             size = max(1, limit // max(1, self.live[members[0]].numel()))
             for first in range(0, len(members), size):
                 chosen = members[first : first + size]
                 rows = slice(row, row := row + len(chosen))
-                blocks.append(_Block(chosen, rows, self.live, gradients=self.needs_gradients))
+                blocks.append(_Block(chosen, rows, self.live, copies))
         return blocks
 
     def _views(self, field: str) -> list[Tensor]:
@@ -241,7 +242,8 @@ class DynamicEMA:
         for block in self._blocks:
             alpha = self._alphas[block.rows].view(-1, *[1] * (block.average.dim() - 1))
             block.average.lerp_(block.previous, alpha)
-            block.previous, block.present = block.present, block.previous
+            if self.needs_gradients:
+                block.previous, block.present = block.present, block.previous
 
     def _dynamic(self) -> Tensor:
         """alpha of every tensor."""
