@@ -7,8 +7,9 @@ from components.tuning.rehearsal import batches, select_rows
 
 SHARES = st.floats(0, 0.45)
 SIZES = {
-    "new": st.integers(1, 50), "kept": st.integers(0, 50), "recalled": st.integers(0, 50), "shares": st.tuples(SHARES, SHARES),
-    "steps": st.integers(1, 300), "batch_size": st.integers(1, 9), "seed": st.integers(0, 5),
+    "new": st.integers(1, 50), "kept": st.integers(0, 50), "recalled": st.integers(0, 50),
+    "shares": st.tuples(SHARES, SHARES), "steps": st.integers(1, 300), "batch_size": st.integers(1, 9),
+    "seed": st.integers(0, 5),
 }  # fmt: skip
 
 
