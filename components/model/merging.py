@@ -11,13 +11,17 @@ from torch import Tensor
 
 from components.model.adapters import AdapterError
 
+WEIGHT = 0.75
+"""Of each update in the sum. At 1 two unlike updates disturb each other more, at 0.5 two alike ones lose more of what
+they can do (benchmarks/grouping, one seed)."""
+
 _A, _B = ".lora_A.", ".lora_B."
 
 
 def merge_adapters(
     first: Mapping[str, Tensor],
     second: Mapping[str, Tensor],
-    weights: tuple[float, float] = (1.0, 1.0),
+    weights: tuple[float, float] = (WEIGHT, WEIGHT),
     curvatures: tuple[Mapping[str, Tensor] | None, Mapping[str, Tensor] | None] = (None, None),
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """The merged adapter and its curvature, None where neither has one.

@@ -48,7 +48,7 @@ def test_merged_update_is_the_truncated_svd_of_the_weighted_sum(weights):
 def test_an_adapter_without_effect_changes_nothing():
     first, idle = adapter(1), adapter(2)
     idle = {name: torch.zeros_like(t) if ".lora_B." in name else t for name, t in idle.items()}
-    merged, _ = merge_adapters(first, idle)
+    merged, _ = merge_adapters(first, idle, (1.0, 1.0))
     for name in NAMES:
         assert torch.allclose(update(merged, name), update(first, name), atol=1e-5)
 
@@ -60,9 +60,9 @@ def test_updates_in_orthogonal_spaces_of_half_the_rank_are_both_kept():
         for tensors, rows, columns in ((first, slice(0, 6), slice(0, 4)), (second, slice(6, 12), slice(4, 9))):
             tensors[a], tensors[b] = torch.zeros(RANK, INPUTS), torch.zeros(OUTPUTS, RANK)
             tensors[a][0, rows], tensors[b][columns, 0] = 1.0, 1.0
-    merged, _ = merge_adapters(first, second)
+    merged, _ = merge_adapters(first, second, (1.0, 0.5))
     for name in NAMES:
-        assert torch.allclose(update(merged, name), update(first, name) + update(second, name), atol=1e-5)
+        assert torch.allclose(update(merged, name), update(first, name) + update(second, name) / 2, atol=1e-5)
 
 
 def test_order_does_not_matter_and_the_result_is_the_same_every_time():
@@ -79,7 +79,7 @@ def test_order_does_not_matter_and_the_result_is_the_same_every_time():
 
 
 def test_curvature_follows_the_basis_and_keeps_the_weight_of_both():
-    first, second, idle = adapter(1), adapter(2), adapter(5)
+    first, second = adapter(1), adapter(2)
     _, both = merge_adapters(first, second, curvatures=(positive(3), positive(4)))
     assert all((tensor >= 0).all() for tensor in both.values())
     assert mean(both) == pytest.approx(mean(positive(3)) + mean(positive(4)), rel=1e-5)
@@ -87,10 +87,9 @@ def test_curvature_follows_the_basis_and_keeps_the_weight_of_both():
     assert mean(one) == pytest.approx(mean(positive(3)), rel=1e-5)
 
     # An adapter that already is its own singular value decomposition keeps its curvature entry by entry.
-    own, _ = merge_adapters(first, {name: torch.zeros_like(t) for name, t in idle.items()})
-    _, kept = merge_adapters(
-        own, {name: torch.zeros_like(t) for name, t in own.items()}, curvatures=(positive(3), None)
-    )
+    nothing = {name: torch.zeros_like(t) for name, t in first.items()}
+    own, _ = merge_adapters(first, nothing, (1.0, 1.0))
+    _, kept = merge_adapters(own, nothing, (1.0, 1.0), (positive(3), None))
     for name, tensor in positive(3).items():
         assert torch.allclose(kept[name], tensor, rtol=1e-3)
 
