@@ -129,6 +129,9 @@ class EmaSettings(Section):
     """Lower bound of alpha = 1 - beta in `scale_free`."""
     horizon: Annotated[float, Field(gt=0)] = 3.0
     """`scale_free` bounds alpha by horizon / steps, so the EMA cannot catch up with theta at the end."""
+    smoothing: Fraction | None = None
+    """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of `steps`; 0 is
+    none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
     kappa: Annotated[float, Field(ge=0)] = 30.0
     """`curvature`: strength of the pull towards the parent after each optimizer step."""
     tau: Annotated[float, Field(ge=0)] = 0.3
@@ -185,6 +188,11 @@ class TuningSettings(Section):
     """Optimizer steps between checkpoints."""
     curve: tuple[Fraction, ...] = (0.5,)
     """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
+    curve_by_layers: bool = False
+    """True keeps every pair of these lambdas, one for the lower and one for the upper half of the adapted layers."""
+    ema_lengths: tuple[Annotated[float, Field(gt=0, le=0.28)], ...] = ()
+    """Further points: EMAs of these relative lengths (standard deviation over the steps, as a share of them; 0.02 to
+    0.25), reconstructed after the training. Costs up to 64 copies of the adapter in memory and in each checkpoint."""
     ema: EmaSettings = EmaSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
     pseudo_rehearsal: PseudoRehearsalSettings = PseudoRehearsalSettings()

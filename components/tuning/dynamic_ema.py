@@ -336,6 +336,8 @@ class DynamicEMA:
     def history(self) -> dict[str, list[float]]:
         """Median and 10-90 % band of beta over tensors, and |theta - theta*|_1, over the updates so far.
 
+        `curvature` moves the live weights themselves: there the distance is |theta - theta_old|_1, and beta the
+        mean over each tensor's entries.
         One entry per update up to `HISTORY` of them, then the mean over 2, 4, ... updates each.
         """
         rows = -(-self.updates // self._stride)

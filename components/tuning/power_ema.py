@@ -55,6 +55,16 @@ def profile(gamma: float, step: int, steps: int) -> np.ndarray:
     return np.diff(edges)
 
 
+def planned_error(length: float, steps: int, every: int) -> float:
+    """`PowerEMA.error` of `length` at the end of a training, known before it: it depends on the schedule alone."""
+    ema = PowerEMA([torch.zeros(1)], every=every)
+    for step in range(1, steps + 1):
+        ema.update(step)
+    if steps not in ema.snapshots:
+        ema.snapshot()
+    return ema.error(length)
+
+
 class PowerEMA:
     """Power-function EMAs of live parameters, and snapshots of them on the CPU, all float32.
 

@@ -151,8 +151,10 @@ def _record(
         "rehearsed_rows": result.kept_rows,
         "recalled_rows": result.recalled_rows,
         "losses": result.losses,
+        "old_losses": result.old_losses,
         "history": result.history,
         "fallback_share": result.fallback_share,
+        "fallbacks": result.fallbacks,
         "base_model": bench.base.digest,
         "numerics": bench.base.numerics,
     }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, Protocol
 
 import torch
@@ -15,13 +16,20 @@ from components.model.prompts import Rendered
 from components.model.trunk import State, Trunk
 from components.settings import TuningSettings
 from components.tuning.curvature import diagonal_fisher
+from components.tuning.curve import grid, mix
 from components.tuning.dynamic_ema import DynamicEMA
+from components.tuning.power_ema import PowerEMA, planned_error
 from components.tuning.pseudo_rehearsal import Recall, parents_answers
 from components.tuning.rehearsal import batches, select_rows
 
 Tensors = dict[str, Tensor]
 Progress = Callable[[str, int, int], None]
 CHECKPOINT = "checkpoint.safetensors"
+SNAPSHOTS = 30
+"""About as many snapshots of the power-function EMAs are kept, spread over the steps."""
+LARGEST_ERROR = 0.05
+"""How far the weights that a reconstructed EMA gives to the steps may be off, as a share of their norm."""
+FALLBACKS_SHOWN = 10
 
 
 class TuningFailed(LciaError):
@@ -50,15 +58,20 @@ class Parent:
 class TuningResult:
     """Points of the stability-plasticity curve and what was seen on the way.
 
-    `points` maps `ema`, `live` and `mix-<lambda>` to adapters; `curvature` sums the normalised Fisher of
-    the group's tasks, this one included (None for rules that do not use it).
+    `points` maps `ema`, `live`, `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) and
+    `ema-<length>` to adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included
+    (None for rules that do not use it). `losses` is the mean over each step's rows, `old_losses` over its rows of
+    earlier tasks (None for a step without one; empty where no step had one). `fallbacks` counts the updates that fell
+    back, for the tensors where most did.
     """
 
     points: dict[str, Tensors]
     curvature: Tensors | None
     losses: list[float]
+    old_losses: list[float | None]
     history: dict[str, list[float]]
     fallback_share: float
+    fallbacks: dict[str, int]
     rows: int
     kept_rows: int
     recalled_rows: int
@@ -82,7 +95,8 @@ def tune(
     with a fresh optimizer, under the EMA rule of the settings.
 
     Raises:
-        TuningFailed: the loss is not finite, too many EMA updates fell back, or the adapter did not change.
+        TuningFailed: the loss is not finite, too many EMA updates fell back, the adapter did not change, or the
+            settings ask for points of the curve that cannot be had.
     """
     chosen = select_rows(len(new), settings.max_rows, settings.seed)
     kept = kept if settings.rehearsal.share > 0 else ()
@@ -156,10 +170,14 @@ class _Run:
             rho=ema.rho,
             alpha_min=ema.alpha_min,
             horizon=ema.horizon,
+            smoothing=ema.smoothing,
             kappa=ema.kappa,
             importance=[old[name] for name in self.names] if old else None,
+            names=self.names,
         )
-        self.losses: list[Tensor] = []
+        self.mixes = self._mixes()
+        self.power = self._power()
+        self.losses: list[Tensor] = []  # (2,) per step: over all rows, over those of earlier tasks (nan without)
         self.teacher: dict[int, Tensor] = {}
 
     def _rule(self) -> str:
@@ -171,6 +189,28 @@ class _Run:
                 "curvature; use another rule for this group (--set tuning.ema.rule=scale_free)"
             )
         return self.settings.ema.rule
+
+    def _mixes(self) -> dict[str, dict[str, float]]:
+        try:
+            return grid(self.names, 2 if self.settings.curve_by_layers else 1, self.settings.curve)
+        except ValueError as error:
+            raise TuningFailed(f"tuning.curve_by_layers is on, but {error}; switch it off") from error
+
+    def _power(self) -> PowerEMA | None:
+        """EMAs to reconstruct other lengths from; what cannot be reconstructed is refused before any training."""
+        lengths, steps = self.settings.ema_lengths, self.settings.steps
+        if self.rule == "none" or not lengths:
+            return None
+        every = max(1, steps // SNAPSHOTS)
+        for length in lengths:
+            error = planned_error(length, steps, every)
+            if error > LARGEST_ERROR:
+                raise TuningFailed(
+                    f"tuning.ema_lengths: an EMA of length {length:g} cannot be reconstructed after {steps} steps: the "
+                    f"weights of the steps would be off by {error:.0%}, at most {LARGEST_ERROR:.0%} are allowed; "
+                    "use lengths from 0.02 to 0.25"
+                )
+        return PowerEMA(self.parameters, every=every)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to a tenth of the peak at the last step."""
@@ -188,14 +228,18 @@ class _Run:
         torch.manual_seed(self.settings.seed * 1_000_003 + step)  # dropout, the same after a resume
         self.slot.dropout(active=True)
         logits = self.trunk.answer_logits([self.states[i] for i in batch], [len(self.rows[i].prompt) for i in batch])
-        loss = torch.stack([self._row_loss(i, values) for i, values in zip(batch, logits, strict=True)]).mean()
+        losses = torch.stack([self._row_loss(i, values) for i, values in zip(batch, logits, strict=True)])
+        loss = losses.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm, foreach=True)
         self.ema.read_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(lr)
-        self.losses.append(loss.detach())
+        if self.power:
+            self.power.update(step + 1)
+        old = losses[self.settings.batch_size :]  # the new rows come first
+        self.losses.append(torch.stack([loss, old.mean()]).detach())
 
     def _row_loss(self, row: int, logits: Tensor) -> Tensor:
         """Mean over the answer's tokens, so that a row with a long answer weighs as much as one with a label."""
@@ -217,7 +261,7 @@ class _Run:
 
     def check_losses(self) -> None:
         """Fail as soon as a checkpoint would store a run that has diverged."""
-        losses = torch.stack(self.losses)
+        losses = torch.stack(self.losses)[:, 0]
         if not bool(torch.isfinite(losses).all()):
             first = int((~torch.isfinite(losses)).nonzero()[0])
             raise TuningFailed(f"the loss is not finite at step {first + 1}; lower tuning.learning_rate")
@@ -228,6 +272,8 @@ class _Run:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
+        if self.power:
+            tensors |= {f"power.{key}": value for key, value in self.power.state_dict().items()}
         tensors["losses"] = torch.stack(self.losses)
         on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
         data: bytes = save(on_cpu, metadata={"step": str(step)})
@@ -249,7 +295,9 @@ class _Run:
                 _, index, field = key.split(".", 2)
                 state.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.ema.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
+        self.ema.load_state_dict(_part(tensors, "ema."))
+        if self.power:
+            self.power.load_state_dict(_part(tensors, "power."))
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
@@ -261,19 +309,23 @@ class _Run:
         curvature = None
         if self.settings.ema.rule == "curvature":
             curvature = self._curvature(len(chosen))
-        share = self.ema.fallback_share()
+        share, fallbacks = self.ema.fallback_share(), self._fallbacks()
         if share > self.settings.ema.max_fallback:
+            most = ", ".join(f"{name} ({count} of {self.settings.steps})" for name, count in [*fallbacks.items()][:3])
             raise TuningFailed(
                 f"{share:.0%} of the EMA updates of rule {self.rule!r} fell back to a fixed beta, more than "
-                f"tuning.ema.max_fallback ({self.settings.ema.max_fallback:.0%}): the rule does not suit this "
-                "adapter; use curvature or scale_free, or raise the limit knowingly"
+                f"tuning.ema.max_fallback ({self.settings.ema.max_fallback:.0%}), most of them at {most}: the rule "
+                "does not suit this adapter; use curvature or scale_free, or raise the limit knowingly"
             )
+        losses, old = torch.stack(self.losses).T.tolist()
         return TuningResult(
             points=self._points(before, live),
             curvature=curvature,
-            losses=torch.stack(self.losses).tolist(),
+            losses=losses,
+            old_losses=[None if isnan(x) else x for x in old] if kept + recalled else [],
             history=self.ema.history(),
             fallback_share=share,
+            fallbacks=fallbacks,
             rows=len(chosen),
             kept_rows=kept,
             recalled_rows=recalled,
@@ -299,9 +351,21 @@ class _Run:
         if self.rule == "none":
             return points
         points["ema"] = {n: t.cpu().clone() for n, t in zip(self.names, self.ema.average, strict=True)}
-        for share in self.settings.curve:
-            points[f"mix-{share:g}"] = {n: before[n] + share * (live[n] - before[n]) for n in live}
+        points |= {name: mix(before, live, shares) for name, shares in self.mixes.items()}
+        if self.power:
+            if self.power.step not in self.power.snapshots:
+                self.power.snapshot()
+            for length in self.settings.ema_lengths:
+                points[f"ema-{length:g}"] = dict(zip(self.names, self.power.reconstruct(length), strict=True))
         return points
+
+    def _fallbacks(self) -> dict[str, int]:
+        counts = sorted(self.ema.fallbacks().items(), key=lambda item: -item[1])
+        return {name: count for name, count in counts[:FALLBACKS_SHOWN] if count}
+
+
+def _part(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

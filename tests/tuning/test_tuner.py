@@ -8,6 +8,8 @@ import torch
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
 from components.settings import EmaSettings, RehearsalSettings, TuningSettings
+from components.tuning.curve import layer_groups
+from components.tuning.power_ema import PowerEMA, exponent, profile
 from components.tuning.task import Workbench
 from components.tuning.tuner import Parent, TuningFailed, TuningResult, tune
 
@@ -61,7 +63,8 @@ def assert_equal(left: TuningResult, right: TuningResult) -> None:
     assert (left.curvature is None) == (right.curvature is None)
     if left.curvature and right.curvature:
         assert all(torch.equal(left.curvature[n], right.curvature[n]) for n in left.curvature)
-    assert (left.losses, left.history, left.fallback_share) == (right.losses, right.history, right.fallback_share)
+    assert (left.losses, left.old_losses, left.history) == (right.losses, right.old_losses, right.history)
+    assert (left.fallback_share, left.fallbacks) == (right.fallback_share, right.fallbacks)
     assert (left.rows, left.kept_rows) == (right.rows, right.kept_rows)
 
 
@@ -126,6 +129,59 @@ def test_mixes_lie_on_the_line_from_parent_to_live(tiny_bench, rows, parent) -> 
         torch.testing.assert_close(result.points["mix-1"][name], live)
 
 
+def test_mixes_by_layers_take_one_share_for_the_lower_and_one_for_the_upper_half(tiny_bench, rows, parent) -> None:
+    result = run(tiny_bench, rows, parent, changed("fixed", curve=(0.25, 1.0), curve_by_layers=True))
+    assert set(result.points) == {"live", "ema", "mix-0.25", "mix-1", "mix-0.25-1", "mix-1-0.25"}
+    lower, upper = layer_groups(list(parent.adapter), 2)
+    for names, point in ((lower, "mix-0.25"), (upper, "mix-1")):
+        assert all(torch.equal(result.points["mix-0.25-1"][name], result.points[point][name]) for name in names)
+
+
+def test_mixes_by_layers_of_a_single_adapted_layer_are_refused(tiny_settings, load_tiny, rows) -> None:
+    base = load_tiny()
+    slot = AdapterSlot(base, tiny_settings.adapter.model_copy(update={"top_layers": 1}))
+    with pytest.raises(TuningFailed, match="curve_by_layers is on, but 2 groups of 1 adapted layers"):
+        run(Workbench(base, slot, Trunk(base, slot)), rows, None, changed(curve_by_layers=True))
+
+
+def test_emas_of_other_lengths_are_those_that_tracking_them_gives(tiny_bench, rows, parent, monkeypatch) -> None:
+    """The oracle averages the live weights of every step with the weights of the closed form."""
+    seen, update = [], PowerEMA.update
+
+    def watch(self, step: int) -> None:
+        update(self, step)
+        seen.append([p.detach().clone() for p in self.live])
+
+    monkeypatch.setattr(PowerEMA, "update", watch)
+    result = run(tiny_bench, rows, parent, changed("fixed", steps=61, ema_lengths=(0.06, 0.2)))
+    for length in (0.06, 0.2):
+        point, weights = result.points[f"ema-{length:g}"], profile(exponent(length), 61, 61)
+        for i, name in enumerate(tiny_bench.slot.parameters):
+            mean = sum(float(w) * step[i] for w, step in zip(weights, seen[-61:], strict=True))
+            assert (point[name] - mean).norm() < 0.05 * (result.points["live"][name] - mean).norm()
+
+
+def test_a_length_that_cannot_be_reconstructed_is_refused_before_training(tiny_bench, rows, parent) -> None:
+    memory = Memory()
+    with pytest.raises(TuningFailed, match=r"length 0.01 cannot be reconstructed after 120 steps: .* off by 15%"):
+        run(tiny_bench, rows, parent, changed("fixed", steps=120, ema_lengths=(0.1, 0.01)), memory)
+    assert memory.writes == 0
+    assert set(run(tiny_bench, rows, None, changed(ema_lengths=(0.1,))).points) == {"live"}
+
+
+def test_losses_of_earlier_tasks_rows_are_told_apart(tiny_bench, rows, parent) -> None:
+    """With a share of 1/9 every second step of four new rows has one old row."""
+    settings = changed("fixed", rehearsal=RehearsalSettings(share=1 / 9), checkpoint_every=3)
+    result = run(tiny_bench, rows, parent, settings)
+    assert [x is None for x in result.old_losses] == [True, False] * 3
+    assert run(tiny_bench, rows, parent, changed("fixed", rehearsal=RehearsalSettings(share=0))).old_losses == []
+
+
+def test_the_smoothing_of_alpha_is_handed_on(tiny_bench, rows, parent) -> None:
+    plain, smooth = (run(tiny_bench, rows, parent, changed("scale_free", smoothing=share)) for share in (0, 0.9))
+    assert plain.history["beta_median"] != smooth.history["beta_median"]
+
+
 def test_kept_rows_change_the_run_and_share_zero_leaves_them_out(tiny_bench, rows, parent) -> None:
     new, kept = rows
     none = changed("fixed", rehearsal=RehearsalSettings(share=0))
@@ -148,8 +204,13 @@ def test_a_diverged_run_leaves_no_checkpoint_behind(tiny_bench, rows) -> None:
 
 
 def test_too_many_fallbacks_fail(tiny_bench, rows, parent) -> None:
-    with pytest.raises(TuningFailed, match="'released' fell back to a fixed beta, more than"):
+    with pytest.raises(TuningFailed, match=r"'released' fell back .* most of them at base_model\S+ \(\d of 6\), "):
         run(tiny_bench, rows, parent, changed("released", max_fallback=0.05))
+    fallbacks = run(tiny_bench, rows, parent, changed("released")).fallbacks
+    assert 0 < len(fallbacks) <= 10
+    assert list(fallbacks.values()) == sorted(fallbacks.values(), reverse=True)
+    assert fallbacks.keys() <= parent.adapter.keys()
+    assert run(tiny_bench, rows, parent, changed("fixed")).fallbacks == {}
 
 
 def test_curvature_without_a_stored_one_is_refused(tiny_bench, rows, parent) -> None:
