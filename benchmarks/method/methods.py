@@ -58,18 +58,19 @@ _ALL = [
     Method("pseudo-rehearsal new inputs", (*_plain(), *_pseudo(60, 0.2, 0))),
     Method("pseudo-rehearsal written inputs", (*_plain(), *_pseudo(60, 0.2, 1))),
     *(
-        Method(f"pseudo-rehearsal + curvature:{kappa}", (*_curvature(kappa, 0), *_pseudo(60, 0.2)), "ema")
-        for kappa in (3, 10, 30)
+        Method(f"pseudo-rehearsal + curvature:{kappa}", (*_curvature(kappa, 0.1), *_pseudo(60, 0.2)), "ema")
+        for kappa in (3, 10)
     ),
     Method("rehearsal 5 % + pseudo", (*_plain(), *_rehearsal(30, 0.2), *_pseudo(60, 0.2))),
-    Method("rehearsal 5 % + curvature", (*_curvature(3, 0), *_rehearsal(30, 0.2)), "ema"),
+    Method("rehearsal 5 % + curvature", (*_curvature(3, 0.1), *_rehearsal(30, 0.2)), "ema"),
+    Method("rehearsal 5 % + pseudo + curvature", (*_curvature(3, 0.1), *_rehearsal(30, 0.2), *_pseudo(60, 0.2)), "ema"),
     Method("joint", _plain()),
 ]
 METHODS = {method.name: method for method in _ALL}
 SETS = {
     "main": [
         "plain", "fixed:0.95", "fixed:0.98", "fixed:0.99", "curvature both", "pseudo-rehearsal:0.2",
-        "pseudo-rehearsal + curvature:10", "rehearsal 5 %:0.2", "joint",
+        "pseudo-rehearsal + curvature:3", "rehearsal 5 %:0.2", "joint",
     ],
     "all": list(METHODS),
 }  # fmt: skip
