@@ -67,6 +67,13 @@ class Contest:
             base_model=BaseModelSettings(device="cpu", dtype=arguments.dtype, threads=1),
             storage=StorageSettings(models=arguments.models),
         )
+        if not arguments.without_trl:
+            from benchmarks.tuning_speed.sft import (
+                VERSIONS,
+                Baseline,
+            )
+
+            print(f"{VERSIONS}, torch {torch.__version__}, transformers {transformers.__version__}", flush=True)
         self.bench = Workbench.load(self.settings, print)
         base, slot = self.bench.base, self.bench.slot
         self.trunks: dict[str, Trunk] = {LCIA: self.bench.trunk}
@@ -74,9 +81,6 @@ class Contest:
             self.trunks |= {name: SwitchedTrunk(base, slot, **off) for name, off in INGREDIENTS.items()}
         self.baselines = {}
         if not arguments.without_trl:
-            from benchmarks.tuning_speed.sft import VERSIONS, Baseline
-
-            print(f"{VERSIONS}, torch {torch.__version__}, transformers {transformers.__version__}")
             folder, dtype, lora = Path(arguments.models) / base.digest, arguments.dtype, slot.config
             self.baselines[SFT] = Baseline(folder, dtype, lora)
             if arguments.ingredients:
