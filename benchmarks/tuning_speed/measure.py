@@ -68,10 +68,7 @@ class Contest:
             storage=StorageSettings(models=arguments.models),
         )
         if not arguments.without_trl:
-            from benchmarks.tuning_speed.sft import (
-                VERSIONS,
-                Baseline,
-            )
+            from benchmarks.tuning_speed.sft import VERSIONS, Baseline
 
             print(f"{VERSIONS}, torch {torch.__version__}, transformers {transformers.__version__}", flush=True)
         self.bench = Workbench.load(self.settings, print)
