@@ -158,7 +158,10 @@ class PseudoRehearsalSettings(Section):
     """Earlier tasks recalled without their rows: their instructions with inputs they never had."""
 
     share: Fraction = 0.0
-    """Share of the rows seen that are recalled; 0 switches it off."""
+    """Share of the rows seen that are recalled; 0 switches it off. Like `rehearsal.share` it is scaled by the share of
+    the group's earlier tasks that it is for."""
+    tasks: Literal["without_rows", "all"] = "without_rows"
+    """Which earlier tasks are recalled: those of which no rows are kept, or all."""
     rows: Annotated[int, Field(ge=1)] = 60
     """Recalled rows made for one tuning run, in even shares over the group's earlier tasks."""
     written: Fraction = 0.5

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Sequence
 
+from components.settings import TuningSettings
+
 
 def select_rows(count: int, limit: int | None, seed: int) -> list[int]:
     """Indices of at most `limit` of `count` rows, drawn without replacement, in ascending order."""
@@ -36,6 +38,17 @@ def batches(new: int, sources: Sequence[tuple[int, float]], steps: int, batch_si
             batch += [next(queues[k + 1]) for _ in range(rows)]
         plan.append(batch)
     return plan
+
+
+def scale_shares(settings: TuningSettings, rehearsed: int, recalled: int, tasks: int) -> TuningSettings:
+    """The settings with both shares of old rows scaled by the share of the earlier tasks they are for."""
+    rehearsal, pseudo, count = settings.rehearsal, settings.pseudo_rehearsal, max(tasks, 1)
+    return settings.model_copy(
+        update={
+            "rehearsal": rehearsal.model_copy(update={"share": rehearsal.share * rehearsed / count}),
+            "pseudo_rehearsal": pseudo.model_copy(update={"share": pseudo.share * recalled / count}),
+        }
+    )
 
 
 class _Shuffled:

@@ -9,18 +9,18 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from components.grouping.pool import Group, Pool
+from components.grouping.pool import Group, GroupTask, Pool
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
 from components.model.base import BaseModel, is_available, load_base
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
-from components.settings import AdapterSettings, BaseModelSettings, Settings
+from components.settings import AdapterSettings, BaseModelSettings, Settings, TuningSettings
 from components.storage.objects import ObjectStore
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot
 from components.tuning.pseudo_rehearsal import Recall, Recollection, recall_prompts
-from components.tuning.rehearsal import select_rows
+from components.tuning.rehearsal import scale_shares, select_rows
 from components.tuning.tuner import Parent, Progress, TuningResult, tune
 
 
@@ -65,18 +65,18 @@ def tune_task(
     """
     group = pool.group(group_id) if group_id else None
     new = _render(bench, snapshot.rows("train"))
-    kept = _kept_rows(store, group) if settings.tuning.rehearsal.share > 0 else []
+    earlier = _Earlier.of(store, settings, bench, snapshot, group)
     result = tune(
         bench.trunk,
         bench.slot,
         new,
-        _render(bench, kept),
+        earlier.kept,
         _parent(store, bench.slot, group) if group else None,
-        settings.tuning,
+        earlier.tuning,
         store.scratch(scratch_key),
         settings.evaluation.batch_rows,
         progress,
-        _recalls(store, settings, bench, snapshot, group),
+        earlier.recalls,
     )
     record = _record(store, settings, bench, snapshot, group, result)
     if merge:
@@ -88,25 +88,40 @@ def _render(bench: Workbench, rows: tuple[Example, ...] | list[Example]) -> list
     return [render(bench.base.tokenizer, bench.base.settings, r.instruction, r.input, r.output) for r in rows]
 
 
-def _kept_rows(store: ObjectStore, group: Group | None) -> list[Example]:
-    """Rows that earlier tasks of the group allow to be rehearsed."""
-    objects = [entry.kept_rows for entry in group.tasks if entry.kept_rows] if group else []
-    return [Example.from_row(row) for digest in objects for row in store.get_lines(digest)]
+@dataclass(frozen=True)
+class _Earlier:
+    """What a tuning run sees of the group's earlier tasks: kept rows, prompts to recall, shares scaled to both."""
+
+    kept: list[Rendered]
+    recalls: list[Recall]
+    tuning: TuningSettings
+
+    @classmethod
+    def of(
+        cls, store: ObjectStore, settings: Settings, bench: Workbench, snapshot: Snapshot, group: Group | None
+    ) -> "_Earlier":
+        tuning, entries = settings.tuning, group.tasks if group else ()
+        rehearsed = [entry for entry in entries if entry.kept_rows and tuning.rehearsal.share > 0]
+        every = tuning.pseudo_rehearsal.tasks == "all"
+        recalled = [entry for entry in entries if every or entry not in rehearsed]
+        rows = [row for entry in rehearsed if entry.kept_rows for row in store.get_lines(entry.kept_rows)]
+        return cls(
+            _render(bench, [Example.from_row(row) for row in rows]),
+            _recall(store, bench, snapshot, recalled, tuning) if tuning.pseudo_rehearsal.share > 0 else [],
+            scale_shares(tuning, len(rehearsed), len(recalled), len(entries)),
+        )
 
 
-def _recalls(
-    store: ObjectStore, settings: Settings, bench: Workbench, snapshot: Snapshot, group: Group | None
+def _recall(
+    store: ObjectStore, bench: Workbench, snapshot: Snapshot, tasks: list[GroupTask], tuning: TuningSettings
 ) -> list[Recall]:
-    """Prompts of the group's earlier tasks for the parent to answer; none of their rows is read."""
-    chosen = settings.tuning.pseudo_rehearsal
-    if group is None or chosen.share == 0:
-        return []
+    """Prompts of earlier tasks for the parent to answer; none of their rows is read."""
     known = [
         Recollection(entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens)
-        for entry in group.tasks
+        for entry in tasks
     ]
     inputs = [row.input for row in snapshot.rows("train") if row.input]
-    return recall_prompts(bench.base, bench.slot, known, inputs, chosen, settings.tuning.seed)
+    return recall_prompts(bench.base, bench.slot, known, inputs, tuning.pseudo_rehearsal, tuning.seed)
 
 
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:

@@ -3,7 +3,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.tuning.rehearsal import batches, select_rows
+from components.settings import PseudoRehearsalSettings, RehearsalSettings, TuningSettings
+from components.tuning.rehearsal import batches, scale_shares, select_rows
 
 SHARES = st.floats(0, 0.45)
 SIZES = {
@@ -65,3 +66,18 @@ def test_selected_rows_are_distinct_sorted_and_limited(count, limit, seed) -> No
     assert len(chosen) == (count if limit is None else min(count, limit))
     assert set(chosen) <= set(range(count))
     assert chosen == select_rows(count, limit, seed)
+
+
+def test_old_rows_take_their_share_by_the_tasks_they_stand_for() -> None:
+    settings = TuningSettings(
+        rehearsal=RehearsalSettings(share=0.2), pseudo_rehearsal=PseudoRehearsalSettings(share=0.3)
+    )
+
+    def shares(rehearsed: int, recalled: int, tasks: int) -> tuple[float, float]:
+        scaled = scale_shares(settings, rehearsed, recalled, tasks)
+        return round(scaled.rehearsal.share, 9), round(scaled.pseudo_rehearsal.share, 9)
+
+    assert shares(4, 0, 4) == (0.2, 0)
+    assert shares(1, 3, 4) == (0.05, 0.225)
+    assert shares(4, 4, 4) == (0.2, 0.3)
+    assert shares(0, 0, 0) == (0, 0)

@@ -10,6 +10,7 @@ from components.grouping.router import extend
 from components.model.adapters import AdapterError, AdapterSlot, fetch_adapter, read_weights
 from components.model.trunk import Trunk
 from components.settings import EmaSettings, TuningSettings
+from components.tasks.package import Retention
 from components.tuning.task import Workbench, tune_task
 
 TUNING = TuningSettings(
@@ -61,6 +62,19 @@ def test_a_new_group_and_then_a_second_task_in_it(store, learn, take_example, em
     old, new = (read_weights(store.get(record["curvature"])) for record in (first, second))
     assert all((new[name] >= old[name] - 1e-6).all() for name in old)
     tiny_bench.slot.load(fetch_adapter(store, second["points"]["ema"]))
+
+
+@pytest.mark.parametrize(
+    ("train_rows", "tasks", "seen"),
+    [(30, "without_rows", (16, 0)), (0, "without_rows", (0, 8)), (30, "all", (16, 8)), (0, "all", (0, 8))],
+)
+def test_tasks_without_kept_rows_are_recalled_instead(learn, take_example, empty, settings, train_rows, tasks, seen):
+    pseudo = settings.tuning.pseudo_rehearsal.model_copy(update={"share": 0.2, "rows": 8, "tasks": tasks})
+    changed = settings.model_copy(update={"tuning": TUNING.model_copy(update={"pseudo_rehearsal": pseudo})})
+    first = take_example("movie_sentiment", retention=Retention(train_rows=train_rows))
+    _, pool = learn(first, empty, settings=changed)
+    second, _ = learn(take_example("product_sentiment"), pool, "g1", settings=changed)
+    assert (second["rehearsed_rows"], second["recalled_rows"]) == seen
 
 
 def test_kept_rows_are_no_more_than_owner_and_settings_allow(store, learn, take_example, empty, settings) -> None:
