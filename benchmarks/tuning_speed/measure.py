@@ -203,7 +203,7 @@ def whole_runs(contest: Contest, task: str, steps: int) -> None:
     rows = contest.rows(task)
     plan = [[rows[i] for i in batch] for batch in batches(len(rows), [], steps, 4, 0)]
     runs = {LCIA: lambda: contest.lcia(contest.bench.trunk, rows, steps)}
-    runs |= {name: lambda: contest.sft(SFT, plan) for name in contest.baselines}
+    runs |= {name: lambda name=name: contest.sft(name, plan) for name in contest.baselines}
     runs["lcia, curvature"] = lambda: contest.lcia(contest.bench.trunk, rows, steps, EmaSettings(rule="curvature"))
     for name, run in runs.items():
         start = time.process_time()
