@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from components.errors import LciaError
-from components.evaluation.reports import heat_map_png
+from components.evaluation.pictures import heat_map_png
 from infra.stacks import SOURCE_ROOT
 from lcia import verbs, words, worker
 from lcia.workplace import Workplace, actor

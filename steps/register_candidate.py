@@ -6,7 +6,7 @@ from zenml import step
 from zenml.types import HTMLString
 
 from components.evaluation.history import curve_picture, lineage_matrix
-from components.evaluation.reports import heat_map_png
+from components.evaluation.pictures import heat_map_png
 from components.evaluation.tuning_report import tuning_pictures
 from components.promotion.evidence import evidence_record, model_card
 from components.promotion.gate import GateReport

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.evaluation.matrix import AccuracyMatrix
-from components.evaluation.reports import Flip, curve_png, evaluation_html
+from components.evaluation.pictures import curve_png
+from components.evaluation.reports import Flip, evaluation_html
 from components.grouping.pool import Pool
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import load_snapshot

@@ -1,21 +1,16 @@
-"""Pictures and pages for people: accuracy matrix, stability-plasticity curve, EMA decay, evaluation and gate.
+"""Pages for people: evaluation and gate.
 
 Pages hold their pictures and styles, reach for nothing outside, and escape every text.
 """
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.pictures import heat_map_png
 from components.pages import fragment, page
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DPI = 130
 
 
 @dataclass(frozen=True)
@@ -30,100 +25,6 @@ class Flip:
     after: str
     score_before: float
     score_after: float
-
-
-def heat_map_png(matrix: AccuracyMatrix) -> bytes:
-    """The accuracy matrix as a heat map: a row per version, a column per task."""
-    import numpy as np
-
-    size = len(matrix.tasks)
-    figure = _figure(width=max(4.6, 1.25 * size + 2.6), height=max(2.8, 0.62 * size + 1.6))
-    axes = figure.subplots()
-    cells = np.full((size, size), np.nan)
-    for j, row in enumerate(matrix.rows):
-        for i, cell in enumerate(row):
-            cells[j, i] = np.nan if cell is None else cell
-    image = axes.imshow(cells, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
-    for j in range(size):
-        for i in range(j + 1):
-            known = not np.isnan(cells[j, i])
-            text = f"{cells[j, i]:.2f}" if known else "not\nmeasurable"
-            dark = known and cells[j, i] > 0.6
-            axes.text(
-                i, j, text, ha="center", va="center", fontsize=11 if known else 7,
-                color="white" if dark else "#1d2733",
-            )  # fmt: skip
-    names = [_short(name) for name in matrix.tasks]
-    axes.set_xticks(range(size), names, rotation=30 if size > 4 else 0, ha="right" if size > 4 else "center")
-    axes.set_yticks(range(size), [f"after {name}" for name in names])
-    axes.set_title("Score on each task after each task learnt", fontsize=11)
-    for side in ("top", "right", "bottom", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(length=0, labelsize=9)
-    figure.colorbar(image, ax=axes, shrink=0.85).ax.tick_params(labelsize=8)
-    return _png(figure)
-
-
-def curve_png(points: Sequence[tuple[str, float, float]], chosen: str, margin: float | None = None) -> bytes:
-    """The stability-plasticity curve of one tuning run on validation data.
-
-    Each point is `(name, score of the new task, largest drop of a prior task)`, fractions; `margin` is the
-    drop allowed.
-    """
-    figure = _figure(width=6.4, height=4.0)
-    axes = figure.subplots()
-    ordered = sorted(points, key=lambda point: point[1])
-    axes.plot([x for _, x, _ in ordered], [y for _, _, y in ordered], color="#9fb0c0", zorder=1)
-    labels: dict[tuple[float, float], list[str]] = {}
-    for name, x, y in ordered:
-        picked = name == chosen
-        axes.scatter(
-            [x], [y], s=90 if picked else 40, color="#c2410c" if picked else "#33658a",
-            marker="*" if picked else "o", zorder=3 if picked else 2,
-        )  # fmt: skip
-        labels.setdefault((round(x, 3), round(y, 3)), []).append(f"{name} (chosen)" if picked else name)
-    for (x, y), names in labels.items():
-        axes.annotate(", ".join(map(_plain, names)), (x, y), textcoords="offset points", xytext=(7, 6), fontsize=9)
-    if margin is not None:
-        axes.axhline(margin, color="#c2410c", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"allowed drop {margin:.2f}", (0.01, margin), xycoords=("axes fraction", "data"), ha="left",
-            textcoords="offset points", xytext=(0, 4), fontsize=8, color="#c2410c",
-        )  # fmt: skip
-    axes.set_xlabel("score of the new task (validation)")
-    axes.set_ylabel("largest drop of a prior task")
-    axes.margins(x=0.22, y=0.18)
-    _grid(axes)
-    return _png(figure)
-
-
-def beta_png(history: Sequence[tuple[int, float, float, float]]) -> bytes:
-    """The EMA's decay beta over the steps: `(step, low, median, high)` over the adapter's tensors."""
-    figure = _figure(width=6.4, height=3.2)
-    axes = figure.subplots()
-    steps = [step for step, *_ in history]
-    axes.fill_between(
-        steps, [low for _, low, _, _ in history], [high for *_, high in history], color="#33658a", alpha=0.2,
-        linewidth=0, label="range",
-    )  # fmt: skip
-    axes.plot(steps, [median for _, _, median, _ in history], color="#33658a", label="median")
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel("beta of the EMA")
-    axes.legend(frameon=False, fontsize=9, loc="best")
-    _grid(axes)
-    return _png(figure)
-
-
-def loss_png(losses: Sequence[float]) -> bytes:
-    """Training loss per optimizer step."""
-    figure = _figure(width=6.4, height=2.8)
-    axes = figure.subplots()
-    axes.plot(range(1, len(losses) + 1), losses, color="#33658a", linewidth=1.2)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel("loss (nats per token)")
-    _grid(axes)
-    return _png(figure)
 
 
 def evaluation_html(
@@ -165,40 +66,8 @@ def gate_html(report: Mapping[str, Any], title: str = "Gate") -> str:
     return page(title, fragment(_GATE, report=report))
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """A figure without pyplot, so that nothing global is kept and no display is looked for."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _grid(axes: Any) -> None:  # noqa: ANN401  matplotlib is untyped here
-    axes.grid(color="#e3e8ee", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _short(name: str, limit: int = 20) -> str:
-    return _plain(name if len(name) <= limit else name[: limit - 1] + "…")
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib draws as it stands: `$` would start a formula."""
-    return text.replace("$", r"\$")
 
 
 _EVALUATION = """

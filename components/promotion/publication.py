@@ -9,7 +9,7 @@ from components.promotion.gate import GateReport
 from components.storage.objects import Json, ObjectStore
 from components.tasks.snapshot import load_snapshot
 
-PICTURES = frozenset({"heat_map", "loss", "beta", "curve"})
+PICTURES = frozenset({"heat_map", "loss", "beta", "distance", "curve"})
 
 
 def publication(

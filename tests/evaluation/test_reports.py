@@ -3,7 +3,9 @@ from html.parser import HTMLParser
 import pytest
 
 from components.evaluation.matrix import AccuracyMatrix
-from components.evaluation.reports import Flip, beta_png, curve_png, evaluation_html, gate_html, heat_map_png
+from components.evaluation.pictures import curve_png
+from components.evaluation.reports import Flip, evaluation_html, gate_html
+from components.evaluation.tuning_report import tuning_html, tuning_pictures
 from components.promotion.gate import GateEvidence, NewTask, PriorTask, decide_gate
 from components.settings import GateSettings
 
@@ -41,17 +43,33 @@ def matrix() -> AccuracyMatrix:
     )
 
 
-def is_png(data: bytes) -> bool:
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 3000
+def tuning_record(rule: str, steps: int, **values):
+    """A record as `tune_task` stores it, of a history that holds two steps per entry."""
+    names = ("beta_low", "beta_median", "beta_high", "distance")
+    history = {name: [0.9] * (steps // 2) if rule != "none" else [] for name in names}
+    return {
+        "rule": rule, "rows": 240, "rehearsed_rows": 30, "recalled_rows": 0, "losses": [1.0] * steps,
+        "old_losses": [None, 0.5] * (steps // 2), "history": history, "fallback_share": 0.1,
+        "fallbacks": {}, "points": {"live": "", "ema": "", "ema-0.1": "", "mix-0.3": "", "mix-0.3-0.6": ""}, **values,
+    }  # fmt: skip
 
 
-def test_pictures_are_pngs_and_repeatable(matrix):
-    assert is_png(heat_map_png(matrix))
-    assert heat_map_png(matrix) == heat_map_png(matrix)
-    points = [("theta*", 0.7, 0.01), ("live", 0.8, 0.2), ("0.25", 0.7, 0.01), (HOSTILE, 0.75, 0.1)]
-    assert is_png(curve_png(points, "theta*", margin=0.02))
-    assert is_png(curve_png(points[:1], "theta*"))
-    assert is_png(beta_png([(i, 0.9, 0.95, 0.99) for i in range(10)]))
+def test_tuning_page():
+    html = tuning_html(tuning_record("paper", 20, fallbacks={HOSTILE: 4, "layers.3.lora_A": 1}))
+    assert_self_contained(html)
+    assert "10.0 % of the updates fell back" in html
+    assert "20.0 %" in html
+    assert "share 0.3 in the lower half of the layers, 0.6 in the upper" in html
+    assert "of relative length 0.1" in html
+    assert "No other one did" in tuning_html(tuning_record("scale_free", 20, fallbacks={"layers.3.lora_A": 1}))
+    assert "Fallbacks" not in tuning_html(tuning_record("curvature", 20))
+
+
+def test_a_plain_tuning_has_only_its_loss_to_show():
+    plain = tuning_record("none", 6, old_losses=[], rehearsed_rows=0, points={"live": ""})
+    assert list(tuning_pictures(plain)) == ["loss"]
+    assert "There is nothing to choose" in tuning_html(plain)
+    assert list(tuning_pictures(tuning_record("fixed", 6))) == ["loss", "beta", "distance"]
 
 
 def test_evaluation_page(matrix):
