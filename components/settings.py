@@ -132,9 +132,9 @@ class EmaSettings(Section):
     smoothing: Fraction | None = None
     """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of `steps`; 0 is
     none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
-    kappa: Annotated[float, Field(ge=0)] = 30.0
-    """`curvature`: strength of the pull towards the parent after each optimizer step."""
-    tau: Annotated[float, Field(ge=0)] = 0.3
+    kappa: Annotated[float, Field(ge=0)] = 3.0
+    """`curvature`: strength of the pull towards the parent after each optimizer step. 30 where nothing else protects."""
+    tau: Annotated[float, Field(ge=0)] = 0.1
     """`curvature`: weight of the old tasks' loss in the average at the end."""
     fisher_rows: Annotated[int, Field(ge=1)] = 60
     """`curvature`: training rows the diagonal Fisher is estimated on."""
@@ -157,7 +157,7 @@ class RehearsalSettings(Section):
 class PseudoRehearsalSettings(Section):
     """Earlier tasks recalled without their rows: their instructions with inputs they never had."""
 
-    share: Fraction = 0.0
+    share: Fraction = 0.20
     """Share of the rows seen that are recalled; 0 switches it off. Like `rehearsal.share` it is scaled by the share of
     the group's earlier tasks that it is for."""
     tasks: Literal["without_rows", "all"] = "without_rows"
@@ -177,7 +177,7 @@ class TuningSettings(Section):
     """New rows per optimizer step."""
     max_rows: Annotated[int, Field(ge=1)] | None = 240
     """Training rows used, drawn at random; None uses all."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.1
     """Share of steps with linear warm-up; then linear decay to a tenth of the peak."""

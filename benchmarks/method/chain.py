@@ -176,7 +176,7 @@ class Chains:
         )
         key = (
             "joint-"
-            + digest_of(canonical([sorted(tasks), settings.tuning.model_dump(mode="json", exclude_defaults=True)]))[:18]
+            + digest_of(canonical([sorted(tasks), settings.tuning.model_dump(mode="json")]))[:18]
         )
         file = self.folder / "runs" / f"{key}.safetensors"
         if not file.exists():
@@ -202,7 +202,7 @@ class Chains:
         inputs = {
             "parent": parent.key if parent else None,
             "tasks": [*parent.tasks, task] if parent else [task],
-            "tuning": settings.tuning.model_dump(mode="json", exclude_defaults=True),
+            "tuning": settings.tuning.model_dump(mode="json"),
             "adapter": settings.adapter.model_dump(mode="json"),
             "version": 1,
         }
