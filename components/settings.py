@@ -133,7 +133,7 @@ class EmaSettings(Section):
     """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of `steps`; 0 is
     none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
     kappa: Annotated[float, Field(ge=0)] = 3.0
-    """`curvature`: strength of the pull towards the parent after each optimizer step. 30 where nothing else protects."""
+    """`curvature`: strength of the pull towards the parent after each step; 30 where nothing else protects."""
     tau: Annotated[float, Field(ge=0)] = 0.1
     """`curvature`: weight of the old tasks' loss in the average at the end."""
     fisher_rows: Annotated[int, Field(ge=1)] = 60

@@ -174,10 +174,7 @@ class Chains:
         settings = self._settings(
             (*method.settings, f"tuning.steps={steps}", "tuning.max_rows=null", "tuning.ema.rule=none"), seed
         )
-        key = (
-            "joint-"
-            + digest_of(canonical([sorted(tasks), settings.tuning.model_dump(mode="json")]))[:18]
-        )
+        key = "joint-" + digest_of(canonical([sorted(tasks), settings.tuning.model_dump(mode="json")]))[:18]
         file = self.folder / "runs" / f"{key}.safetensors"
         if not file.exists():
             began = time.process_time()
@@ -293,10 +290,12 @@ class Memory:
     """Checkpoints that are not wanted: a run here is short and begins again."""
 
     def read(self, name: str) -> bytes | None:
+        """Never anything."""
+        del name
         return None
 
     def write(self, name: str, data: bytes) -> None:
-        pass
+        """Nothing is kept."""
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
