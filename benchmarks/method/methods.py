@@ -1,6 +1,6 @@
 """The methods that are compared, by name. A name `family:value` is one point of a sweep."""
 
-from chain import Method
+from benchmarks.method.chain import Method
 
 NO_ROWS = ("tuning.rehearsal.share=0", "tuning.pseudo_rehearsal.share=0")
 

@@ -1,6 +1,6 @@
 """Tables and the plot of a results file: means, and differences with 95 % intervals by paired bootstrap.
 
-    python benchmarks/method/report.py [--baseline plain] [--plot benchmarks/method/plane.svg]
+    python -m benchmarks.method.report [--baseline plain] [--plot benchmarks/method/plane.svg]
 
 A cell is one (order, seed). Two methods are compared on the cells both have: cells and, within each task,
 test rows are drawn with replacement, the same for both.

@@ -1,7 +1,7 @@
 """Run methods over chains of the example tasks and add what is new to the results file.
 
-    python benchmarks/method/run.py --set main --settings single,grouped --orders a,b --seeds 0,1,2
-    python benchmarks/method/run.py --methods plain,default --quick
+    python -m benchmarks.method.run --set main --settings single,grouped --orders a,b --seeds 0,1,2
+    python -m benchmarks.method.run --methods plain,default --quick
 
 Everything is kept by key under --work, so an interrupted call goes on where it was, and several calls may run
 side by side. --quick: three tasks of 20 steps each, not recorded, to see that nothing is broken.
@@ -9,18 +9,13 @@ side by side. --quick: three tasks of 20 steps each, not recorded, to see that n
 
 import argparse
 import json
-import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes side by side use two cores better than one
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+from benchmarks.method.chain import ORDERS, Chains, Method, Outcome
+from benchmarks.method.methods import METHODS, SETS
 
-from chain import ORDERS, Chains, Method, Outcome  # noqa: E402
-from methods import METHODS, SETS  # noqa: E402
+HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:

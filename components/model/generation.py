@@ -57,31 +57,17 @@ def _decode(
     max_new_tokens: int,
     end_token: int,
 ) -> list[Generated]:
-    rows, width = len(tails), max(map(len, tails))
-    ids = torch.zeros(rows, width, dtype=torch.long)
-    mask = torch.zeros(rows, prefix + width, dtype=torch.long)
-    mask[:, :prefix] = 1
-    for i, tail in enumerate(tails):  # left padding: every row's last token stands in the last column
-        ids[i, width - len(tail) :] = torch.tensor(list(tail))
-        mask[i, prefix + width - len(tail) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
+    rows = len(tails)
+    ids, mask, positions = left_padded(tails, model.device, prefix)
     cache = copy.deepcopy(shared) if shared is not None else DynamicCache()
     if shared is not None:
         cache.batch_repeat_interleave(rows)
-    positions = (mask.cumsum(1) - 1).clamp_min(0)[:, prefix:]
     tokens: list[list[int]] = [[] for _ in range(rows)]
     gaps: list[float] = [float("inf")] * rows
     running = list(range(rows))  # row numbers still in the batch, in order
     done: set[int] = set()
     for _ in range(max_new_tokens):
-        logits: Tensor = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        logits = next_logits(model, ids, mask, positions, cache)
         top = logits.float().topk(2, dim=-1)
         chosen = top.indices[:, 0].tolist()
         gap = (top.values[:, 0] - top.values[:, 1]).tolist()
@@ -105,6 +91,35 @@ def _decode(
         mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
         positions = positions[:, -1:] + 1
     return [Generated(tuple(t), g) for t, g in zip(tokens, gaps, strict=True)]
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: torch.device, prefix: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids (rows, width), mask (rows, prefix + width) and positions (rows, width).
+
+    Every row's last token stands in the last column; `prefix` cached tokens come before.
+    """
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), prefix + width, dtype=torch.long)
+    mask[:, :prefix] = 1
+    for i, row in enumerate(rows):
+        ids[i, width - len(row) :] = torch.tensor(list(row))
+        mask[i, prefix + width - len(row) :] = 1
+    ids, mask = ids.to(device), mask.to(device)
+    return ids, mask, (mask.cumsum(1) - 1).clamp_min(0)[:, prefix:]
+
+
+def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """Logits of the token after the last column (rows, vocabulary); `cache` takes up what was read."""
+    logits: Tensor = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    return logits
 
 
 def shared_prefixes(

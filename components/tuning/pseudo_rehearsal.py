@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import DynamicCache
 
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
-from components.model.generation import generate_greedy
+from components.model.generation import generate_greedy, left_padded, next_logits
 from components.model.prompts import Rendered, TooLong, render_prompt
 from components.settings import PseudoRehearsalSettings
 
@@ -99,34 +98,25 @@ def _open_turn(base: BaseModel, instruction: str) -> list[int]:
 @torch.no_grad()
 def _sample(base: BaseModel, prompts: list[list[int]], generator: torch.Generator) -> list[str]:
     """Top-k sampling at temperature 1, up to a line break or special token."""
-    width, tokenizer, device = max(map(len, prompts)), base.tokenizer, base.device
-    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    cache, positions = DynamicCache(), (mask.cumsum(1) - 1).clamp_min(0)
+    tokenizer, cache = base.tokenizer, DynamicCache()
+    ids, mask, positions = left_padded(prompts, base.device)
     special = set(tokenizer.all_special_ids)
     written: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
     for _ in range(INPUT_TOKENS):
-        logits: Tensor = base.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        logits = next_logits(base.model, ids, mask, positions, cache)
         top = logits.float().cpu().topk(min(TOP_K, logits.shape[-1]), dim=-1)
         picked = top.indices.gather(1, torch.multinomial(top.values.softmax(-1), 1, generator=generator))
         for i in list(running):
             token = int(picked[i])
-            begun = any(not tokenizer.decode([t]).isspace() for t in written[i])
+            begun = tokenizer.decode(written[i]).strip() != ""
             if token in special or (begun and "\n" in tokenizer.decode([token])):
                 running.discard(i)
             else:
                 written[i].append(token)
         if not running:
             break
-        ids = picked.to(device)
+        ids = picked.to(base.device)
         mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
         positions = positions[:, -1:] + 1
     return [tokenizer.decode(tokens).strip() for tokens in written]
