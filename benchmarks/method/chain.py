@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.method.variants import accumulated, applied, damped
 from components.evaluation.choose import Point, choose_point
 from components.evaluation.prediction import Evaluator
 from components.model.adapters import AdapterSlot
@@ -63,12 +64,15 @@ class Method:
     """How a group's adapter learns its second and later tasks.
 
     `settings` overrides `BASIS`; `point` names the point of the curve that is kept, or `choose` (validation
-    rows of the earlier tasks) or `choose:a,b` among some points.
+    rows of the earlier tasks) or `choose:a,b` among some points. `variant` is one of `variants.py`; `base` are
+    settings of the first task too, such as those of the adapter.
     """
 
     name: str
     settings: tuple[str, ...] = ()
     point: str = "live"
+    variant: str = ""
+    base: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,10 +209,12 @@ class Chains:
             "adapter": settings.adapter.model_dump(mode="json"),
             "version": 1,
         }
+        if method.variant and (parent or method.base):
+            inputs["variant"] = method.variant
         run = digest_of(canonical(inputs))[:24]
         tensors, facts = self.folder / "runs" / f"{run}.safetensors", self.folder / "runs" / f"{run}.json"
         if not facts.exists():
-            self._tune(settings, parent, task, seed, tensors, facts)
+            self._tune(settings, method.variant, parent, task, seed, tensors, facts)
         known = json.loads(facts.read_text())
         stored = load_file(tensors)
         points = {name: _part(stored, f"{name}/") for name in known["points"]}
@@ -217,7 +223,16 @@ class Chains:
         node = Node(f"{run}-{point}", tasks, points[point], _part(stored, "curvature/") or None)
         return node, {**known, "point": point}
 
-    def _tune(self, settings: Settings, parent: Node | None, task: str, seed: int, tensors: Path, facts: Path) -> None:
+    def _tune(
+        self,
+        settings: Settings,
+        variant: str,
+        parent: Node | None,
+        task: str,
+        seed: int,
+        tensors: Path,
+        facts: Path,
+    ) -> None:
         tuning = settings.tuning
         kept, recalls = [], []
         began = time.process_time()
@@ -229,21 +244,25 @@ class Chains:
             known = [self._recollection(prior) for prior in parent.tasks]
             inputs = [row.input for row in self.tasks[task].rows("train") if row.input]
             recalls = recall_prompts(self.base, self.slot, known, inputs, tuning.pseudo_rehearsal, seed)
-        result = tune(
-            self.trunk,
-            self.slot,
-            self._rows[task, "train"],
-            kept,
-            Parent(parent.adapter, parent.curvature) if parent else None,
-            tuning,
-            Memory(),
-            16,
-            recalls=recalls,
-        )
+        old = parent.curvature if parent else None
+        given = damped(variant, old)
+        with applied(variant, self.slot, len(parent.tasks) if parent else 0):
+            result = tune(
+                self.trunk,
+                self.slot,
+                self._rows[task, "train"],
+                kept,
+                Parent(parent.adapter, given) if parent else None,
+                tuning,
+                Memory(),
+                16,
+                recalls=recalls,
+            )
+        curvature = accumulated(variant, result.curvature, given, old)
         cost = time.process_time() - began
         kept_tensors = {f"{name}/{key}": t for name, point in result.points.items() for key, t in point.items()}
-        if result.curvature:
-            kept_tensors |= {f"curvature/{key}": t for key, t in result.curvature.items()}
+        if curvature:
+            kept_tensors |= {f"curvature/{key}": t for key, t in curvature.items()}
         _write(tensors, kept_tensors)
         content = {
             "points": list(result.points),

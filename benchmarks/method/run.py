@@ -34,13 +34,16 @@ def main() -> None:
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
-    chains = Chains(given.work, ("tuning.steps=20",) if given.quick else ())
+    quick = ("tuning.steps=20",) if given.quick else ()
     orders = ["quick"] if given.quick else given.orders.split(",")
-    for seed in map(int, given.seeds.split(",")):
-        for order in orders:
-            for setting in given.settings.split(","):
-                for name in names:
-                    _run(chains, METHODS[name], setting, order, seed, None if given.quick else given.results)
+    for base in dict.fromkeys(METHODS[name].base for name in names):
+        chains = Chains(given.work, (*quick, *base))
+        for seed in map(int, given.seeds.split(",")):
+            for order in orders:
+                for setting in given.settings.split(","):
+                    for name in names:
+                        if METHODS[name].base == base:
+                            _run(chains, METHODS[name], setting, order, seed, None if given.quick else given.results)
 
 
 def _run(chains: Chains, method: Method, setting: str, order: str, seed: int, results: Path | None) -> None:
