@@ -136,6 +136,9 @@ class EmaSettings(Section):
     """`curvature`: strength of the pull towards the parent after each step; 30 where nothing else protects."""
     tau: Annotated[float, Field(ge=0)] = 0.1
     """`curvature`: weight of the old tasks' loss in the average at the end."""
+    decay: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """`curvature`: what is left of the earlier tasks' Fisher when a task's own is added; 1 sums them all, and the pull
+    grows with every task."""
     fisher_rows: Annotated[int, Field(ge=1)] = 60
     """`curvature`: training rows the diagonal Fisher is estimated on."""
     max_fallback: Fraction = 0.05

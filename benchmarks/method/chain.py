@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.method.variants import accumulated, applied, damped
+from benchmarks.method.variants import applied, damped, undamped
 from components.evaluation.choose import Point, choose_point
 from components.evaluation.prediction import Evaluator
 from components.model.adapters import AdapterSlot
@@ -258,7 +258,7 @@ class Chains:
                 16,
                 recalls=recalls,
             )
-        curvature = accumulated(variant, result.curvature, given, old)
+        curvature = undamped(result.curvature, given, old) if given is not old else result.curvature
         cost = time.process_time() - began
         kept_tensors = {f"{name}/{key}": t for name, point in result.points.items() for key, t in point.items()}
         if curvature:

@@ -61,6 +61,14 @@ _ALL = [
         Method(f"pseudo-rehearsal + curvature:{kappa}", (*_curvature(kappa, 0.1), *_pseudo(60, 0.2)), "ema")
         for kappa in (3, 10)
     ),
+    *(
+        Method(
+            f"pseudo-rehearsal:0.33 + curvature decay:{kappa}",
+            (*_curvature(kappa, 0.1, "tuning.ema.decay=0.5"), *_pseudo(120, 0.33)),
+            "ema",
+        )
+        for kappa in (3, 10)
+    ),
     Method("pseudo-rehearsal:0.33 + curvature:1", (*_curvature(1, 0.03), *_pseudo(120, 0.33)), "ema"),
     Method("rehearsal 5 % + pseudo", (*_plain(), *_rehearsal(30, 0.2), *_pseudo(60, 0.2))),
     Method("rehearsal 5 %:0.33 + pseudo:0.33", (*_plain(), *_rehearsal(30, 0.33), *_pseudo(120, 0.33))),
@@ -73,7 +81,7 @@ _ALL = [
     Method("rehearsal 5 % + pseudo + curvature", (*_curvature(3, 0.1), *_rehearsal(30, 0.2), *_pseudo(60, 0.2)), "ema"),
     Method("fixed .98 in bfloat16", _rule("fixed"), "ema", "bfloat16"),
     Method("scale_free in bfloat16", _rule("scale_free"), "ema", "bfloat16"),
-    *(Method(f"curvature decay:{x}", _curvature(30, 0.3), "ema", f"decay:{x}") for x in (0.5, 0.8)),
+    *(Method(f"curvature decay:{x}", _curvature(30, 0.3, f"tuning.ema.decay={x}"), "ema") for x in (0, 0.5, 0.8)),
     *(Method(f"curvature damping:{x}", _curvature(30, 0.3), "ema", f"damping:{x}") for x in (0.1, 1.0)),
     Method("O-LoRA", _plain(), "live", "orthogonal:0.5", ("adapter.rank=64", "adapter.alpha=128")),
     *(Method(f"plain top_layers:{k}", _plain(), base=(f"adapter.top_layers={k}",)) for k in (6, 12, "all")),

@@ -79,13 +79,8 @@ def damped(variant: str, curvature: Tensors | None) -> Tensors | None:
     return {key: f + float(value) for key, f in curvature.items()}
 
 
-def accumulated(variant: str, total: Tensors | None, given: Tensors | None, old: Tensors | None) -> Tensors | None:
-    """What the next task takes as F_old, from the tuner's `total`, the F_old it was `given` and the stored `old`.
-
-    `decay:<x>` forgets: x F_old + F_new. Otherwise the sum, without what `damped` added.
-    """
+def undamped(total: Tensors | None, given: Tensors | None, old: Tensors | None) -> Tensors | None:
+    """What the next task takes as F_old: `total`, which was made from `given`, without what `damped` added to `old`."""
     if total is None or given is None or old is None:
         return total
-    name, _, value = variant.partition(":")
-    keep = float(value) if name == "decay" else 1.0
-    return {key: f - given[key] + keep * old[key] for key, f in total.items()}
+    return {key: f - given[key] + old[key] for key, f in total.items()}

@@ -59,10 +59,10 @@ class TuningResult:
     """Points of the stability-plasticity curve and what was seen on the way.
 
     `points` maps `ema`, `live`, `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) and
-    `ema-<length>` to adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included
-    (None for rules that do not use it). `losses` is the mean over each step's rows, `old_losses` over its rows of
-    earlier tasks (None for a step without one; empty where no step had one). `fallbacks` counts the updates that fell
-    back, for the tensors where most did.
+    `ema-<length>` to adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
+    earlier ones decayed (None for rules that do not use it). `losses` is the mean over each step's rows,
+    `old_losses` over its rows of earlier tasks (None for a step without one; empty where no step had one).
+    `fallbacks` counts the updates that fell back, for the tensors where most did.
     """
 
     points: dict[str, Tensors]
@@ -332,7 +332,7 @@ class _Run:
         )
 
     def _curvature(self, count: int) -> Tensors:
-        """F_old + F_new; on a reused group theta* is consolidated with them first."""
+        """decay F_old + F_new; on a reused group theta* is consolidated with F_old and F_new first."""
         rows = range(min(self.settings.ema.fisher_rows, count))
         fisher = diagonal_fisher(
             self.trunk,
@@ -344,7 +344,8 @@ class _Run:
         if self.rule == "curvature":
             self.ema.consolidate(fisher, self.settings.ema.tau)
         old = self.parent.curvature if self.parent and self.parent.curvature else {}
-        return {n: (f.cpu() + old[n] if n in old else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
+        kept = {name: self.settings.ema.decay * f for name, f in old.items()}
+        return {n: (f.cpu() + kept[n] if n in kept else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
 
     def _points(self, before: Tensors, live: Tensors) -> dict[str, Tensors]:
         points = {"live": live}

@@ -120,6 +120,13 @@ def test_curvature_adds_up_and_theta_star_lies_between_parent_and_live(tiny_benc
         assert ((star >= low) & (star <= high)).all()
 
 
+def test_the_curvature_of_earlier_tasks_decays(tiny_bench, rows, parent) -> None:
+    summed = run(tiny_bench, rows, parent, changed("curvature")).curvature
+    halved = run(tiny_bench, rows, parent, changed("curvature", decay=0.5)).curvature
+    for name, old in parent.curvature.items():
+        torch.testing.assert_close(summed[name] - halved[name], old / 2)
+
+
 def test_mixes_lie_on_the_line_from_parent_to_live(tiny_bench, rows, parent) -> None:
     result = run(tiny_bench, rows, parent, changed("fixed", curve=(0.25, 1.0)))
     assert set(result.points) == {"live", "ema", "mix-0.25", "mix-1"}
