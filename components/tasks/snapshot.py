@@ -80,21 +80,26 @@ def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
             f"object {digest} is {seen!r}, expected a task of schema {SCHEMA}; "
             "name a task digest as `lcia status` prints it"
         )
-    return Snapshot(digest, _task(digest, value), _splits(digest, value), store)
+    return Snapshot(digest, header(digest, value), _splits(digest, value), store)
+
+
+def header(digest: str, value: dict[str, Json]) -> Task:
+    """What the task object `value` says of a task, apart from its rows.
+
+    Raises:
+        SnapshotError: it does not fit the schema.
+    """
+    content = {key: value[key] for key in value if key not in ("kind", "schema", "splits")}
+    try:
+        return Task.model_validate(content, strict=False)
+    except ValidationError as error:
+        raise SnapshotError(f"task object {digest} does not fit its schema: {error}; submit the task again") from error
 
 
 def _manifest(task: Task, splits: dict[Split, SplitRef]) -> dict[str, Any]:
     content = task.model_dump(mode="json")
     refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in splits.items()}
     return {"kind": "task", "schema": SCHEMA, **content, "splits": refs}
-
-
-def _task(digest: str, value: dict[str, Json]) -> Task:
-    content = {key: value[key] for key in value if key not in ("kind", "schema", "splits")}
-    try:
-        return Task.model_validate(content, strict=False)
-    except ValidationError as error:
-        raise SnapshotError(f"task object {digest} does not fit its schema: {error}; submit the task again") from error
 
 
 def _splits(digest: str, value: dict[str, Json]) -> dict[Split, SplitRef]:

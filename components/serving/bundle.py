@@ -1,0 +1,138 @@
+"""A version as a folder that needs neither database nor store: manifest, task headers, plain PEFT adapters.
+
+    manifest.json            the pool manifest; its sha256 is the version
+    settings.json            the settings the version was made under; the manifest names their digest
+    tasks/<digest>.json      header of each task (decoding contract, choices), without any row
+    adapters/<group>/        adapter_config.json, adapter_model.safetensors
+
+Every file is named, directly or through the manifest, by its own digest, so the version's digest alone vouches
+for the whole folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from components.errors import LciaError
+from components.grouping.pool import Pool
+from components.model.adapters import CONFIG, WEIGHTS, read_weights
+from components.settings import Settings
+from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
+from components.tasks.package import Task
+from components.tasks.snapshot import header, load_snapshot
+
+MANIFEST, SETTINGS = "manifest.json", "settings.json"
+
+
+class BundleRefused(LciaError):
+    """A folder that is not the version it is said to be, or no version at all."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a bundle is made of: places in its folder, and the digests of the files and folders that go there."""
+
+    files: dict[str, str]
+    folders: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified version: `adapters` maps group ids to tensors, `tasks` task digests to their headers."""
+
+    version: str
+    pool: Pool
+    settings: Settings
+    tasks: Mapping[str, Task]
+    adapters: Mapping[str, Mapping[str, Tensor]]
+
+
+def parts(store: ObjectStore, version: str) -> Parts:
+    """Where the objects of a version go in its folder."""
+    pool = Pool.from_manifest(store.get_json(version))
+    files = {MANIFEST: version, SETTINGS: str(pool.config)}
+    files |= {f"tasks/{entry.task}.json": entry.task for entry in pool.tasks()}
+    return Parts(files, {f"adapters/{group.id}": group.adapter for group in pool.groups})
+
+
+def write(store: ObjectStore, version: str, folder: Path) -> None:
+    """Write a version's bundle into an empty or absent `folder`.
+
+    Raises:
+        BundleRefused: the folder holds something.
+        ObjectMissing, ObjectCorrupt: an object of the version is gone or was altered.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleRefused(f"{folder} is there already and is not an empty folder; name a new one")
+    made = parts(store, version)
+    for place, digest in made.files.items():
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.get(digest))
+    for place, digest in made.folders.items():
+        store.get_folder(digest, folder / place)
+
+
+def read(folder: Path, version: str | None = None) -> Bundle:
+    """Read a bundle and check every file against its digest.
+
+    `version` is the digest it must have; without it the folder is only checked to be consistent in itself.
+
+    Raises:
+        BundleRefused: a file is absent, was altered, or belongs to another version.
+    """
+    manifest, seen = _json(folder, MANIFEST)
+    if version is not None and seen != version:
+        raise BundleRefused(
+            f"{folder} holds version {seen[:12]}, expected {version[:12]}; it was altered, or it is another version"
+        )
+    pool = Pool.from_manifest(manifest)
+    settings = Settings.model_validate(_json(folder, SETTINGS, pool.config)[0])
+    tasks = {e.task: header(e.task, _json(folder, f"tasks/{e.task}.json", e.task)[0]) for e in pool.tasks()}
+    adapters = {group.id: _adapter(folder, group.id, group.adapter) for group in pool.groups}
+    return Bundle(seen, pool, settings, tasks, adapters)
+
+
+def from_store(store: ObjectStore, version: str) -> Bundle:
+    """The same from the object store, without any folder."""
+    pool = Pool.from_manifest(store.get_json(version))
+    settings = Settings.model_validate(store.get_json(str(pool.config)))
+    tasks = {entry.task: load_snapshot(store, entry.task).task for entry in pool.tasks()}
+    adapters = {g.id: read_weights(store.get(store.folder_files(g.adapter)[WEIGHTS])) for g in pool.groups}
+    return Bundle(version, pool, settings, tasks, adapters)
+
+
+def _adapter(folder: Path, group: str, digest: str) -> dict[str, Tensor]:
+    names = {name: _bytes(folder, f"adapters/{group}/{name}") for name in (CONFIG, WEIGHTS)}
+    files: Json = {name: digest_of(data) for name, data in names.items()}
+    seen = digest_of(canonical({"kind": "folder", "files": files}))
+    if seen != digest:
+        raise BundleRefused(
+            f"the adapter of group {group} in {folder} has digest {seen[:12]}, the manifest says {digest[:12]}: its "
+            "files were altered; export the version again"
+        )
+    return read_weights(names[WEIGHTS])
+
+
+def _json(folder: Path, place: str, digest: str | None = None) -> tuple[Any, str]:
+    data = _bytes(folder, place)
+    seen = digest_of(data)
+    if digest is not None and seen != digest:
+        raise BundleRefused(
+            f"{folder / place} has digest {seen[:12]}, the manifest says {digest[:12]}: it was altered; export the "
+            "version again"
+        )
+    try:
+        return parse_json(data), seen
+    except NotCanonical as error:
+        raise BundleRefused(f"{folder / place} is not the JSON that was exported: {error}") from error
+
+
+def _bytes(folder: Path, place: str) -> bytes:
+    path = folder / place
+    if path.is_symlink() or not path.is_file():
+        raise BundleRefused(f"{folder} has no file {place}; it is no exported version, or an incomplete one")
+    return path.read_bytes()
