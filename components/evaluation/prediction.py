@@ -1,7 +1,8 @@
 """Predictions under one decoding contract: certified in one forward pass where possible, else decoded.
 
 Feeding the reference answer shows in one pass whether greedy decoding would produce exactly it, end token
-included. Misses are decoded, so text and score equal plain greedy decoding.
+included. Misses are decoded, so text and score equal plain greedy decoding. What a call gives is a function of its
+queries alone, to the last bit: a repeated or resumed evaluation ends in the same record.
 """
 
 from collections import defaultdict
@@ -24,6 +25,7 @@ from components.tasks.rows import Example
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase, a number of rows done since the last call, and the phase's total."""
+Tokens = tuple[int, ...]
 Value = TypeVar("Value")
 ONLY_CHOICE = 1e6
 """Gap where there is a single choice."""
@@ -54,11 +56,23 @@ CACHE_BYTES = 2**30
 
 
 class Evaluator:
-    """The loaded base model and slot, with the trunk states of recent examples."""
+    """The loaded base model and slot, with the trunk states of recent batches of examples."""
 
     def __init__(self, trunk: Trunk, slot: AdapterSlot, batch_rows: int) -> None:
         self.trunk, self.slot, self.batch_rows = trunk, slot, batch_rows
-        self._states: dict[tuple[int, ...], State] = {}
+        self._cache: dict[tuple[Tokens, ...], list[State]] = {}
+
+    @property
+    def contract(self) -> str:
+        """Digest of all that decides a prediction besides the example, its task and the adapter."""
+        base = self.trunk.base
+        parts = {
+            "numerics": base.numerics_digest,
+            "base": base.digest,
+            "system_prompt": base.settings.system_prompt,
+            "max_tokens": base.settings.max_tokens,
+        }
+        return digest_of(canonical(parts))
 
     def query(self, task: Task, example: Example, adapter: str | None) -> Query:
         """A query with its key: tokens, adapter, decoding contract and numerics decide a prediction."""
@@ -82,36 +96,39 @@ class Evaluator:
         scores_only: bool = False,
         progress: Progress | None = None,
     ) -> list[Prediction]:
-        """Predict every query; adapters are applied one after the other.
+        """Predict every query; adapters are applied one after the other (measured in benchmarks/evaluation).
 
         `scores_only` leaves out the decoding of answers that are already known to score 0.
         """
+        rows = [self._rows(query) for query in queries]
+        states = self._states([row.tokens for each in rows for row in each], progress)
         out: list[Prediction | None] = [None] * len(queries)
-        by_adapter: dict[str | None, list[int]] = defaultdict(list)
+        work: dict[tuple[str | None, str], list[int]] = defaultdict(list)
         for index, query in enumerate(queries):
-            by_adapter[query.adapter].append(index)
-        for adapter in sorted(by_adapter, key=str):
+            work[query.adapter, query.task.decoding.mode].append(index)
+        for adapter, mode in sorted(work, key=str):
+            members = work[adapter, mode]
+            read = _Reading(self, states, sum(len(rows[i]) for i in members), progress)
             if adapter is not None:
                 self.slot.load(adapters[adapter])
             with self.slot.switched_off() if adapter is None else nullcontext():
-                modes: dict[str, list[int]] = defaultdict(list)
-                for index in by_adapter[adapter]:
-                    modes[queries[index].task.decoding.mode].append(index)
-                for mode, members in modes.items():
-                    chosen = [queries[i] for i in members]
-                    if mode == "choose":
-                        results = self._choose(chosen, progress)
-                    else:
-                        results = self._generate(chosen, scores_only, progress)
-                    for index, result in zip(members, results, strict=True):
-                        out[index] = result
+                chosen = [queries[i] for i in members]
+                if mode == "choose":
+                    results = self._choose(chosen, [rows[i] for i in members], read)
+                else:
+                    results = self._generate(chosen, read, scores_only, progress)
+            for index, result in zip(members, results, strict=True):
+                out[index] = result
+        self._evict()
         return [p for p in out if p is not None]
 
-    def _generate(self, queries: Sequence[Query], scores_only: bool, progress: Progress | None) -> list[Prediction]:
+    def _generate(
+        self, queries: Sequence[Query], read: "_Reading", scores_only: bool, progress: Progress | None
+    ) -> list[Prediction]:
         tokenizer = self.trunk.base.tokenizer
         out: list[Prediction] = []
         misses: list[int] = []
-        for index, (begun, gaps) in enumerate(self._certify([q.rendered for q in queries], progress)):
+        for index, (begun, gaps) in enumerate(self._certify([q.rendered for q in queries], read)):
             query, limit = queries[index], queries[index].task.decoding.max_new_tokens
             tokens, gap = begun[:limit], min(gaps[:limit])
             ended = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
@@ -137,8 +154,7 @@ class Evaluator:
                 out[index] = Prediction(text, score, result.gap)
         return out
 
-    @torch.no_grad()
-    def _certify(self, rows: Sequence[Rendered], progress: Progress | None) -> list[tuple[list[int], list[float]]]:
+    def _certify(self, rows: Sequence[Rendered], read: "_Reading") -> list[tuple[list[int], list[float]]]:
         """Per row: the first tokens of greedy decoding, as far as one pass tells, and their top-2 logit gaps.
 
         They follow the reference up to and including the first token that differs from it, or the end token.
@@ -152,65 +168,76 @@ class Evaluator:
             known = next((i for i, (ours, theirs) in pairs if ours != theirs or ours == end), len(greedy))
             return greedy[:known], (top.values[:known, 0] - top.values[:known, 1]).tolist()
 
-        return self._per_row(rows, certify, progress)
+        return read(rows, certify)
 
-    @torch.no_grad()
-    def _choose(
-        self,
-        queries: Sequence[Query],
-        progress: Progress | None,
-    ) -> list[Prediction]:
-        base = self.trunk.base
-        rows: list[Rendered] = []
-        for query in queries:
-            for choice in choices_of(query.task, query.example):
-                ids = base.tokenizer(choice, add_special_tokens=False)["input_ids"]
-                rows.append(Rendered(query.rendered.prompt, (*ids, base.tokenizer.eos_token_id)))
-
+    def _choose(self, queries: Sequence[Query], rows: Sequence[list[Rendered]], read: "_Reading") -> list[Prediction]:
         def likelihood_of(logits: Tensor, row: Rendered) -> float:
             answer = torch.tensor(row.answer, device=logits.device)
             return float(logits.log_softmax(-1).gather(1, answer[:, None]).sum())
 
-        likelihood = self._per_row(rows, likelihood_of, progress)
-        out, start = [], 0
-        for query in queries:
+        likelihoods = iter(read([row for each in rows for row in each], likelihood_of))
+        out = []
+        for query, each in zip(queries, rows, strict=True):
             choices = choices_of(query.task, query.example)
-            span = range(start, start + len(choices))
-            start += len(choices)
             by_token = query.task.decoding.length_normalisation == "tokens"
-            values = [likelihood[i] / (len(rows[i].answer) if by_token else 1) for i in span]
+            values = [next(likelihoods) / (len(row.answer) if by_token else 1) for row in each]
             best, *others = sorted(range(len(choices)), key=lambda c: -values[c])
             gap = values[best] - values[others[0]] if others else ONLY_CHOICE
             score = METRICS[query.task.metric](choices[best], query.example.output)
             out.append(Prediction(choices[best], score, gap))
         return out
 
-    def _per_row(
-        self, rows: Sequence[Rendered], reduce: Callable[[Tensor, Rendered], Value], progress: Progress | None
-    ) -> list[Value]:
-        """`reduce(answer logits, row)` per row; logits (answer, vocabulary) are never kept."""
-        missing = list(dict.fromkeys(r.tokens for r in rows if r.tokens not in self._states))
-        report = (lambda n: progress("trunk", n, len(missing))) if progress else None
-        for tokens, state in zip(missing, self.trunk.states(missing, self.batch_rows, report), strict=True):
-            self._states[tokens] = state
-        out: dict[int, Value] = {}
-        for batch in batches_of_similar([row.tokens for row in rows], self.batch_rows):
-            states = [self._states[rows[i].tokens] for i in batch]
-            logits = self.trunk.answer_logits(states, [len(rows[i].prompt) for i in batch])
-            for i, values in zip(batch, logits, strict=True):
-                out[i] = reduce(values, rows[i])
-            if progress:
-                progress("reading", len(batch), len(rows))
-        self._evict()
-        return [out[i] for i in range(len(rows))]
+    def _rows(self, query: Query) -> list[Rendered]:
+        """What the model reads for a query: prompt and reference, or prompt and each choice."""
+        if query.task.decoding.mode != "choose":
+            return [query.rendered]
+        tokenizer, prompt = self.trunk.base.tokenizer, query.rendered.prompt
+        answers = [tokenizer(c, add_special_tokens=False)["input_ids"] for c in choices_of(query.task, query.example)]
+        return [Rendered(prompt, (*answer, tokenizer.eos_token_id)) for answer in answers]
+
+    def _states(self, rows: Sequence[Tokens], progress: Progress | None) -> dict[Tokens, State]:
+        """Trunk states by row; whole batches are remembered, since a state's last bits depend on its batch."""
+        distinct = list(dict.fromkeys(rows))
+        batches = [tuple(distinct[i] for i in batch) for batch in batches_of_similar(distinct, self.batch_rows)]
+        missing = [batch for batch in batches if batch not in self._cache]
+        total = sum(map(len, missing))
+        report = (lambda n: progress("trunk", n, total)) if progress else None
+        for batch in missing:
+            self._cache[batch] = self.trunk.states(batch, self.batch_rows, report)
+        return {state.tokens: state for batch in batches for state in self._cache[batch]}
 
     def _evict(self) -> None:
-        """Forget the states that were computed first once they take more than `CACHE_BYTES`."""
-        size = sum(state.nbytes for state in self._states.values())
-        for tokens in list(self._states):
+        """Forget the batches that were computed first once they take more than `CACHE_BYTES`."""
+        size = sum(state.nbytes for batch in self._cache.values() for state in batch)
+        for batch in list(self._cache):
             if size <= CACHE_BYTES:
                 break
-            size -= self._states.pop(tokens).nbytes
+            size -= sum(state.nbytes for state in self._cache.pop(batch))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Passes over rows whose trunk states are known, with the adapter that is in the slot."""
+
+    evaluator: Evaluator
+    states: Mapping[Tokens, State]
+    total: int
+    progress: Progress | None
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Rendered], reduce: Callable[[Tensor, Rendered], Value]) -> list[Value]:
+        """`reduce(answer logits, row)` per row; logits (answer, vocabulary) are never kept."""
+        out: dict[int, Value] = {}
+        trunk = self.evaluator.trunk
+        for batch in batches_of_similar([row.tokens for row in rows], self.evaluator.batch_rows):
+            logits = trunk.answer_logits(
+                [self.states[rows[i].tokens] for i in batch], [len(rows[i].prompt) for i in batch]
+            )
+            for i, values in zip(batch, logits, strict=True):
+                out[i] = reduce(values, rows[i])
+            if self.progress:
+                self.progress("reading", len(batch), self.total)
+        return [out[i] for i in range(len(rows))]
 
 
 def _may_become(text: str, reference: str) -> bool:
