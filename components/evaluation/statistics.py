@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from components.errors import LciaError
+from components.proportions import Interval
 
 BOOTSTRAP_DRAWS = 10_000
 _STEPS = 60
@@ -23,15 +24,6 @@ Scores = Sequence[float] | NDArray[np.float64]
 
 class StatisticsError(LciaError):
     """Scores that cannot be compared: none at all, different lengths, or outside [0, 1]."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with a lower and an upper bound."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -90,23 +82,6 @@ def tango_p_value(lost: int, won: int, rows: int, margin: float) -> float:
     return float(ndtr(-tango_statistic(lost, won, rows, margin)))
 
 
-def wilson_interval(successes: float, rows: int, alpha: float) -> Interval:
-    """Wilson score interval of a proportion, each bound one-sided at `alpha`.
-
-    Source: Wilson 1927, JASA 22, 209-212.
-
-    Raises:
-        StatisticsError: no rows, or more successes than rows.
-    """
-    if rows < 1 or not 0 <= successes <= rows:
-        raise StatisticsError(f"{successes} successes of {rows}, expected between 0 and a positive number of rows")
-    z2 = float(ndtri(alpha)) ** 2
-    share = successes / rows
-    centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
-    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
-    return Interval(share, max(centre - half, 0.0), min(centre + half, 1.0))
-
-
 def bootstrap_means(values: Scores, seed: int = 0, draws: int = BOOTSTRAP_DRAWS) -> NDArray[np.float64]:
     """Means of `draws` resamples with replacement, sorted."""
     array = np.asarray(values, dtype=np.float64)
@@ -161,6 +136,9 @@ def compare(reference: Scores, candidate: Scores, alpha: float, seed: int = 0) -
 def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) -> float:
     """One-sided p-value against the hypothesis that the drop is at most `margin`; small means it is more.
 
+    It is at most `alpha` only where the lower bound of `compare` at `alpha` is beyond the margin, so that a few
+    rows that all lose alike prove nothing. Without a mean beyond the margin, as when all differences are 0, it is 1.
+
     Raises:
         StatisticsError: no rows, different lengths, or scores outside [0, 1].
     """
@@ -168,10 +146,13 @@ def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) 
     if is_binary(left) and is_binary(right):
         return tango_p_value(*_flips(left, right), len(left), margin)
     differences = left - right
-    if not differences.any():
+    beyond = float(differences.mean()) - margin
+    if beyond <= 0 or not differences.any():
         return 1.0
     means = bootstrap_means(differences, seed)
-    return float((1 + np.count_nonzero(means <= margin)) / (len(means) + 1))
+    drawn = (1 + np.count_nonzero(means <= margin)) / (len(means) + 1)
+    unseen = float(ndtr(-math.sqrt(len(left) * beyond / (1 - beyond)))) if beyond < 1 else 0.0
+    return float(max(drawn, unseen))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -183,40 +164,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
-
-
-def pass_probability(
-    rows: int,
-    discordance: float,
-    margin: float,
-    alpha: float,
-    *,
-    true_drop: float = 0.0,
-    draws: int = 20_000,
-    seed: int = 0,
-) -> float:
-    """Probability that the upper bound of the drop lies inside `margin`, simulated.
-
-    `discordance` is the share of rows whose hit flips, `true_drop` what of it is loss.
-
-    Raises:
-        StatisticsError: a true drop beyond the discordance, or no rows.
-    """
-    if rows < 1 or abs(true_drop) > discordance or discordance > 1:
-        raise StatisticsError(
-            f"{rows} rows, true drop {true_drop} and discordance {discordance}, expected |drop| <= discordance <= 1"
-        )
-    lost, won = draw_flips(rows, discordance, true_drop, draws, np.random.default_rng(seed))
-    return float(within_margin(lost, won, rows, margin, alpha).mean())
-
-
-def draw_flips(
-    rows: int, discordance: float, true_drop: float, draws: int, generator: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Simulated numbers of lost and won rows, each of shape (draws,)."""
-    shares = [(discordance + true_drop) / 2, (discordance - true_drop) / 2, 1 - discordance]
-    counts = generator.multinomial(rows, shares, size=draws).astype(np.float64)
-    return counts[:, 0], counts[:, 1]
 
 
 def within_margin(

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from components.errors import LciaError
+from components.proportions import wilson_interval
 
 
 class CalibrationError(LciaError):
@@ -39,10 +39,8 @@ class Rate:
     @classmethod
     def of(cls, count: int, total: int) -> "Rate":
         """The rate; without any trial its interval is [0, 1]."""
-        if total == 0:
-            return cls(0, 0, 0.0, 1.0)
-        interval = binomtest(count, total).proportion_ci(confidence_level=0.95, method="wilson")
-        return cls(count, total, float(interval.low), float(interval.high))
+        interval = wilson_interval(count, total)
+        return cls(count, total, interval.low, interval.high)
 
     @property
     def share(self) -> float:

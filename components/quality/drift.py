@@ -17,12 +17,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from components.pages import PageRow, PageTable, verdict_page
+from components.proportions import Interval, wilson_interval
 from components.quality.two_samples import (
-    Interval,
     Numbers,
     instruction_similarities,
     ks_distance,
-    proportion,
     stability_index,
     text_auc,
 )
@@ -255,7 +254,7 @@ def _compare(current: _Sample, earlier: _Sample, similarity: float, seed: int) -
         "input_auc": text_auc(old_inputs, new_inputs, seed),
         "length_ks": ks_distance(old_lengths, new_lengths, seed),
         "length_psi": stability_index(old_lengths, new_lengths, seed),
-        "label_overlap": proportion(shared, len(current.rows)),
+        "label_overlap": wilson_interval(shared, len(current.rows)),
     }
     effects = {name: _effect(name, interval, earlier.label) for name, interval in measured.items()}
     effects["instructions"] = Effect("instructions", round(similarity, 4), None, None, earlier.label)
@@ -275,7 +274,7 @@ def _against_all(current: _Sample, samples: Sequence[_Sample]) -> dict[str, Effe
     seen = {script for sample in samples for script in _scripts(sample)}
     scripts = _letters(current)
     letters = sum(scripts.values())
-    foreign = proportion(sum(count for script, count in scripts.items() if script not in seen), letters)
+    foreign = wilson_interval(sum(count for script, count in scripts.items() if script not in seen), letters)
     return {
         "length_ratio": Effect("length_ratio", round(ratio, 4), None, None, EVERYTHING),
         "foreign_share": _effect("foreign_share", foreign, EVERYTHING),

@@ -5,26 +5,17 @@ from one source; its out-of-fold area is an effect size with a known interval, s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.proportions import Interval
+
 Numbers: TypeAlias = NDArray[np.float64]
 Z95 = 1.959963984540054
 BOOTSTRAPS = 200
 FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An effect with its two-sided 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
 
 NOTHING_KNOWN = Interval(0.5, 0.0, 1.0)
 
@@ -75,16 +66,6 @@ def stability_index(reference: Numbers, current: Numbers, seed: int) -> Interval
     """Population stability index over deciles of `reference`, from 0; half a count is added to each bin."""
     edges = np.unique(np.quantile(reference, np.linspace(0.1, 0.9, 9)))
     return _bootstrap(reference, current, seed, lambda a, b: _psi(a, b, edges))
-
-
-def proportion(hits: int, total: int) -> Interval:
-    """A share with Wilson's score interval (Wilson 1927)."""
-    if total == 0:
-        return Interval(0.0, 0.0, 1.0)
-    share, z2 = hits / total, Z95**2
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z95 / (1 + z2 / total) * float(np.sqrt(share * (1 - share) / total + z2 / (4 * total**2)))
-    return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
 def instruction_similarities(current: Sequence[str], priors: Sequence[Sequence[str]]) -> list[float]:

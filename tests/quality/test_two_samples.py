@@ -9,7 +9,6 @@ from components.quality.two_samples import (
     delong_auc,
     instruction_similarities,
     ks_distance,
-    proportion,
     stability_index,
     text_auc,
 )
@@ -47,19 +46,6 @@ def test_distances_of_lengths(reference, current):
     index = stability_index(reference, current, 0)
     assert 0 <= index.low <= index.value <= index.high
     assert stability_index(reference, reference, 0).value == pytest.approx(0)
-
-
-@given(st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_a_proportion_lies_in_its_interval(counts):
-    share = proportion(*counts)
-    assert 0 <= share.low <= share.value <= share.high <= 1
-
-
-def test_wilson_matches_the_published_example():
-    # Newcombe 1998, table I, method 3: 81 of 263.
-    interval = proportion(81, 263)
-    assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
-    assert (proportion(0, 0).low, proportion(0, 0).high) == (0, 1)
 
 
 def test_texts_of_one_source_cannot_be_told_apart_and_others_can():
