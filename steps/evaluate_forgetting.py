@@ -1,4 +1,4 @@
-"""Step: choose the point on the curve, predict every task, measure forgetting."""
+"""Step: choose the point on the curve, predict every task, measure forgetting; an interrupted call goes on."""
 
 from typing import Annotated
 
@@ -35,4 +35,5 @@ def _evaluate(context: Context, tuning: str) -> str:
         Champion(context.order.parent, context.pool(bench.base.digest), context.evaluation()),
         load_snapshot(context.store, record["task"]),
         Progress(),
+        context.store.scratch(context.order.scratch) if context.order.scratch else None,
     ).run(record, context.config())

@@ -134,8 +134,12 @@ def test_what_is_carried_over_equals_what_is_computed(world, product, grammar) -
     assert fresh.digest == grammar.digest
     for task in ("movie_sentiment", "product_sentiment", "grammar_check"):
         assert essence(world.rows(grammar, task)) == essence(world.rows(fresh, task))
-    assert [r["carried"] for r in world.rows(grammar, "movie_sentiment")] == [True] * 8
-    assert essence(world.rows(grammar, "movie_sentiment")) == essence(world.rows(product, "movie_sentiment"))
+    for task in ("movie_sentiment", "product_sentiment"):  # whole tasks are carried over as the same object
+        digest = product.evaluation["predictions"][task]
+        assert record["predictions"][task] == digest
+        assert record["proofs"][task] == {"rows": 8, "from": {digest: 8}}
+    assert record["proofs"]["grammar_check"] == {"rows": 8, "from": {}}
+    assert record["rerouted"] == {}
 
 
 def test_the_same_evaluation_twice_is_the_same_record(world, product, grammar) -> None:
@@ -174,7 +178,8 @@ def test_rows_that_the_new_router_sends_elsewhere_are_predicted_again(world) -> 
     second = reworded(world, world.take("grammar_check", version="9"), taken, train=range(4))
     after = world.rows(world.learn(second, champion), "movie_sentiment")
     assert [r["group"] for r in after] == ["g2"] * 3 + ["g1"] * 5
-    assert [r["carried"] for r in after] == [False] * 3 + [True] * 5
+    origin = champion.evaluation["predictions"]["movie_sentiment"]
+    assert [r["from"] for r in after] == [None] * 3 + [origin] * 5
     assert [a["key"] == b["key"] for a, b in zip(after, before, strict=True)] == [False] * 3 + [True] * 5
 
 
@@ -199,7 +204,7 @@ def tampered(world: World, champion: Champion, **changes: Any) -> Champion:
 def test_a_carried_prediction_that_does_not_repeat_is_caught(world, product) -> None:
     snapshot = world.take("grammar_check")
     altered = tampered(world, product, text="made up", gap=1e6)
-    with pytest.raises(EvaluationFailed, match=r"movie_sentiment \(row .*does not repeat: 'made up' before"):
+    with pytest.raises(EvaluationFailed, match=r"does not repeat: movie_sentiment \(row .*text 'made up' before"):
         world.learn(snapshot, altered, recheck_rows=16)
 
 
@@ -211,10 +216,24 @@ def test_a_near_tie_may_differ_and_is_listed(world, product) -> None:
     assert len(record["recheck"]["ties"]) == 8
 
 
-def test_scores_of_carried_rows_are_computed_and_not_believed(world, product, grammar) -> None:
-    altered = tampered(world, product, score=1.0)
-    again = world.learn(world.take("grammar_check"), altered)
-    assert again.evaluation["scores"] == grammar.evaluation["scores"]
+def test_an_altered_score_is_caught_too(world, product) -> None:
+    altered = tampered(world, product, score=0.5)
+    with pytest.raises(EvaluationFailed, match=r"movie_sentiment .*: score "):
+        world.learn(world.take("grammar_check"), altered, recheck_rows=16)
+
+
+def test_a_record_of_an_earlier_release_is_carried_over_row_by_row(world, product, grammar) -> None:
+    """It has no routes and no proofs, and its rows do not say what they rest on."""
+    old = {k: v for k, v in product.evaluation.items() if k not in ("routes", "proofs", "contract", "rerouted")}
+    for name, digest in old["predictions"].items():
+        value = world.store.get_json(digest)
+        value["rows"] = [{k: v for k, v in row.items() if k != "from"} | {"carried": False} for row in value["rows"]]
+        old["predictions"] = {**old["predictions"], name: world.store.put_json(value)}
+    again = world.learn(world.take("grammar_check"), replace(product, evaluation=old))
+    assert again.evaluation["carried"] == grammar.evaluation["carried"] == 16
+    for task in ("movie_sentiment", "product_sentiment"):
+        assert essence(world.rows(again, task)) == essence(world.rows(grammar, task))
+        assert again.evaluation["proofs"][task] == {"rows": 8, "from": {old["predictions"][task]: 8}}
 
 
 def test_two_test_rows_that_ask_the_same_are_scored_each_for_itself(world) -> None:

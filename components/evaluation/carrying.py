@@ -1,0 +1,199 @@
+"""Test predictions of whole tasks under one version: routed, carried over where nothing changed, resumable.
+
+A prediction is named by its key (prompt tokens, adapter, decoding contract, numerics). An example whose key the earlier
+version's record already has keeps its prediction, and its row says from which object. Fresh predictions are written
+to the work area in portions, so a killed evaluation goes on where it was.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any, Self
+
+from torch import Tensor
+
+from components.evaluation.metrics import METRICS
+from components.evaluation.prediction import Evaluator, Prediction, Progress, Query
+from components.grouping.pool import Pool
+from components.grouping.router import Router
+from components.settings import Settings
+from components.storage.keys import step_key
+from components.storage.objects import ObjectStore, canonical, parse_json
+from components.tasks.rows import Example
+from components.tasks.snapshot import Snapshot
+from components.tuning.tuner import Checkpoints
+
+Rows = list[dict[str, Any]]
+PORTION = 4
+"""Batches predicted between two writes to the work area."""
+KEPT_ADAPTERS = 4
+"""Adapters kept in memory between two calls."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A pool with its router, which is fitted once."""
+
+    pool: Pool
+    router: Router
+    adapters: Mapping[str | None, str | None]
+    """By group id; None, the base model alone, has none."""
+
+    @classmethod
+    def of(cls, pool: Pool, settings: Settings) -> Self:
+        """A pool, ready to route."""
+        adapters: dict[str | None, str | None] = {group.id: group.adapter for group in pool.groups}
+        return cls(pool, Router.of(pool, settings.grouping), {**adapters, None: None})
+
+    def groups(self, instructions: Sequence[str]) -> list[str | None]:
+        """The group of each instruction, None where the base model answers alone."""
+        return [route.group for route in self.router.route_many(instructions)]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One task's test predictions in the store.
+
+    `routes` names the object that says which instruction goes to which group (None in records of an earlier release).
+    `proof` counts, per predictions object, the rows that rest on it; rows counted nowhere were predicted here.
+    """
+
+    predictions: str
+    routes: str | None
+    score: float
+    rows: int
+    proof: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Predictor:
+    """Predicts tasks under versions, and counts what it predicted and what it carried over."""
+
+    store: ObjectStore
+    settings: Settings
+    evaluator: Evaluator
+    work: Checkpoints | None = None
+    progress: Progress | None = None
+    predicted: int = 0
+    carried: int = 0
+    _adapters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def task(
+        self,
+        version: Version,
+        snapshot: Snapshot,
+        what: str,
+        known: Stored | None = None,
+        *,
+        scores_only: bool = False,
+    ) -> Rows:
+        """Test predictions of one task, row by row; those whose key is `known` are carried over.
+
+        With `scores_only` an answer that is known to score 0 is not decoded to its end: its text is None.
+        """
+        examples = snapshot.rows("test")
+        groups = version.groups([example.instruction for example in examples])
+        queries = self.queries(version, snapshot, examples, groups)
+        old = {row["key"]: row for row in self.read(known) if row["text"] is not None} if known else {}
+        made = iter(self.fresh([q for q in queries if q.key not in old], what, scores_only=scores_only))
+        out: Rows = []
+        for query, group in zip(queries, groups, strict=True):
+            row = old.get(query.key)
+            if row is None:
+                prediction = next(made)
+                self.predicted += 1
+                text, gap, origin = prediction.text, prediction.gap, None
+            else:
+                self.carried += 1
+                text, gap, origin = row["text"], row["gap"], row.get("from") or (known.predictions if known else None)
+            score = score_of(snapshot, query.example, text)
+            out.append(
+                {
+                    "row": query.example.id,
+                    "key": query.key,
+                    "group": group,
+                    "text": text,
+                    "score": score,
+                    "gap": gap,
+                    "from": origin,
+                }
+            )
+        return out
+
+    def queries(
+        self, version: Version, snapshot: Snapshot, examples: Sequence[Example], groups: Sequence[str | None]
+    ) -> list[Query]:
+        """Examples of a task with the adapters of their groups."""
+        return [
+            self.evaluator.query(snapshot.task, example, version.adapters[group])
+            for example, group in zip(examples, groups, strict=True)
+        ]
+
+    def fresh(self, queries: Sequence[Query], what: str, *, scores_only: bool = False) -> list[Prediction]:
+        """Predict queries, portion by portion of similar prompts; portions found in the work area are read."""
+        order = sorted(range(len(queries)), key=lambda i: (queries[i].rendered.tokens, i))
+        count = ceil(len(order) / (PORTION * self.evaluator.batch_rows))
+        size = ceil(len(order) / count) if count else 1
+        out: dict[int, Prediction] = {}
+        for number, start in enumerate(range(0, len(order), size), 1):
+            members = order[start : start + size]
+            words = what if count == 1 else f"{what} {number}/{count}"
+            made = self._portion([queries[i] for i in members], words, scores_only)
+            out.update(zip(members, made, strict=True))
+        return [out[i] for i in range(len(queries))]
+
+    def put(self, task: str, rows: Rows, instructions: Sequence[str]) -> Stored:
+        """Store a task's predictions, and where each distinct instruction went."""
+        predictions = self.store.put_json(
+            {
+                "kind": "predictions",
+                "schema": 1,
+                "task": task,
+                "split": "test",
+                "numerics": self.evaluator.trunk.base.numerics_digest,
+                "rows": rows,
+            }
+        )
+        went = dict(zip(instructions, (row["group"] for row in rows), strict=True))
+        routes = self.store.put_json({"kind": "routes", "schema": 1, "groups": went})
+        proof = Counter(row["from"] for row in rows if row["from"])
+        return Stored(predictions, routes, mean([row["score"] for row in rows]), len(rows), dict(sorted(proof.items())))
+
+    def read(self, stored: Stored) -> Rows:
+        """The rows of a predictions object."""
+        rows: Rows = self.store.get_json(stored.predictions)["rows"]
+        return rows
+
+    def _portion(self, queries: Sequence[Query], what: str, scores_only: bool) -> list[Prediction]:
+        name = self._name(queries, scores_only) if self.work else ""
+        stored = self.work.read(name) if self.work else None
+        if stored is not None:
+            return [Prediction(*values) for values in parse_json(stored)]
+        needed = {q.adapter for q in queries if q.adapter}
+        if len(needed | self._adapters.keys()) > KEPT_ADAPTERS:
+            self._adapters.clear()
+        for digest in sorted(needed - self._adapters.keys()):
+            self._adapters[digest] = self.evaluator.slot.fetch(self.store, digest)
+        progress = self.progress
+        report = (lambda phase, n, total: progress(f"{what}, {phase}", n, total)) if progress else None
+        made = self.evaluator.predict(queries, self._adapters, scores_only=scores_only, progress=report)
+        if self.work:
+            self.work.write(name, canonical([[p.text, p.score, p.gap] for p in made]))
+        return made
+
+    def _name(self, queries: Sequence[Query], scores_only: bool) -> str:
+        """Names a portion by all that its predictions depend on, the code included."""
+        inputs = {"queries": [[q.key, q.example.output, q.task.metric] for q in queries]}
+        config = {"scores_only": scores_only, "batch_rows": self.evaluator.batch_rows}
+        return f"predicted-{step_key('predict', inputs, config, ('evaluation', 'model'))}.json"
+
+
+def score_of(snapshot: Snapshot, example: Example, text: str | None) -> float:
+    """The task's metric; an answer that was not decoded is known to score 0."""
+    return METRICS[snapshot.task.metric](text, example.output) if text is not None else 0.0
+
+
+def mean(values: Sequence[float]) -> float:
+    """Their mean, 0 without any."""
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,163 @@
+"""Stored predictions against fresh ones: a random sample in each run, all of a version in `reevaluate`.
+
+A fresh prediction may differ from a stored one only where the two best tokens (or choices) lie closer together than
+`evaluation.tie_gap`: batches of other shapes round differently. Such near ties are listed.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components.errors import LciaError
+from components.evaluation.carrying import Predictor, Rows, Stored, Version, score_of
+from components.grouping.pool import Pool
+from components.storage.objects import ObjectStore
+from components.tasks.snapshot import load_snapshot
+
+
+class EvaluationFailed(LciaError):
+    """The predictions cannot be trusted; nothing was registered."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A stored prediction that a fresh one does not repeat.
+
+    `what`: `text`; `score` (equal text, scored otherwise); `key` (made for another prompt, adapter or decoding);
+    `proof` (the object it rests on does not hold it). `gaps` are the stored and the fresh smallest top-2 logit gap.
+    """
+
+    task: str
+    row: str
+    what: str
+    before: str | None
+    again: str | None
+    gaps: tuple[float, float]
+    near_tie: bool
+
+    def __str__(self) -> str:
+        return (
+            f"{self.task} (row {self.row[:12]}): {self.what} {self.before!r} before, {self.again!r} now, "
+            f"top-2 gaps {self.gaps[0]:.3g} and {self.gaps[1]:.3g}"
+        )
+
+
+def compare(task: str, stored: Rows, fresh: Rows, tie_gap: float) -> list[Mismatch]:
+    """What differs between two lists of the same rows."""
+    found = []
+    for old, new in zip(stored, fresh, strict=True):
+        what = next((field for field in ("key", "text", "score") if old[field] != new[field]), None)
+        if what:
+            gaps = (float(old["gap"]), float(new["gap"]))
+            tie = what == "text" and min(gaps) <= tie_gap
+            found.append(Mismatch(task, old["row"], what, old["text"], new["text"], gaps, tie))
+    return found
+
+
+def recheck(predictor: Predictor, version: Version, stored: Mapping[str, Stored], seed: str) -> dict[str, Any]:
+    """Predict a random sample of carried rows again; gives its size and the near ties that differed.
+
+    Raises:
+        EvaluationFailed: one does not repeat.
+    """
+    settings = predictor.settings.evaluation
+    read: dict[str, Rows] = {}
+    carried: list[tuple[str, int]] = []
+    for name, task in stored.items():
+        count = sum(task.proof.values())
+        if count == task.rows:  # all of them, so the rows need not be read
+            carried += [(name, i) for i in range(count)]
+        elif count:
+            read[name] = predictor.read(task)
+            carried += [(name, i) for i, row in enumerate(read[name]) if row["from"]]
+    draw = random.Random(seed).sample(carried, min(settings.recheck_rows, len(carried)))  # noqa: S311 - no cryptography
+    tasks = {entry.name: entry.task for entry in version.pool.tasks()}
+    ties: list[dict[str, Any]] = []
+    for name in sorted({n for n, _ in draw}):
+        rows = read.get(name) or predictor.read(stored[name])
+        chosen = sorted(i for n, i in draw if n == name)
+        fresh = _again(predictor, version, tasks[name], chosen)
+        for mismatch in compare(name, [rows[i] for i in chosen], fresh, settings.tie_gap):
+            if not mismatch.near_tie:
+                raise EvaluationFailed(
+                    f"a carried prediction does not repeat: {mismatch}; the stored adapter or the machine's arithmetic "
+                    "has changed: `lcia reevaluate` predicts all rows of the champion again"
+                )
+            ties.append({"task": name, "row": mismatch.row, "before": mismatch.before, "again": mismatch.again})
+    return {"rows": len(draw), "ties": ties}
+
+
+def _again(predictor: Predictor, version: Version, task: str, chosen: Sequence[int]) -> Rows:
+    snapshot = load_snapshot(predictor.store, task)
+    examples = [snapshot.rows("test")[i] for i in chosen]
+    groups = version.groups([example.instruction for example in examples])
+    queries = predictor.queries(version, snapshot, examples, groups)
+    return [
+        {"key": q.key, "text": p.text, "score": score_of(snapshot, q.example, p.text), "gap": p.gap}
+        for q, p in zip(queries, predictor.fresh(queries, "recheck"), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Reevaluation:
+    """How the stored predictions of a version compare with fresh ones."""
+
+    tasks: int
+    rows: int
+    carried: int
+    mismatches: tuple[Mismatch, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything repeats, near ties excepted."""
+        return all(mismatch.near_tie for mismatch in self.mismatches)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        listed = [{**asdict(mismatch), "gaps": list(mismatch.gaps)} for mismatch in self.mismatches]
+        return {
+            "tasks": self.tasks, "rows": self.rows, "carried": self.carried, "ok": self.ok, "mismatches": listed,
+        }  # fmt: skip
+
+
+def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluation:
+    """Predict every test row of a version again and compare; nothing stored is used but to be compared with.
+
+    Raises:
+        EvaluationFailed: the record was made under other numerics, so that a difference would prove nothing.
+    """
+    base, store = predictor.evaluator.trunk.base, predictor.store
+    if evaluation["numerics_digest"] != base.numerics_digest:
+        seen = [f"{k} {v}, now {base.numerics.get(k)}" for k, v in evaluation["numerics"].items()
+                if v != base.numerics.get(k)]  # fmt: skip
+        raise EvaluationFailed(
+            f"the version was evaluated under other numerics ({'; '.join(seen)}), so differences would prove nothing; "
+            "run this where it was evaluated, or learn a task: under new numerics all is predicted again"
+        )
+    version = Version.of(Pool.from_manifest(store.get_json(evaluation["pool"])), predictor.settings)
+    tie_gap, found, rows, carried = predictor.settings.evaluation.tie_gap, [], 0, 0
+    tasks = {entry.name: entry.task for entry in version.pool.tasks()}
+    for name, digest in evaluation["predictions"].items():
+        stored = store.get_json(digest)["rows"]
+        fresh = predictor.task(version, load_snapshot(store, tasks[name]), f"predict {name}")
+        found += compare(name, stored, fresh, tie_gap) + unproven(store, name, stored)
+        rows += len(stored)
+        carried += len(stored) if evaluation.get("proofs", {}).get(name, {}).get("from") else 0
+    return Reevaluation(len(evaluation["predictions"]), rows, carried, tuple(found))
+
+
+def unproven(store: ObjectStore, name: str, rows: Rows) -> list[Mismatch]:
+    """Carried rows that the predictions object they name does not hold with the same key, text and gap."""
+    held = {
+        origin: {row["key"]: row for row in store.get_json(origin)["rows"]}
+        for origin in sorted({row["from"] for row in rows if row.get("from")})
+    }
+    found = []
+    for row in rows:
+        origin = row.get("from")
+        first = held[origin].get(row["key"], {}) if origin else row
+        if (first.get("text"), first.get("gap")) != (row["text"], row["gap"]):
+            gaps = (float(row["gap"]), float(first.get("gap") or 0))
+            found.append(Mismatch(name, row["row"], "proof", row["text"], first.get("text"), gaps, near_tie=False))
+    return found
