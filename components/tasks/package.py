@@ -3,11 +3,13 @@
 A package comes from outside and is read as hostile: no links, no paths that leave the folder, no
 unknown keys or files, bounded sizes, and nothing in it is ever executed. `read_package` reports all it
 finds at once, so that a site mends a package in one round.
+
+Rows without an answer may stand in a split of their own, `unlabelled`, which is optional.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -20,10 +22,12 @@ from components.tasks.rows import (
     Example,
     PackageError,
     Problem,
+    Unlabelled,
     decode,
     forbidden_character,
     read_regular,
     read_rows,
+    read_unlabelled,
     show,
 )
 from components.tasks.yaml_lines import Document, parse_yaml
@@ -127,12 +131,19 @@ class SplitFiles(_Strict):
     train: SplitFile = "train.jsonl"
     validation: SplitFile = "validation.jsonl"
     test: SplitFile = "test.jsonl"
+    unlabelled: SplitFile = "unlabelled.jsonl"
+    """Rows without `output`; need not be there unless it is named."""
 
     @model_validator(mode="after")
     def _files_are_distinct(self) -> Self:
-        if len({self.train, self.validation, self.test}) < len(SPLITS):
+        if len(set(self.files)) < len(self.files):
             raise ValueError("two splits name the same file, expected one file each")
         return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of all splits."""
+        return (self.train, self.validation, self.test, self.unlabelled)
 
 
 class TaskFile(Task):
@@ -155,6 +166,8 @@ class Package:
     """Examples of `train`, `validation` and `test`, in file order."""
     files: tuple[str, ...]
     """Relative POSIX names of all files."""
+    unlabelled: tuple[Unlabelled, ...] = ()
+    """Rows without an answer, in file order."""
 
 
 def read_package(path: Path | str, called: str | None = None) -> Package:
@@ -177,14 +190,16 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     for split in SPLITS:
         lines[split], found = _read_split(path, files, getattr(names, split), choices)
         problems += found
+    unlabelled, found = _read_unlabelled(path, files, names)
+    problems += found
     problems += _leaks(lines, names)
     problems += _strangers(files, names)
     if definition is not None:
-        problems += _needs_choices(definition, lines, names)
+        problems += _needs_choices(definition, {**lines, "unlabelled": unlabelled}, names)
     if problems or definition is None:
         raise PackageError(called, problems)
     splits = {split: tuple(example for _, example in rows) for split, rows in lines.items()}
-    return Package(path, definition.task(), splits, tuple(files))
+    return Package(path, definition.task(), splits, tuple(files), tuple(row for _, row in unlabelled))
 
 
 def path_fault(name: str) -> str | None:
@@ -287,6 +302,18 @@ def _read_split(
     return read_rows(content, name, choices)
 
 
+def _read_unlabelled(
+    path: Path, files: list[str], names: SplitFiles
+) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
+    name = names.unlabelled
+    if name not in files and "unlabelled" not in names.model_fields_set:
+        return [], []
+    if name not in files:
+        return [], [Problem(name, None, None, "no such file", "one JSON object a line, or no `unlabelled` in splits")]
+    content = read_regular(path / name, name, MAX_FILE_BYTES)
+    return ([], [content]) if isinstance(content, Problem) else read_unlabelled(content, name)
+
+
 def _leaks(lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) -> list[Problem]:
     trained = {example.question: number for number, example in lines["train"]}
     return [
@@ -303,7 +330,7 @@ def _leaks(lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) ->
 
 
 def _strangers(files: list[str], names: SplitFiles) -> list[Problem]:
-    known = {TASK_FILE, names.train, names.validation, names.test}
+    known = {TASK_FILE, *names.files}
     expected = f"only task.yaml, the split files and texts named {', '.join(SIDE_FILES)}"
     return [
         Problem(name, None, None, "an unknown file", expected)
@@ -312,7 +339,9 @@ def _strangers(files: list[str], names: SplitFiles) -> list[Problem]:
     ][:20]
 
 
-def _needs_choices(task: Task, lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) -> list[Problem]:
+def _needs_choices(
+    task: Task, lines: Mapping[str, Sequence[tuple[int, Example | Unlabelled]]], names: SplitFiles
+) -> list[Problem]:
     if task.choices or (task.metric != "choice_accuracy" and task.decoding.mode != "choose"):
         return []
     for split, rows in lines.items():

@@ -7,10 +7,10 @@ refused. Lines end in LF or CRLF; empty lines are skipped. Every problem names f
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from components.errors import LciaError
 from components.storage.objects import canonical, digest_of
@@ -27,6 +27,7 @@ MAX_ROWS = 200_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 TEXT_FIELDS = ("instruction", "input", "output")
 KNOWN_FIELDS = {*TEXT_FIELDS, "choices"}
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,36 @@ class Example:
         return digest_of(canonical(self.to_row()))
 
 
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """One row without an answer: what is asked. An empty `input` is the same as none."""
+
+    instruction: str
+    input: str | None
+    choices: tuple[str, ...] | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """The canonical JSON object: absent fields left out."""
+        row = self.labelled("").to_row()
+        del row["output"]
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Unlabelled":
+        """The row of a canonical object, which is trusted to be well formed."""
+        example = Example.from_row({**row, "output": ""})
+        return cls(example.instruction, example.input, example.choices)
+
+    def labelled(self, output: str) -> Example:
+        """The example with `output` as its answer."""
+        return Example(self.instruction, self.input, output, self.choices)
+
+    @property
+    def question(self) -> tuple[str, str]:
+        """As `Example.question`."""
+        return (self.instruction, self.input or "")
+
+
 def printable(text: str) -> str:
     """Text with everything a terminal could act on or not show written as an escape."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -156,18 +187,33 @@ def read_rows(
 
     `choices` are the task's; a row's own `choices` go before them.
     """
+    return _read(content, name, lambda row: _check(row, choices), Example.from_row)
+
+
+def read_unlabelled(content: bytes, name: str) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
+    """As `read_rows`, for rows that must not have an output."""
+    return _read(content, name, _check_unlabelled, Unlabelled.from_row)
+
+
+def _read(
+    content: bytes, name: str, check: "Callable[[dict[str, Any]], list[Fault]]", make: Callable[[dict[str, Any]], Row]
+) -> tuple[list[tuple[int, Row]], list[Problem]]:
     problems: list[Problem] = []
-    rows: list[tuple[int, Example]] = []
+    rows: list[tuple[int, Row]] = []
     for number, line in _lines(content):
         if len(problems) >= MAX_PROBLEMS:
             break
         if len(rows) >= MAX_ROWS:
             problems.append(Problem(name, number, None, f"more than {MAX_ROWS} rows", f"at most {MAX_ROWS}"))
             break
-        example, found = _parse(line, name, number, choices)
+        row = _parse(line, name, number)
+        if isinstance(row, Problem):
+            problems.append(row)
+            continue
+        found = [Problem(name, number, field, seen, expected) for field, seen, expected in check(row)]
         problems += found
-        if example is not None:
-            rows.append((number, example))
+        if not found:
+            rows.append((number, make({**row, "input": row.get("input") or None})))
     if not rows and not problems:
         problems.append(Problem(name, None, None, "0 rows", "at least one JSON object, one a line"))
     return rows, problems[:MAX_PROBLEMS]
@@ -179,27 +225,20 @@ def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _parse(
-    line: bytes, name: str, number: int, choices: tuple[str, ...] | None
-) -> tuple[Example | None, list[Problem]]:
+def _parse(line: bytes, name: str, number: int) -> dict[str, Any] | Problem:
     if len(line) > MAX_LINE_BYTES:
         seen = f"a row of {len(line)} bytes"
-        return None, [Problem(name, number, None, seen, f"at most {MAX_LINE_BYTES} bytes a row")]
+        return Problem(name, number, None, seen, f"at most {MAX_LINE_BYTES} bytes a row")
     text = decode(line, name)
     if isinstance(text, Problem):
-        return None, [Problem(name, number, None, text.seen, text.expected)]
+        return Problem(name, number, None, text.seen, text.expected)
     try:
         row = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        return None, [Problem(name, number, None, f"{error} in {show(text)}", "one JSON object a line")]
+        return Problem(name, number, None, f"{error} in {show(text)}", "one JSON object a line")
     if not isinstance(row, dict):
-        return None, [Problem(name, number, None, show(row), "a JSON object with instruction and output")]
-    problems = [Problem(name, number, field, seen, expected) for field, seen, expected in _check(row, choices)]
-    return (None, problems) if problems else (_example(row), [])
-
-
-def _example(row: dict[str, Any]) -> Example:
-    return Example.from_row({**row, "input": row.get("input") or None})
+        return Problem(name, number, None, show(row), "a JSON object with instruction and output")
+    return row
 
 
 Fault: TypeAlias = tuple[str, str, str]
@@ -207,20 +246,27 @@ Fault: TypeAlias = tuple[str, str, str]
 
 
 def _check(row: dict[str, Any], choices: tuple[str, ...] | None) -> list[Fault]:
-    faults = [*_field_faults(row), *_choices_faults(row)]
+    faults = [*_field_faults(row, TEXT_FIELDS), *_choices_faults(row)]
     allowed = row.get("choices") or choices
     if not faults and allowed and row["output"] not in allowed:
         faults.append(("output", show(row["output"]), f"one of the choices {show(list(allowed))}"))
     return faults
 
 
-def _field_faults(row: dict[str, Any]) -> Iterator[Fault]:
+def _check_unlabelled(row: dict[str, Any]) -> list[Fault]:
+    faults = [*_field_faults(row, TEXT_FIELDS[:2]), *_choices_faults(row)]
+    if "output" in row:
+        faults.append(("output", show(row["output"]), "no output: a row with an answer belongs in train"))
+    return faults
+
+
+def _field_faults(row: dict[str, Any], fields: Iterable[str]) -> Iterator[Fault]:
     for field in row:
         if field == "image":
             yield field, "an image", "no image: image tasks are not supported yet"
         elif field not in KNOWN_FIELDS:
             yield show(field), "an unknown field", f"only {', '.join(sorted(KNOWN_FIELDS))}"
-    for field in TEXT_FIELDS:
+    for field in fields:
         if field in row:
             fault = _text_fault(row[field], may_be_empty=field == "input")
             if fault:

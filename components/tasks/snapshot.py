@@ -1,7 +1,8 @@
 """The immutable snapshot of a task: canonical rows and one small object that names them.
 
 The snapshot's digest is the task digest. It covers content only, so two packages that differ in key
-order, white space, escapes or file names have the same snapshot.
+order, white space, escapes or file names have the same snapshot. A task without unlabelled rows says nothing of
+them, so its digest does not depend on there being such a split.
 """
 
 from collections.abc import Collection
@@ -13,9 +14,10 @@ from pydantic import ValidationError
 from components.errors import LciaError
 from components.storage.objects import Json, ObjectStore
 from components.tasks.package import SPLITS, Package, Split, Task
-from components.tasks.rows import Example
+from components.tasks.rows import Example, Unlabelled
 
 SCHEMA = 1
+UNLABELLED = "unlabelled"
 
 
 class SnapshotError(LciaError):
@@ -38,6 +40,8 @@ class Snapshot:
     task: Task
     splits: dict[Split, SplitRef]
     store: ObjectStore = field(repr=False, compare=False)
+    unlabelled_split: SplitRef | None = None
+    """Rows without an answer; the owner's `retention` holds for them as for training rows."""
     _read: dict[Split, tuple[Example, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, split: Split) -> tuple[Example, ...]:
@@ -51,6 +55,16 @@ class Snapshot:
             self._read[split] = tuple(Example.from_row(line) for line in lines)
         return self._read[split]
 
+    def unlabelled(self) -> tuple[Unlabelled, ...]:
+        """Rows without an answer in their original order; none where the task has no such split.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt: the rows were erased or damaged.
+        """
+        if self.unlabelled_split is None:
+            return ()
+        return tuple(Unlabelled.from_row(line) for line in self.store.get_lines(self.unlabelled_split.object))
+
     def instructions(self, split: Split = "train") -> tuple[str, ...]:
         """The distinct instruction texts of a split, sorted."""
         return tuple(sorted({example.instruction for example in self.rows(split)}))
@@ -62,8 +76,10 @@ def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
         split: SplitRef(store.put_lines([example.to_row() for example in rows]), len(rows))
         for split, rows in ((split, package.splits[split]) for split in SPLITS)
     }
-    digest = store.put_json(_manifest(package.task, splits))
-    return Snapshot(digest, package.task, splits, store)
+    rows = package.unlabelled
+    unlabelled = SplitRef(store.put_lines([row.to_row() for row in rows]), len(rows)) if rows else None
+    digest = store.put_json(_manifest(package.task, splits, unlabelled))
+    return Snapshot(digest, package.task, splits, store, unlabelled)
 
 
 def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
@@ -80,7 +96,8 @@ def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
             f"object {digest} is {seen!r}, expected a task of schema {SCHEMA}; "
             "name a task digest as `lcia status` prints it"
         )
-    return Snapshot(digest, header(digest, value), _splits(digest, value), store)
+    task, (splits, unlabelled) = header(digest, value), _splits(digest, value)
+    return Snapshot(digest, task, splits, store, unlabelled)
 
 
 def header(digest: str, value: dict[str, Json]) -> Task:
@@ -96,17 +113,19 @@ def header(digest: str, value: dict[str, Json]) -> Task:
         raise SnapshotError(f"task object {digest} does not fit its schema: {error}; submit the task again") from error
 
 
-def _manifest(task: Task, splits: dict[Split, SplitRef]) -> dict[str, Any]:
+def _manifest(task: Task, splits: dict[Split, SplitRef], unlabelled: SplitRef | None) -> dict[str, Any]:
     content = task.model_dump(mode="json")
-    refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in splits.items()}
+    named = [*splits.items(), *([(UNLABELLED, unlabelled)] if unlabelled else [])]
+    refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in named}
     return {"kind": "task", "schema": SCHEMA, **content, "splits": refs}
 
 
-def _splits(digest: str, value: dict[str, Json]) -> dict[Split, SplitRef]:
-    refs = value.get("splits")
-    if not isinstance(refs, dict) or set(refs) != set(SPLITS):
+def _splits(digest: str, value: dict[str, Json]) -> tuple[dict[Split, SplitRef], SplitRef | None]:
+    named = value.get("splits")
+    if not isinstance(named, dict) or set(named) - {UNLABELLED} != set(SPLITS):
         raise SnapshotError(f"task object {digest} has no splits {', '.join(SPLITS)}; submit the task again")
-    return {split: SplitRef(str(refs[split]["object"]), int(refs[split]["rows"])) for split in SPLITS}
+    refs = {split: SplitRef(str(ref["object"]), int(ref["rows"])) for split, ref in named.items()}
+    return {split: refs[split] for split in SPLITS}, refs.get(UNLABELLED)
 
 
 def without_rows(snapshot: Snapshot, excluded: Collection[tuple[str, str]], store: ObjectStore) -> Snapshot:
@@ -117,4 +136,6 @@ def without_rows(snapshot: Snapshot, excluded: Collection[tuple[str, str]], stor
     for split in SPLITS:
         kept = [example.to_row() for example in snapshot.rows(split) if (split, example.id) not in excluded]
         splits[split] = SplitRef(store.put_lines(kept), len(kept))
-    return Snapshot(store.put_json(_manifest(snapshot.task, splits)), snapshot.task, splits, store)
+    unlabelled = snapshot.unlabelled_split
+    digest = store.put_json(_manifest(snapshot.task, splits, unlabelled))
+    return Snapshot(digest, snapshot.task, splits, store, unlabelled)
