@@ -171,6 +171,25 @@ class PseudoRehearsalSettings(Section):
     """Share of their inputs that the base model writes; the rest are the new task's own."""
 
 
+class PseudoLabelSettings(Section):
+    """Unlabelled rows of the new task, labelled by a model; off by default (measured in benchmarks/pseudo_labels)."""
+
+    share: Fraction = 0.0
+    """Share of the rows seen that are pseudo-labelled, on top of `batch_size` labelled ones; 0 switches it off."""
+    labeller: Literal["champion", "self"] = "champion"
+    """Who answers: the champion, routed as at inference; or, where it does not know the task yet, `self`: an adapter
+    that was tuned on the labelled rows first, which doubles the tuning."""
+    precision: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Least share of right answers among the rows used, to be shown on the validation rows; below it none is used."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """One-sided confidence of that precision."""
+    paraphrases: Annotated[int, Field(ge=1)] = 3
+    """Wordings of the task's instruction that each row is asked in, its own included; their agreement is the
+    confidence in an answer. 1 asks once and goes by the model's own certainty alone."""
+    rows: Annotated[int, Field(ge=1)] = 600
+    """Most unlabelled rows, and most validation rows, that are asked."""
+
+
 class TuningSettings(Section):
     """Continual tuning of one group's adapter on one task."""
 
@@ -202,14 +221,15 @@ class TuningSettings(Section):
     ema: EmaSettings = EmaSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
     pseudo_rehearsal: PseudoRehearsalSettings = PseudoRehearsalSettings()
+    pseudo_labels: PseudoLabelSettings = PseudoLabelSettings()
 
     @model_validator(mode="after")
     def _new_rows_are_seen(self) -> Self:
-        old = self.rehearsal.share + self.pseudo_rehearsal.share
-        if old > 0.9:
+        extra = self.rehearsal.share + self.pseudo_rehearsal.share + self.pseudo_labels.share
+        if extra > 0.9:
             raise ValueError(
-                f"tuning.rehearsal.share and tuning.pseudo_rehearsal.share add up to {old:g}, expected at most 0.9: "
-                "the rest are the new task's rows"
+                f"the shares of rehearsal, pseudo_rehearsal and pseudo_labels in tuning add up to {extra:g}, "
+                "expected at most 0.9: the rest are the new task's labelled rows"
             )
         return self
 
