@@ -181,6 +181,21 @@ def audit_export(
     _emit(value, as_json=as_json, text=text)
 
 
+@app.command(rich_help_panel=LOOK)
+def export(
+    folder: Annotated[Path, typer.Argument(help="A new folder to write to.")],
+    version: Version = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Write a version as plain PEFT folders with its router and manifest, and say how vLLM serves it."""
+    from lcia import verbs
+
+    with _quiet_stdout(as_json=as_json):
+        value = verbs.export(_open(config), version, folder)
+    _emit(value, as_json=as_json, text=words.exported(value))
+
+
 # -- do ---------------------------------------------------------------------------------------------
 
 

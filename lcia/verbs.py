@@ -11,7 +11,6 @@ from components.audit.verify import Verification, verify_database, verify_export
 from components.errors import LciaError
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
-from components.grouping.router import Router
 from components.promotion import approvals, candidates, champion
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
@@ -199,19 +198,44 @@ def rollback(place: Workplace, reference: str, actor: Actor, reason: str) -> Pro
 
 def ask(place: Workplace, instruction: str, text: str | None, reference: str | None, *, base: bool) -> dict[str, Any]:
     """Answer one instruction by a version (default: the champion) or by the base model alone."""
-    from components.evaluation.asking import answer
+    from components.serving import bundle
+    from components.serving.assistant import Assistant
     from components.tuning.task import Workbench
 
     version = None if base else place.version(reference)
-    pool = place.pool(version.digest) if version else None
-    route = Router.of(pool, place.settings.grouping).route(instruction) if pool else None
+    loaded = bundle.from_store(place.store, version.digest) if version else None
     bench = Workbench.load(place.settings)
+    answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text)])[0]
     return {
-        "answer": answer(place.store, bench, pool, route, instruction, text),
+        "answer": answer.text,
         "version": version.number if version else None,
-        "group": route.group if route else None,
-        "similarity": route.similarity if route else None,
-        "nearest_task": route.nearest_task if route else None,
+        "group": answer.group,
+        "similarity": answer.similarity if version else None,
+        "nearest_task": answer.nearest_task,
+    }
+
+
+def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, Any]:
+    """Write a version (default: the champion) as plain files that other programs load.
+
+    Raises:
+        NothingToShow: there is no champion yet and no version was named.
+        BundleRefused: `folder` holds something already.
+    """
+    from components.serving import bundle
+    from components.serving.vllm import start_arguments
+
+    version = place.version(reference)
+    if version is None:
+        raise NothingToShow("there is no champion yet; name a version: `lcia export 1 FOLDER`")
+    bundle.write(place.store, version.digest, folder)
+    pool = place.pool(version.digest)
+    return {
+        "version": version.number,
+        "digest": version.digest,
+        "folder": str(folder.absolute()),
+        "adapters": {group.id: [task.name for task in group.tasks] for group in pool.groups},
+        "vllm": start_arguments(bundle.read(folder, version.digest), folder, Path(place.settings.storage.models)),
     }
 
 

@@ -112,6 +112,13 @@ def approved(candidate: Candidate, made: Promotion | None) -> str:
     return f"Version {candidate.number} is the champion (epoch {made.epoch})."
 
 
+def exported(value: Value) -> str:
+    """`lcia export`."""
+    lines = [f"version {value['version']} ({value['digest'][:12]}) in {value['folder']}"]
+    lines += [f"  adapters/{group}: {', '.join(tasks)}" for group, tasks in value["adapters"].items()]
+    return "\n".join([*lines, "serve it with:", f"  {value['vllm']}"])
+
+
 def answer(value: Value) -> str:
     """`lcia ask`."""
     if value["version"] is None:

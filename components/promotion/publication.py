@@ -6,6 +6,8 @@ from typing import Any
 from components.evaluation.history import lineage_matrix
 from components.grouping.pool import Pool
 from components.promotion.gate import GateReport
+from components.promotion.registry import MODEL_PATH
+from components.serving import bundle
 from components.storage.objects import Json, ObjectStore
 from components.tasks.snapshot import load_snapshot
 
@@ -23,6 +25,7 @@ def publication(
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     matrix = lineage_matrix(store, [store.get_json(digest) for digest in lineage])
     gate = GateReport.from_json(store.get_json(evidence["gate"]))
+    parts = bundle.parts(store, evaluation["pool"])
     group = pool.group_of(evaluation["task"])
     metrics: dict[str, Json] = {
         name: value
@@ -50,10 +53,10 @@ def publication(
         "metrics": {name.replace(" ", "_"): value for name, value in metrics.items()},
         "description": store.get(evidence["reports"]["card"]).decode(),
         "files": {
-            "assistant/manifest.json": evaluation["pool"],
+            **{f"{MODEL_PATH}/{place}": digest for place, digest in parts.files.items()},
             **{_place(name): digest for name, digest in evidence["reports"].items()},
         },
-        "folders": {f"assistant/adapters/{group.id}": group.adapter for group in pool.groups},
+        "folders": {f"{MODEL_PATH}/{place}": digest for place, digest in parts.folders.items()},
     }
 
 

@@ -7,8 +7,12 @@ use. Alias moves in MLflow are last-writer-wins; the outbox lets only one proces
 
 import logging
 import os
+import shutil
+import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -21,7 +25,12 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 MODEL_PATH = "assistant"
-"""Artifact folder of a run that is the model: manifest and adapters."""
+"""Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
+_REQUIREMENTS = (
+    "fsspec", "gguf", "numpy", "pandas", "peft", "pydantic", "pyyaml", "rfc8785", "safetensors", "scipy", "torch",
+    "transformers",
+)  # fmt: skip
+"""What answering needs in another environment; the sources of `components` travel with the model."""
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
@@ -158,6 +167,8 @@ class Registry:
             client.log_param(identity, name, value)
         for name, value in publication.get("metrics", {}).items():
             client.log_metric(identity, name, float(value))
+        if (folder / MODEL_PATH).is_dir():
+            _wrap(folder / MODEL_PATH, digest)
         if any(folder.iterdir()):
             client.log_artifacts(identity, str(folder))
         client.set_terminated(identity, "FINISHED")
@@ -214,6 +225,41 @@ class Registry:
                 f"MLflow at registry.tracking_uri did not do as asked: {error}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error
+
+
+def _wrap(bundle: Path, version: str) -> None:
+    """Make the bundle a pyfunc model from code, in place: `mlflow.pyfunc.load_model` answers with it."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    inputs = Schema([ColSpec("string", "instruction"), ColSpec("string", "input", required=False)])
+    outputs = Schema([
+        ColSpec("string", "answer"),
+        ColSpec("string", "group", required=False),
+        ColSpec("double", "similarity"),
+        ColSpec("string", "nearest_task", required=False),
+    ])  # fmt: skip
+    components = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory(prefix="lcia-model-") as name, warnings.catch_warnings(), _unprinted():
+        warnings.simplefilter("ignore")  # no example of input is given: the signature says it all
+        made = Path(name) / MODEL_PATH
+        mlflow.pyfunc.save_model(
+            path=str(made),
+            python_model=str(components / "serving" / "mlflow_model.py"),
+            artifacts={"assistant": str(bundle)},
+            code_paths=[str(components)],
+            model_config={"version": version, "base_model": "", "models": ""},
+            pip_requirements=[f"{package}=={_public(package)}" for package in _REQUIREMENTS],
+            signature=ModelSignature(inputs=inputs, outputs=outputs),
+        )
+        shutil.rmtree(bundle)
+        shutil.move(made, bundle)
+
+
+def _public(package: str) -> str:
+    """The installed version without its local part, such as `+cpu`."""
+    return metadata.version(package).partition("+")[0]
 
 
 @contextmanager

@@ -3,9 +3,9 @@
     model = mlflow.pyfunc.load_model("models:/assistant@champion")
     model.predict(pandas.DataFrame({"instruction": ["What does the customer want?"], "input": ["I lost my card."]}))
 
-gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. A list of instructions does as
-well. Where the base model lies is taken from the version's settings, or from
-`load_model(..., model_config={"base_model": "/models/llama", "models": "/var/cache/lcia"})`.
+gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. Which base model is named by the
+version's settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
+this machine, and where a converted one is kept (default ~/.cache/lcia/models).
 """
 
 from pathlib import Path
@@ -18,32 +18,31 @@ from mlflow.pyfunc import PythonModel
 CACHE = Path.home() / ".cache" / "lcia" / "models"
 
 
-class RoutedAssistant(PythonModel):
+class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
     """One version of the assistant, answering by routed adapter."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: Any) -> None:  # noqa: ANN401 - mlflow's PythonModelContext
         """Verify the version's files and load the base model."""
         from components.serving import bundle
         from components.serving.assistant import Assistant
         from components.tuning.task import Workbench
 
-        told = context.model_config or {}
-        version = bundle.read(Path(context.artifacts["assistant"]), told.get("version"))
+        told = context.model_config
+        version = bundle.read(Path(context.artifacts["assistant"]), told["version"])
         base = version.settings.base_model
-        if told.get("base_model"):
+        if told["base_model"]:
             base = base.model_copy(update={"name": str(told["base_model"])})
-        storage = version.settings.storage.model_copy(update={"models": str(told.get("models") or CACHE)})
+        storage = version.settings.storage.model_copy(update={"models": str(told["models"] or CACHE)})
         settings = version.settings.model_copy(update={"base_model": base, "storage": storage})
         self._assistant = Assistant(Workbench.load(settings), version)
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ANN401
         """One row per request: its answer, the group that gave it, and the similarity it was routed by."""
         del context, params
-        frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame({"instruction": model_input})
-        inputs = frame["input"] if "input" in frame else [None] * len(frame)
+        inputs = model_input["input"] if "input" in model_input else [None] * len(model_input)
         requests = [
-            (str(instruction), None if text is None or pd.isna(text) or not text else str(text))
-            for instruction, text in zip(frame["instruction"], inputs, strict=True)
+            (instruction, text if isinstance(text, str) and text else None)
+            for instruction, text in zip(model_input["instruction"], inputs, strict=True)
         ]
         answers = self._assistant.answer(requests)
         return pd.DataFrame(

@@ -1,6 +1,7 @@
 """The outbox against a real MLflow on SQLite: told once or thrice, MLflow shows the same."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from promotion_state import SITE, new_state
@@ -91,9 +92,11 @@ def test_candidates_promotion_and_rollback_reach_mlflow(state, registry, tmp_pat
 
     package.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     folder = package.artifacts.download_artifacts("models:/a@champion", dst_path=str(tmp_path / "down"))
-    found = sorted(path.relative_to(folder).as_posix() for path in (tmp_path / "down").rglob("*") if path.is_file())
+    bundle = Path(folder) / "artifacts" / "assistant"
+    found = sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
     assert found == ["adapters/g1/adapter.bin", "adapters/g1/adapter_config.json", "manifest.json"]
-    assert (tmp_path / "down" / "manifest.json").read_bytes() == state.store.get(second.digest)
+    assert (bundle / "manifest.json").read_bytes() == state.store.get(second.digest)
+    assert not list(Path(folder).rglob("*.pkl"))
 
     champion.rollback(state.db, state.store, assistant="a", version=1, actor=SITE, reason="worse")
     assert deliver(state, registry) == [("rollback", True)]

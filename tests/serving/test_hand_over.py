@@ -1,0 +1,141 @@
+"""A version answers alike everywhere: `lcia ask`, the exported folder and MLflow's model in a fresh process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_loop import TASKS, Learnt, SmallLoop
+
+from components.serving import bundle
+from components.serving.assistant import Assistant, WrongBaseModel
+from components.serving.bundle import BundleRefused
+from components.serving.vllm import start_arguments
+from components.storage.objects import ObjectCorrupt
+from components.tasks.snapshot import load_snapshot
+from components.tuning.task import Workbench
+from lcia import verbs
+from lcia.workplace import Workplace
+
+UNRELATED = ("Quantify xylophones zealously", None)
+FRESH_PROCESS = """
+import json, sys
+import mlflow, pandas
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/assistant@champion", model_config={"base_model": sys.argv[2]})
+frame = pandas.DataFrame(json.loads(sys.argv[3]), columns=["instruction", "input"])
+print(model.predict(frame).to_json(orient="records"))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(learnt: Learnt) -> Workplace:
+    return learnt.loop.open()
+
+
+@pytest.fixture(scope="module")
+def requests(place: Workplace) -> list[tuple[str, str | None]]:
+    """Test rows of every task, and one request that belongs nowhere."""
+    entries = place.pool(place.champion().digest).tasks()
+    rows = [row for entry in entries for row in load_snapshot(place.store, entry.task).rows("test")[:3]]
+    return [*((row.instruction, row.input) for row in rows), UNRELATED]
+
+
+@pytest.fixture
+def exported(place: Workplace, tmp_path: Path) -> Path:
+    verbs.export(place, None, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_the_exported_folder_answers_as_the_store_does(place, requests, exported) -> None:
+    bench = Workbench.load(place.settings)
+    digest = place.champion().digest
+    from_store = Assistant(bench, bundle.from_store(place.store, digest)).answer(requests)
+    from_folder = Assistant(bench, bundle.read(exported, digest)).answer(requests)
+    assert from_store == from_folder
+    assert from_store[-1].group is None
+    assert {answer.nearest_task for answer in from_store[:-1]} == set(TASKS)
+    asked = verbs.ask(place, *requests[0], None, base=False)
+    assert (asked["answer"], asked["group"]) == (from_store[0].text, from_store[0].group)
+
+
+def test_mlflow_answers_alike_in_a_fresh_process(place, requests, learnt, tiny_folder, tmp_path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "OMP_NUM_THREADS")}
+    told = [place.settings.registry.tracking_uri, str(tiny_folder), json.dumps(requests)]
+    made = subprocess.run(
+        [sys.executable, "-c", FRESH_PROCESS, *told],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    expected = Assistant(Workbench.load(place.settings), bundle.from_store(place.store, learnt.digests[-1]))
+    answers = [answer.text for answer in expected.answer(requests)]
+    assert [row["answer"] for row in json.loads(made.stdout.splitlines()[-1])] == answers
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "settings.json", "tasks/*.json", "adapters/g1/*.safetensors"])
+def test_one_changed_byte_anywhere_is_refused(place, exported, file) -> None:
+    path = next(exported.glob(file))
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(BundleRefused, match=r"altered|no exported version|not the JSON"):
+        bundle.read(exported, place.champion().digest)
+
+
+def test_another_version_and_an_incomplete_folder_are_refused(exported, learnt) -> None:
+    with pytest.raises(BundleRefused, match="expected"):
+        bundle.read(exported, learnt.digests[0])
+    next(exported.glob("tasks/*.json")).unlink()
+    with pytest.raises(BundleRefused, match="no file tasks/"):
+        bundle.read(exported)
+
+
+def test_a_folder_that_holds_something_is_left_alone(place, tmp_path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(BundleRefused, match="not an empty folder"):
+        verbs.export(place, None, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_another_base_model_is_refused(place, exported) -> None:
+    read = bundle.read(exported)
+    bench = Workbench.load(place.settings)
+    other = bench.base.__class__(**{**vars(bench.base), "digest": "0" * 64})
+    with pytest.raises(WrongBaseModel, match="was tuned on base model"):
+        Assistant(Workbench(other, bench.slot, bench.trunk), read)
+
+
+def test_adapters_are_plain_peft_folders(place, exported) -> None:
+    from peft import PeftConfig, get_peft_model_state_dict
+    from peft import PeftModel as Peft
+    from transformers import AutoModelForCausalLM
+
+    read = bundle.read(exported)
+    group = read.pool.groups[0].id
+    assert PeftConfig.from_pretrained(str(exported / "adapters" / group)).r == place.settings.adapter.rank
+    model = AutoModelForCausalLM.from_pretrained(place.settings.base_model.name)
+    loaded = get_peft_model_state_dict(Peft.from_pretrained(model, str(exported / "adapters" / group)))
+    assert loaded.keys() == read.adapters[group].keys()
+
+
+def test_vllm_is_started_with_every_adapter(place, exported) -> None:
+    line = start_arguments(bundle.read(exported), exported, Path("models"))
+    assert line.startswith(f"vllm serve {place.settings.base_model.name} --enable-lora --max-lora-rank 8")
+    assert all(f"{g.id}={exported}/adapters/{g.id}" in line for g in bundle.read(exported).pool.groups)
+
+
+def test_an_altered_object_is_not_exported(champion: SmallLoop, tmp_path) -> None:
+    place = champion.open()
+    pool = place.pool(place.champion().digest)
+    digest = place.store.folder_files(pool.groups[0].adapter)["adapter_model.safetensors"]
+    stored = next(champion.home.rglob(digest))
+    stored.chmod(0o644)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    with pytest.raises(ObjectCorrupt):
+        verbs.export(place, None, tmp_path / "out")
