@@ -307,6 +307,9 @@ class GateSettings(Section):
     """Least share of the new task's test rows that the candidate's router must send to the task's group."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """Attempts per task and parent; attempt k is tested at (1 - confidence) / 2^(k-1)."""
+    reserve_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of each task's test rows that is held back and opened only where the rest is inconclusive; the level is
+    split over the two looks. 0 looks at all rows at once, which passes a harmless candidate most often."""
 
     @model_validator(mode="after")
     def _pooled_is_tighter(self) -> Self:
