@@ -5,6 +5,8 @@ from typing import Any
 
 from components.grouping.pool import Pool
 from components.promotion.gate import GateEvidence, GateReport, NewTask, PriorTask
+from components.promotion.looks import reserve_rows
+from components.promotion.power import TaskRows
 from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import load_snapshot
@@ -25,23 +27,25 @@ def gate_evidence(
     """The scores and verdicts of one candidate, as the gate wants them."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     new = load_snapshot(store, evaluation["task"])
-    prior, name = [], ""
+    prior, name, share = [], "", settings.policy.gate.reserve_share
     for group in pool.groups:
         for entry in group.tasks:
             if entry.task == new.digest:
                 name = entry.name
             else:
-                prior.append(_prior_task(store, evaluation, entry.name, entry.task, group.id))
+                prior.append(_prior_task(store, evaluation, entry.name, entry.task, group.id, share))
     checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
+    predicted = _rows(store, evaluation["predictions"][name])
     return GateEvidence(
         prior=tuple(prior),
         new=NewTask(
             name=name,
             champion_test=_scores(_rows(store, evaluation["champion"][name])),
-            candidate_test=_scores(_rows(store, evaluation["predictions"][name])),
+            candidate_test=_scores(predicted),
             candidate_validation=tuple(evaluation["validation"]["candidate"]),
             live_validation=tuple(evaluation["validation"]["live"]),
             target=new.task.target,
+            reserve=reserve_rows([row["row"] for row in predicted], share),
         ),
         validation=checked["verdict"],
         drift=drifted["verdict"],
@@ -97,13 +101,28 @@ def model_card(store: ObjectStore, evaluation: Record, gate: GateReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prior_task(store: ObjectStore, evaluation: Record, name: str, task: str, group: str) -> PriorTask:
+def present_rows(store: ObjectStore, evaluation: Record, share: float) -> list[TaskRows]:
+    """Every measurable task of a version with its test rows, as the next candidate's power depends on them."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    tasks = []
+    for group in pool.groups:
+        for entry in group.tasks:
+            if entry.name in evaluation["predictions"]:
+                now = _rows(store, evaluation["predictions"][entry.name])
+                anchor = _rows(store, evaluation["anchors"][entry.name]["predictions"])
+                held = reserve_rows([row["row"] for row in now], share)
+                tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), held))
+    return tasks
+
+
+def _prior_task(store: ObjectStore, evaluation: Record, name: str, task: str, group: str, share: float) -> PriorTask:
     if name not in evaluation["predictions"]:
         return PriorTask(name, task, group, (), (), (), changed=True)
     before, after = _rows(store, evaluation["champion"][name]), _rows(store, evaluation["predictions"][name])
     anchor = _rows(store, evaluation["anchors"][name]["predictions"])
     changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
-    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed)
+    held = reserve_rows([row["row"] for row in after], share)
+    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held)
 
 
 def _rows(store: ObjectStore, digest: str) -> list[dict[str, Any]]:

@@ -1,12 +1,15 @@
 """The gate: rules over the evidence of one candidate, each a row that a person can read.
 
-DESIGN section 8. A drop is reference minus candidate score, so a positive drop is forgetting. Pass needs
-every one-sided bound of a drop inside its margin (unadjusted: requiring all is already conservative); fail
-needs a drop beyond its margin with confidence (Holm over all comparisons); anything between is inconclusive.
+A drop is reference minus candidate score, so a positive drop is forgetting. Pass needs every one-sided bound of a
+drop inside its margin (unadjusted: requiring all is already conservative, an intersection-union test: Berger 1982,
+Technometrics 24, 295-300); fail needs a drop beyond its margin with confidence (Holm over all comparisons); anything
+between is inconclusive. Where policy holds back a reserve of test rows, a comparison that the other rows leave
+inconclusive is made once more over all of them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import compress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,18 +17,12 @@ import numpy as np
 from components.errors import LciaError
 from components.evaluation import statistics
 from components.evaluation.statistics import Comparison, Scores, StatisticsError
+from components.promotion.looks import Levels, look_levels
+from components.promotion.power import LEAST_POWER, Power, TaskRows, level, policy_power
 from components.settings import GateSettings
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 RowVerdict = Literal["pass", "fail", "inconclusive", "info"]
-
-ASSUMED_DISCORDANCE = 0.05
-"""Share of rows whose hit flips by chance when a harmless candidate is compared with the champion; twice that
-with the anchor. Power is stated at this share."""
-LEAST_POWER = 0.80
-"""A pass probability of a harmless candidate below this is pointed out."""
-
-_POWER_DRAWS = 4_000
 
 
 class GateEvidenceError(LciaError):
@@ -48,6 +45,8 @@ class PriorTask:
     anchor: tuple[float, ...]
     candidate: tuple[float, ...]
     changed: bool
+    reserve: tuple[bool, ...] = ()
+    """Which rows are held back for a second look; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,8 @@ class NewTask:
     candidate_validation: tuple[float, ...]
     live_validation: tuple[float, ...]
     target: float | None = None
+    reserve: tuple[bool, ...] = ()
+    """Which test rows are held back for a second look; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,10 @@ class GateEvidence:
 
 @dataclass(frozen=True)
 class GateRow:
-    """One rule's result; `value`, the one-sided bounds `low` and `high`, and `limit` are fractions."""
+    """One rule's result; `value`, the one-sided bounds `low` and `high`, and `limit` are fractions.
+
+    `look` is 2 where the reserve was opened for it.
+    """
 
     rule: str
     task: str | None
@@ -97,17 +101,7 @@ class GateRow:
     high: float | None
     limit: float | None
     words: str
-
-
-@dataclass(frozen=True)
-class Power:
-    """Probability that a candidate with no true change passes the forgetting rules at the present sizes."""
-
-    pass_probability: float
-    tasks: int
-    discordance: float
-    alpha: float
-    words: str
+    look: int = 1
 
 
 @dataclass(frozen=True)
@@ -147,16 +141,21 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     if evidence.attempt < 1:
         raise GateEvidenceError(f"attempt {evidence.attempt}, expected 1 or more; attempts count from 1")
     alpha = level(policy, evidence.attempt)
-    forgetting = _forgetting_rows(evidence.prior, policy, alpha)
-    power = policy_power(_sizes(evidence.prior), policy, evidence.attempt)
-    rows = (
+    fixed = (
         _validation_row(evidence),
         _drift_row(evidence),
         _routing_row(evidence, policy),
         *_fallback_rows(evidence),
         _attempt_row(evidence, policy, alpha),
-        _new_task_row(evidence.new, policy, alpha),
-        *forgetting,
+    )
+    failed = any(row.verdict == "fail" for row in fixed)
+    measured = _look(evidence, policy, look_levels(alpha, policy.reserve_share), failed=failed)
+    power = policy_power(_sizes(evidence.prior), policy, evidence.attempt)
+    rows = (
+        *fixed,
+        *measured,
+        *_unmeasured_rows(evidence.prior, policy),
+        *_reserve_rows(evidence, measured, policy),
         *_power_rows(evidence, policy, power),
         *(GateRow("cost", None, "info", value, None, None, None, name) for name, value in evidence.costs),
     )
@@ -165,83 +164,108 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     return GateReport(verdict, evidence.attempt, alpha, policy.enforce, rows, power)
 
 
-def level(policy: GateSettings, attempt: int) -> float:
-    """One-sided error level of attempt k: (1 - confidence) / 2^(k - 1)."""
-    return float((1 - policy.confidence) / 2 ** (attempt - 1))
+@dataclass(frozen=True)
+class _Paired:
+    """Scores of the same rows in two versions; `reserve` says which are held back (empty: none)."""
+
+    reference: tuple[float, ...]
+    candidate: tuple[float, ...]
+    reserve: tuple[bool, ...]
+
+    def seen(self, look: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Reference and candidate at one look."""
+        if look == 2 or not any(self.reserve) or len(self.reserve) != len(self.reference):
+            return self.reference, self.candidate
+        first = [not held for held in self.reserve]
+        return tuple(compress(self.reference, first)), tuple(compress(self.candidate, first))
 
 
-def policy_power(
-    groups: Sequence[Sequence[int]],
-    policy: GateSettings,
-    attempt: int = 1,
-    discordance: float = ASSUMED_DISCORDANCE,
-) -> Power:
-    """Probability that a candidate without any true change passes all forgetting rules.
+@dataclass(frozen=True)
+class _Test:
+    """One drop with its margin: what is compared with what, and how the row is called."""
 
-    `groups` holds, per group with changed predictions, the test rows of each of its changed tasks. Simulated
-    with a fixed seed for scores of 0 and 1; flips against the anchor are drawn on their own, at twice the
-    discordance.
-    """
-    alpha = level(policy, attempt)
-    generator = np.random.default_rng(0)
-    passed = np.ones(_POWER_DRAWS, dtype=np.bool_)
-    for sizes in groups:
-        lost_all, won_all = np.zeros(_POWER_DRAWS), np.zeros(_POWER_DRAWS)
-        for rows in sizes:
-            lost, won = statistics.draw_flips(rows, discordance, 0.0, _POWER_DRAWS, generator)
-            old_lost, old_won = statistics.draw_flips(rows, min(2 * discordance, 1.0), 0.0, _POWER_DRAWS, generator)
-            passed &= statistics.within_margin(lost, won, rows, policy.step_margin, alpha)
-            passed &= statistics.within_margin(old_lost, old_won, rows, policy.lifetime_budget, alpha)
-            lost_all, won_all = lost_all + lost, won_all + won
-        if len(sizes) > 1:
-            passed &= statistics.within_margin(lost_all, won_all, sum(sizes), policy.pooled_margin, alpha)
-    tasks = sum(len(sizes) for sizes in groups)
-    probability = float(passed.mean())
-    words = (
-        f"A candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes "
-        f"the forgetting "
-        f"rules on {tasks} changed prior task{'' if tasks == 1 else 's'} with probability {probability:.2f}"
-    )
-    if probability < LEAST_POWER:
-        words += (
-            f", below {LEAST_POWER:.2f}: the margins are tight for this many rows; "
-            "more test rows or a policy with wider margins, decided before looking, would mend it"
+    rule: str
+    task: str | None
+    what: str
+    against: str
+    limit: float
+    scores: _Paired = field(repr=False)
+    prefix: str = ""
+
+    def row(self, look: int, alpha: float) -> tuple[GateRow, float]:
+        """The row, not judged yet, and the p-value of a drop beyond the margin."""
+        reference, candidate = self.scores.seen(look)
+        result = _compare(reference, candidate, alpha, self.what)
+        words = (
+            f"{self.prefix}drop against the {self.against} {result.drop:+.3f} ({result.changed} of {result.rows} rows "
+            f"differ), at most {result.high:+.3f} with {1 - alpha:.1%} confidence; allowed {self.limit:.3f}"
         )
-    return Power(probability, tasks, discordance, alpha, words + ".")
+        words = f"reserve opened; {words}" if look == 2 else words
+        row = GateRow(
+            self.rule, self.task, "inconclusive", result.drop, result.low, result.high, self.limit, words, look
+        )
+        return row, statistics.p_value(reference, candidate, self.limit)
 
 
-def _forgetting_rows(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> list[GateRow]:
-    """Step, lifetime and pooled rows of changed tasks with their verdicts, then a row for each other task."""
-    comparisons: list[tuple[GateRow, float]] = []
-    others: list[GateRow] = []
+def _look(evidence: GateEvidence, policy: GateSettings, levels: Levels, *, failed: bool) -> list[GateRow]:
+    """The rows that rest on test rows: the new task's, then all drops.
+
+    The reserve is opened only where a comparison is inconclusive and nothing has failed.
+    """
+    tests = _tests(evidence.prior, policy)
+    new = _new_task_row(evidence.new, policy, levels.first)
+    measured = [test.row(1, levels.first) for test in tests]
+    rows = _judge([row for row, _ in measured], [p for _, p in measured], levels.first)
+    if failed or not levels.second or any(row.verdict == "fail" for row in (new, *rows)):
+        return [new, *rows]
+    if new.verdict == "inconclusive" and any(evidence.new.reserve):
+        new = _new_task_row(evidence.new, policy, levels.second, look=2)
+    opened = [row.verdict == "inconclusive" and any(test.scores.reserve) for row, test in zip(rows, tests, strict=True)]
+    if any(opened):
+        again = [test.row(2, levels.second) if o else m for test, m, o in zip(tests, measured, opened, strict=True)]
+        judged = _judge([row for row, _ in again], [p for _, p in again], levels.second_fail)
+        rows = [now if o else before for before, now, o in zip(rows, judged, opened, strict=True)]
+    return [new, *rows]
+
+
+def _tests(prior: Sequence[PriorTask], policy: GateSettings) -> list[_Test]:
+    """Step and lifetime comparisons of each changed task, then a pooled one per group of two or more."""
+    tests: list[_Test] = []
     pools: dict[str, list[PriorTask]] = {}
+    for task in prior:
+        if not task.changed or not task.candidate:
+            continue
+        pools.setdefault(task.group, []).append(task)
+        step, life = (_Paired(scores, task.candidate, task.reserve) for scores in (task.champion, task.anchor))
+        what = f"prior task {task.name!r} against"
+        tests += [
+            _Test("step", task.name, f"{what} the champion", "champion", policy.step_margin, step),
+            _Test("lifetime", task.name, f"{what} its anchor", "anchor", policy.lifetime_budget, life),
+        ]
+    for group, tasks in pools.items():
+        if len(tasks) > 1:
+            pooled = _Paired(
+                tuple(score for task in tasks for score in task.champion),
+                tuple(score for task in tasks for score in task.candidate),
+                tuple(held for task in tasks for held in task.reserve or (False,) * len(task.candidate)),
+            )
+            prefix = f"group {group}, {len(tasks)} prior tasks: "
+            limit = policy.pooled_margin
+            tests.append(_Test("pooled", None, f"group {group} pooled", "champion", limit, pooled, prefix))
+    return tests
+
+
+def _unmeasured_rows(prior: Sequence[PriorTask], policy: GateSettings) -> list[GateRow]:
+    """A row for each prior task that needs no comparison, or allows none."""
+    rows = []
     for task in prior:
         if not task.changed:
             words = "no prediction changed: the drop against the champion is 0 by proof"
-            others.append(GateRow("unchanged", task.name, "pass", 0.0, 0.0, 0.0, policy.step_margin, words))
+            rows.append(GateRow("unchanged", task.name, "pass", 0.0, 0.0, 0.0, policy.step_margin, words))
         elif not task.candidate:
             words = "keeps no evaluation rows: forgetting of this task is not measurable"
-            others.append(GateRow("not measurable", task.name, "info", None, None, None, None, words))
-        else:
-            pools.setdefault(task.group, []).append(task)
-            step = _compare(task.champion, task.candidate, alpha, f"prior task {task.name!r} against the champion")
-            p = statistics.p_value(task.champion, task.candidate, policy.step_margin)
-            comparisons.append((_drop_row("step", task.name, step, policy.step_margin, "champion"), p))
-            life = _compare(task.anchor, task.candidate, alpha, f"prior task {task.name!r} against its anchor")
-            p = statistics.p_value(task.anchor, task.candidate, policy.lifetime_budget)
-            comparisons.append((_drop_row("lifetime", task.name, life, policy.lifetime_budget, "anchor"), p))
-    for group, tasks in pools.items():
-        if len(tasks) > 1:
-            champion = [score for task in tasks for score in task.champion]
-            candidate = [score for task in tasks for score in task.candidate]
-            pooled = _compare(champion, candidate, alpha, f"group {group} pooled")
-            row = _drop_row("pooled", None, pooled, policy.pooled_margin, "champion")
-            words = f"group {group}, {len(tasks)} prior tasks: {row.words}"
-            p = statistics.p_value(champion, candidate, policy.pooled_margin)
-            comparisons.append((replace(row, words=words), p))
-    adjusted = statistics.holm([p for _, p in comparisons])
-    judged = [_judge(row, p, alpha) for (row, _), p in zip(comparisons, adjusted, strict=True)]
-    return judged + others
+            rows.append(GateRow("not measurable", task.name, "info", None, None, None, None, words))
+    return rows
 
 
 def _compare(reference: Scores, candidate: Scores, alpha: float, what: str) -> Comparison:
@@ -251,28 +275,28 @@ def _compare(reference: Scores, candidate: Scores, alpha: float, what: str) -> C
         raise GateEvidenceError(f"{what}: {error}") from error
 
 
-def _drop_row(rule: str, task: str | None, result: Comparison, limit: float, reference: str) -> GateRow:
-    words = (
-        f"drop against the {reference} {result.drop:+.3f} ({result.changed} of {result.rows} rows "
-        f"differ), at most "
-        f"{result.high:+.3f} with {1 - result.alpha:.1%} confidence; allowed {limit:.3f}"
-    )
-    return GateRow(rule, task, "inconclusive", result.drop, result.low, result.high, limit, words)
+def _judge(rows: Sequence[GateRow], p_values: Sequence[float], alpha: float) -> list[GateRow]:
+    """Verdicts: kept where the bound is inside the limit, exceeded where Holm's test at `alpha` says so."""
+    judged = []
+    for row, p in zip(rows, statistics.holm(p_values), strict=True):
+        if row.high is not None and row.limit is not None and row.high <= row.limit:
+            judged.append(replace(row, verdict="pass"))
+        elif p <= alpha:
+            words = f"{row.words}: exceeded with confidence (Holm p {_p(p)})"
+            judged.append(replace(row, verdict="fail", words=words))
+        else:
+            judged.append(replace(row, words=f"{row.words}: neither kept nor exceeded with confidence"))
+    return judged
 
 
-def _judge(row: GateRow, adjusted: float, alpha: float) -> GateRow:
-    if row.high is not None and row.limit is not None and row.high <= row.limit:
-        return replace(row, verdict="pass")
-    if adjusted <= alpha:
-        return replace(row, verdict="fail", words=f"{row.words}: exceeded with confidence (Holm p {_p(adjusted)})")
-    return replace(row, words=f"{row.words}: neither kept nor exceeded with confidence")
-
-
-def _new_task_row(new: NewTask, policy: GateSettings, alpha: float) -> GateRow:
-    gain = _compare(new.candidate_test, new.champion_test, alpha, f"new task {new.name!r} on test")
+def _new_task_row(new: NewTask, policy: GateSettings, alpha: float, look: int = 1) -> GateRow:
+    """Learnt: better than the champion, or at its owner's target and not below the live weights on validation."""
+    candidate, champion = _Paired(new.candidate_test, new.champion_test, new.reserve).seen(look)
+    gain = _compare(candidate, champion, alpha, f"new task {new.name!r} on test")
     short = _compare(new.live_validation, new.candidate_validation, alpha, f"new task {new.name!r} on validation")
-    score = float(np.mean(new.candidate_test))
-    words = f"score {score:.3f}, {gain.drop:+.3f} against the champion (at least {gain.low:+.3f} with confidence)"
+    score = float(np.mean(candidate))
+    words = "reserve opened; " if look == 2 else ""
+    words += f"score {score:.3f}, {gain.drop:+.3f} against the champion (at least {gain.low:+.3f} with confidence)"
     beside = f"below the live weights on validation by {short.drop:+.3f}, at most {short.high:+.3f}"
     verdict: RowVerdict
     if gain.low > 0:
@@ -289,7 +313,7 @@ def _new_task_row(new: NewTask, policy: GateSettings, alpha: float) -> GateRow:
         aim = "has no owner's target" if new.target is None else f"the owner's target is {new.target:.3f}"
         verdict = "inconclusive"
         words = f"{words}; {beside}; {aim}: already known, or too few test rows to show a gain"
-    return GateRow("new task", new.name, verdict, gain.drop, gain.low, gain.high, 0.0, words)
+    return GateRow("new task", new.name, verdict, gain.drop, gain.low, gain.high, 0.0, words, look)
 
 
 def _validation_row(evidence: GateEvidence) -> GateRow:
@@ -328,12 +352,24 @@ def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> 
     return GateRow("attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words)
 
 
-def _sizes(prior: Sequence[PriorTask]) -> list[list[int]]:
-    sizes: dict[str, list[int]] = {}
-    for task in prior:
-        if task.changed and task.candidate:
-            sizes.setdefault(task.group, []).append(len(task.candidate))
-    return list(sizes.values())
+def _sizes(prior: Sequence[PriorTask]) -> list[TaskRows]:
+    return [
+        TaskRows.of(task.name, task.group, task.anchor, task.champion, task.reserve)
+        for task in prior
+        if task.changed and task.candidate
+    ]
+
+
+def _reserve_rows(evidence: GateEvidence, measured: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
+    """Whether the reserve was opened, and for what; nothing where policy holds none back."""
+    tasks = [task.reserve for task in evidence.prior if task.changed and task.candidate]
+    held = sum(map(sum, (*tasks, evidence.new.reserve)))
+    if not held:
+        return []
+    opened = [" ".join(filter(None, (row.rule, row.task))) for row in measured if row.look == 2]
+    words = f"{held} test rows held back ({policy.reserve_share:.0%} of each task): "
+    words += f"opened for {', '.join(opened)}" if opened else "not opened, the other rows decided"
+    return [GateRow("reserve", None, "info", float(bool(opened)), None, None, None, words)]
 
 
 def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> list[GateRow]:

@@ -1,0 +1,217 @@
+"""How often a candidate that did no harm passes the forgetting rules, by simulation, and how many rows that takes.
+
+The simulated candidate flips hits of the champion as it stands, so that its comparisons with champion and anchor
+hang together as real ones do, and a lifetime budget that is partly used up lowers the power.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from components.evaluation.statistics import tango_statistic
+from components.promotion.looks import look_levels
+from components.settings import GateSettings
+
+ASSUMED_DISCORDANCE = 0.05
+"""Share of rows whose hit flips by chance when a harmless candidate is compared with the champion."""
+LEAST_POWER = 0.80
+"""A pass probability of a harmless candidate below this is pointed out."""
+
+_DRAWS = 4_000
+_MOST_ROWS = 20_000
+_HITS = 0.8
+"""Assumed share of hits of a task that has no predictions yet."""
+
+Counts = NDArray[np.float64]
+Cells = tuple[int, int, int, int]
+"""Rows that anchor and champion hit, the anchor alone, the champion alone, neither."""
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """One prior task's test rows as its anchor and the champion stand on them; `reserve` rows are looked at last."""
+
+    name: str
+    group: str
+    first: Cells
+    reserve: Cells = (0, 0, 0, 0)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        group: str,
+        anchor: Sequence[float],
+        champion: Sequence[float],
+        reserve: Sequence[bool] = (),
+    ) -> Self:
+        """From scores; a graded score counts as a hit from one half on."""
+        right = np.array([anchor, champion]) >= 0.5
+        held = np.array(reserve, dtype=np.bool_) if len(reserve) else np.zeros(right.shape[1], dtype=np.bool_)
+        first, last = (_cells(right[:, part]) for part in (~held, held))
+        return cls(name, group, first, last)
+
+    @classmethod
+    def fresh(cls, name: str, group: str, rows: int, policy: GateSettings) -> Self:
+        """A task just learnt, whose champion is its anchor."""
+        held = round(policy.reserve_share * rows)
+        first, last = ((round(_HITS * n), 0, 0, n - round(_HITS * n)) for n in (rows - held, held))
+        return cls(name, group, first, last)
+
+    @property
+    def rows(self) -> int:
+        """All test rows."""
+        return sum(self.first) + sum(self.reserve)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Outcomes of many simulated candidates on one task's rows, at the first look and over all rows.
+
+    `step` and `life` hold, against the champion and against the anchor, lost and won rows: (2, looks, draws).
+    """
+
+    group: str
+    rows: tuple[int, int]
+    step: Counts
+    life: Counts
+
+
+@dataclass(frozen=True)
+class Power:
+    """Probability that a candidate with no true change passes the forgetting rules at the present sizes."""
+
+    pass_probability: float
+    tasks: int
+    discordance: float
+    alpha: float
+    words: str
+
+
+def policy_power(
+    tasks: Sequence[TaskRows],
+    policy: GateSettings,
+    attempt: int = 1,
+    discordance: float = ASSUMED_DISCORDANCE,
+) -> Power:
+    """Probability that a candidate without any true change passes all forgetting rules on `tasks`, fixed seed."""
+    generator = np.random.default_rng(0)
+    alpha = level(policy, attempt)
+    passed, _ = judge([harmless(task, discordance, _DRAWS, generator) for task in tasks], policy, alpha)
+    probability = float(passed.mean()) if tasks else 1.0
+    words = (
+        f"A candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes the forgetting "
+        f"rules on {len(tasks)} changed prior task{'' if len(tasks) == 1 else 's'} with probability {probability:.2f}"
+    )
+    if probability < LEAST_POWER:
+        words += (
+            f", below {LEAST_POWER:.2f}: the margins are tight for this many rows; "
+            "more test rows or a policy with wider margins, decided before looking, would mend it"
+        )
+    return Power(probability, len(tasks), discordance, alpha, words + ".")
+
+
+def rows_needed(tasks: int, policy: GateSettings, discordance: float = ASSUMED_DISCORDANCE) -> int | None:
+    """Test rows that each of `tasks` tasks sharing a group needs for a power of 0.80, in tens; None if too many.
+
+    None: beyond 20,000 rows, as with a margin of 0.
+    """
+
+    def enough(tens: int) -> bool:
+        fresh = TaskRows.fresh("", "", 10 * tens, policy)
+        return policy_power([fresh] * tasks, policy, discordance=discordance).pass_probability >= LEAST_POWER
+
+    low, high = 0, 1
+    while not enough(high):
+        low, high = high, 2 * high
+        if 10 * high > _MOST_ROWS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    while not enough(high + 1):  # counts of rows are whole, so power has small teeth
+        high += 1
+    return 10 * high
+
+
+def level(policy: GateSettings, attempt: int) -> float:
+    """One-sided error level of attempt k: (1 - confidence) / 2^(k - 1); all attempts together less than twice that."""
+    return float((1 - policy.confidence) / 2 ** (attempt - 1))
+
+
+def harmless(task: TaskRows, discordance: float, draws: int, generator: np.random.Generator) -> Flips:
+    """Candidates that lose as many of the champion's hits as they win of its misses, half the discordance each.
+
+    A champion close to the top or bottom has few misses or hits that could flip; both sides then flip less.
+    """
+    parts = np.array([task.first, task.reserve])
+    hits, misses = int(parts[:, [0, 2]].sum()), int(parts[:, [1, 3]].sum())
+    share = min(discordance / 2 * task.rows, hits, misses)
+    chance = np.array([share / max(hits, 1), share / max(misses, 1)])[[0, 1, 0, 1]]
+    flipped = generator.binomial(parts[..., None], chance[:, None], size=(2, 4, draws))
+    return combine(task.group, parts, flipped)
+
+
+def combine(group: str, parts: NDArray[np.int64], flipped: NDArray[np.int64]) -> Flips:
+    """Counts from `flipped` (first look and reserve, cells, draws) of rows `parts` (the same, cells).
+
+    Among rows that only one of anchor and champion hits, a flip brings the candidate back to its anchor.
+    """
+    flipped = flipped.cumsum(axis=0)
+    rows = parts.cumsum(axis=0)
+    both, anchor, champion, neither = (flipped[:, i] for i in range(4))
+    step = np.stack([both + champion, anchor + neither])
+    life = np.stack([both + rows[:, [1]] - anchor, neither + rows[:, [2]] - champion])
+    totals = rows.sum(axis=1)
+    return Flips(group, (int(totals[0]), int(totals[1])), step.astype(np.float64), life.astype(np.float64))
+
+
+def judge(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of the simulated candidates pass and which fail the forgetting rules: two arrays (draws,).
+
+    The rules of `decide_gate` for scores of 0 and 1, all candidates at once; the rest are inconclusive.
+    """
+    if not tasks:
+        return np.ones(0, dtype=np.bool_), np.zeros(0, dtype=np.bool_)
+    levels = look_levels(alpha, policy.reserve_share)
+    tests = list(_tests(tasks, policy))
+    more = np.array([rows[1] > rows[0] for rows, _, _ in tests])[:, None]
+    first = np.stack([tango_statistic(counts[0, 0], counts[1, 0], rows[0], margin) for rows, counts, margin in tests])
+    kept = first <= ndtri(levels.first)
+    failed = _any_holm(first, levels.first)
+    if levels.second and more.any():
+        last = np.stack(
+            [tango_statistic(counts[0, 1], counts[1, 1], rows[1], margin) for rows, counts, margin in tests]
+        )
+        opened = ~kept & more & ~failed
+        kept |= opened & (last <= ndtri(levels.second))
+        failed |= _any_holm(np.where(opened, last, first), levels.second_fail) & opened.any(axis=0)
+    return kept.all(axis=0) & ~failed, failed
+
+
+def _tests(tasks: Sequence[Flips], policy: GateSettings) -> Iterable[tuple[tuple[int, int], Counts, float]]:
+    """Rows at each look, counts and margin of every comparison."""
+    groups: dict[str, list[Flips]] = {}
+    for task in tasks:
+        yield task.rows, task.step, policy.step_margin
+        yield task.rows, task.life, policy.lifetime_budget
+        groups.setdefault(task.group, []).append(task)
+    for members in groups.values():
+        if len(members) > 1:
+            rows = (sum(task.rows[0] for task in members), sum(task.rows[1] for task in members))
+            yield rows, np.sum([task.step for task in members], axis=0), policy.pooled_margin
+
+
+def _any_holm(statistics: Counts, alpha: float) -> NDArray[np.bool_]:
+    """Whether Holm's procedure rejects anything: whether it rejects the smallest p-value."""
+    return np.asarray(ndtr(-statistics.max(axis=0)) * len(statistics) <= alpha)
+
+
+def _cells(right: NDArray[np.bool_]) -> Cells:
+    anchor, champion = right
+    both, one, other = (int(x.sum()) for x in (anchor & champion, anchor & ~champion, champion & ~anchor))
+    return both, one, other, right.shape[1] - both - one - other
