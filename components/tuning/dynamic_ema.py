@@ -257,7 +257,8 @@ class DynamicEMA:
             numerator = RELEASED_CONSTANT if self.rule == "released" else self._distance
             alpha = numerator * (1 + self._gradient) / bottom
             usable &= (alpha > 0) & (alpha < 1)
-        self._fallbacks += ~usable
+        if self._has_previous:  # the first update has no y yet: nothing was tried
+            self._fallbacks += ~usable
         if self.window > 1:
             self._defined += usable
             step = (alpha.log() - self._log_alpha) / self._defined.clamp(1, self.window)
@@ -329,9 +330,12 @@ class DynamicEMA:
         return dict(zip(self.names, counts.tolist(), strict=True))
 
     def fallback_share(self) -> float:
-        """Share of per-tensor updates that fell back to a fixed alpha (one host synchronisation)."""
-        updates = self.updates * len(self.live)
-        return int(self._fallbacks.sum()) / updates if updates else 0.0
+        """Share of per-tensor updates that fell back to a fixed alpha, the first one, which has no y, left out.
+
+        One host synchronisation.
+        """
+        updates = (self.updates - self.needs_gradients) * len(self.live)
+        return int(self._fallbacks.sum()) / updates if updates > 0 else 0.0
 
     def history(self) -> dict[str, list[float]]:
         """Median and 10-90 % band of beta over tensors, and |theta - theta*|_1, over the updates so far.
