@@ -1,11 +1,12 @@
 """How often a candidate that did no harm passes the forgetting rules, by simulation, and how many rows that takes.
 
 The simulated candidate flips hits of the champion as it stands, so that its comparisons with champion and anchor
-hang together as real ones do, and a lifetime budget that is partly used up lowers the power.
+hang together as real ones do, and a lifetime budget that is partly used up lowers the power (benchmarks/gate).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -24,7 +25,7 @@ LEAST_POWER = 0.80
 _DRAWS = 4_000
 _MOST_ROWS = 20_000
 _HITS = 0.8
-"""Assumed share of hits of a task that has no predictions yet."""
+"""Assumed share of hits of a task that was not measured yet."""
 
 Counts = NDArray[np.float64]
 Cells = tuple[int, int, int, int]
@@ -56,10 +57,12 @@ class TaskRows:
         return cls(name, group, first, last)
 
     @classmethod
-    def fresh(cls, name: str, group: str, rows: int, policy: GateSettings) -> Self:
-        """A task just learnt, whose champion is its anchor."""
+    def assumed(
+        cls, name: str, group: str, rows: int, policy: GateSettings, discordance: float = ASSUMED_DISCORDANCE
+    ) -> Self:
+        """A task not measured yet: four of five rows right, and one harmless retraining since its anchor."""
         held = round(policy.reserve_share * rows)
-        first, last = ((round(_HITS * n), 0, 0, n - round(_HITS * n)) for n in (rows - held, held))
+        first, last = (_assumed_cells(n, discordance) for n in (rows - held, held))
         return cls(name, group, first, last)
 
     @property
@@ -99,10 +102,8 @@ def policy_power(
     discordance: float = ASSUMED_DISCORDANCE,
 ) -> Power:
     """Probability that a candidate without any true change passes all forgetting rules on `tasks`, fixed seed."""
-    generator = np.random.default_rng(0)
     alpha = level(policy, attempt)
-    passed, _ = judge([harmless(task, discordance, _DRAWS, generator) for task in tasks], policy, alpha)
-    probability = float(passed.mean()) if tasks else 1.0
+    probability = _pass_probability(tuple(tasks), policy, alpha, discordance)
     words = (
         f"A candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes the forgetting "
         f"rules on {len(tasks)} changed prior task{'' if len(tasks) == 1 else 's'} with probability {probability:.2f}"
@@ -122,8 +123,8 @@ def rows_needed(tasks: int, policy: GateSettings, discordance: float = ASSUMED_D
     """
 
     def enough(tens: int) -> bool:
-        fresh = TaskRows.fresh("", "", 10 * tens, policy)
-        return policy_power([fresh] * tasks, policy, discordance=discordance).pass_probability >= LEAST_POWER
+        typical = TaskRows.assumed("", "", 10 * tens, policy, discordance)
+        return policy_power([typical] * tasks, policy, discordance=discordance).pass_probability >= LEAST_POWER
 
     low, high = 0, 1
     while not enough(high):
@@ -144,30 +145,39 @@ def level(policy: GateSettings, attempt: int) -> float:
 
 
 def harmless(task: TaskRows, discordance: float, draws: int, generator: np.random.Generator) -> Flips:
-    """Candidates that lose as many of the champion's hits as they win of its misses, half the discordance each.
+    """Candidates as good as the champion: of all rows there are, half the discordance is lost and half won.
 
-    A champion close to the top or bottom has few misses or hits that could flip; both sides then flip less.
+    The champion's true share of hits is not known but drawn from its posterior (Jeffreys), so that a champion that
+    was lucky on its test rows loses some of that luck. Close to 0 or 1 fewer rows can flip, on both sides.
     """
     parts = np.array([task.first, task.reserve])
-    hits, misses = int(parts[:, [0, 2]].sum()), int(parts[:, [1, 3]].sum())
-    share = min(discordance / 2 * task.rows, hits, misses)
-    chance = np.array([share / max(hits, 1), share / max(misses, 1)])[[0, 1, 0, 1]]
-    flipped = generator.binomial(parts[..., None], chance[:, None], size=(2, 4, draws))
+    hits = parts[:, [0, 2]].sum()
+    share = generator.beta(hits + 0.5, task.rows - hits + 0.5, draws)
+    flips = np.minimum(discordance / 2, np.minimum(share, 1 - share))
+    lost, won = flips / share, flips / (1 - share)
+    flipped = generator.binomial(parts[..., None], np.stack([lost, won, lost, won]))
     return combine(task.group, parts, flipped)
 
 
 def combine(group: str, parts: NDArray[np.int64], flipped: NDArray[np.int64]) -> Flips:
-    """Counts from `flipped` (first look and reserve, cells, draws) of rows `parts` (the same, cells).
+    """Counts from `flipped` (first look and reserve, cells, draws) of rows `parts` (the same, with or without draws).
 
     Among rows that only one of anchor and champion hits, a flip brings the candidate back to its anchor.
     """
     flipped = flipped.cumsum(axis=0)
-    rows = parts.cumsum(axis=0)
+    rows = parts.cumsum(axis=0).reshape(*parts.shape[:2], -1)
     both, anchor, champion, neither = (flipped[:, i] for i in range(4))
     step = np.stack([both + champion, anchor + neither])
-    life = np.stack([both + rows[:, [1]] - anchor, neither + rows[:, [2]] - champion])
-    totals = rows.sum(axis=1)
+    life = np.stack([both + rows[:, 1] - anchor, neither + rows[:, 2] - champion])
+    totals = rows[..., 0].sum(axis=1)
     return Flips(group, (int(totals[0]), int(totals[1])), step.astype(np.float64), life.astype(np.float64))
+
+
+@lru_cache(maxsize=64)
+def _pass_probability(tasks: tuple[TaskRows, ...], policy: GateSettings, alpha: float, discordance: float) -> float:
+    generator = np.random.default_rng(0)
+    passed, _ = judge([harmless(task, discordance, _DRAWS, generator) for task in tasks], policy, alpha)
+    return float(passed.mean()) if tasks else 1.0
 
 
 def judge(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -209,6 +219,11 @@ def _tests(tasks: Sequence[Flips], policy: GateSettings) -> Iterable[tuple[tuple
 def _any_holm(statistics: Counts, alpha: float) -> NDArray[np.bool_]:
     """Whether Holm's procedure rejects anything: whether it rejects the smallest p-value."""
     return np.asarray(ndtr(-statistics.max(axis=0)) * len(statistics) <= alpha)
+
+
+def _assumed_cells(rows: int, discordance: float) -> Cells:
+    one = min(round(discordance / 2 * rows), round((1 - _HITS) * rows))
+    return round(_HITS * rows) - one, one, one, rows - round(_HITS * rows) - one
 
 
 def _cells(right: NDArray[np.bool_]) -> Cells:

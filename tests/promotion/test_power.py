@@ -79,8 +79,8 @@ def test_flips_against_anchor_and_champion_hang_together():
 
 def test_a_champion_at_the_ceiling_has_nothing_to_win_and_flips_less():
     drawn = harmless(TaskRows("t", "g", (198, 0, 0, 2)), 0.05, 4000, np.random.default_rng(0))
-    assert drawn.step[0].mean() == pytest.approx(2, abs=0.2)
-    assert policy_power([TaskRows("t", "g", (200, 0, 0, 0))], POLICY).pass_probability == 1
+    assert 1.5 < drawn.step[0].mean() < 3
+    assert policy_power([TaskRows("t", "g", (200, 0, 0, 0))], POLICY).pass_probability > 0.99
 
 
 def test_a_budget_partly_used_up_lowers_the_power():
