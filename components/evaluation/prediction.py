@@ -1,7 +1,8 @@
 """Predictions under one decoding contract: certified in one forward pass where possible, else decoded.
 
 Feeding the reference answer shows in one pass whether greedy decoding would produce exactly it, end token
-included. Misses are decoded, so text and score equal plain greedy decoding. What a call gives is a function of its
+included. Misses are decoded on from where they left the reference, with the keys and values of that pass, so text and
+score equal plain greedy decoding. What a call gives is a function of its
 queries alone, to the last bit: a repeated or resumed evaluation ends in the same record.
 """
 
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from components.evaluation.metrics import BINARY, METRICS
 from components.model.adapters import AdapterSlot
-from components.model.generation import generate_greedy
+from components.model.generation import Begun, continue_greedy, generate_greedy
 from components.model.prompts import Rendered, render
-from components.model.trunk import State, Trunk, batches_of_similar
+from components.model.trunk import Past, State, Trunk, batches_of_similar, memory
 from components.storage.objects import canonical, digest_of
 from components.tasks.package import Task
 from components.tasks.rows import Example
@@ -60,7 +61,7 @@ class Evaluator:
 
     def __init__(self, trunk: Trunk, slot: AdapterSlot, batch_rows: int) -> None:
         self.trunk, self.slot, self.batch_rows = trunk, slot, batch_rows
-        self._cache: dict[tuple[Tokens, ...], list[State]] = {}
+        self._cache: dict[tuple[bool, tuple[Tokens, ...]], list[State]] = {}
 
     @property
     def contract(self) -> str:
@@ -101,7 +102,8 @@ class Evaluator:
         `scores_only` leaves out the decoding of answers that are already known to score 0.
         """
         rows = [self._rows(query) for query in queries]
-        states = self._states([row.tokens for each in rows for row in each], progress)
+        decoded = any(query.task.decoding.mode != "choose" for query in queries)
+        states = self._states([row.tokens for each in rows for row in each], progress, keep_past=decoded)
         out: list[Prediction | None] = [None] * len(queries)
         work: dict[tuple[str | None, str], list[int]] = defaultdict(list)
         for index, query in enumerate(queries):
@@ -128,9 +130,10 @@ class Evaluator:
         tokenizer = self.trunk.base.tokenizer
         out: list[Prediction] = []
         misses: list[int] = []
-        for index, (begun, gaps) in enumerate(self._certify([q.rendered for q in queries], read)):
+        certified = self._certify([q.rendered for q in queries], read)
+        for index, known in enumerate(certified):
             query, limit = queries[index], queries[index].task.decoding.max_new_tokens
-            tokens, gap = begun[:limit], min(gaps[:limit])
+            tokens, gap = known.tokens[:limit], min(known.gaps[:limit])
             ended = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
             text = tokenizer.decode([t for t in tokens if t != tokenizer.eos_token_id], skip_special_tokens=True)
             if ended:
@@ -140,38 +143,56 @@ class Evaluator:
             lost = scores_only and query.task.metric in BINARY and not _may_become(text, query.example.output)
             if not (ended or lost):
                 misses.append(index)
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for index in misses:
-            by_length[queries[index].task.decoding.max_new_tokens].append(index)
-        for limit, members in by_length.items():
-            prompts = [queries[i].rendered.prompt for i in members]
-            end = tokenizer.eos_token_id
-            report = (lambda n: progress("decoding", n, len(misses))) if progress else None
-            decoded = generate_greedy(self.trunk.base.model, prompts, limit, end, self.batch_rows, report)
-            for index, result in zip(members, decoded, strict=True):
-                text = tokenizer.decode(result.tokens, skip_special_tokens=True)
-                score = METRICS[queries[index].task.metric](text, queries[index].example.output)
-                out[index] = Prediction(text, score, result.gap)
+        report = (lambda n: progress("decoding", n, len(misses))) if progress else None
+        for index, (tokens, gap) in zip(misses, self._decode(queries, certified, misses, report), strict=True):
+            query, text = queries[index], tokenizer.decode(tokens, skip_special_tokens=True)
+            out[index] = Prediction(text, METRICS[query.task.metric](text, query.example.output), gap)
         return out
 
-    def _certify(self, rows: Sequence[Rendered], read: "_Reading") -> list[tuple[list[int], list[float]]]:
-        """Per row: the first tokens of greedy decoding, as far as one pass tells, and their top-2 logit gaps.
+    def _decode(
+        self,
+        queries: Sequence[Query],
+        certified: Sequence["_Certified"],
+        misses: Sequence[int],
+        progress: Callable[[int], None] | None,
+    ) -> list[tuple[list[int], float]]:
+        """Tokens and smallest gap of greedy decoding for `misses`, which have begun without reaching their end."""
+        base = self.trunk.base
+        model, end = base.model, base.tokenizer.eos_token_id
+        if self.trunk.split:
+            rows = []
+            for index in misses:
+                query, known = queries[index], certified[index]
+                limit = query.task.decoding.max_new_tokens - len(known.tokens)
+                length = len(query.rendered.prompt) + len(known.tokens) - 1
+                rows.append(Begun(known.tokens[-1], length, known.pasts, limit))
+            made = continue_greedy(model, rows, end, self.batch_rows, progress)
+            pairs = [(certified[index], result) for index, result in zip(misses, made, strict=True)]
+            return [([*k.tokens, *result.tokens], min(*k.gaps, result.gap)) for k, result in pairs]
+        found: dict[int, tuple[list[int], float]] = {}
+        by_limit: dict[int, list[int]] = defaultdict(list)
+        for index in misses:
+            by_limit[queries[index].task.decoding.max_new_tokens].append(index)
+        for limit, members in by_limit.items():
+            prompts = [queries[i].rendered.prompt for i in members]
+            made = generate_greedy(model, prompts, limit, end, self.batch_rows, progress)
+            found.update((i, (list(result.tokens), result.gap)) for i, result in zip(members, made, strict=True))
+        return [found[index] for index in misses]
 
-        They follow the reference up to and including the first token that differs from it, or the end token.
-        """
+    def _certify(self, rows: Sequence[Rendered], read: "_Reading") -> list["_Certified"]:
         end = self.trunk.base.tokenizer.eos_token_id
 
-        def certify(logits: Tensor, row: Rendered) -> tuple[list[int], list[float]]:
+        def certify(logits: Tensor, row: Rendered, pasts: tuple[Past, ...]) -> _Certified:
             top = logits.topk(2, dim=-1)
             greedy = top.indices[:, 0].tolist()
             pairs = enumerate(zip(greedy, row.answer, strict=True), 1)
             known = next((i for i, (ours, theirs) in pairs if ours != theirs or ours == end), len(greedy))
-            return greedy[:known], (top.values[:known, 0] - top.values[:known, 1]).tolist()
+            return _Certified(greedy[:known], (top.values[:known, 0] - top.values[:known, 1]).tolist(), pasts)
 
-        return read(rows, certify)
+        return read(rows, certify, keep_past=self.trunk.split)
 
     def _choose(self, queries: Sequence[Query], rows: Sequence[list[Rendered]], read: "_Reading") -> list[Prediction]:
-        def likelihood_of(logits: Tensor, row: Rendered) -> float:
+        def likelihood_of(logits: Tensor, row: Rendered, _: tuple[Past, ...]) -> float:
             answer = torch.tensor(row.answer, device=logits.device)
             return float(logits.log_softmax(-1).gather(1, answer[:, None]).sum())
 
@@ -195,24 +216,37 @@ class Evaluator:
         answers = [tokenizer(c, add_special_tokens=False)["input_ids"] for c in choices_of(query.task, query.example)]
         return [Rendered(prompt, (*answer, tokenizer.eos_token_id)) for answer in answers]
 
-    def _states(self, rows: Sequence[Tokens], progress: Progress | None) -> dict[Tokens, State]:
+    def _states(self, rows: Sequence[Tokens], progress: Progress | None, *, keep_past: bool) -> dict[Tokens, State]:
         """Trunk states by row; whole batches are remembered, since a state's last bits depend on its batch."""
         distinct = list(dict.fromkeys(rows))
         batches = [tuple(distinct[i] for i in batch) for batch in batches_of_similar(distinct, self.batch_rows)]
-        missing = [batch for batch in batches if batch not in self._cache]
+        missing = [batch for batch in batches if (keep_past, batch) not in self._cache]
         total = sum(map(len, missing))
         report = (lambda n: progress("trunk", n, total)) if progress else None
         for batch in missing:
-            self._cache[batch] = self.trunk.states(batch, self.batch_rows, report)
-        return {state.tokens: state for batch in batches for state in self._cache[batch]}
+            states = self.trunk.states(batch, self.batch_rows, report, keep_past=keep_past)
+            self._cache[keep_past, batch] = states
+        return {state.tokens: state for batch in batches for state in self._cache[keep_past, batch]}
 
     def _evict(self) -> None:
         """Forget the batches that were computed first once they take more than `CACHE_BYTES`."""
-        size = sum(state.nbytes for batch in self._cache.values() for state in batch)
+        size = sum(memory(states) for states in self._cache.values())
         for batch in list(self._cache):
             if size <= CACHE_BYTES:
                 break
-            size -= sum(state.nbytes for state in self._cache.pop(batch))
+            size -= memory(self._cache.pop(batch))
+
+
+@dataclass(frozen=True)
+class _Certified:
+    """The first tokens of greedy decoding, as far as one pass tells, their top-2 logit gaps, and that pass's past.
+
+    They follow the reference up to and including the first token that differs from it, or the end token.
+    """
+
+    tokens: list[int]
+    gaps: list[float]
+    pasts: tuple[Past, ...]
 
 
 @dataclass(frozen=True)
@@ -225,16 +259,23 @@ class _Reading:
     progress: Progress | None
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[Rendered], reduce: Callable[[Tensor, Rendered], Value]) -> list[Value]:
-        """`reduce(answer logits, row)` per row; logits (answer, vocabulary) are never kept."""
+    def __call__(
+        self,
+        rows: Sequence[Rendered],
+        reduce: Callable[[Tensor, Rendered, tuple[Past, ...]], Value],
+        *,
+        keep_past: bool = False,
+    ) -> list[Value]:
+        """`reduce(answer logits, row, its past)` per row; logits (answer, vocabulary) are never kept."""
         out: dict[int, Value] = {}
-        trunk = self.evaluator.trunk
         for batch in batches_of_similar([row.tokens for row in rows], self.evaluator.batch_rows):
-            logits = trunk.answer_logits(
-                [self.states[rows[i].tokens] for i in batch], [len(rows[i].prompt) for i in batch]
-            )
-            for i, values in zip(batch, logits, strict=True):
-                out[i] = reduce(values, rows[i])
+            states = [self.states[rows[i].tokens] for i in batch]
+            upper: list[Past] | None = [] if keep_past else None
+            logits = self.evaluator.trunk.answer_logits(states, [len(rows[i].prompt) for i in batch], upper)
+            for place, i in enumerate(batch):
+                lower = states[place].past
+                pasts = (lower, upper[place]) if lower and upper else ()
+                out[i] = reduce(logits[place], rows[i], pasts)
             if self.progress:
                 self.progress("reading", len(batch), self.total)
         return [out[i] for i in range(len(rows))]

@@ -1,4 +1,7 @@
-"""Greedy decoding with a key-value cache; rows that begin alike share the cache of their prefix."""
+"""Greedy decoding with a key-value cache; rows that begin alike share the cache of their prefix.
+
+`continue_greedy` goes on from keys and values that a pass of the trunk left, so nothing is read twice.
+"""
 
 import copy
 from collections import defaultdict
@@ -7,8 +10,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
+
+from components.model.trunk import Past
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,86 @@ def _decode(
     max_new_tokens: int,
     end_token: int,
 ) -> list[Generated]:
-    rows = len(tails)
     ids, mask, positions = left_padded(tails, model.device, prefix)
     cache = copy.deepcopy(shared) if shared is not None else DynamicCache()
     if shared is not None:
-        cache.batch_repeat_interleave(rows)
+        cache.batch_repeat_interleave(len(tails))
+    return _loop(model, ids, mask, positions, cache, [max_new_tokens] * len(tails), end_token)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A row under way: its last token is still to be read, `pasts` hold keys and values of the `length` before it.
+
+    `pasts` are those of the layers below and above the adapters' first one; `limit` tokens may still be decoded.
+    """
+
+    token: int
+    length: int
+    pasts: tuple[Past, ...]
+    limit: int
+
+
+@torch.no_grad()
+def continue_greedy(
+    model: PreTrainedModel,
+    rows: Sequence[Begun],
+    end_token: int,
+    batch_rows: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """What greedy decoding adds to each row until `end_token` or its limit; the adapter must be the one of `pasts`."""
+    out = [Generated((), float("inf"))] * len(rows)
+    ordered = sorted(range(len(rows)), key=lambda i: (rows[i].limit, rows[i].length, i))
+    for start in range(0, len(ordered), batch_rows):
+        batch = ordered[start : start + batch_rows]
+        begun = [rows[i] for i in batch]
+        width = max(row.length for row in begun)
+        ids = torch.tensor([[row.token] for row in begun], device=model.device)
+        mask = torch.tensor([[0] * (width - row.length) + [1] * (row.length + 1) for row in begun], device=model.device)
+        positions = torch.tensor([[row.length] for row in begun], device=model.device)
+        limits = [row.limit for row in begun]
+        made = _loop(model, ids, mask, positions, _joined(begun, width), limits, end_token)
+        for index, result in zip(batch, made, strict=True):
+            out[index] = result
+        if progress:
+            progress(len(batch))
+    return out
+
+
+def _joined(rows: Sequence[Begun], width: int) -> DynamicCache:
+    """One cache for all rows, left-padded to `width`."""
+    cache = DynamicCache()
+    layers = sorted(number for past in rows[0].pasts for number in past.layers)
+    for number in layers:
+        pairs = []
+        for row in rows:
+            past = next(past for past in row.pasts if number in past.layers)
+            pairs.append([t[:, past.path[: row.length]] for t in past.layers[number]])
+        keys, values = (
+            torch.stack([nn.functional.pad(pair[k], (0, 0, width - pair[k].shape[1], 0)) for pair in pairs])
+            for k in (0, 1)
+        )
+        cache.update(keys, values, number)
+    return cache
+
+
+def _loop(
+    model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    cache: DynamicCache,
+    limits: Sequence[int],
+    end_token: int,
+) -> list[Generated]:
+    """Read `ids` (rows, width) after what is in `cache`, then decode up to `limits` tokens a row."""
+    rows = len(limits)
     tokens: list[list[int]] = [[] for _ in range(rows)]
     gaps: list[float] = [float("inf")] * rows
     running = list(range(rows))  # row numbers still in the batch, in order
     done: set[int] = set()
-    for _ in range(max_new_tokens):
+    while len(done) < rows:
         logits = next_logits(model, ids, mask, positions, cache)
         top = logits.float().topk(2, dim=-1)
         chosen = top.indices[:, 0].tolist()
@@ -75,15 +150,13 @@ def _decode(
             if i in done:
                 continue
             gaps[i] = min(gaps[i], gap[place])
-            if chosen[place] == end_token:
-                done.add(i)
-            else:
+            if chosen[place] != end_token:
                 tokens[i].append(chosen[place])
-        if len(done) == rows:
-            break
+            if chosen[place] == end_token or len(tokens[i]) == limits[i]:
+                done.add(i)
         ids = torch.tensor(chosen, device=model.device)[:, None]
         going = [place for place, i in enumerate(running) if i not in done]
-        if 2 * len(going) <= len(running):  # rows that ended no longer cost anything
+        if 0 < 2 * len(going) <= len(running):  # rows that ended no longer cost anything
             keep = torch.tensor(going, device=model.device)
             cache.batch_select_indices(keep)
             ids, mask, positions = ids[keep], mask[keep], positions[keep]

@@ -5,18 +5,22 @@ batch are merged into one prefix tree of tokens, so what they share (system line
 several answers) is computed once, and nothing is padding. Equal to the whole model within float
 tolerance; never evidence, gone with the process.
 
+On request a pass also hands out its keys and values (`Past`), so that a row can be decoded from where it stands instead
+of being read again.
+
 An architecture that cannot be split so (no Llama-like decoder, or a split that changes its output) runs
 whole each time: slower, otherwise the same.
 """
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
@@ -31,16 +35,27 @@ PACK_TOKENS = 1024
 
 
 @dataclass(frozen=True)
+class Past:
+    """Keys and values of one row: by layer those of its whole pack (heads, tokens, width), and its places in them."""
+
+    layers: Mapping[int, tuple[Tensor, Tensor]]
+    path: Tensor
+
+
+@dataclass(frozen=True)
 class State:
     """Trunk output of one row: its token ids and, where the base model is split, (length, hidden)."""
 
     tokens: tuple[int, ...]
     hidden: Tensor | None
+    past: Past | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of the hidden states."""
-        return self.hidden.nbytes if self.hidden is not None else 0
+
+def memory(states: Iterable[State]) -> int:
+    """Bytes of the states; what the rows of a pack share counts once."""
+    tensors = {id(s.hidden): s.hidden for s in states if s.hidden is not None}
+    tensors |= {id(t): t for s in states if s.past for pair in s.past.layers.values() for t in pair}
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 class Trunk:
@@ -65,46 +80,59 @@ class Trunk:
             logger.warning("%s has no trunk that can be cached; every pass runs all layers", type(decoder).__name__)
 
     @torch.no_grad()
-    def states(self, rows: Sequence[Tokens], batch_rows: int, progress: Progress | None = None) -> list[State]:
-        """Trunk output per row; rows are processed in deterministic batches."""
+    def states(
+        self, rows: Sequence[Tokens], batch_rows: int, progress: Progress | None = None, *, keep_past: bool = False
+    ) -> list[State]:
+        """Trunk output per row, on request with keys and values; rows are processed in deterministic batches."""
         if not self.split:
             return [State(tuple(row), None) for row in rows]
         out: list[State] = [State((), None)] * len(rows)
         for batch in batches_of_similar(rows, batch_rows):
             for pack in packs([rows[i] for i in batch]):
                 ids = torch.tensor(pack.tokens, device=self.base.device)
-                lower = self._run(self._lower, pack, input_ids=ids[None])
+                cache = DynamicCache() if keep_past else None
+                lower = self._run(self._lower, pack, cache, input_ids=ids[None])
+                layers = _layers(cache)
                 for place, path in zip(pack.rows, pack.paths, strict=True):
                     index = batch[place]
-                    out[index] = State(tuple(rows[index]), lower[path])
+                    out[index] = State(tuple(rows[index]), lower[path], Past(layers, path) if keep_past else None)
             if progress:
                 progress(len(batch))
         return out
 
-    def answer_logits(self, states: Sequence[State], prompt_lengths: Sequence[int]) -> list[Tensor]:
+    def answer_logits(
+        self, states: Sequence[State], prompt_lengths: Sequence[int], pasts: list[Past] | None = None
+    ) -> list[Tensor]:
         """Logits that predict each answer token, per row (answer length, vocabulary); differentiable.
 
-        The state at the prompt's last token predicts the first answer token.
+        The state at the prompt's last token predicts the first answer token. `pasts` is filled as by `hidden`.
         """
-        hidden = self.hidden(states)
+        hidden = self.hidden(states, pasts)
         spans = [(p - 1, len(h) - 1) for p, h in zip(prompt_lengths, hidden, strict=True)]
         picked = torch.cat([h[a:b] for h, (a, b) in zip(hidden, spans, strict=True)])
         logits: Tensor = self.head(picked).float()
         return list(torch.split(logits, [b - a for a, b in spans]))
 
-    def hidden(self, states: Sequence[State]) -> list[Tensor]:
-        """Final normalised hidden states per row (length, hidden); differentiable."""
+    def hidden(self, states: Sequence[State], pasts: list[Past] | None = None) -> list[Tensor]:
+        """Final normalised hidden states per row (length, hidden); differentiable.
+
+        `pasts` gets, row by row, the keys and values of the layers above the trunk.
+        """
         if not self.split:
             return self._whole(states)
         out: list[Tensor] = [torch.empty(0)] * len(states)
         for pack in packs([state.tokens for state in states]):
             known = torch.cat([_hidden(states[row])[start:] for row, start in zip(pack.rows, pack.fresh, strict=True)])
-            upper = self._run(self._upper, pack, inputs_embeds=known[None].to(self.base.model.dtype))
+            cache = DynamicCache() if pasts is not None else None
+            upper = self._run(self._upper, pack, cache, inputs_embeds=known[None].to(self.base.model.dtype))
+            layers = _layers(cache)
             for row, path in zip(pack.rows, pack.paths, strict=True):
                 out[row] = upper[path]
+                if pasts is not None:
+                    pasts.append(Past(layers, path))
         return out
 
-    def _run(self, part: nn.Module, pack: "Pack", **inputs: Tensor) -> Tensor:
+    def _run(self, part: nn.Module, pack: "Pack", cache: DynamicCache | None, **inputs: Tensor) -> Tensor:
         device = self.base.device
         mask = torch.full((len(pack.tokens),) * 2, torch.finfo(self.base.model.dtype).min, dtype=self.base.model.dtype)
         for path in pack.paths:  # a token sees the tokens before it in the rows it belongs to
@@ -113,7 +141,8 @@ class Trunk:
         result = part(
             attention_mask=mask[None, None].to(device),
             position_ids=torch.tensor(pack.positions, device=device)[None],
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
             **inputs,
         )
         hidden: Tensor = result.last_hidden_state[0]
@@ -186,6 +215,12 @@ def batches_of_similar(rows: Sequence[Tokens], batch_rows: int) -> Iterator[list
     ordered = sorted(range(len(rows)), key=lambda i: (tuple(rows[i]), i))
     for start in range(0, len(ordered), batch_rows):
         yield ordered[start : start + batch_rows]
+
+
+def _layers(cache: DynamicCache | None) -> dict[int, tuple[Tensor, Tensor]]:
+    """Keys and values (heads, tokens, width) of the layers that ran, by their number in the whole model."""
+    layers = enumerate(cache.layers) if cache is not None else ()
+    return {number: (layer.keys[0], layer.values[0]) for number, layer in layers if layer.is_initialized}
 
 
 def _hidden(state: State) -> Tensor:
