@@ -336,9 +336,13 @@ def rollback(
     _emit(made.to_json(), as_json=as_json, text=text)
 
 
+Item = Annotated[int, typer.Argument(metavar="ITEM", help="Number of the task in `lcia status`.")]
+
+
 @app.command(rich_help_panel=DO)
 def retry(
-    item: Annotated[int, typer.Argument(metavar="ITEM", help="Number of the task in `lcia status`.")],
+    item: Item,
+    force: Annotated[bool, typer.Option("--force", help="Learn it although the champion knows it.")] = False,
     name: As = None,
     as_json: Json = False,
     config: Config = None,
@@ -347,10 +351,55 @@ def retry(
     from components.tasks import queue
     from lcia.workplace import actor
 
+    with _open(config).db.begin() as connection:
+        if force:
+            why, answers = "to be learnt although it is known", {"forced": True}
+            again = queue.answer(connection, item, "nothing_to_learn", answers, actor=actor(name), reason=why)
+        else:
+            again = queue.move(connection, None, item, "submitted", "tried again", actor=actor(name))
+    _emit(again.to_json(), as_json=as_json, text=words.queued(again))
+
+
+@app.command(rich_help_panel=DO)
+def release(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Let a task go on that is held because it is unlike everything seen."""
+    _answer(item, {"released": True}, reason, name, as_json=as_json, config=config)
+
+
+@app.command(rich_help_panel=DO)
+def regroup(
+    item: Item,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="A group id such as g1, or `new`.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say which group learns a task that is held between two."""
+    _answer(item, {"placed": group}, reason, name, as_json=as_json, config=config)
+
+
+@app.command(rich_help_panel=DO)
+def cancel(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Take a task out of the queue; its package stays where it was submitted from."""
+    from components.tasks import queue
+    from lcia.workplace import actor
+
+    with _open(config).db.begin() as connection:
+        gone = queue.move(connection, None, item, "cancelled", reason, actor=actor(name))
+    _emit(gone.to_json(), as_json=as_json, text=f"{gone.name}@{gone.version} is cancelled.")
+
+
+def _answer(
+    item: int, answers: dict[str, Any], reason: str, name: str | None, *, as_json: bool, config: Path | None
+) -> None:
+    from components.tasks import queue
+    from lcia.workplace import actor
+
     place = _open(config)
     with place.db.begin() as connection:
-        again = queue.move(connection, None, item, "submitted", "tried again", actor=actor(name))
-    _emit(again.to_json(), as_json=as_json, text=f"{again.name}@{again.version} is in the queue again.")
+        again = queue.answer(connection, item, "held", answers, actor=actor(name), reason=reason)
+    _emit(again.to_json(), as_json=as_json, text=words.queued(again))
 
 
 @app.command(rich_help_panel=DO)

@@ -112,6 +112,11 @@ def approved(candidate: Candidate, made: Promotion | None) -> str:
     return f"Version {candidate.number} is the champion (epoch {made.epoch})."
 
 
+def queued(item: QueueItem) -> str:
+    """`lcia retry`, `release` and `regroup`."""
+    return f"{item.name}@{item.version} is in the queue again; `lcia work` goes on with it."
+
+
 def exported(value: Value) -> str:
     """`lcia export`."""
     lines = [f"version {value['version']} ({value['digest'][:12]}) in {value['folder']}"]

@@ -121,7 +121,7 @@ class _Advance:
         order = self._order(item, parent)
         key = step_key(
             "assess",
-            {"package": item.package, "parent": parent, "placed": order.placed, "released": order.released},
+            {"package": item.package, "parent": parent, "answers": item.answers},
             self.place.settings.content(),
             ("grouping", "quality", "tasks"),
         )
@@ -268,6 +268,7 @@ class _Advance:
             package=item.package,
             parent=parent,
             lineage=tuple(place.lineage(parent)),
+            **item.answers,
         )
 
     def _pipeline(self, name: str, item: QueueItem, order: Order) -> PipelineRun:

@@ -93,6 +93,7 @@ queue = Table(
     Column("reason", Text, nullable=False),
     Column("reports", Json, nullable=False),  # {name: object digest}
     Column("attempts", Integer, nullable=False),  # how often learning was started
+    Column("answers", Json, nullable=False, server_default="{}"),  # what people decided about a held task
     Column("submitted_at", Moment, nullable=False),
     Column("changed_at", Moment, nullable=False),
     UniqueConstraint("assistant", "package"),

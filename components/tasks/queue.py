@@ -73,6 +73,8 @@ class QueueItem:
     """Object digests of reports, by name."""
     attempts: int
     """How often learning was started."""
+    answers: dict[str, Json]
+    """What people decided about it while it was held: `released`, `placed` (a group id or `new`), `forced`."""
     submitted_at: datetime
     changed_at: datetime
     known: bool = False
@@ -189,11 +191,12 @@ def move(
     task: str | None = None,
     reports: Mapping[str, str] | None = None,
     launched_by: str | None = None,
+    answers: Mapping[str, Json] | None = None,
 ) -> QueueItem:
     """Change an item's state in the caller's transaction; repeating the present state only updates the rest.
 
-    `task`, `reports` (added to those there) and `launched_by` are set when given; entering `learning` counts
-    an attempt. A worker gives its lease, people's verbs give None.
+    `task`, `launched_by`, `reports` and `answers` (both added to those there) are set when given; entering
+    `learning` counts an attempt. A worker gives its lease, people's verbs give None.
 
     Raises:
         QueueError: no such item, no such move, or another task digest than the one recorded.
@@ -222,6 +225,7 @@ def move(
             reports=after,
             launched_by=launched_by or before.launched_by,
             attempts=before.attempts + begins,
+            answers={**before.answers, **(answers or {})},
             changed_at=now(connection),
         )
     )
@@ -236,8 +240,27 @@ def move(
             "task": task or before.task,
             "reports": after,
         }
+        if answers:
+            details["answers"] = dict(answers)
         append(connection, f"task.{state}", actor, f"{before.name}@{before.version}", details)
     return item(connection, identity)
+
+
+def answer(
+    connection: Connection, identity: int, state: str, answers: Mapping[str, Json], *, actor: Actor, reason: str
+) -> QueueItem:
+    """Put an item that is in `state` back into the queue with what a person decided about it.
+
+    Raises:
+        QueueError: no such item, or it is in another state, where the decision would mean nothing.
+    """
+    found = item(connection, identity)
+    if found.state != state:
+        raise QueueError(
+            f"item {identity} ({found.name}@{found.version}) is {found.state}, expected one that is {state}; "
+            "`lcia status` says what it waits for"
+        )
+    return move(connection, None, identity, "submitted", reason, actor=actor, answers=answers)
 
 
 def _item(row: RowMapping, *, known: bool = False) -> QueueItem:

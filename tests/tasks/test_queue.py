@@ -110,6 +110,26 @@ def test_moves_carry_their_findings_and_are_logged(db):
         assert found.to_json()["attempts"] == 1
 
 
+def test_a_held_task_goes_on_with_what_a_person_decided(db):
+    with db.begin() as connection:
+        item = put(connection, "1")
+        with pytest.raises(QueueError, match="expected one that is held"):
+            queue.answer(connection, item.id, "held", {"released": True}, actor=SITE, reason="looks right")
+        for state in ("assessing", "held"):
+            queue.move(connection, None, item.id, state, "odd")
+        queue.answer(connection, item.id, "held", {"released": True}, actor=SITE, reason="looks right")
+        for state in ("assessing", "held"):
+            queue.move(connection, None, item.id, state, "between two groups")
+        found = queue.answer(connection, item.id, "held", {"placed": "g2"}, actor=SITE, reason="same subject")
+        assert (found.state, found.answers, found.reason) == (
+            "submitted",
+            {"released": True, "placed": "g2"},
+            "same subject",
+        )
+        last = log.entries(connection)[-1]
+        assert (last.actor.name, last.details["answers"]) == ("site", {"placed": "g2"})
+
+
 def test_interrupted_work_comes_first_and_fencing_holds(db):
     lease = leases.acquire(db, "lineage:a", "w1", 60)
     with db.begin() as connection:
