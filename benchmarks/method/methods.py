@@ -70,6 +70,7 @@ _ALL = [
         for kappa in (3, 10)
     ),
     Method("pseudo-rehearsal:0.33 + curvature:1", (*_curvature(1, 0.03), *_pseudo(120, 0.33)), "ema"),
+    Method("pseudo-rehearsal:0.33 + curvature:3", (*_curvature(3, 0.1), *_pseudo(120, 0.33)), "ema"),
     Method("rehearsal 5 % + pseudo", (*_plain(), *_rehearsal(30, 0.2), *_pseudo(60, 0.2))),
     Method("rehearsal 5 %:0.33 + pseudo:0.33", (*_plain(), *_rehearsal(30, 0.33), *_pseudo(120, 0.33))),
     Method(
