@@ -172,10 +172,10 @@ class _Advance:
             settings,
             ("model", "tuning", "grouping", "evaluation"),
         )
-        attempt = self._attempt(record["task"], parent)
+        attempt, looks = self._attempt(record["task"], parent), place.anchor_looks()
         learn_key = step_key(
             "learn",
-            {"evaluate": evaluate_key, "assessment": assessment, "attempt": attempt},
+            {"evaluate": evaluate_key, "assessment": assessment, "attempt": attempt, "looks": looks},
             settings,
             ("promotion", "evaluation"),
         )
@@ -188,6 +188,7 @@ class _Advance:
                 update={
                     "assessment": assessment,
                     "attempt": attempt,
+                    "looks": looks,
                     "known": {step: digest for step, digest in known.items() if digest},
                     "scratch": tune_key,
                 }

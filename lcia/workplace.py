@@ -9,6 +9,7 @@ from components.audit.log import Actor
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion
 from components.promotion.candidates import Candidate
+from components.promotion.evidence import anchor_looks
 from components.promotion.outbox import Delivery, apply_outbox
 from components.promotion.registry import Registry
 from components.settings import Settings
@@ -74,6 +75,12 @@ class Workplace:
         with self.db.read() as connection:
             line = candidates.ancestors(connection, digest)
         return [str(self.evidence(version)["evaluation"]) for version in line]
+
+    def anchor_looks(self) -> dict[str, int]:
+        """By task, how many candidates, accepted or not, were compared with its anchor so far."""
+        with self.db.read() as connection:
+            known = candidates.listed(connection, self.assistant)
+        return anchor_looks(self.store, [str(self.evidence(version)["gate"]) for version in known])
 
     def tell_registry(self) -> list[Delivery]:
         """Bring MLflow up to date; failures are returned, never raised."""

@@ -26,6 +26,7 @@ def gate(
         objects.get_json(evaluation),
         attempt=context.order.attempt,
         released=context.order.released,
+        looks=context.order.looks,
     )
     verdict = decide_gate(evidence, context.settings.policy.gate).to_json()
     return objects.put_json(verdict), HTMLString(gate_html(verdict))

@@ -28,8 +28,15 @@ class Order(BaseModel):
     """A person's placement of a held task: a group id or `new`."""
     released: bool = False
     """Whether a person let a task pass that was held for extreme drift."""
+    forced: bool = False
+    """Whether a person wants a task learnt that the champion does already."""
+    fingerprints: dict[str, str] = {}
+    """Task digest -> keyed hashes of its rows, of the task to assess and of earlier ones; made by the worker, which
+    alone reads the key."""
     attempt: int = 1
     """Which attempt at this task on this parent."""
+    looks: dict[str, int] = {}
+    """By prior task, how many candidates were compared with its anchor before."""
     assessment: str | None = None
     """Assessment record; given to `learn_task`."""
     known: dict[str, str] = {}

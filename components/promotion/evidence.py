@@ -1,6 +1,7 @@
 """Evidence: what the gate judges and what an approval is bound to."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from components.grouping.pool import Pool
@@ -23,8 +24,12 @@ def gate_evidence(
     *,
     attempt: int,
     released: bool,
+    looks: Mapping[str, int] | None = None,
 ) -> GateEvidence:
-    """The scores and verdicts of one candidate, as the gate wants them."""
+    """The scores and verdicts of one candidate, as the gate wants them.
+
+    `looks`: by prior task, how many candidates were compared with its anchor before; see `anchor_looks`.
+    """
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     new = load_snapshot(store, evaluation["task"])
     prior, name, share = [], "", settings.policy.gate.reserve_share
@@ -33,7 +38,11 @@ def gate_evidence(
             if entry.task == new.digest:
                 name = entry.name
             else:
-                prior.append(_prior_task(store, evaluation, entry.name, entry.task, group.id, share))
+                prior.append(
+                    _prior_task(
+                        store, evaluation, entry.name, entry.task, group.id, share, (looks or {}).get(entry.name, 0)
+                    )
+                )
     checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
     predicted = _rows(store, evaluation["predictions"][name])
     return GateEvidence(
@@ -75,7 +84,7 @@ def evidence_record(
     }
 
 
-def model_card(store: ObjectStore, evaluation: Record, gate: GateReport) -> str:
+def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: GateReport) -> str:
     """Markdown for people who meet the version in a registry."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     task = load_snapshot(store, evaluation["task"]).task
@@ -86,6 +95,7 @@ def model_card(store: ObjectStore, evaluation: Record, gate: GateReport) -> str:
         "",
         f"- Base model `{pool.base_model[:12]}`, frozen; {len(pool.groups)} adapter group(s).",
         f"- Chosen point {evaluation['reason']}.",
+        *([f"- Pseudo-labels: {tuning['pseudo_labels']['words']}."] if "pseudo_labels" in tuning else []),
         f"- Gate: **{gate.verdict}** ({'enforced' if gate.enforced else 'report only'}).",
         f"- Changed settings: {', '.join(pool.overrides) or 'none'}; assurance: {pool.assurance}.",
         "",
@@ -101,7 +111,14 @@ def model_card(store: ObjectStore, evaluation: Record, gate: GateReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def present_rows(store: ObjectStore, evaluation: Record, share: float) -> list[TaskRows]:
+def anchor_looks(store: ObjectStore, gates: Iterable[str]) -> dict[str, int]:
+    """By task, how many of the given gate reports compared a candidate with its anchor."""
+    return Counter(
+        row["task"] for digest in gates for row in store.get_json(digest)["rows"] if row["rule"] == "lifetime"
+    )
+
+
+def present_rows(store: ObjectStore, evaluation: Record, share: float, looks: Mapping[str, int]) -> list[TaskRows]:
     """Every measurable task of a version with its test rows, as the next candidate's power depends on them."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     tasks = []
@@ -111,18 +128,21 @@ def present_rows(store: ObjectStore, evaluation: Record, share: float) -> list[T
                 now = _rows(store, evaluation["predictions"][entry.name])
                 anchor = _rows(store, evaluation["anchors"][entry.name]["predictions"])
                 held = reserve_rows([row["row"] for row in now], share)
-                tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), held))
+                look = looks.get(entry.name, 0) + 1
+                tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), held, look))
     return tasks
 
 
-def _prior_task(store: ObjectStore, evaluation: Record, name: str, task: str, group: str, share: float) -> PriorTask:
+def _prior_task(
+    store: ObjectStore, evaluation: Record, name: str, task: str, group: str, share: float, looks: int
+) -> PriorTask:
     if name not in evaluation["predictions"]:
         return PriorTask(name, task, group, (), (), (), changed=True)
     before, after = _rows(store, evaluation["champion"][name]), _rows(store, evaluation["predictions"][name])
     anchor = _rows(store, evaluation["anchors"][name]["predictions"])
     changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
     held = reserve_rows([row["row"] for row in after], share)
-    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held)
+    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held, looks + 1)
 
 
 def _rows(store: ObjectStore, digest: str) -> list[dict[str, Any]]:

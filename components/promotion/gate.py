@@ -4,7 +4,7 @@ A drop is reference minus candidate score, so a positive drop is forgetting. Pas
 drop inside its margin (unadjusted: requiring all is already conservative, an intersection-union test: Berger 1982,
 Technometrics 24, 295-300); fail needs a drop beyond its margin with confidence (Holm over all comparisons); anything
 between is inconclusive. Where policy holds back a reserve of test rows, a comparison that the other rows leave
-inconclusive is made once more over all of them.
+inconclusive is made once more over all of them. The k-th candidate compared with an anchor is tested at alpha / k^2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from components.errors import LciaError
 from components.evaluation import statistics
 from components.evaluation.statistics import Comparison, Scores, StatisticsError
-from components.promotion.looks import Levels, look_levels
+from components.promotion.looks import anchor_level, look_levels
 from components.promotion.power import LEAST_POWER, Power, TaskRows, level, policy_power
 from components.settings import GateSettings
 
@@ -47,6 +47,8 @@ class PriorTask:
     changed: bool
     reserve: tuple[bool, ...] = ()
     """Which rows are held back for a second look; empty: none."""
+    look: int = 1
+    """Which candidate this is that is compared with the anchor, from 1."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
         _attempt_row(evidence, policy, alpha),
     )
     failed = any(row.verdict == "fail" for row in fixed)
-    measured = _look(evidence, policy, look_levels(alpha, policy.reserve_share), failed=failed)
+    measured = _look(evidence, policy, alpha, failed=failed)
     power = policy_power(_sizes(evidence.prior), policy, evidence.attempt)
     rows = (
         *fixed,
@@ -189,11 +191,14 @@ class _Test:
     what: str
     against: str
     limit: float
+    alpha: float
     scores: _Paired = field(repr=False)
     prefix: str = ""
 
-    def row(self, look: int, alpha: float) -> tuple[GateRow, float]:
+    def row(self, look: int, reserve_share: float) -> tuple[GateRow, float]:
         """The row, not judged yet, and the p-value of a drop beyond the margin."""
+        levels = look_levels(self.alpha, reserve_share)
+        alpha = levels.second if look == 2 else levels.first
         reference, candidate = self.scores.seen(look)
         result = _compare(reference, candidate, alpha, self.what)
         words = (
@@ -207,14 +212,15 @@ class _Test:
         return row, statistics.p_value(reference, candidate, self.limit)
 
 
-def _look(evidence: GateEvidence, policy: GateSettings, levels: Levels, *, failed: bool) -> list[GateRow]:
+def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, failed: bool) -> list[GateRow]:
     """The rows that rest on test rows: the new task's, then all drops.
 
     The reserve is opened only where a comparison is inconclusive and nothing has failed.
     """
-    tests = _tests(evidence.prior, policy)
+    share = policy.reserve_share
+    levels, tests = look_levels(alpha, share), _tests(evidence.prior, policy, alpha)
     new = _new_task_row(evidence.new, policy, levels.first)
-    measured = [test.row(1, levels.first) for test in tests]
+    measured = [test.row(1, share) for test in tests]
     rows = _judge([row for row, _ in measured], [p for _, p in measured], levels.first)
     if failed or not levels.second or any(row.verdict == "fail" for row in (new, *rows)):
         return [new, *rows]
@@ -222,13 +228,13 @@ def _look(evidence: GateEvidence, policy: GateSettings, levels: Levels, *, faile
         new = _new_task_row(evidence.new, policy, levels.second, look=2)
     opened = [row.verdict == "inconclusive" and any(test.scores.reserve) for row, test in zip(rows, tests, strict=True)]
     if any(opened):
-        again = [test.row(2, levels.second) if o else m for test, m, o in zip(tests, measured, opened, strict=True)]
+        again = [test.row(2, share) if o else m for test, m, o in zip(tests, measured, opened, strict=True)]
         judged = _judge([row for row, _ in again], [p for _, p in again], levels.second_fail)
         rows = [now if o else before for before, now, o in zip(rows, judged, opened, strict=True)]
     return [new, *rows]
 
 
-def _tests(prior: Sequence[PriorTask], policy: GateSettings) -> list[_Test]:
+def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> list[_Test]:
     """Step and lifetime comparisons of each changed task, then a pooled one per group of two or more."""
     tests: list[_Test] = []
     pools: dict[str, list[PriorTask]] = {}
@@ -239,8 +245,17 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings) -> list[_Test]:
         step, life = (_Paired(scores, task.candidate, task.reserve) for scores in (task.champion, task.anchor))
         what = f"prior task {task.name!r} against"
         tests += [
-            _Test("step", task.name, f"{what} the champion", "champion", policy.step_margin, step),
-            _Test("lifetime", task.name, f"{what} its anchor", "anchor", policy.lifetime_budget, life),
+            _Test("step", task.name, f"{what} the champion", "champion", policy.step_margin, alpha, step),
+            _Test(
+                "lifetime",
+                task.name,
+                f"{what} its anchor",
+                "anchor",
+                policy.lifetime_budget,
+                anchor_level(alpha, task.look),
+                life,
+                f"look {task.look} at its anchor: " if task.look > 1 else "",
+            ),
         ]
     for group, tasks in pools.items():
         if len(tasks) > 1:
@@ -251,7 +266,7 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings) -> list[_Test]:
             )
             prefix = f"group {group}, {len(tasks)} prior tasks: "
             limit = policy.pooled_margin
-            tests.append(_Test("pooled", None, f"group {group} pooled", "champion", limit, pooled, prefix))
+            tests.append(_Test("pooled", None, f"group {group} pooled", "champion", limit, alpha, pooled, prefix))
     return tests
 
 
@@ -354,7 +369,7 @@ def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> 
 
 def _sizes(prior: Sequence[PriorTask]) -> list[TaskRows]:
     return [
-        TaskRows.of(task.name, task.group, task.anchor, task.champion, task.reserve)
+        TaskRows.of(task.name, task.group, task.anchor, task.champion, task.reserve, task.look)
         for task in prior
         if task.changed and task.candidate
     ]

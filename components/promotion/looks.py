@@ -40,6 +40,16 @@ def reserve_rows(ids: Sequence[str], share: float) -> tuple[bool, ...]:
     return tuple(i in held for i in range(len(ids)))
 
 
+def anchor_level(alpha: float, look: int) -> float:
+    """Level of the k-th look at a task's anchor, `alpha / k^2`.
+
+    Every candidate that changes a task is compared with the same rows of the same anchor, and the champion it starts
+    from was chosen by such comparisons: luck adds up. Tested at `alpha` each time, a lineage that keeps trying ends
+    beyond its budget more often than not (benchmarks/gate); at `alpha / k^2` in few cases.
+    """
+    return alpha / look**2
+
+
 @lru_cache(maxsize=256)
 def look_levels(alpha: float, share: float) -> Levels:
     """Levels of a look at all rows but the reserve and of one at all rows, `alpha` together.

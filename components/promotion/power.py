@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from components.evaluation.statistics import tango_statistic
-from components.promotion.looks import look_levels
+from components.promotion.looks import anchor_level, look_levels
 from components.settings import GateSettings
 
 ASSUMED_DISCORDANCE = 0.05
@@ -34,12 +34,16 @@ Cells = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class TaskRows:
-    """One prior task's test rows as its anchor and the champion stand on them; `reserve` rows are looked at last."""
+    """One prior task's test rows as its anchor and the champion stand on them; `reserve` rows are looked at last.
+
+    `look`: which candidate the next one is that is compared with this anchor, from 1.
+    """
 
     name: str
     group: str
     first: Cells
     reserve: Cells = (0, 0, 0, 0)
+    look: int = 1
 
     @classmethod
     def of(
@@ -49,12 +53,13 @@ class TaskRows:
         anchor: Sequence[float],
         champion: Sequence[float],
         reserve: Sequence[bool] = (),
+        look: int = 1,
     ) -> Self:
         """From scores; a graded score counts as a hit from one half on."""
         right = np.array([anchor, champion]) >= 0.5
         held = np.array(reserve, dtype=np.bool_) if len(reserve) else np.zeros(right.shape[1], dtype=np.bool_)
         first, last = (_cells(right[:, part]) for part in (~held, held))
-        return cls(name, group, first, last)
+        return cls(name, group, first, last, look)
 
     @classmethod
     def assumed(
@@ -82,6 +87,7 @@ class Flips:
     rows: tuple[int, int]
     step: Counts
     life: Counts
+    look: int = 1
 
 
 @dataclass(frozen=True)
@@ -156,10 +162,10 @@ def harmless(task: TaskRows, discordance: float, draws: int, generator: np.rando
     flips = np.minimum(discordance / 2, np.minimum(share, 1 - share))
     lost, won = flips / share, flips / (1 - share)
     flipped = generator.binomial(parts[..., None], np.stack([lost, won, lost, won]))
-    return combine(task.group, parts, flipped)
+    return combine(task.group, parts, flipped, task.look)
 
 
-def combine(group: str, parts: NDArray[np.int64], flipped: NDArray[np.int64]) -> Flips:
+def combine(group: str, parts: NDArray[np.int64], flipped: NDArray[np.int64], look: int = 1) -> Flips:
     """Counts from `flipped` (first look and reserve, cells, draws) of rows `parts` (the same, with or without draws).
 
     Among rows that only one of anchor and champion hits, a flip brings the candidate back to its anchor.
@@ -170,7 +176,7 @@ def combine(group: str, parts: NDArray[np.int64], flipped: NDArray[np.int64]) ->
     step = np.stack([both + champion, anchor + neither])
     life = np.stack([both + rows[:, 1] - anchor, neither + rows[:, 2] - champion])
     totals = rows[..., 0].sum(axis=1)
-    return Flips(group, (int(totals[0]), int(totals[1])), step.astype(np.float64), life.astype(np.float64))
+    return Flips(group, (int(totals[0]), int(totals[1])), step.astype(np.float64), life.astype(np.float64), look)
 
 
 @lru_cache(maxsize=64)
@@ -188,32 +194,44 @@ def judge(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> tuple[N
     if not tasks:
         return np.ones(0, dtype=np.bool_), np.zeros(0, dtype=np.bool_)
     levels = look_levels(alpha, policy.reserve_share)
-    tests = list(_tests(tasks, policy))
-    more = np.array([rows[1] > rows[0] for rows, _, _ in tests])[:, None]
-    first = np.stack([tango_statistic(counts[0, 0], counts[1, 0], rows[0], margin) for rows, counts, margin in tests])
-    kept = first <= ndtri(levels.first)
+    tests = list(_tests(tasks, policy, alpha))
+    own = [look_levels(test.alpha, policy.reserve_share) for test in tests]
+    more = np.array([test.rows[1] > test.rows[0] for test in tests])[:, None]
+    first = np.stack([test.statistic(0) for test in tests])
+    kept = first <= ndtri([[each.first] for each in own])
     failed = _any_holm(first, levels.first)
     if levels.second and more.any():
-        last = np.stack(
-            [tango_statistic(counts[0, 1], counts[1, 1], rows[1], margin) for rows, counts, margin in tests]
-        )
+        last = np.stack([test.statistic(1) for test in tests])
         opened = ~kept & more & ~failed
-        kept |= opened & (last <= ndtri(levels.second))
+        kept |= opened & (last <= ndtri([[each.second] for each in own]))
         failed |= _any_holm(np.where(opened, last, first), levels.second_fail) & opened.any(axis=0)
     return kept.all(axis=0) & ~failed, failed
 
 
-def _tests(tasks: Sequence[Flips], policy: GateSettings) -> Iterable[tuple[tuple[int, int], Counts, float]]:
-    """Rows at each look, counts and margin of every comparison."""
+@dataclass(frozen=True)
+class _Test:
+    """One comparison of many candidates: rows at each look, counts as in `Flips`, margin, level to pass at."""
+
+    rows: tuple[int, int]
+    counts: Counts
+    margin: float
+    alpha: float
+
+    def statistic(self, look: int) -> Counts:
+        return tango_statistic(self.counts[0, look], self.counts[1, look], self.rows[look], self.margin)
+
+
+def _tests(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> Iterable[_Test]:
     groups: dict[str, list[Flips]] = {}
     for task in tasks:
-        yield task.rows, task.step, policy.step_margin
-        yield task.rows, task.life, policy.lifetime_budget
+        yield _Test(task.rows, task.step, policy.step_margin, alpha)
+        yield _Test(task.rows, task.life, policy.lifetime_budget, anchor_level(alpha, task.look))
         groups.setdefault(task.group, []).append(task)
     for members in groups.values():
         if len(members) > 1:
             rows = (sum(task.rows[0] for task in members), sum(task.rows[1] for task in members))
-            yield rows, np.sum([task.step for task in members], axis=0), policy.pooled_margin
+            counts: Counts = np.sum([task.step for task in members], axis=0)
+            yield _Test(rows, counts, policy.pooled_margin, alpha)
 
 
 def _any_holm(statistics: Counts, alpha: float) -> NDArray[np.bool_]:
