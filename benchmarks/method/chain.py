@@ -117,8 +117,12 @@ class CachedTrunk(Trunk):
             self._known[row] = State(row, states[start : start + len(row)])
             start += len(row)
 
-    def states(self, rows: Sequence[Sequence[int]], batch_rows: int, progress: Any = None) -> list[State]:
-        """As `Trunk.states`."""
+    def states(
+        self, rows: Sequence[Sequence[int]], batch_rows: int, progress: Any = None, *, keep_past: bool = False
+    ) -> list[State]:
+        """As `Trunk.states`; keys and values are not in the file."""
+        if keep_past:
+            return super().states(rows, batch_rows, progress, keep_past=True)
         missing = list(dict.fromkeys(tuple(row) for row in rows if tuple(row) not in self._known))
         made = dict(zip(missing, super().states(missing, batch_rows, progress), strict=True))
         return [self._known.get(tuple(row)) or made[tuple(row)] for row in rows]
