@@ -16,7 +16,7 @@ from components.errors import LciaError
 from components.proportions import Interval
 
 BOOTSTRAP_DRAWS = 10_000
-_STEPS = 60
+_STEPS = 50
 _BLOCK = 1_000_000
 
 Scores = Sequence[float] | NDArray[np.float64]
@@ -73,8 +73,8 @@ def tango_interval(lost: int, won: int, rows: int, alpha: float) -> Interval:
         )
     z = -float(ndtri(alpha))
     drop = (lost - won) / rows
-    low, high = (_tango_root(lost, won, rows, end, z) for end in (-1.0, 1.0))
-    return Interval(drop, low, high)
+    low, high = _tango_bounds(lost, won, rows, z)
+    return Interval(drop, float(low), float(high))
 
 
 def tango_p_value(lost: int, won: int, rows: int, margin: float) -> float:
@@ -201,14 +201,11 @@ def _flips(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[int, 
     return int(np.count_nonzero(left > right)), int(np.count_nonzero(left < right))
 
 
-def _tango_root(lost: int, won: int, rows: int, end: float, target: float) -> float:
-    """Where the statistic is `target` in size, between the estimate and `end`, by bisection."""
-    inside, outside = (lost - won) / rows, end
+def _tango_bounds(lost: int, won: int, rows: int, target: float) -> NDArray[np.float64]:
+    """Where the statistic is `target` in size, on both sides of the estimate, by bisection."""
+    inside, outside = np.full(2, (lost - won) / rows), np.array([-1.0, 1.0])
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
-        z = float(tango_statistic(lost, won, rows, middle))
-        if abs(z) < target:
-            inside = middle
-        else:
-            outside = middle
-    return (inside + outside) / 2
+        near = np.abs(tango_statistic(lost, won, rows, middle)) < target
+        inside, outside = np.where(near, middle, inside), np.where(near, outside, middle)
+    return np.asarray((inside + outside) / 2)
