@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.matrix import CONFIDENCE, AccuracyMatrix
 from components.evaluation.pictures import curve_png
-from components.evaluation.reports import Flip, evaluation_html
+from components.evaluation.reports import Flip, FlipCount, evaluation_html
+from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
+from components.proportions import Interval
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import load_snapshot
 
@@ -47,6 +49,31 @@ def flips(store: ObjectStore, record: Record) -> list[Flip]:
     return found
 
 
+def flip_counts(store: ObjectStore, record: Record) -> list[FlipCount]:
+    """Lost and won test rows of each prior task, without any text."""
+    counts = []
+    for entry in Pool.from_manifest(store.get_json(record["pool"])).tasks():
+        if entry.task != record["task"] and entry.name in record["predictions"]:
+            before = store.get_json(record["champion"][entry.name])["rows"]
+            after = store.get_json(record["predictions"][entry.name])["rows"]
+            gains = [new["score"] - old["score"] for old, new in zip(before, after, strict=True)]
+            lost, won = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
+            counts.append(FlipCount(entry.name, len(gains), lost, won))
+    return counts
+
+
+def against_anchor(store: ObjectStore, record: Record) -> dict[str, Interval]:
+    """Each prior task's gain since its anchor, within the record's numerics, with a two-sided interval."""
+    gains = {}
+    for name, digest in record["predictions"].items():
+        anchor = record["anchors"][name]["predictions"]
+        if record["anchors"][name]["version"] is not None:
+            then, now = ([row["score"] for row in store.get_json(d)["rows"]] for d in (anchor, digest))
+            gain = compare(now, then, (1 - CONFIDENCE) / 2)
+            gains[name] = Interval(gain.drop, gain.low, gain.high)
+    return gains
+
+
 def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
     """The evaluation report of the newest record, self-contained HTML."""
     newest = records[-1]
@@ -66,9 +93,11 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
         lineage_matrix(store, records),
         title=f"Evaluation of {_new_task(store, newest)}",
         groups={entry.name: group.id for group in pool.groups for entry in group.tasks},
-        flips=flips(store, newest),
+        flips=flip_counts(store, newest),
+        against_anchor=against_anchor(store, newest),
         pictures=[("Stability-plasticity curve on validation data", curve)] if curve else [],
         notes=notes,
+        look="`lcia flips VERSION` shows them and enters who looked in the log",
     )
 
 

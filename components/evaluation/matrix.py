@@ -5,7 +5,7 @@ A cell is None where a task's evaluation rows may not be kept; such cells leave 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import LciaError
-from components.evaluation.statistics import Comparison, Interval, compare
+from components.evaluation.statistics import Comparison, compare
+from components.proportions import Interval
 
 Row = tuple[float | None, ...]
 RowScores = tuple[float, ...]
@@ -44,6 +45,16 @@ class TaskChange:
     best: float | None
     last: float | None
     change: Interval | None
+
+
+@dataclass(frozen=True)
+class PartFigures:
+    """Avg.ACC and BWT over some of the tasks, with two-sided intervals where per-row scores are known."""
+
+    tasks: tuple[str, ...]
+    avg_acc: float | None
+    bwt: float | None
+    intervals: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -140,8 +151,8 @@ class AccuracyMatrix:
         """
         if self.scores is None or not self.tasks:
             return {}
-        columns = self._resampled(self.scores)
-        prior = [column for i, column in enumerate(columns) if i < len(self.tasks) - 1 and column.shape[1] > 1]
+        columns = list(self._columns.values())
+        prior = [column for column in columns if column.shape[1] > 1]
         drawn: dict[str, list[NDArray[np.float64]]] = {
             "avg_acc": [column[:, -1] for column in columns],
             "new_acc": [column[:, 0] for column in columns],
@@ -152,11 +163,28 @@ class AccuracyMatrix:
         for name, draws in drawn.items():
             value = getattr(self, name)
             if value is not None:
-                means = np.mean(draws, axis=0) if draws else np.zeros(1)
-                tail = (1 - CONFIDENCE) / 2
-                low, high = float(np.quantile(means, tail)), float(np.quantile(means, 1 - tail))
-                intervals[name] = Interval(value, min(low, value), max(high, value))
+                intervals[name] = _interval(value, draws)
         return intervals
+
+    def part(self, tasks: Collection[str]) -> PartFigures:
+        """Avg.ACC and BWT over some tasks, such as those that share a group; BWT leaves out the newest one."""
+        chosen = [i for i, name in enumerate(self.tasks) if name in tasks]
+        prior = [i for i in chosen if i < len(self.tasks) - 1]
+        changes = [
+            self.rows[-1][i] - self.rows[i][i]  # type: ignore[operator]
+            for i in prior
+            if self.rows[-1][i] is not None and self.rows[i][i] is not None
+        ]
+        avg_acc, bwt = _mean([self.rows[-1][i] for i in chosen]), _mean(changes)
+        drawn = self._columns if self.scores else {}
+        pairs = {
+            "avg_acc": (avg_acc, [drawn[i][:, -1] for i in chosen if i in drawn]),
+            "bwt": (bwt, [drawn[i][:, -1] - drawn[i][:, 0] for i in prior if i in drawn]),
+        }
+        intervals = {
+            name: _interval(value, draws) for name, (value, draws) in pairs.items() if value is not None and draws
+        }
+        return PartFigures(tuple(self.tasks[i] for i in chosen), avg_acc, bwt, intervals)
 
     def changes(self) -> tuple[TaskChange, ...]:
         """Each task's score when learnt, at its best and now, in the order learnt."""
@@ -198,22 +226,31 @@ class AccuracyMatrix:
         gain: Comparison = compare(self.scores[-1][i], self.scores[i][i], (1 - CONFIDENCE) / 2)
         return Interval(gain.drop, gain.low, gain.high)
 
-    def _resampled(self, scores: Sequence[Sequence[RowScores]]) -> list[NDArray[np.float64]]:
+    @cached_property
+    def _columns(self) -> dict[int, NDArray[np.float64]]:
         """Per measurable task the resampled means of its column: (draws, versions since it was learnt)."""
         generator = np.random.default_rng(0)
-        columns = []
+        columns = {}
         for i in range(len(self.tasks)):
-            cells = [row[i] for row in scores[i:]]
+            cells = [row[i] for row in (self.scores or ())[i:]]
             if all(cells):
                 rows = len(cells[0])
                 weights = generator.multinomial(rows, np.full(rows, 1 / rows), size=_DRAWS) / rows
-                columns.append(weights @ np.array(cells, dtype=np.float64).T)
+                columns[i] = weights @ np.array(cells, dtype=np.float64).T
         return columns
 
 
 def _mean(cells: Sequence[float | None]) -> float | None:
     known = [cell for cell in cells if cell is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def _interval(value: float, draws: Sequence[NDArray[np.float64]]) -> Interval:
+    """Quantiles of the mean over tasks of resampled figures, around `value`."""
+    means = np.mean(draws, axis=0) if draws else np.zeros(1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = float(np.quantile(means, tail)), float(np.quantile(means, 1 - tail))
+    return Interval(value, min(low, value), max(high, value))
 
 
 def _expected_maximum(count: int) -> float:

@@ -11,6 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from components.evaluation.matrix import AccuracyMatrix
+from components.proportions import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +58,44 @@ def heat_map_png(matrix: AccuracyMatrix) -> bytes:
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, labelsize=9)
     figure.colorbar(image, ax=axes, shrink=0.85).ax.tick_params(labelsize=8)
+    return _png(figure)
+
+
+def history_png(matrix: AccuracyMatrix, groups: Mapping[str, str] | None = None) -> bytes:
+    """One small plot per task: its score in every version since it was learnt, with 95 % intervals of the score.
+
+    The dashed line is its anchor, the score when it was learnt. Without per-row scores there are no intervals.
+    """
+    names = list(matrix.tasks)
+    columns = min(4, max(1, len(names)))
+    lines = max(1, -(-len(names) // columns))
+    figure = _figure(width=max(4.6, 2.9 * columns), height=2.15 * lines + 0.9)
+    for i, axes in enumerate(figure.subplots(lines, columns, squeeze=False, sharey=True).flat):
+        if i >= len(names):
+            axes.set_visible(False)
+            continue
+        versions = range(i + 1, len(names) + 1)
+        known = [(v, row[i]) for v, row in zip(versions, matrix.rows[i:], strict=True) if row[i] is not None]
+        title = _short(names[i], 24) + (f"  ({_plain(groups[names[i]])})" if groups and names[i] in groups else "")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlim(0.6, len(names) + 0.4)
+        axes.set_ylim(-0.03, 1.03)
+        axes.locator_params(axis="x", integer=True, nbins=6)
+        axes.tick_params(labelsize=8)
+        _grid(axes)
+        if not known:
+            axes.text(0.5, 0.5, "not measurable", transform=axes.transAxes, ha="center", color=_INK, fontsize=9)
+            continue
+        xs, ys = zip(*known, strict=True)
+        axes.axhline(ys[0], color=_ORANGE, linestyle="--", linewidth=1)
+        if matrix.scores is not None:
+            rows = [len(matrix.scores[v - 1][i]) for v in xs]
+            bands = [wilson_interval(y * n, n) for y, n in zip(ys, rows, strict=True)]
+            axes.fill_between(xs, [b.low for b in bands], [b.high for b in bands], color=_BLUE, alpha=0.18, linewidth=0)
+        axes.plot(xs, ys, color=_BLUE, marker="o", markersize=3.5, linewidth=1.4)
+    figure.suptitle("Score of each task over the versions  (dashed: when it was learnt)", fontsize=11)
+    figure.supxlabel("version along the lineage", fontsize=9)
+    figure.supylabel("score on the test rows", fontsize=9)
     return _png(figure)
 
 

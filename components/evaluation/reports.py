@@ -4,13 +4,15 @@ Pages hold their pictures and styles, reach for nothing outside, and escape ever
 """
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.evaluation.matrix import AccuracyMatrix
-from components.evaluation.pictures import heat_map_png
+from components.evaluation.matrix import AccuracyMatrix, PartFigures
+from components.evaluation.pictures import heat_map_png, history_png
 from components.pages import fragment, page
+from components.proportions import Interval, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -27,38 +29,78 @@ class Flip:
     score_after: float
 
 
+@dataclass(frozen=True)
+class FlipCount:
+    """How many test rows of a prior task a candidate lost and won against the champion.
+
+    A lost row is a negative flip: right before and wrong now (Yan et al. 2021, arXiv 2011.09161).
+    """
+
+    task: str
+    rows: int
+    lost: int
+    won: int
+
+    @property
+    def negative(self) -> Interval:
+        """Share of the rows that were lost, with its two-sided 95 % interval."""
+        return wilson_interval(self.lost, self.rows)
+
+
 def evaluation_html(
     matrix: AccuracyMatrix,
     *,
     title: str = "Evaluation",
     groups: Mapping[str, str] | None = None,
-    flips: Sequence[Flip] = (),
+    flips: Sequence[FlipCount] = (),
+    against_anchor: Mapping[str, Interval] | None = None,
     pictures: Sequence[tuple[str, bytes]] = (),
     notes: Sequence[str] = (),
-    shown: int = 40,
+    look: str = "",
 ) -> str:
-    """Matrix, summary numbers and per-task table with intervals, more `(caption, PNG)` pictures, and flips.
+    """Matrix, summary numbers, per-task table with intervals, flips as counts, more `(caption, PNG)` pictures.
 
-    `groups` maps task names to group ids. At most `shown` flips are listed, lost rows first.
+    Everyone may see it, so it has no test row's text; `look` says how approvers get to see those. `groups` maps
+    task names to group ids, `against_anchor` to the gain since the anchor.
     """
     names = {"avg_acc": "Avg.ACC", "new_acc": "New.ACC", "bwt": "BWT", "forgetting": "Forgetting"}
     summary = [(label, getattr(matrix, name), matrix.intervals.get(name)) for name, label in names.items()]
-    ordered = sorted(flips, key=lambda flip: flip.score_after - flip.score_before)
     body = fragment(
         _EVALUATION,
         summary=summary,
+        parts=_parts(matrix, groups or {}),
         floor=matrix.forgetting_floor,
         heat_map=_data_uri(heat_map_png(matrix)) if matrix.tasks else None,
+        history=_data_uri(history_png(matrix, groups)) if len(matrix.tasks) > 1 else None,
         changes=matrix.changes(),
+        against_anchor=against_anchor or {},
         groups=groups or {},
-        flips=ordered[:shown],
-        all_flips=len(ordered),
-        lost=sum(flip.score_after < flip.score_before for flip in ordered),
-        won=sum(flip.score_after > flip.score_before for flip in ordered),
+        flips=flips,
+        rows=sum(flip.rows for flip in flips),
+        lost=sum(flip.lost for flip in flips),
+        won=sum(flip.won for flip in flips),
         pictures=[(caption, _data_uri(png)) for caption, png in pictures],
         notes=notes,
+        look=look,
     )
     return page(title, body)
+
+
+def flips_html(flips: Sequence[Flip], title: str = "Changed predictions of prior tasks") -> str:
+    """Every changed test row with its texts, lost ones first: for approvers only, as reading wears them out."""
+    ordered = sorted(flips, key=lambda flip: flip.score_after - flip.score_before)
+    return page(title, fragment(_FLIPS, flips=ordered))
+
+
+def _parts(matrix: AccuracyMatrix, groups: Mapping[str, str]) -> list[tuple[str, PartFigures]]:
+    """Figures of the tasks that share a group and of those alone in theirs, where there are both."""
+    sizes = Counter(groups.get(name) for name in matrix.tasks if name in groups)
+    shared = [name for name in matrix.tasks if sizes[groups.get(name)] > 1]
+    alone = [name for name in matrix.tasks if sizes[groups.get(name)] == 1]
+    if not shared:
+        return []
+    named = [("tasks that share a group", shared), ("tasks alone in theirs", alone)]
+    return [(label, matrix.part(names)) for label, names in named if names]
 
 
 def gate_html(report: Mapping[str, Any], title: str = "Gate") -> str:
@@ -84,41 +126,72 @@ _EVALUATION = """
 <p class="note">Intervals are 95 %, from resampling the test rows.
 {% if floor %}Forgetting takes the best earlier version, so it would be about {{ "%.3f"|format(floor) }} without any
 true change (5 % of hits flipping by chance).{% endif %}</p>
+{% if parts %}
+<table><tr><th></th><th class="n">tasks</th><th class="n">Avg.ACC</th><th class="n">BWT</th></tr>
+{% for label, part in parts %}
+<tr><td>{{ label }}</td><td class="n">{{ part.tasks|length }}</td>
+<td class="n">{{ num(part.avg_acc) }}<br>
+<span class="note">{{ bounds(part.intervals.get("avg_acc"), "%.3f") }}</span></td>
+<td class="n">{% if part.bwt is not none %}{{ num(part.bwt, "%+.3f") }}<br>
+<span class="note">{{ bounds(part.intervals.get("bwt")) }}</span>{% else %}no earlier task{% endif %}</td></tr>
+{% endfor %}
+</table>
+<p class="note">An adapter that several tasks share can forget; one of its own cannot, so averages over
+all tasks hide it.</p>
+{% endif %}
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
 {% if heat_map %}<img src="{{ heat_map }}" alt="accuracy matrix as a heat map" width="620">{% endif %}
 <h2>Tasks</h2>
 <table><tr><th>task</th><th>group</th><th class="n">when learnt</th><th class="n">best before</th>
-<th class="n">now</th><th class="n">change since learnt</th><th class="n">95 % interval</th></tr>
+<th class="n">now</th><th class="n">against its anchor</th><th class="n">95 % interval</th></tr>
 {% for c in changes %}
+{% set gain = against_anchor.get(c.task, c.change) %}
 <tr><td>{{ c.task }}</td><td>{{ groups.get(c.task, "") }}</td><td class="n">{{ num(c.first) }}</td>
 <td class="n">{{ num(c.best) }}</td><td class="n">{{ num(c.last) }}</td>
-<td class="n">{% if loop.last %}new{% elif c.change %}{{ "%+.3f"|format(c.change.value) }}{% endif %}</td>
-<td class="n">{% if not loop.last %}{{ bounds(c.change) }}{% endif %}</td></tr>
+<td class="n">{% if loop.last %}new{% elif gain %}{{ "%+.3f"|format(gain.value) }}{% endif %}</td>
+<td class="n">{% if not loop.last %}{{ bounds(gain) }}{% endif %}</td></tr>
 {% endfor %}
 </table>
+<p class="note">The anchor is the version that first promoted the task; below 0 it has lost since.</p>
+{% if history %}<img src="{{ history }}" alt="score of each task over the versions">{% endif %}
 {% for caption, uri in pictures %}
 <h2>{{ caption }}</h2><img src="{{ uri }}" alt="{{ caption }}" width="560">
 {% endfor %}
 <h2>Changed predictions of prior tasks</h2>
-{% if all_flips %}
-<p>{{ all_flips }} predictions changed: {{ lost }} lost, {{ won }} won.
-{% if all_flips > flips|length %}The first {{ flips|length }} are shown.{% endif %}</p>
+{% if lost or won %}
+<table><tr><th>task</th><th class="n">test rows</th><th class="n">lost</th><th class="n">won</th>
+<th class="n">negative flips</th><th class="n">95 % interval</th></tr>
+{% for f in flips if f.lost or f.won %}
+<tr><td>{{ f.task }}</td><td class="n">{{ f.rows }}</td><td class="n">{{ f.lost }}</td><td class="n">{{ f.won }}</td>
+<td class="n">{{ "%.3f"|format(f.negative.value) }}</td><td class="n">{{ bounds(f.negative, "%.3f") }}</td></tr>
+{% endfor %}
+</table>
+<p class="note">{{ lost }} lost and {{ won }} won of {{ rows }} test rows against the champion. A lost row scored better
+before (with scores of 0 and 1: right before and wrong now, a negative flip).
+{% if look %}The rows themselves are for approvers: {{ look }}.{% endif %}</p>
+{% else %}<p>No score of a prior task's test row changed.</p>{% endif %}
+"""
+
+_FLIPS = """
+<p>{{ flips|length }} test rows changed their score. Reading them is recorded: what is tuned on them can no longer be
+tested on them.</p>
+{% if flips %}
 <table><tr><th>task</th><th>prompt</th><th>expected</th><th>before</th><th>after</th><th></th></tr>
 {% for f in flips %}
 <tr><td>{{ f.task }}</td>
-{% for text in (f.prompt, f.expected, f.before, f.after) %}<td class="x">{{ text|truncate(160) }}</td>{% endfor %}
+{% for text in (f.prompt, f.expected, f.before, f.after) %}<td class="x">{{ text|truncate(400) }}</td>{% endfor %}
 <td>{% if f.score_after < f.score_before %}<span class="v fail">lost</span>
-{% elif f.score_after > f.score_before %}<span class="v pass">won</span>
-{% else %}<span class="v info">same score</span>{% endif %}</td></tr>
+{% else %}<span class="v pass">won</span>{% endif %}</td></tr>
 {% endfor %}
 </table>
-{% else %}<p>No prediction of a prior task changed.</p>{% endif %}
+{% endif %}
 """
 
 _GATE = """
 {% macro num(x, f) %}{% if x is not none %}{{ f|format(x) }}{% endif %}{% endmacro %}
 <p><span class="v {{ report.verdict }}">{{ report.verdict }}</span>
-attempt {{ report.attempt }}, every bound one-sided at {{ "%.1f"|format(100 * (1 - report.alpha)) }} % confidence.
+attempt {{ report.attempt }}, bounds one-sided at {{ "%.1f"|format(100 * (1 - report.alpha)) }} % confidence
+where a row does not say more.
 {% if not report.enforced %}<strong>Not enforced: this policy only reports.</strong>{% endif %}</p>
 <table><tr><th>rule</th><th>task</th><th>verdict</th><th class="n">value</th><th class="n">low</th>
 <th class="n">high</th><th class="n">limit</th><th>in words</th></tr>
@@ -131,5 +204,7 @@ attempt {{ report.attempt }}, every bound one-sided at {{ "%.1f"|format(100 * (1
 {% endfor %}
 </table>
 <p class="note">A drop is the earlier score minus the candidate's: positive means forgotten.
-Pass: the high bound is inside the limit. Fail: beyond it with confidence. Otherwise inconclusive.</p>
+Pass: the high bound is inside the limit. Fail: beyond it with confidence. Otherwise inconclusive.
+A later look at the same anchor, and a second look that opens the reserve, need more confidence; the row says how
+much.</p>
 """

@@ -104,6 +104,27 @@ def test_interval_covers_the_truth_about_as_often_as_stated():
     assert hits >= 50
 
 
+def test_figures_over_a_part_of_the_tasks():
+    matrix = simulated(3, tasks=4, rows=80, flips=0.1)
+    whole = matrix.part(matrix.tasks)
+    assert (whole.avg_acc, whole.bwt) == (pytest.approx(matrix.avg_acc), pytest.approx(matrix.bwt))
+    for name in ("avg_acc", "bwt"):
+        low, high = whole.intervals[name].low, whole.intervals[name].high
+        assert (low, high) == (
+            pytest.approx(matrix.intervals[name].low),
+            pytest.approx(matrix.intervals[name].high),
+        )
+    last = matrix.rows[-1]
+    part = matrix.part({"t1", "t3"})
+    assert part.tasks == ("t1", "t3")
+    assert part.avg_acc == pytest.approx((last[1] + last[3]) / 2)
+    assert part.bwt == pytest.approx(last[1] - matrix.rows[1][1]), "the newest task has no backward transfer"
+    newest = matrix.part({"t3"})
+    assert (newest.bwt, set(newest.intervals)) == (None, {"avg_acc"})
+    assert matrix.part(()).avg_acc is None
+    assert AccuracyMatrix(("a", "b"), ((0.5,), (0.4, 0.9))).part({"a"}).intervals == {}
+
+
 def test_what_is_not_a_triangle_of_fractions_is_refused():
     with pytest.raises(MatrixError, match="one row per task"):
         AccuracyMatrix(("a", "b"), ((0.5,),))

@@ -6,7 +6,7 @@ from matplotlib.text import Annotation, Text
 
 from components.evaluation import pictures
 from components.evaluation.matrix import AccuracyMatrix
-from components.evaluation.pictures import beta_png, curve_png, distance_png, heat_map_png, loss_png
+from components.evaluation.pictures import beta_png, curve_png, distance_png, heat_map_png, history_png, loss_png
 
 HOSTILE = "<script>alert(1)</script>\"'&$x_1$"
 HISTORY = {"beta_low": [0.9] * 5, "beta_median": [0.95] * 5, "beta_high": [0.99] * 5, "distance": [1.0, 2, 3, 2, 1]}
@@ -21,6 +21,9 @@ def test_pictures_are_pngs_and_repeatable() -> None:
     matrix = AccuracyMatrix.from_scores(["movie_sentiment", HOSTILE], [[hits], [hits, []]])
     assert is_png(heat_map_png(matrix))
     assert heat_map_png(matrix) == heat_map_png(matrix)
+    assert is_png(history_png(matrix, {HOSTILE: "g1"}))
+    assert history_png(matrix) == history_png(matrix)
+    assert is_png(history_png(AccuracyMatrix(("a", "b"), ((0.5,), (None, 0.9)))))
     points = [("ema", 0.7, 0.01), ("live", 0.8, 0.2), ("mix-0.5", 0.7, 0.01), (HOSTILE, 0.75, 0.1)]
     assert is_png(curve_png(points, "ema", margin=0.02))
     assert is_png(curve_png(points[:1], "ema"))

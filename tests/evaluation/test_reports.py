@@ -4,7 +4,7 @@ import pytest
 
 from components.evaluation.matrix import AccuracyMatrix
 from components.evaluation.pictures import curve_png
-from components.evaluation.reports import Flip, evaluation_html, gate_html
+from components.evaluation.reports import Flip, FlipCount, evaluation_html, flips_html, gate_html
 from components.evaluation.tuning_report import tuning_html, tuning_pictures
 from components.promotion.gate import GateEvidence, NewTask, PriorTask, decide_gate
 from components.settings import GateSettings
@@ -73,19 +73,30 @@ def test_a_plain_tuning_has_only_its_loss_to_show():
 
 
 def test_evaluation_page(matrix):
-    flips = [
-        Flip("movie_sentiment", "0" * 64, HOSTILE, "positive", "positive", "negative", 1.0, 0.0),
-        Flip("movie_sentiment", "1" * 64, "A fine film.", "positive", "negative", "positive", 0.0, 1.0),
-    ]
     html = evaluation_html(
-        matrix, groups={"movie_sentiment": "g1"}, flips=flips, title=HOSTILE, notes=[HOSTILE],
+        matrix, groups={"movie_sentiment": "g1", HOSTILE: "g1", "kept_nothing": "g2"}, title=HOSTILE, notes=[HOSTILE],
+        flips=[FlipCount("movie_sentiment", 40, 3, 1), FlipCount(HOSTILE, 40, 0, 0)], look="`lcia flips 3`",
         pictures=[("Stability and plasticity", curve_png([("live", 0.8, 0.2)], "live"))],
     )  # fmt: skip
     assert_self_contained(html)
     assert "not measurable" in html
-    assert "1 lost, 1 won" in html
+    assert "3 lost and 1 won of 80 test rows" in html
+    assert "0.075" in html, "negative flips, as a share"
+    assert "tasks that share a group" in html
+    assert "lcia flips 3" in html
     assert "BWT" in html
     assert_self_contained(evaluation_html(AccuracyMatrix((), ())))
+    assert "tasks that share a group" not in evaluation_html(matrix, groups={HOSTILE: "g1"})
+
+
+def test_only_the_page_of_flips_holds_test_rows():
+    flips = [
+        Flip("movie_sentiment", "1" * 64, "A fine film.", "positive", "negative", "positive", 0.0, 1.0),
+        Flip("movie_sentiment", "0" * 64, HOSTILE, "positive", "positive", "negative", 1.0, 0.0),
+    ]
+    html = flips_html(flips)
+    assert_self_contained(html)
+    assert html.index(">lost<") < html.index("A fine film.") < html.index(">won<")
 
 
 def test_gate_page():
