@@ -23,6 +23,8 @@ LEAST_POWER = 0.80
 """A pass probability of a harmless candidate below this is pointed out."""
 
 _DRAWS = 4_000
+_SURE = 0.01
+"""What simulation may be off by: one and a half standard errors."""
 _MOST_ROWS = 20_000
 _HITS = 0.8
 """Assumed share of hits of a task that was not measured yet."""
@@ -130,7 +132,7 @@ def rows_needed(tasks: int, policy: GateSettings, discordance: float = ASSUMED_D
 
     def enough(tens: int) -> bool:
         typical = TaskRows.assumed("", "", 10 * tens, policy, discordance)
-        return policy_power([typical] * tasks, policy, discordance=discordance).pass_probability >= LEAST_POWER
+        return policy_power([typical] * tasks, policy, discordance=discordance).pass_probability >= LEAST_POWER + _SURE
 
     low, high = 0, 1
     while not enough(high):
