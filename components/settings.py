@@ -186,8 +186,8 @@ class PseudoLabelSettings(Section):
     paraphrases: Annotated[int, Field(ge=1)] = 3
     """Wordings of the task's instruction that each row is asked in, its own included; their agreement is the
     confidence in an answer. 1 asks once and goes by the model's own certainty alone."""
-    rows: Annotated[int, Field(ge=1)] = 600
-    """Most unlabelled rows, and most validation rows, that are asked."""
+    rows: Annotated[int, Field(ge=1)] = 300
+    """Most unlabelled rows, and most validation rows, that are asked, drawn at random."""
 
 
 class TuningSettings(Section):

@@ -13,7 +13,8 @@ _BODY = """
 {{ r.rows }} rows of the task{% if r.rehearsed_rows %}, {{ r.rehearsed_rows }} kept rows of earlier tasks
 rehearsed{% endif %}{% if r.recalled_rows %}, {{ r.recalled_rows }} rows recalled by the parent{% endif %};
 {{ r.losses|length }} optimizer steps. Loss {{ "%.3f"|format(r.losses[0]) }} at the first step,
-{{ "%.3f"|format(tail) }} over the last ten.</p>
+{{ "%.3f"|format(tail) }} over the last ten.
+{% if r.pseudo_labels %}<b>Pseudo-labels</b>: {{ r.pseudo_labels.words }}.{% endif %}</p>
 {% for name, caption in captions %}
 <figure style="margin: 1rem 0"><img alt="{{ name }}" src="data:image/png;base64,{{ pictures[name] }}" width="620">
 <figcaption class="note">{{ caption }}</figcaption></figure>
@@ -66,7 +67,7 @@ def tuning_html(record: Mapping[str, Any]) -> str:
     last, fallbacks = record["losses"][-10:], record.get("fallbacks", {})
     body = fragment(
         _BODY,
-        r={"recalled_rows": 0, **record},
+        r={"recalled_rows": 0, "pseudo_labels": None, **record},
         plain=_PLAIN,
         dynamic=record["rule"] in _DYNAMIC,
         fallbacks=sorted(fallbacks.items(), key=lambda item: -item[1])

@@ -1,6 +1,7 @@
 """The work of the step `tune`: objects in, one tuning record out."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,18 +11,22 @@ from safetensors.torch import save
 from torch import Tensor
 
 from components.grouping.pool import Group, GroupTask, Pool
+from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
 from components.model.base import BaseModel, is_available, load_base
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
 from components.settings import AdapterSettings, BaseModelSettings, Settings, TuningSettings
-from components.storage.objects import ObjectStore
+from components.storage.objects import ObjectStore, Scratch
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot
+from components.tuning.pseudo_labels import Labeller, pseudo_label
 from components.tuning.pseudo_rehearsal import Recall, Recollection, recall_prompts
 from components.tuning.rehearsal import scale_shares, select_rows
-from components.tuning.tuner import Parent, Progress, TuningResult, tune
+from components.tuning.tuner import Checkpoints, Parent, Progress, TuningResult, tune
+
+LABELS = "pseudo-labels.json"
 
 
 @dataclass(frozen=True)
@@ -66,19 +71,36 @@ def tune_task(
     group = pool.group(group_id) if group_id else None
     new = _render(bench, snapshot.rows("train"))
     earlier = _Earlier.of(store, settings, bench, snapshot, group)
-    result = tune(
-        bench.trunk,
-        bench.slot,
-        new,
-        earlier.kept,
-        _parent(store, bench.slot, group) if group else None,
-        earlier.tuning,
-        store.scratch(scratch_key),
-        settings.evaluation.batch_rows,
-        progress,
-        earlier.recalls,
-    )
+    parent = _parent(store, bench.slot, group) if group else None
+    scratch = store.scratch(scratch_key)
+
+    def run(checkpoints: Checkpoints, pseudo: Sequence[Rendered] = ()) -> TuningResult:
+        return tune(
+            bench.trunk,
+            bench.slot,
+            new,
+            earlier.kept,
+            parent,
+            earlier.tuning,
+            checkpoints,
+            settings.evaluation.batch_rows,
+            progress,
+            earlier.recalls,
+            pseudo,
+        )
+
+    labels: _Labels | None = None
+    if settings.tuning.pseudo_labels.share > 0 and snapshot.unlabelled_split:
+        labels = _Labels.read(scratch)
+        if labels is None:
+            by = settings.tuning.pseudo_labels.labeller
+            first = run(store.scratch(f"{scratch_key} first pass")) if by == "self" else None
+            labels = _label(store, settings, bench, snapshot, pool, first, progress)
+            labels.write(scratch)
+    result = run(scratch, _render(bench, labels.rows) if labels else ())
     record = _record(store, settings, bench, snapshot, group, result)
+    if labels:
+        record["pseudo_labels"] = labels.record
     if merge:
         record["merge"] = _merge(store, bench, pool.group(merge[0]), pool.group(merge[1]))
     return store.put_json(record)
@@ -86,6 +108,50 @@ def tune_task(
 
 def _render(bench: Workbench, rows: tuple[Example, ...] | list[Example]) -> list[Rendered]:
     return [render(bench.base.tokenizer, bench.base.settings, r.instruction, r.input, r.output) for r in rows]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Pseudo-labelled rows and what goes on record of them; made once, then found again by a resumed run."""
+
+    rows: list[Example]
+    record: dict[str, Any]
+
+    @classmethod
+    def read(cls, scratch: Scratch) -> "_Labels | None":
+        data = scratch.read(LABELS)
+        if data is None:
+            return None
+        value = json.loads(data)
+        return cls([Example.from_row(row) for row in value["rows"]], value["record"])
+
+    def write(self, scratch: Scratch) -> None:
+        scratch.write(LABELS, json.dumps({"rows": [r.to_row() for r in self.rows], "record": self.record}).encode())
+
+
+def _label(
+    store: ObjectStore,
+    settings: Settings,
+    bench: Workbench,
+    snapshot: Snapshot,
+    pool: Pool,
+    first: TuningResult | None,
+    progress: Progress | None,
+) -> _Labels:
+    """Labels by the live weights of a first pass or, without one, by the champion, routed as at inference."""
+    if first is None:
+        router = Router.of(pool, settings.grouping)
+        adapters = {group.id: bench.slot.fetch(store, group.adapter) for group in pool.groups}
+    else:
+        router, adapters = None, {"first pass": first.points["live"]}
+
+    def routes(texts: Sequence[str]) -> list[str | None]:
+        return [route.group for route in router.route_many(texts)] if router else ["first pass"] * len(texts)
+
+    labeller = Labeller(bench.trunk, bench.slot, routes, adapters, settings.evaluation.batch_rows)
+    priors = [load_snapshot(store, entry.task) for entry in pool.tasks()]
+    tuning = settings.tuning
+    return _Labels(*pseudo_label(labeller, snapshot, priors, tuning.pseudo_labels, tuning.seed, progress))
 
 
 @dataclass(frozen=True)

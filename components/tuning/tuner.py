@@ -88,8 +88,11 @@ def tune(
     batch_rows: int = 32,
     progress: Progress | None = None,
     recalls: Sequence[Recall] = (),
+    pseudo: Sequence[Rendered] = (),
 ) -> TuningResult:
     """Tune the adapter in `slot` on `new` rows with `kept` rows of earlier tasks mixed in.
+
+    `pseudo` rows are the new task's too, labelled by a model (pseudo_labels.py), and come on top of `new`.
 
     A new group (`parent` None) trains plainly, as published; a reused one starts from its parent's weights
     with a fresh optimizer, under the EMA rule of the settings.
@@ -106,20 +109,24 @@ def tune(
     else:
         slot.load(parent.adapter)
     recalled = parents_answers(trunk.base, slot, recalls, batch_rows)
-    rows = [new[i] for i in chosen] + list(kept) + recalled
-    sources = [(len(kept), settings.rehearsal.share), (len(recalled), settings.pseudo_rehearsal.share)]
+    rows = [new[i] for i in chosen] + list(kept) + recalled + list(pseudo)
+    old = range(len(chosen), len(chosen) + len(kept) + len(recalled))
+    sources = [
+        (len(kept), settings.rehearsal.share),
+        (len(recalled), settings.pseudo_rehearsal.share),
+        (len(pseudo), settings.pseudo_labels.share),
+    ]
     plan = batches(len(chosen), sources, settings.steps, settings.batch_size, settings.seed)
     used = sorted({i for batch in plan for i in batch} | set(range(min(settings.ema.fisher_rows, len(chosen)))))
     states = _trunk_states(trunk, rows, used, batch_rows, progress)
     before = slot.tensors()
     run = _Run(trunk, slot, rows, states, parent, settings)
-    old = [i for i in used if i >= len(chosen)]
-    distilled = old if settings.rehearsal.targets == "parent" else [i for i in old if i >= len(chosen) + len(kept)]
-    run.distil(distilled, batch_rows)
+    distilled = old if settings.rehearsal.targets == "parent" else old[len(kept) :]
+    run.distil([i for i in used if i in distilled], batch_rows)
     step = run.restore(checkpoints)
     try:
         while step < settings.steps:
-            run.step(step, plan[step])
+            run.step(step, plan[step], old)
             step += 1
             if progress:
                 progress("tune", 1, settings.steps)
@@ -220,8 +227,8 @@ class _Run:
         done = (step - warmup) / max(1, self.settings.steps - warmup)
         return self.settings.learning_rate * (1 - 0.9 * done)
 
-    def step(self, step: int, batch: Sequence[int]) -> None:
-        """One optimizer step on the rows of `batch`, then the EMA."""
+    def step(self, step: int, batch: Sequence[int], earlier: range) -> None:
+        """One optimizer step on the rows of `batch`, then the EMA; `earlier` are the rows of earlier tasks."""
         lr = self.learning_rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -238,7 +245,7 @@ class _Run:
         self.ema.update(lr)
         if self.power:
             self.power.update(step + 1)
-        old = losses[self.settings.batch_size :]  # the new rows come first
+        old = losses[[place for place, i in enumerate(batch) if i in earlier]]
         self.losses.append(torch.stack([loss, old.mean()]).detach())
 
     def _row_loss(self, row: int, logits: Tensor) -> Tensor:

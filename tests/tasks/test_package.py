@@ -238,3 +238,49 @@ def test_any_task_yaml_is_a_task_or_a_package_error(tmp_path_factory, content):
         (folder / f"{split}.jsonl").write_text(ROW.replace('"a"', json.dumps(question)))
     (folder / "task.yaml").write_bytes(content)
     assert refused(folder)
+
+
+ASKED = [{"instruction": "Name the colour.", "input": f"bare {i}"} for i in range(3)]
+
+
+def test_unlabelled_rows_are_read_where_they_are(make_package):
+    package = read_package(make_package("with", unlabelled=ASKED))
+    assert [row.to_row() for row in package.unlabelled] == ASKED
+    assert read_package(make_package("without")).unlabelled == ()
+    renamed = make_package("renamed", header={"splits": {"unlabelled": "pool.jsonl"}}, pool=ASKED)
+    assert read_package(renamed).unlabelled == package.unlabelled
+
+
+@pytest.mark.parametrize("output", ["red", "", None])
+def test_an_output_in_an_unlabelled_row_is_refused(make_package, output):
+    (problem,) = refused(make_package(unlabelled=[*ASKED, {**ASKED[0], "output": output}]))
+    assert (problem.file, problem.line, problem.field) == ("unlabelled.jsonl", 4, "output")
+    assert "belongs in train" in problem.expected
+
+
+def test_unlabelled_rows_are_read_as_strictly_as_others(make_package):
+    rows = [{"input": "a"}, {**ASKED[0], "label": "red"}, {**ASKED[0], "choices": []}]
+    problems = refused(make_package("rows", unlabelled=rows))
+    assert [(problem.line, problem.field) for problem in problems] == [
+        (1, "instruction"),
+        (2, "'label'"),
+        (3, "choices"),
+    ]
+    (problem,) = refused(make_package("empty", unlabelled="\n"))
+    assert (problem.file, problem.seen) == ("unlabelled.jsonl", "0 rows")
+    (problem,) = refused(make_package("gone", header={"splits": {"unlabelled": "pool.jsonl"}}))
+    assert (problem.file, problem.seen) == ("pool.jsonl", "no such file")
+    (problem,) = refused(make_package("twice", header={"splits": {"unlabelled": "train.jsonl"}}))
+    assert "two splits" in problem.seen
+
+
+def test_choosing_needs_choices_for_unlabelled_rows_too(make_package):
+    def own(rows):
+        return [{**row, "choices": ["red", "blue"]} for row in rows]
+
+    splits = ("train", "validation", "test")
+    labelled = {split: own([{"instruction": "Name it.", "input": split, "output": "red"}]) for split in splits}
+    header = {"metric": "choice_accuracy"}
+    assert read_package(make_package("own", header=header, **labelled, unlabelled=own(ASKED)))
+    (problem,) = refused(make_package("none", header=header, **labelled, unlabelled=ASKED))
+    assert (problem.file, problem.line, problem.field) == ("unlabelled.jsonl", 1, "choices")

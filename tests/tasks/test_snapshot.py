@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from components.storage.objects import ObjectCorrupt, ObjectMissing, canonical, digest_of
 from components.tasks.package import read_package
 from components.tasks.rows import Example, forbidden_character, read_rows
-from components.tasks.snapshot import SnapshotError, load_snapshot, take_snapshot
+from components.tasks.snapshot import SnapshotError, load_snapshot, take_snapshot, without_rows
 
 TEXT = st.text(min_size=1, max_size=20).filter(lambda t: t.strip() and not forbidden_character(t))
 
@@ -65,6 +65,30 @@ def test_formatting_does_not_change_the_digest_but_content_does(make_package, st
     assert take_snapshot(read_package(other), store).digest == digest
     (plain / "test.jsonl").write_text((plain / "test.jsonl").read_text().replace("test 0", "test zero"))
     assert take_snapshot(read_package(plain), store).digest != digest
+
+
+def test_unlabelled_rows_are_one_more_object_and_absent_ones_leave_no_trace(make_package, store):
+    asked = [{"instruction": "Name the colour.", "input": f"bare {i}"} for i in range(3)]
+    plain = take_snapshot(read_package(make_package("plain")), store)
+    assert "unlabelled" not in store.get_json(plain.digest)["splits"]
+    assert plain.unlabelled() == load_snapshot(store, plain.digest).unlabelled() == ()
+    more = take_snapshot(read_package(make_package("more", unlabelled=asked)), store)
+    assert more.digest != plain.digest
+    assert more.splits == plain.splits
+    loaded = load_snapshot(store, more.digest)
+    assert loaded == more
+    assert [row.to_row() for row in loaded.unlabelled()] == asked
+    fewer = without_rows(loaded, {("train", loaded.rows("train")[0].id)}, store)
+    assert load_snapshot(store, fewer.digest).unlabelled() == loaded.unlabelled()
+    assert len(fewer.rows("train")) == len(loaded.rows("train")) - 1
+
+
+def test_the_digest_of_a_package_is_the_one_it_always_was(make_package, store):
+    """Task digests are written in logs and manifests for good; this one was taken before there were unlabelled rows."""
+    assert (
+        take_snapshot(read_package(make_package()), store).digest
+        == "0172c472dd5c9f7d1557baaf8d03b68e93c33404af68f4310b7c9b3170e2779d"
+    )
 
 
 def test_missing_changed_and_foreign_objects_are_told_apart(make_package, store, tmp_path):
