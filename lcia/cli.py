@@ -134,6 +134,55 @@ def show(
 
 
 @app.command(rich_help_panel=LOOK)
+def flips(
+    version: Annotated[str, typer.Argument(metavar="N", help="Version.")],
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page instead.")] = None,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """The test rows of prior tasks that a version changed; who looks is entered in the log."""
+    from components.evaluation.reports import flips_html
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    candidate, found, hidden = verbs.flips(_open(config), version, actor(name))
+    if html is not None:
+        title = f"Changed predictions of prior tasks in version {candidate.number}"
+        html.write_text(flips_html(found, title), encoding="utf-8")
+    value = {"version": candidate.number, "flips": [vars(flip) for flip in found], "held_back": hidden}
+    _emit(value, as_json=as_json, text=f"written to {html}" if html else words.flips(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def plan(
+    package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Assess a task package: checks, drift, group, cost, and whether its test split is large enough."""
+    place = _open(config, overrides)
+    from lcia import planning
+
+    with _quiet_stdout(as_json=as_json):
+        _say_power(place)
+        value = planning.plan(place, package)
+    _emit(value, as_json=as_json, text=words.plan(value))
+    if value["exit_code"]:
+        raise typer.Exit(value["exit_code"])
+
+
+def _say_power(place: "Workplace") -> None:
+    """What the loaded policy does to a harmless candidate at the lineage's present sizes."""
+    from lcia.planning import lineage_power
+
+    power = lineage_power(place)
+    if power is not None:
+        _say(words.power(power))
+
+
+@app.command(rich_help_panel=LOOK)
 def ask(
     instruction: Annotated[str, typer.Argument(help="What to do, as a task's instruction says it.")],
     text: Annotated[str | None, typer.Option("--input", metavar="TEXT", help="What to do it to.")] = None,
@@ -148,6 +197,22 @@ def ask(
     with _quiet_stdout(as_json=as_json):
         value = verbs.ask(_open(config), instruction, text, version, base=base)
     _emit(value, as_json=as_json, text=words.answer(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def reevaluate(
+    version: Annotated[str | None, typer.Argument(metavar="[N]", help="Version; default the champion.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Predict all test rows of a version again and compare with its stored predictions; 1 if more than ties differ."""
+    from lcia import verbs
+
+    with _quiet_stdout(as_json=as_json):
+        value = verbs.reevaluate(_open(config), version)
+    _emit(value, as_json=as_json, text=words.reevaluation(value))
+    if not value["ok"]:
+        raise typer.Exit(1)
 
 
 @audit.command("verify")
@@ -231,6 +296,7 @@ def run(
     if item.known:
         _say(words.submitted(item))
     with _quiet_stdout(as_json=as_json):
+        _say_power(place)
         _work(place, name, item.id)
     _end([item.id], place, as_json=as_json)
 
@@ -249,6 +315,7 @@ def work(
 
     place = _open(config, overrides)
     with _quiet_stdout(as_json=as_json):
+        _say_power(place)
         touched = _work(place, name, None)
         while not once:
             time.sleep(every)

@@ -9,11 +9,14 @@ from components.audit.keys import read_public_key
 from components.audit.log import Actor
 from components.audit.verify import Verification, verify_database, verify_export
 from components.errors import LciaError
+from components.evaluation.history import flips as changed_rows
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.reports import Flip
 from components.promotion import approvals, candidates, champion
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
+from components.promotion.evidence import held_back
 from components.promotion.outbox import pending
 from components.tasks import queue
 from components.tasks.inbox import quarantine, store_package
@@ -26,6 +29,10 @@ from lcia.workplace import Workplace
 
 class NothingToShow(LciaError):
     """There is no version yet."""
+
+
+class NotForSubmitters(LciaError):
+    """Test rows are read by those who approve, not by those who submit."""
 
 
 def submit(place: Workplace, package: Path, actor: Actor) -> QueueItem:
@@ -139,6 +146,33 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
     }
 
 
+def flips(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, list[Flip], int]:
+    """Test rows of prior tasks that a version changed, with their texts; the look is entered in the log.
+
+    Rows of the reserve stay unseen until the gate has opened it; the last value says how many.
+
+    Raises:
+        NotForSubmitters: whoever brought the task in may not read test rows, since four eyes are asked for.
+    """
+    version = place.version(reference)
+    assert version is not None  # noqa: S101 - a reference always finds one, or raises
+    brought = (version.submitted_by, version.launched_by)
+    if place.settings.policy.approval.four_eyes and any(approvals.same_person(p, actor.name) for p in brought):
+        raise NotForSubmitters(
+            f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
+            f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"
+        )
+    evidence = place.evidence(version)
+    evaluation = place.store.get_json(str(evidence["evaluation"]))
+    hidden = held_back(place.store, evaluation, place.store.get_json(str(evidence["gate"])))
+    found = changed_rows(place.store, evaluation)
+    seen = [flip for flip in found if (flip.task, flip.row) not in hidden]
+    details = {"evaluation": str(evidence["evaluation"]), "rows": len(seen), "held_back": len(found) - len(seen)}
+    with place.db.begin() as connection:
+        log.append(connection, "flips.seen", actor, version.digest, details)
+    return version, seen, len(found) - len(seen)
+
+
 def approve(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple[Candidate, Promotion | None]:
     """Record an approval and promote when the quorum is reached; None while more people are needed.
 
@@ -237,6 +271,29 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
         "adapters": {group.id: [task.name for task in group.tasks] for group in pool.groups},
         "vllm": start_arguments(bundle.read(folder, version.digest), folder, Path(place.settings.storage.models)),
     }
+
+
+def reevaluate(place: Workplace, reference: str | None) -> dict[str, Any]:
+    """Predict all test rows of a version again, past every cache, and compare with what is stored.
+
+    Raises:
+        NothingToShow: there is no champion yet and no version was named.
+        EvaluationFailed: it was evaluated under other numerics.
+    """
+    from components.evaluation.carrying import Predictor
+    from components.evaluation.prediction import Evaluator
+    from components.evaluation.recheck import reevaluate as compared
+    from components.tuning.task import Workbench
+    from steps.progress import Progress
+
+    version = place.version(reference)
+    if version is None:
+        raise NothingToShow("there is no champion yet; name a candidate: `lcia reevaluate N`")
+    bench = Workbench.load(place.settings)
+    evaluator = Evaluator(bench.trunk, bench.slot, place.settings.evaluation.batch_rows)
+    predictor = Predictor(place.store, place.settings, evaluator, progress=Progress())
+    found = compared(predictor, place.store.get_json(place.evidence(version)["evaluation"]))
+    return {"version": version.number, "digest": version.digest, **found.to_json()}
 
 
 def audit_export(place: Workplace, path: Path) -> dict[str, Any]:

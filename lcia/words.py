@@ -68,6 +68,57 @@ def gate(report: Value) -> str:
     return "\n".join(lines)
 
 
+def power(value: Value) -> str:
+    """What a policy does to a harmless candidate, said when it is loaded."""
+    rows = ", ".join(f"{task['name']} {task['test_rows']} test rows" for task in value["tasks"])
+    line = f"policy: {value['words']} (group {value['group']}: {rows})"
+    if value["enough"]:
+        return line
+    need = "no number of test rows" if value["rows_needed"] is None else f"{value['rows_needed']} test rows a task"
+    return f"WARNING: {line} {need} would do."
+
+
+def plan(value: Value) -> str:
+    """`lcia plan`: the assessment, what it would cost, and whether the test split is large enough."""
+    checked, drift, estimate = value["validation"], value["drift"], value["estimate"]
+    failed = f": {', '.join(checked['failed'])}" if checked["failed"] else ""
+    cost = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in estimate.items())
+    lines = [
+        f"{value['name']}@{value['version']}: {value['verdict']} (nothing was queued or changed)",
+        *(f"  {reason}" for reason in value["reasons"]),
+        f"  validation: {checked['verdict']}{failed}",
+        f"  drift: {drift['verdict']}",
+        f"  grouping: {value['grouping']['words']}",
+        f"  estimate: {cost}",
+    ]
+    now, later = value["gate"]["now"], value["gate"]["later"]
+    lines.append(f"  gate now: {now['words']}" if now else "  gate now: no prior task would change")
+    if later is None:
+        return "\n".join([*lines, "  gate later: keeps no evaluation rows, so its forgetting will not be measurable"])
+    share = f"passes the forgetting rules with probability {later['pass_probability']:.2f}"
+    lines.append(f"  gate later: with {later['test_rows']} test rows a harmless candidate that changes it {share}")
+    if not later["enough"]:
+        each = "" if later["tasks"] == 1 else f" each, for all {later['tasks']} tasks of its group"
+        need = (
+            f"{later['rows_needed']} test rows{each} would do" if later["rows_needed"] else "no number of rows would do"
+        )
+        lines.append(f"  WARNING: the test split is too small for this policy; {need}")
+    return "\n".join(lines)
+
+
+def flips(value: Value) -> str:
+    """`lcia flips`: every changed test row, lost ones first."""
+    lines = []
+    for one in sorted(value["flips"], key=lambda flip: flip["score_after"] - flip["score_before"]):
+        lines += [
+            f"{'lost' if one['score_after'] < one['score_before'] else 'won '} {one['task']} {one['row'][:12]}",
+            *(f"  {line}" for line in one["prompt"].splitlines()),
+            f"    expected {one['expected']!r}, before {one['before']!r}, after {one['after']!r}",
+        ]
+    hidden = f"; {value['held_back']} more in the unopened reserve" if value["held_back"] else ""
+    return "\n".join([*lines, f"{len(value['flips'])} test rows changed{hidden}; this look is in the log"])
+
+
 def show(value: Value) -> str:
     """`lcia show`."""
     version = value["version"]
@@ -134,3 +185,19 @@ def answer(value: Value) -> str:
         f"{value['answer']}\n  (version {value['version']}, group {value['group']}, nearest task "
         f"{value['nearest_task']}, similarity {value['similarity']:.2f})"
     )
+
+
+def reevaluation(value: Value) -> str:
+    """`lcia reevaluate`: the rows that differ, one a line."""
+    found = value["mismatches"]
+    ties = sum(each["near_tie"] for each in found)
+    head = (
+        f"Version {value['version']}: {value['rows']} rows of {value['tasks']} tasks predicted again, "
+        f"{value['carried']} of them carried over; {len(found)} differ, {ties} of them near ties."
+    )
+    rows = (
+        f"  {each['task']} row {each['row'][:12]}: {each['what']} {each['before']!r} stored, {each['again']!r} now, "
+        f"top-2 gaps {each['gaps'][0]:.3g} and {each['gaps'][1]:.3g}{', near tie' if each['near_tie'] else ''}"
+        for each in found
+    )
+    return "\n".join([head, *rows])

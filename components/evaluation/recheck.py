@@ -143,7 +143,7 @@ def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluat
         fresh = predictor.task(version, load_snapshot(store, tasks[name]), f"predict {name}")
         found += compare(name, stored, fresh, tie_gap) + unproven(store, name, stored)
         rows += len(stored)
-        carried += len(stored) if evaluation.get("proofs", {}).get(name, {}).get("from") else 0
+        carried += sum(evaluation.get("proofs", {}).get(name, {}).get("from", {}).values())
     return Reevaluation(len(evaluation["predictions"]), rows, carried, tuple(found))
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from small_loop import TASKS, Learnt, SmallLoop, write_package
 
+from components.audit import log
 from components.storage import leases
 from lcia import verbs
 
@@ -29,7 +30,7 @@ def test_help_lists_the_verbs_in_two_groups(lcia: "Lcia", learnt: Learnt) -> Non
     assert ended.code == 0
     look, _, do = ended.out.partition("\nLook:\n")[2].partition("\nDo:\n")
     assert [line.split()[0] for line in look.splitlines() if line[2:3].strip()] == [
-        "status", "matrix", "show", "ask", "audit",
+        "status", "matrix", "show", "flips", "plan", "ask", "reevaluate", "audit",
     ]  # fmt: skip
     for verb in ("submit", "run", "work", "approve", "reject", "rollback", "retry"):
         assert f"\n  {verb} " in f"\n{do}"
@@ -102,6 +103,52 @@ def test_show_names_all_a_decision_rests_on(lcia: "Lcia", learnt: Learnt) -> Non
     assert "learnt product_sentiment@1" in told
     assert "joins g1" in told
     assert "gate: inconclusive" in told or "gate: fail" in told or "gate: pass" in told
+
+
+def test_flips_are_for_approvers_and_each_look_is_in_the_log(lcia: "Lcia", champion: SmallLoop, tmp_path: Path) -> None:
+    before = lcia(champion, "status", "--json").json["audit"]["entries"]
+    refused = lcia(champion, "flips", "2", "--as", "Site")
+    assert refused.code == 1
+    assert "test rows are for those who approve" in refused.err
+    assert lcia(champion, "status", "--json").json["audit"]["entries"] == before
+    seen = lcia(champion, "flips", "2", "--as", "ops", "--json").json
+    assert set(seen) == {"version", "flips", "held_back"}
+    assert all(flip["score_before"] != flip["score_after"] for flip in seen["flips"])
+    page = tmp_path / "flips.html"
+    assert lcia(champion, "flips", "2", "--as", "ops", "--html", page).code == 0
+    assert f"{len(seen['flips'])} test rows changed" in page.read_text(encoding="utf-8")
+    assert "this look is in the log" in lcia(champion, "flips", "2", "--as", "ops").out
+    place = champion.open()
+    with place.db.read() as connection:
+        looks = [entry for entry in log.entries(connection) if entry.action == "flips.seen"]
+    assert [(entry.actor.name, entry.details["rows"]) for entry in looks] == [("ops", len(seen["flips"]))] * 3
+    assert lcia(champion, "flips", "99", "--as", "ops").code == 1
+
+
+def test_plan_assesses_and_changes_nothing(lcia: "Lcia", champion: SmallLoop, tmp_path: Path) -> None:
+    before = lcia(champion, "status", "--json").json
+    package = write_package(tmp_path / "more", PRODUCT, first=40, version="2")
+    ended = lcia(champion, "plan", package, "--json")
+    told = ended.json
+    assert ended.code == told["exit_code"]
+    assert told["verdict"] in ("learn", "hold", "nothing_to_learn")
+    now, later = told["gate"]["now"], told["gate"]["later"]
+    assert [task["name"] for task in now["tasks"]] == [MOVIE, PRODUCT]
+    assert now["tasks"][0]["look"] == 2, "version 2 was compared with its anchor"
+    assert (later["test_rows"], later["tasks"], later["enough"]) == (15, 3, False)
+    assert later["rows_needed"] >= 100
+    assert "WARNING: policy: A candidate without any true change" in ended.err
+    words = lcia(champion, "plan", package, "--set", "policy.gate.step_margin=0.5").out
+    assert "test rows each, for all 3 tasks of its group would do" in words
+    assert lcia(champion, "status", "--json").json == before
+
+
+def test_plan_refuses_what_submit_would(lcia: "Lcia", fresh: SmallLoop) -> None:
+    package = fresh.package(MOVIE)
+    (package / "test.jsonl").write_text("no json", encoding="utf-8")
+    ended = lcia(fresh, "plan", package)
+    assert ended.code == 1
+    assert "test.jsonl" in ended.err
 
 
 def test_ask_routes_or_says_that_the_base_model_answered(lcia: "Lcia", learnt: Learnt) -> None:
@@ -237,6 +284,16 @@ def test_a_wrong_override(lcia: "Lcia", fresh: SmallLoop, override: str, words: 
     assert ended.code == 1
     assert words in ended.err
     assert not (fresh.home / "lcia.db").exists()
+
+
+def test_reevaluate_repeats_every_stored_prediction(lcia: "Lcia", learnt: Learnt) -> None:
+    found = lcia(learnt.loop, "reevaluate", "--json")
+    assert (found.code, found.json["ok"], found.json["mismatches"]) == (0, True, [])
+    assert (found.json["version"], found.json["tasks"], found.json["rows"]) == (3, 3, 45)
+    assert found.json["carried"] > 0
+    told = lcia(learnt.loop, "reevaluate", "1")
+    assert told.code == 0
+    assert "Version 1: 15 rows of 1 tasks predicted again, 0 of them carried over; 0 differ" in told.out
 
 
 # -- do ---------------------------------------------------------------------------------------------
