@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint lock clean bench-gate
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
@@ -44,6 +44,10 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# QUICK=1 make bench-gate takes half a minute; the last line is one JSON object.
+bench-gate: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate.simulate $(if $(QUICK),--quick)
 
 # uv resolves; "+cpu" is cut off so that the lock fits any build of the same torch.
 lock:
