@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,14 +12,17 @@ from components.promotion import candidates
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, promote
 from components.promotion.publication import publication
+from components.quality.fingerprints import key_name, store_fingerprints
 from components.settings import changed_keys
 from components.storage import leases, results
 from components.storage.keys import step_key
 from components.storage.leases import Lease
+from components.storage.objects import ObjectMissing, canonical, digest_of
 from components.tasks import queue
 from components.tasks.inbox import quarantine
 from components.tasks.queue import QueueItem
 from components.tasks.rows import Problem
+from components.tasks.snapshot import load_snapshot
 from infra.stacks import PipelineRun, StepFailed, finished_outputs, run_pipeline
 from lcia.workplace import Workplace
 from steps.order import Order
@@ -118,12 +121,12 @@ class _Advance:
     def _assess(self, item: QueueItem, parent: str | None) -> QueueItem:
         item = self._move(item, "assessing", "data validation, drift check and grouping")
         self.say(f"{item.name}@{item.version}: assess_task (validation, drift, grouping)")
-        order = self._order(item, parent)
+        order = self._order(item, parent).model_copy(update={"fingerprints": self._fingerprints(item, parent)})
         key = step_key(
             "assess",
             {"package": item.package, "parent": parent, "answers": item.answers},
             self.place.settings.content(),
-            ("grouping", "quality", "tasks"),
+            ("evaluation", "grouping", "model", "quality", "tasks"),
         )
         digest = self._known(key)
         if digest is None:
@@ -133,6 +136,7 @@ class _Advance:
                 return self._refuse(item, failure)
             digest = self._record(key, "assess", run.outputs["group_instructions"])
         record = self.place.store.get_json(digest)
+        self._fingerprint(record["task"])  # the rows that are learnt, without those set aside
         for reason in record["reasons"]:
             self.say(f"  {record['verdict']}: {reason}")
         return self._judge(item, digest, record)
@@ -263,14 +267,26 @@ class _Advance:
     # -- small pieces -------------------------------------------------------------------------------
 
     def _order(self, item: QueueItem, parent: str | None) -> Order:
-        place = self.place
-        return Order(
-            settings=place.store.put_json(place.settings.model_dump(mode="json")),
-            package=item.package,
-            parent=parent,
-            lineage=tuple(place.lineage(parent)),
-            **item.answers,
-        )
+        return make_order(self.place, item.package, parent, item.answers)
+
+    def _fingerprints(self, item: QueueItem, parent: str | None) -> dict[str, str]:
+        """Keyed hashes of the task and of every task the parent has learnt, as far as they are or can be made."""
+        earlier = [entry.task for entry in self.place.pool(parent).tasks()] if parent else []
+        made = {task: self._fingerprint(task) for task in [*earlier, *([item.task] if item.task else [])]}
+        return {task: digest for task, digest in made.items() if digest}
+
+    def _fingerprint(self, task: str) -> str | None:
+        """Hashes of a task's rows, made while they are there and found again when they are gone."""
+        key = self.place.leak_key()
+        name = digest_of(canonical({"fingerprints": 1, "task": task, "key": key_name(key)}))
+        known = self._known(name)
+        if known is not None:
+            return known
+        try:
+            made = store_fingerprints(load_snapshot(self.place.store, task), key, self.place.store)
+        except ObjectMissing:
+            return None
+        return self._record(name, "fingerprints", made)
 
     def _pipeline(self, name: str, item: QueueItem, order: Order) -> PipelineRun:
         from pipelines.assess_task import assess_task
@@ -316,6 +332,17 @@ class _Advance:
         for step, key in (("tune", tune_key), ("evaluate_forgetting", evaluate_key)):
             if outputs.get(step):
                 self._record(key, step, outputs[step])
+
+
+def make_order(place: Workplace, package: str, parent: str | None, answers: Mapping[str, Any] = {}) -> Order:
+    """What a run on a package is told; `answers` are what people said about a held task."""
+    return Order(
+        settings=place.store.put_json(place.settings.model_dump(mode="json")),
+        package=package,
+        parent=parent,
+        lineage=tuple(place.lineage(parent)),
+        **answers,
+    )
 
 
 def _what_next(candidate: Candidate, place: Workplace) -> str:

@@ -12,6 +12,7 @@ from components.promotion.candidates import Candidate
 from components.promotion.evidence import anchor_looks
 from components.promotion.outbox import Delivery, apply_outbox
 from components.promotion.registry import Registry
+from components.quality.fingerprints import leak_key
 from components.settings import Settings
 from components.storage.database import Database
 from components.storage.objects import Json, ObjectStore
@@ -45,6 +46,10 @@ class Workplace:
     def signing_key(self) -> SigningKey:
         """The Ed25519 key that signs the log's heads; made at the first call."""
         return signing_key(self.home / "keys")
+
+    def leak_key(self) -> bytes:
+        """The key of the hashes that leak checks compare; made at the first call."""
+        return leak_key(self.home / "keys")
 
     def champion(self) -> Candidate | None:
         """The version in use, if any."""

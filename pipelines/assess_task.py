@@ -13,5 +13,5 @@ def assess_task(store: str, order: str) -> None:
     """Validate the data, check drift, find the group."""
     task = ingest_task(store, order)
     validation, _ = validate_data(store, order, task)
-    drift, _, _ = check_drift(store, order, task)
+    drift, _, _ = check_drift(store, order, task, validation)
     group_instructions(store, order, task, validation, drift)

@@ -1,24 +1,78 @@
-"""Step: how far the task is from what was learnt before."""
+"""Step: how far the task is from what was learnt before, and whether the champion does it already."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from zenml import step
 from zenml.types import HTMLString
 
+from components.evaluation.champion_score import bits_per_character, champion_score
+from components.grouping.router import decide
+from components.model.base import BaseModelError
+from components.quality.drift import DriftResult, Proposal
 from components.quality.drift import check_drift as measure_drift
-from components.quality.drift import evidently_report, to_html
-from components.tasks.snapshot import load_snapshot
-from steps.order import open_order
+from components.quality.drift_report import drift_html, evidently_report
+from components.tasks.snapshot import Snapshot, load_snapshot
+from components.tuning.task import Workbench
+from steps.order import NO_BASE_MODEL, Context, open_order
 
 
 @step(enable_cache=False)
 def check_drift(
-    store: str, order: str, task: str
+    store: str, order: str, task: str, validation: str
 ) -> tuple[Annotated[str, "drift"], Annotated[HTMLString, "drift_report"], Annotated[HTMLString, "evidently_report"]]:
     """Digest of the drift record, with our report and Evidently's."""
     context = open_order(store, order)
     snapshot, prior = load_snapshot(context.store, task), context.prior()
-    result = measure_drift(snapshot, prior, context.settings.quality.drift, context.settings.tuning.seed)
-    html, evidently = to_html(result), evidently_report(snapshot, prior)
-    reports = {"report": context.put_html(html), "evidently": context.put_html(evidently)}
-    return context.store.put_json({**result.to_json(), **reports}), HTMLString(html), HTMLString(evidently)
+    checked = context.store.get_json(validation)
+    bench, skipped = _bench(context, refused=checked["verdict"] == "refuse")
+    result = measure_drift(
+        snapshot,
+        prior,
+        context.settings.quality.drift,
+        context.settings.tuning.seed,
+        proposal(context, snapshot),
+        (lambda texts: bits_per_character(bench, texts)) if bench else None,
+    )
+    aside = {row["id"] for row in checked["quarantined_rows"] if row["split"] == "validation"}
+    champion = _champion(context, bench, snapshot, aside, result) if bench else None
+    html, evidently = drift_html(result), evidently_report(snapshot, prior)
+    record = {
+        **result.to_json(),
+        "champion": champion,
+        "champion_skipped": "" if champion else skipped or "no validation row is left, or quality.known.rows is 0",
+        "report": context.put_html(html),
+        "evidently": context.put_html(evidently),
+    }
+    return context.store.put_json(record), HTMLString(html), HTMLString(evidently)
+
+
+def proposal(context: Context, snapshot: Snapshot) -> Proposal:
+    """The group that the router would put the task into; the same decision that `group_instructions` records."""
+    pool = context.pool(NO_BASE_MODEL)
+    decision = decide(pool, snapshot.instructions(), context.settings.grouping, placed=context.order.placed)
+    if decision.action == "open" or decision.group is None:
+        return Proposal()
+    return Proposal(decision.group, frozenset(entry.task for entry in pool.group(decision.group).tasks))
+
+
+def _bench(context: Context, *, refused: bool) -> tuple[Workbench | None, str]:
+    """The loaded base model, or why it is not loaded."""
+    if context.order.parent is None:
+        return None, "there is no champion yet"
+    if refused:
+        return None, "its data are refused"
+    try:
+        return Workbench.load(context.settings), ""
+    except BaseModelError as error:
+        return None, f"the base model is not on this machine ({error})"
+
+
+def _champion(
+    context: Context, bench: Workbench, snapshot: Snapshot, aside: set[str], result: DriftResult
+) -> dict[str, Any] | None:
+    rows = [row for row in snapshot.rows("validation") if row.id not in aside][: context.settings.quality.known.rows]
+    if not rows:
+        return None
+    pool = context.pool(bench.base.digest)
+    arguments = (snapshot.task, rows, result.nearest, context.evaluation())
+    return champion_score(context.store, context.settings, bench, pool, *arguments).to_json()

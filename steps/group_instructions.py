@@ -33,6 +33,7 @@ def group_instructions(
         drift=drift,
         parent=context.order.parent,
         released=context.order.released,
+        forced=context.order.forced,
     )
     record["reports"]["grouping"] = context.put_html(html)
     return context.store.put_json(record), HTMLString(html)

@@ -5,8 +5,11 @@ from typing import Annotated
 from zenml import step
 from zenml.types import HTMLString
 
-from components.quality.validation import to_html, validate
+from components.model.context import context_check
+from components.quality.validation import Background, validate
+from components.quality.validation_report import validation_html
 from components.tasks.snapshot import load_snapshot
+from steps.check_drift import proposal
 from steps.order import open_order
 
 
@@ -16,7 +19,14 @@ def validate_data(
 ) -> tuple[Annotated[str, "validation"], Annotated[HTMLString, "validation_report"]]:
     """Digest of the validation record, with its report."""
     context = open_order(store, order)
-    result = validate(load_snapshot(context.store, task), context.prior(), context.settings.quality.validation)
-    html = to_html(result)
+    snapshot, settings = load_snapshot(context.store, task), context.settings
+    background = Background(
+        same_type=proposal(context, snapshot).tasks,
+        own_hashes=context.order.fingerprints.get(task),
+        kept_hashes={digest: hashes for digest, hashes in context.order.fingerprints.items() if digest != task},
+        too_long=context_check(settings.base_model, settings.storage.models),
+    )
+    result = validate(snapshot, context.prior(), settings.quality.validation, background)
+    html = validation_html(result)
     record = {**result.to_json(), "report": context.put_html(html)}
     return context.store.put_json(record), HTMLString(html)

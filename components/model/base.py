@@ -97,6 +97,19 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
     return BaseModel(model, tokenizer, settings, digest, _numerics(model, settings, device))
 
 
+def load_tokenizer(settings: BaseModelSettings, store: Path) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer alone; `store` as in `load_base`.
+
+    Raises:
+        BaseModelError: the model is not there, or has no tokenizer.
+    """
+    folder, _ = _locate(settings, store)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseModelError(f"the tokenizer of base_model.name {settings.name!r} does not load: {error}") from error
+
+
 def is_available(settings: BaseModelSettings, store: Path) -> bool:
     """Whether the model can be loaded without a conversion that takes long."""
     source = EMBEDDED.get(settings.name)

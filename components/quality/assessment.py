@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from components.grouping.pool import Pool
 from components.grouping.router import GroupingDecision
+from components.quality.known import ChampionScore, Known, judge_known
 from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import Snapshot, without_rows
@@ -30,13 +31,21 @@ def assess(
     drift: str,
     parent: str | None,
     released: bool,
+    forced: bool = False,
 ) -> dict[str, Any]:
-    """The assessment record; quarantined rows are left out of the task it names."""
+    """The assessment record; quarantined rows are left out of the task it names.
+
+    `released`: a person let a task pass that was held for extreme drift. `forced`: a person wants it learnt even if
+    the champion does it already.
+    """
     checked, drifted = store.get_json(validation), store.get_json(drift)
     clean = without_rows(snapshot, {(row["split"], row["id"]) for row in checked["quarantined_rows"]}, store)
-    opinion = _opinion(
-        checked, drifted, decision, already_known=pool.group_of(clean.digest) is not None, released=released
-    )
+    champion = ChampionScore.from_json(drifted["champion"]) if drifted["champion"] else None
+    skipped, target, policy = drifted["champion_skipped"], clean.task.target, settings.quality.known
+    known = judge_known(champion, skipped, drifted["verdict"], target, policy)
+    if pool.group_of(clean.digest) is not None:
+        known = Known(known=True, words="the champion has learnt exactly these rows already")
+    opinion = _opinion(checked, drifted, decision, known, forced=forced or policy.force, released=released)
     return {
         "kind": "assessment",
         "schema": 1,
@@ -62,20 +71,22 @@ def _opinion(
     checked: Mapping[str, Any],
     drifted: Mapping[str, Any],
     decision: GroupingDecision,
+    known: Known,
     *,
-    already_known: bool,
+    forced: bool,
     released: bool,
 ) -> _Opinion:
     if checked["verdict"] == "refuse":
         failed = [c for c in checked["checks"] if c["severity"] == "hard" and not c["success"]]
         return _Opinion("refuse", tuple(f"{c['name']}: seen {c['seen']}, expected {c['expected']}" for c in failed))
-    if already_known:
-        return _Opinion("nothing_to_learn", ("the champion has learnt exactly these rows already",))
+    if known.known and not forced:
+        return _Opinion("nothing_to_learn", (known.words,))
     if drifted["verdict"] == "extreme" and not released:
         return _Opinion("hold", tuple(drifted["reasons"]))
     if decision.action == "hold":
         return _Opinion("hold", (decision.words,))
-    return _Opinion("learn", (decision.words, *drifted["reasons"]))
+    reasons = (decision.words, *drifted["reasons"], *((known.words,) if drifted["champion"] else ()))
+    return _Opinion("learn", (*reasons, "learnt all the same: it is forced") if known.known else reasons)
 
 
 def estimate(settings: Settings, snapshot: Snapshot, pool: Pool, decision: GroupingDecision) -> dict[str, int]:

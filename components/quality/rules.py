@@ -4,11 +4,15 @@ Leaks, contradictions and choices are worked out here as columns of the frame; t
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from components.quality.leaks import SeenBefore, occurrences, reworded
+from components.quality.fingerprints import Fingerprints
+from components.quality.leaks import SeenBefore, contradictions, occurrences, reworded
+from components.quality.near_duplicates import near_duplicates
+from components.quality.personal import personal_data
+from components.quality.scripts import foreign_scripts
 from components.settings import ValidationSettings
 from components.tasks.package import Split
 from components.tasks.rows import Example
@@ -23,7 +27,13 @@ CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 INVISIBLE = "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 """Characters that change how a text is shown or split without being seen. The patterns hold the characters
 themselves: they are read by Python or by Arrow's RE2, which knows no \\u escapes."""
-COLUMNS = ("row", "id", "instruction", "input", "output", "allowed", "answers", "leak", "reworded")
+COLUMNS = (
+    "row", "id", "instruction", "input", "output", "allowed", "answers", "leak", "reworded", "contradicts", "near",
+    "script", "personal", "too_long",
+)  # fmt: skip
+SUITE = "lcia-task-rows"
+SUITE_VERSION = 2
+"""Raised with every change of a rule or of what a column means; two results compare only within one."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +44,35 @@ class Rule:
     severity: Severity
     expected: str
     expectation: Any
+    shows: str = ""
+    """Column whose values are shown with the rows that break the rule; its values may be shown to anybody."""
+
+
+TooLong: TypeAlias = Callable[[Sequence[Example]], Sequence[int]]
+"""Per row its tokens where prompt and output exceed the base model's context, else 0."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What rows are compared with beside themselves."""
+
+    before: SeenBefore
+    own_hashes: Fingerprints | None
+    """The task's own keyed hashes, row by row, where earlier rows may be gone."""
+    too_long: TooLong | None
+    """None where there is no tokenizer: nothing is too long then."""
 
 
 def split_frame(
     split: Split,
     rows: Mapping[Split, Sequence[Example]],
-    before: SeenBefore,
+    around: Surroundings,
     choices: tuple[str, ...] | None,
 ) -> "pd.DataFrame":
     """One row per example: its texts and, per kind of fault, what the rules look at."""
     import pandas as pd
 
-    examples = rows[split]
+    examples, before = rows[split], around.before
     answers: dict[tuple[str, str], set[str]] = {}
     for example in examples:
         answers.setdefault(example.question, set()).add(example.output)
@@ -53,6 +80,7 @@ def split_frame(
     if split != "train":
         own = {example.question: "train of this task" for example in rows["train"]}
     earlier = before.evaluated if split == "train" else before.trained
+    seen = occurrences(examples, earlier, around.own_hashes, split)
     again = [False] * len(examples) if split == "train" else reworded(examples, rows["train"])
     allowed = [
         (example.choices is None and choices is None) or example.output in (example.choices or choices or ())
@@ -66,13 +94,27 @@ def split_frame(
         "output": [example.output for example in examples],
         "allowed": ["yes" if fits else "no" for fits in allowed],
         "answers": [len(answers[example.question]) for example in examples],
-        "leak": [
-            here or there
-            for here, there in zip(occurrences(examples, own), occurrences(examples, earlier), strict=True)
-        ],
+        "leak": [own.get(example.question) or there for example, there in zip(examples, seen, strict=True)],
         "reworded": ["yes" if loose else "no" for loose in again],
+        "contradicts": contradictions(examples, before.trained, before.evaluated),
+        "near": _near(split, rows),
+        "script": foreign_scripts(examples),
+        "personal": [_personal(example) for example in examples],
+        "too_long": list(around.too_long(examples)) if around.too_long else [0] * len(examples),
     }
     return pd.DataFrame(columns)
+
+
+def _near(split: Split, rows: Mapping[Split, Sequence[Example]]) -> list[str]:
+    """Per row the place of a near duplicate: in train, or before it in its own split."""
+    before = rows["train"] if split != "train" else ()
+    places = near_duplicates(rows[split], before)
+    return ["" if place is None else f"train {place + 1}" if place >= 0 else f"row {-place}" for place in places]
+
+
+def _personal(example: Example) -> str:
+    texts = (example.instruction, example.input or "", example.output)
+    return ", ".join(dict.fromkeys(found for text in texts for found in personal_data(text)))
 
 
 def split_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
@@ -137,7 +179,51 @@ def split_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
         "one answer per question",
         gxe.ExpectColumnValuesToBeBetween(column="answers", max_value=1),
     )
+    yield from _softer_rules(split, settings)
     yield from _leak_rules(split, settings)
+
+
+def _softer_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
+    """What a person should look at; and rows beyond the context, which are set aside."""
+    from great_expectations import expectations as gxe
+
+    few, long = settings.max_near_duplicates, settings.max_too_long
+    where = "" if split == "train" else " of train or"
+    yield Rule(
+        "near_duplicates",
+        "soft",
+        f"at most {few:.1%} rows that nearly repeat one{where} of the split",
+        gxe.ExpectColumnValuesToBeInSet(column="near", value_set=[""], mostly=1 - few),
+        shows="near",
+    )
+    yield Rule(
+        "earlier_conflicts",
+        "soft",
+        "no input that an earlier task of the same instruction type answers differently",
+        gxe.ExpectColumnValuesToBeInSet(column="contradicts", value_set=[""]),
+        shows="contradicts",
+    )
+    yield Rule(
+        "scripts",
+        "soft",
+        "no rows in a script that few others use",
+        gxe.ExpectColumnValuesToBeInSet(column="script", value_set=[""]),
+        shows="script",
+    )
+    yield Rule(
+        "personal_data",
+        "soft",
+        "no e-mail address, phone or card number",
+        gxe.ExpectColumnValuesToBeInSet(column="personal", value_set=[""]),
+        shows="personal",
+    )
+    yield Rule(
+        "context",
+        "hard",
+        f"at most {long:.1%} of the rows beyond base_model.max_tokens (prompt and output)",
+        gxe.ExpectColumnValuesToBeInSet(column="too_long", value_set=[0], mostly=1 - long),
+        shows="too_long",
+    )
 
 
 def _leak_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
@@ -150,6 +236,7 @@ def _leak_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
         severity,
         f"at most {settings.max_leak:.1%} of the rows in {where}",
         gxe.ExpectColumnValuesToBeInSet(column="leak", value_set=[""], mostly=1 - settings.max_leak),
+        shows="leak",
     )
     if split == "test":
         yield Rule(

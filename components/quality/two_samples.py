@@ -5,7 +5,7 @@ from one source; its out-of-fold area is an effect size with a known interval, s
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +23,44 @@ NOTHING_KNOWN = Interval(0.5, 0.0, 1.0)
 def text_auc(reference: Sequence[str], current: Sequence[str], seed: int) -> Interval:
     """Out-of-fold ROC area of a character TF-IDF + logistic regression that tells `current` from `reference`.
 
-    Characters, not words, so that it works for every script. With fewer than two texts on a side nothing is
-    known: 0.5 in [0, 1].
+    With fewer than two texts on a side nothing is known: 0.5 in [0, 1].
     """
+    if min(len(reference), len(current)) < 2:
+        return NOTHING_KNOWN
+    vectors = text_vectors([*reference, *current])
+    return delong_auc(*out_of_fold_scores(vectors[: len(reference)], vectors[len(reference) :], seed))
+
+
+def text_vectors(texts: Sequence[str]) -> Any:  # noqa: ANN401  (a scipy sparse matrix)
+    """TF-IDF rows (texts, n-grams) of unit length. Of characters, not words, so that it works for every script."""
     from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True).fit_transform(texts)
+
+
+def out_of_fold_scores(
+    reference: Any,  # noqa: ANN401  (scipy sparse matrices)
+    current: Any,  # noqa: ANN401
+    seed: int,
+    *,
+    balanced: bool = False,
+) -> tuple[Numbers, Numbers]:
+    """Scores of a logistic regression, greater for `current`, each row scored by a fold that has not seen it.
+
+    `balanced` weighs both sides alike whatever their sizes. At least two rows a side.
+    """
+    from scipy.sparse import vstack
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
-    folds = min(FOLDS, len(reference), len(current))
-    if folds < 2:
-        return NOTHING_KNOWN
-    texts = [*reference, *current]
-    labels = np.repeat([0, 1], [len(reference), len(current)])
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True).fit_transform(texts)
-    scores = np.zeros(len(texts))
+    labels = np.repeat([0, 1], [reference.shape[0], current.shape[0]])
+    vectors = vstack([reference, current], format="csr")
+    scores = np.zeros(len(labels))
+    folds = min(FOLDS, reference.shape[0], current.shape[0])
     for learn, hold in StratifiedKFold(folds, shuffle=True, random_state=seed).split(vectors, labels):
-        classifier = LogisticRegression(max_iter=200).fit(vectors[learn], labels[learn])
-        scores[hold] = classifier.decision_function(vectors[hold])
-    return delong_auc(scores[labels == 0], scores[labels == 1])
+        classifier = LogisticRegression(max_iter=200, class_weight="balanced" if balanced else None)
+        scores[hold] = classifier.fit(vectors[learn], labels[learn]).decision_function(vectors[hold])
+    return scores[labels == 0], scores[labels == 1]
 
 
 def delong_auc(reference: Numbers, current: Numbers) -> Interval:
@@ -59,13 +79,13 @@ def delong_auc(reference: Numbers, current: Numbers) -> Interval:
 
 def ks_distance(reference: Numbers, current: Numbers, seed: int) -> Interval:
     """Kolmogorov-Smirnov distance of two samples, 0 to 1, with a bootstrap percentile interval."""
-    return _bootstrap(reference, current, seed, _ks)
+    return bootstrap(reference, current, seed, _ks)
 
 
 def stability_index(reference: Numbers, current: Numbers, seed: int) -> Interval:
     """Population stability index over deciles of `reference`, from 0; half a count is added to each bin."""
     edges = np.unique(np.quantile(reference, np.linspace(0.1, 0.9, 9)))
-    return _bootstrap(reference, current, seed, lambda a, b: _psi(a, b, edges))
+    return bootstrap(reference, current, seed, lambda a, b: _psi(a, b, edges))
 
 
 def instruction_similarities(current: Sequence[str], priors: Sequence[Sequence[str]]) -> list[float]:
@@ -90,9 +110,10 @@ def _variance(values: Numbers) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else 0.25
 
 
-def _bootstrap(
+def bootstrap(
     reference: Numbers, current: Numbers, seed: int, measure: Callable[[Numbers, Numbers], float]
 ) -> Interval:
+    """A measure of two samples with its bootstrap percentile interval, widened to hold the value itself."""
     draws = np.random.default_rng(seed)
     values = [
         measure(draws.choice(reference, len(reference)), draws.choice(current, len(current))) for _ in range(BOOTSTRAPS)

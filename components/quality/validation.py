@@ -9,15 +9,26 @@ fetches from outside and breaks on numpy scalars.
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from components.errors import LciaError
-from components.pages import PageRow, PageTable, verdict_page
+from components.quality.fingerprints import load_fingerprints
 from components.quality.leaks import SeenBefore, seen_before
-from components.quality.rules import Rule, Severity, balance_rule, label_shares, split_frame, split_rules
+from components.quality.rules import (
+    SUITE,
+    SUITE_VERSION,
+    Rule,
+    Severity,
+    Surroundings,
+    TooLong,
+    balance_rule,
+    label_shares,
+    split_frame,
+    split_rules,
+)
 from components.settings import ValidationSettings
 from components.tasks.package import SPLITS, Split
 from components.tasks.rows import Example
@@ -47,6 +58,8 @@ class Check:
     expected: str
     rows: tuple[int, ...] = ()
     """Row numbers (from 1) that break it, the first 20."""
+    found: tuple[str, ...] = ()
+    """What was found in each of these rows, where the rule can say it; personal data is masked."""
 
 
 @dataclass(frozen=True)
@@ -77,63 +90,70 @@ class ValidationResult:
     def to_json(self) -> dict[str, Any]:
         """A canonical JSON object."""
         value = asdict(self)
-        value["checks"] = [{**check, "rows": list(check["rows"])} for check in value["checks"]]
+        value["checks"] = [{**c, "rows": list(c["rows"]), "found": list(c["found"])} for c in value["checks"]]
         return {
             "kind": "validation",
             "schema": 1,
+            "suite": {"name": SUITE, "version": SUITE_VERSION},
             **value,
             "quarantined_rows": list(value["quarantined_rows"]),
         }
 
 
-def validate(snapshot: Snapshot, prior_snapshots: Sequence[Snapshot], settings: ValidationSettings) -> ValidationResult:
+@dataclass(frozen=True)
+class Background:
+    """What else is known when a task is checked; each part may be missing, and the result then says so."""
+
+    same_type: frozenset[str] = frozenset()
+    """Digests of the earlier tasks whose instructions are of the task's type: those of the group it would join."""
+    own_hashes: str | None = None
+    """Fingerprints of the task itself."""
+    kept_hashes: Mapping[str, str] = field(default_factory=dict)
+    """Task digest -> fingerprints of earlier tasks."""
+    too_long: TooLong | None = None
+    """Finds rows beyond the context; None where the base model's tokenizer is not to be had."""
+
+
+def validate(
+    snapshot: Snapshot,
+    prior_snapshots: Sequence[Snapshot],
+    settings: ValidationSettings,
+    background: Background | None = None,
+) -> ValidationResult:
     """Check a task's rows, also against the rows of all earlier tasks.
 
     Raises:
         ValidationError: Great Expectations failed to evaluate a rule.
         ObjectMissing, ObjectCorrupt: rows of this task are gone or damaged.
     """
-    before = seen_before(prior for prior in prior_snapshots if prior.digest != snapshot.digest)
+    known, store = background or Background(), snapshot.store
+    hashes = {task: load_fingerprints(store, digest) for task, digest in known.kept_hashes.items()}
+    priors = (prior for prior in prior_snapshots if prior.digest != snapshot.digest)
+    before = seen_before(priors, known.same_type, hashes if known.own_hashes else {})
+    own = load_fingerprints(store, known.own_hashes) if known.own_hashes else None
+    around = Surroundings(before, own, known.too_long)
     rows: dict[Split, tuple[Example, ...]] = {split: snapshot.rows(split) for split in SPLITS}
-    frames = {split: split_frame(split, rows, before, snapshot.task.choices) for split in SPLITS}
     expectations = _quiet_expectations()
     checks: list[Check] = []
+    aside: list[Quarantined] = []
     for split in SPLITS:
-        checks += expectations.run(split, frames[split], list(split_rules(split, settings)))
+        frame = split_frame(split, rows, around, snapshot.task.choices)
+        checks += expectations.run(split, frame, list(split_rules(split, settings)))
+        aside += _quarantined(split, frame)
     shares = label_shares(rows["train"], snapshot.task.choices)
     if shares is not None:
         checks += expectations.run("train", shares, [balance_rule(settings)])
-    quarantined = tuple(_quarantined(frames))
     statistics = _statistics(rows, snapshot, before)
+    if known.too_long is None:
+        statistics["context_not_checkable"] = "the base model's tokenizer is not on this machine yet"
     return ValidationResult(
         task=snapshot.digest,
         name=snapshot.task.label,
-        verdict=_verdict(checks, quarantined),
+        verdict=_verdict(checks, aside),
         checks=tuple(checks),
-        quarantined_rows=quarantined,
+        quarantined_rows=tuple(aside),
         statistics=statistics,
     )
-
-
-def to_html(result: ValidationResult) -> str:
-    """A small self-contained page for people."""
-    failed = [check for check in result.checks if not check.success]
-    words = [_summary(result, failed)]
-    note = "Per split: in how many rows a rule does not hold, and the first of them."
-    checks = PageTable("Checks", ("rule", "expected", *SPLITS), _check_rows(result.checks), note)
-    aside = PageTable(
-        "Rows set aside",
-        ("split", "row", "why"),
-        [PageRow((row.split, str(row.row), row.reason)) for row in result.quarantined_rows[:100]],
-        f"{len(result.quarantined_rows)} rows are neither trained on nor judged by.",
-    )
-    numbers = PageTable(
-        "Numbers",
-        ("what", "value"),
-        [PageRow((key.replace("_", " "), _words(value))) for key, value in result.statistics.items()],
-    )
-    tables = [checks, aside, numbers] if result.quarantined_rows else [checks, numbers]
-    return verdict_page(f"Data checks of {result.name}", result.verdict, words, tables)
 
 
 class _Expectations:
@@ -151,7 +171,7 @@ class _Expectations:
         batch = definition.get_batch(batch_parameters={"dataframe": frame})
         for index, rule in enumerate(rules):
             rule.expectation.meta = {"rule": index}
-        suite = gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules])
+        suite = gx.ExpectationSuite(name=f"{SUITE}-{SUITE_VERSION}", expectations=[r.expectation for r in rules])
         outcome = batch.validate(
             suite,
             result_format={
@@ -197,17 +217,20 @@ def _check(split: str, rule: Rule, entry: dict[str, Any]) -> Check:
         observed = result["observed_value"]
         seen = f"{observed} rows" if isinstance(observed, int) else "all present" if entry["success"] else "others"
         return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected)
-    places = result.get("partial_unexpected_index_list") or []
-    rows = tuple(item["row"] for item in places[:MAX_ROWS_SHOWN])
+    places = (result.get("partial_unexpected_index_list") or [])[:MAX_ROWS_SHOWN]
+    rows = tuple(item["row"] for item in places)
+    found = tuple(str(item[rule.shows]) for item in places) if rule.shows else ()
     seen = f"{result['unexpected_count']} of {result['element_count']}"
-    return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected, rows[:MAX_ROWS_SHOWN])
+    return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected, rows, found)
 
 
-def _quarantined(frames: "dict[Split, pd.DataFrame]") -> Iterator[Quarantined]:
-    for split, frame in frames.items():
-        for row, row_id, leak in zip(frame["row"], frame["id"], frame["leak"], strict=True):
-            if leak:
-                yield Quarantined(split, int(row), row_id, f"the same question is in {leak}")
+def _quarantined(split: Split, frame: "pd.DataFrame") -> Iterator[Quarantined]:
+    columns = (frame["row"], frame["id"], frame["leak"], frame["too_long"])
+    for row, row_id, leak, tokens in zip(*columns, strict=True):
+        if leak:
+            yield Quarantined(split, int(row), row_id, f"the same question is in {leak}")
+        elif tokens:
+            yield Quarantined(split, int(row), row_id, f"prompt and output take {tokens} tokens, more than the context")
 
 
 def _verdict(checks: Sequence[Check], quarantined: Sequence[Quarantined]) -> Verdict:
@@ -229,48 +252,8 @@ def _statistics(rows: dict[Split, tuple[Example, ...]], snapshot: Snapshot, befo
     }
     if snapshot.task.choices is not None:
         statistics["labels"] = dict(sorted(Counter(example.output for example in train).items()))
+    if before.by_hash:
+        statistics["leaks_checked_by_hash"] = list(before.by_hash)
     if before.unknown:
         statistics["leaks_not_checkable"] = list(before.unknown)
     return statistics
-
-
-def _check_rows(checks: Sequence[Check]) -> list[PageRow]:
-    """One row per rule with a cell per split, the broken ones first."""
-    rules: dict[str, list[Check]] = {}
-    for check in checks:
-        rules.setdefault(check.name, []).append(check)
-    rows = []
-    for name, found in rules.items():
-        failed = {check.severity for check in found if not check.success}
-        mark = "bad" if "hard" in failed else "doubt" if failed else "good"
-        expected = "; ".join(dict.fromkeys(check.expected for check in found))
-        cells = {check.split: _cell(check) for check in found}
-        title = f"{name.replace('_', ' ')} ({found[0].severity})"
-        rows.append(PageRow((title, expected, *(cells.get(split, "") for split in SPLITS)), mark))
-    return sorted(rows, key=lambda row: ("bad", "doubt", "good").index(row.mark))
-
-
-def _cell(check: Check) -> str:
-    places = f": row {', '.join(map(str, check.rows))}" if check.rows else ""
-    return f"{check.seen}{places}"
-
-
-def _summary(result: ValidationResult, failed: Sequence[Check]) -> str:
-    hard = sum(check.severity == "hard" for check in failed)
-    soft = len(failed) - hard
-    if result.verdict == "pass":
-        return f"All {len(result.checks)} checks hold."
-    parts = [f"{hard} hard and {soft} soft of {len(result.checks)} checks do not hold."]
-    if hard:
-        parts.append("A hard rule refuses the task: mend the rows and submit it as a new version.")
-    if result.quarantined_rows:
-        parts.append(f"{len(result.quarantined_rows)} rows are set aside.")
-    return " ".join(parts)
-
-
-def _words(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {count}" for key, count in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from components.quality.drift import check_drift, evidently_report, to_html
+from components.quality.drift import check_drift
+from components.quality.drift_report import drift_html, evidently_report
 from components.settings import DriftSettings
 from components.storage.objects import canonical
 from components.tasks.rows import Example
@@ -64,9 +65,9 @@ def test_without_an_earlier_task_everything_is_new(example):
     task = example("movie_sentiment")
     for priors in ([], [task]):
         result = check_drift(task, priors, SETTINGS)
-        assert (result.verdict, result.nearest, result.effects) == ("new", None, ())
+        assert (result.verdict, result.nearest) == ("new", None)
         assert "no earlier task" in result.reasons[0]
-        assert "No earlier task" in to_html(result)
+        assert "No earlier task" in drift_html(result)
 
 
 def texts(text: str, count: int = 30) -> list[Example]:
@@ -110,7 +111,7 @@ def test_few_rows_never_count_as_known(snapshot_of):
 
 
 def test_the_page_is_self_contained_and_escaped(example, snapshot_of):
-    page = to_html(check_drift(example("product_sentiment"), [example("movie_sentiment")], SETTINGS))
+    page = drift_html(check_drift(example("product_sentiment"), [example("movie_sentiment")], SETTINGS))
     assert "<script" not in page
     assert "http:" not in page
     assert "https:" not in page

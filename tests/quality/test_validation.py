@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from components.quality.validation import ValidationResult, to_html, validate
+from components.quality.validation import ValidationResult, validate
+from components.quality.validation_report import validation_html
 from components.settings import ValidationSettings
 from components.storage.objects import canonical
 from components.tasks.rows import Example
@@ -124,7 +125,7 @@ def test_the_page_is_self_contained_and_escaped(snapshot_of):
     result = validate(
         snapshot_of(train, rows("validation", 20), rows("test", 20), choices=["<i>", "blue"]), [], SETTINGS
     )
-    page = to_html(result)
+    page = validation_html(result)
     assert "<script" not in page
     assert "http:" not in page
     assert "https:" not in page

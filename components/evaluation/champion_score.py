@@ -1,0 +1,83 @@
+"""What the model says about a task before it is learnt: the champion's score on it, and how hard it is to read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from components.evaluation.prediction import Evaluator
+from components.grouping.pool import Pool
+from components.grouping.router import Router
+from components.model.adapters import fetch_adapter
+from components.quality.known import ChampionScore
+from components.settings import Settings
+from components.storage.objects import ObjectMissing, ObjectStore
+from components.tasks.package import Task
+from components.tasks.rows import Example
+from components.tuning.task import Workbench
+
+READ_ROWS = 8
+"""Texts read in one pass: their logits (tokens, vocabulary) are the largest thing in memory."""
+
+
+def champion_score(
+    store: ObjectStore,
+    settings: Settings,
+    bench: Workbench,
+    pool: Pool,
+    task: Task,
+    rows: Sequence[Example],
+    resembled: str | None,
+    evaluation: Mapping[str, Any] | None,
+) -> ChampionScore:
+    """Predict `rows` by the pool, each routed by its instruction as at inference.
+
+    `evaluation` is the champion's own record: its score on the task `resembled` is read from there, not made again.
+    """
+    routes = Router.of(pool, settings.grouping).route_many([row.instruction for row in rows])
+    adapters = {group.id: group.adapter for group in pool.groups}
+    used = [adapters[route.group] if route.group else None for route in routes]
+    evaluator = Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows)
+    queries = [evaluator.query(task, row, adapter) for row, adapter in zip(rows, used, strict=True)]
+    loaded = {adapter: fetch_adapter(store, adapter) for adapter in dict.fromkeys(used) if adapter}
+    scores = [made.score for made in evaluator.predict(queries, loaded, scores_only=True)]
+    before = _scores(store, resembled, evaluation)
+    return ChampionScore(
+        score=round(sum(scores) / len(scores), 6),
+        rows=len(scores),
+        resembled=resembled,
+        resembled_score=round(sum(before) / len(before), 6) if before else None,
+        resembled_rows=len(before),
+    )
+
+
+def _scores(store: ObjectStore, name: str | None, evaluation: Mapping[str, Any] | None) -> list[float]:
+    if name is None or evaluation is None or name not in evaluation["predictions"]:
+        return []
+    try:
+        return [row["score"] for row in store.get_json(evaluation["predictions"][name])["rows"]]
+    except ObjectMissing:
+        return []
+
+
+@torch.no_grad()
+def bits_per_character(bench: Workbench, texts: Sequence[str]) -> list[float]:
+    """Bits the base model alone needs for each text, all tokens but the first, divided by its characters.
+
+    Perplexity by characters, so that texts of other scripts, which take more tokens, compare. A text is cut at
+    `base_model.max_tokens`.
+    """
+    base, trunk = bench.base, bench.trunk
+    rows = [base.tokenizer(text, add_special_tokens=False)["input_ids"][: base.settings.max_tokens] for text in texts]
+    out: list[float] = []
+    with bench.slot.switched_off():
+        for start in range(0, len(rows), READ_ROWS):
+            part = rows[start : start + READ_ROWS]
+            states = trunk.states(part, READ_ROWS)
+            for ids, hidden in zip(part, trunk.hidden(states), strict=True):
+                logits = trunk.head(hidden[:-1]).float()
+                nats = float(cross_entropy(logits, torch.tensor(ids[1:], device=logits.device), reduction="sum"))
+                seen = len(base.tokenizer.decode(ids))
+                out.append(nats / 0.6931471805599453 / max(seen, 1))
+    return out

@@ -1,0 +1,121 @@
+"""Keyed hashes of a task's questions and answers, which outlive its rows: a leak is found after rows are erased.
+
+A plain hash of a short question can be reversed by trying questions. HMAC-SHA256 (RFC 2104) under a key of this
+installation can't, without the key: it lies in the state folder, readable by its owner only, and is in no object,
+log or report. Only the worker reads it; steps compare hashes.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import LciaError
+from components.storage.objects import ObjectStore, canonical
+from components.tasks.package import SPLITS, Split
+from components.tasks.rows import Example
+from components.tasks.snapshot import Snapshot
+
+KEY_NAME = "leak-key"
+KEY_BYTES = 32
+HASH_BYTES = 16
+"""128 of HMAC's 256 bits: two different rows among 10^9 have the same hash with probability 10^-21."""
+
+
+class LeakKeyUnusable(LciaError):
+    """The key of the fingerprints is unreadable, of another length, or readable by others."""
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Hashes per split in the order of its rows: of (instruction, input), and of (loose input, loose output)."""
+
+    questions: dict[Split, list[str]]
+    answers: dict[Split, list[str]]
+
+
+def loose(text: str) -> str:
+    """Text with case and white space evened out."""
+    return " ".join(text.casefold().split())
+
+
+def answer_of(example: Example) -> tuple[str, str]:
+    """What is asked and answered, whatever the words of the instruction: input (or instruction) and output."""
+    return loose(example.input or example.instruction), loose(example.output)
+
+
+def leak_key(folder: Path) -> bytes:
+    """The key in `folder`, made on first use with mode 0600; the first of several processes wins.
+
+    Raises:
+        LeakKeyUnusable: it can't be read, has another length, or others may read it.
+    """
+    path = folder / KEY_NAME
+    if not path.exists():
+        _create(path)
+    try:
+        key, mode = path.read_bytes(), path.stat().st_mode
+    except OSError as error:
+        raise LeakKeyUnusable(f"{path} can't be read ({error}); restore it from a backup") from error
+    if mode & 0o077:
+        raise LeakKeyUnusable(f"{path} may be read by others, expected mode 0600; run `chmod 600 {path}`")
+    if len(key) != KEY_BYTES:
+        raise LeakKeyUnusable(f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it from a backup")
+    return key
+
+
+def key_name(key: bytes) -> str:
+    """What tells two keys apart without giving one away."""
+    return hmac.new(key, b"lcia leak key v1", hashlib.sha256).hexdigest()[:16]
+
+
+def store_fingerprints(snapshot: Snapshot, key: bytes, store: ObjectStore) -> str:
+    """Hash every row of a task; returns the object's digest.
+
+    Raises:
+        ObjectMissing: rows of the task are gone.
+    """
+    hashed = {
+        split: {
+            "questions": [_hash(key, "question", example.question) for example in snapshot.rows(split)],
+            "answers": [_hash(key, "answer", answer_of(example)) for example in snapshot.rows(split)],
+        }
+        for split in SPLITS
+    }
+    record = {"kind": "fingerprints", "schema": 1, "task": snapshot.digest, "key": key_name(key), "splits": hashed}
+    return store.put_json(record)
+
+
+def load_fingerprints(store: ObjectStore, digest: str) -> Fingerprints:
+    """Read `store_fingerprints` back."""
+    splits: dict[Split, Any] = store.get_json(digest)["splits"]
+    return Fingerprints(
+        {split: found["questions"] for split, found in splits.items()},
+        {split: found["answers"] for split, found in splits.items()},
+    )
+
+
+def _hash(key: bytes, purpose: str, parts: Sequence[str]) -> str:
+    return hmac.new(key, canonical([purpose, *parts]), hashlib.sha256).digest()[:HASH_BYTES].hex()
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".key-", dir=path.parent)  # mode 0600
+    work = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(work)
+        except FileExistsError:
+            return
+    finally:
+        work.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""Rows that say nearly the same: MinHash and locality-sensitive hashing, checked exactly.
+
+Two rows are near duplicates when the sets of their rare shingles (runs of five characters of instruction-free
+text, white space and case evened out) have a Jaccard index of at least `SIMILAR`. Shingles that many rows share
+are a template's, not a row's: they are left out, so that templated rows, which differ in a word or two by
+intention, are not taken for copies. MinHash: Broder 1997; banding: Leskovec et al., Mining of Massive Datasets, ch. 3.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.tasks.rows import Example
+
+SIMILAR = 0.7
+"""Jaccard index of rare shingles from which two rows are near duplicates."""
+SHINGLE = 5
+"""Characters of a shingle."""
+COMMON_ROWS = 3
+COMMON_SHARE = 0.005
+"""A shingle in more rows than both of these (a count, a share) belongs to a template."""
+LEAST_SHINGLES = 20
+"""Rows with fewer rare shingles (some four words) are too short to be near duplicates of anything but themselves."""
+PERMUTATIONS, BANDS = 48, 16
+"""Sixteen bands of three: a pair of Jaccard index .7 is missed with probability .001."""
+
+Hashes = NDArray[np.uint32]
+
+
+def near_duplicates(rows: Sequence[Example], before: Sequence[Example] = ()) -> list[int | None]:
+    """Per row, the place of a near duplicate: from 0 in `before`, or -1, -2, ... for the first, second, ... of `rows`.
+
+    None where there is none. Exact duplicates of a question are not counted: other rules name them.
+    """
+    from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
+
+    everything = [*before, *rows]
+    sets = _rare(everything)
+    index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
+    sketch = MinHash(num_perm=PERMUTATIONS, hashfunc=_as_it_is)
+    first: dict[tuple[str, str], int] = {}
+    out: list[int | None] = []
+    for place, (row, shingles) in enumerate(zip(everything, sets, strict=True)):
+        own = place - len(before)
+        again = first.setdefault(_plain_question(row), place) != place
+        found = None
+        if len(shingles) >= LEAST_SHINGLES and not again:
+            sketch.clear()
+            sketch.update_batch(shingles)
+            minhash = sketch.copy()
+            if own >= 0:
+                found = _similar(index.query(minhash), shingles, sets)
+            index.insert(place, minhash, check_duplication=False)
+        if own >= 0:
+            out.append(found if found is None or found < len(before) else len(before) - 1 - found)
+    return out
+
+
+def _similar(candidates: Sequence[Any], shingles: Hashes, sets: Sequence[Hashes]) -> int | None:
+    for place in sorted(candidates):
+        common = len(np.intersect1d(shingles, sets[place], assume_unique=True))
+        if common >= SIMILAR * (len(shingles) + len(sets[place]) - common):
+            return int(place)
+    return None
+
+
+def _rare(rows: Sequence[Example]) -> list[Hashes]:
+    """Hashes of each row's rare shingles, sorted."""
+    sets = [_shingles(row) for row in rows]
+    limit = max(COMMON_ROWS, COMMON_SHARE * len(rows))
+    values, counts = np.unique(np.concatenate([np.empty(0, np.uint32), *sets]), return_counts=True)
+    common = values[counts > limit]
+    return [own[~_among(own, common)] for own in sets]
+
+
+def _among(values: Hashes, ordered: Hashes) -> NDArray[np.bool_]:
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    places = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
+    found: NDArray[np.bool_] = ordered[places] == values
+    return found
+
+
+def _shingles(row: Example) -> Hashes:
+    text = " ".join((row.input or row.instruction).casefold().split()).encode()
+    if len(text) < SHINGLE:
+        return np.empty(0, np.uint32)
+    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text, np.uint8), SHINGLE).astype(np.uint64)
+    powers = np.array([131**power for power in range(SHINGLE)], np.uint64)
+    mixed = (windows @ powers) * np.uint64(0x9E3779B97F4A7C15)
+    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
+
+
+def _plain_question(row: Example) -> tuple[str, str]:
+    return row.instruction, row.input or ""
+
+
+def _as_it_is(value: Any) -> int:  # noqa: ANN401  (what datasketch hands over)
+    return int(value) if not isinstance(value, bytes) else zlib.crc32(value)

@@ -1,0 +1,62 @@
+"""Writing systems of texts: which scripts the letters of a row or a task belong to."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from components.tasks.rows import Example
+
+MINORITY = 0.1
+"""A script that leads in less than this share of a task's rows is in the minority there."""
+OWN_LETTERS = 0.5
+"""A script leads in a row when at least this share of its letters belong to it."""
+
+LATIN = frozenset({"LATIN"})
+
+
+@lru_cache(maxsize=65536)
+def script_of(character: str) -> str:
+    """Script of a letter by the first word of its Unicode name, e.g. LATIN; empty for anything else."""
+    if not character.isalpha():
+        return ""
+    return unicodedata.name(character, "UNNAMED").split()[0]
+
+
+def letters(texts: Iterable[str]) -> Counter[str]:
+    """Number of letters per script."""
+    characters: Counter[str] = Counter()
+    for text in texts:
+        characters.update(text)
+    scripts: Counter[str] = Counter()
+    for character, count in characters.items():
+        script = script_of(character)
+        if script:
+            scripts[script] += count
+    return scripts
+
+
+def foreign_scripts(rows: Sequence[Example]) -> list[str]:
+    """Per row the script that leads in its input or output and is in the minority in the task; else an empty text.
+
+    A task in one language passes, so does one in two: a translation task has both in (nearly) every row.
+    """
+    leading = [_leading_scripts(row) for row in rows]
+    counts = Counter(script for found in leading for script in found)
+    minority = {script for script, count in counts.items() if count < MINORITY * len(rows)}
+    return [min(found & minority, default="").lower() for found in leading]
+
+
+def _leading_scripts(row: Example) -> frozenset[str]:
+    texts = (row.input or row.instruction, row.output)
+    if all(text.isascii() for text in texts):
+        return LATIN
+    return frozenset(script for script in map(_leading, texts) if script)
+
+
+def _leading(text: str) -> str:
+    found = letters([text])
+    if not found:
+        return ""
+    script, count = found.most_common(1)[0]
+    return script if count >= OWN_LETTERS * found.total() else ""
