@@ -94,7 +94,7 @@ def tune_task(
         labels = _Labels.read(scratch)
         if labels is None:
             by = settings.tuning.pseudo_labels.labeller
-            first = run(store.scratch(f"{scratch_key} first pass")) if by == "self" else None
+            first = run(_FirstPass(scratch)) if by == "self" else None
             labels = _label(store, settings, bench, snapshot, pool, first, progress)
             labels.write(scratch)
     result = run(scratch, _render(bench, labels.rows) if labels else ())
@@ -108,6 +108,19 @@ def tune_task(
 
 def _render(bench: Workbench, rows: tuple[Example, ...] | list[Example]) -> list[Rendered]:
     return [render(bench.base.tokenizer, bench.base.settings, r.instruction, r.input, r.output) for r in rows]
+
+
+@dataclass(frozen=True)
+class _FirstPass:
+    """The checkpoints of a first pass beside those of the second, so that both go when the area is cleared."""
+
+    scratch: Scratch
+
+    def read(self, name: str) -> bytes | None:
+        return self.scratch.read(f"first-{name}")
+
+    def write(self, name: str, data: bytes) -> None:
+        self.scratch.write(f"first-{name}", data)
 
 
 @dataclass(frozen=True)
