@@ -6,8 +6,9 @@ from zenml import step
 from zenml.types import HTMLString
 
 from components.evaluation.history import curve_picture, lineage_matrix
-from components.evaluation.pictures import heat_map_png
+from components.evaluation.pictures import heat_map_png, history_png
 from components.evaluation.tuning_report import tuning_pictures
+from components.grouping.pool import Pool
 from components.promotion.evidence import evidence_record, model_card
 from components.promotion.gate import GateReport
 from steps.order import Context, open_order
@@ -34,7 +35,7 @@ def register_candidate(
         "tuning": context.put_html(str(tuning_report)),
         "evaluation": context.put_html(str(evaluation_report)),
         "gate": context.put_html(str(gate_report)),
-        "card": objects.put(model_card(objects, content, verdict).encode()),
+        "card": objects.put(model_card(objects, content, objects.get_json(tuning), verdict).encode()),
     }
     for name, picture in _pictures(context, tuning, evaluation).items():
         reports[name] = objects.put(picture)
@@ -44,9 +45,13 @@ def register_candidate(
 def _pictures(context: Context, tuning: str, evaluation: str) -> dict[str, bytes]:
     objects = context.store
     records = [objects.get_json(digest) for digest in (*context.order.lineage, evaluation)]
+    matrix = lineage_matrix(objects, records)
+    pool = Pool.from_manifest(objects.get_json(records[-1]["pool"]))
+    groups = {entry.name: group.id for group in pool.groups for entry in group.tasks}
     pictures = {
         **tuning_pictures(objects.get_json(tuning)),
-        "heat_map": heat_map_png(lineage_matrix(objects, records)),
+        "heat_map": heat_map_png(matrix),
+        "history": history_png(matrix, groups),
     }
     curve = curve_picture(records[-1], context.settings.evaluation.choice_margin)
     return pictures | ({"curve": curve} if curve else {})

@@ -118,6 +118,23 @@ def anchor_looks(store: ObjectStore, gates: Iterable[str]) -> dict[str, int]:
     )
 
 
+def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple[str, str]]:
+    """Task and row id of every reserve row that the gate did not open, under the policy the version was made with."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    share = store.get_json(pool.config)["policy"]["gate"].get("reserve_share", 0.0) if pool.config else 0.0
+    opened = [row for row in gate["rows"] if row.get("look", 1) == 2]
+    tasks = {row["task"] for row in opened}
+    hidden = set()
+    for group in pool.groups:
+        pooled = any(row["rule"] == "pooled" and f"group {group.id}," in row["words"] for row in opened)
+        for entry in group.tasks:
+            if entry.name in evaluation["predictions"] and entry.name not in tasks and not pooled:
+                ids = [row["row"] for row in _rows(store, evaluation["predictions"][entry.name])]
+                held = reserve_rows(ids, share)
+                hidden |= {(entry.name, i) for i, reserved in zip(ids, held, strict=True) if reserved}
+    return hidden
+
+
 def present_rows(store: ObjectStore, evaluation: Record, share: float, looks: Mapping[str, int]) -> list[TaskRows]:
     """Every measurable task of a version with its test rows, as the next candidate's power depends on them."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))

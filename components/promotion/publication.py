@@ -11,7 +11,7 @@ from components.serving import bundle
 from components.storage.objects import Json, ObjectStore
 from components.tasks.snapshot import load_snapshot
 
-PICTURES = frozenset({"heat_map", "loss", "beta", "distance", "curve"})
+PICTURES = frozenset({"heat_map", "history", "loss", "beta", "distance", "curve"})
 
 
 def publication(

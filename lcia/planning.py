@@ -1,0 +1,123 @@
+"""What learning a package would meet, and how often the policy passes a harmless candidate; nothing is changed."""
+
+from pathlib import Path
+from typing import Any
+
+from components.errors import LciaError
+from components.promotion.evidence import present_rows
+from components.promotion.power import LEAST_POWER, TaskRows, policy_power, rows_needed
+from components.tasks.inbox import store_package
+from components.tasks.package import read_package
+from components.tasks.snapshot import load_snapshot, take_snapshot
+from infra.stacks import StepFailed, run_pipeline
+from lcia.verbs import OUTCOME
+from lcia.worker import make_order
+from lcia.workplace import Workplace
+
+NEW_GROUP = "(new)"
+
+
+class PlanFailed(LciaError):
+    """The assessment itself failed."""
+
+
+def lineage_power(place: Workplace) -> dict[str, Any] | None:
+    """The least probability that a harmless candidate passes, over the champion's groups; None without a champion.
+
+    One candidate changes one group, so each group's tasks are a family of their own.
+    """
+    groups: dict[str, list[TaskRows]] = {}
+    for task in _present(place):
+        groups.setdefault(task.group, []).append(task)
+    told = [_power(place, group, tasks) for group, tasks in groups.items()]
+    return min(told, key=lambda one: float(one["pass_probability"]), default=None)
+
+
+def plan(place: Workplace, package: Path) -> dict[str, Any]:
+    """Assess a package as `lcia run` would, without queue, training or version; see `docs/json.md`.
+
+    Raises:
+        PackageError: it is refused already when read.
+        PlanFailed: a step of the assessment failed.
+    """
+    from pipelines.assess_task import assess_task
+
+    read = read_package(package)
+    task = take_snapshot(read, place.store).task
+    champion = place.champion()
+    order = make_order(place, store_package(package, place.store), champion.digest if champion else None)
+    digest = place.store.put_json(order.model_dump(mode="json"))
+    name = f"plan-{task.name}-{task.version}"
+    try:
+        run = run_pipeline(assess_task, name, place.settings.storage.objects, digest, place.settings.zenml)
+    except StepFailed as failure:
+        raise PlanFailed(str(failure)) from failure
+    return _told(place, run.outputs["group_instructions"])
+
+
+def _told(place: Workplace, digest: str) -> dict[str, Any]:
+    record = place.store.get_json(digest)
+    task = load_snapshot(place.store, record["task"])
+    checked = place.store.get_json(record["validation"])
+    drift = place.store.get_json(record["drift"])
+    beside = [rows for rows in _present(place) if rows.group == record["group"]]
+    state = {"hold": "held", "refuse": "refused"}.get(record["verdict"], "")
+    return {
+        "name": task.task.name,
+        "version": task.task.version,
+        "verdict": record["verdict"],
+        "reasons": record["reasons"],
+        "group": record["group"],
+        "validation": {
+            "verdict": checked["verdict"],
+            "failed": [check["name"] for check in checked["checks"] if not check["success"]],
+        },
+        "drift": {"verdict": drift["verdict"], "reasons": drift["reasons"]},
+        "grouping": record["grouping"],
+        "estimate": record["estimate"],
+        "gate": {
+            "now": _power(place, record["group"], beside) if beside else None,
+            "later": _later(place, task.splits["test"].rows, beside) if task.task.retention.evaluation_rows else None,
+        },
+        "reports": record["reports"],
+        "exit_code": OUTCOME.get(state, 0),
+    }
+
+
+def _later(place: Workplace, rows: int, beside: list[TaskRows]) -> dict[str, Any]:
+    """Whether the task, once learnt, has test rows enough to let harmless candidates of its group pass."""
+    policy = place.settings.policy.gate
+    group = beside[0].group if beside else NEW_GROUP
+    own = TaskRows.assumed("this task", group, rows, policy)
+    power = policy_power([*beside, own], policy)
+    needed = rows_needed(len(beside) + 1, policy)
+    return {
+        "test_rows": rows,
+        "rows_needed": needed,
+        "enough": needed is not None and rows >= needed,
+        "tasks": len(beside) + 1,
+        "pass_probability": power.pass_probability,
+    }
+
+
+def _power(place: Workplace, group: str, tasks: list[TaskRows]) -> dict[str, Any]:
+    policy = place.settings.policy.gate
+    power = policy_power(tasks, policy)
+    enough = power.pass_probability >= LEAST_POWER
+    return {
+        "group": group,
+        "tasks": [{"name": task.name, "test_rows": task.rows, "look": task.look} for task in tasks],
+        "pass_probability": power.pass_probability,
+        "enough": enough,
+        "rows_needed": None if enough else rows_needed(len(tasks), policy),
+        "words": power.words,
+    }
+
+
+def _present(place: Workplace) -> list[TaskRows]:
+    champion = place.champion()
+    if champion is None:
+        return []
+    evaluation = place.store.get_json(str(place.evidence(champion)["evaluation"]))
+    share = place.settings.policy.gate.reserve_share
+    return present_rows(place.store, evaluation, share, place.anchor_looks())
