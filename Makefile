@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint lock clean bench-gate
+.PHONY: help setup demo test lint lock clean bench-gate bench-evaluation
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
@@ -48,6 +48,10 @@ test: lint
 # QUICK=1 make bench-gate takes half a minute; the last line is one JSON object.
 bench-gate: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate.simulate $(if $(QUICK),--quick)
+
+# QUICK=1 takes about three minutes, else half an hour and more; the last line is one JSON object.
+bench-evaluation: $(STAMP)
+	@$(BIN)/python -m benchmarks.evaluation.cost $(if $(QUICK),--quick)
 
 # uv resolves; "+cpu" is cut off so that the lock fits any build of the same torch.
 lock:

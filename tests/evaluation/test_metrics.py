@@ -59,3 +59,19 @@ def test_known_values(text, reference, exact, f1, rouge) -> None:
 def test_exact_match_minds_case_and_punctuation() -> None:
     assert exact_match("Positive", "positive") == 0
     assert exact_match("positive.", "positive") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "f1"),
+    [
+        ("police kill the gunman", "police killed the gunman", 0.75),  # Lin 2004, section 3.1
+        ("the gunman kill police", "police killed the gunman", 0.5),
+        ("the quick brown fox jumps over the lazy dog", "the fast brown fox leaps over the dog", 0.705882),
+        ("he was thanked by the manager", "the manager was thanked by the doctor", 0.615385),
+        ("a b c d e", "e d c b a", 0.2),
+        ("it is a test of the metric", "this test is of a metric", 0.461538),
+    ],
+)
+def test_rouge_l_is_that_of_rouge_score(text, reference, f1) -> None:
+    """Values of rouge-score 0.1.2, without its stemmer."""
+    assert rouge_l(text, reference) == pytest.approx(f1, abs=1e-6)
