@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from components.evaluation.tuning_report import tuning_html
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
 from components.model.generation import generate_greedy
@@ -205,6 +206,8 @@ def test_a_first_pass_labels_rows_that_are_then_learnt(store, settings, tiny_ben
     assert labels["precision_at_least"] >= labels["precision_wanted"]
     assert labels["validation_right"] == labels["validation_accepted"] > 0
     assert 0 < labels["used"] <= 12
+    assert labels["words"].startswith(f"{labels['used']} of 12 unlabelled rows, labelled by a first pass")
+    assert f"<b>Pseudo-labels</b>: {labels['words']}" in tuning_html(record)
     assert record["rows"] == 16
     assert record["kept_rows"] is None or len(store.get_lines(record["kept_rows"])) <= 16
     kept = store.get_lines(record["kept_rows"])
