@@ -40,7 +40,7 @@ class Size:
 
 
 FULL = Size(tasks=10, train=20, test=6, validation=2, steps=(40, 5))
-QUICK = Size(tasks=2, train=12, test=8, validation=2, steps=(10, 2))
+QUICK = Size(tasks=2, train=12, test=6, validation=2, steps=(10, 2))
 
 
 @dataclass

@@ -85,7 +85,7 @@ def overheads(chain: Chain, learnt: list[Learnt]) -> None:
     own = [f"task {n} {learnt[n - 1].overhead:.3f} s" for n in (first, last)]
     print(f"\noverhead in the chain: {', '.join(own)}")
     best: dict[int, float] = defaultdict(lambda: float("inf"))
-    for _ in range(5):
+    for _ in range(3):
         for number in (first, last):  # both open a group, so that both predict the same rows
             champion = chain.champion(learnt[number - 2].record)
             again = chain.learn(snapshots[number - 1], champion, None, chain.evaluator())

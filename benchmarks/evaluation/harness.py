@@ -104,11 +104,11 @@ def contest(chain, harness, queries, adapter, rounds, words) -> tuple[float, flo
     differ = max(sum(a != b for a, b in zip(scores["lcia"], scores[size], strict=True)) for size in harness)
     mean = {who: sum(values) / len(values) for who, values in scores.items()}
     count = len(queries)
+    told = ", ".join(f"{mean[size]:.3f}" for size in harness)
+    rates = ", ".join(f"{count / best[size]:.2f} (batches of {size})" for size in harness)
+    print(f"{words:28s} accuracy: lcia {mean['lcia']:.3f}, harness {told}; {differ} rows differ")
     print(
-        f"{words:28s} accuracy {mean['lcia']:.3f} and {', '.join(f'{mean[s]:.3f}' for s in harness)}, {differ} rows differ; "
-        f"examples/s: lcia {count / best['lcia']:.2f}, harness "
-        + ", ".join(f"{count / best[size]:.2f} (batches of {size})" for size in harness)
-        + f"; ratio {fastest / best['lcia']:.1f}",
+        f"{'':28s} examples/s: lcia {count / best['lcia']:.2f}, harness {rates}; ratio {fastest / best['lcia']:.1f}",
         flush=True,
     )
     return best["lcia"], fastest, differ == 0
