@@ -6,7 +6,6 @@ are a template's, not a row's: they are left out, so that templated rows, which 
 intention, are not taken for copies. MinHash: Broder 1997; banding: Leskovec et al., Mining of Massive Datasets, ch. 3.
 """
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,32 +29,28 @@ PERMUTATIONS, BANDS = 48, 16
 Hashes = NDArray[np.uint32]
 
 
-def near_duplicates(rows: Sequence[Example], before: Sequence[Example] = ()) -> list[int | None]:
-    """Per row, the place of a near duplicate: from 0 in `before`, or -1, -2, ... for the first, second, ... of `rows`.
+def near_duplicates(rows: Sequence[Example]) -> list[int | None]:
+    """Per row the place of an earlier row that it nearly repeats, or None.
 
-    None where there is none. Exact duplicates of a question are not counted: other rules name them.
+    Exact repetitions of a question are not counted: other rules name them.
     """
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
-    everything = [*before, *rows]
-    sets = _rare(everything)
+    sets = _rare(rows)
     index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
-    sketch = MinHash(num_perm=PERMUTATIONS, hashfunc=_as_it_is)
-    first: dict[tuple[str, str], int] = {}
+    sketch = MinHash(num_perm=PERMUTATIONS, hashfunc=int)  # shingles are hashed already
+    known: set[tuple[str, str]] = set()
     out: list[int | None] = []
-    for place, (row, shingles) in enumerate(zip(everything, sets, strict=True)):
-        own = place - len(before)
-        again = first.setdefault(_plain_question(row), place) != place
+    for place, (row, shingles) in enumerate(zip(rows, sets, strict=True)):
         found = None
-        if len(shingles) >= LEAST_SHINGLES and not again:
+        if len(shingles) >= LEAST_SHINGLES and row.question not in known:
             sketch.clear()
-            sketch.update_batch(shingles)
+            sketch.update_batch(shingles.tolist())
             minhash = sketch.copy()
-            if own >= 0:
-                found = _similar(index.query(minhash), shingles, sets)
+            found = _similar(index.query(minhash), shingles, sets)
             index.insert(place, minhash, check_duplication=False)
-        if own >= 0:
-            out.append(found if found is None or found < len(before) else len(before) - 1 - found)
+        known.add(row.question)
+        out.append(found)
     return out
 
 
@@ -92,11 +87,3 @@ def _shingles(row: Example) -> Hashes:
     powers = np.array([131**power for power in range(SHINGLE)], np.uint64)
     mixed = (windows @ powers) * np.uint64(0x9E3779B97F4A7C15)
     return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
-
-
-def _plain_question(row: Example) -> tuple[str, str]:
-    return row.instruction, row.input or ""
-
-
-def _as_it_is(value: Any) -> int:  # noqa: ANN401  (what datasketch hands over)
-    return int(value) if not isinstance(value, bytes) else zlib.crc32(value)

@@ -6,6 +6,7 @@ Leaks, contradictions and choices are worked out here as columns of the frame; t
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from components.quality.fingerprints import Fingerprints
@@ -59,6 +60,8 @@ class Surroundings:
     before: SeenBefore
     own_hashes: Fingerprints | None
     """The task's own keyed hashes, row by row, where earlier rows may be gone."""
+    near: Mapping[Split, Sequence[str]]
+    """What `near_places` says."""
     too_long: TooLong | None
     """None where there is no tokenizer: nothing is too long then."""
 
@@ -97,7 +100,7 @@ def split_frame(
         "leak": [own.get(example.question) or there for example, there in zip(examples, seen, strict=True)],
         "reworded": ["yes" if loose else "no" for loose in again],
         "contradicts": contradictions(examples, before.trained, before.evaluated),
-        "near": _near(split, rows),
+        "near": around.near[split],
         "script": foreign_scripts(examples),
         "personal": [_personal(example) for example in examples],
         "too_long": list(around.too_long(examples)) if around.too_long else [0] * len(examples),
@@ -105,11 +108,14 @@ def split_frame(
     return pd.DataFrame(columns)
 
 
-def _near(split: Split, rows: Mapping[Split, Sequence[Example]]) -> list[str]:
-    """Per row the place of a near duplicate: in train, or before it in its own split."""
-    before = rows["train"] if split != "train" else ()
-    places = near_duplicates(rows[split], before)
-    return ["" if place is None else f"train {place + 1}" if place >= 0 else f"row {-place}" for place in places]
+def near_places(rows: Mapping[Split, Sequence[Example]]) -> dict[Split, list[str]]:
+    """Per split and row the place of an earlier row that it nearly repeats, such as `train 12`, or an empty text."""
+    names = [f"{split} {row}" for split in rows for row in range(1, len(rows[split]) + 1)]
+    found = iter(near_duplicates([example for examples in rows.values() for example in examples]))
+    return {
+        split: ["" if place is None else names[place] for place in islice(found, len(examples))]
+        for split, examples in rows.items()
+    }
 
 
 def _personal(example: Example) -> str:
@@ -179,20 +185,19 @@ def split_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
         "one answer per question",
         gxe.ExpectColumnValuesToBeBetween(column="answers", max_value=1),
     )
-    yield from _softer_rules(split, settings)
+    yield from _softer_rules(settings)
     yield from _leak_rules(split, settings)
 
 
-def _softer_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
+def _softer_rules(settings: ValidationSettings) -> Iterator[Rule]:
     """What a person should look at; and rows beyond the context, which are set aside."""
     from great_expectations import expectations as gxe
 
     few, long = settings.max_near_duplicates, settings.max_too_long
-    where = "" if split == "train" else " of train or"
     yield Rule(
         "near_duplicates",
         "soft",
-        f"at most {few:.1%} rows that nearly repeat one{where} of the split",
+        f"at most {few:.1%} rows that nearly repeat another row of the task",
         gxe.ExpectColumnValuesToBeInSet(column="near", value_set=[""], mostly=1 - few),
         shows="near",
     )

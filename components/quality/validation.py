@@ -26,6 +26,7 @@ from components.quality.rules import (
     TooLong,
     balance_rule,
     label_shares,
+    near_places,
     split_frame,
     split_rules,
 )
@@ -131,8 +132,8 @@ def validate(
     priors = (prior for prior in prior_snapshots if prior.digest != snapshot.digest)
     before = seen_before(priors, known.same_type, hashes if known.own_hashes else {})
     own = load_fingerprints(store, known.own_hashes) if known.own_hashes else None
-    around = Surroundings(before, own, known.too_long)
     rows: dict[Split, tuple[Example, ...]] = {split: snapshot.rows(split) for split in SPLITS}
+    around = Surroundings(before, own, near_places(rows), known.too_long)
     expectations = _quiet_expectations()
     checks: list[Check] = []
     aside: list[Quarantined] = []

@@ -22,46 +22,43 @@ def row(text: str, output: str = "x") -> Example:
     return Example("Read it.", text, output)
 
 
-def plain_near(rows, before=()):
+def plain_near(rows):
     """Every pair compared, on sets of shingles as Python writes them."""
 
     def shingles(text):
         text = " ".join(text.casefold().split())
         return {text[i : i + 5] for i in range(len(text) - 4)}
 
-    everything = [*before, *rows]
-    sets = [shingles(r.input) for r in everything]
+    sets = [shingles(r.input) for r in rows]
     count = {}
     for each in sets:
         for shingle in each:
             count[shingle] = count.get(shingle, 0) + 1
-    limit = max(3, 0.005 * len(everything))
+    limit = max(3, 0.005 * len(rows))
     sets = [{s for s in each if count[s] <= limit} for each in sets]
     out = []
-    for place in range(len(before), len(everything)):
-        again = any(everything[p].question == everything[place].question for p in range(place))
+    for place in range(len(rows)):
+        again = any(rows[p].question == rows[place].question for p in range(place))
         found = None
         for p in range(place):
             fits = min(len(sets[p]), len(sets[place])) >= 20 and not again
             if fits and len(sets[p] & sets[place]) >= 0.7 * len(sets[p] | sets[place]):
                 found = p
                 break
-        out.append(found if found is None or found < len(before) else len(before) - 1 - found)
+        out.append(found)
     return out
 
 
 def test_near_duplicates_equal_comparing_every_pair():
     rng = np.random.default_rng(0)
-    before = [row(prose(rng, 14)) for _ in range(60)]
-    rows = [row(prose(rng, 14)) for _ in range(60)]
+    rows = [row(prose(rng, 14)) for _ in range(120)]
     for i in range(0, 20, 2):  # one word of fourteen exchanged
-        words = (before if i % 4 else rows)[i].input.split()
+        words = rows[i].input.split()
         words[5] = "zzyzx"
         rows[i + 1] = row(" ".join(words).upper())
-    found = near_duplicates(rows, before)
-    assert found == plain_near(rows, before)
+    found = near_duplicates(rows)
+    assert found == plain_near(rows)
     assert sum(place is not None for place in found) >= 8
-    assert min(place for place in found if place is not None) < 0 < max(place for place in found if place is not None)
 
 
 def test_templated_rows_are_no_near_duplicates(example):
@@ -69,14 +66,14 @@ def test_templated_rows_are_no_near_duplicates(example):
     rows = [row(f"Would you be so kind as to tell the {a} that the {b} is here?") for a, b in product(people, people)]
     assert not any(place is not None for place in near_duplicates(rows))
     task = example("passive_voice")
-    assert not any(place is not None for place in near_duplicates(task.rows("test"), task.rows("train")))
+    assert not any(place is not None for place in near_duplicates(task.rows("train")))
 
 
 def test_exact_duplicates_and_short_rows_are_left_to_other_rules():
     rng = np.random.default_rng(1)
     text = prose(rng, 14)
     assert near_duplicates([row(text), row(text), row("ab"), row("ab.")]) == [None] * 4
-    assert near_duplicates([row(text), replace(row(text), instruction="Read this.")]) == [None, -1]
+    assert near_duplicates([row(text), replace(row(text), instruction="Read this.")]) == [None, 0]
     assert near_duplicates([]) == []
 
 
