@@ -117,7 +117,7 @@ class Bench:
         route = None if adapter is None else "adapter"
         labeller = Remembering(chains.trunk, chains.slot, lambda texts: [route] * len(texts), used, 32)
         labeller.file = self.folder / f"{snapshot.task.name}-{name}-{seed}-answers.json"
-        settings = self.settings(seed, 0.5, precision).pseudo_labels
+        settings = self.settings(seed, 0.5, precision).pseudo_labels.model_copy(update={"labeller": name})
         return pseudo_label(labeller, snapshot, [], settings, seed)
 
     def run(self, task: str, seed: int, *, more: bool) -> None:
