@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.quality.validation import Background, validate
+from components.quality.validation import Background, ValidationResult, validate
 from components.settings import ValidationSettings
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package, read_package
@@ -16,7 +16,6 @@ from components.tasks.snapshot import Snapshot, take_snapshot
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
-SETTINGS = ValidationSettings()
 Rows = list[Example]
 
 
@@ -51,8 +50,59 @@ SPOILS: dict[str, tuple[str, Callable[[Example, np.random.Generator], Example]]]
 }
 """Kind -> the rule that should see it, and how a row is spoilt."""
 COPIES = {"exact duplicate": "duplicates", "near duplicate": "near_duplicates", "conflict": "conflicts"}
-LEAKS = {"own train in test": "own_leaks", "own train in test, reworded": "reworded"}
-EARLIER = {"earlier test in train": "train", "earlier train in test": "test"}
+LEAKS = {"own train in test": "own_leaks", "own train in test, reworded": "reworded", "earlier train in test": "leaks"}
+KINDS = {**{kind: rule for kind, (rule, _) in SPOILS.items()}, **COPIES, **LEAKS, "earlier test in train": "leaks"}
+LONG = 8
+"""Words of a row from which one exchanged word leaves a near duplicate."""
+
+
+def plant(package: Package, other: Package, count: int, seed: int) -> tuple[dict[str, Rows], dict[str, set[int]]]:
+    """Splits with `count` rows of every kind of fault, and the row numbers of each kind."""
+    rng = np.random.default_rng(seed)
+    train, test = list(package.splits["train"]), list(package.splits["test"])
+    free = [int(place) for place in rng.permutation(len(train))]
+    planted: dict[str, set[int]] = {}
+    for kind, (rule, spoil) in SPOILS.items():
+        if rule == "choices" and package.task.choices is None:
+            continue
+        places = [free.pop() for _ in range(count)]
+        for place in places:
+            train[place] = spoil(train[place], rng)
+        planted[kind] = {place + 1 for place in places}
+    for kind in COPIES:
+        enough = [place for place in free if kind != "near duplicate" or len(words_of(train[place])) >= LONG]
+        pairs = [enough[2 * n : 2 * n + 2] for n in range(count) if len(enough) >= 2 * n + 2]
+        for first, second in map(sorted, pairs):
+            free.remove(first)
+            free.remove(second)
+            if kind == "exact duplicate":
+                train[second] = train[first]
+            else:
+                train[second] = (
+                    one_word(train[first], rng) if kind == "near duplicate" else other_answer(train[first], rng)
+                )
+        planted[kind] = {max(pair) + 1 for pair in pairs}
+    spots = iter(range(len(test)))
+    for kind in LEAKS:
+        places = [next(spots) for _ in range(count)]
+        for place in places:
+            row = train[free.pop()]
+            worded = next(r.instruction for r in package.splits["train"] if r.instruction != row.instruction)
+            source = replace(row, instruction=worded) if "reworded" in kind else row
+            test[place] = other.splits["train"][place] if "earlier" in kind else source
+        planted[kind] = {place + 1 for place in places}
+    places = [free.pop() for _ in range(count)]
+    for place in places:
+        train[place] = other.splits["test"][place % 200]
+    planted["earlier test in train"] = {place + 1 for place in places}
+    return {"train": train, "test": test}, planted
+
+
+def check(task: Snapshot, prior: list[Snapshot]) -> ValidationResult:
+    settings = ValidationSettings()
+    return validate(
+        task, prior, settings, Background(too_long=lambda rows: [300 * (len(r.input or "") > 900) for r in rows])
+    )
 
 
 def snapshot(package: Package, store: ObjectStore, **splits: Rows) -> Snapshot:
@@ -60,70 +110,33 @@ def snapshot(package: Package, store: ObjectStore, **splits: Rows) -> Snapshot:
     return take_snapshot(replace(package, splits=made), store)
 
 
-def broken(task: Snapshot, prior: list[Snapshot]) -> tuple[set[str], int]:
-    from_bytes = Background(too_long=lambda rows: [300 * (len(row.input or "") > 900) for row in rows])
-    result = validate(task, prior, SETTINGS, from_bytes)
-    return {check.name for check in result.checks if not check.success}, len(result.quarantined_rows)
-
-
-def plant(package: Package, kind: str, count: int, rng: np.random.Generator) -> dict[str, Rows]:
-    """Splits with `count` rows spoilt."""
-    train, test = list(package.splits["train"]), list(package.splits["test"])
-    places = [int(place) for place in rng.permutation(len(train))]
-    if kind in SPOILS:
-        for place in places[:count]:
-            train[place] = SPOILS[kind][1](train[place], rng)
-    elif kind in COPIES:
-        long = [place for place in places if len(words_of(train[place])) >= 8] if kind == "near duplicate" else places
-        for source, place in zip(long[:count], places[-count:], strict=False):
-            copy = {"exact duplicate": lambda r: r, "near duplicate": lambda r: one_word(r, rng)}
-            train[place] = copy.get(kind, lambda r: other_answer(r, rng))(train[source])
-    else:
-        for place in range(count):
-            row = train[places[place]]
-            other = next(r.instruction for r in train if r.instruction != row.instruction)
-            test[place] = replace(row, instruction=other) if "reworded" in kind else row
-    return {"train": train, "test": test}
-
-
 def main() -> None:
+    found: dict[tuple[str, int], list[tuple[int, int]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         store = ObjectStore(f"file://{folder}/objects")
         packages = {name: read_package(EXAMPLES / name) for name in NAMES}
         clean = {name: snapshot(package, store) for name, package in packages.items()}
-        alarms = {name: broken(clean[name], [clean[o] for o in NAMES if o != name])[0] for name in NAMES}
-        print(
-            "clean tasks, each against the seven others:", {n: sorted(a) for n, a in alarms.items() if a} or "no alarm"
-        )
-        print("| fault | rule | 1 row | 1 % | 5 % | 10 % |\n|---|---|---|---|---|---|")
-        kinds = {**{kind: rule for kind, (rule, _) in SPOILS.items()}, **COPIES, **LEAKS}
-        for kind, rule in kinds.items():
-            cells = []
-            for share in (0, 0.01, 0.05, 0.1):
-                count = max(1, round(share * 600))
-                chosen = [n for n in NAMES if packages[n].task.choices] if rule == "choices" else NAMES
-                found = [
-                    rule
-                    in broken(
-                        snapshot(packages[n], store, **plant(packages[n], kind, count, np.random.default_rng(0))), []
-                    )[0]
-                    for n in chosen
-                ]
-                cells.append(f"{sum(found)} of {len(found)}")
-            print(f"| {kind} | {rule} | {' | '.join(cells)} |", flush=True)
-        for kind, split in EARLIER.items():
-            cells = []
-            for share in (0, 0.01, 0.05, 0.1):
-                found = []
-                for index, name in enumerate(NAMES):
-                    other = packages[NAMES[index - 1]]
-                    rows, source = list(packages[name].splits[split]), "test" if split == "train" else "train"
-                    count = max(1, round(share * len(rows)))
-                    rows[:count] = other.splits[source][:count]
-                    rules, aside = broken(snapshot(packages[name], store, **{split: rows}), [clean[NAMES[index - 1]]])
-                    found.append((aside >= count, "leaks" in rules))
-                cells.append(f"{sum(a for a, _ in found)} set aside, {sum(r for _, r in found)} refused")
-            print(f"| {kind} | leaks | {' | '.join(cells)} |", flush=True)
+        alarms = 0
+        for name in NAMES:
+            result = check(clean[name], [clean[other] for other in NAMES if other != name])
+            broken = [c.name for c in result.checks if not c.success]
+            alarms += len(broken)
+            print(f"clean {name}: {broken or 'no alarm'}, {len(result.quarantined_rows)} rows set aside", flush=True)
+        for index, name in enumerate(NAMES):
+            for count in (1, 5):
+                splits, planted = plant(packages[name], packages[NAMES[index - 1]], count, index)
+                result = check(snapshot(packages[name], store, **splits), [clean[NAMES[index - 1]]])
+                named = {(c.name, c.split): set(c.rows) for c in result.checks}
+                for kind, rows in planted.items():
+                    split = "test" if kind in LEAKS else "train"
+                    found.setdefault((kind, count), []).append((len(rows & named[KINDS[kind], split]), len(rows)))
+                aside = {(row.split, row.row) for row in result.quarantined_rows}
+                print(f"{name}, {count} of each: {result.verdict}, {len(aside)} rows set aside", flush=True)
+    print(f"{alarms} false alarms on {len(NAMES)} clean tasks")
+    print("| fault | rule | 1 row a task: named | 5 rows a task: named |\n|---|---|---|---|")
+    for kind, rule in KINDS.items():
+        cells = [[sum(column) for column in zip(*found[kind, count], strict=True)] for count in (1, 5)]
+        print(f"| {kind} | {rule} | {' | '.join(f'{hit} of {all_}' for hit, all_ in cells)} |")
 
 
 if __name__ == "__main__":
