@@ -138,10 +138,13 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     """Judge one candidate.
 
     Raises:
-        GateEvidenceError: scores that do not pair up, out of [0, 1], or an attempt below 1.
+        GateEvidenceError: scores that do not pair up, out of [0, 1], an attempt below 1, or rows held back that the
+            policy does not hold back.
     """
     if evidence.attempt < 1:
         raise GateEvidenceError(f"attempt {evidence.attempt}, expected 1 or more; attempts count from 1")
+    if not policy.reserve_share and any(any(each.reserve) for each in (*evidence.prior, evidence.new)):
+        raise GateEvidenceError("test rows held back, expected none: policy.gate.reserve_share is 0")
     alpha = level(policy, evidence.attempt)
     fixed = (
         _validation_row(evidence),

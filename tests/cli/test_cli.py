@@ -30,7 +30,7 @@ def test_help_lists_the_verbs_in_two_groups(lcia: "Lcia", learnt: Learnt) -> Non
     assert ended.code == 0
     look, _, do = ended.out.partition("\nLook:\n")[2].partition("\nDo:\n")
     assert [line.split()[0] for line in look.splitlines() if line[2:3].strip()] == [
-        "status", "matrix", "show", "flips", "plan", "ask", "reevaluate", "audit",
+        "status", "matrix", "show", "flips", "plan", "ask", "reevaluate", "export", "audit",
     ]  # fmt: skip
     for verb in ("submit", "run", "work", "approve", "reject", "rollback", "retry"):
         assert f"\n  {verb} " in f"\n{do}"

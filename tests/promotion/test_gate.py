@@ -234,3 +234,32 @@ def test_unpaired_scores_and_attempt_zero_are_refused():
         decide_gate(evidence(attempt=0), POLICY)
     with pytest.raises(GateEvidenceError, match="'old' against its anchor"):
         decide_gate(evidence(replace(prior(), anchor=())), POLICY)
+
+
+def test_the_reserve_is_opened_only_where_the_first_look_is_inconclusive():
+    held = tuple(i % 10 < 3 for i in range(ROWS))
+    policy = GateSettings(reserve_share=0.3)
+    clear = replace(prior("clear", lost=1), reserve=held)
+    close = replace(prior("close", "g2", lost=9, won=1), reserve=held)
+    report = decide_gate(evidence(clear, close), policy)
+    assert row(report, "step", "clear").look == 1
+    assert row(report, "step", "close").look == 2
+    assert "reserve opened" in row(report, "step", "close").words
+    assert row(report, "reserve").words.endswith("opened for step close")
+    untouched = decide_gate(evidence(clear), policy)
+    assert "not opened" in row(untouched, "reserve").words
+    refused = decide_gate(evidence(close, validation="refuse"), policy)
+    assert row(refused, "step", "close").look == 1, "nothing is opened for what has failed already"
+    with pytest.raises(GateEvidenceError, match="reserve_share is 0"):
+        decide_gate(evidence(close), POLICY)
+
+
+def test_later_looks_at_an_anchor_are_tested_harder():
+    first, fourth = (
+        decide_gate(evidence(replace(prior(lost=3, won=3, anchor_lost=9, scores=hits(0.6)), look=k)), POLICY)
+        for k in (1, 4)
+    )
+    assert row(fourth, "lifetime").high > row(first, "lifetime").high
+    assert row(fourth, "step") == row(first, "step")
+    assert "look 4 at its anchor" in row(fourth, "lifetime").words
+    assert fourth.power.pass_probability < first.power.pass_probability
