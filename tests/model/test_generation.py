@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from components.model.generation import generate_greedy, shared_prefixes
+from components.model.generation import Begun, continue_greedy, generate_greedy, shared_prefixes
 from components.model.prompts import render_prompt
 
 
@@ -77,6 +77,33 @@ def test_with_an_adapter_in_the_slot_too(tiny_bench, prompts) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
     ours = generate_greedy(base.model, prompts[:12], 6, base.tokenizer.eos_token_id, 5)
     assert [g.tokens for g in ours] == [reference(base, p, 6) for p in prompts[:12]]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 5, 64])
+def test_going_on_from_a_pass_of_the_trunk_is_as_if_decoded_from_the_start(tiny_bench, prompts, batch_rows) -> None:
+    slot, base, trunk = tiny_bench.slot, tiny_bench.base, tiny_bench.trunk
+    slot.initialise(0)
+    with torch.no_grad():
+        for parameter in slot.parameters.values():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    end, limit = base.tokenizer.eos_token_id, 7
+    whole = generate_greedy(base.model, prompts, limit, 10**9, 8)
+    for known in (1, 3):  # tokens that the pass has read or told already; their last is still to be read
+        states = trunk.states([(*p, *g.tokens) for p, g in zip(prompts, whole, strict=True)], 9, keep_past=True)
+        upper: list = []
+        with torch.no_grad():
+            trunk.hidden(states, upper)
+        rows = [
+            Begun(g.tokens[known - 1], len(p) + known - 1, (state.past, above), limit - known)
+            for p, g, state, above in zip(prompts, whole, states, upper, strict=True)
+        ]
+        for stop in (10**9, end):
+            done: list[int] = []
+            made = continue_greedy(base.model, rows, stop, batch_rows, done.append)
+            assert sum(done) == len(prompts)
+            for generated, full in zip(made, whole, strict=True):
+                rest = full.tokens[known:]
+                assert generated.tokens == (rest[: rest.index(stop)] if stop in rest else rest)
 
 
 class TestSharedPrefixes:

@@ -9,7 +9,7 @@ from torch import nn
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
 from components.model.prompts import render
-from components.model.trunk import Trunk, batches_of_similar, packs
+from components.model.trunk import Trunk, batches_of_similar, memory, packs
 from components.settings import BaseModelSettings, Settings
 
 TASKS = ("movie_sentiment", "request_domain", "passive_voice", "booking_slot")
@@ -86,6 +86,17 @@ def test_states_do_not_depend_on_the_adapter_and_carry_no_graph(tiny_bench, rows
     second = tiny_bench.trunk.states(tokens, 8)
     assert all(torch.equal(a.hidden, b.hidden) for a, b in zip(first, second, strict=True))
     assert not any(s.hidden.requires_grad for s in first)
+
+
+def test_keeping_the_past_changes_no_state_and_counts_once_a_pack(tiny_bench, rows) -> None:
+    tokens = [r.tokens for r in rows]
+    plain, kept = (tiny_bench.trunk.states(tokens, 64, keep_past=keep) for keep in (False, True))
+    assert all(torch.equal(a.hidden, b.hidden) for a, b in zip(plain, kept, strict=True))
+    assert all(state.past is None for state in plain)
+    assert {tuple(state.past.layers) for state in kept} == {(0, 1)}  # those below the adapters
+    pairs = {id(layers): layers for layers in (state.past.layers for state in kept)}
+    shared = sum(t.nbytes for layers in pairs.values() for pair in layers.values() for t in pair)
+    assert memory(kept) == memory(plain) + shared
 
 
 def test_progress_counts_every_row(tiny_bench, rows) -> None:
