@@ -143,7 +143,7 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     """
     if evidence.attempt < 1:
         raise GateEvidenceError(f"attempt {evidence.attempt}, expected 1 or more; attempts count from 1")
-    if not policy.reserve_share and any(any(each.reserve) for each in (*evidence.prior, evidence.new)):
+    if not policy.reserve_share and any(map(any, (evidence.new.reserve, *(task.reserve for task in evidence.prior)))):
         raise GateEvidenceError("test rows held back, expected none: policy.gate.reserve_share is 0")
     alpha = level(policy, evidence.attempt)
     fixed = (
