@@ -262,7 +262,7 @@ class DriftSettings(Section):
     """Median input length this many times longer or shorter than everything seen holds the task."""
     extreme_foreign_share: Fraction = 0.5
     """Share of characters outside the scripts seen so far at which a task is held."""
-    extreme_surprise: Annotated[float, Field(gt=1)] = 3.0
+    extreme_surprise: Annotated[float, Field(gt=1)] = 2.0
     """Bits a character by which the base model finds the task's questions this many times harder to read than those
     it is compared with, at which a task is held."""
     model_rows: Annotated[int, Field(ge=0)] = 32

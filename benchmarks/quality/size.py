@@ -48,6 +48,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     measured = {"rows": count, "wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "peak_mb": round(peak)}
     print(json.dumps({**measured, "peak_before_mb": round(before), "verdict": result.verdict}))
+    print({(c.name, c.split): c.seen for c in result.checks if not c.success} or "all checks hold")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def check_drift(
     own = [sample for sample in samples if sample.digest in joins.tasks]
     measured, label = (own, joins.label) if own else (samples, EVERYTHING)
     effects = [*compared[nearest].values()]
-    if own:
+    if own and own != [chosen[nearest]]:
         effects += compare(current, Sample.together(label, own), None, seed).values()
     far = reach(current, measured, label, read, settings.model_rows, seed)
     verdict, words = _decide(compared[nearest], far, settings)
