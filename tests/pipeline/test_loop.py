@@ -57,11 +57,10 @@ def test_predictions_of_an_untouched_group_are_carried_over_by_key(learnt: Learn
     place = learnt.loop.open()
     before, after = (place.store.get_json(digest) for digest in place.lineage(learnt.digests[2])[1:])
     for name in (MOVIE, PRODUCT):
-        old, new = _rows(place, before, name), _rows(place, after, name)
-        assert [row["key"] for row in old] == [row["key"] for row in new]
-        assert [row["text"] for row in old] == [row["text"] for row in new]
-        assert all(row["carried"] and row["group"] == "g1" for row in new)
-    assert not any(row["carried"] for row in _rows(place, after, PASSIVE))
+        assert after["predictions"][name] == before["predictions"][name], "the very same object"
+        assert sum(after["proofs"][name]["from"].values()) == len(_rows(place, after, name))
+        assert all(row["group"] == "g1" for row in _rows(place, after, name))
+    assert not any(row["from"] for row in _rows(place, after, PASSIVE))
     assert after["recheck"]["rows"] == 2
     gate = verbs.show(place, "3")["gate"]
     proven = [row for row in gate["rows"] if row["task"] in (MOVIE, PRODUCT) and row["rule"] != "routing"]
