@@ -73,7 +73,7 @@ def test_a_changed_adapter_changes_every_key(learnt: Learnt) -> None:
     before, after = (place.store.get_json(digest) for digest in place.lineage(learnt.digests[1]))
     old, new = _rows(place, before, MOVIE), _rows(place, after, MOVIE)
     assert not {row["key"] for row in old} & {row["key"] for row in new}
-    assert not any(row["carried"] for row in new)
+    assert not any(row["from"] for row in new)
 
 
 def test_mlflow_shows_candidates_and_the_champion(learnt: Learnt) -> None:
@@ -89,8 +89,9 @@ def test_mlflow_shows_candidates_and_the_champion(learnt: Learnt) -> None:
     assert {"avg_acc", "acc/movie_sentiment", "cost/carried_over"} <= set(run.data.metrics)
     shown = {file.path for file in client.list_artifacts(run.info.run_id, "reports")}
     assert {"reports/gate.html", "reports/evaluation.html", "reports/heat_map.png", "reports/card.md"} <= shown
-    model = {file.path for file in client.list_artifacts(run.info.run_id, "assistant/adapters")}
-    assert model == {"assistant/adapters/g1", "assistant/adapters/g2"}
+    bundle = "assistant/artifacts/assistant/adapters"
+    model = {file.path for file in client.list_artifacts(run.info.run_id, bundle)}
+    assert model == {f"{bundle}/g1", f"{bundle}/g2"}
 
 
 def test_reports_lie_in_zenml_and_name_no_outside_address(learnt: Learnt) -> None:
