@@ -47,11 +47,10 @@ def _pictures(context: Context, tuning: str, evaluation: str) -> dict[str, bytes
     records = [objects.get_json(digest) for digest in (*context.order.lineage, evaluation)]
     matrix = lineage_matrix(objects, records)
     pool = Pool.from_manifest(objects.get_json(records[-1]["pool"]))
-    groups = {entry.name: group.id for group in pool.groups for entry in group.tasks}
     pictures = {
         **tuning_pictures(objects.get_json(tuning)),
         "heat_map": heat_map_png(matrix),
-        "history": history_png(matrix, groups),
+        "history": history_png(matrix, pool.groups_by_name()),
     }
     curve = curve_picture(records[-1], context.settings.evaluation.choice_margin)
     return pictures | ({"curve": curve} if curve else {})

@@ -14,7 +14,7 @@ RESPLITS = 6
 
 
 def text_of(row: Example) -> str:
-    return row.input or row.instruction
+    return row.subject
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ Rows = list[Example]
 
 
 def words_of(row: Example) -> list[str]:
-    return (row.input or row.instruction).split()
+    return row.subject.split()
 
 
 def one_word(row: Example, rng: np.random.Generator) -> Example:

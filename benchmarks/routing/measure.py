@@ -29,7 +29,7 @@ def main() -> None:
     for encoder in ("tfidf", "embedding"):
         settings = GroupingSettings(encoder=encoder)
         pool, held = learn(list(requests["tasks"]), settings)
-        router, home = Router.of(pool, settings), groups_of(pool)
+        router, home = Router.of(pool, settings), pool.groups_by_name()
         print(
             f"\n== {encoder}: request threshold {thresholds(settings).request_threshold}, {len(pool.groups)} groups"
             + (f"; a person was asked about {', '.join(held)}" if held else "")
@@ -56,7 +56,7 @@ def more_wordings(requests: dict, settings: GroupingSettings) -> None:
         for first in (0, 1):
             extra = {name: texts[first::2][:count] for name, texts in requests["tasks"].items()}
             pool, _ = learn(list(requests["tasks"]), settings, extra)
-            router, home = Router.of(pool, settings), groups_of(pool)
+            router, home = Router.of(pool, settings), pool.groups_by_name()
             for name, texts in requests["tasks"].items():
                 groups = [route.group for route in router.route_many(texts[1 - first :: 2])]
                 right += sum(group == home[name] for group in groups)
@@ -89,10 +89,6 @@ def report(routes: dict[str, list[Route]], foreign: list[Route], home: dict[str,
         for at in dict.fromkeys(chosen):
             print(f"    {at.coverage.share:.2f}  threshold {at.threshold:.2f}  risk {at.risk}")
     return points
-
-
-def groups_of(pool: Pool) -> dict[str, str]:
-    return {entry.name: group.id for group in pool.groups for entry in group.tasks}
 
 
 def learn(

@@ -98,7 +98,7 @@ def signing_key(folder: Path) -> SigningKey:
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     public_path = folder / PUBLIC_NAME
     if not public_path.exists() or public_path.read_bytes() != pem:
-        _place(public_path, pem, 0o644, overwrite=True)
+        write_key_file(public_path, pem, 0o644, overwrite=True)
     return SigningKey(private, public)
 
 
@@ -161,11 +161,13 @@ def _head_from(value: Json) -> Head:
 def _create(folder: Path, path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()
-    _place(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600, overwrite=False)
+    write_key_file(
+        path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600, overwrite=False
+    )
 
 
-def _place(path: Path, content: bytes, mode: int, *, overwrite: bool) -> None:
-    """Write whole or not at all; without `overwrite` the first of several processes wins."""
+def write_key_file(path: Path, content: bytes, mode: int, *, overwrite: bool) -> None:
+    """Write whole or not at all, with `mode`; without `overwrite` the first of several processes wins."""
     handle, name = tempfile.mkstemp(prefix=".key-", dir=path.parent)
     work = Path(name)
     try:

@@ -92,7 +92,7 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
     return evaluation_html(
         lineage_matrix(store, records),
         title=f"Evaluation of {_new_task(store, newest)}",
-        groups={entry.name: group.id for group in pool.groups for entry in group.tasks},
+        groups=pool.groups_by_name(),
         flips=flip_counts(store, newest),
         against_anchor=against_anchor(store, newest),
         pictures=[("Stability-plasticity curve on validation data", curve)] if curve else [],

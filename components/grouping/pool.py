@@ -128,6 +128,10 @@ class Pool:
         """All tasks, group by group, each group's in the order learnt."""
         return tuple(entry for group in self.groups for entry in group.tasks)
 
+    def groups_by_name(self) -> dict[str, str]:
+        """Group id by name of each task."""
+        return {entry.name: group.id for group in self.groups for entry in group.tasks}
+
     def next_group_id(self) -> str:
         """An id no group bears."""
         return f"g{1 + max((int(group.id[1:]) for group in self.groups), default=0)}"

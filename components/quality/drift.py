@@ -187,7 +187,7 @@ def _admixture(
     rng = np.random.default_rng(seed)
     inputs = current.inputs()
     picked = rng.permutation(len(inputs))[:DRAWN]
-    evaluation = [row.input or row.instruction for row in (*snapshot.rows("validation"), *snapshot.rows("test"))]
+    evaluation = [row.subject for row in (*snapshot.rows("validation"), *snapshot.rows("test"))]
     reference = [evaluation[index] for index in rng.permutation(len(evaluation))[:DRAWN]]
     found = unlike_rows(reference, [inputs[index] for index in picked], seed)
     if found is None:

@@ -7,14 +7,13 @@ log or report. Only the worker reads it; steps compare hashes.
 
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.audit.keys import write_key_file
 from components.errors import LciaError
 from components.storage.objects import ObjectStore, canonical
 from components.tasks.package import SPLITS, Split
@@ -46,7 +45,7 @@ def loose(text: str) -> str:
 
 def answer_of(example: Example) -> tuple[str, str]:
     """What is asked and answered, whatever the words of the instruction: input (or instruction) and output."""
-    return loose(example.input or example.instruction), loose(example.output)
+    return loose(example.subject), loose(example.output)
 
 
 def leak_key(folder: Path) -> bytes:
@@ -57,7 +56,8 @@ def leak_key(folder: Path) -> bytes:
     """
     path = folder / KEY_NAME
     if not path.exists():
-        _create(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_key_file(path, secrets.token_bytes(KEY_BYTES), 0o600, overwrite=False)
     try:
         key, mode = path.read_bytes(), path.stat().st_mode
     except OSError as error:
@@ -102,20 +102,3 @@ def load_fingerprints(store: ObjectStore, digest: str) -> Fingerprints:
 
 def _hash(key: bytes, purpose: str, parts: Sequence[str]) -> str:
     return hmac.new(key, canonical([purpose, *parts]), hashlib.sha256).digest()[:HASH_BYTES].hex()
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".key-", dir=path.parent)  # mode 0600
-    work = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            path.hardlink_to(work)
-        except FileExistsError:
-            return
-    finally:
-        work.unlink(missing_ok=True)

@@ -100,8 +100,8 @@ def contradictions(rows: Sequence[Example], *earlier: Places) -> list[str]:
 def reworded(rows: Sequence[Example], trained: Sequence[Example]) -> list[bool]:
     """Per row, whether its input was trained on under another instruction of the same task."""
     exact = {example.question for example in trained}
-    inputs = {_input(example) for example in trained}
-    return [example.question not in exact and _input(example) in inputs for example in rows]
+    inputs = {loose(example.subject) for example in trained}
+    return [example.question not in exact and loose(example.subject) in inputs for example in rows]
 
 
 def _add_rows(places: Places, place: str, rows: Sequence[Example], *, alike: bool) -> None:
@@ -118,7 +118,3 @@ def _add_hashes(places: Places, place: str, questions: Iterable[str], answers: I
         places.questions.setdefault(asked, place)
     for said in answers:
         places.answers.setdefault(said, place)
-
-
-def _input(example: Example) -> str:
-    return loose(example.input or example.instruction)

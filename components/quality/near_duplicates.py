@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.quality.fingerprints import loose
 from components.tasks.rows import Example
 
 SIMILAR = 0.7
@@ -80,7 +81,7 @@ def _among(values: Hashes, ordered: Hashes) -> NDArray[np.bool_]:
 
 
 def _shingles(row: Example) -> Hashes:
-    text = " ".join((row.input or row.instruction).casefold().split()).encode()
+    text = loose(row.subject).encode()
     if len(text) < SHINGLE:
         return np.empty(0, np.uint32)
     windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text, np.uint8), SHINGLE).astype(np.uint64)

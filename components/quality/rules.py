@@ -201,27 +201,18 @@ def _softer_rules(settings: ValidationSettings) -> Iterator[Rule]:
         gxe.ExpectColumnValuesToBeInSet(column="near", value_set=[""], mostly=1 - few),
         shows="near",
     )
-    yield Rule(
-        "earlier_conflicts",
-        "soft",
-        "no input that an earlier task of the same instruction type answers differently",
-        gxe.ExpectColumnValuesToBeInSet(column="contradicts", value_set=[""]),
-        shows="contradicts",
+    nothing = (
+        (
+            "earlier_conflicts",
+            "contradicts",
+            "no input that an earlier task of the same instruction type answers differently",
+        ),
+        ("scripts", "script", "no rows in a script that few others use"),
+        ("personal_data", "personal", "no e-mail address, phone or card number"),
     )
-    yield Rule(
-        "scripts",
-        "soft",
-        "no rows in a script that few others use",
-        gxe.ExpectColumnValuesToBeInSet(column="script", value_set=[""]),
-        shows="script",
-    )
-    yield Rule(
-        "personal_data",
-        "soft",
-        "no e-mail address, phone or card number",
-        gxe.ExpectColumnValuesToBeInSet(column="personal", value_set=[""]),
-        shows="personal",
-    )
+    for name, column, expected in nothing:
+        expectation = gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[""])
+        yield Rule(name, "soft", expected, expectation, shows=column)
     yield Rule(
         "context",
         "hard",

@@ -63,18 +63,18 @@ class Sample:
         return cls(label, "", rows, tuple(sorted({row.instruction for row in rows})))
 
     def lengths(self) -> Numbers:
-        """Characters of each input, or of the instruction where there is none."""
-        return np.array([len(example.input or example.instruction) for example in self.rows], dtype=np.float64)
+        """Characters of each row's subject."""
+        return np.array([len(row.subject) for row in self.rows], dtype=np.float64)
 
     def inputs(self) -> list[str]:
-        """Input of each row, or its instruction where there is none."""
-        return [row.input or row.instruction for row in self.rows]
+        """Subject of each row."""
+        return [row.subject for row in self.rows]
 
     def questions(self, rng: np.random.Generator, most: int = MAX_ROWS) -> tuple[list[str], list[str]]:
         """Full questions and inputs alone of at most `most` rows drawn at random."""
         picked = rng.permutation(len(self.rows))[:most]
         rows = [self.rows[index] for index in picked]
-        return ["\n".join(row.question) for row in rows], [row.input or row.instruction for row in rows]
+        return ["\n".join(row.question) for row in rows], [row.subject for row in rows]
 
 
 def compare(current: Sample, earlier: Sample, similarity: float | None, seed: int) -> dict[str, Effect]:

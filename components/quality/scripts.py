@@ -48,7 +48,7 @@ def foreign_scripts(rows: Sequence[Example]) -> list[str]:
 
 
 def _leading_scripts(row: Example) -> frozenset[str]:
-    texts = (row.input or row.instruction, row.output)
+    texts = (row.subject, row.output)
     if all(text.isascii() for text in texts):
         return LATIN
     return frozenset(script for script in map(_leading, texts) if script)

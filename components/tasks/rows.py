@@ -94,6 +94,11 @@ class Example:
         return (self.instruction, self.input or "")
 
     @property
+    def subject(self) -> str:
+        """What the instruction is applied to: the input, or the instruction itself where there is none."""
+        return self.input or self.instruction
+
+    @property
     def id(self) -> str:
         """Row id: sha256 hex of the canonical row."""
         return digest_of(canonical(self.to_row()))
