@@ -1,0 +1,65 @@
+"""Verbs by which people decide about versions."""
+
+from typing import Annotated
+
+import typer
+
+from lcia import words
+from lcia.commands.frame import DO, As, Config, Json, Reason, Set, app, emit, open_place, quiet_stdout
+
+
+@app.command(rich_help_panel=DO)
+def approve(
+    version: Annotated[str, typer.Argument(metavar="N", help="The candidate's number or digest.")],
+    reason: Reason = "approved",
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    with quiet_stdout(as_json=as_json):
+        candidate, made = verbs.approve(open_place(config, overrides), version, actor(name), reason)
+    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
+    value["epoch"] = made.epoch if made else None
+    emit(value, as_json=as_json, text=words.approved(candidate, made))
+    if made is None:
+        raise typer.Exit(3)
+
+
+@app.command(rich_help_panel=DO)
+def reject(
+    version: Annotated[str, typer.Argument(metavar="N", help="The candidate's number or digest.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say no to a candidate; it ends."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    candidate = verbs.reject(open_place(config), version, actor(name), reason)
+    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
+    emit(value, as_json=as_json, text=f"Version {candidate.number} is rejected.")
+
+
+@app.command(rich_help_panel=DO)
+def rollback(
+    version: Annotated[str, typer.Argument(metavar="N", help="An earlier champion.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Make an earlier champion the champion again."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    with quiet_stdout(as_json=as_json):
+        made = verbs.rollback(open_place(config), version, actor(name), reason)
+    text = f"Version {version.removeprefix('v')} is the champion again (epoch {made.epoch})."
+    emit(made.to_json(), as_json=as_json, text=text)

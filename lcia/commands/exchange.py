@@ -1,0 +1,24 @@
+"""Verbs that bring packages in and versions out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lcia import words
+from lcia.commands.frame import DO, Config, Json, Version, app, emit, open_place, quiet_stdout
+
+
+@app.command(rich_help_panel=DO)
+def export(
+    folder: Annotated[Path, typer.Argument(help="A new folder to write to.")],
+    version: Version = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Write a version as plain PEFT folders with its router and manifest, and say how vLLM serves it."""
+    from lcia import verbs
+
+    with quiet_stdout(as_json=as_json):
+        value = verbs.export(open_place(config), version, folder)
+    emit(value, as_json=as_json, text=words.exported(value))

@@ -1,0 +1,106 @@
+"""What all verbs share: the app and its two groups, the options, opening the state, printing the result."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from components.settings import load_settings
+from infra import environment
+from infra.stacks import SOURCE_ROOT, check_options
+from lcia import words
+
+if TYPE_CHECKING:
+    from lcia.workplace import Workplace
+
+LOOK, DO = "Look", "Do"
+
+
+class Verbs(TyperGroup):
+    """Help that lists the verbs in their two groups, the harmless ones first."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # noqa: ANN401 - typer's HelpFormatter
+        """One section per group, in order of first appearance."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.commands[name]
+            panel = getattr(command, "rich_help_panel", None)
+            summary = (command.help or "").partition("\n")[0]
+            rows.setdefault(panel if isinstance(panel, str) else "Commands", []).append((name, summary))
+        for panel, listed in rows.items():
+            with formatter.section(panel):
+                formatter.write_dl(listed)
+
+
+app = typer.Typer(
+    name="lcia",
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    help="Continual instruction tuning that does not forget: gated, approved, auditable.",
+)
+audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The log: export it, verify it.")
+app.add_typer(audit, name="audit", rich_help_panel=LOOK)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml; repeatable.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default zenml.yaml.", metavar="FILE")]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts; recorded as asserted.")]
+Version = Annotated[str | None, typer.Option("--version", metavar="N", help="A version; default the champion.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
+
+
+def _config(path: Path | None) -> Path | None:
+    if path is not None:
+        return path
+    here = [Path("zenml.yaml"), SOURCE_ROOT / "zenml.yaml"]
+    return next((p for p in here if p.exists()), None)
+
+
+def open_place(config: Path | None = None, overrides: list[str] | None = None) -> "Workplace":
+    """Settings and state; sets the environment before anything heavy is imported."""
+    file = _config(config)
+    folder = file.absolute().parent if file else Path.cwd()
+    home = Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+    environment.prepare(home)
+    settings = load_settings(file, overrides or (), home_folder=home)
+    if settings.base_model.name.startswith("embedded:") or Path(settings.base_model.name).expanduser().is_dir():
+        environment.stay_offline()
+    if settings.zenml:
+        check_options(settings.zenml)
+    from lcia.workplace import Workplace
+
+    return Workplace.open(home, settings)
+
+
+def emit(value: Any, *, as_json: bool, text: str) -> None:  # noqa: ANN401 - any JSON value
+    """Print the words, or with --json the value as one JSON object."""
+    print(json.dumps(value, ensure_ascii=False, default=str) if as_json else text)
+
+
+@contextlib.contextmanager
+def quiet_stdout(*, as_json: bool) -> Iterator[None]:
+    """With --json nothing but the object goes to standard output."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
+
+
+def say(line: str) -> None:
+    """Progress and remarks go to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def say_power(place: "Workplace") -> None:
+    """What the loaded policy does to a harmless candidate at the lineage's present sizes."""
+    from lcia.planning import lineage_power
+
+    power = lineage_power(place)
+    if power is not None:
+        say(words.power(power))

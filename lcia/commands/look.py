@@ -1,0 +1,113 @@
+"""Verbs that look and change nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lcia import words
+from lcia.commands.frame import LOOK, As, Config, Json, Set, Version, app, emit, open_place, quiet_stdout, say_power
+
+
+@app.command(rich_help_panel=LOOK)
+def status(as_json: Json = False, config: Config = None) -> None:
+    """Champion, queue, candidates and log."""
+    from lcia import verbs
+
+    value = verbs.status(open_place(config))
+    emit(value, as_json=as_json, text=words.status(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def matrix(version: Version = None, as_json: Json = False, config: Config = None) -> None:
+    """The accuracy matrix along the ancestors of a version, with Avg.ACC, New.ACC, BWT and Forgetting."""
+    from lcia import verbs
+
+    found = verbs.matrix(open_place(config), version)
+    emit(found.to_json(), as_json=as_json, text=words.matrix(found))
+
+
+@app.command(rich_help_panel=LOOK)
+def show(
+    version: Annotated[str | None, typer.Argument(metavar="[N]", help="Version; default the champion.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Everything a decision about a version rests on: gate rows, curve, groups, matrix, approvals."""
+    from lcia import verbs
+
+    value = verbs.show(open_place(config), version)
+    emit(value, as_json=as_json, text=words.show(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def flips(
+    version: Annotated[str, typer.Argument(metavar="N", help="Version.")],
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page instead.")] = None,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """The test rows of prior tasks that a version changed; who looks is entered in the log."""
+    from components.evaluation.reports import flips_html
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    candidate, found, hidden = verbs.flips(open_place(config), version, actor(name))
+    if html is not None:
+        title = f"Changed predictions of prior tasks in version {candidate.number}"
+        html.write_text(flips_html(found, title), encoding="utf-8")
+    value = {"version": candidate.number, "flips": [vars(flip) for flip in found], "held_back": hidden}
+    emit(value, as_json=as_json, text=f"written to {html}" if html else words.flips(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def plan(
+    package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Assess a task package: checks, drift, group, cost, and whether its test split is large enough."""
+    place = open_place(config, overrides)
+    from lcia import planning
+
+    with quiet_stdout(as_json=as_json):
+        say_power(place)
+        value = planning.plan(place, package)
+    emit(value, as_json=as_json, text=words.plan(value))
+    if value["exit_code"]:
+        raise typer.Exit(value["exit_code"])
+
+
+@app.command(rich_help_panel=LOOK)
+def ask(
+    instruction: Annotated[str, typer.Argument(help="What to do, as a task's instruction says it.")],
+    text: Annotated[str | None, typer.Option("--input", metavar="TEXT", help="What to do it to.")] = None,
+    version: Version = None,
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Answer one instruction by the champion, through the routed adapter."""
+    from lcia import verbs
+
+    with quiet_stdout(as_json=as_json):
+        value = verbs.ask(open_place(config), instruction, text, version, base=base)
+    emit(value, as_json=as_json, text=words.answer(value))
+
+
+@app.command(rich_help_panel=LOOK)
+def reevaluate(
+    version: Annotated[str | None, typer.Argument(metavar="[N]", help="Version; default the champion.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Predict all test rows of a version again and compare with its stored predictions; 1 if more than ties differ."""
+    from lcia import verbs
+
+    with quiet_stdout(as_json=as_json):
+        value = verbs.reevaluate(open_place(config), version)
+    emit(value, as_json=as_json, text=words.reevaluation(value))
+    if not value["ok"]:
+        raise typer.Exit(1)
