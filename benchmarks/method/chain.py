@@ -50,6 +50,7 @@ BASIS = (
     "tuning.learning_rate=0.003",
     "base_model.dtype=bfloat16",
     "base_model.threads=1",
+    "adapter.top_layers=6",
     "tuning.ema.max_fallback=1",
     "tuning.checkpoint_every=1000000",
 )
@@ -188,7 +189,7 @@ class Chains:
         file = self.folder / "runs" / f"{key}.safetensors"
         if not file.exists():
             began = time.process_time()
-            result = tune(self.trunk, self.slot, rows, (), None, settings.tuning, Memory(), 16)
+            result = tune(self.trunk, self.slot, rows, (), None, settings.tuning, None, 16)
             _write(file, result.points["live"])
             _write(file.with_suffix(".json"), {"cpu_seconds": round(time.process_time() - began, 1)})
         adapter = load_file(file)
@@ -258,7 +259,7 @@ class Chains:
                 kept,
                 Parent(parent.adapter, given) if parent else None,
                 tuning,
-                Memory(),
+                None,
                 16,
                 recalls=recalls,
             )
@@ -309,18 +310,6 @@ class Chains:
             known += [prediction.score for prediction in found]
             _write(file, known)
         return known[:rows]
-
-
-class Memory:
-    """Checkpoints that are not wanted: a run here is short and begins again."""
-
-    def read(self, name: str) -> bytes | None:
-        """Never anything."""
-        del name
-        return None
-
-    def write(self, name: str, data: bytes) -> None:
-        """Nothing is kept."""
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:

@@ -28,26 +28,35 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--work", type=Path, default=Path(".lcia/method"))
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    parser.add_argument(
+        "--layers", help="adapter.top_layers other than 6; the setting is then called single_12 and so on"
+    )
     parser.add_argument("--quick", action="store_true", help="order `quick`: three tasks, 20 steps, not recorded")
     given = parser.parse_args()
     names = given.methods.split(",") if given.methods else SETS[given.set or "main"]
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
-    quick = ("tuning.steps=20",) if given.quick else ()
+    common = (*(("tuning.steps=20",) if given.quick else ()), *_depth(given.layers))
     orders = ["quick"] if given.quick else given.orders.split(",")
     for base in dict.fromkeys(METHODS[name].base for name in names):
-        chains = Chains(given.work, (*quick, *base))
+        chains = Chains(given.work, (*common, *base))
         for seed in map(int, given.seeds.split(",")):
             for order in orders:
                 for setting in given.settings.split(","):
                     for name in names:
                         if METHODS[name].base == base:
-                            _run(chains, METHODS[name], setting, order, seed, None if given.quick else given.results)
+                            label = f"{setting}_{given.layers}" if given.layers else setting
+                            results = None if given.quick else given.results
+                            _run(chains, METHODS[name], setting, label, order, seed, results)
 
 
-def _run(chains: Chains, method: Method, setting: str, order: str, seed: int, results: Path | None) -> None:
-    key = {"method": method.name, "setting": setting, "order": order, "seed": seed}
+def _depth(layers: str | None) -> tuple[str, ...]:
+    return (f"adapter.top_layers={layers}",) if layers else ()
+
+
+def _run(chains: Chains, method: Method, setting: str, label: str, order: str, seed: int, results: Path | None) -> None:
+    key = {"method": method.name, "setting": label, "order": order, "seed": seed}
     if results and results.exists() and any(_is(line, key) for line in results.read_text().splitlines()):
         return
     outcome = chains.joint(method, order, seed) if method.name == "joint" else chains.run(method, setting, order, seed)
@@ -64,7 +73,7 @@ def _run(chains: Chains, method: Method, setting: str, order: str, seed: int, re
     if results:
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
-    print(f"{method.name:28s} {setting:8s} {order} {seed}  {_words(outcome)}", flush=True)
+    print(f"{method.name:28s} {label:8s} {order} {seed}  {_words(outcome)}", flush=True)
 
 
 def _words(outcome: Outcome) -> str:
