@@ -263,13 +263,13 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
     if version is None:
         raise NothingToShow("there is no champion yet; name a version: `lcia export 1 FOLDER`")
     bundle.write(place.store, version.digest, folder)
-    pool = place.pool(version.digest)
+    written = bundle.read(folder, version.digest)
     return {
         "version": version.number,
         "digest": version.digest,
         "folder": str(folder.absolute()),
-        "adapters": {group.id: [task.name for task in group.tasks] for group in pool.groups},
-        "vllm": start_arguments(bundle.read(folder, version.digest), folder, Path(place.settings.storage.models)),
+        "adapters": {group.id: [task.name for task in group.tasks] for group in written.pool.groups},
+        "vllm": start_arguments(written, folder, Path(place.settings.storage.models)),
     }
 
 

@@ -6,14 +6,13 @@ from zenml import step
 from zenml.types import HTMLString
 
 from components.evaluation.champion_score import bits_per_character, champion_score
-from components.grouping.router import decide
 from components.model.base import BaseModelError
-from components.quality.drift import DriftResult, Proposal
+from components.quality.drift import DriftResult
 from components.quality.drift import check_drift as measure_drift
 from components.quality.drift_report import drift_html, evidently_report
 from components.tasks.snapshot import Snapshot, load_snapshot
 from components.tuning.task import Workbench
-from steps.order import NO_BASE_MODEL, Context, open_order
+from steps.order import Context, open_order
 
 
 @step(enable_cache=False)
@@ -30,7 +29,7 @@ def check_drift(
         prior,
         context.settings.quality.drift,
         context.settings.tuning.seed,
-        proposal(context, snapshot),
+        context.proposal(snapshot),
         (lambda texts: bits_per_character(bench, texts)) if bench else None,
     )
     aside = {row["id"] for row in checked["quarantined_rows"] if row["split"] == "validation"}
@@ -44,15 +43,6 @@ def check_drift(
         "evidently": context.put_html(evidently),
     }
     return context.store.put_json(record), HTMLString(html), HTMLString(evidently)
-
-
-def proposal(context: Context, snapshot: Snapshot) -> Proposal:
-    """The group that the router would put the task into; the same decision that `group_instructions` records."""
-    pool = context.pool(NO_BASE_MODEL)
-    decision = decide(pool, snapshot.instructions(), context.settings.grouping, placed=context.order.placed)
-    if decision.action == "open" or decision.group is None:
-        return Proposal()
-    return Proposal(decision.group, frozenset(entry.task for entry in pool.group(decision.group).tasks))
 
 
 def _bench(context: Context, *, refused: bool) -> tuple[Workbench | None, str]:
@@ -74,5 +64,5 @@ def _champion(
     if not rows:
         return None
     pool = context.pool(bench.base.digest)
-    arguments = (snapshot.task, rows, result.nearest, context.evaluation())
+    arguments = (snapshot, rows, result.nearest, context.evaluation())
     return champion_score(context.store, context.settings, bench, pool, *arguments).to_json()

@@ -7,7 +7,6 @@ from zenml.types import HTMLString
 
 from components.grouping.map import task_map
 from components.grouping.report import grouping_html
-from components.grouping.router import decide
 from components.quality.assessment import assess
 from components.tasks.snapshot import load_snapshot
 from steps.order import NO_BASE_MODEL, open_order
@@ -21,7 +20,7 @@ def group_instructions(
     context = open_order(store, order)
     snapshot, pool = load_snapshot(context.store, task), context.pool(NO_BASE_MODEL)
     instructions, settings = snapshot.instructions(), context.settings.grouping
-    decision = decide(pool, instructions, settings, placed=context.order.placed)
+    decision = context.decision(snapshot)
     html = grouping_html(decision, snapshot.task.label, task_map(pool, instructions, settings, snapshot.task.label))
     record = assess(
         context.store,

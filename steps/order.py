@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from components.grouping.pool import Pool
+from components.grouping.router import GroupingDecision, decide
+from components.quality.drift import Proposal
 from components.settings import Settings
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks.snapshot import Snapshot, load_snapshot
@@ -65,6 +67,19 @@ class Context:
             return []
         pool = Pool.from_manifest(self.store.get_json(self.order.parent))
         return [load_snapshot(self.store, entry.task) for entry in pool.tasks()]
+
+    def decision(self, snapshot: Snapshot) -> GroupingDecision:
+        """Which group learns a task: the router's answer, or a person's where the order has one."""
+        pool = self.pool(NO_BASE_MODEL)
+        return decide(pool, snapshot.instructions(), self.settings.grouping, placed=self.order.placed)
+
+    def proposal(self, snapshot: Snapshot) -> Proposal:
+        """The same for the data checks: the tasks of the group that would be joined."""
+        decision = self.decision(snapshot)
+        if decision.action == "open" or decision.group is None:
+            return Proposal()
+        group = self.pool(NO_BASE_MODEL).group(decision.group)
+        return Proposal(group.id, frozenset(entry.task for entry in group.tasks))
 
     def evaluation(self) -> dict[str, Any] | None:
         """The parent's evaluation record."""

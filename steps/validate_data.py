@@ -9,7 +9,6 @@ from components.model.context import context_check
 from components.quality.validation import Background, validate
 from components.quality.validation_report import validation_html
 from components.tasks.snapshot import load_snapshot
-from steps.check_drift import proposal
 from steps.order import open_order
 
 
@@ -21,7 +20,7 @@ def validate_data(
     context = open_order(store, order)
     snapshot, settings = load_snapshot(context.store, task), context.settings
     background = Background(
-        same_type=proposal(context, snapshot).tasks,
+        same_type=context.proposal(snapshot).tasks,
         own_hashes=context.order.fingerprints.get(task),
         kept_hashes={digest: hashes for digest, hashes in context.order.fingerprints.items() if digest != task},
         too_long=context_check(settings.base_model, settings.storage.models),

@@ -29,16 +29,6 @@ from components.tuning.tuner import Parent, tune
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 
 
-class Nowhere:
-    """Checkpoints that are not kept."""
-
-    def read(self, _name):
-        return None
-
-    def write(self, _name, _data):
-        pass
-
-
 def timed(seconds: list[float], method):
     def call(self, *args, **options):
         start = time.process_time()
@@ -91,7 +81,7 @@ def main() -> None:
         tuning = TuningSettings(
             steps=arguments.steps, checkpoint_every=10**6, ema=EmaSettings(rule=rule, max_fallback=1, fisher_rows=1)
         )
-        tune(bench.trunk, bench.slot, *rendered, parent, tuning, Nowhere(), progress=stopwatch(ends))
+        tune(bench.trunk, bench.slot, *rendered, parent, tuning, None, progress=stopwatch(ends))
         step = statistics.median(b - a for a, b in pairwise(ends))
         cost = statistics.median(r + u for r, u in zip(reads, updates, strict=True))
         print(f"| {rule} | {1e3 * cost:.2f} | {1e3 * step:.0f} | {100 * cost / step:.2f} % |", flush=True)

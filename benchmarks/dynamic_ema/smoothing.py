@@ -8,7 +8,7 @@ import argparse
 
 import torch
 
-from benchmarks.dynamic_ema.share import EXAMPLES, Nowhere
+from benchmarks.dynamic_ema.share import EXAMPLES
 from components.model.prompts import Rendered, render
 from components.settings import (
     AdapterSettings,
@@ -35,7 +35,7 @@ def train(bench: Workbench, name: str, parent: Parent | None) -> TuningResult:
         render(bench.base.tokenizer, bench.base.settings, r.instruction, r.input, r.output)
         for r in read_package(EXAMPLES / name).splits["train"][:ROWS]
     ]
-    return tune(bench.trunk, bench.slot, rows, [], parent, settings, Nowhere())
+    return tune(bench.trunk, bench.slot, rows, [], parent, settings, None)
 
 
 def main() -> None:

@@ -78,16 +78,6 @@ class Learnt:
         return self.seconds - self.model_seconds
 
 
-class Nowhere:
-    """Checkpoints that nobody needs."""
-
-    def read(self, _name) -> None:
-        return None
-
-    def write(self, _name, _data) -> None:
-        pass
-
-
 @dataclass
 class Chain:
     """The tasks, their adapters, and the versions that learn them."""
@@ -142,7 +132,7 @@ class Chain:
             steps = self.size.steps[1 if parent else 0]
             start = Parent(slot.fetch(self.store, parent), None) if parent else None
             settings = self.settings.tuning.model_copy(update={"steps": steps, "ema": EmaSettings(rule="none")})
-            tensors = tune(self.bench.trunk, slot, rows, (), start, settings, Nowhere()).points["live"]
+            tensors = tune(self.bench.trunk, slot, rows, (), start, settings, None).points["live"]
             known[key] = store_adapter(self.store, slot.files(tensors, base.digest))
             index.write_text(json.dumps(known))
         return known[key]

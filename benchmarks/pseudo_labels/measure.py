@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from benchmarks.method.chain import BASIS, Chains, Memory
+from benchmarks.method.chain import BASIS, Chains
 from components.model.prompts import Rendered, render
 from components.settings import TuningSettings, load_settings
 from components.storage.objects import ObjectStore, canonical, digest_of
@@ -98,7 +98,7 @@ class Bench:
         if not file.exists():
             start = Parent(parent, None) if parent else None
             result = tune(
-                self.chains.trunk, self.chains.slot, self._render(rows), (), start, settings, Memory(), 16,
+                self.chains.trunk, self.chains.slot, self._render(rows), (), start, settings, None, 16,
                 pseudo=self._render(pseudo),
             )  # fmt: skip
             save_file(dict(result.points["live"]), file)

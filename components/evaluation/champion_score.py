@@ -1,20 +1,20 @@
 """What the model says about a task before it is learnt: the champion's score on it, and how hard it is to read."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from components.evaluation.carrying import Predictor, Version
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
-from components.grouping.router import Router
-from components.model.adapters import fetch_adapter
 from components.quality.known import ChampionScore
 from components.settings import Settings
 from components.storage.objects import ObjectMissing, ObjectStore
-from components.tasks.package import Task
 from components.tasks.rows import Example
+from components.tasks.snapshot import Snapshot
 from components.tuning.task import Workbench
 
 READ_ROWS = 8
@@ -26,22 +26,19 @@ def champion_score(
     settings: Settings,
     bench: Workbench,
     pool: Pool,
-    task: Task,
+    snapshot: Snapshot,
     rows: Sequence[Example],
     resembled: str | None,
     evaluation: Mapping[str, Any] | None,
 ) -> ChampionScore:
-    """Predict `rows` by the pool, each routed by its instruction as at inference.
+    """Predict `rows` of a task by the pool, each routed by its instruction as at inference.
 
     `evaluation` is the champion's own record: its score on the task `resembled` is read from there, not made again.
     """
-    routes = Router.of(pool, settings.grouping).route_many([row.instruction for row in rows])
-    adapters = {group.id: group.adapter for group in pool.groups}
-    used = [adapters[route.group] if route.group else None for route in routes]
-    evaluator = Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows)
-    queries = [evaluator.query(task, row, adapter) for row, adapter in zip(rows, used, strict=True)]
-    loaded = {adapter: fetch_adapter(store, adapter) for adapter in dict.fromkeys(used) if adapter}
-    scores = [made.score for made in evaluator.predict(queries, loaded, scores_only=True)]
+    version = Version.of(pool, settings)
+    predictor = Predictor(store, settings, Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows))
+    queries = predictor.queries(version, snapshot, rows, version.groups([row.instruction for row in rows]))
+    scores = [made.score for made in predictor.fresh(queries, "champion", scores_only=True)]
     before = _scores(store, resembled, evaluation)
     return ChampionScore(
         score=round(sum(scores) / len(scores), 6),
@@ -79,5 +76,5 @@ def bits_per_character(bench: Workbench, texts: Sequence[str]) -> list[float]:
                 logits = trunk.head(hidden[:-1]).float()
                 nats = float(cross_entropy(logits, torch.tensor(ids[1:], device=logits.device), reduction="sum"))
                 seen = len(base.tokenizer.decode(ids))
-                out.append(nats / 0.6931471805599453 / max(seen, 1))
+                out.append(nats / math.log(2) / max(seen, 1))
     return out

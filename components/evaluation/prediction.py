@@ -17,6 +17,7 @@ from torch import Tensor
 
 from components.evaluation.metrics import BINARY, METRICS
 from components.model.adapters import AdapterSlot
+from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import Begun, continue_greedy, generate_greedy
 from components.model.prompts import Rendered, render
 from components.model.trunk import Past, State, Trunk, batches_of_similar, memory
@@ -193,17 +194,15 @@ class Evaluator:
 
     def _choose(self, queries: Sequence[Query], rows: Sequence[list[Rendered]], read: "_Reading") -> list[Prediction]:
         def likelihood_of(logits: Tensor, row: Rendered, _: tuple[Past, ...]) -> float:
-            answer = torch.tensor(row.answer, device=logits.device)
-            return float(logits.log_softmax(-1).gather(1, answer[:, None]).sum())
+            return log_likelihood(logits, row)
 
         likelihoods = iter(read([row for each in rows for row in each], likelihood_of))
         out = []
         for query, each in zip(queries, rows, strict=True):
             choices = choices_of(query.task, query.example)
             by_token = query.task.decoding.length_normalisation == "tokens"
-            values = [next(likelihoods) / (len(row.answer) if by_token else 1) for row in each]
-            best, *others = sorted(range(len(choices)), key=lambda c: -values[c])
-            gap = values[best] - values[others[0]] if others else ONLY_CHOICE
+            own = [next(likelihoods) for _ in each]
+            best, gap = likeliest(own, each, by_token=by_token, alone=ONLY_CHOICE)
             score = METRICS[query.task.metric](choices[best], query.example.output)
             out.append(Prediction(choices[best], score, gap))
         return out

@@ -9,7 +9,7 @@ Every file is named, directly or through the manifest, by its own digest, so the
 for the whole folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from components.errors import LciaError
 from components.grouping.pool import Pool
-from components.model.adapters import CONFIG, WEIGHTS, read_weights
+from components.model.adapters import CONFIG, WEIGHTS, fetch_adapter, read_weights
 from components.settings import Settings
 from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
 from components.tasks.package import Task
@@ -97,12 +97,27 @@ def read(folder: Path, version: str | None = None) -> Bundle:
 
 
 def from_store(store: ObjectStore, version: str) -> Bundle:
-    """The same from the object store, without any folder."""
+    """The same from the object store, without any folder; an adapter is read when it is asked for."""
     pool = Pool.from_manifest(store.get_json(version))
     settings = Settings.model_validate(store.get_json(str(pool.config)))
     tasks = {entry.task: load_snapshot(store, entry.task).task for entry in pool.tasks()}
-    adapters = {g.id: read_weights(store.get(store.folder_files(g.adapter)[WEIGHTS])) for g in pool.groups}
-    return Bundle(version, pool, settings, tasks, adapters)
+    return Bundle(version, pool, settings, tasks, _Stored(store, {group.id: group.adapter for group in pool.groups}))
+
+
+class _Stored(Mapping[str, Mapping[str, Tensor]]):
+    """Adapters by group id, fetched and checked when they are asked for: one answer needs one of them."""
+
+    def __init__(self, store: ObjectStore, digests: Mapping[str, str]) -> None:
+        self._store, self._digests = store, digests
+
+    def __getitem__(self, group: str) -> Mapping[str, Tensor]:
+        return fetch_adapter(self._store, self._digests[group])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
 
 
 def _adapter(folder: Path, group: str, digest: str) -> dict[str, Tensor]:

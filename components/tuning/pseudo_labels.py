@@ -21,6 +21,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from components.model.adapters import AdapterSlot
+from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import generate_greedy
 from components.model.prompts import Rendered, TooLong, render, render_prompt
 from components.model.trunk import Trunk, batches_of_similar
@@ -134,25 +135,24 @@ class Labeller:
             for row, every in zip(rows, choices, strict=True)
             for choice in every
         ]
-        likelihoods = self._likelihoods(pairs, task.decoding.length_normalisation == "tokens")
+        likelihoods = self._likelihoods(pairs)
+        by_token = task.decoding.length_normalisation == "tokens"
         start = 0
         for every in choices:
-            values = likelihoods[start : start + len(every)]
+            own = slice(start, start + len(every))
             start += len(every)
-            best, *others = sorted(range(len(every)), key=lambda i: -values[i])
-            yield Answer(every[best], values[best] - values[others[0]] if others else 0.0)
+            best, gap = likeliest(likelihoods[own], pairs[own], by_token=by_token, alone=0.0)
+            yield Answer(every[best], gap)
             if report:
                 report(1)
 
-    def _likelihoods(self, pairs: Sequence[Rendered], by_token: bool) -> list[float]:
+    def _likelihoods(self, pairs: Sequence[Rendered]) -> list[float]:
         out = [0.0] * len(pairs)
         for batch in batches_of_similar([pair.tokens for pair in pairs], self.batch_rows):
             states = self.trunk.states([pairs[i].tokens for i in batch], self.batch_rows)
             logits = self.trunk.answer_logits(states, [len(pairs[i].prompt) for i in batch])
             for i, values in zip(batch, logits, strict=True):
-                answer = torch.tensor(pairs[i].answer, device=values.device)[:, None]
-                total = float(values.log_softmax(-1).gather(1, answer).sum())
-                out[i] = total / len(pairs[i].answer) if by_token else total
+                out[i] = log_likelihood(values, pairs[i])
         return out
 
 

@@ -84,7 +84,7 @@ def tune(
     kept: Sequence[Rendered],
     parent: Parent | None,
     settings: TuningSettings,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     batch_rows: int = 32,
     progress: Progress | None = None,
     recalls: Sequence[Recall] = (),
@@ -95,7 +95,7 @@ def tune(
     `pseudo` rows are the new task's too, labelled by a model (pseudo_labels.py), and come on top of `new`.
 
     A new group (`parent` None) trains plainly, as published; a reused one starts from its parent's weights
-    with a fresh optimizer, under the EMA rule of the settings.
+    with a fresh optimizer, under the EMA rule of the settings. Without `checkpoints` a run cannot be resumed.
 
     Raises:
         TuningFailed: the loss is not finite, too many EMA updates fell back, the adapter did not change, or the
@@ -123,7 +123,7 @@ def tune(
     run = _Run(trunk, slot, rows, states, parent, settings)
     distilled = old if settings.rehearsal.targets == "parent" else old[len(kept) :]
     run.distil([i for i in used if i in distilled], batch_rows)
-    step = run.restore(checkpoints)
+    step = run.restore(checkpoints) if checkpoints else 0
     try:
         while step < settings.steps:
             run.step(step, plan[step], old)
@@ -132,7 +132,8 @@ def tune(
                 progress("tune", 1, settings.steps)
             if step % settings.checkpoint_every == 0 or step == settings.steps:
                 run.check_losses()
-                checkpoints.write(CHECKPOINT, run.checkpoint(step))
+                if checkpoints:
+                    checkpoints.write(CHECKPOINT, run.checkpoint(step))
     finally:
         slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
     return run.finish(before, chosen, len(kept), len(recalled))

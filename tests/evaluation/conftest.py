@@ -25,16 +25,6 @@ QUICK = TuningSettings(
 )
 
 
-class Nowhere:
-    """Checkpoints that nobody needs."""
-
-    def read(self, name: str) -> bytes | None:
-        return None
-
-    def write(self, name: str, data: bytes) -> None:
-        pass
-
-
 @pytest.fixture(scope="session")
 def quick() -> TuningSettings:
     """Tuning that takes about a second."""
@@ -59,7 +49,7 @@ def trained(
             return adapters[snapshot.digest]
         base = tiny_bench.base
         rows = [render(base.tokenizer, base.settings, e.instruction, e.input, e.output) for e in snapshot.rows("train")]
-        result = tune(tiny_bench.trunk, tiny_bench.slot, rows, (), None, QUICK, Nowhere(), 32)
+        result = tune(tiny_bench.trunk, tiny_bench.slot, rows, (), None, QUICK, None, 32)
         adapters[snapshot.digest] = result.points["live"]
         return adapters[snapshot.digest]
 

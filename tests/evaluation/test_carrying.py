@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from work_area import Killed, Memory
 
 from components.evaluation.carrying import Predictor, Version
 from components.evaluation.forgetting import Champion, Forgetting
@@ -171,28 +172,6 @@ def _task(world: World, name: str, train: tuple[str, ...], test: tuple[str, ...]
         update={"name": name, "decoding": Decoding(max_new_tokens=2), "choices": None}
     )
     return take_snapshot(Package(Path(), task, {**rows, "validation": rows["train"]}, ()), world.store)
-
-
-class Killed(Exception):
-    """The process dies."""
-
-
-@dataclass
-class Memory:
-    """A work area that survives; the process dies before the write of number `fatal`."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    fatal: int = 0
-    writes: int = 0
-
-    def read(self, name: str) -> bytes | None:
-        return self.files.get(name)
-
-    def write(self, name: str, data: bytes) -> None:
-        self.writes += 1
-        if self.writes == self.fatal:
-            raise Killed
-        self.files[name] = data
 
 
 def test_killed_at_any_write_and_resumed_is_as_if_undisturbed(world, monkeypatch) -> None:

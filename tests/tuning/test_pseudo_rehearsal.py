@@ -13,14 +13,6 @@ TASKS = (Recollection(("Say yes or no.", "Answer yes or no."), 4), Recollection(
 INPUTS = ("The first text.", "Another one", "and a third")
 
 
-class Forgetful:
-    def read(self, name: str) -> None:
-        return None
-
-    def write(self, name: str, data: bytes) -> None:
-        pass
-
-
 def recalled(bench, written: float = 0.5, rows: int = 12, inputs=INPUTS, seed: int = 0):
     settings = PseudoRehearsalSettings(share=0.3, rows=rows, written=written)
     return recall_prompts(bench.base, bench.slot, TASKS, inputs, settings, seed)
@@ -114,7 +106,7 @@ def test_distilled_rows_hold_the_parents_distribution(tiny_bench, take_example, 
             pseudo_rehearsal=PseudoRehearsalSettings(share=share if source == "pseudo" else 0),
         )
         given = recalls if source == "pseudo" and share else ()
-        result = tune(trunk, slot, new, kept, Parent(parent, None), settings, Forgetful(), 8, recalls=given)
+        result = tune(trunk, slot, new, kept, Parent(parent, None), settings, None, 8, recalls=given)
         assert (result.recalled_rows, result.kept_rows) == (len(given), len(kept) if share else 0)
         slot.load(result.points["live"])
         return float(torch.nn.functional.kl_div(logits(), before, reduction="batchmean", log_target=True))

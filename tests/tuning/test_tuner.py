@@ -1,9 +1,8 @@
 """Tuning on the tiny model: what it keeps, and that failures fail. Resuming: test_resume.py."""
 
-from dataclasses import dataclass, field
-
 import pytest
 import torch
+from work_area import Killed, Memory
 
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
@@ -23,28 +22,6 @@ SETTINGS = TuningSettings(
     curve=(0.5,),
     ema=EmaSettings(fisher_rows=3, max_fallback=1),
 )
-
-
-class Killed(Exception):
-    """Stands for the machine going away."""
-
-
-@dataclass
-class Memory:
-    """Checkpoints in memory that raise at the given write."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    fatal: int = 0
-    writes: int = 0
-
-    def read(self, name: str) -> bytes | None:
-        return self.files.get(name)
-
-    def write(self, name: str, data: bytes) -> None:
-        self.writes += 1
-        if self.writes == self.fatal:
-            raise Killed
-        self.files[name] = data
 
 
 def changed(rule: str = "none", **values) -> TuningSettings:
