@@ -24,6 +24,7 @@ from components.tasks.queue import QueueItem
 from components.tasks.rows import Problem
 from components.tasks.snapshot import load_snapshot
 from infra.stacks import PipelineRun, StepFailed, finished_outputs, run_pipeline
+from lcia import follow
 from lcia.workplace import Workplace
 from steps.order import Order
 
@@ -199,7 +200,8 @@ class _Advance:
             )
             began = time.monotonic()
             try:
-                run = self._pipeline("learn_task", item, order)
+                with follow.shown(place, item, tune_key):
+                    run = self._pipeline("learn_task", item, order)
             except StepFailed as failure:
                 self._record_steps(finished_outputs(self._run_name("learn_task", item)), tune_key, evaluate_key)
                 self.say(f"  failed: {failure}")
@@ -208,13 +210,15 @@ class _Advance:
             self._record_steps(run.outputs, tune_key, evaluate_key)
             evidence = self._record(learn_key, "learn", run.outputs["register_candidate"])
             place.store.scratch(tune_key).clear()
-        return self._register(item, evidence, parent, costs)
+        return self._register(item, evidence, parent, costs, tune_key)
 
-    def _register(self, item: QueueItem, digest: str, parent: str | None, costs: dict[str, float]) -> QueueItem:
+    def _register(
+        self, item: QueueItem, digest: str, parent: str | None, costs: dict[str, float], learning: str
+    ) -> QueueItem:
         place = self.place
         evidence = place.store.get_json(digest)
         lineage = [*place.lineage(parent), evidence["evaluation"]]
-        shown = publication(place.store, evidence, lineage, costs)
+        shown = {**publication(place.store, evidence, lineage, costs), "learning": learning}
         verdict = place.store.get_json(evidence["gate"])["verdict"]
         with place.db.begin() as connection:
             candidate = candidates.register(

@@ -151,10 +151,18 @@ def register(
             "verdict": verdict,
             "state": "pending",
             "evidence": evidence,
+            "made_on": _made_on(connection, parent),
             "marks": ", ".join(sorted(set(marks or []))) or "none",
         }
         enqueue(connection, assistant, "candidate", {**publication, "digest": digest, "number": number, "tags": tags})
     return get(connection, assistant, digest)
+
+
+def _made_on(connection: Connection, parent: str | None) -> str:
+    if parent is None:
+        return "nothing"
+    query = select(candidates.c.number).where(candidates.c.digest == parent)
+    return f"v{connection.execute(query).scalar_one()}"
 
 
 def attempts(connection: Connection, task: str, parent: str | None) -> int:

@@ -17,6 +17,7 @@ from components.storage.database import Database, now
 from components.storage.leases import StaleLease, acquire, process_owner, release, renew
 from components.storage.objects import FolderRefused, Json, ObjectStore
 from components.storage.tables import champion, outbox
+from components.tuning.progress_curves import curves
 
 LEASE_SECONDS = 120.0
 """How long one delivery may take before another process takes over."""
@@ -111,7 +112,8 @@ def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, 
                 path.write_bytes(store.get(digest))
             for place, digest in payload.get("folders", {}).items():
                 store.get_folder(digest, _inside(folder, place))
-            return f"published as version {registry.publish_candidate(payload, folder)}"
+            shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
+            return f"published as version {registry.publish_candidate(shown, folder)}"
     if kind == "state":
         registry.tag(payload["digest"], {"state": payload["state"]})
         return f"tagged {payload['state']}"

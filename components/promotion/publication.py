@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.evaluation.history import lineage_matrix
-from components.grouping.pool import Pool
+from components.grouping.pool import Group, Pool
 from components.promotion.gate import GateReport
-from components.promotion.registry import MODEL_PATH
+from components.promotion.registry_runs import MODEL_PATH
 from components.serving import bundle
 from components.storage.objects import Json, ObjectStore
 from components.tasks.snapshot import load_snapshot
@@ -17,7 +17,9 @@ PICTURES = frozenset({"heat_map", "history", "loss", "beta", "distance", "curve"
 def publication(
     store: ObjectStore, evidence: Mapping[str, Any], lineage: Sequence[str], costs: Mapping[str, float]
 ) -> dict[str, Json]:
-    """Params, metrics, description and artifacts by digest; see `Registry.publish_candidate`.
+    """Params, metrics, data sets, description, and by digest curves (the tuning record) and artifacts.
+
+    See `Registry.publish_candidate`, which gets what the digests name.
 
     `lineage` are the evaluation records of the version and its ancestors, oldest first; `costs` are seconds.
     """
@@ -51,6 +53,8 @@ def publication(
             "changed_settings": ", ".join(pool.overrides) or "none",
         },
         "metrics": {name.replace(" ", "_"): value for name, value in metrics.items()},
+        "curves": evidence["tuning"],
+        "datasets": _datasets(store, evaluation["task"], group, tuning),
         "description": store.get(evidence["reports"]["card"]).decode(),
         "files": {
             **{f"{MODEL_PATH}/{place}": digest for place, digest in parts.files.items()},
@@ -58,6 +62,21 @@ def publication(
         },
         "folders": {f"{MODEL_PATH}/{place}": digest for place, digest in parts.folders.items()},
     }
+
+
+def _datasets(store: ObjectStore, task: str, group: Group | None, tuning: Mapping[str, Any]) -> list[dict[str, Json]]:
+    """The new task's splits, and the kept rows of earlier tasks that were rehearsed; by digest, never with rows."""
+    snapshot = load_snapshot(store, task)
+    found = [
+        {"name": snapshot.task.label, "digest": ref.object, "context": split, "source": task, "rows": ref.rows}
+        for split, ref in snapshot.splits.items()
+    ]
+    rehearsed = group.tasks if group and tuning["rehearsed_rows"] else ()
+    return found + [
+        {"name": f"{entry.name} (kept rows)", "digest": entry.kept_rows, "context": "rehearsal", "source": entry.task}
+        for entry in rehearsed
+        if entry.kept_rows and entry.task != task
+    ]
 
 
 def _place(report: str) -> str:

@@ -7,30 +7,20 @@ use. Alias moves in MLflow are last-writer-wins; the outbox lets only one proces
 
 import logging
 import os
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from components.errors import LciaError
+from components.promotion import registry_runs as runs
 from components.storage.objects import Json
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ALIAS = "champion"
-MODEL_PATH = "assistant"
-"""Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
-_REQUIREMENTS = (
-    "fsspec", "gguf", "numpy", "pandas", "peft", "pydantic", "pyyaml", "rfc8785", "safetensors", "scipy", "torch",
-    "transformers",
-)  # fmt: skip
-"""What answering needs in another environment; the sources of `components` travel with the model."""
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
@@ -63,7 +53,9 @@ class Registry:
         """Log a candidate as a run and register its version; returns MLflow's version number.
 
         `publication`: `digest`, `number`, and optionally `params` {name: value}, `metrics` {name: number},
-        `tags` {name: text}, `description` text. `folder` holds the artifacts; `assistant/` in it is the model.
+        `curves` {name: [[step, value]]}, `tags` {name: text}, `datasets` [{name, digest, context, source, rows}],
+        `description` text, and `learning`, the key under which `follow` has shown the run already. `folder` holds the
+        artifacts; `assistant/` in it is the model.
 
         Raises:
             RegistryError: MLflow refused or can't be reached.
@@ -71,14 +63,14 @@ class Registry:
         digest = str(publication["digest"])
         with self._talk() as client:
             known = self._find(client, self.candidates_name, digest)
-            tags = {**_texts(publication.get("tags", {})), "digest": digest}
+            tags = {**runs.texts(publication.get("tags", {})), "digest": digest}
             if known is not None:
                 for name, value in tags.items():
                     client.set_model_version_tag(self.candidates_name, str(known), name, value)
                 return known
-            run = self._run(client, publication, folder)
+            run = runs.candidate_run(client, self._experiment_id(client), self.name, publication, folder)
             self._ensure_model(client, self.candidates_name)
-            model = f"runs:/{run}/{MODEL_PATH}" if (folder / MODEL_PATH).is_dir() else f"runs:/{run}"
+            model = f"runs:/{run}/{runs.MODEL_PATH}" if (folder / runs.MODEL_PATH).is_dir() else f"runs:/{run}"
             made = client.create_model_version(
                 self.candidates_name,
                 source=model,
@@ -87,6 +79,24 @@ class Registry:
                 description=publication.get("description"),
             )
             return int(made.version)
+
+    def follow(self, key: str, name: str, tags: Mapping[str, str], curves: Mapping[str, Json]) -> None:
+        """Show a run that still learns; each call adds what its curves have gained.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        with self._talk() as client:
+            runs.follow(client, self._experiment_id(client), key, name, tags, curves)
+
+    def unfollow(self, key: str, reason: str) -> None:
+        """End what `follow` showed: the run failed.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        with self._talk() as client:
+            runs.unfollow(client, self._experiment_id(client), key, reason)
 
     def tag(self, digest: str, tags: Mapping[str, str]) -> None:
         """Set tags on a candidate's version, and on its promoted copy if there is one.
@@ -113,7 +123,7 @@ class Registry:
             if version is None:
                 candidate = self._candidate(client, digest)
                 self._ensure_model(client, self.name)
-                with _unprinted():
+                with runs.unprinted():
                     copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
                 version = int(copied.version)
             for name, value in (tags or {}).items():
@@ -151,28 +161,6 @@ class Registry:
                 f"{digest}: somebody else moves the alias; only the promoter's account should write {self.name}"
             )
         return version
-
-    def _run(self, client: "MlflowClient", publication: Mapping[str, Json], folder: Path) -> str:
-        """A finished run with everything logged; one a crash left unfinished is put away."""
-        digest = str(publication["digest"])
-        experiment = self._experiment_id(client)
-        for run in client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'"):
-            if run.info.status == "FINISHED":
-                return str(run.info.run_id)
-            client.delete_run(run.info.run_id)
-        tags = {**_texts(publication.get("tags", {})), "digest": digest}
-        made = client.create_run(experiment, run_name=f"{self.name} v{publication['number']}", tags=tags)
-        identity = str(made.info.run_id)
-        for name, value in publication.get("params", {}).items():
-            client.log_param(identity, name, value)
-        for name, value in publication.get("metrics", {}).items():
-            client.log_metric(identity, name, float(value))
-        if (folder / MODEL_PATH).is_dir():
-            _wrap(folder / MODEL_PATH, digest)
-        if any(folder.iterdir()):
-            client.log_artifacts(identity, str(folder))
-        client.set_terminated(identity, "FINISHED")
-        return identity
 
     def _experiment_id(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self._experiment)
@@ -225,55 +213,3 @@ class Registry:
                 f"MLflow at registry.tracking_uri did not do as asked: {error}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error
-
-
-def _wrap(bundle: Path, version: str) -> None:
-    """Make the bundle a pyfunc model from code, in place: `mlflow.pyfunc.load_model` answers with it."""
-    import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    inputs = Schema([ColSpec("string", "instruction"), ColSpec("string", "input", required=False)])
-    outputs = Schema([
-        ColSpec("string", "answer"),
-        ColSpec("string", "group", required=False),
-        ColSpec("double", "similarity"),
-        ColSpec("string", "nearest_task", required=False),
-    ])  # fmt: skip
-    components = Path(__file__).parents[1]
-    with tempfile.TemporaryDirectory(prefix="lcia-model-") as name, warnings.catch_warnings(), _unprinted():
-        warnings.simplefilter("ignore")  # no example of input is given: the signature says it all
-        made = Path(name) / MODEL_PATH
-        mlflow.pyfunc.save_model(
-            path=str(made),
-            python_model=str(components / "serving" / "mlflow_model.py"),
-            artifacts={"assistant": str(bundle)},
-            code_paths=[str(components)],
-            model_config={"version": version, "base_model": "", "models": ""},
-            pip_requirements=[f"{package}=={_public(package)}" for package in _REQUIREMENTS],
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
-        )
-        shutil.rmtree(bundle)
-        shutil.move(made, bundle)
-
-
-def _public(package: str) -> str:
-    """The installed version without its local part, such as `+cpu`."""
-    return metadata.version(package).partition("+")[0]
-
-
-@contextmanager
-def _unprinted() -> Iterator[None]:
-    """Keep MLflow from printing: it tells of a copy on standard error, past the loggers; failures are raised anyway."""
-    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
-
-    before = MLFLOW_LOGGING_STREAM.enabled
-    MLFLOW_LOGGING_STREAM.enabled = False
-    try:
-        yield
-    finally:
-        MLFLOW_LOGGING_STREAM.enabled = before
-
-
-def _texts(values: Mapping[str, Json]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items()}

@@ -19,6 +19,7 @@ from components.tuning.curvature import diagonal_fisher
 from components.tuning.curve import grid, mix
 from components.tuning.dynamic_ema import DynamicEMA
 from components.tuning.power_ema import PowerEMA, planned_error
+from components.tuning.progress_curves import FILE as CURVES
 from components.tuning.pseudo_rehearsal import Recall, parents_answers
 from components.tuning.rehearsal import batches, select_rows
 
@@ -134,6 +135,7 @@ def tune(
                 run.check_losses()
                 if checkpoints:
                     checkpoints.write(CHECKPOINT, run.checkpoint(step))
+                    checkpoints.write(CURVES, json.dumps(run.curves()).encode())
     finally:
         slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
     return run.finish(before, chosen, len(kept), len(recalled))
@@ -287,6 +289,12 @@ class _Run:
         data: bytes = save(on_cpu, metadata={"step": str(step)})
         return data
 
+    def curves(self) -> dict[str, Any]:
+        """What `progress_curves` reads."""
+        losses, old = torch.stack(self.losses).T.tolist()
+        old_losses = [None if isnan(x) else x for x in old]
+        return {"losses": losses, "old_losses": old_losses, "history": self.ema.history(), "rule": self.rule}
+
     def restore(self, checkpoints: Checkpoints) -> int:
         """Continue from the newest checkpoint; returns the number of steps already done."""
         data = checkpoints.read(CHECKPOINT)
@@ -325,13 +333,13 @@ class _Run:
                 f"tuning.ema.max_fallback ({self.settings.ema.max_fallback:.0%}), most of them at {most}: the rule "
                 "does not suit this adapter; use curvature or scale_free, or raise the limit knowingly"
             )
-        losses, old = torch.stack(self.losses).T.tolist()
+        seen = self.curves()
         return TuningResult(
             points=self._points(before, live),
             curvature=curvature,
-            losses=losses,
-            old_losses=[None if isnan(x) else x for x in old] if kept + recalled else [],
-            history=self.ema.history(),
+            losses=seen["losses"],
+            old_losses=seen["old_losses"] if kept + recalled else [],
+            history=seen["history"],
             fallback_share=share,
             fallbacks=fallbacks,
             rows=len(chosen),

@@ -18,8 +18,8 @@ def test_killed_while_a_new_group_learns(fresh: SmallLoop, learnt: Learnt) -> No
     killed(fresh, "run", MOVIE, Kill("components.storage.objects:Scratch.write", after=True))
     assert list((fresh.home / "objects" / "scratch").rglob("checkpoint.safetensors")), "there is a checkpoint"
     _nothing_was_decided(fresh, "learning")
-    killed(fresh, "run", MOVIE, Kill("components.storage.objects:Scratch.write", call=5, after=True))
-    assert len(list((fresh.home / "objects" / "scratch").rglob("predicted-*.json"))) == 3, "two checkpoints, then these"
+    killed(fresh, "run", MOVIE, Kill("components.storage.objects:Scratch.write", call=7, after=True))
+    assert len(list((fresh.home / "objects" / "scratch").rglob("predicted-*.json"))) == 3, "two checkpoints of two files each, then these"
     _nothing_was_decided(fresh, "learning")
     killed(fresh, "run", MOVIE, Kill("components.promotion.candidates:register", after=True))
     _nothing_was_decided(fresh, "learning")

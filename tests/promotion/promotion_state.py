@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.audit.log import Actor
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
+from components.promotion.registry import Registry
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from components.tasks import queue
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 SITE = Actor("site", assured=False)
 BOB = Actor("bob", assured=True, how="console")
@@ -105,3 +110,9 @@ def new_state(folder: Path) -> State:
     db = Database(f"sqlite:///{folder}/state.db")
     db.migrate()
     return State(folder, db, ObjectStore(f"file://{folder}/objects"))
+
+
+def client(registry: Registry) -> "MlflowClient":
+    """MLflow as people's own programs see it."""
+    with registry._talk() as found:
+        return found

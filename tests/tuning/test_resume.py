@@ -12,6 +12,7 @@ from test_tuner import RULES, Killed, Memory, assert_equal, changed, run
 
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
+from components.tuning.progress_curves import curves, read_curves
 from components.tuning.task import Workbench
 from components.tuning.tuner import CHECKPOINT, Parent, TuningResult
 
@@ -33,7 +34,7 @@ def settings_of(rule: str, **values):
 
 def killed_after(step: int, bench, rows, parent, settings) -> Memory:
     """The checkpoints of a run that dies in the step after `step`."""
-    memory = Memory(fatal=step + 1)
+    memory = Memory(fatal=2 * step + 1)  # each checkpoint is two files
     with pytest.raises(Killed):
         run(bench, rows, parent, settings, memory)
     memory.fatal = 0
@@ -123,6 +124,17 @@ def test_the_order_of_rows_and_the_dropout_go_on_where_they_were(bench, rows, pa
     memory = killed_after(2, bench, rows, parent, settings_of("fixed"))
     resumed = run(bench, rows, parent, settings_of("fixed"), memory)
     assert resumed.losses == whole.losses  # each loss depends on its batch and its dropout
+
+
+@pytest.mark.parametrize("rule", ["none", "scale_free"])
+def test_the_curves_so_far_can_be_watched(rule, bench, rows, parent) -> None:
+    whole = run(bench, rows, parent, settings_of(rule))
+    finished = curves({"rule": rule, **vars(whole)})
+    assert len(finished["loss"]) == STEPS
+    assert ("beta" in finished) == (rule != "none")
+    assert read_curves(Memory()) is None
+    seen = read_curves(killed_after(3, bench, rows, parent, settings_of(rule)))
+    assert seen == {name: [(step, value) for step, value in points if step <= 3] for name, points in finished.items()}
 
 
 def test_a_run_killed_at_every_checkpoint_still_ends_in_the_same_bytes(bench, rows, parent) -> None:
