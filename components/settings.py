@@ -362,6 +362,18 @@ class PolicySettings(Section):
     approval: ApprovalSettings = ApprovalSettings()
 
 
+class RetentionSettings(Section):
+    """What `lcia retention` and `lcia withdraw` do; no version depends on it."""
+
+    grace_hours: Annotated[float, Field(ge=0)] = 24
+    """Hours for which an object that nothing refers to yet is left alone."""
+    quarantine_days: Annotated[float, Field(ge=0)] = 30
+    """Days after which the report on a refused package goes; submitting the package again writes it again."""
+    withdrawn_adapters: Literal["keep", "refuse"] = "keep"
+    """Versions whose adapters were tuned on withdrawn rows: `keep` marks them, `refuse` erases them and refuses the
+    withdrawal while one of them is the champion."""
+
+
 class Settings(Section):
     """Everything a run depends on."""
 
@@ -376,6 +388,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     quality: QualitySettings = QualitySettings()
     policy: PolicySettings = PolicySettings()
+    retention: RetentionSettings = RetentionSettings()
     zenml: dict[str, Any] = Field(default_factory=dict)
     """ZenML run configuration, checked against ZenML's own field names, then handed over."""
 
@@ -385,6 +398,7 @@ class Settings(Section):
             "base_model": {"device", "threads"},
             "storage": True,
             "registry": True,
+            "retention": True,
             "zenml": True,
         }
         return self.model_dump(mode="json", exclude=machine)

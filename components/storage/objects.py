@@ -3,6 +3,9 @@
 Layout: `sha256/ab/abcd…` below the store's URL. An object is written once, whole or not at all, so a crash
 can lose work in flight but never damage a version, and repeated or unfenced writes are harmless. Every read
 is checked against the name. `scratch` areas are the one mutable thing: checkpoints, lost without harm.
+
+Objects that had to go (retention, a withdrawal) leave a small file at `erased/ab/abcd…` that says why, so that
+"erased on purpose" and "lost" are never mistaken for one another.
 """
 
 import hashlib
@@ -11,7 +14,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
@@ -34,6 +39,10 @@ class NotCanonical(LciaError):
 
 class ObjectMissing(LciaError):
     """A digest the store does not hold."""
+
+
+class ObjectErased(ObjectMissing):
+    """A digest whose object was erased on purpose."""
 
 
 class ObjectCorrupt(LciaError):
@@ -106,6 +115,27 @@ def _whole_number(digits: str) -> int | float:
     return value if abs(value) < 2**53 else float(digits)
 
 
+_STALE = timedelta(minutes=15)
+"""Age from which an object that is stored once more is made young again; far below any grace period of a sweep."""
+_PART = ".write-"
+"""How the name of a file begins that is being written."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of the store."""
+
+    path: str
+    size: int
+    """Bytes."""
+    modified: datetime
+
+    @property
+    def name(self) -> str:
+        """Its last part: the digest, for an object."""
+        return self.path.rsplit("/", 1)[-1]
+
+
 class _Files:
     """Whole-file access below one fsspec URL: a file is absent or complete, after any crash."""
 
@@ -128,8 +158,38 @@ class _Files:
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             self._fs.pipe_file(path, content)
 
+    def begins(self, path: str, start: bytes) -> bool:
+        try:
+            return bool(self._fs.cat_file(path, start=0, end=len(start)) == start)
+        except FileNotFoundError:
+            return False
+
     def exists(self, path: str) -> bool:
         return bool(self._fs.exists(path))
+
+    def modified(self, path: str) -> datetime:
+        moment: datetime = self._fs.modified(path)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def renew(self, path: str, content: bytes) -> None:
+        """Make a file that is there already as young as a new one, if it is not young."""
+        if datetime.now(UTC) - self.modified(path) < _STALE:
+            return
+        if self._local:
+            os.utime(path)
+        else:
+            self.write(path, content)
+
+    def below(self, folder: str) -> Iterator[StoredFile]:
+        """Every file below a folder; those that vanish meanwhile are left out."""
+        if not self._fs.exists(folder):
+            return
+        self._fs.invalidate_cache()
+        for path, info in self._fs.find(folder, detail=True).items():
+            try:
+                yield StoredFile(str(path), int(info["size"]), self.modified(path))
+            except FileNotFoundError:
+                continue
 
     def remove(self, path: str) -> None:
         if self._fs.exists(path):
@@ -145,22 +205,34 @@ class ObjectStore:
         self._files = _Files(url)
 
     def put(self, content: bytes) -> str:
-        """Store bytes and return their digest; bytes already stored are left alone, damaged ones mended."""
+        """Store bytes and return their digest; bytes already stored are left alone, damaged ones mended.
+
+        What is stored once more counts as new, so that no sweep takes it before it is referred to.
+        """
         digest = digest_of(content)
         path = self._path(digest)
-        if self._files.read(path) != content:
+        if self._files.read(path) == content:
+            self._files.renew(path, content)
+        else:
             self._files.write(path, content)
+            self._files.remove(self._tombstone(digest))
         return digest
 
     def get(self, digest: str) -> bytes:
         """Bytes of an object, checked against its name.
 
         Raises:
+            ObjectErased: it was erased on purpose.
             ObjectMissing: nothing is stored under `digest`.
             ObjectCorrupt: what is stored hashes to something else.
         """
         content = self._files.read(self._path(digest))
         if content is None:
+            why = self.erased(digest)
+            if why is not None:
+                raise ObjectErased(
+                    f"object {digest} was erased: {why}. That is no damage; what needs it can't be done any more"
+                )
             raise ObjectMissing(
                 f"object {digest} is not in {self.url}; restore it from a backup or run again what made it"
             )
@@ -175,6 +247,35 @@ class ObjectStore:
     def exists(self, digest: str) -> bool:
         """Whether something is stored under `digest`; `get` is what checks it."""
         return self._files.exists(self._path(digest))
+
+    def erased(self, digest: str) -> str | None:
+        """Why an object was erased on purpose; None if it was not, or is there again."""
+        stored = None if self.exists(digest) else self._files.read(self._tombstone(digest))
+        return None if stored is None else stored.decode("utf-8", "replace")
+
+    def erase(self, digest: str, why: str | None) -> None:
+        """Delete an object, first leaving word of `why` (None: nobody refers to it); repeating it does no harm."""
+        if why is not None:
+            self._files.write(self._tombstone(digest), why.encode())
+        self._files.remove(self._path(digest))
+
+    def objects(self) -> Iterator[StoredFile]:
+        """Every object; half-written files are left out."""
+        return (file for file in self._files.below(f"{self._files.root}/sha256") if _DIGEST.fullmatch(file.name))
+
+    def leftovers(self) -> Iterator[StoredFile]:
+        """Files of scratch areas, and what writers that were killed left behind."""
+        yield from self._files.below(f"{self._files.root}/scratch")
+        for part in ("sha256", "erased"):
+            yield from (f for f in self._files.below(f"{self._files.root}/{part}") if f.name.startswith(_PART))
+
+    def remove(self, file: StoredFile) -> None:
+        """Delete one of the `leftovers`."""
+        self._files.remove(file.path)
+
+    def begins(self, digest: str, start: bytes) -> bool:
+        """Whether an object is there and begins with `start`; the rest of it is not read."""
+        return self._files.begins(self._path(digest), start)
 
     def put_json(self, value: Json) -> str:
         """Store a JSON value in canonical form."""
@@ -274,6 +375,9 @@ class ObjectStore:
             raise ObjectMissing(f"{digest!r} is not a digest, expected 64 lower-case hex digits")
         return f"{self._files.root}/sha256/{digest[:2]}/{digest}"
 
+    def _tombstone(self, digest: str) -> str:
+        return f"{self._files.root}/erased/{digest[:2]}/{digest}"
+
 
 class Scratch:
     """Small mutable files of one run in flight, each carrying its own digest."""
@@ -315,7 +419,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def _write_durably(path: Path, content: bytes) -> None:
     """Write through a temporary file of the same folder: `path` is absent or whole after any crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".write-", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
