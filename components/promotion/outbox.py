@@ -33,7 +33,7 @@ class Delivery:
 
     id: int
     kind: str
-    """candidate, state, promote or rollback."""
+    """candidate, state, marks, forget, promote or rollback."""
     digest: str
     ok: bool
     message: str
@@ -117,11 +117,16 @@ def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, 
     if kind == "state":
         registry.tag(payload["digest"], {"state": payload["state"]})
         return f"tagged {payload['state']}"
+    if kind == "marks":
+        registry.tag(payload["digest"], {"marks": ", ".join(payload["marks"])})
+        return "tagged with its marks"
+    if kind == "forget":
+        return f"{registry.forget(payload['digest'])} version(s) removed, with their files"
     if kind == "promote":
         return f"champion is version {registry.promote(payload['digest'], payload.get('tags', {}))}"
     if kind == "rollback":
         return f"champion is again version {registry.rollback(payload['digest'])}"
-    raise OutboxDamaged(f"outbox row of kind {kind!r}, expected candidate, state, promote or rollback")
+    raise OutboxDamaged(f"outbox row of kind {kind!r}, expected candidate, state, marks, forget, promote or rollback")
 
 
 def _inside(folder: Path, place: str) -> Path:

@@ -17,7 +17,7 @@ from components.storage.leases import Lease, check
 from components.storage.objects import Json
 from components.storage.tables import queue
 
-MOVES: Mapping[str, frozenset[str]] = {
+_STEPS: Mapping[str, frozenset[str]] = {
     "submitted": frozenset({"assessing", "cancelled", "refused"}),
     "assessing": frozenset(
         {"submitted", "held", "refused", "nothing_to_learn", "waiting", "learning", "failed", "cancelled"}
@@ -33,9 +33,14 @@ MOVES: Mapping[str, frozenset[str]] = {
     "cancelled": frozenset({"submitted"}),
     "promoted": frozenset(),
 }
-"""State -> states it may change to. `submitted` again is a retry, or a candidate whose parent was overtaken."""
+MOVES: Mapping[str, frozenset[str]] = {
+    **{state: after | {"withdrawn"} for state, after in _STEPS.items()},
+    "withdrawn": frozenset(),
+}
+"""State -> states it may change to. `submitted` again is a retry, or a candidate whose parent was overtaken;
+`withdrawn`, reached from anywhere, is the end: the rows are erased."""
 
-ENDED = frozenset({"refused", "nothing_to_learn", "rejected", "failed", "cancelled"})
+ENDED = frozenset({"refused", "nothing_to_learn", "rejected", "failed", "cancelled", "withdrawn"})
 """States in which the name and version of a task may be used by another package."""
 
 OPEN = ("submitted", "assessing", "waiting", "learning")

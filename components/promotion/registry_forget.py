@@ -1,0 +1,40 @@
+"""What goes from MLflow when a candidate's objects go: its versions and its run's files. The run's numbers stay.
+
+`mlflow gc` is not used: it deletes the files of runs that registered versions still point to, and knows no champion.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+ERASED = "erased"
+"""Tag of a run whose files were removed; its value is the digest of what it was."""
+
+
+def forget(client: "MlflowClient", experiment: str, models: Iterable[str], digest: str) -> int:
+    """Delete the registered versions with this digest and the files of their runs; returns how many versions.
+
+    The run loses its tag `digest`, so that the same candidate, made again, is published anew.
+    """
+    found = [version for model in models for version in client.search_model_versions(_of(model, digest))]
+    for version in found:
+        client.delete_model_version(version.name, str(version.version))
+    for run in client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'"):
+        _delete_files(run.info.artifact_uri)
+        client.set_tag(run.info.run_id, ERASED, digest)
+        client.delete_tag(run.info.run_id, "digest")
+    return len(found)
+
+
+def _of(model: str, digest: str) -> str:
+    return f"name = '{model}' and tags.digest = '{digest}'"
+
+
+def _delete_files(uri: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(uri)
+    for file in repository.list_artifacts():
+        repository.delete_artifacts(file.path)
