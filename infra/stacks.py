@@ -91,6 +91,15 @@ def _failure(client: Any, run_name: str, error: LciaError) -> StepFailed:  # noq
     return StepFailed(name, failed[0] if failed else "", type(error).__name__, str(error))
 
 
+def describe_run(run: str, version: str, models: str | None) -> None:
+    """Say in ZenML's dashboard which version a run led to, with MLflow's page of the models where it has one."""
+    from zenml import log_metadata
+    from zenml.metadata.metadata_types import Uri
+
+    link = {"models": Uri(models)} if models else {}
+    log_metadata({"version": version, **link}, run_id_name_or_prefix=run)
+
+
 def finished_outputs(run_name: str) -> dict[str, str]:
     """First outputs of the steps that finished in the newest run whose name begins with `run_name`."""
     from zenml.client import Client

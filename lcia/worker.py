@@ -23,7 +23,7 @@ from components.tasks.inbox import quarantine
 from components.tasks.queue import QueueItem
 from components.tasks.rows import Problem
 from components.tasks.snapshot import load_snapshot
-from infra.stacks import PipelineRun, StepFailed, finished_outputs, run_pipeline
+from infra.stacks import PipelineRun, StepFailed, describe_run, finished_outputs, run_pipeline
 from lcia import follow
 from lcia.workplace import Workplace
 from steps.order import Order
@@ -210,6 +210,7 @@ class _Advance:
             self._record_steps(run.outputs, tune_key, evaluate_key)
             evidence = self._record(learn_key, "learn", run.outputs["register_candidate"])
             place.store.scratch(tune_key).clear()
+            describe_run(run.name, place.store.get_json(evidence)["candidate"], place.registry.models_page())
         return self._register(item, evidence, parent, costs, tune_key)
 
     def _register(

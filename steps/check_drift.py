@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.champion_score import bits_per_character, champion_score
@@ -42,6 +42,7 @@ def check_drift(
         "report": context.put_html(html),
         "evidently": context.put_html(evidently),
     }
+    log_metadata({"verdict": result.verdict, "nearest": result.nearest or "none", "reasons": list(result.reasons)})
     return context.store.put_json(record), HTMLString(html), HTMLString(evidently)
 
 

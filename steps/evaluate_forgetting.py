@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.forgetting import Champion, Forgetting
@@ -22,6 +22,8 @@ def evaluate_forgetting(
     context = open_order(store, order)
     digest = context.order.known.get("evaluate_forgetting") or _evaluate(context, tuning)
     records = [context.store.get_json(d) for d in (*context.order.lineage, digest)]
+    told = {name: records[-1][name] for name in ("chosen", "reason", "scores", "predicted", "carried")}
+    log_metadata(told)
     return digest, HTMLString(report(context.store, records, context.settings.evaluation.choice_margin))
 
 

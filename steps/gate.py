@@ -1,8 +1,8 @@
 """Step: the statistical gate."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.reports import gate_html
@@ -29,4 +29,9 @@ def gate(
         looks=context.order.looks,
     )
     verdict = decide_gate(evidence, context.settings.policy.gate).to_json()
+    log_metadata({"verdict": verdict["verdict"], "not_passed": _not_passed(verdict["rows"])})
     return objects.put_json(verdict), HTMLString(gate_html(verdict))
+
+
+def _not_passed(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["words"] for row in rows if row["verdict"] in ("fail", "inconclusive")]

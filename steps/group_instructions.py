@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.grouping.map import task_map
@@ -35,4 +35,6 @@ def group_instructions(
         forced=context.order.forced,
     )
     record["reports"]["grouping"] = context.put_html(html)
+    told = {name: record[name] for name in ("verdict", "reasons", "estimate")}
+    log_metadata({**told, "group": record["group"] or "a new one"})
     return context.store.put_json(record), HTMLString(html)

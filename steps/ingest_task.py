@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 
 from components.tasks.package import read_package
 from components.tasks.snapshot import take_snapshot
@@ -21,6 +21,8 @@ def ingest_task(store: str, order: str) -> Annotated[str, "task"]:
     context = open_order(store, order)
     with tempfile.TemporaryDirectory() as folder:
         package = context.store.get_folder(context.order.package, Path(folder) / "package")
-        return take_snapshot(
-            read_package(package, called=f"package {context.order.package[:12]}"), context.store
-        ).digest
+        read = read_package(package, called=f"package {context.order.package[:12]}")
+        snapshot = take_snapshot(read, context.store)
+    rows = {split: ref.rows for split, ref in snapshot.splits.items()}
+    log_metadata({"task": snapshot.task.label, "owner": snapshot.task.owner, "rows": rows})
+    return snapshot.digest

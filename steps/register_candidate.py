@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.history import curve_picture, lineage_matrix
@@ -39,7 +39,9 @@ def register_candidate(
     }
     for name, picture in _pictures(context, tuning, evaluation).items():
         reports[name] = objects.put(picture)
-    return objects.put_json(evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content))
+    evidence = objects.put_json(evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content))
+    log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})
+    return evidence
 
 
 def _pictures(context: Context, tuning: str, evaluation: str) -> dict[str, bytes]:

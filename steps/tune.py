@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.tuning_report import tuning_html
@@ -33,4 +33,16 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
             progress,
             merge=tuple(merge) if merge else None,
         )
-    return digest, HTMLString(tuning_html(context.store.get_json(digest)))
+    record = context.store.get_json(digest)
+    log_metadata(
+        {
+            "rule": record["rule"],
+            "rows": record["rows"],
+            "rehearsed_rows": record["rehearsed_rows"],
+            "recalled_rows": record["recalled_rows"],
+            "steps": len(record["losses"]),
+            "loss": record["losses"][-1],
+            "fallback_share": record["fallback_share"],
+        }
+    )
+    return digest, HTMLString(tuning_html(record))

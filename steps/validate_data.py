@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.model.context import context_check
@@ -28,4 +28,6 @@ def validate_data(
     result = validate(snapshot, context.prior(), settings.quality.validation, background)
     html = validation_html(result)
     record = {**result.to_json(), "report": context.put_html(html)}
+    failed = [check["name"] for check in record["checks"] if not check["success"]]
+    log_metadata({"verdict": record["verdict"], "failed": failed, "rows_set_aside": len(record["quarantined_rows"])})
     return context.store.put_json(record), HTMLString(html)

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 from components.errors import LciaError
 from components.promotion import registry_runs as runs
+from components.promotion.registry_forget import forget
 from components.storage.objects import Json
 
 if TYPE_CHECKING:
@@ -137,6 +138,23 @@ class Registry:
             RegistryError: as in `promote`.
         """
         return self.promote(digest)
+
+    def models_page(self) -> str | None:
+        """Address of MLflow's page of the candidates; None where MLflow is no server but a database."""
+        if urlparse(self._tracking_uri).scheme not in ("http", "https"):
+            return None
+        return f"{self._tracking_uri.rstrip('/')}/#/models/{self.candidates_name}"
+
+    def forget(self, digest: str) -> int:
+        """Delete a candidate's versions and files; its run keeps its numbers. Returns how many versions there were.
+
+        Raises:
+            RegistryError: it is the version in use, or MLflow can't be reached.
+        """
+        if self.champion() == digest:
+            raise RegistryError(f"MLflow serves {digest[:12]} as champion; it is not deleted before another one is")
+        with self._talk() as client:
+            return forget(client, self._experiment_id(client), (self.candidates_name, self.name), digest)
 
     def champion(self) -> str | None:
         """Digest of the version under the alias, '' if it bears none, None if there is no champion.

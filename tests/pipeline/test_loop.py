@@ -115,6 +115,24 @@ def test_reports_lie_in_zenml_and_name_no_outside_address(learnt: Learnt) -> Non
             assert not re.search(r"""@import|url\(\s*["']?\s*(?:https?:)?//""", html, re.IGNORECASE), name
 
 
+def test_zenml_shows_what_each_step_found(learnt: Learnt) -> None:
+    from zenml.client import Client
+
+    learnt.loop.enter()
+    run = Client().list_pipeline_runs(name="startswith:learn_task", sort_by="desc:created", size=1).items[0]
+    seen = {name: step.run_metadata for name, step in run.steps.items()}
+    assert seen["tune"]["steps"] == 6
+    assert seen["gate"]["verdict"] in ("pass", "fail", "inconclusive")
+    assert set(seen["evaluate_forgetting"]["scores"]) == set(TASKS)
+    assert run.run_metadata["version"] == learnt.digests[-1] == seen["register_candidate"]["version"]
+    run = Client().list_pipeline_runs(name="startswith:assess_task", sort_by="desc:created", size=1).items[0]
+    seen = {name: step.run_metadata for name, step in run.steps.items()}
+    assert seen["ingest_task"]["task"] == "passive_voice@1"
+    assert (seen["validate_data"]["verdict"], seen["validate_data"]["rows_set_aside"]) == ("pass", 0)
+    assert seen["check_drift"]["verdict"] == "new"
+    assert seen["group_instructions"]["verdict"] == "learn"
+
+
 def test_telemetry_is_off_for_whoever_uses_the_same_folder(learnt: Learnt) -> None:
     kept = yaml.safe_load((learnt.loop.home / "zenml" / "config.yaml").read_text(encoding="utf-8"))
     assert kept["analytics_opt_in"] is False
