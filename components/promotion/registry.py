@@ -100,7 +100,7 @@ class Registry:
             runs.unfollow(client, self._experiment_id(client), key, reason)
 
     def tag(self, digest: str, tags: Mapping[str, str]) -> None:
-        """Set tags on a candidate's version, and on its promoted copy if there is one.
+        """Set tags on a candidate's version and run, and on its promoted copy if there is one.
 
         Raises:
             RegistryError: the candidate was never published, or MLflow can't be reached.
@@ -108,8 +108,10 @@ class Registry:
         with self._talk() as client:
             candidate = self._candidate(client, digest)
             promoted = self._find(client, self.name, digest)
+            run = client.get_model_version(self.candidates_name, str(candidate)).run_id
             for name, value in tags.items():
                 client.set_model_version_tag(self.candidates_name, str(candidate), name, value)
+                client.set_tag(run, name, value)
                 if promoted is not None:
                     client.set_model_version_tag(self.name, str(promoted), name, value)
 
@@ -185,7 +187,8 @@ class Registry:
         if found is None:
             root = self._artifacts
             location = root if urlparse(root).scheme else Path(root).absolute().as_uri()
-            return str(client.create_experiment(self._experiment, artifact_location=location))
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # opens MLflow's pages for training
+            return str(client.create_experiment(self._experiment, artifact_location=location, tags=kind))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

@@ -63,6 +63,8 @@ def candidate_run(
         _wrap(folder / MODEL_PATH, digest)
     if any(folder.iterdir()):
         client.log_artifacts(identity, str(folder))
+    if LEARNING in client.get_run(identity).data.tags:
+        client.delete_tag(identity, LEARNING)
     client.set_terminated(identity, "FINISHED")
     return identity
 

@@ -52,8 +52,15 @@ def test_the_candidates_run_goes_on_from_what_was_shown(registry: Registry, noth
     (run,) = runs(registry)
     assert run.info.run_id == before.info.run_id
     assert (run.info.status, run.info.run_name, run.data.tags["state"]) == ("FINISHED", "a v7", "pending")
+    assert "learning" not in run.data.tags
     assert points(registry, run.info.run_id, "loss") == curve(30)
     assert points(registry, run.info.run_id, "beta") == [(2, 0.5)]
+
+
+def test_the_run_says_what_became_of_the_version(registry: Registry, nothing: Path) -> None:
+    registry.publish_candidate(publication(tags={"state": "pending"}), nothing)
+    registry.tag(DIGEST, {"state": "rejected"})
+    assert [run.data.tags["state"] for run in runs(registry)] == ["rejected"]
 
 
 def test_a_run_that_ended_is_not_gone_on_with(registry: Registry, nothing: Path) -> None:
