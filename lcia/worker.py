@@ -15,6 +15,7 @@ from components.promotion.publication import publication
 from components.quality.fingerprints import key_name, store_fingerprints
 from components.settings import changed_keys
 from components.storage import leases, results
+from components.storage.database import Database
 from components.storage.keys import step_key
 from components.storage.leases import Lease
 from components.storage.objects import ObjectMissing, canonical, digest_of
@@ -48,7 +49,7 @@ def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> l
         LineageBusy: another live worker holds the lease.
     """
     touched: dict[int, QueueItem] = {}
-    with _lease(place) as lease:
+    with hold_lineage(place.db, place.assistant, "worker") as lease:
         _tell(place, say)  # what a crash left untold
         while (item := _next(place, only)) is not None:
             item = _Advance(place, lease, actor, say).run(item)
@@ -72,31 +73,36 @@ def _next(place: Workplace, only: int | None) -> QueueItem | None:
 
 
 @contextmanager
-def _lease(place: Workplace) -> Iterator[Lease]:
-    name = f"lineage:{place.assistant}"
-    lease = leases.acquire(place.db, name, leases.process_owner("worker"), LEASE_SECONDS)
+def hold_lineage(db: Database, assistant: str, role: str) -> Iterator[Lease]:
+    """Hold the lease of an assistant's lineage, with a heartbeat, for as long as the block takes.
+
+    Raises:
+        LineageBusy: another live process holds it.
+    """
+    name = f"lineage:{assistant}"
+    lease = leases.acquire(db, name, leases.process_owner(role), LEASE_SECONDS)
     if lease is None:
-        with place.db.read() as connection:
+        with db.read() as connection:
             holder = leases.holder(connection, name)
         raise LineageBusy(
-            f"{holder.owner if holder else 'another worker'} is at work on {place.assistant!r}; "
+            f"{holder.owner if holder else 'another worker'} is at work on {assistant!r}; "
             "learning is serial per assistant: wait for it (`lcia status`) or stop it"
         )
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(place, lease, stop), daemon=True)
+    beat = threading.Thread(target=_beat, args=(db, lease, stop), daemon=True)
     beat.start()
     try:
         yield lease
     finally:
         stop.set()
         beat.join()
-        leases.release(place.db, lease)
+        leases.release(db, lease)
 
 
-def _beat(place: Workplace, lease: Lease, stop: threading.Event) -> None:
+def _beat(db: Database, lease: Lease, stop: threading.Event) -> None:
     while not stop.wait(LEASE_SECONDS / 4):
         try:
-            leases.renew(place.db, lease)
+            leases.renew(db, lease)
         except LciaError:  # taken over, or the database is away: the next fenced write decides
             continue
 

@@ -37,8 +37,9 @@ class Mismatch:
     near_tie: bool
 
     def __str__(self) -> str:
+        """Without the texts: this goes into reasons and the log, which outlive the rows."""
         return (
-            f"{self.task} (row {self.row[:12]}): {self.what} {self.before!r} before, {self.again!r} now, "
+            f"{self.task} (row {self.row[:12]}): another {self.what} than before, "
             f"top-2 gaps {self.gaps[0]:.3g} and {self.gaps[1]:.3g}"
         )
 
@@ -84,7 +85,7 @@ def recheck(predictor: Predictor, version: Version, stored: Mapping[str, Stored]
                     f"a carried prediction does not repeat: {mismatch}; the stored adapter or the machine's arithmetic "
                     "has changed: `lcia reevaluate` predicts all rows of the champion again"
                 )
-            ties.append({"task": name, "row": mismatch.row, "before": mismatch.before, "again": mismatch.again})
+            ties.append({"task": name, "row": mismatch.row, "gaps": list(mismatch.gaps)})
     return {"rows": len(draw), "ties": ties}
 
 

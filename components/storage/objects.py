@@ -259,6 +259,13 @@ class ObjectStore:
             self._files.write(self._tombstone(digest), why.encode())
         self._files.remove(self._path(digest))
 
+    def younger(self, digest: str, moment: datetime) -> bool:
+        """Whether an object is there and was stored, or stored once more, after `moment`."""
+        try:
+            return self._files.modified(self._path(digest)) > moment
+        except FileNotFoundError:
+            return False
+
     def objects(self) -> Iterator[StoredFile]:
         """Every object; half-written files are left out."""
         return (file for file in self._files.below(f"{self._files.root}/sha256") if _DIGEST.fullmatch(file.name))

@@ -37,6 +37,8 @@ class Index:
 
     held: dict[str, Held] = field(default_factory=dict)
     records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    of_task: dict[tuple[str, str | None], list[str]] = field(default_factory=dict)
+    """Records by kind and the task they name."""
 
     @classmethod
     def of(cls, store: ObjectStore) -> "Index":
@@ -60,6 +62,7 @@ class Index:
             return
         kind, task = str(value["kind"]), value.get("task")
         self.held[file.name] = Held(file, kind, task if isinstance(task, str) else None, frozenset(named(content)))
+        self.of_task.setdefault((kind, self.held[file.name].task), []).append(file.name)
         if kind in RECORD_KINDS:
             self.records[file.name] = value
 

@@ -1,0 +1,156 @@
+"""Retention and withdrawal: what the verbs `retention` and `withdraw` do, as functions that return plain data."""
+
+import contextlib
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from components.audit import log
+from components.audit.log import Actor
+from components.promotion import withdrawal
+from components.promotion.sweep import Books, Plan, assistants, plan, sweep
+from components.promotion.withdrawal import Withdrawal
+from components.storage.leases import Lease
+from components.storage.reach import Index
+from components.tasks.queue import QueueItem
+from lcia.worker import hold_lineage
+from lcia.workplace import Workplace
+
+COMPACT_SECONDS = 10.0
+"""How long compacting a database waits for other programs."""
+
+
+def look(place: Workplace) -> dict[str, Any]:
+    """What a sweep would delete and why everything else stays; nothing is changed."""
+    found = _plan(place)
+    return {**found.to_json(), "quarantine": len(_old_reports(place)), "swept": False}
+
+
+def clean(place: Workplace, actor: Actor) -> dict[str, Any]:
+    """Delete what may or need not be kept any more.
+
+    Raises:
+        LineageBusy: a worker is at work; what it has written may not be referred to yet.
+        ObjectCorrupt: a record was altered, so that nobody knows what it keeps; nothing was deleted.
+    """
+    with _all_lineages(place) as leases:
+        found, reports = _plan(place), _old_reports(place)
+        sweep(place.db, place.store, found, leases, actor)
+        for report in reports:
+            shutil.rmtree(report, ignore_errors=True)
+    untold = [delivery.message for delivery in place.tell_registry() if not delivery.ok]
+    return {**found.to_json(), "quarantine": len(reports), "swept": True, "registry_untold": untold}
+
+
+def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str, Any]:
+    """Erase a task's rows and what repeats them, everywhere; the log keeps a tombstone. Repeating it finishes it.
+
+    Raises:
+        TaskUnknown, WithdrawalRefused, ReasonMissing, LineageBusy, ObjectCorrupt.
+    """
+    with _all_lineages(place) as leases:
+        index = Index.of(place.store)
+        with place.db.begin() as connection:
+            item = withdrawal.find(connection, place.assistant, name)
+            done = withdrawal.withdraw(
+                connection,
+                leases,
+                index,
+                item,
+                policy=place.settings.retention.withdrawn_adapters,
+                actor=actor,
+                reason=reason,
+            )
+        found = _plan(place, everything=True)
+        sweep(place.db, place.store, found, leases, actor)
+        shutil.rmtree(place.home / "quarantine", ignore_errors=True)
+        runs = _forget_runs(done.item)
+    untold = [delivery.message for delivery in place.tell_registry() if not delivery.ok]
+    with place.db.read() as connection:
+        head = log.head(connection)
+    tombstone = place.home / "withdrawals" / f"{done.item.name}@{done.item.version}-{done.item.id}.head"
+    tombstone.parent.mkdir(parents=True, exist_ok=True)
+    tombstone.write_bytes(place.signing_key().sign(head))
+    return {**_told(done), **_counts(found), "zenml_runs": runs, "registry_untold": untold,
+            "not_compacted": _compact(place), "head": str(tombstone), "entries": head.entries}  # fmt: skip
+
+
+def _told(done: Withdrawal) -> dict[str, Any]:
+    item = done.item
+    stay = [v.number for v in done.tuned if v.state == "promoted" and done.policy == "keep"]
+    return {
+        "task": item.id,
+        "name": item.name,
+        "version": item.version,
+        "known": done.known,
+        "policy": done.policy,
+        "tuned": [version.number for version in done.tuned],
+        "stay": stay,
+    }
+
+
+def _counts(found: Plan) -> dict[str, Any]:
+    return {"erased": len(found.erased), "bytes": found.bytes_of(found.erased), "leftovers": len(found.leftovers)}
+
+
+def _plan(place: Workplace, *, everything: bool = False) -> Plan:
+    with place.db.read() as connection:
+        books = Books.read(connection)
+    grace = timedelta(hours=place.settings.retention.grace_hours)
+    return plan(books, place.store, grace=grace, everything=everything)
+
+
+@contextlib.contextmanager
+def _all_lineages(place: Workplace) -> Iterator[list[Lease]]:
+    """Every lineage of the database, which may hold several assistants on one store."""
+    with place.db.read() as connection:
+        names = sorted({*assistants(connection), place.assistant})
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(hold_lineage(place.db, name, "sweeper")) for name in names]
+
+
+def _old_reports(place: Workplace) -> list[Path]:
+    folder, oldest = place.home / "quarantine", time.time() - place.settings.retention.quarantine_days * 86400
+    return [path for path in sorted(folder.glob("*")) if path.stat().st_mtime <= oldest]
+
+
+def _forget_runs(item: QueueItem) -> int:
+    from infra.erasure import delete_runs
+
+    named = f"{item.name}-{item.version}-"
+    return delete_runs([f"assess_task-{item.id}-{named}", f"learn_task-{item.id}-{named}", f"plan-{named}"])
+
+
+def _compact(place: Workplace) -> list[str]:
+    """Rewrite the SQLite files, whose free pages keep what was deleted; returns those that are in use or elsewhere.
+
+    PostgreSQL and MySQL do this on their own (autovacuum, purge).
+    """
+    left = []
+    zenml = place.home / "zenml" / "local_stores" / "default_zen_store" / "zenml.db"
+    for file in (_sqlite(place.settings.storage.database), _sqlite(place.settings.registry.tracking_uri), zenml):
+        if file is None or not file.exists():
+            continue
+        connection = sqlite3.connect(file, timeout=COMPACT_SECONDS, isolation_level=None)
+        try:
+            connection.execute("VACUUM")
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError:
+            busy = 1
+        finally:
+            connection.close()
+        if busy:
+            left.append(str(file))
+    return left
+
+
+def _sqlite(url: str) -> Path | None:
+    if not url.startswith("sqlite:"):
+        return None
+    return Path(str(make_url(url).database))
