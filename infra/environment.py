@@ -26,6 +26,14 @@ ZenML logs a traceback for every failed step; the worker says it in one line, an
 raised on with its own traceback."""
 
 
+def found_state(config: Path | None) -> tuple[Path | None, Path]:
+    """The settings file, if any, and the state folder: `LCIA_HOME`, else `.lcia` beside that file."""
+    here = [config] if config else [Path("zenml.yaml"), Path(__file__).parents[1] / "zenml.yaml"]
+    file = next((path for path in here if path.exists()), config)
+    folder = file.absolute().parent if file else Path.cwd()
+    return file, Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+
+
 def prepare(home: Path) -> None:
     """Set the process's environment. Call it before zenml, mlflow or torch are imported."""
     for name, value in QUIET.items():

@@ -1,16 +1,14 @@
 """Verbs by which people decide about versions."""
 
-from typing import Annotated
-
 import typer
 
 from lcia import words
-from lcia.commands.frame import DO, As, Config, Json, Reason, Set, app, emit, open_place, quiet_stdout
+from lcia.commands.frame import DO, As, Config, Json, Number, Pending, Reason, Set, emit, open_place, quiet_stdout, verb
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, 'lcia approve 4 --reason "flips read"', 'lcia approve 4 --reason "flips read" --as ops --json')
 def approve(
-    version: Annotated[str, typer.Argument(metavar="N", help="The candidate's number or digest.")],
+    version: Pending,
     reason: Reason = "approved",
     overrides: Set = [],  # noqa: B006 - typer reads it
     name: As = None,
@@ -30,9 +28,9 @@ def approve(
         raise typer.Exit(3)
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, 'lcia reject 4 --reason "answers became longer"')
 def reject(
-    version: Annotated[str, typer.Argument(metavar="N", help="The candidate's number or digest.")],
+    version: Pending,
     reason: Reason,
     name: As = None,
     as_json: Json = False,
@@ -47,9 +45,9 @@ def reject(
     emit(value, as_json=as_json, text=f"Version {candidate.number} is rejected.")
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, 'lcia rollback 3 --reason "complaints"')
 def rollback(
-    version: Annotated[str, typer.Argument(metavar="N", help="An earlier champion.")],
+    version: Number,
     reason: Reason,
     name: As = None,
     as_json: Json = False,

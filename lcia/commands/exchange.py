@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from lcia import words
-from lcia.commands.frame import DO, Config, Json, Version, app, emit, open_place, quiet_stdout
+from lcia.commands.frame import DO, Config, Json, Version, emit, open_place, quiet_stdout, verb
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, "lcia export served", "lcia export served --version 3")
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder to write to.")],
     version: Version = None,

@@ -2,9 +2,8 @@
 
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +12,15 @@ from typer.core import TyperGroup
 
 from components.settings import load_settings
 from infra import environment
-from infra.stacks import SOURCE_ROOT, check_options
-from lcia import words
+from infra.environment import found_state
+from infra.stacks import check_options
+from lcia import completing, words
 
 if TYPE_CHECKING:
     from lcia.workplace import Workplace
 
 LOOK, DO = "Look", "Do"
+Function = Callable[..., Any]
 
 
 class Verbs(TyperGroup):
@@ -49,26 +50,38 @@ app = typer.Typer(
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The log: export it, verify it.")
 app.add_typer(audit, name="audit", rich_help_panel=LOOK)
 
+
+def verb(panel: str, *examples: str, on: typer.Typer = app, name: str | None = None) -> Callable[[Function], Function]:
+    """Add a verb to a group of the help; `examples` are command lines, which end its own help."""
+    lines = "\n".join(f"  {example}" for example in examples)
+    return on.command(name, rich_help_panel=panel, epilog=f"Examples:\n\n\b\n{lines}")
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml; repeatable.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default zenml.yaml.", metavar="FILE")]
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts; recorded as asserted.")]
-Version = Annotated[str | None, typer.Option("--version", metavar="N", help="A version; default the champion.")]
+Version = Annotated[
+    str | None,
+    typer.Option("--version", metavar="N", help="A version; default the champion.", autocompletion=completing.versions),
+]
+Number = Annotated[str, typer.Argument(metavar="N", help="Number or digest.", autocompletion=completing.versions)]
+Pending = Annotated[
+    str, typer.Argument(metavar="N", help="The candidate's number or digest.", autocompletion=completing.pending)
+]
+Maybe = Annotated[
+    str | None,
+    typer.Argument(metavar="[N]", help="Version; default the champion.", autocompletion=completing.versions),
+]
+Item = Annotated[
+    int, typer.Argument(metavar="ITEM", help="Number of the task in `lcia status`.", autocompletion=completing.items)
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
-
-
-def _config(path: Path | None) -> Path | None:
-    if path is not None:
-        return path
-    here = [Path("zenml.yaml"), SOURCE_ROOT / "zenml.yaml"]
-    return next((p for p in here if p.exists()), None)
 
 
 def open_place(config: Path | None = None, overrides: list[str] | None = None) -> "Workplace":
     """Settings and state; sets the environment before anything heavy is imported."""
-    file = _config(config)
-    folder = file.absolute().parent if file else Path.cwd()
-    home = Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+    file, home = found_state(config)
     environment.prepare(home)
     settings = load_settings(file, overrides or (), home_folder=home)
     if settings.base_model.name.startswith("embedded:") or Path(settings.base_model.name).expanduser().is_dir():

@@ -5,16 +5,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lcia import words
-from lcia.commands.frame import DO, As, Config, Json, Reason, Set, app, emit, open_place, quiet_stdout, say, say_power
+from lcia import completing, words
+from lcia.commands.frame import (
+    DO,
+    As,
+    Config,
+    Item,
+    Json,
+    Reason,
+    Set,
+    emit,
+    open_place,
+    quiet_stdout,
+    say,
+    say_power,
+    verb,
+)
 
 if TYPE_CHECKING:
     from lcia.workplace import Workplace
 
-Item = Annotated[int, typer.Argument(metavar="ITEM", help="Number of the task in `lcia status`.")]
 
-
-@app.command(rich_help_panel=DO)
+@verb(DO, "lcia submit examples/tasks/booking_slot", "lcia submit examples/tasks/booking_slot --as site")
 def submit(
     package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
     name: As = None,
@@ -29,7 +41,7 @@ def submit(
     emit(item.to_json() | {"known": item.known}, as_json=as_json, text=words.submitted(item))
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, "lcia run examples/tasks/booking_slot", "lcia run examples/tasks/booking_slot --set tuning.steps=60 --json")
 def run(
     package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
     overrides: Set = [],  # noqa: B006 - typer reads it
@@ -51,7 +63,7 @@ def run(
     _end([item.id], place, as_json=as_json)
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, "lcia work", "lcia work --watch --every 30")
 def work(
     once: Annotated[bool, typer.Option("--once/--watch", help="Stop when nothing is left, or keep watching.")] = True,
     every: Annotated[float, typer.Option(help="Seconds between two looks with --watch.")] = 10.0,
@@ -96,7 +108,7 @@ def _end(items: list[int], place: "Workplace", *, as_json: bool) -> None:
         raise typer.Exit(code)
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, "lcia retry 5", "lcia retry 5 --force")
 def retry(
     item: Item,
     force: Annotated[bool, typer.Option("--force", help="Learn it although the champion knows it.")] = False,
@@ -117,16 +129,23 @@ def retry(
     emit(again.to_json(), as_json=as_json, text=words.queued(again))
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, 'lcia release 5 --reason "a new language, as agreed"')
 def release(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Let a task go on that is held because it is unlike everything seen."""
     _answer(item, {"released": True}, reason, name, as_json=as_json, config=config)
 
 
-@app.command(rich_help_panel=DO)
+@verb(
+    DO,
+    'lcia regroup 5 g1 --reason "the same instructions in other words"',
+    'lcia regroup 5 new --reason "another product"',
+)
 def regroup(
     item: Item,
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="A group id such as g1, or `new`.")],
+    group: Annotated[
+        str,
+        typer.Argument(metavar="GROUP", help="A group id such as g1, or `new`.", autocompletion=completing.groups),
+    ],
     reason: Reason,
     name: As = None,
     as_json: Json = False,
@@ -136,7 +155,7 @@ def regroup(
     _answer(item, {"placed": group}, reason, name, as_json=as_json, config=config)
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, 'lcia cancel 5 --reason "the data will be collected again"')
 def cancel(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Take a task out of the queue; its package stays where it was submitted from."""
     from components.tasks import queue
@@ -159,7 +178,7 @@ def _answer(
     emit(again.to_json(), as_json=as_json, text=words.queued(again))
 
 
-@app.command(rich_help_panel=DO)
+@verb(DO, "lcia demo", "LCIA_HOME=/tmp/lcia-demo lcia demo")
 def demo() -> None:
     """Three real tasks through the whole loop, with two demo identities; ends with what was measured."""
     from lcia import demo as demonstration

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lcia.commands.frame import Config, Json, audit, emit, open_place
+from lcia.commands.frame import LOOK, Config, Json, audit, emit, open_place, verb
 
 
-@audit.command("verify")
+@verb(LOOK, "lcia audit verify", "lcia audit verify log.jsonl --key audit-key.pub.pem", on=audit, name="verify")
 def audit_verify(
     export: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Exported log; default the live one.")] = None,
     key: Annotated[Path | None, typer.Option(help="Public key that the head must be signed with.")] = None,
@@ -25,7 +25,7 @@ def audit_verify(
         raise typer.Exit(1)
 
 
-@audit.command("export")
+@verb(LOOK, "lcia audit export log.jsonl", on=audit, name="export")
 def audit_export(
     file: Annotated[Path, typer.Argument(help="Where to write the log; its signed head goes beside it.")],
     as_json: Json = False,

@@ -6,10 +6,24 @@ from typing import Annotated
 import typer
 
 from lcia import words
-from lcia.commands.frame import LOOK, As, Config, Json, Set, Version, app, emit, open_place, quiet_stdout, say_power
+from lcia.commands.frame import (
+    LOOK,
+    As,
+    Config,
+    Json,
+    Maybe,
+    Number,
+    Set,
+    Version,
+    emit,
+    open_place,
+    quiet_stdout,
+    say_power,
+    verb,
+)
 
 
-@app.command(rich_help_panel=LOOK)
+@verb(LOOK, "lcia status", "lcia status --all", "lcia status --json")
 def status(as_json: Json = False, config: Config = None) -> None:
     """Champion, queue, candidates and log."""
     from lcia import verbs
@@ -18,7 +32,7 @@ def status(as_json: Json = False, config: Config = None) -> None:
     emit(value, as_json=as_json, text=words.status(value))
 
 
-@app.command(rich_help_panel=LOOK)
+@verb(LOOK, "lcia matrix", "lcia matrix --version 4")
 def matrix(version: Version = None, as_json: Json = False, config: Config = None) -> None:
     """The accuracy matrix along the ancestors of a version, with Avg.ACC, New.ACC, BWT and Forgetting."""
     from lcia import verbs
@@ -27,9 +41,9 @@ def matrix(version: Version = None, as_json: Json = False, config: Config = None
     emit(found.to_json(), as_json=as_json, text=words.matrix(found))
 
 
-@app.command(rich_help_panel=LOOK)
+@verb(LOOK, "lcia show", "lcia show 4 --json")
 def show(
-    version: Annotated[str | None, typer.Argument(metavar="[N]", help="Version; default the champion.")] = None,
+    version: Maybe = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
@@ -40,9 +54,9 @@ def show(
     emit(value, as_json=as_json, text=words.show(value))
 
 
-@app.command(rich_help_panel=LOOK)
+@verb(LOOK, "lcia flips 4 --as ops", "lcia flips 4 --as ops --html flips.html")
 def flips(
-    version: Annotated[str, typer.Argument(metavar="N", help="Version.")],
+    version: Number,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page instead.")] = None,
     name: As = None,
     as_json: Json = False,
@@ -61,7 +75,7 @@ def flips(
     emit(value, as_json=as_json, text=f"written to {html}" if html else words.flips(value))
 
 
-@app.command(rich_help_panel=LOOK)
+@verb(LOOK, "lcia plan examples/tasks/booking_slot", "lcia plan examples/tasks/booking_slot --set tuning.steps=60")
 def plan(
     package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
     overrides: Set = [],  # noqa: B006 - typer reads it
@@ -80,7 +94,11 @@ def plan(
         raise typer.Exit(value["exit_code"])
 
 
-@app.command(rich_help_panel=LOOK)
+@verb(
+    LOOK,
+    'lcia ask "Rewrite the sentence in the passive voice." --input "The cat saw the dog."',
+    'lcia ask "What is the capital of France?" --base',
+)
 def ask(
     instruction: Annotated[str, typer.Argument(help="What to do, as a task's instruction says it.")],
     text: Annotated[str | None, typer.Option("--input", metavar="TEXT", help="What to do it to.")] = None,
@@ -97,9 +115,9 @@ def ask(
     emit(value, as_json=as_json, text=words.answer(value))
 
 
-@app.command(rich_help_panel=LOOK)
+@verb(LOOK, "lcia reevaluate", "lcia reevaluate 3 --json")
 def reevaluate(
-    version: Annotated[str | None, typer.Argument(metavar="[N]", help="Version; default the champion.")] = None,
+    version: Maybe = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:

@@ -1,0 +1,87 @@
+"""What the shell may offer: numbers and names from the state, read without making or changing anything.
+
+Completion runs at every press of the key, so it imports little, opens the database for reading only, offers nothing
+where it is not a SQLite file that exists, and never says why.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.settings import Settings, load_settings
+from infra.environment import found_state
+
+Offer = tuple[str, str]
+"""What is completed, and a remark that some shells show beside it."""
+
+
+def versions(incomplete: str) -> list[Offer]:
+    """Numbers of versions, with the task each learnt."""
+    rows = _rows("SELECT number, task_name || ', ' || state FROM candidates WHERE assistant = ? ORDER BY number")
+    return _fitting(rows, incomplete)
+
+
+def pending(incomplete: str) -> list[Offer]:
+    """Numbers of versions that wait for people."""
+    query = "SELECT number, task_name FROM candidates WHERE assistant = ? AND state = 'pending' ORDER BY number"
+    return _fitting(_rows(query), incomplete)
+
+
+def items(incomplete: str) -> list[Offer]:
+    """Numbers of tasks in the queue."""
+    rows = _rows("SELECT id, name || '@' || version || ', ' || state FROM queue WHERE assistant = ? ORDER BY id")
+    return _fitting(rows, incomplete)
+
+
+def tasks(incomplete: str) -> list[Offer]:
+    """Tasks as `name@version`."""
+    rows = _rows("SELECT name || '@' || version, state FROM queue WHERE assistant = ? ORDER BY id")
+    return _fitting(rows, incomplete)
+
+
+def groups(incomplete: str) -> list[Offer]:
+    """Ids of the champion's groups, and `new`."""
+    found = [*_groups(), ("new", "a group of its own")]
+    return _fitting(found, incomplete)
+
+
+def _fitting(rows: list[Offer], incomplete: str) -> list[Offer]:
+    return [(word, remark) for word, remark in rows if word.startswith(incomplete)]
+
+
+def _groups() -> list[Offer]:
+    from components.grouping.pool import Pool
+    from components.storage.objects import ObjectStore
+
+    found: list[Offer] = []
+    with contextlib.suppress(Exception):
+        settings = _settings()
+        digest = _rows("SELECT version, '' FROM champion WHERE name = ?")[0][0]
+        objects = settings.storage.objects
+        if Path(objects).is_dir():
+            pool = Pool.from_manifest(ObjectStore(objects).get_json(digest))
+            found = [(group.id, ", ".join(task.name for task in group.tasks)) for group in pool.groups]
+    return found
+
+
+def _rows(query: str) -> list[Offer]:
+    """Rows of two columns about the configured assistant; none where anything is not as expected."""
+    with contextlib.suppress(Exception):
+        settings = _settings()
+        with _opened(settings.storage.database) as connection:
+            return [(str(word), str(remark)) for word, remark in connection.execute(query, (settings.assistant,))]
+    return []
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[sqlite3.Connection]:
+    """A SQLite file, for reading; sqlite3 raises where there is none."""
+    file = url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=0.5)) as connection:
+        yield connection
+
+
+def _settings() -> Settings:
+    file, home = found_state(None)
+    return load_settings(file, home_folder=home)
