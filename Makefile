@@ -5,12 +5,15 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test lint lock clean bench-gate bench-evaluation
+.PHONY: help setup demo test check docs lint lock clean bench-gate bench-evaluation
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
-	@echo "make test   set up, then run linters, type checks, import rules and all tests"
+	@echo "make test   set up, then run linters, types, import rules, licences, the documentation's links, all tests"
+	@echo "make check  the same, with the coverage of each file"
+	@echo "make docs   serve the documentation on http://127.0.0.1:8000"
 	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 2.6 GB)"
 	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
 	@echo "make clean  remove $(VENV) and .lcia"
@@ -41,9 +44,18 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry --no-ansi .
+	$(BIN)/pip-licenses --partial-match --fail-on "$(REFUSED_LICENCES)" > /dev/null
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
 test: lint
 	$(BIN)/python -m pytest
+
+check: lint
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 # QUICK=1 make bench-gate takes half a minute; the last line is one JSON object.
 bench-gate: $(STAMP)

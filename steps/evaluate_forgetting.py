@@ -22,8 +22,8 @@ def evaluate_forgetting(
     context = open_order(store, order)
     digest = context.order.known.get("evaluate_forgetting") or _evaluate(context, tuning)
     records = [context.store.get_json(d) for d in (*context.order.lineage, digest)]
-    told = {name: records[-1][name] for name in ("chosen", "reason", "scores", "predicted", "carried")}
-    log_metadata(told)
+    told = {name: records[-1][name] for name in ("chosen", "scores", "predicted", "carried")}
+    log_metadata({**told, "reason": f"point {records[-1]['reason']}"})
     return digest, HTMLString(report(context.store, records, context.settings.evaluation.choice_margin))
 
 

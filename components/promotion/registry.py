@@ -187,8 +187,7 @@ class Registry:
         if found is None:
             root = self._artifacts
             location = root if urlparse(root).scheme else Path(root).absolute().as_uri()
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # opens MLflow's pages for training
-            return str(client.create_experiment(self._experiment, artifact_location=location, tags=kind))
+            return str(client.create_experiment(self._experiment, artifact_location=location))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

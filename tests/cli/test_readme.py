@@ -1,4 +1,4 @@
-"""What the README and the shipped settings say is true: every command line parses, every key is known."""
+"""What the README, the documentation and the shipped settings say is true: every command parses, every key is known."""
 
 import re
 import shlex
@@ -9,15 +9,19 @@ import typer.main
 
 from components.settings import Settings, load_settings
 from lcia.cli import app
+from lcia.settings_page import keys, page
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = re.findall(
-    r"^(?:\.venv/bin/)?lcia (.+?)(?: {2,}#.*| && .*)?$", (ROOT / "README.md").read_text(), re.MULTILINE
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = {
+    command: page.name
+    for page in PAGES
+    for command in re.findall(r"^(?:\.venv/bin/)?lcia (.+?)(?: {2,}#.*| && .*)?$", page.read_text(), re.MULTILINE)
+}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_readme_commands_parse(line: str) -> None:
+def test_commands_on_the_pages_parse(line: str) -> None:
     words = shlex.split(line.split("#", maxsplit=1)[0])
     group = typer.main.get_command(app)
     context = group.make_context("lcia", words)
@@ -27,8 +31,25 @@ def test_readme_commands_parse(line: str) -> None:
     command.make_context(name, list(rest))
 
 
-def test_the_readme_shows_commands() -> None:
-    assert len(COMMANDS) >= 6
+def test_the_pages_show_commands() -> None:
+    assert list(COMMANDS.values()).count("README.md") >= 6
+    assert len(COMMANDS) >= 14
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    shown = (ROOT / "docs" / "settings.md").read_text()
+    assert shown == page(), "write it again: lcia settings --markdown > docs/settings.md"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert [key.name for key in keys() if len(key.meaning) < 10] == []
+    assert {key.name for key in keys("tuning.ema.")} >= {"tuning.ema.rule", "tuning.ema.kappa"}
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\((.+?)\)", (folder / "index.md").read_text())
+    assert sorted(listed) == sorted(file.name for file in folder.glob("0*.md"))
 
 
 def test_shipped_settings_are_the_defaults_they_show(tmp_path: Path) -> None:
