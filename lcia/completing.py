@@ -7,7 +7,6 @@ where it is not a SQLite file that exists, and never says why.
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 from components.settings import Settings, load_settings
 from infra.environment import found_state
@@ -58,10 +57,8 @@ def _groups() -> list[Offer]:
     with contextlib.suppress(Exception):
         settings = _settings()
         digest = _rows("SELECT version, '' FROM champion WHERE name = ?")[0][0]
-        objects = settings.storage.objects
-        if Path(objects).is_dir():
-            pool = Pool.from_manifest(ObjectStore(objects).get_json(digest))
-            found = [(group.id, ", ".join(task.name for task in group.tasks)) for group in pool.groups]
+        pool = Pool.from_manifest(ObjectStore(settings.storage.objects).get_json(digest))
+        found = [(group.id, ", ".join(task.name for task in group.tasks)) for group in pool.groups]
     return found
 
 

@@ -221,6 +221,13 @@ def reject(place: Workplace, reference: str, actor: Actor, reason: str) -> Candi
         return candidates.get(connection, place.assistant, reference)
 
 
+def revoke(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple[Candidate, approvals.Approval]:
+    """Take back one's own approval of a pending version."""
+    taken = approvals.revoke(place.db, assistant=place.assistant, version=reference, actor=actor, reason=reason)
+    with place.db.read() as connection:
+        return candidates.get(connection, place.assistant, reference), taken
+
+
 def rollback(place: Workplace, reference: str, actor: Actor, reason: str) -> Promotion:
     """Make an earlier champion the champion again."""
     made = champion.rollback(

@@ -10,9 +10,15 @@ from components.tasks.queue import QueueItem
 
 Value = Mapping[str, Any]
 
+QUIET = frozenset({"promoted", "rejected", "refused", "cancelled", "nothing_to_learn", "withdrawn"})
+"""States of tasks that wait for nothing."""
+LONGEST = 40
+MOST_NAMES = 12
+"""Tasks that `lcia status` lists, and names it puts in one line, without --all."""
 
-def status(value: Value) -> str:
-    """`lcia status`."""
+
+def status(value: Value, *, everything: bool = False) -> str:
+    """`lcia status`: who waits for people first; of the rest only the newest, unless `everything`."""
     lines = []
     champion = value["champion"]
     if champion is None:
@@ -22,9 +28,19 @@ def status(value: Value) -> str:
         lines.append(
             f"{value['assistant']}: champion is version {champion['version']} ({champion['digest'][:12]}), {served}"
         )
-        lines += [f"  group {group['id']}: {', '.join(group['tasks'])}" for group in champion["groups"]]
-    for item in value["queue"]["items"]:
+        lines += [f"  group {group['id']}: {_names(group['tasks'], everything)}" for group in champion["groups"]]
+    items = value["queue"]["items"]
+    busy = [item for item in items if item["state"] not in QUIET]
+    quiet = [item for item in items if item["state"] in QUIET]
+    shown = quiet if everything else quiet[len(quiet) - max(0, LONGEST - len(busy)) :] if len(busy) < LONGEST else []
+    waiting = busy if everything else busy[:LONGEST]
+    for item in sorted([*shown, *waiting], key=lambda one: int(one["id"])):
         lines.append(f"  task {item['id']} {item['name']}@{item['version']}: {item['state']}; {item['reason']}")
+    if len(shown) + len(waiting) < len(items):
+        counts = ", ".join(f"{count} {state}" for state, count in value["queue"].items() if state != "items" and count)
+        lines.append(
+            f"  ... {len(items) - len(shown) - len(waiting)} more of {len(items)} tasks ({counts}); --all shows them"
+        )
     for candidate in value["candidates"]:
         if candidate["state"] == "pending":
             lines.append(
@@ -36,6 +52,13 @@ def status(value: Value) -> str:
     if value["registry"]["pending"]:
         lines.append(f"  MLflow has not been told {value['registry']['pending']} change(s) yet")
     return "\n".join(lines)
+
+
+def _names(names: Sequence[str], everything: bool) -> str:
+    """Names in a line; of very many the last ones."""
+    if everything or len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{len(names)} tasks, last {', '.join(names[-MOST_NAMES:])}"
 
 
 def matrix(found: AccuracyMatrix) -> str:

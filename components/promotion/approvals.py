@@ -210,12 +210,12 @@ def revoke(db: Database, *, assistant: str, version: str | int, actor: Actor, re
     need_reason(reason)
     with db.begin() as connection:
         candidate = _pending(connection, assistant, version)
-        for given in _given(connection, candidate):
-            if given.verdict == "approve" and given.revoked_at is None and same_person(given.person, actor.name):
+        for one in given(connection, candidate):
+            if one.verdict == "approve" and one.revoked_at is None and same_person(one.person, actor.name):
                 moment = now(connection)
-                connection.execute(update(approvals).where(approvals.c.id == given.id).values(revoked_at=moment))
+                connection.execute(update(approvals).where(approvals.c.id == one.id).values(revoked_at=moment))
                 append(connection, "approval.revoked", actor, candidate.digest, {"reason": reason})
-                return Approval(**{**vars(given), "revoked_at": moment})
+                return Approval(**{**vars(one), "revoked_at": moment})
         raise ApprovalUnknown(f"{actor.name} has no approval of version {candidate.number} to take back")
 
 
@@ -223,12 +223,12 @@ def valid(connection: Connection, candidate: Candidate, policy: ApprovalSettings
     """Approvals that count now, one per person: fresh, unrevoked, for this evidence, by other eyes."""
     moment = now(connection)
     counted: list[Approval] = []
-    for given in _given(connection, candidate):
-        fresh = given.revoked_at is None and moment < given.expires_at
-        fits = given.verdict == "approve" and given.evidence == candidate.evidence
-        own = policy.four_eyes and _brought(candidate, given.person)
-        if fresh and fits and not own and not any(same_person(given.person, other.person) for other in counted):
-            counted.append(given)
+    for one in given(connection, candidate):
+        fresh = one.revoked_at is None and moment < one.expires_at
+        fits = one.verdict == "approve" and one.evidence == candidate.evidence
+        own = policy.four_eyes and _brought(candidate, one.person)
+        if fresh and fits and not own and not any(same_person(one.person, other.person) for other in counted):
+            counted.append(one)
     return counted
 
 
@@ -312,7 +312,8 @@ def _record(
     return _approval(connection.execute(select(approvals).where(approvals.c.id == identity)).mappings().one())
 
 
-def _given(connection: Connection, candidate: Candidate) -> list[Approval]:
+def given(connection: Connection, candidate: Candidate) -> list[Approval]:
+    """Every yes and no to a candidate in order, those that count no more included."""
     query = select(approvals).where(approvals.c.candidate == candidate.digest).order_by(approvals.c.id)
     return [_approval(row) for row in connection.execute(query).mappings()]
 

@@ -45,6 +45,24 @@ def reject(
     emit(value, as_json=as_json, text=f"Version {candidate.number} is rejected.")
 
 
+@verb(DO, 'lcia revoke 4 --reason "read the flips again"')
+def revoke(
+    version: Pending,
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Take back your own yes to a version that waits for more; after the promotion only a rollback helps."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    candidate, taken = verbs.revoke(open_place(config), version, actor(name), reason)
+    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
+    value |= {"person": taken.person, "revoked": True}
+    emit(value, as_json=as_json, text=f"{taken.person}'s approval of version {candidate.number} counts no more.")
+
+
 @verb(DO, 'lcia rollback 3 --reason "complaints"')
 def rollback(
     version: Number,

@@ -58,6 +58,7 @@ def verb(panel: str, *examples: str, on: typer.Typer = app, name: str | None = N
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+All = Annotated[bool, typer.Option("--all", help="Print every line, however many there are.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml; repeatable.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default zenml.yaml.", metavar="FILE")]
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts; recorded as asserted.")]

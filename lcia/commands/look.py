@@ -8,6 +8,7 @@ import typer
 from lcia import words
 from lcia.commands.frame import (
     LOOK,
+    All,
     As,
     Config,
     Json,
@@ -24,12 +25,12 @@ from lcia.commands.frame import (
 
 
 @verb(LOOK, "lcia status", "lcia status --all", "lcia status --json")
-def status(as_json: Json = False, config: Config = None) -> None:
+def status(everything: All = False, as_json: Json = False, config: Config = None) -> None:
     """Champion, queue, candidates and log."""
     from lcia import verbs
 
     value = verbs.status(open_place(config))
-    emit(value, as_json=as_json, text=words.status(value))
+    emit(value, as_json=as_json, text=words.status(value, everything=everything))
 
 
 @verb(LOOK, "lcia matrix", "lcia matrix --version 4")

@@ -1,0 +1,178 @@
+"""What the verbs that list and compare say, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Value = Mapping[str, Any]
+
+LONGEST = 50
+"""Rows that a list shows unless --all asks for more."""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns padded to their widest cell; the last one is left as it is."""
+    cells = [list(head), *map(list, rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < len(head) - 1 else cell
+            for i, (cell, width) in enumerate(zip(r, widths, strict=True))
+        )
+        for r in cells
+    ]
+
+
+def left_out(count: int, what: str) -> list[str]:
+    """What a shortened list says at its end."""
+    return [f"... {count} more {what}; --all shows them"] if count else []
+
+
+def tasks(found: Sequence[Value], *, everything: bool) -> str:
+    """`lcia tasks`: one line a task, the newest at the end."""
+    if not found:
+        return "No task fits."
+    shown = found if everything else found[-LONGEST:]
+    rows = [
+        (
+            str(one["id"]),
+            f"{one['name']}@{one['version']}",
+            one["state"],
+            one["owner"],
+            one["group"] or "-",
+            "-" if one["learnt_in"] is None else str(one["learnt_in"]),
+            _score(one["score"]),
+            _score(one["anchor"]),
+            retention(one["retention"]),
+            cost_short(one["cost"]),
+        )
+        for one in shown
+    ]
+    head = ("item", "task", "state", "owner", "group", "version", "score", "anchor", "retention", "seconds (estimate)")
+    return "\n".join([*table(head, rows), *left_out(len(found) - len(shown), "earlier tasks")])
+
+
+def retention(value: Value | None) -> str:
+    """What an owner allows to be kept, short."""
+    if value is None:
+        return "erased"
+    kept = f"{value['train_rows']} train" + (" + test" if value["evaluation_rows"] else ", no test")
+    return kept + (f" until {value['until']}" if value["until"] else "")
+
+
+def cost_short(value: Value | None) -> str:
+    """Seconds a run took, and its estimate."""
+    if value is None:
+        return "-"
+    return f"{value['actual']['seconds']:.0f} ({value['estimate']['seconds']:.0f})"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def versions(found: Sequence[Value], *, everything: bool) -> str:
+    """`lcia candidates`: one line a version, the newest at the end."""
+    if not found:
+        return "No version fits."
+    shown = found if everything else found[-LONGEST:]
+    rows = [
+        (
+            str(one["number"]),
+            one["digest"][:12],
+            one["state"],
+            one["verdict"],
+            one["task_name"],
+            "-" if one["made_on"] is None else str(one["made_on"]),
+            str(one["attempt"]),
+            ", ".join(map(_decided, one["approvals"])) or "-",
+        )
+        for one in shown
+    ]
+    head = ("version", "digest", "state", "gate", "task", "made on", "attempt", "decided by")
+    return "\n".join([*table(head, rows), *left_out(len(found) - len(shown), "earlier versions")])
+
+
+def _decided(one: Value) -> str:
+    said = "yes" if one["verdict"] == "approve" else "no"
+    return f"{one['person']}: {said}{', taken back' if one['revoked'] else ''}"
+
+
+def lineage(value: Value) -> str:
+    """`lcia lineage`: the line downwards, its branches to the right."""
+    lines = []
+    for one in value["line"]:
+        sign = "*" if one["champion"] else "o"
+        marks = f"  [{', '.join(one['marks'])}]" if one["marks"] else ""
+        lines.append(f"{sign} version {one['number']} ({one['digest'][:12]}) learnt {one['task_name']}{marks}")
+        lines += [
+            f"|   epoch {made['epoch']}: {made['kind']} by {made['by']}, {made['at'][:16]}: {made['reason']}"
+            for made in one["epochs"]
+        ]
+        if not one["epochs"]:
+            lines.append(f"|   {one['state']}, never champion; gate {one['verdict']}")
+        lines += [
+            f"|-- version {o['number']} ({o['task_name']}): {o['state']}, gate {o['verdict']}" for o in one["branches"]
+        ]
+    lines += [
+        f"version {o['number']} ({o['task_name']}) starts a line of its own: {o['state']}" for o in value["other_roots"]
+    ]
+    return "\n".join([*lines, "* is the champion"])
+
+
+def diff(value: Value) -> str:
+    """`lcia diff A B`."""
+    before, after = value["before"], value["after"]
+    lines = [f"version {v['version']} ({v['digest'][:12]}), {v['state']}, learnt {v['task']}" for v in (before, after)]
+    for key, number in (("only_before", before["version"]), ("only_after", after["version"])):
+        if value["tasks"][key]:
+            lines.append(f"tasks only in version {number}: {', '.join(value['tasks'][key])}")
+    words = {"same": "same adapter", "changed": "other adapter"}
+    words |= {
+        "only_before": f"only in version {before['version']}",
+        "only_after": f"only in version {after['version']}",
+    }
+    for group in value["groups"]:
+        names = ", ".join(dict.fromkeys([*group["tasks_before"], *group["tasks_after"]]))
+        lines.append(f"group {group['id']}: {words[group['adapter']]} ({names})")
+    if not value["comparable"]:
+        lines.append("the two were evaluated under other numerics (device, precision or libraries): compare with care")
+    rows = [
+        (
+            one["task"],
+            _score(one["before"]),
+            _score(one["after"]),
+            "not measurable" if one["gain"] is None else f"{one['gain']:+.3f}",
+            "" if one["interval"] is None else f"[{one['interval'][0]:+.3f}, {one['interval'][1]:+.3f}]",
+            "same predictions"
+            if one["same_object"]
+            else f"{one['lost']} lost, {one['won']} won, {one['reworded']} reworded of {one['rows']}",
+        )
+        for one in value["scores"]
+    ]
+    if rows:
+        head = ("task", f"v{before['version']}", f"v{after['version']}", "gain", "95 % interval", "test rows")
+        lines += table(head, rows)
+    lines += [f"setting {one['key']}: {one['before']} -> {one['after']}" for one in value["settings"]] or [
+        "settings: the same"
+    ]
+    for key, number in (("only_before", before["version"]), ("only_after", after["version"])):
+        if value["marks"][key]:
+            lines.append(f"marks only of version {number}: {', '.join(value['marks'][key])}")
+    return "\n".join(lines)
+
+
+def entries(found: Sequence[Value]) -> str:
+    """`lcia audit show`: one line an entry."""
+    if not found:
+        return "No entry fits."
+    return "\n".join(_entry(one) for one in found)
+
+
+def _entry(one: Value) -> str:
+    subject = one["subject"]
+    short = subject[:12] if len(subject) == 64 and set(subject) <= set("0123456789abcdef") else subject
+    who = one["actor"]["name"] + ("" if one["actor"]["assured"] else " (asserted)")
+    reason = one["details"].get("reason")
+    return f"{one['index']:>5}  {one['at'][:19]}Z  {who:<20}  {one['action']:<22}  {short}" + (
+        f"  {reason}" if reason else ""
+    )
