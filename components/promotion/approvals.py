@@ -68,6 +68,8 @@ class Approval:
     at: datetime
     expires_at: datetime
     revoked_at: datetime | None
+    override: bool = False
+    """A yes in spite of the gate's verdict."""
 
 
 def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -137,6 +138,7 @@ approvals = Table(
     Column("at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
     Column("revoked_at", Moment),
+    Column("override", Boolean, nullable=False, server_default=false()),  # a yes in spite of the gate
 )
 
 champion = Table(
@@ -206,4 +208,66 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("error", Text),
     Column("done_at", Moment, index=True),
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", String(200), primary_key=True),  # as in approvals and the log
+    Column("folded", String(200), nullable=False, unique=True),
+    Column("subject", String(512), unique=True),  # issuer|subject of the identity provider
+    Column("created_at", Moment, nullable=False),
+    Column("disabled_at", Moment),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("person", String(200), ForeignKey("people.name"), primary_key=True),
+    Column("role", String(32), primary_key=True),
+    Column("site", String(64), primary_key=True),  # owner of tasks, or *
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("secret", String(64), nullable=False),  # sha256
+    Column("person", String(200), ForeignKey("people.name"), nullable=False),
+    Column("label", String(200), nullable=False),
+    Column("permissions", Json, nullable=False),  # none: all of the person's
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assistant", String(64), nullable=False, index=True),
+    Column("content", Json, nullable=False),
+    Column("proposed_by", String(200), nullable=False),
+    Column("proposed_at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("accepted_by", String(200)),
+    Column("ended_at", Moment),  # accepted, or rejected where nobody accepted
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assistant", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),  # pending, expiring, failed, held, tampering, ...
+    Column("about", String(200), nullable=False),  # what makes it this notice and no other
+    Column("channel", String(200), nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("error", Text),
+    Column("done_at", Moment, index=True),
+    UniqueConstraint("assistant", "kind", "about", "channel"),
 )

@@ -1,0 +1,155 @@
+"""People and programs that a server knows, and their roles; every change is in the log."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+
+from components.audit.log import Actor, append
+from components.errors import LciaError
+from components.identity.access import EVERYWHERE, ROLES, Grant
+from components.storage.database import now
+from components.storage.tables import grants, people
+
+
+class PersonUnknown(LciaError):
+    """Nobody goes by this name, or nobody who may still act."""
+
+
+class PersonRefused(LciaError):
+    """A name, role or site that cannot be recorded."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody, or a program, that may sign in."""
+
+    name: str
+    """As it stands in approvals and the log; never given to anybody else."""
+    subject: str | None
+    """Who the identity provider says it is: `issuer|subject`; None for programs."""
+    created_at: datetime
+    disabled_at: datetime | None
+    grants: tuple[Grant, ...] = ()
+
+
+def add(connection: Connection, name: str, *, actor: Actor, subject: str | None = None) -> Person:
+    """Record a person who has no role yet; one that is there stays as it is.
+
+    Raises:
+        PersonRefused: the name can't be read, or belongs to another subject.
+        ActorUnnamed: the name is blank, too long, or holds characters that don't print.
+    """
+    Actor(name, assured=True)
+    row = _row(connection, name)
+    if row is not None:
+        if subject not in {None, row["subject"]}:
+            raise PersonRefused(
+                f"the name {name!r} belongs to another account of the identity provider; names in the log are "
+                "never given twice, so an admin has to add this person under another name"
+            )
+        return get(connection, name)
+    values = {"name": name, "folded": _folded(name), "subject": subject, "created_at": now(connection)}
+    connection.execute(insert(people).values(**values))
+    append(connection, "person.added", actor, name, {"subject": subject})
+    return get(connection, name)
+
+
+def get(connection: Connection, name: str) -> Person:
+    """A person by name.
+
+    Raises:
+        PersonUnknown: there is none.
+    """
+    row = _row(connection, name)
+    if row is None:
+        raise PersonUnknown(f"nobody goes by {name!r}; `lcia people` lists who is known")
+    return _person(connection, row)
+
+
+def by_subject(connection: Connection, subject: str) -> Person | None:
+    """The person an identity provider speaks of."""
+    row = connection.execute(select(people).where(people.c.subject == subject)).mappings().one_or_none()
+    return None if row is None else _person(connection, row)
+
+
+def listed(connection: Connection) -> list[Person]:
+    """Everybody, by name."""
+    rows = connection.execute(select(people).order_by(people.c.name)).mappings().all()
+    return [_person(connection, row) for row in rows]
+
+
+def grant(connection: Connection, name: str, role: str, site: str = EVERYWHERE, *, actor: Actor) -> Person:
+    """Give a role; giving it twice changes nothing.
+
+    Raises:
+        PersonUnknown; PersonRefused: there is no such role, or the site has no name.
+    """
+    person = get(connection, name)
+    _check(role, site)
+    if Grant(role, site) not in person.grants:  # type: ignore[arg-type] # checked
+        connection.execute(insert(grants).values(person=person.name, role=role, site=site))
+        append(connection, "role.granted", actor, person.name, {"role": role, "site": site})
+    return get(connection, name)
+
+
+def withdraw_grant(connection: Connection, name: str, role: str, site: str = EVERYWHERE, *, actor: Actor) -> Person:
+    """Take a role back; the last admin keeps his.
+
+    Raises:
+        PersonUnknown; PersonRefused: the person does not have it, or nobody could administer any more.
+    """
+    person = get(connection, name)
+    _check(role, site)
+    if Grant(role, site) not in person.grants:  # type: ignore[arg-type] # checked
+        has = ", ".join(f"{each.role} at {each.site}" for each in person.grants) or "none"
+        raise PersonRefused(f"{person.name} is not {role} at {site}; the roles of this person: {has}")
+    if role == "admin" and admins(connection) == 1:
+        raise PersonRefused(f"{person.name} is the last admin; make somebody else one first")
+    mine = (grants.c.person == person.name) & (grants.c.role == role) & (grants.c.site == site)
+    connection.execute(delete(grants).where(mine))
+    append(connection, "role.withdrawn", actor, person.name, {"role": role, "site": site})
+    return get(connection, name)
+
+
+def disable(connection: Connection, name: str, *, actor: Actor, reason: str) -> Person:
+    """Shut somebody out: no sign-in and no token works any more, what was decided stands.
+
+    Raises:
+        PersonUnknown; PersonRefused: it is the last admin.
+    """
+    person = get(connection, name)
+    if any(each.role == "admin" for each in person.grants) and admins(connection) == 1:
+        raise PersonRefused(f"{person.name} is the last admin; make somebody else one first")
+    if person.disabled_at is None:
+        connection.execute(update(people).where(people.c.name == person.name).values(disabled_at=now(connection)))
+        append(connection, "person.disabled", actor, person.name, {"reason": reason})
+    return get(connection, name)
+
+
+def admins(connection: Connection) -> int:
+    """How many people may administer."""
+    query = select(func.count(func.distinct(grants.c.person))).join(people, people.c.name == grants.c.person)
+    return int(connection.execute(query.where(grants.c.role == "admin", people.c.disabled_at.is_(None))).scalar_one())
+
+
+def _check(role: str, site: str) -> None:
+    if role not in ROLES:
+        raise PersonRefused(f"{role!r} is no role; the roles are {', '.join(ROLES)}")
+    if not site.strip() or len(site) > 64:
+        raise PersonRefused(f"{site!r} is no site; give the `owner` of its tasks, or {EVERYWHERE} for all")
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _row(connection: Connection, name: str) -> RowMapping | None:
+    return connection.execute(select(people).where(people.c.folded == _folded(name))).mappings().one_or_none()
+
+
+def _person(connection: Connection, row: RowMapping) -> Person:
+    query = select(grants.c.role, grants.c.site).where(grants.c.person == row["name"])
+    found = connection.execute(query.order_by(grants.c.role, grants.c.site)).all()
+    roles = tuple(Grant(role, site) for role, site in found)
+    return Person(row["name"], row["subject"], row["created_at"], row["disabled_at"], roles)

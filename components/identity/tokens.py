@@ -1,0 +1,153 @@
+"""API tokens: kept as hashes, limited to some permissions, expiring, revocable.
+
+A token is `lcia_<id>_<secret>` with 256 random bits of secret, so a plain sha256 is as good as a slow hash: there is
+nothing to guess. The secret is shown once.
+"""
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import get_args
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from components.audit.log import Actor, append
+from components.errors import LciaError
+from components.identity import people
+from components.identity.access import Permission
+from components.identity.people import Person
+from components.storage.database import Database, now
+from components.storage.objects import digest_of
+from components.storage.tables import tokens
+
+PREFIX = "lcia_"
+LONGEST = timedelta(days=366)
+USED_EVERY = timedelta(minutes=1)
+"""How exact `last_used_at` is: a write per request would make readers wait for each other."""
+
+
+class TokenRefused(LciaError):
+    """A token that is none, unknown, expired or revoked, or whose owner is shut out."""
+
+
+class TokenUnknown(LciaError):
+    """No token goes by this id."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """What is known of a token; never its secret."""
+
+    id: str
+    person: str
+    label: str
+    permissions: tuple[Permission, ...]
+    """At most what its person may do; empty means all of that."""
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+def create(
+    connection: Connection,
+    person: str,
+    label: str,
+    lifetime: timedelta,
+    permissions: Iterable[str] = (),
+    *,
+    actor: Actor,
+) -> tuple[Token, str]:
+    """A new token and its text, which can't be had again.
+
+    Raises:
+        PersonUnknown; TokenRefused: an unknown permission, no label, or a lifetime beyond a year.
+    """
+    owner = people.get(connection, person)
+    wanted = tuple(dict.fromkeys(permissions))
+    unknown = sorted(set(wanted) - set(get_args(Permission)))
+    if unknown:
+        raise TokenRefused(f"{unknown[0]!r} is no permission; they are {', '.join(get_args(Permission))}")
+    if not timedelta(0) < lifetime <= LONGEST:
+        raise TokenRefused(f"a token lives {lifetime.days} days, expected more than 0 and at most {LONGEST.days}")
+    if not label.strip():
+        raise TokenRefused("a token needs a label that says what it is for; give one with --label")
+    identity, secret, moment = secrets.token_hex(6), secrets.token_urlsafe(32), now(connection)
+    expires = moment + lifetime
+    values = {
+        "id": identity,
+        "secret": digest_of(secret.encode()),
+        "person": owner.name,
+        "label": label,
+        "permissions": list(wanted),
+        "created_at": moment,
+        "expires_at": expires,
+    }
+    connection.execute(insert(tokens).values(**values))
+    details = {"id": identity, "label": label, "permissions": list(wanted)}
+    append(connection, "token.created", actor, owner.name, {**details, "expires_at": expires.isoformat()})
+    return get(connection, identity), f"{PREFIX}{identity}_{secret}"
+
+
+def check(db: Database, text: str) -> tuple[Person, Token]:
+    """Who a token stands for.
+
+    Raises:
+        TokenRefused: it does not count; the message never repeats it.
+    """
+    identity, _, secret = text.removeprefix(PREFIX).partition("_")
+    if not text.startswith(PREFIX) or not secret:
+        raise TokenRefused("this is no token; one looks like lcia_<id>_<secret>")
+    with db.read() as connection:
+        row = connection.execute(select(tokens).where(tokens.c.id == identity)).mappings().one_or_none()
+        moment = now(connection)
+        known = row["secret"] if row is not None else ""
+        if not hmac.compare_digest(known, digest_of(secret.encode())) or row is None:
+            raise TokenRefused("the token is unknown; an admin makes one with `lcia tokens create`")
+        found, person = _token(row), people.get(connection, row["person"])
+    if found.revoked_at is not None or moment >= found.expires_at:
+        ended = "was revoked" if found.revoked_at is not None else f"expired at {found.expires_at:%Y-%m-%d %H:%M} UTC"
+        raise TokenRefused(f"token {found.id} ({found.label}) {ended}; an admin makes a new one")
+    if person.disabled_at is not None:
+        raise TokenRefused(f"the owner of token {found.id} was shut out")
+    if found.last_used_at is None or moment - found.last_used_at > USED_EVERY:
+        with db.begin() as connection:
+            connection.execute(update(tokens).where(tokens.c.id == found.id).values(last_used_at=moment))
+    return person, found
+
+
+def revoke(connection: Connection, identity: str, *, actor: Actor, reason: str) -> Token:
+    """End a token; ending it twice changes nothing.
+
+    Raises:
+        TokenUnknown: there is none.
+    """
+    found = get(connection, identity)
+    if found.revoked_at is None:
+        connection.execute(update(tokens).where(tokens.c.id == identity).values(revoked_at=now(connection)))
+        append(connection, "token.revoked", actor, found.person, {"id": identity, "reason": reason})
+    return get(connection, identity)
+
+
+def get(connection: Connection, identity: str) -> Token:
+    """A token by id.
+
+    Raises:
+        TokenUnknown: there is none.
+    """
+    row = connection.execute(select(tokens).where(tokens.c.id == identity)).mappings().one_or_none()
+    if row is None:
+        raise TokenUnknown(f"no token has the id {identity!r}; `lcia tokens` lists them")
+    return _token(row)
+
+
+def listed(connection: Connection) -> list[Token]:
+    """Every token, newest first."""
+    return [_token(row) for row in connection.execute(select(tokens).order_by(tokens.c.created_at.desc())).mappings()]
+
+
+def _token(row: RowMapping) -> Token:
+    values = {name: row[name] for name in row if name not in ("secret", "permissions")}
+    return Token(**values, permissions=tuple(row["permissions"]))

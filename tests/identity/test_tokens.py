@@ -1,0 +1,109 @@
+"""Tokens: hashed, limited, expiring, revocable; what refuses one never repeats it."""
+
+from datetime import timedelta
+
+import pytest
+from conftest import ROOT
+from sqlalchemy import select, update
+
+from components.audit import log
+from components.identity import people, tokens
+from components.identity.tokens import TokenRefused, TokenUnknown
+from components.storage import tables
+
+DAY = timedelta(days=1)
+
+
+def secret_of(text):
+    return text.split("_", 2)[2]
+
+
+def create(db, person="ada", label="ci", lifetime=DAY, permissions=()):
+    with db.begin() as connection:
+        return tokens.create(connection, person, label, lifetime, permissions, actor=ROOT)
+
+
+def test_a_token_stands_for_its_person(db):
+    made, text = create(db, permissions=["look", "look", "submit"])
+    person, found = tokens.check(db, text)
+    assert (person.name, found.id, found.permissions) == ("ada", made.id, ("look", "submit"))
+    assert found.last_used_at is None
+    assert tokens.check(db, text)[1].last_used_at is not None
+
+
+def test_the_secret_is_kept_nowhere(db, tmp_path):
+    _, text = create(db)
+    secret = secret_of(text)
+    for file in tmp_path.iterdir():
+        assert secret.encode() not in file.read_bytes(), file
+    with db.read() as connection:
+        assert secret not in str(connection.execute(select(tables.log.c.body)).all())
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t[:-1], lambda t: t + "x", lambda t: t[5:], lambda t: "lcia__" + t[-43:], str.upper]
+)
+def test_a_changed_token_is_refused_without_being_repeated(db, change):
+    _, text = create(db)
+    with pytest.raises(TokenRefused) as refused:
+        tokens.check(db, change(text))
+    assert secret_of(text)[:10] not in str(refused.value)
+
+
+def test_one_token_does_not_open_with_anothers_secret(db):
+    (_, first), (_, second) = create(db), create(db)
+    mixed = first.replace(secret_of(first), secret_of(second))
+    with pytest.raises(TokenRefused, match="unknown"):
+        tokens.check(db, mixed)
+
+
+def test_expired_revoked_and_shut_out(db):
+    made, text = create(db)
+    with db.begin() as connection:
+        tokens.revoke(connection, made.id, actor=ROOT, reason="lost")
+        before = log.count(connection)
+        tokens.revoke(connection, made.id, actor=ROOT, reason="lost")
+        assert log.count(connection) == before
+    with pytest.raises(TokenRefused, match="was revoked"):
+        tokens.check(db, text)
+    made, text = create(db)
+    with db.begin() as connection:
+        mine = tables.tokens.c.id == made.id
+        connection.execute(update(tables.tokens).where(mine).values(expires_at=made.created_at))
+    with pytest.raises(TokenRefused, match="expired at"):
+        tokens.check(db, text)
+    with db.begin() as connection:
+        people.add(connection, "bob", actor=ROOT)
+    _, text = create(db, "bob")
+    with db.begin() as connection:
+        people.disable(connection, "bob", actor=ROOT, reason="left")
+    with pytest.raises(TokenRefused, match="shut out"):
+        tokens.check(db, text)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"permissions": ["rule"]}, "'rule' is no permission"),
+        ({"lifetime": timedelta(days=400)}, "at most 366"),
+        ({"lifetime": timedelta(0)}, "more than 0"),
+        ({"label": " "}, "needs a label"),
+    ],
+)
+def test_what_cannot_be_is_refused(db, values, words):
+    with pytest.raises(TokenRefused, match=words):
+        create(db, **values)
+
+
+def test_unknown_ids_are_said(db):
+    with pytest.raises(TokenUnknown, match="no token has the id"), db.begin() as connection:
+        tokens.revoke(connection, "abc", actor=ROOT, reason="lost")
+
+
+def test_all_are_listed_without_secrets(db):
+    create(db, label="one")
+    create(db, label="two")
+    with db.read() as connection:
+        found = tokens.listed(connection)
+    assert {token.label for token in found} == {"one", "two"}
+    assert not hasattr(found[0], "secret")
