@@ -374,6 +374,17 @@ class RetentionSettings(Section):
     withdrawal while one of them is the champion."""
 
 
+class PriceSettings(Section):
+    """What an hour costs, for estimates; no version depends on it."""
+
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    """Name of the currency, as it is printed."""
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of one CPU core for an hour; None where nobody says."""
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of one GPU for an hour; None where nobody says."""
+
+
 class Settings(Section):
     """Everything a run depends on."""
 
@@ -389,6 +400,7 @@ class Settings(Section):
     quality: QualitySettings = QualitySettings()
     policy: PolicySettings = PolicySettings()
     retention: RetentionSettings = RetentionSettings()
+    prices: PriceSettings = PriceSettings()
     zenml: dict[str, Any] = Field(default_factory=dict)
     """ZenML run configuration, checked against ZenML's own field names, then handed over."""
 
@@ -399,6 +411,7 @@ class Settings(Section):
             "storage": True,
             "registry": True,
             "retention": True,
+            "prices": True,
             "zenml": True,
         }
         return self.model_dump(mode="json", exclude=machine)

@@ -10,6 +10,7 @@ from components.tasks.inbox import store_package
 from components.tasks.package import read_package
 from components.tasks.snapshot import load_snapshot, take_snapshot
 from infra.stacks import StepFailed, run_pipeline
+from lcia import estimates
 from lcia.verbs import OUTCOME
 from lcia.worker import make_order
 from lcia.workplace import Workplace
@@ -75,6 +76,7 @@ def _told(place: Workplace, digest: str) -> dict[str, Any]:
         "drift": {"verdict": drift["verdict"], "reasons": drift["reasons"]},
         "grouping": record["grouping"],
         "estimate": record["estimate"],
+        "cost": estimates.estimate(place, record["estimate"]),
         "gate": {
             "now": _power(place, record["group"], beside) if beside else None,
             "later": _later(place, task.splits["test"].rows, beside) if task.task.retention.evaluation_rows else None,

@@ -24,6 +24,7 @@ from components.tasks.package import read_package
 from components.tasks.queue import QueueItem
 from components.tasks.rows import PackageError
 from components.tasks.snapshot import take_snapshot
+from lcia.listing import costs_of
 from lcia.workplace import Workplace
 
 
@@ -130,6 +131,7 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
     pool = place.pool(version.digest)
     with place.db.read() as connection:
         given = approvals.valid(connection, version, place.settings.policy.approval)
+        item = None if version.item is None else queue.item(connection, version.item)
     return {
         "version": version.to_json(),
         "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks]} for g in pool.groups],
@@ -139,6 +141,10 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
         "tuning": {name: tuning[name] for name in ("rule", "rows", "rehearsed_rows", "fallback_share")},
         "chosen": {"point": evaluation["chosen"], "reason": evaluation["reason"], "points": evaluation["points"]},
         "predictions": {"made": evaluation["predicted"], "carried_over": evaluation["carried"]},
+        "proofs": evaluation.get("proofs", {}),
+        "rerouted": evaluation.get("rerouted", {}),
+        "pseudo_labels": tuning.get("pseudo_labels"),
+        "cost": costs_of(place, item),
         "matrix": matrix(place, version.digest).to_json(),
         "gate": place.store.get_json(evidence["gate"]),
         "approvals": [{"person": a.person, "assured": a.assured, "reason": a.reason} for a in given],

@@ -101,18 +101,26 @@ def power(value: Value) -> str:
     return f"WARNING: {line} {need} would do."
 
 
+def cost(value: Value) -> str:
+    """Time and money of a run, estimated or measured."""
+    spent = f", {value['gpu_hours']:.2f} GPU-hours" if value["gpu_hours"] else ""
+    priced = f", {value['money']:.2f} {value['currency']}" if value["money"] is not None else ""
+    return f"{value['seconds']:.0f} seconds, {value['cpu_hours']:.2f} CPU-hours{spent}{priced}"
+
+
 def plan(value: Value) -> str:
     """`lcia plan`: the assessment, what it would cost, and whether the test split is large enough."""
     checked, drift, estimate = value["validation"], value["drift"], value["estimate"]
     failed = f": {', '.join(checked['failed'])}" if checked["failed"] else ""
-    cost = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in estimate.items())
+    work = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in estimate.items())
     lines = [
         f"{value['name']}@{value['version']}: {value['verdict']} (nothing was queued or changed)",
         *(f"  {reason}" for reason in value["reasons"]),
         f"  validation: {checked['verdict']}{failed}",
         f"  drift: {drift['verdict']}",
         f"  grouping: {value['grouping']['words']}",
-        f"  estimate: {cost}",
+        f"  work: {work}",
+        f"  estimate: {cost(value['cost'])}, after {value['cost']['basis']}",
     ]
     now, later = value["gate"]["now"], value["gate"]["later"]
     lines.append(f"  gate now: {now['words']}" if now else "  gate now: no prior task would change")
@@ -157,11 +165,35 @@ def show(value: Value) -> str:
         f"  tuned with rule {tuning['rule']} on {tuning['rows']} rows, {tuning['rehearsed_rows']} kept rows rehearsed",
         f"  point {value['chosen']['reason']}",
         f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
+        *_carried(value),
+        *([f"  pseudo-labels: {value['pseudo_labels']['words']}"] if value["pseudo_labels"] else []),
+        *_spent(value["cost"]),
         gate(value["gate"]),
     ]
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
     lines.append(f"  evidence {value['evidence']['digest']}")
     return "\n".join(lines)
+
+
+def _carried(value: Value) -> list[str]:
+    """What every carried prediction rests on, and which rows now go to another group."""
+    lines = []
+    for name, proof in value["proofs"].items():
+        carried = sum(proof["from"].values())
+        if carried:
+            sources = ", ".join(f"{rows} in {digest[:12]}" for digest, rows in proof["from"].items())
+            lines.append(f"    {name}: {carried} of {proof['rows']} rows proved unchanged ({sources})")
+    for name, moves in value["rerouted"].items():
+        told = ", ".join(f"{m['rows']} from {m['from'] or 'none'} to {m['to'] or 'none'}" for m in moves)
+        lines.append(f"    {name}: rows that go to another group now: {told}")
+    return lines if value["rerouted"] else [*lines, "    no row of a prior task goes to another group"]
+
+
+def _spent(value: Value | None) -> list[str]:
+    """Estimate against actual of the run that made a version."""
+    if value is None:
+        return []
+    return [f"  took {cost(value['actual'])}; estimated {cost(value['estimate'])}, after {value['estimate']['basis']}"]
 
 
 def submitted(item: QueueItem) -> str:

@@ -1,7 +1,6 @@
 """The worker: holds the lease, runs the pipelines, turns their results into rows and log entries."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +23,9 @@ from components.tasks.inbox import quarantine
 from components.tasks.queue import QueueItem
 from components.tasks.rows import Problem
 from components.tasks.snapshot import load_snapshot
+from components.tuning.progress_curves import read_curves
 from infra.stacks import PipelineRun, StepFailed, describe_run, finished_outputs, run_pipeline
-from lcia import follow
+from lcia import estimates, follow
 from lcia.workplace import Workplace
 from steps.order import Order
 
@@ -192,6 +192,7 @@ class _Advance:
         )
         evidence = self._known(learn_key)
         costs: dict[str, float] = {}
+        reports: dict[str, str] = {}
         if evidence is None:
             self.say(f"{item.name}@{item.version}: learn_task (tune, evaluate, gate, register)")
             known = {"tune": self._known(tune_key), "evaluate_forgetting": self._known(evaluate_key)}
@@ -204,23 +205,33 @@ class _Advance:
                     "scratch": tune_key,
                 }
             )
-            began = time.monotonic()
+            work = record["estimate"]
+            expected = estimates.estimate(place, work)
+            self.say(f"  about {expected['seconds']:.0f} seconds ({expected['basis']})")
+            resumed = bool(order.known) or bool(read_curves(place.store.scratch(tune_key)))
             try:
-                with follow.shown(place, item, tune_key):
+                with follow.shown(place, item, tune_key), estimates.measured() as taken:
                     run = self._pipeline("learn_task", item, order)
             except StepFailed as failure:
                 self._record_steps(finished_outputs(self._run_name("learn_task", item)), tune_key, evaluate_key)
                 self.say(f"  failed: {failure}")
                 return self._move(item, "failed", str(failure))
-            costs["learn"] = round(time.monotonic() - began, 1)
+            costs |= {"learn": round(taken.seconds, 1), "estimated": expected["seconds"]}
+            reports["cost"] = estimates.record(place, work, expected, taken, resumed=resumed)
             self._record_steps(run.outputs, tune_key, evaluate_key)
             evidence = self._record(learn_key, "learn", run.outputs["register_candidate"])
             place.store.scratch(tune_key).clear()
             describe_run(run.name, place.store.get_json(evidence)["candidate"], place.registry.models_page())
-        return self._register(item, evidence, parent, costs, tune_key)
+        return self._register(item, evidence, parent, costs, reports, tune_key)
 
     def _register(
-        self, item: QueueItem, digest: str, parent: str | None, costs: dict[str, float], learning: str
+        self,
+        item: QueueItem,
+        digest: str,
+        parent: str | None,
+        costs: dict[str, float],
+        reports: dict[str, str],
+        learning: str,
     ) -> QueueItem:
         place = self.place
         evidence = place.store.get_json(digest)
@@ -245,7 +256,7 @@ class _Advance:
                 publication=shown,
             )
             why = f"version {candidate.number}: gate {verdict}; {_what_next(candidate, place)}"
-            item = queue.move(connection, self.lease, item.id, "candidate", why)
+            item = queue.move(connection, self.lease, item.id, "candidate", why, reports=reports)
         self.say(f"  {why}")
         if place.settings.policy.approval.auto:
             self._promote_automatically(candidate)

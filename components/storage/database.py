@@ -68,16 +68,20 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables to this version's shape; any number of processes may call it at once."""
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-        head = ScriptDirectory.from_config(config).get_current_head()
-        with self.read() as connection:
-            if MigrationContext.configure(connection).get_current_revision() == head:
-                return
+        seen, head = self.revisions()
+        if seen == head:
+            return
+        config = _alembic()
         with self.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def revisions(self) -> tuple[str | None, str | None]:
+        """The schema revision of the database (None: no tables yet) and the one that this version of lcia needs."""
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        head = ScriptDirectory.from_config(_alembic()).get_current_head()
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision(), head
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -112,6 +116,12 @@ class Database:
             raise
         except DatabaseError as error:
             raise DatabaseUnavailable(_explain(error, self.url)) from error
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
 
 
 def now(connection: Connection) -> datetime:

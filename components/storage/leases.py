@@ -67,6 +67,29 @@ def holder(connection: Connection, name: str) -> Lease | None:
     return Lease(row.name, row.owner, row.epoch, row.ttl)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a lease that somebody has not given back stands."""
+
+    name: str
+    owner: str
+    silent: float
+    """Seconds since its owner was heard."""
+    lost: bool
+    """It has run out, or its owner certainly runs no more; the next one that wants it gets it."""
+
+
+def standing(connection: Connection) -> list[Standing]:
+    """Every lease that was not given back, for `doctor`."""
+    moment = now(connection)
+    rows = connection.execute(select(leases).where(leases.c.owner.is_not(None)).order_by(leases.c.name)).all()
+    return [
+        Standing(row.name, row.owner, silent, lost=silent >= row.ttl or _is_dead(row.owner))
+        for row in rows
+        for silent in [(moment - row.heartbeat).total_seconds()]
+    ]
+
+
 def renew(db: Database, lease: Lease) -> None:
     """Prove that the owner still works.
 

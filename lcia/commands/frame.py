@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from components.settings import load_settings
+from components.settings import Settings, load_settings
 from infra import environment
 from infra.environment import found_state
 from infra.stacks import check_options
@@ -80,15 +80,27 @@ Item = Annotated[
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
 
 
-def open_place(config: Path | None = None, overrides: list[str] | None = None) -> "Workplace":
-    """Settings and state; sets the environment before anything heavy is imported."""
+def read_settings(
+    config: Path | None, overrides: list[str] | None, *, touch: bool = True
+) -> tuple[Path, Path | None, Settings]:
+    """State folder, settings file and settings; sets the environment before anything heavy is imported.
+
+    Without `touch` a state folder that is not there is not made.
+    """
     file, home = found_state(config)
-    environment.prepare(home)
+    if touch or home.is_dir():
+        environment.prepare(home)
     settings = load_settings(file, overrides or (), home_folder=home)
     if settings.base_model.name.startswith("embedded:") or Path(settings.base_model.name).expanduser().is_dir():
         environment.stay_offline()
     if settings.zenml:
         check_options(settings.zenml)
+    return home, file, settings
+
+
+def open_place(config: Path | None = None, overrides: list[str] | None = None) -> "Workplace":
+    """Settings and state, which is made where it is not there yet."""
+    home, _, settings = read_settings(config, overrides)
     from lcia.workplace import Workplace
 
     return Workplace.open(home, settings)

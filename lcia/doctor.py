@@ -1,0 +1,343 @@
+"""`lcia doctor`: whether this installation and its state are as they should be, and what to do where not.
+
+Each check gives lines of ok, warning or problem. Nothing is made or mended; a check that can't be made is a problem.
+"""
+
+import os
+import random
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from components.audit.keys import PRIVATE_NAME
+from components.audit.verify import verify_database
+from components.errors import LciaError
+from components.promotion import candidates, champion
+from components.promotion.approvals import check_version
+from components.promotion.outbox import pending
+from components.promotion.registry import Registry
+from components.quality.fingerprints import KEY_NAME
+from components.settings import Settings
+from components.storage import leases
+from components.storage.database import Database
+from components.storage.objects import ObjectStore
+from infra.stacks import SOURCE_ROOT
+
+Verdict = Literal["ok", "warning", "problem"]
+
+KEY_LIBRARIES = (
+    "accelerate", "alembic", "cryptography", "evidently", "fsspec", "great-expectations", "mlflow", "numpy", "peft",
+    "pydantic", "safetensors", "scikit-learn", "sqlalchemy", "tokenizers", "torch", "transformers", "typer", "zenml",
+)  # fmt: skip
+"""Libraries whose versions decide what is computed, stored or understood."""
+PYTHON = (3, 11)
+LOW_DISK, NO_DISK = 5.0, 1.0
+"""GiB free below which there is a warning, and a problem."""
+SAMPLE = 200
+"""Objects that are read in full, drawn at random, beside all of the champion's."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line."""
+
+    check: str
+    verdict: Verdict
+    words: str
+    advice: str = ""
+    """What to do; empty where all is well."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is looked at; nothing of it needs to be there."""
+
+    home: Path
+    file: Path | None
+    settings: Settings
+
+
+def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
+    """Every check in order; `quick` leaves out loading the model and asking MLflow and ZenML."""
+    checks: list[tuple[str, Callable[[Patient], Iterator[Finding]]]] = [
+        ("python", _python),
+        ("libraries", _libraries),
+        ("settings", _settings),
+        ("disk", _disk),
+        ("permissions", _permissions),
+        ("database", _database),
+        ("log", _log),
+        ("leases", _leases),
+        ("store", _store),
+        *([] if quick else [("model", _model), ("mlflow", _mlflow), ("zenml", _zenml)]),
+    ]
+    found: list[Finding] = []
+    for name, check in checks:
+        try:
+            found += check(patient)
+        except LciaError as error:
+            found.append(Finding(name, "problem", str(error), "mend what it names, then run `lcia doctor` again"))
+        except Exception as error:  # noqa: BLE001 - the doctor says what is ill, whatever it is
+            what = f"the check itself failed: {type(error).__name__}: {error}"
+            found.append(Finding(name, "problem", what, "run `lcia doctor` again; report it if it stays"))
+    return found
+
+
+def report(found: list[Finding]) -> dict[str, Any]:
+    """Plain data; `ok` is false where there is a problem."""
+    counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in ("ok", "warning", "problem")}
+    return {"ok": not counts["problem"], "counts": counts, "findings": [asdict(one) for one in found]}
+
+
+def words(value: dict[str, Any]) -> str:
+    """A line for each check, with what to do below it."""
+    lines = []
+    for one in value["findings"]:
+        lines.append(f"{one['verdict']:<8} {one['check']:<12} {one['words']}")
+        if one["advice"]:
+            lines.append(f"{'':<21} -> {one['advice']}")
+    counts = value["counts"]
+    return "\n".join([*lines, f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems"])
+
+
+# -- the installation -------------------------------------------------------------------------------
+
+
+def _python(patient: Patient) -> Iterator[Finding]:  # noqa: ARG001
+    seen = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == PYTHON:
+        yield Finding("python", "ok", f"Python {seen}")
+    else:
+        expected = ".".join(map(str, PYTHON))
+        yield Finding("python", "problem", f"Python {seen}, expected {expected}", f"install {expected}, `make setup`")
+
+
+def _libraries(patient: Patient) -> Iterator[Finding]:  # noqa: ARG001
+    lock = SOURCE_ROOT / "requirements.lock"
+    if not lock.exists():
+        yield Finding("libraries", "warning", f"{lock} is not there: versions can't be compared", "use the checkout")
+        return
+    locked = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    expected = {_plain(name): version for name, version in locked.items()}
+    differing = []
+    for name in KEY_LIBRARIES:
+        try:
+            seen = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Finding("libraries", "problem", f"{name} is not installed", "`make setup` installs requirements.lock")
+            continue
+        wanted = expected.get(_plain(name))
+        if wanted is not None and seen.partition("+")[0] != wanted.partition("+")[0]:
+            differing.append(f"{name} {seen} (locked {wanted})")
+    if differing:
+        yield Finding(
+            "libraries",
+            "warning",
+            f"other versions than tested: {', '.join(differing)}",
+            "`make setup` installs requirements.lock; versions made under other libraries are predicted again",
+        )
+    else:
+        yield Finding("libraries", "ok", f"{len(KEY_LIBRARIES)} key libraries as in requirements.lock")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _settings(patient: Patient) -> Iterator[Finding]:
+    told = f"{patient.file or 'built-in defaults'}; assistant {patient.settings.assistant!r}, state in {patient.home}"
+    if patient.home.is_dir():
+        yield Finding("settings", "ok", told)
+    else:
+        yield Finding(
+            "settings", "warning", f"{told}, which does not exist yet", "`lcia submit` or `lcia demo` makes it"
+        )
+
+
+# -- the machine ------------------------------------------------------------------------------------
+
+
+def _disk(patient: Patient) -> Iterator[Finding]:
+    folder = next(path for path in (patient.home, *patient.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 2**30
+    told = f"{free:.1f} GiB free below {folder}"
+    advice = "free space; `lcia retention` says what need not be kept any more"
+    if free < NO_DISK:
+        yield Finding("disk", "problem", told, advice)
+    else:
+        yield Finding("disk", "warning" if free < LOW_DISK else "ok", told, advice if free < LOW_DISK else "")
+    if patient.home.is_dir() and not os.access(patient.home, os.W_OK):
+        who = patient.home.owner()
+        yield Finding("disk", "problem", f"{patient.home} can't be written", f"run lcia as {who}, its owner")
+
+
+def _permissions(patient: Patient) -> Iterator[Finding]:
+    keys = patient.home / "keys"
+    found = [path for path in (keys / PRIVATE_NAME, keys / KEY_NAME) if path.exists()]
+    for path in found:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            yield Finding("permissions", "problem", f"{path} has mode {mode:04o}, expected 0600", f"chmod 600 {path}")
+    open_folder = keys.is_dir() and stat.S_IMODE(keys.stat().st_mode) & 0o022
+    if open_folder:
+        yield Finding("permissions", "problem", f"others may write to {keys}", f"chmod go-w {keys}")
+    elif all(not stat.S_IMODE(path.stat().st_mode) & 0o077 for path in found):
+        told = f"{len(found)} private keys, readable by their owner only" if found else "no keys yet"
+        yield Finding("permissions", "ok", told)
+
+
+# -- the truth --------------------------------------------------------------------------------------
+
+
+def _sqlite_missing(url: str) -> bool:
+    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+
+
+def _database(patient: Patient) -> Iterator[Finding]:
+    url = patient.settings.storage.database
+    if _sqlite_missing(url):
+        yield Finding("database", "warning", f"{url} does not exist yet", "the first verb that writes makes it")
+        return
+    db = Database(url)
+    seen, head = db.revisions()
+    if seen == head:
+        yield Finding("database", "ok", f"{db.url}, schema {seen}")
+    else:
+        advice = "any other verb brings it up to date; back it up first"
+        yield Finding("database", "warning", f"{db.url} has schema {seen}, expected {head}", advice)
+
+
+def _log(patient: Patient) -> Iterator[Finding]:
+    db = _opened(patient)
+    if db is None:
+        return
+    with db.read() as connection:
+        found = verify_database(connection)
+    advice = "" if found.ok else "restore the database from a backup; compare with an exported log"
+    yield Finding("log", "ok" if found.ok else "problem", found.message, advice)
+
+
+def _leases(patient: Patient) -> Iterator[Finding]:
+    db = _opened(patient)
+    if db is None:
+        return
+    with db.read() as connection:
+        held = leases.standing(connection)
+    for one in held:
+        told = f"{one.name} is held by {_owner(one.owner)}, heard {one.silent:.0f} seconds ago"
+        if one.lost:
+            yield Finding(
+                "leases", "warning", f"{told}: it runs no more", "nothing: `lcia work` takes over and goes on"
+            )
+        else:
+            yield Finding("leases", "ok", told)
+    if not held:
+        yield Finding("leases", "ok", "none is held: nobody is at work")
+
+
+def _owner(name: str) -> str:
+    """An owner as `leases.process_owner` names it, for people."""
+    role, host, _, process, _ = [*name.rsplit("/", 4), "", "", "", ""][:5]
+    return f"{role} (host {host}, process {process})" if process else name
+
+
+def _store(patient: Patient) -> Iterator[Finding]:
+    url = patient.settings.storage.objects
+    if url.startswith("file://") and not Path(url.removeprefix("file://")).exists():
+        yield Finding("store", "warning", f"{url} does not exist yet", "the first verb that writes makes it")
+        return
+    store = ObjectStore(url)
+    area = store.scratch(f"doctor-{os.getpid()}")
+    area.write("probe", b"written by lcia doctor\n")
+    readable = area.read("probe") == b"written by lcia doctor\n"
+    area.clear()
+    if not readable:
+        yield Finding("store", "problem", f"{url} does not give back what was written", "look at the file system")
+        return
+    db = _opened(patient)
+    whole = 0
+    if db is not None:
+        with db.read() as connection:
+            now = champion.current(connection, patient.settings.assistant)
+        whole = check_version(store, now.version) if now else 0  # raises where something is missing or altered
+    names = [file.name for file in store.objects()]
+    drawn = random.sample(names, min(SAMPLE, len(names)))
+    for name in drawn:
+        store.get(name)
+    words_ = f"{url} is writable; the champion's {whole} objects and {len(drawn)} of all {len(names)} are intact"
+    yield Finding("store", "ok", words_)
+
+
+def _opened(patient: Patient) -> Database | None:
+    """The database where it has tables; None says the check `database` has told already."""
+    url = patient.settings.storage.database
+    if _sqlite_missing(url):
+        return None
+    db = Database(url)
+    seen, head = db.revisions()
+    return db if seen == head else None
+
+
+# -- what is loaded and asked -----------------------------------------------------------------------
+
+
+def _model(patient: Patient) -> Iterator[Finding]:
+    from components.model.base import is_available, load_base
+
+    base, models = patient.settings.base_model, Path(patient.settings.storage.models)
+    if not is_available(base, models):
+        yield Finding("model", "ok", f"{base.name} is installed; the first run converts it once, about 20 seconds")
+        return
+    loaded = load_base(base, models)
+    told = f"{base.name} loads on {loaded.device.type}, digest {loaded.digest[:12]}"
+    db = _opened(patient)
+    if db is not None:
+        with db.read() as connection:
+            now = champion.current(connection, patient.settings.assistant)
+        made_on = ObjectStore(patient.settings.storage.objects).get_json(now.version)["base_model"] if now else None
+        if made_on not in (None, loaded.digest):
+            advice = "set base_model back, or use another `assistant` for the new model"
+            told = f"{told}, but the champion was made on {made_on[:12]}"
+            yield Finding("model", "problem", told, advice)
+            return
+    yield Finding("model", "ok", told)
+
+
+def _mlflow(patient: Patient) -> Iterator[Finding]:
+    told = patient.settings.registry
+    db = _opened(patient)
+    if db is None or _sqlite_missing(told.tracking_uri):
+        yield Finding("mlflow", "ok", f"{told.tracking_uri} is made with the first candidate")
+        return
+    name = patient.settings.assistant
+    registry = Registry(told.tracking_uri, told.artifacts, told.experiment, name)
+    served = registry.champion()
+    with db.read() as connection:
+        now = champion.current(connection, name)
+        untold = pending(connection, name)
+        number = candidates.get(connection, name, now.version).number if now else None
+    if untold:
+        yield Finding("mlflow", "warning", f"{untold} changes were not told yet", "`lcia sync` tells them")
+    elif served != (now.version if now else None):
+        what = f"its alias serves {(served or 'nothing')[:12]}, the champion is version {number}"
+        yield Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")
+    else:
+        yield Finding(
+            "mlflow", "ok", f"reachable and in step; serves {f'version {number}' if number else 'nothing yet'}"
+        )
+
+
+def _zenml(patient: Patient) -> Iterator[Finding]:
+    if not (patient.home / "zenml").is_dir():
+        yield Finding("zenml", "ok", "its folder is made with the first run")
+        return
+    from zenml.client import Client
+
+    client = Client()
+    yield Finding("zenml", "ok", f"usable as {client.active_user.name}, stack {client.active_stack_model.name}")

@@ -1,0 +1,134 @@
+"""What learning a task will take, from what earlier runs of this installation took; and what it did take.
+
+A run's work is known before it starts: optimizer steps and predictions. Stated default speeds turn it into seconds, and
+the median ratio of actual to default over like runs corrects them: a ratio estimator, which one run already improves.
+Costs stand beside a version, never in it: its digest does not depend on how fast a machine is.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from components.settings import PriceSettings, Settings
+from components.storage.objects import ObjectMissing
+from components.tasks import queue
+from lcia.workplace import Workplace
+
+SECONDS_PER_STEP = 0.35
+SECONDS_PER_PREDICTION = 0.08
+SECONDS_AROUND = 20.0
+"""Stated defaults: the embedded 135M model with adapters on 6 layers, batches of 4, on two CPU cores."""
+CORES = 2.0
+"""Cores that such a run keeps busy, until one was measured."""
+PAST_RUNS = 20
+"""How many of the newest like runs the correction rests on."""
+
+
+@dataclass
+class Stopwatch:
+    """Time of one run: `seconds` by the clock, `cpu_seconds` of this process with all its threads."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@contextmanager
+def measured() -> Iterator[Stopwatch]:
+    """Measure the block; steps that run on other machines count only by the clock."""
+    watch, began, cpu = Stopwatch(), time.monotonic(), time.process_time()
+    try:
+        yield watch
+    finally:
+        watch.seconds, watch.cpu_seconds = time.monotonic() - began, time.process_time() - cpu
+
+
+def estimate(place: Workplace, work: Mapping[str, int]) -> dict[str, Any]:
+    """Seconds, hours and money that `work` (`steps`, `predictions`) will take, and what that rests on."""
+    plain = default_seconds(work)
+    past = _past(place)
+    if past:
+        factor = statistics.median(run["actual"]["seconds"] / default_seconds(run["work"]) for run in past)
+        cores = statistics.median(run["actual"]["cpu_hours"] * 3600 / run["actual"]["seconds"] for run in past)
+        basis = f"{len(past)} earlier run{'s' if len(past) > 1 else ''} here"
+    else:
+        factor, cores = 1.0, CORES
+        basis = "a stated default, the embedded 135M model on two CPU cores: no like run was measured here yet"
+    seconds = factor * plain
+    return {**_costs(place.settings, seconds, seconds * cores), "basis": basis}
+
+
+def default_seconds(work: Mapping[str, int]) -> float:
+    """Seconds at the stated default speeds; always positive."""
+    return SECONDS_AROUND + SECONDS_PER_STEP * work["steps"] + SECONDS_PER_PREDICTION * work["predictions"]
+
+
+def record(
+    place: Workplace, work: Mapping[str, int], estimated: Mapping[str, Any], taken: Stopwatch, *, resumed: bool
+) -> str:
+    """Store estimate against actual of one run; returns the digest. What was resumed says nothing about speed."""
+    return place.store.put_json(
+        {
+            "kind": "cost",
+            "schema": 1,
+            "work": dict(work),
+            "estimate": dict(estimated),
+            "actual": _costs(place.settings, taken.seconds, taken.cpu_seconds),
+            "like": _like(place.settings),
+            "resumed": resumed,
+        }
+    )
+
+
+def _past(place: Workplace) -> list[dict[str, Any]]:
+    """Cost records of the newest whole runs with the same model, device and adapter depth."""
+    with place.db.read() as connection:
+        items = queue.items(connection, place.assistant)
+    found, like = [], _like(place.settings)
+    for item in reversed(items):
+        if len(found) == PAST_RUNS:
+            break
+        if "cost" in item.reports:
+            try:
+                run = place.store.get_json(item.reports["cost"])
+            except ObjectMissing:
+                continue
+            if run["like"] == like and not run["resumed"] and run["actual"]["seconds"] > 0:
+                found.append(run)
+    return found
+
+
+def _like(settings: Settings) -> dict[str, Any]:
+    """What makes two runs comparable in speed."""
+    base = settings.base_model
+    layers = settings.adapter.top_layers
+    return {"base_model": base.name, "dtype": base.dtype, "device": device(settings), "top_layers": layers}
+
+
+def device(settings: Settings) -> str:
+    """`cpu` or `cuda`, as the base model's settings resolve on this machine."""
+    if settings.base_model.device != "auto":
+        return settings.base_model.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _costs(settings: Settings, seconds: float, cpu_seconds: float) -> dict[str, Any]:
+    cpu_hours, gpu_hours = cpu_seconds / 3600, seconds / 3600 if device(settings) == "cuda" else 0.0
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_hours": round(cpu_hours, 5),
+        "gpu_hours": round(gpu_hours, 5),
+        "money": money(settings.prices, cpu_hours, gpu_hours),
+        "currency": settings.prices.currency,
+    }
+
+
+def money(prices: PriceSettings, cpu_hours: float, gpu_hours: float) -> float | None:
+    """Price of the hours; None while zenml.yaml names no price."""
+    if prices.cpu_hour is None and prices.gpu_hour is None:
+        return None
+    return round((prices.cpu_hour or 0.0) * cpu_hours + (prices.gpu_hour or 0.0) * gpu_hours, 4)
