@@ -104,7 +104,7 @@ def power(value: Value) -> str:
 def cost(value: Value) -> str:
     """Time and money of a run, estimated or measured."""
     spent = f", {value['gpu_hours']:.2f} GPU-hours" if value["gpu_hours"] else ""
-    priced = f", {value['money']:.2f} {value['currency']}" if value["money"] is not None else ""
+    priced = f", {value['money']:.3g} {value['currency']}" if value["money"] is not None else ""
     return f"{value['seconds']:.0f} seconds, {value['cpu_hours']:.2f} CPU-hours{spent}{priced}"
 
 

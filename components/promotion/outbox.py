@@ -104,16 +104,7 @@ def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMappi
 
 def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, Json]) -> str:
     if kind == "candidate":
-        with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
-            folder = Path(name)
-            for place, digest in payload.get("files", {}).items():
-                path = _inside(folder, place)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(store.get(digest))
-            for place, digest in payload.get("folders", {}).items():
-                store.get_folder(digest, _inside(folder, place))
-            shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
-            return f"published as version {registry.publish_candidate(shown, folder)}"
+        return f"published as version {publish(store, registry, payload)}"
     if kind == "state":
         registry.tag(payload["digest"], {"state": payload["state"]})
         return f"tagged {payload['state']}"
@@ -127,6 +118,20 @@ def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, 
     if kind == "rollback":
         return f"champion is again version {registry.rollback(payload['digest'])}"
     raise OutboxDamaged(f"outbox row of kind {kind!r}, expected candidate, state, marks, forget, promote or rollback")
+
+
+def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> int:
+    """Publish a candidate with the files and curves that the payload names by digest; returns MLflow's version."""
+    with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
+        folder = Path(name)
+        for place, digest in payload.get("files", {}).items():
+            path = _inside(folder, place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(store.get(digest))
+        for place, digest in payload.get("folders", {}).items():
+            store.get_folder(digest, _inside(folder, place))
+        shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
+        return registry.publish_candidate(shown, folder)
 
 
 def _inside(folder: Path, place: str) -> Path:

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 from components.errors import LciaError
 from components.promotion import registry_runs as runs
+from components.promotion.registry_check import Difference, Told, differences
 from components.promotion.registry_forget import forget
 from components.storage.objects import Json
 
@@ -122,16 +123,56 @@ class Registry:
             RegistryError: never published, refused, or the alias was moved by somebody else meanwhile.
         """
         with self._talk() as client:
-            version = self._find(client, self.name, digest)
-            if version is None:
-                candidate = self._candidate(client, digest)
-                self._ensure_model(client, self.name)
-                with runs.unprinted():
-                    copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
-                version = int(copied.version)
+            version = self._find(client, self.name, digest) or self._copy(client, digest)
             for name, value in (tags or {}).items():
                 client.set_model_version_tag(self.name, str(version), name, value)
             return self._serve(client, version, digest)
+
+    # -- repairing what was changed in MLflow itself ------------------------------------------------
+
+    def differences(self, told: Mapping[str, Told], champion: str | None) -> list[Difference]:
+        """What MLflow shows otherwise than it was told; `champion` is the digest that it has to serve.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        with self._talk() as client:
+            return differences(client, (self.candidates_name, self.name), ALIAS, told, champion)
+
+    def serve(self, digest: str | None) -> None:
+        """Move the alias to a promoted version, or take it away where there is no champion."""
+        if digest is not None:
+            self.promote(digest)
+            return
+        with self._talk() as client:
+            client.delete_registered_model_alias(self.name, ALIAS)
+
+    def copy_again(self, digest: str) -> None:
+        """Make the promoted copy of a candidate anew."""
+        with self._talk() as client:
+            for version in client.search_model_versions(f"name = '{self.name}' and tags.digest = '{digest}'"):
+                client.delete_model_version(self.name, str(version.version))
+            self._copy(client, digest)
+
+    def tag_version(self, digest: str, tags: Mapping[str, str], copy_tags: Mapping[str, str] | None) -> None:
+        """Set the tags of a candidate's version, and of its promoted copy if there is to be one."""
+        with self._talk() as client:
+            for name, value in tags.items():
+                client.set_model_version_tag(self.candidates_name, str(self._candidate(client, digest)), name, value)
+            if copy_tags is not None:
+                version = self._find(client, self.name, digest) or self._copy(client, digest)
+                for name, value in copy_tags.items():
+                    client.set_model_version_tag(self.name, str(version), name, value)
+
+    def restore_run(self, digest: str) -> None:
+        """Bring back a deleted run of a candidate."""
+        with self._talk() as client:
+            client.restore_run(self._run(client, digest))
+
+    def upload(self, digest: str, folder: Path) -> None:
+        """Write files into a candidate's run, over what is there."""
+        with self._talk() as client:
+            client.log_artifacts(self._run(client, digest), str(folder))
 
     def rollback(self, digest: str) -> int:
         """Move the alias to a version that was promoted before; a lost copy is made again.
@@ -181,6 +222,17 @@ class Registry:
                 f"{digest}: somebody else moves the alias; only the promoter's account should write {self.name}"
             )
         return version
+
+    def _run(self, client: "MlflowClient", digest: str) -> str:
+        version = str(self._candidate(client, digest))
+        return str(client.get_model_version(self.candidates_name, version).run_id)
+
+    def _copy(self, client: "MlflowClient", digest: str) -> int:
+        candidate = self._candidate(client, digest)
+        self._ensure_model(client, self.name)
+        with runs.unprinted():
+            copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
+        return int(copied.version)
 
     def _experiment_id(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self._experiment)

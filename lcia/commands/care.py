@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lcia.commands.frame import LOOK, Config, Json, Set, emit, quiet_stdout, read_settings, verb
+from lcia.commands.frame import DO, LOOK, As, Config, Json, Set, emit, open_place, quiet_stdout, read_settings, verb
 
 
 @verb(LOOK, "lcia doctor", "lcia doctor --quick --json")
@@ -22,5 +22,18 @@ def doctor(
         found = examination.examine(examination.Patient(home, file, settings), quick=quick)
     value = examination.report(found)
     emit(value, as_json=as_json, text=examination.words(value))
+    if not value["ok"]:
+        raise typer.Exit(1)
+
+
+@verb(DO, "lcia sync", "lcia sync --as ops --json")
+def sync(name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Tell MLflow what it does not know yet, and mend what somebody changed in it; 1 where something stays wrong."""
+    from lcia import syncing
+    from lcia.workplace import actor
+
+    with quiet_stdout(as_json=as_json):
+        value = syncing.sync(open_place(config), actor(name))
+    emit(value, as_json=as_json, text=syncing.words(value))
     if not value["ok"]:
         raise typer.Exit(1)
