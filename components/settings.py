@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.errors import LciaError
+from components.roles import Role
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -342,13 +343,30 @@ class GateSettings(Section):
         return self
 
 
+class SiteApproval(Section):
+    """What a site asks for instead, about candidates that learnt its tasks; null takes the general rule."""
+
+    quorum: Annotated[int, Field(ge=1)] | None = None
+    """Approvals needed."""
+    required_roles: tuple[Role, ...] | None = None
+    """Roles that the people who say yes must have among them."""
+
+
 class ApprovalSettings(Section):
     """Who has to say yes."""
 
     auto: bool = False
-    """True promotes what the gate passes without a person; versions are marked."""
+    """True promotes without a person what the gate passes and `auto_if` calls low risk; versions are marked."""
+    auto_if: Literal["unchanged", "pass"] = "unchanged"
+    """`unchanged`: no prediction of any prior task changed, which is proven; `pass`: whatever the gate lets by."""
     quorum: Annotated[int, Field(ge=1)] = 1
     """Approvals needed."""
+    required_roles: tuple[Role, ...] = ()
+    """Roles that the people who say yes must have among them, at the task's site; a server knows who has which."""
+    sites: dict[str, SiteApproval] = Field(default_factory=dict)
+    """By `owner` of the task: what that site asks for instead of `quorum` and `required_roles`."""
+    override_quorum: Annotated[int, Field(ge=2)] = 2
+    """People who must say yes in spite of the gate, each with a reason, to promote what it did not pass."""
     four_eyes: bool = True
     """True refuses approval by the submitter or launcher of the task."""
     expires_hours: Annotated[float, Field(gt=0)] = 168

@@ -179,7 +179,9 @@ def flips(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, li
     return version, seen, len(found) - len(seen)
 
 
-def approve(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple[Candidate, Promotion | None]:
+def approve(
+    place: Workplace, reference: str, actor: Actor, reason: str, *, override: bool = False
+) -> tuple[Candidate, Promotion | None]:
     """Record an approval and promote when the quorum is reached; None while more people are needed.
 
     Of the champion itself it changes nothing, but tells the registry what a crash may have left untold.
@@ -202,6 +204,7 @@ def approve(place: Workplace, reference: str, actor: Actor, reason: str) -> tupl
             actor=actor,
             reason=reason,
             policy=settings.policy,
+            override=override,
         )
     made: Promotion | None = None
     with contextlib.suppress(approvals.QuorumMissing):

@@ -274,6 +274,7 @@ class _Advance:
                 actor=SYSTEM,
                 policy=self.place.settings.policy,
                 reason="policy.approval.auto",
+                automatic=True,
             )
         except LciaError as refusal:
             self.say(f"  not promoted automatically: {refusal}")

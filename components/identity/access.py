@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from components.errors import LciaError
+from components.roles import Role
 
-Role: TypeAlias = Literal["submitter", "engineer", "approver", "auditor", "admin"]
 Permission: TypeAlias = Literal[
     "look", "read_rows", "submit", "operate", "decide", "roll_back", "withdraw", "audit", "administer"
 ]

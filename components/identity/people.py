@@ -127,6 +127,14 @@ def disable(connection: Connection, name: str, *, actor: Actor, reason: str) -> 
     return get(connection, name)
 
 
+def roles(connection: Connection, name: str, site: str | None) -> set[str]:
+    """The roles of a person at a site; none for a name nobody recorded, or somebody shut out."""
+    row = _row(connection, name)
+    if row is None or row["disabled_at"] is not None:
+        return set()
+    return {grant.role for grant in _person(connection, row).grants if site is None or grant.site in (EVERYWHERE, site)}
+
+
 def admins(connection: Connection) -> int:
     """How many people may administer."""
     query = select(func.count(func.distinct(grants.c.person))).join(people, people.c.name == grants.c.person)

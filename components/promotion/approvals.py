@@ -12,9 +12,10 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from components.audit.log import Actor, append
 from components.errors import GateRefused, LciaError, WaitingForPeople
+from components.identity import people
 from components.promotion import candidates
 from components.promotion.candidates import Candidate, NotPending
-from components.settings import ApprovalSettings, GateSettings, PolicySettings
+from components.settings import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
 from components.storage.database import Database, now
 from components.storage.objects import FolderRefused, Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import approvals
@@ -39,6 +40,14 @@ class ApprovalUnknown(LciaError):
 
 class QuorumMissing(WaitingForPeople):
     """Not enough valid approvals yet."""
+
+
+class OverrideRefused(LciaError):
+    """There is nothing to override."""
+
+
+class NotLowRisk(WaitingForPeople):
+    """Policy lets people decide about this one."""
 
 
 @dataclass(frozen=True)
@@ -125,21 +134,49 @@ def check_version(store: ObjectStore, digest: str) -> int:
     return 1 + len(adapters) + len(plain)
 
 
-def check_gate(candidate: Candidate, policy: GateSettings) -> list[str]:
+def gate_stands_against(candidate: Candidate, policy: GateSettings) -> bool:
+    """Whether only an override can promote the candidate."""
+    return policy.enforce and candidate.verdict != "pass"
+
+
+def check_gate(candidate: Candidate, policy: GateSettings, *, override: bool = False) -> list[str]:
     """Whether the gate lets people decide; returns the marks that the decision must bear.
 
     Raises:
-        GateRefused: the verdict is not `pass` and the policy enforces it.
+        GateRefused: the verdict is not `pass`, the policy enforces it, and nobody overrides it.
+        OverrideRefused: the gate does not stand against it.
     """
-    if candidate.verdict == "pass":
-        return []
-    if policy.enforce:
+    against = gate_stands_against(candidate, policy)
+    if override and not against:
+        raise OverrideRefused(
+            f"the gate says {candidate.verdict} for version {candidate.number} and does not stand against it; "
+            "approve it without --override"
+        )
+    if override:
+        return [f"gate {candidate.verdict} overridden"]
+    if against:
         raise GateRefused(
             f"the gate says {candidate.verdict} for version {candidate.number}, expected pass; its report names the "
-            "rows. Better data or settings and `lcia run` make a new candidate; overriding the gate is a separate "
-            "permission that does not exist yet; policy.gate.enforce=false only reports, and marks what it lets by"
+            "rows. Better data or settings and `lcia run` make a new candidate. `lcia approve "
+            f"{candidate.number} --override` is a yes in spite of it: several people have to give one, and it is "
+            "recorded as that"
         )
-    return [f"gate {candidate.verdict}, not enforced"]
+    return [] if candidate.verdict == "pass" else [f"gate {candidate.verdict}, not enforced"]
+
+
+def check_low_risk(store: ObjectStore, candidate: Candidate, policy: ApprovalSettings) -> None:
+    """Whether policy calls what the gate lets by low enough a risk to go without a person.
+
+    Raises:
+        NotLowRisk: it changes predictions of prior tasks where policy does not want that.
+    """
+    rows = store.get_json(store.get_json(candidate.evidence)["gate"]).get("rows", [])
+    changed = sorted({row["task"] for row in rows if row["rule"] in ("step", "lifetime") and row["task"]})
+    if policy.auto_if == "unchanged" and changed:
+        raise NotLowRisk(
+            f"version {candidate.number} is not promoted automatically: predictions of {', '.join(changed)} changed, "
+            "and policy.approval.auto_if is unchanged; people decide about it"
+        )
 
 
 def approve(
@@ -152,13 +189,15 @@ def approve(
     reason: str,
     policy: PolicySettings,
     evidence: str | None = None,
+    override: bool = False,
 ) -> Approval:
     """Record a yes to a pending candidate; a second one of the same person, while the first counts, is it.
 
-    `evidence` is the digest the person looked at, if known: it must be the candidate's.
+    `evidence` is the digest the person looked at, if known: it must be the candidate's. `override` is a yes in spite
+    of the gate, and counts for nothing else.
 
     Raises:
-        NotPending, EvidenceVoid, GateRefused, FourEyesRefused, ReasonMissing, CandidateUnknown.
+        NotPending, EvidenceVoid, GateRefused, OverrideRefused, FourEyesRefused, ReasonMissing, CandidateUnknown.
     """
     need_reason(reason)
     with db.read() as connection:
@@ -171,16 +210,16 @@ def approve(
                 f"version {candidate.number} rests on evidence {candidate.evidence}, the approval was meant for "
                 f"{evidence or found.digest}; look at `lcia show {candidate.number}` again"
             )
-        marks = check_gate(candidate, policy.gate)
+        marks = check_gate(candidate, policy.gate, override=override)
         _need_other_eyes(candidate, actor.name, policy.approval)
-        for given in valid(connection, candidate, policy.approval):
+        for given in valid(connection, candidate, policy.approval, override=override):
             if same_person(given.person, actor.name):
                 return given
         hours = timedelta(hours=policy.approval.expires_hours)
-        approval = _record(connection, candidate, "approve", actor, reason, hours)
+        approval = _record(connection, candidate, "approve", actor, reason, hours, override=override)
         details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks}
         details["expires_at"] = approval.expires_at.isoformat()
-        append(connection, "candidate.approved", actor, candidate.digest, details)
+        append(connection, "gate.overridden" if override else "candidate.approved", actor, candidate.digest, details)
         return approval
 
 
@@ -221,32 +260,57 @@ def revoke(db: Database, *, assistant: str, version: str | int, actor: Actor, re
         raise ApprovalUnknown(f"{actor.name} has no approval of version {candidate.number} to take back")
 
 
-def valid(connection: Connection, candidate: Candidate, policy: ApprovalSettings) -> list[Approval]:
-    """Approvals that count now, one per person: fresh, unrevoked, for this evidence, by other eyes."""
+def valid(
+    connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
+) -> list[Approval]:
+    """Approvals that count now, one per person: fresh, unrevoked, for this evidence, by other eyes.
+
+    With `override` those that were given in spite of the gate, which count for nothing else.
+    """
     moment = now(connection)
     counted: list[Approval] = []
     for one in given(connection, candidate):
         fresh = one.revoked_at is None and moment < one.expires_at
-        fits = one.verdict == "approve" and one.evidence == candidate.evidence
+        fits = one.verdict == "approve" and one.evidence == candidate.evidence and one.override == override
         own = policy.four_eyes and _brought(candidate, one.person)
         if fresh and fits and not own and not any(same_person(one.person, other.person) for other in counted):
             counted.append(one)
     return counted
 
 
-def need_quorum(connection: Connection, candidate: Candidate, policy: ApprovalSettings) -> list[Approval]:
-    """The approvals a promotion rests on.
+def site_of(connection: Connection, candidate: Candidate) -> str | None:
+    """The site whose task a candidate learnt; None where the queue does not know it."""
+    return None if candidate.item is None else queue.item(connection, candidate.item).owner
+
+
+def need_quorum(
+    connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
+) -> list[Approval]:
+    """The approvals a promotion rests on; with `override` those in spite of the gate.
 
     Raises:
-        QuorumMissing: there are fewer than `policy.approval.quorum`.
+        QuorumMissing: there are fewer than policy asks for at the task's site, or a required role is not among them.
     """
-    counted = valid(connection, candidate, policy)
-    if len(counted) < policy.quorum:
-        names = ", ".join(given.person for given in counted) or "nobody"
+    counted = valid(connection, candidate, policy, override=override)
+    site = site_of(connection, candidate)
+    own = policy.sites.get(site or "", SiteApproval())
+    quorum = policy.quorum if own.quorum is None else own.quorum
+    needed = max(quorum, policy.override_quorum) if override else quorum
+    names = ", ".join(given.person for given in counted) or "nobody"
+    option = " --override" if override else ""
+    if len(counted) < needed:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} of {policy.quorum} approvals that count ({names}); "
-            f"`lcia approve {candidate.number} --reason ...` by somebody else than {candidate.submitted_by} and "
-            f"{candidate.launched_by} gives one"
+            f"version {candidate.number} has {len(counted)} of {needed} approvals that count ({names}); "
+            f"`lcia approve {candidate.number}{option} --reason ...` by somebody else than {candidate.submitted_by} "
+            f"and {candidate.launched_by} gives one"
+        )
+    roles = policy.required_roles if own.required_roles is None else own.required_roles
+    held = {role for given in counted for role in people.roles(connection, given.person, site)}
+    missing = [role for role in roles if role not in held]
+    if missing:
+        raise QuorumMissing(
+            f"version {candidate.number} has {len(counted)} approvals ({names}), and policy wants the role "
+            f"{missing[0]} among them{f' at {site}' if site else ''}; a person who has it must approve too"
         )
     return counted
 
@@ -294,7 +358,14 @@ def _pending(connection: Connection, assistant: str, version: str | int) -> Cand
 
 
 def _record(
-    connection: Connection, candidate: Candidate, verdict: str, actor: Actor, reason: str, validity: timedelta
+    connection: Connection,
+    candidate: Candidate,
+    verdict: str,
+    actor: Actor,
+    reason: str,
+    validity: timedelta,
+    *,
+    override: bool = False,
 ) -> Approval:
     moment = now(connection)
     identity = connection.execute(
@@ -308,6 +379,7 @@ def _record(
             reason=reason,
             at=moment,
             expires_at=moment + validity,
+            override=override,
         )
         .returning(approvals.c.id)
     ).scalar_one()

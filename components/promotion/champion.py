@@ -88,11 +88,15 @@ def promote(
     actor: Actor,
     policy: PolicySettings,
     reason: str = "",
+    automatic: bool = False,
 ) -> Promotion:
     """Make a pending candidate the champion; repeating a promotion that stands does nothing.
 
+    `automatic` is the worker's own, where policy allows it: it needs no approval, and low risk.
+
     Raises:
-        QuorumMissing: not enough approvals, and policy.approval.auto is off.
+        QuorumMissing: not enough approvals.
+        NotLowRisk: it is not for `automatic`.
         GateRefused: the gate did not pass and is enforced.
         StaleCandidate: it was not made on the present champion.
         EvidenceVoid: an object it rests on is missing or altered.
@@ -113,12 +117,16 @@ def promote(
         _need_fresh(connection, candidate, before)
         if candidate.evidence != found.digest:
             raise EvidenceVoid(f"the evidence of version {candidate.number} changed meanwhile; look at it again")
-        marks = [*candidate.marks, *approvals.check_gate(candidate, policy.gate)]
+        override = approvals.gate_stands_against(candidate, policy.gate) and bool(
+            approvals.valid(connection, candidate, policy.approval, override=True)
+        )
+        marks = [*candidate.marks, *approvals.check_gate(candidate, policy.gate, override=override)]
         people: list[dict[str, Json]] = []
-        if policy.approval.auto:
+        if automatic:
+            approvals.check_low_risk(store, candidate, policy.approval)
             marks.append("automatic approval")
         else:
-            for given in approvals.need_quorum(connection, candidate, policy.approval):
+            for given in approvals.need_quorum(connection, candidate, policy.approval, override=override):
                 people.append({"person": given.person, "assured": given.assured, "reason": given.reason})
                 marks += [] if given.assured else ["asserted identity"]
             if not policy.approval.four_eyes:
@@ -133,7 +141,8 @@ def promote(
             "verdict": candidate.verdict,
             "task": candidate.task,
             "approvals": people,
-            "automatic": policy.approval.auto,
+            "automatic": automatic,
+            "override": override,
         }
         append(connection, "champion.promoted", actor, candidate.digest, details)
         _supersede(connection, candidate)

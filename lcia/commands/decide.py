@@ -1,5 +1,7 @@
 """Verbs by which people decide about versions."""
 
+from typing import Annotated
+
 import typer
 
 from lcia import words
@@ -10,6 +12,7 @@ from lcia.commands.frame import DO, As, Config, Json, Number, Pending, Reason, S
 def approve(
     version: Pending,
     reason: Reason = "approved",
+    override: Annotated[bool, typer.Option("--override", help="In spite of the gate; several people must.")] = False,
     overrides: Set = [],  # noqa: B006 - typer reads it
     name: As = None,
     as_json: Json = False,
@@ -20,7 +23,7 @@ def approve(
     from lcia.workplace import actor
 
     with quiet_stdout(as_json=as_json):
-        candidate, made = verbs.approve(open_place(config, overrides), version, actor(name), reason)
+        candidate, made = verbs.approve(open_place(config, overrides), version, actor(name), reason, override=override)
     value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
     value["epoch"] = made.epoch if made else None
     emit(value, as_json=as_json, text=words.approved(candidate, made))

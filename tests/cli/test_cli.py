@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from conftest import Lcia
 
 MOVIE, PRODUCT, PASSIVE = TASKS
+AUTOMATIC = ("--set", "policy.approval.auto=true", "--set", "policy.approval.auto_if=pass")
 INSTRUCTION = "Decide whether the film review snippet is positive or negative."
 
 
@@ -395,7 +396,7 @@ def test_run_ends_with_2_when_the_gate_refuses_and_3_when_people_are_asked(
 
 def test_automatic_approval_marks_the_version(lcia: "Lcia", champion: SmallLoop, tmp_path: Path) -> None:
     package = write_package(tmp_path / "more", PASSIVE, first=40, version="2")
-    ended = lcia(champion, "run", package, "--as", "site", "--set", "policy.approval.auto=true", "--json")
+    ended = lcia(champion, "run", package, "--as", "site", *AUTOMATIC, "--json")
     assert (ended.code, ended.json["state"]) == (0, "promoted")
     marks = lcia(champion, "status", "--json").json["champion"]["marks"]
     assert {"automatic approval", "changed policy.approval.auto"} <= set(marks)

@@ -29,7 +29,7 @@ class State:
     store: ObjectStore
 
     def candidate(
-        self, name: str, parent: str | None, verdict: str = "pass", launched_by: str = "lena", marks=()
+        self, name: str, parent: str | None, verdict: str = "pass", launched_by: str = "lena", marks=(), rows=()
     ) -> Candidate:
         """Register a candidate for task `name` on `parent`, with every object it needs."""
         store = self.store
@@ -58,7 +58,7 @@ class State:
             "assessment": store.put_json({"kind": "assessment"}),
             "tuning": store.put_json({"kind": "tuning"}),
             "evaluation": store.put_json({"kind": "evaluation"}),
-            "gate": store.put_json({"kind": "gate", "verdict": verdict}),
+            "gate": store.put_json({"kind": "gate", "verdict": verdict, "rows": list(rows)}),
             "reports": {"gate": report},
         }
         with self.db.begin() as connection:

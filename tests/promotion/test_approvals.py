@@ -128,7 +128,7 @@ def test_the_approver_must_have_seen_this_evidence(state):
 
 def test_an_enforced_gate_refuses(state):
     state.candidate("news", None, verdict="inconclusive")
-    with pytest.raises(GateRefused, match=r"policy\.gate\.enforce") as refused:
+    with pytest.raises(GateRefused, match=r"lcia approve 1 --override") as refused:
         approve(state)
     assert refused.value.exit_code == 2
     report_only = PolicySettings(gate=GateSettings(enforce=False))

@@ -27,8 +27,16 @@ AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
 
 
 def promote(state, version, policy=POLICY, actor=CAROL):
+    automatic = policy.approval.auto
     return champion.promote(
-        state.db, state.store, assistant="a", version=version, actor=actor, policy=policy, reason="go"
+        state.db,
+        state.store,
+        assistant="a",
+        version=version,
+        actor=actor,
+        policy=policy,
+        reason="go",
+        automatic=automatic,
     )
 
 
@@ -183,7 +191,7 @@ def _promote_and_die(folder, statements: int) -> None:
 
     event.listen(db.engine, "before_cursor_execute", count)
     store = ObjectStore(f"file://{folder}/objects")
-    champion.promote(db, store, assistant="a", version=1, actor=SYSTEM, policy=AUTO)
+    champion.promote(db, store, assistant="a", version=1, actor=SYSTEM, policy=AUTO, automatic=True)
 
 
 def test_killed_at_any_statement_the_old_state_stands_and_the_next_try_succeeds(state):

@@ -18,7 +18,7 @@ AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
 
 def promote(state, version):
     return champion.promote(
-        state.db, state.store, assistant="a", version=version, actor=SYSTEM, policy=AUTO, reason="go"
+        state.db, state.store, assistant="a", version=version, actor=SYSTEM, policy=AUTO, reason="go", automatic=True
     )
 
 
