@@ -478,14 +478,16 @@ def load_settings(
 
 def changed_keys(settings: Settings) -> list[str]:
     """Dotted names of the content settings that differ from the defaults, sorted."""
-    return sorted(_differences(settings.content(), Settings().content(), ""))
+    return sorted(differences(settings.content(), Settings().content()))
 
 
-def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str) -> Iterable[str]:
+def differences(left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """Dotted names of the values in `left` that are not so in `right`; of the mapping where its keys differ."""
     for key, value in left.items():
-        if isinstance(value, dict):
-            yield from _differences(value, right[key], f"{prefix}{key}.")
-        elif value != right[key]:
+        other = right.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping) and value.keys() == other.keys():
+            yield from differences(value, other, f"{prefix}{key}.")
+        elif value != other:
             yield f"{prefix}{key}"
 
 

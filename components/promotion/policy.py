@@ -1,0 +1,185 @@
+"""The policy of a server: in the database, changed by one admin and accepted by another, every change in the log.
+
+An assistant without one, as embedded ones are, follows the `policy` section of its settings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from components.audit.log import Actor, append
+from components.errors import LciaError
+from components.promotion.approvals import need_reason, same_person
+from components.settings import PolicySettings, differences
+from components.storage.database import now
+from components.storage.objects import Json
+from components.storage.tables import policies
+
+
+class PolicyRefused(LciaError):
+    """A policy that can't be, or a change that this person can't make."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A policy somebody wants, or wanted."""
+
+    id: int
+    assistant: str
+    content: dict[str, Json]
+    """The whole section `policy`."""
+    proposed_by: str
+    proposed_at: datetime
+    reason: str
+    accepted_by: str | None
+    ended_at: datetime | None
+    """When it was accepted, or refused where nobody accepted it; None while it is open."""
+
+    @property
+    def settings(self) -> PolicySettings:
+        """The policy as settings."""
+        return PolicySettings.model_validate(self.content)
+
+    @property
+    def state(self) -> str:
+        """open, accepted or refused."""
+        return "open" if self.ended_at is None else "accepted" if self.accepted_by else "refused"
+
+
+def in_force(connection: Connection, assistant: str) -> Proposal | None:
+    """The policy accepted last; None where the settings' own holds."""
+    query = select(policies).where(policies.c.assistant == assistant, policies.c.accepted_by.is_not(None))
+    row = connection.execute(query.order_by(policies.c.ended_at.desc(), policies.c.id.desc()).limit(1)).mappings()
+    found = row.one_or_none()
+    return None if found is None else Proposal(**found)
+
+
+def listed(connection: Connection, assistant: str) -> list[Proposal]:
+    """Every proposal, newest first."""
+    query = select(policies).where(policies.c.assistant == assistant).order_by(policies.c.id.desc())
+    return [Proposal(**row) for row in connection.execute(query).mappings()]
+
+
+def install(connection: Connection, assistant: str, policy: PolicySettings, *, actor: Actor) -> Proposal:
+    """Make the settings' policy the server's own when it has none yet; else nothing is changed."""
+    standing = in_force(connection, assistant)
+    if standing is not None:
+        return standing
+    made = _insert(connection, assistant, policy, actor, "the policy this server began with")
+    return _end(connection, made, actor, accepted=True, reason=made.reason, before=None)
+
+
+def propose(
+    connection: Connection, assistant: str, changes: Mapping[str, Any], *, actor: Actor, reason: str
+) -> Proposal:
+    """Ask for a change of the policy in force; `changes` are the keys to change, nested as in the settings file.
+
+    Raises:
+        PolicyRefused: unknown keys, values out of range, nothing changed, or there is no policy to change.
+        ReasonMissing.
+    """
+    need_reason(reason)
+    before = _standing(connection, assistant)
+    try:
+        wanted = PolicySettings.model_validate(_merged(before.content, changes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["policy", *map(str, first["loc"])])
+        raise PolicyRefused(f"{where}: {first['msg']} (seen: {first['input']!r}); `lcia settings policy`") from error
+    if wanted == before.settings:
+        raise PolicyRefused("the proposal changes nothing: it is the policy in force; `lcia policy` shows it")
+    made = _insert(connection, assistant, wanted, actor, reason)
+    append(connection, "policy.proposed", actor, f"policy {made.id}", {"reason": reason, **_told(made, before)})
+    return made
+
+
+def accept(connection: Connection, assistant: str, identity: int, *, actor: Actor, reason: str) -> Proposal:
+    """Put a proposal into force.
+
+    Raises:
+        PolicyRefused: it is unknown, ended, the actor's own, or was made before the present policy came into force.
+        ReasonMissing.
+    """
+    need_reason(reason)
+    wanted, before = _open(connection, assistant, identity), _standing(connection, assistant)
+    if same_person(wanted.proposed_by, actor.name):
+        raise PolicyRefused(f"{actor.name} proposed policy {identity} and can't accept it; another admin has to")
+    if before.ended_at is not None and before.ended_at > wanted.proposed_at:
+        raise PolicyRefused(
+            f"policy {identity} was proposed before policy {before.id} came into force, so accepting it would undo "
+            "that unseen; propose it again"
+        )
+    return _end(connection, wanted, actor, accepted=True, reason=reason, before=before)
+
+
+def refuse(connection: Connection, assistant: str, identity: int, *, actor: Actor, reason: str) -> Proposal:
+    """End a proposal; its own author may too.
+
+    Raises:
+        PolicyRefused: it is unknown or ended. ReasonMissing.
+    """
+    need_reason(reason)
+    wanted = _open(connection, assistant, identity)
+    return _end(connection, wanted, actor, accepted=False, reason=reason, before=None)
+
+
+def _standing(connection: Connection, assistant: str) -> Proposal:
+    found = in_force(connection, assistant)
+    if found is None:
+        raise PolicyRefused(
+            "there is no server policy to change: the section `policy` of zenml.yaml holds; `lcia serve` installs one"
+        )
+    return found
+
+
+def _open(connection: Connection, assistant: str, identity: int) -> Proposal:
+    query = select(policies).where(policies.c.assistant == assistant, policies.c.id == identity)
+    row: RowMapping | None = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise PolicyRefused(f"there is no policy {identity}; `lcia policy` lists them")
+    found = Proposal(**row)
+    if found.state != "open":
+        raise PolicyRefused(f"policy {identity} is {found.state} already; propose a new one")
+    return found
+
+
+def _insert(connection: Connection, assistant: str, wanted: PolicySettings, actor: Actor, reason: str) -> Proposal:
+    values = {
+        "assistant": assistant,
+        "content": wanted.model_dump(mode="json"),
+        "proposed_by": actor.name,
+        "proposed_at": now(connection),
+        "reason": reason,
+    }
+    identity = connection.execute(insert(policies).values(**values).returning(policies.c.id)).scalar_one()
+    return _open(connection, assistant, identity)
+
+
+def _end(
+    connection: Connection, wanted: Proposal, actor: Actor, *, accepted: bool, reason: str, before: Proposal | None
+) -> Proposal:
+    mine = (policies.c.id == wanted.id) & policies.c.ended_at.is_(None)
+    values = {"accepted_by": actor.name if accepted else None, "ended_at": now(connection)}
+    connection.execute(update(policies).where(mine).values(**values))
+    details = {"reason": reason, "proposed_by": wanted.proposed_by, **_told(wanted, before)}
+    append(connection, f"policy.{'accepted' if accepted else 'refused'}", actor, f"policy {wanted.id}", details)
+    row = connection.execute(select(policies).where(policies.c.id == wanted.id)).mappings().one()
+    return Proposal(**row)
+
+
+def _told(wanted: Proposal, before: Proposal | None) -> dict[str, Json]:
+    """What a log entry says: the whole policy, and the keys that change."""
+    changed = sorted(differences(wanted.content, before.content)) if before else []
+    return {"policy": wanted.content, "changed": changed}
+
+
+def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(content)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
