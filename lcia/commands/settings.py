@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from lcia import settings_page
-from lcia.commands.frame import LOOK, Json, app, emit
+from lcia.commands.frame import LOOK, Json, emit, verb
 
 
-@app.command("settings", rich_help_panel=LOOK)
+@verb(LOOK, "lcia settings", "lcia settings tuning.ema", name="settings")
 def explain(
     prefix: Annotated[str, typer.Argument(metavar="[KEY]", help="Only keys that begin so, such as tuning.ema.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the page of the documentation.")] = False,
