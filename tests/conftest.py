@@ -6,14 +6,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from private_postgresql import Cluster, PostgresqlMissing, running
 
 from components.settings import AdapterSettings, BaseModelSettings, Settings, StorageSettings
+from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package, read_package
 from components.tasks.snapshot import Snapshot, take_snapshot
@@ -114,6 +116,37 @@ def tiny_bench(tiny_settings: Settings, load_tiny: Callable[..., "BaseModel"]) -
     base = load_tiny()
     slot = AdapterSlot(base, tiny_settings.adapter)
     return Workbench(base, slot, Trunk(base, slot))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL server of the tests' own."""
+    try:
+        with running() as cluster:
+            yield cluster
+    except PostgresqlMissing as missing:
+        pytest.skip(f"no PostgreSQL here: {missing}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of its own for this test, on SQLite and, where it is installed, on PostgreSQL."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/state.db"
+        return
+    cluster: Cluster = request.getfixturevalue("postgresql")
+    name = cluster.new()
+    yield cluster.url(name)
+    cluster.drop(name)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database of this test."""
+    found = Database(database_url)
+    found.migrate()
+    yield found
+    found.engine.dispose()
 
 
 @pytest.fixture

@@ -3,34 +3,47 @@
 SQLite starts write transactions with BEGIN IMMEDIATE (otherwise two connections both read epoch 1 and both
 win); PostgreSQL takes one advisory lock per write transaction. Either way a write transaction sees the last
 committed state and nobody writes beside it, which the log and every compare-and-swap rely on.
+
+Passwords come from PostgreSQL's own places (PGPASSWORD, PGPASSFILE, a service file) or the URL, and are never shown.
 """
 
 import logging
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from components.errors import LciaError
 
+if TYPE_CHECKING:
+    from psycopg import Connection as PostgresqlConnection
+
 BUSY_SECONDS = 30
-"""How long a writer waits for another one."""
+"""How long a writer waits for another one, and anybody for PostgreSQL to answer the door."""
+IDLE_SECONDS = 300
+"""How long a transaction may do nothing before PostgreSQL ends it: a client that hangs must not keep others waiting."""
 _WRITER_LOCK = 7_103_951
 """Key of the PostgreSQL advisory lock that write transactions take turns on."""
 
 
 class DatabaseUnavailable(LciaError):
     """The database cannot be reached, is locked by another program, or lacks its tables."""
+
+
+class ValueRefused(LciaError):
+    """A value that no column takes: too long, out of range, or with characters that are no text."""
 
 
 class Database:
@@ -43,7 +56,7 @@ class Database:
             DatabaseUnavailable: `url` is not a database URL, or its driver is not installed.
         """
         try:
-            parsed = make_url(url)
+            parsed = _parse(url)
             self._sqlite = parsed.get_backend_name() == "sqlite"
             if self._sqlite:
                 if parsed.database in (None, "", ":memory:"):
@@ -53,12 +66,15 @@ class Database:
                 event.listen(self._engine, "connect", _prepare_sqlite)
                 event.listen(self._engine, "begin", _begin_sqlite)
             else:
-                self._engine = create_engine(parsed, pool_pre_ping=True)
-        except (ArgumentError, NoSuchModuleError, ImportError, OSError) as error:
+                patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": BUSY_SECONDS}
+                about = {"application_name": "lcia", **patience}
+                self._engine = create_engine(parsed, pool_pre_ping=True, connect_args=about)
+                event.listen(self._engine, "connect", _prepare_postgresql)
+        except (ArgumentError, NoSuchModuleError, ImportError, OSError, ValueError) as error:
             raise DatabaseUnavailable(
-                f"storage.database {url!r} cannot be used ({error}); expected sqlite:///FILE or "
-                "postgresql+psycopg2://USER@HOST/NAME with its driver installed"
-            ) from error
+                f"storage.database {_shown(url)} cannot be used ({error}); expected sqlite:///FILE or "
+                "postgresql://USER@HOST/NAME"
+            ) from None  # the cause may hold the password
         self.url = parsed.render_as_string(hide_password=True)
 
     @property
@@ -70,7 +86,7 @@ class Database:
         """Bring the tables to this version's shape; any number of processes may call it at once."""
         seen, head = self.revisions()
         if seen == head:
-            return
+            return  # also with an account that may not create tables
         config = _alembic()
         with self.begin() as connection:
             config.attributes["connection"] = connection
@@ -88,7 +104,8 @@ class Database:
         """A write transaction: committed at the end of the block, undone by any exception.
 
         Raises:
-            DatabaseUnavailable: no connection, no lock within 30 s, or no tables.
+            DatabaseUnavailable: no connection, no lock within 30 s, no tables, or the account may not do it.
+        ValueRefused: see the class.
         """
         with self._connect(write=True) as connection:
             if not self._sqlite:
@@ -114,8 +131,21 @@ class Database:
                 yield connection
         except IntegrityError:
             raise
+        except DataError as error:
+            raise ValueRefused(f"the database does not take a value: {_reason(error)}") from error
         except DatabaseError as error:
             raise DatabaseUnavailable(_explain(error, self.url)) from error
+
+
+def _parse(url: str) -> URL:
+    """The URL, with psycopg where it names PostgreSQL without a driver, as other programs write it."""
+    parsed = make_url(url)
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername in ("postgresql", "postgres") else parsed
+
+
+def _shown(url: str) -> str:
+    """A URL that may not even be one, without what may be its password."""
+    return repr(re.sub(r"^([\w+]*:/*)?.*@", r"\1***@", url))
 
 
 def _alembic() -> Config:
@@ -134,12 +164,29 @@ def now(connection: Connection) -> datetime:
 
 
 def _explain(error: DBAPIError, url: str) -> str:
-    reason = str(error.orig)
+    reason = _reason(error)
     if "no such table" in reason or ('relation "' in reason and "does not exist" in reason):
         return f"database {url} lacks a table ({reason}); `lcia status` or any other verb creates them"
-    if "locked" in reason:
+    if "permission denied" in reason or "row-level security" in reason:
+        return (
+            f"the account that {url} is opened with may not do this ({reason}); `lcia doctor` says what it may, "
+            "docs/database.md which account each process has"
+        )
+    if "locked" in reason or "lock timeout" in reason:
         return f"database {url} stayed locked for {BUSY_SECONDS} s by another program; end it and try again"
     return f"database {url} does not answer ({reason}); check storage.database in zenml.yaml and the server"
+
+
+def _reason(error: DBAPIError) -> str:
+    """The driver's message without its repetition of the statement."""
+    return str(error.orig).partition("\nLINE ")[0].strip()
+
+
+def _prepare_postgresql(connection: "PostgresqlConnection[Any]", record: object) -> None:  # noqa: ARG001
+    """Bounds on waiting; a transaction that changes nothing may still be a snapshot somebody reads slowly."""
+    connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'".encode())
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'".encode())
+    connection.commit()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001

@@ -1,17 +1,18 @@
 """The log: every byte counts, in the export and in the database."""
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import delete, insert, select, text, update
+from tampering import tamper
 
 from components.audit import keys, log
 from components.audit.log import Actor, LogDamaged
 from components.audit.verify import ExportUnreadable, verify_database, verify_export
+from components.storage import tables
 from components.storage.database import Database
 from components.storage.objects import NotCanonical, canonical
 
@@ -19,10 +20,8 @@ ALICE = Actor("alice", assured=False)
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Database:
-    found = Database(f"sqlite:///{tmp_path}/state.db")
-    found.migrate()
-    return found
+def db(database: Database) -> Database:
+    return database
 
 
 def fill(db: Database, number: int) -> None:
@@ -185,51 +184,68 @@ def test_keys_are_made_once_and_private(tmp_path):
         keys.read_public_key(tmp_path / "absent.pem")
 
 
-def tamper(tmp_path: Path, *statements: str) -> None:
-    """What someone with the database's rights can do: drop the triggers, then write."""
-    with sqlite3.connect(tmp_path / "state.db") as raw:
-        for name in ["log_no_update", "log_no_delete", "log_next_only"]:
-            raw.execute(f"DROP TRIGGER IF EXISTS {name}")
-        for statement in statements:
-            raw.execute(statement)
-    raw.close()
+ROW = tables.log.c
+
+
+def changed(column: str, change) -> object:
+    """What to write into one column of a row, made from what stands there."""
+    return lambda row: {column: change(getattr(row, column))}
 
 
 @pytest.mark.parametrize(
-    ("statement", "first_bad"),
+    ("position", "change", "first_bad"),
     [
-        ("UPDATE log SET body = CAST(replace(CAST(body AS TEXT), 's3', 's4') AS BLOB) WHERE position = 3", 3),
-        ("UPDATE log SET body = CAST(CAST(body AS TEXT) || ' ' AS BLOB) WHERE position = 3", 3),
-        ("UPDATE log SET body = x'00' WHERE position = 3", 3),
-        ("UPDATE log SET hash = replace(hash, substr(hash, 1, 1), 'x') WHERE position = 2", 2),
-        ("UPDATE log SET root = (SELECT root FROM log WHERE position = 0) WHERE position = 2", 2),
-        ("UPDATE log SET peaks = peaks || ' ' WHERE position = 1", 1),
-        ("DELETE FROM log WHERE position = 0", 0),
-        ("DELETE FROM log WHERE position = 2", 2),
-        ("INSERT INTO log SELECT 9, body, hash, root, peaks FROM log WHERE position = 4", 5),
+        (3, changed("body", lambda body: body.replace(b"s3", b"s4")), 3),
+        (3, changed("body", lambda body: body + b" "), 3),
+        (3, changed("body", lambda body: b"\0"), 3),
+        (2, changed("hash", lambda text: "x" + text[1:]), 2),
+        (2, changed("root", lambda text: "0" * 64), 2),
+        (1, changed("peaks", lambda text: text + " "), 1),
+        (4, changed("position", lambda number: 9), 4),
     ],
 )
-def test_changes_of_live_rows_are_found(db, tmp_path, statement, first_bad):
+def test_changes_of_live_rows_are_found(db, position, change, first_bad):
     fill(db, 5)
-    tamper(tmp_path, statement)
+    with db.read() as connection:
+        row = connection.execute(select(tables.log).where(ROW.position == position)).one()
+    tamper(db, update(tables.log).where(ROW.position == position).values(**change(row)))
     with db.read() as connection:
         found = verify_database(connection)
     assert (found.ok, found.first_bad) == (False, first_bad)
 
 
-def test_truncation_of_live_rows_needs_a_known_head(db, tmp_path):
+@pytest.mark.parametrize("position", [0, 2])
+def test_removed_live_rows_are_found(db, position):
+    fill(db, 5)
+    tamper(db, delete(tables.log).where(ROW.position == position))
+    with db.read() as connection:
+        found = verify_database(connection)
+    assert (found.ok, found.first_bad) == (False, position)
+
+
+def test_inserted_live_rows_are_found(db):
+    fill(db, 5)
+    with db.read() as connection:
+        last = connection.execute(select(tables.log).where(ROW.position == 4)).mappings().one()
+    tamper(db, insert(tables.log).values(**{**last, "position": 9}))
+    with db.read() as connection:
+        found = verify_database(connection)
+    assert (found.ok, found.first_bad) == (False, 5)
+
+
+def test_truncation_of_live_rows_needs_a_known_head(db):
     fill(db, 5)
     with db.read() as connection:
         known = log.head(connection)
-    tamper(tmp_path, "DELETE FROM log WHERE position > 2")
+    tamper(db, delete(tables.log).where(ROW.position > 2))
     with db.read() as connection:
         assert verify_database(connection).ok
         assert not verify_database(connection, known).ok
 
 
-def test_nothing_is_appended_to_a_damaged_end(db, tmp_path):
+def test_nothing_is_appended_to_a_damaged_end(db):
     fill(db, 3)
-    tamper(tmp_path, "UPDATE log SET body = x'7b7d' WHERE position = 2")
+    tamper(db, update(tables.log).where(ROW.position == 2).values(body=b"{}"))
     with pytest.raises(LogDamaged, match="entry 2"):
         fill(db, 1)
     with db.read() as connection, pytest.raises(LogDamaged):

@@ -4,14 +4,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from promotion_state import State, new_state
+from promotion_state import State
 
 from components.promotion.registry import Registry
+from components.storage.database import Database
+from components.storage.objects import ObjectStore
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> State:
-    return new_state(tmp_path)
+def state(tmp_path: Path, database: Database) -> State:
+    return State(tmp_path, database, ObjectStore(f"file://{tmp_path}/objects"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 from promotion_state import BOB, CAROL
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, update
+from tampering import tamper
 
 from components.audit import log
 from components.audit.log import SYSTEM
@@ -176,15 +177,15 @@ def test_the_swap_refuses_an_epoch_that_moved(state):
         champion._swap(connection, old, other, "promotion", BOB, "x", [])
 
 
-def _promote_and_die(folder, statements: int) -> None:
+def _promote_and_die(url, folder, statements: int) -> None:
     """Promote in a process that kills itself after so many SQL statements of the write transaction."""
     from components.storage.objects import ObjectStore
 
-    db = Database(f"sqlite:///{folder}/state.db")
+    db = Database(url)
     seen = {"count": 0, "writing": False}
 
     def count(connection, cursor, statement, parameters, context, many) -> None:
-        seen["writing"] = seen["writing"] or statement == "BEGIN IMMEDIATE"
+        seen["writing"] = seen["writing"] or statement == "BEGIN IMMEDIATE" or "advisory" in statement
         seen["count"] += seen["writing"]
         if seen["count"] > statements:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -197,10 +198,10 @@ def _promote_and_die(folder, statements: int) -> None:
 def test_killed_at_any_statement_the_old_state_stands_and_the_next_try_succeeds(state):
     state.candidate("news", None)
     before = facts(state)
-    context = multiprocessing.get_context("fork")
+    context, url = multiprocessing.get_context("fork"), state.db.engine.url.render_as_string()
     killed = 0
     for statements in range(200):
-        process = context.Process(target=_promote_and_die, args=(state.folder, statements))
+        process = context.Process(target=_promote_and_die, args=(url, state.folder, statements))
         process.start()
         process.join(60)
         if process.exitcode == 0:
@@ -214,13 +215,8 @@ def test_killed_at_any_statement_the_old_state_stands_and_the_next_try_succeeds(
 
 def test_a_damaged_log_stops_promotion(state):
     state.candidate("news", None)
-    import sqlite3
-
-    raw = sqlite3.connect(state.folder / "state.db")
-    raw.execute("DROP TRIGGER log_no_update")
-    raw.execute("UPDATE log SET body = x'7b7d' WHERE position = (SELECT max(position) FROM log)")
-    raw.commit()
-    raw.close()
+    last = select(func.max(tables.log.c.position)).scalar_subquery()
+    tamper(state.db, update(tables.log).where(tables.log.c.position == last).values(body=b"{}"))
     with pytest.raises(LciaError, match="last of the log"):
         promote(state, 1, AUTO, SYSTEM)
     with state.db.read() as connection:

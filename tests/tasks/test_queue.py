@@ -1,7 +1,5 @@
 """The queue: allowed moves only, each with its log entry, the same package once."""
 
-from pathlib import Path
-
 import pytest
 
 from components.audit import log
@@ -15,10 +13,8 @@ SITE = Actor("site", assured=False)
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Database:
-    found = Database(f"sqlite:///{tmp_path}/state.db")
-    found.migrate()
-    return found
+def db(database: Database) -> Database:
+    return database
 
 
 def put(connection, package: str, name: str = "news", version: str = "1", **more) -> queue.QueueItem:
