@@ -403,6 +403,36 @@ class PriceSettings(Section):
     """Price of one GPU for an hour; None where nobody says."""
 
 
+class MailSettings(Section):
+    """An SMTP server; its password stands in the environment variable LCIA_SMTP_PASSWORD."""
+
+    host: str
+    """Name of the server."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    """Its port."""
+    starttls: bool = True
+    """Encrypt before anything is said; false only where the server stands on this machine."""
+    user: str | None = None
+    """Account, where the server asks for one."""
+    sender: str
+    """Address that the mail comes from."""
+    to: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Addresses that it goes to."""
+
+
+class NotifySettings(Section):
+    """Where people are told of what waits for them or went wrong."""
+
+    mail: MailSettings | None = None
+    """Mail; null sends none."""
+    webhooks: tuple[str, ...] = ()
+    """Addresses that get each notice as signed JSON (Standard Webhooks); the secret stands in LCIA_WEBHOOK_SECRET."""
+    link: str = ""
+    """Address of the console, for links."""
+    expiry_hours: Annotated[float, Field(gt=0)] = 24
+    """Hours before an approval expires at which people are told."""
+
+
 class Settings(Section):
     """Everything a run depends on."""
 
@@ -417,6 +447,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     quality: QualitySettings = QualitySettings()
     policy: PolicySettings = PolicySettings()
+    notify: NotifySettings = NotifySettings()
     retention: RetentionSettings = RetentionSettings()
     prices: PriceSettings = PriceSettings()
     zenml: dict[str, Any] = Field(default_factory=dict)
@@ -430,6 +461,7 @@ class Settings(Section):
             "registry": True,
             "retention": True,
             "prices": True,
+            "notify": True,
             "zenml": True,
         }
         return self.model_dump(mode="json", exclude=machine)
