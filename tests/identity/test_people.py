@@ -3,7 +3,7 @@
 from typing import get_args
 
 import pytest
-from conftest import ROOT
+from bootstrap import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 

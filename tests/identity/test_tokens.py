@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from conftest import ROOT
+from bootstrap import ROOT
 from sqlalchemy import select, update
 
 from components.audit import log
