@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 from components.errors import LciaError
 from components.promotion import registry_runs as runs
-from components.promotion.registry_check import Difference, Told, differences
+from components.promotion.registry_check import Difference, Told, differences, write_files
 from components.promotion.registry_forget import forget
 from components.storage.objects import Json
 
@@ -172,7 +172,7 @@ class Registry:
     def upload(self, digest: str, folder: Path) -> None:
         """Write files into a candidate's run, over what is there."""
         with self._talk() as client:
-            client.log_artifacts(self._run(client, digest), str(folder))
+            write_files(client.get_run(self._run(client, digest)).info.artifact_uri, folder)
 
     def rollback(self, digest: str) -> int:
         """Move the alias to a version that was promoted before; a lost copy is made again.

@@ -60,6 +60,13 @@ def differences(
     return [*found, *_alias(client, promoted, alias, champion)]
 
 
+def write_files(uri: str, folder: Path) -> None:
+    """Write a folder's files over a run's artifacts. The client's own call remembers where a run's artifacts were."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    get_artifact_repository(uri).log_artifacts(str(folder))
+
+
 def model_place(place: str) -> str:
     """Where a file of the publication stands in the run: MLflow wraps the model's own files."""
     inner = place.removeprefix(f"{MODEL_PATH}/")
