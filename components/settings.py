@@ -5,7 +5,8 @@ digest. Unknown keys and unknown `LCIA__*` variables are errors, never ignored.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -433,6 +434,29 @@ class NotifySettings(Section):
     """Hours before an approval expires at which people are told."""
 
 
+class ServeSettings(Section):
+    """The service; its secrets stand in the environment: LCIA_SESSION_SECRET and LCIA_OIDC_SECRET."""
+
+    address: str = "http://127.0.0.1:8600"
+    """Address that people and programs reach it at, as they see it."""
+    host: str = "127.0.0.1"
+    """Interface that it listens on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8600
+    """Port that it listens on; 0 takes a free one."""
+    https_only: bool = False
+    """Send session cookies over HTTPS alone; true wherever TLS ends in front of it."""
+    session_hours: Annotated[float, Field(gt=0, le=168)] = 12
+    """Hours until people have to sign in again."""
+    issuer: str | None = None
+    """OpenID Connect issuer; null offers no sign-in, and only tokens work."""
+    client_id: str = "lcia"
+    """What the identity provider calls this service."""
+    rate: str = "600/minute"
+    """Requests that one caller may make."""
+    failure_rate: str = "20/minute"
+    """Failed sign-ins and tokens that one network address may have."""
+
+
 class Settings(Section):
     """Everything a run depends on."""
 
@@ -448,6 +472,7 @@ class Settings(Section):
     quality: QualitySettings = QualitySettings()
     policy: PolicySettings = PolicySettings()
     notify: NotifySettings = NotifySettings()
+    serve: ServeSettings = ServeSettings()
     retention: RetentionSettings = RetentionSettings()
     prices: PriceSettings = PriceSettings()
     zenml: dict[str, Any] = Field(default_factory=dict)
@@ -462,6 +487,7 @@ class Settings(Section):
             "retention": True,
             "prices": True,
             "notify": True,
+            "serve": True,
             "zenml": True,
         }
         return self.model_dump(mode="json", exclude=machine)
@@ -556,10 +582,20 @@ def _explain(error: ValidationError, source: str) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key; zenml.yaml and components/settings.py list the known ones")
+            lines.append(f"{key}: unknown key{_nearest(problem['loc'])}; `lcia settings` lists the known ones")
         else:
-            lines.append(f"{key}: {problem['msg']} (seen: {problem['input']!r})")
+            seen = "" if isinstance(problem["input"], dict) else f" (seen: {problem['input']!r})"
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{seen}")
     return f"settings from {source}, LCIA__* and --set do not fit:\n  " + "\n  ".join(lines)
+
+
+def _nearest(place: Sequence[str | int]) -> str:
+    """`, did you mean ...?` where a key of the same section is spelt much like the last part of `place`."""
+    node: Any = Settings().model_dump()
+    for part in place[:-1]:
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    near = get_close_matches(str(place[-1]), list(node), 1) if isinstance(node, dict) else []
+    return f", did you mean {'.'.join(map(str, [*place[:-1], near[0]]))}?" if near else ""
 
 
 def _place(settings: Settings, folder: Path) -> Settings:

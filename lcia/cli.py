@@ -26,11 +26,20 @@ def main() -> None:
         sys.exit(error.exit_code)
     except TyperException as error:
         error.show()  # type: ignore[attr-defined] # typer's parser raises only such that show themselves
+        _example(error)
         sys.exit(1)
     if code == INTERRUPTED:
         print("\nlcia: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _example(error: TyperException) -> None:
+    """A command line that would have been right, where the verb was."""
+    epilog = getattr(getattr(getattr(error, "ctx", None), "command", None), "epilog", None) or ""
+    lines = [line.strip() for line in epilog.splitlines() if line.startswith("  ")]
+    if lines:
+        print(f"For example: {lines[0]}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the verbs do, as functions that return plain data; `cli.py` prints it."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,12 @@ class NotForSubmitters(LciaError):
     """Test rows are read by those who approve, not by those who submit."""
 
 
-def submit(place: Workplace, package: Path, actor: Actor) -> QueueItem:
-    """Put a task package into the queue.
+class GroupUnknown(LciaError):
+    """A group that the champion has not."""
+
+
+def submit(place: Workplace, package: Path, actor: Actor, allowed: Callable[[str], None] | None = None) -> QueueItem:
+    """Put a task package into the queue; `allowed` refuses owners that the actor may not submit for.
 
     Raises:
         PackageError: it is refused; the report is in `quarantine/`, nothing else was changed.
@@ -48,6 +53,8 @@ def submit(place: Workplace, package: Path, actor: Actor) -> QueueItem:
         folder = quarantine(place.home, package, error.problems)
         error.add_note(f"The report is in {folder}; the package itself was not touched.")
         raise
+    if allowed is not None:
+        allowed(read.task.owner)
     task = take_snapshot(read, place.store).digest
     stored = store_package(package, place.store)
     with place.db.begin() as connection:
@@ -180,7 +187,13 @@ def flips(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, li
 
 
 def approve(
-    place: Workplace, reference: str, actor: Actor, reason: str, *, override: bool = False
+    place: Workplace,
+    reference: str,
+    actor: Actor,
+    reason: str,
+    *,
+    override: bool = False,
+    evidence: str | None = None,
 ) -> tuple[Candidate, Promotion | None]:
     """Record an approval and promote when the quorum is reached; None while more people are needed.
 
@@ -205,6 +218,7 @@ def approve(
             reason=reason,
             policy=settings.policy,
             override=override,
+            evidence=evidence,
         )
     made: Promotion | None = None
     with contextlib.suppress(approvals.QuorumMissing):
@@ -327,6 +341,21 @@ def audit_verify(place: Workplace | None, export: Path | None, key: Path | None,
         raise NothingToShow("name an exported log: `lcia audit verify FILE`")
     with place.db.read() as connection:
         return verify_database(connection)
+
+
+def need_group(place: Workplace, item: int, group: str) -> None:
+    """Refuse a group that a held task can't be put into.
+
+    Raises:
+        GroupUnknown: the champion has no such group, and it is not `new`.
+        QueueError: there is no such task.
+    """
+    with place.db.read() as connection:
+        found = queue.item(connection, item)
+    champion_ = place.champion()
+    known = [one.id for one in place.pool(champion_.digest).groups] if champion_ else []
+    if found.state == "held" and group not in (*known, "new"):
+        raise GroupUnknown(f"{group!r} is no group of the champion, expected {', '.join([*known, 'new'])}")
 
 
 OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}

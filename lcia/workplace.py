@@ -93,7 +93,11 @@ class Workplace:
 
 
 def actor(name: str | None) -> Actor:
-    """Who acts: the operating system's user, or an asserted name."""
-    if name:
+    """Who acts: the operating system's user, or an asserted name.
+
+    Raises:
+        ActorUnnamed: the name is blank; nobody acts as somebody else by mistake.
+    """
+    if name is not None:
         return Actor(name, assured=False, how="asserted")
     return Actor(getpass.getuser(), assured=True, how="os-user")

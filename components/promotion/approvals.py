@@ -257,7 +257,10 @@ def revoke(db: Database, *, assistant: str, version: str | int, actor: Actor, re
                 connection.execute(update(approvals).where(approvals.c.id == one.id).values(revoked_at=moment))
                 append(connection, "approval.revoked", actor, candidate.digest, {"reason": reason})
                 return Approval(**{**vars(one), "revoked_at": moment})
-        raise ApprovalUnknown(f"{actor.name} has no approval of version {candidate.number} to take back")
+        raise ApprovalUnknown(
+            f"{actor.name} has no approval of version {candidate.number} to take back; "
+            "`lcia candidates` says who approved what"
+        )
 
 
 def valid(

@@ -190,8 +190,16 @@ def get(connection: Connection, assistant: str, reference: str | int) -> Candida
     rows = connection.execute(query).mappings().all()
     if len(rows) != 1:
         seen = "no version goes" if not rows else f"{len(rows)} versions go"
-        raise CandidateUnknown(f"{seen} by {reference!r}; `lcia status` lists numbers and digests")
+        raise CandidateUnknown(f"{seen} by {reference!r}; {_known(connection, assistant)}")
     return _candidate(rows[0])
+
+
+def _known(connection: Connection, assistant: str) -> str:
+    highest = connection.execute(select(func.max(candidates.c.number)).where(candidates.c.assistant == assistant))
+    number = highest.scalar_one_or_none()
+    if number is None:
+        return "there is no version yet: `lcia run PACKAGE` makes the first"
+    return f"the highest number is {number}, `lcia candidates` lists them with their digests"
 
 
 def listed(connection: Connection, assistant: str, state: str | None = None) -> list[Candidate]:

@@ -47,6 +47,14 @@ OPEN = ("submitted", "assessing", "waiting", "learning")
 """States in which the worker has something to do; a crash leaves the middle ones behind."""
 
 
+HINTS = {
+    "promoted": ". It is learnt: `lcia rollback` goes back behind it, `lcia withdraw` erases it",
+    "candidate": ". Its version waits: `lcia approve` or `lcia reject` it",
+    "learning": ". A worker has it: wait, or stop the worker and `lcia work` again",
+}
+"""What people usually want of a task in such a state."""
+
+
 class QueueError(LciaError):
     """A move that does not exist, or an item that does not."""
 
@@ -214,7 +222,7 @@ def move(
         allowed = ", ".join(sorted(MOVES[before.state])) or "nothing: this is the end"
         raise QueueError(
             f"item {identity} ({before.name}@{before.version}) is {before.state}, it can't become {state}; "
-            f"from here it may become {allowed}"
+            f"from here it may become {allowed}{HINTS.get(before.state, '')}"
         )
     if task is not None and before.task not in {None, task}:
         raise QueueError(f"item {identity} was read as task {before.task}, not {task}: the package was altered")

@@ -152,6 +152,9 @@ def regroup(
     config: Config = None,
 ) -> None:
     """Say which group learns a task that is held between two."""
+    from lcia import verbs
+
+    verbs.need_group(open_place(config), item, group)
     _answer(item, {"placed": group}, reason, name, as_json=as_json, config=config)
 
 
