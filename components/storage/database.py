@@ -36,10 +36,16 @@ IDLE_SECONDS = 300
 """How long a transaction may do nothing before PostgreSQL ends it: a client that hangs must not keep others waiting."""
 _WRITER_LOCK = 7_103_951
 """Key of the PostgreSQL advisory lock that write transactions take turns on."""
+NO_RIGHT = "42501"
+"""SQLSTATE of PostgreSQL where rights or row security forbid something."""
 
 
 class DatabaseUnavailable(LciaError):
     """The database cannot be reached, is locked by another program, or lacks its tables."""
+
+
+class AccountRefused(DatabaseUnavailable):
+    """The account that the database was opened with may not do this."""
 
 
 class ValueRefused(LciaError):
@@ -104,8 +110,8 @@ class Database:
         """A write transaction: committed at the end of the block, undone by any exception.
 
         Raises:
-            DatabaseUnavailable: no connection, no lock within 30 s, no tables, or the account may not do it.
-        ValueRefused: see the class.
+            DatabaseUnavailable: no connection, no lock within 30 s, or no tables.
+        AccountRefused, ValueRefused: see the classes.
         """
         with self._connect(write=True) as connection:
             if not self._sqlite:
@@ -134,6 +140,11 @@ class Database:
         except DataError as error:
             raise ValueRefused(f"the database does not take a value: {_reason(error)}") from error
         except DatabaseError as error:
+            if getattr(error.orig, "sqlstate", None) == NO_RIGHT:
+                raise AccountRefused(
+                    f"the account of {self.url} may not do this ({_reason(error)}); docs/database.md says which "
+                    "process has which account, `lcia doctor` what this one can do"
+                ) from error
             raise DatabaseUnavailable(_explain(error, self.url)) from error
 
 
@@ -167,11 +178,6 @@ def _explain(error: DBAPIError, url: str) -> str:
     reason = _reason(error)
     if "no such table" in reason or ('relation "' in reason and "does not exist" in reason):
         return f"database {url} lacks a table ({reason}); `lcia status` or any other verb creates them"
-    if "permission denied" in reason or "row-level security" in reason:
-        return (
-            f"the account that {url} is opened with may not do this ({reason}); `lcia doctor` says what it may, "
-            "docs/database.md which account each process has"
-        )
     if "locked" in reason or "lock timeout" in reason:
         return f"database {url} stayed locked for {BUSY_SECONDS} s by another program; end it and try again"
     return f"database {url} does not answer ({reason}); check storage.database in zenml.yaml and the server"

@@ -1,0 +1,175 @@
+"""What the account of a process can do in the database, proven by trying; everything tried is undone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Executable, delete, false, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from components.storage.database import NO_RIGHT, Database
+from components.storage.privileges import ACCOUNTS, Account
+from components.storage.tables import (
+    approvals,
+    candidates,
+    champion,
+    grants,
+    leases,
+    log,
+    outbox,
+    policies,
+    promotions,
+    results,
+    tokens,
+)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One deed that was tried."""
+
+    deed: str
+    """As in: this account can ..."""
+    done: bool
+    """Whether the database let it."""
+    expected: bool
+    seen: str
+    """What the database said; empty where it let it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is as it should be."""
+        return self.done == self.expected
+
+
+@dataclass(frozen=True)
+class Privileges:
+    """What the account of this process can do."""
+
+    user: str
+    """Its name in the database; empty on SQLite."""
+    account: Account | None
+    """Which one it is; None for the owner of the tables, on SQLite, or where the name ends like none of them."""
+    proofs: list[Proof]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can do its own work and nothing else."""
+        return all(proof.ok for proof in self.proofs)
+
+    def words(self) -> str:
+        """One line: what surprises, or that nothing does."""
+        wrong = [proof for proof in self.proofs if not proof.ok]
+        if wrong:
+            return f"{self.user or 'this process'} {'; '.join(_told(proof) for proof in wrong)}"
+        if self.account is None:
+            who = f"{self.user} owns the tables" if self.user else "SQLite knows no accounts"
+            return f"the log refuses changes; {who}: whoever opens the database can write every other table"
+        refused = sum(not proof.done for proof in self.proofs)
+        return f"{self.user} can do the {self.account}'s work; {refused} deeds of others were tried and refused"
+
+
+def check_privileges(db: Database) -> Privileges:
+    """Try every deed with the account that `db` is opened with.
+
+    On SQLite and for the owner of the tables only the guard of the log is tried: they can do all the rest.
+
+    Raises:
+        DatabaseUnavailable: it can't be reached.
+    """
+    with db.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            return Privileges("", None, list(_guard(connection)))
+        user = str(connection.execute(text("SELECT current_user")).scalar_one())
+        owner = text("SELECT bool_or(pg_has_role(tableowner, 'USAGE')) FROM pg_tables WHERE tablename = 'log'")
+        if connection.execute(owner).scalar_one():
+            return Privileges(user, None, list(_guard(connection)))
+        account = next((name for name in ACCOUNTS if user.endswith(f"_{name}")), None)
+        return Privileges(user, account, [_try(connection, *deed, account) for deed in _DEEDS])
+
+
+def _guard(connection: Connection) -> Iterator[Proof]:
+    """The triggers of the log, on an entry that is gone afterwards."""
+    with connection.begin_nested() as entry:
+        connection.execute(_ENTRY)
+        yield from [_try(connection, *deed, None) for deed in _LOG_DEEDS]
+        entry.rollback()
+
+
+def _try(connection: Connection, deed: str, statement: Executable, by: frozenset[str], account: str | None) -> Proof:
+    """A deed is refused where rights, row security or the log's guard stop it; a row that is missing does not."""
+    attempt = connection.begin_nested()
+    seen = ""
+    try:
+        connection.execute(statement)
+    except DBAPIError as error:
+        told = str(error.orig).partition("\n")[0]
+        seen = told if getattr(error.orig, "sqlstate", None) == NO_RIGHT or "insert-only" in told else ""
+    finally:
+        attempt.rollback()
+    return Proof(deed, not seen, account in by, seen)
+
+
+def _told(proof: Proof) -> str:
+    return f"can {proof.deed}" if proof.done else f"can't {proof.deed} ({proof.seen})"
+
+
+_ME = "lcia-doctor"
+_THEN = datetime(2000, 1, 1, tzinfo=UTC)
+_NOBODY: frozenset[str] = frozenset()
+_WORKER, _SERVICE, _PROMOTER = frozenset({"worker"}), frozenset({"service"}), frozenset({"promoter"})
+
+_NEXT = select(func.coalesce(func.max(log.c.position) + 1, 0)).scalar_subquery()
+_ENTRY = insert(log).values(position=_NEXT, body=b"", hash="", root="", peaks="")
+_LOG_DEEDS: tuple[tuple[str, Executable, frozenset[str]], ...] = (
+    ("change an entry of the log", update(log).values(hash=log.c.hash), _NOBODY),
+    ("delete an entry of the log", delete(log), _NOBODY),
+)
+_CANDIDATE = {
+    **dict.fromkeys(("digest", "assistant", "task", "task_name", "evidence", "submitted_by", "launched_by"), _ME),
+    "number": 1,
+    "state": "pending",
+    "reason": "",
+    "verdict": "",
+    "attempt": 1,
+    "marks": [],
+    "created_at": _THEN,
+    "changed_at": _THEN,
+}
+_YES = {
+    "id": -1,
+    "candidate": _ME,
+    "evidence": "",
+    "verdict": "approve",
+    "person": _ME,
+    "assured": True,
+    "reason": "",
+    "at": _THEN,
+    "expires_at": _THEN,
+}
+_SERVE = {"id": -1, "assistant": _ME, "kind": "promote", "payload": {}, "at": _THEN, "attempts": 0}
+_POLICY = {"id": -1, "assistant": _ME, "content": {}, "proposed_by": _ME, "proposed_at": _THEN, "reason": ""}
+_LEASE = {"name": f"lineage:{_ME}", "owner": None, "epoch": 1, "heartbeat": _THEN, "ttl": 1.0}
+_RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
+_DEEDS: tuple[tuple[str, Executable, frozenset[str]], ...] = (
+    ("add to the log", _ENTRY, frozenset(ACCOUNTS)),
+    *_LOG_DEEDS,
+    ("empty the log", text("TRUNCATE log"), _NOBODY),
+    ("switch the triggers of the log off", text("ALTER TABLE log DISABLE TRIGGER USER"), _NOBODY),
+    ("create tables", text("CREATE TABLE lcia_doctor (a INTEGER)"), _NOBODY),
+    ("create temporary tables", text("CREATE TEMPORARY TABLE lcia_doctor (a INTEGER)"), _NOBODY),
+    ("claim a lineage", insert(leases).values(**_LEASE), frozenset({"worker", "keeper"})),
+    ("register a candidate", insert(candidates).values(**_CANDIDATE), _WORKER),
+    ("record a result", insert(results).values(**_RESULT), _WORKER),
+    ("forget a result", delete(results).where(false()), frozenset({"keeper"})),
+    ("approve", insert(approvals).values(**_YES), _SERVICE),
+    ("prolong an approval", update(approvals).values(expires_at=_THEN), _NOBODY),
+    ("delete an approval", delete(approvals).where(false()), _NOBODY),
+    ("move the champion", update(champion).values(epoch=champion.c.epoch + 1), _PROMOTER),
+    ("rewrite what was promoted", update(promotions).values(version=promotions.c.version), _NOBODY),
+    ("have MLflow serve a version", insert(outbox).values(**_SERVE), _PROMOTER),
+    ("read what tokens are checked with", select(tokens.c.secret).limit(0), _SERVICE),
+    ("grant roles to people", insert(grants).values(person=_ME, role="admin", site="*"), _SERVICE),
+    ("change policy", insert(policies).values(**_POLICY), _SERVICE),
+)
+"""What is tried, how, and which accounts may."""

@@ -1,0 +1,253 @@
+"""On PostgreSQL each process works under an account of its own, and can do nothing of another's."""
+
+from datetime import timedelta
+
+import pytest
+from promotion_state import BOB, CAROL, SITE, State
+from sqlalchemy import delete, insert, select, text, update
+
+from components.audit import log
+from components.audit.log import SYSTEM
+from components.audit.verify import verify_database
+from components.identity import people, tokens
+from components.promotion import approvals, candidates, champion
+from components.promotion.outbox import apply_outbox, enqueue, pending
+from components.promotion.registry import Registry
+from components.settings import PolicySettings
+from components.storage import leases, privileges, results, tables
+from components.storage.database import AccountRefused, Database
+from components.storage.objects import ObjectStore
+from components.storage.privilege_checks import check_privileges
+from components.tasks import queue
+
+POLICY = PolicySettings()
+
+
+@pytest.fixture
+def accounts(postgresql, tmp_path):
+    """The same state, opened by each account and by the owner of the tables."""
+    name = postgresql.new()
+    postgresql.execute(privileges.script(), name)
+    found = {
+        account: Database(postgresql.url(name, user))
+        for account, user in [("owner", "postgres"), *((one, f"lcia_{one}") for one in privileges.ACCOUNTS)]
+    }
+    store = ObjectStore(f"file://{tmp_path}/objects")
+    yield {account: State(tmp_path, db, store) for account, db in found.items()}
+    for db in found.values():
+        db.engine.dispose()
+    postgresql.drop(name)
+
+
+def approve(state, version=1, actor=BOB):
+    return approvals.approve(
+        state.db, state.store, assistant="a", version=version, actor=actor, reason="fine", policy=POLICY
+    )
+
+
+def promote(state, version=1):
+    return champion.promote(
+        state.db, state.store, assistant="a", version=version, actor=CAROL, policy=POLICY, reason="go"
+    )
+
+
+def count(state, table) -> int:
+    with state.db.read() as connection:
+        return len(connection.execute(select(table)).all())
+
+
+def test_each_account_can_do_its_own_work(accounts, registry: Registry):
+    worker, service, promoter, keeper = (accounts[name] for name in privileges.ACCOUNTS)
+    for state in accounts.values():
+        state.db.migrate()  # nothing to do, and nothing that needs the right to create tables
+    lease = leases.acquire(worker.db, "lineage:a", "w", 60)
+    leases.renew(worker.db, lease)
+    first = worker.candidate("news", None)
+    with worker.db.begin() as connection:
+        results.record(connection, lease, "k" * 64, "tune", "1" * 64)
+    assert [one.kind for one in apply_outbox(worker.db, worker.store, registry)] == ["candidate"]
+
+    with service.db.begin() as connection:
+        people.add(connection, "ada", actor=SYSTEM)
+        people.grant(connection, "ada", "admin", actor=SYSTEM)
+        people.grant(connection, "ada", "auditor", actor=SYSTEM)
+        people.withdraw_grant(connection, "ada", "auditor", actor=SYSTEM)
+        token, secret = tokens.create(connection, "ada", "ci", timedelta(days=1), actor=SYSTEM)
+    assert tokens.check(service.db, secret)[0].name == "ada"
+    with service.db.begin() as connection:
+        tokens.revoke(connection, token.id, actor=SYSTEM, reason="over")
+        people.add(connection, "eve", actor=SYSTEM)
+        people.disable(connection, "eve", actor=SYSTEM, reason="left")
+    approve(service)
+    approvals.revoke(service.db, assistant="a", version=1, actor=BOB, reason="once more")
+    approve(service)
+
+    assert promote(promoter).epoch == 1
+    assert all(one.ok for one in apply_outbox(promoter.db, promoter.store, registry))
+    with service.db.read() as connection:
+        assert champion.current(connection, "a").served == first.digest
+
+    second, third = worker.candidate("mail", first.digest), worker.candidate("poem", first.digest)
+    approvals.reject(service.db, assistant="a", version=second.number, actor=CAROL, reason="no")
+    with service.db.begin() as connection:
+        queue.move(connection, None, second.item, "submitted", "tried again", actor=SITE)
+    assert worker.candidate("mail", first.digest).attempt == 2  # of what was rejected, made again
+    approve(service, 3)
+    promote(promoter, 3)
+    with service.db.read() as connection:
+        assert candidates.get(connection, "a", 2).state == "superseded"
+    champion.rollback(promoter.db, promoter.store, assistant="a", version=1, actor=CAROL, reason="worse")
+    apply_outbox(promoter.db, promoter.store, registry)
+    with service.db.read() as connection:
+        assert pending(connection, "a") == 0
+        assert champion.current(connection, "a").served == first.digest
+    leases.release(worker.db, lease)
+
+    lease = leases.acquire(keeper.db, "lineage:a", "k", 60)
+    with keeper.db.begin() as connection:
+        leases.check(connection, lease)
+        connection.execute(delete(tables.results))
+        enqueue(connection, "a", "forget", {"digest": third.digest, "number": 3})
+        log.append(connection, "retention.swept", SYSTEM, "objects", {})
+        queue.move(connection, None, third.item, "withdrawn", "asked for", actor=SITE)
+        for table in (tables.candidates, tables.promotions):
+            assert connection.execute(update(table).values(marks=["rows withdrawn"])).rowcount
+    leases.release(keeper.db, lease)
+    assert count(keeper, tables.results) == 0
+    with accounts["owner"].db.read() as connection:
+        assert verify_database(connection).ok
+
+
+def test_every_account_proves_by_trying_that_it_can_do_nothing_else(accounts):
+    accounts["worker"].candidate("news", None)
+    before = {table.name: count(accounts["owner"], table) for table in tables.metadata.sorted_tables}
+    for account in privileges.ACCOUNTS:
+        found = check_privileges(accounts[account].db)
+        assert (found.user, found.account) == (f"lcia_{account}", account)
+        assert found.ok, found.words()
+        assert f"can do the {account}'s work" in found.words()
+        refused = {proof.deed for proof in found.proofs if not proof.done}
+        assert {"change an entry of the log", "delete an entry of the log", "empty the log"} <= refused
+    owner = check_privileges(accounts["owner"].db)
+    assert (owner.ok, owner.account, [proof.done for proof in owner.proofs]) == (True, None, [False, False])
+    assert "owns the tables" in owner.words()
+    assert before == {table.name: count(accounts["owner"], table) for table in tables.metadata.sorted_tables}
+
+
+def test_a_right_too_many_or_too_few_is_told(accounts):
+    with accounts["owner"].db.begin() as connection:
+        connection.execute(text("GRANT INSERT ON approvals TO lcia_worker"))
+        connection.execute(text("CREATE POLICY more ON approvals FOR INSERT TO lcia_worker WITH CHECK (true)"))
+        connection.execute(text("REVOKE INSERT ON results FROM lcia_worker"))
+    found = check_privileges(accounts["worker"].db)
+    assert not found.ok
+    assert found.words().startswith("lcia_worker can't record a result (permission denied for table results); can app")
+
+
+def test_the_guard_of_the_log_is_proven_on_every_database(database):
+    found = check_privileges(database)
+    assert found.ok
+    assert len(found.proofs) == 2
+    with database.begin() as connection:
+        assert log.count(connection) == 0
+        sqlite = connection.dialect.name == "sqlite"
+        connection.execute(text("DROP TRIGGER log_no_delete" if sqlite else "ALTER TABLE log DISABLE TRIGGER USER"))
+    found = check_privileges(database)
+    assert not found.ok
+    assert "can delete an entry of the log" in found.words()
+
+
+def run(state, statement) -> int:
+    with state.db.begin() as connection:
+        return connection.execute(text(statement) if isinstance(statement, str) else statement).rowcount
+
+
+def test_what_others_decided_is_out_of_reach(accounts):
+    """Not an error but nothing: rows that an account may not change are not there for it."""
+    worker, service, promoter = (accounts[name] for name in ("worker", "service", "promoter"))
+    first = worker.candidate("news", None)
+    approve(service)
+    assert run(worker, update(tables.candidates).values(launched_by="somebody")) == 0
+    approvals.revoke(service.db, assistant="a", version=1, actor=BOB, reason="no")
+    for state in (worker, service):
+        assert run(state, update(tables.approvals).values(revoked_at=None)) == 0
+    approve(service)
+    promote(promoter)
+    assert run(service, update(tables.candidates).values(state="rejected")) == 0
+    told = tables.outbox.c.kind == "promote"
+    assert run(worker, update(tables.outbox).where(told).values(error="quiet")) == 0
+    assert run(promoter, update(tables.queue).where(tables.queue.c.id == first.item).values(state="submitted")) == 0
+
+
+EVERYBODY = [
+    lambda state: run(state, update(tables.log).values(hash="x")),
+    lambda state: run(state, delete(tables.log)),
+    lambda state: run(state, "CREATE TABLE mine (a INTEGER)"),
+    lambda state: run(state, "SET ROLE postgres"),
+    lambda state: run(state, "DELETE FROM alembic_version"),
+]
+FORBIDDEN = {
+    "worker": [
+        lambda state: approve(state, actor=CAROL),
+        promote,
+        lambda state: run(state, update(tables.approvals).values(expires_at=None)),
+        lambda state: run(state, update(tables.queue).values(state="promoted")),
+        lambda state: run(state, update(tables.queue).values(submitted_by="x")),
+        lambda state: run(state, delete(tables.results)),
+        lambda state: run(state, select(tables.tokens)),
+        lambda state: run(state, insert(tables.grants).values(person="x", role="admin", site="*")),
+    ],
+    "service": [
+        promote,
+        lambda state: state.candidate("mail", None),
+        lambda state: leases.acquire(state.db, "lineage:a", "s", 60),
+        lambda state: leases.acquire(state.db, "outbox:a", "s", 60),
+        lambda state: run(state, update(tables.candidates).values(verdict="pass")),
+        lambda state: run(state, update(tables.approvals).values(person="x")),
+        lambda state: run(state, update(tables.people).values(name="x")),
+    ],
+    "promoter": [
+        lambda state: approve(state, actor=CAROL),
+        lambda state: approvals.reject(state.db, assistant="a", version=1, actor=BOB, reason="x"),
+        lambda state: leases.acquire(state.db, "lineage:a", "p", 60),
+        lambda state: state.candidate("mail", None),
+        lambda state: run(state, update(tables.promotions).values(by="x")),
+        lambda state: run(state, select(tables.tokens)),
+    ],
+    "keeper": [
+        lambda state: approve(state, actor=CAROL),
+        promote,
+        lambda state: run(state, delete(tables.candidates)),
+        lambda state: run(state, update(tables.promotions).values(version="x")),
+        lambda state: leases.acquire(state.db, "outbox:a", "k", 60),
+    ],
+}
+
+
+@pytest.mark.parametrize("account", privileges.ACCOUNTS)
+def test_deeds_of_others_are_refused(accounts, account):
+    accounts["worker"].candidate("news", None)
+    approve(accounts["service"])
+    before = facts(accounts["owner"])
+    for deed in [*FORBIDDEN[account], *EVERYBODY]:
+        with pytest.raises(AccountRefused, match=f"lcia_{account}"):
+            deed(accounts[account])
+    assert facts(accounts["owner"]) == before
+
+
+def facts(state):
+    with state.db.read() as connection:
+        return [connection.execute(select(table)).all() for table in tables.metadata.sorted_tables]
+
+
+def test_the_script_may_be_repeated_and_names_every_table(accounts, postgresql):
+    name = accounts["owner"].db.engine.url.database
+    with accounts["owner"].db.begin() as connection:
+        connection.execute(text("GRANT ALL ON champion TO lcia_worker"))
+    postgresql.execute(privileges.script(), name)
+    assert check_privileges(accounts["worker"].db).ok
+    touched = {right.table for rights in privileges.RIGHTS.values() for right in rights}
+    assert touched == set(tables.metadata.tables), "a new table needs rights in components/storage/privileges.py"
+    for bad in ["Lcia", "a b", "x; DROP TABLE log", ""]:
+        with pytest.raises(privileges.NameRefused):
+            privileges.script(bad)
