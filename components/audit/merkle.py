@@ -10,6 +10,7 @@ from collections.abc import Sequence
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 """Tree hash of no leaves (RFC 9162 section 2.1.1)."""
 
+HASH_BYTES = 32
 Peaks = tuple[bytes, ...]
 
 
@@ -67,7 +68,7 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
     """Whether `path` proves that `leaf` is leaf `index` of the tree of `size` leaves (section 2.1.3.2)."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or len(leaf) != HASH_BYTES:
         return False
     position, last, seen = index, size - 1, leaf
     for sibling in path:
@@ -81,6 +82,56 @@ def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], r
             seen = node_hash(seen, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and seen == root
+
+
+def consistency_path(leaves: Sequence[bytes], first: int) -> list[bytes]:
+    """Hashes that show the tree of the first `first` leaves to be the beginning of that of all (section 2.1.4.1).
+
+    Empty where both are the same tree; `leaves` are leaf hashes.
+
+    Raises:
+        IndexError: `first` is not between 1 and the number of leaves.
+    """
+    if not 1 <= first <= len(leaves):
+        raise IndexError(f"the first {first} leaves of a tree of {len(leaves)}")
+    return _subproof(leaves, first, whole=True)
+
+
+def check_consistency(first: int, second: int, path: Sequence[bytes], first_root: bytes, second_root: bytes) -> bool:
+    """Whether `path` proves that the tree of `second` leaves begins with that of `first` leaves (section 2.1.4.2).
+
+    Trees of one size need equal roots and an empty path; the empty tree proves nothing (False).
+    """
+    if first == second:
+        return first > 0 and not path and first_root == second_root
+    if not 0 < first < second or not path:
+        return False
+    hashes = [first_root, *path] if first & (first - 1) == 0 else list(path)
+    position, last = first - 1, second - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    old = new = hashes[0]
+    for sibling in hashes[1:]:
+        if last == 0:
+            return False
+        if position & 1 or position == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while position and not position & 1:
+                position, last = position >> 1, last >> 1
+        else:
+            new = node_hash(new, sibling)
+        position, last = position >> 1, last >> 1
+    return last == 0 and old == first_root and new == second_root
+
+
+def _subproof(leaves: Sequence[bytes], first: int, *, whole: bool) -> list[bytes]:
+    """SUBPROOF of section 2.1.4.1; `whole`: the first leaves are a subtree whose root the verifier has."""
+    if first == len(leaves):
+        return [] if whole else [_tree_hash(leaves)]
+    split = _split(len(leaves))
+    if first <= split:
+        return [*_subproof(leaves[:split], first, whole=whole), _tree_hash(leaves[split:])]
+    return [*_subproof(leaves[split:], first - split, whole=False), _tree_hash(leaves[:split])]
 
 
 def _split(size: int) -> int:
