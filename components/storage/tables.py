@@ -271,3 +271,35 @@ notices = Table(
     Column("done_at", Moment, index=True),
     UniqueConstraint("assistant", "kind", "about", "channel"),
 )
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 0, 1, 2, ...: each signed in by the one before
+    Column("id", String(64), nullable=False, unique=True),  # sha256 of the raw public key
+    Column("record", Json, nullable=False),  # how it came in, as the log has it
+    Column("entry", Integer, nullable=False),  # of the log
+    Column("at", Moment, nullable=False),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("statement", String(64), nullable=False),  # object: a DSSE envelope
+    Column("key", String(64), nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+heads = Table(
+    "heads",
+    metadata,
+    Column("entries", Integer, primary_key=True, autoincrement=False),
+    Column("place", String(512), primary_key=True),
+    Column("content", Text, nullable=False),  # the signed head, one line
+    Column("at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text),
+    Column("done_at", Moment, index=True),
+)

@@ -39,8 +39,8 @@ def subproof(m: int, leaves: list[bytes], b: bool) -> list[bytes]:
         return [] if b else [tree_hash(leaves)]
     k = largest_power_below(n)
     if m <= k:
-        return subproof(m, leaves[:k], b) + [tree_hash(leaves[k:])]
-    return subproof(m - k, leaves[k:], False) + [tree_hash(leaves[:k])]
+        return [*subproof(m, leaves[:k], b), tree_hash(leaves[k:])]
+    return [*subproof(m - k, leaves[k:], False), tree_hash(leaves[:k])]
 
 
 def largest_power_below(n: int) -> int:
