@@ -122,4 +122,4 @@ def _present(place: Workplace) -> list[TaskRows]:
         return []
     evaluation = place.store.get_json(str(place.evidence(champion)["evaluation"]))
     share = place.settings.policy.gate.reserve_share
-    return present_rows(place.store, evaluation, share, place.anchor_looks())
+    return present_rows(place.store, evaluation, share, place.anchor_looks(), place.superseded())

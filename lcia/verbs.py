@@ -14,10 +14,10 @@ from components.evaluation.history import flips as changed_rows
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
 from components.evaluation.reports import Flip
-from components.promotion import approvals, candidates, champion
+from components.promotion import approvals, candidates, champion, superseding, withdrawal
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
-from components.promotion.evidence import held_back
+from components.promotion.evidence import held_back, replaced_tasks
 from components.promotion.outbox import pending
 from components.tasks import queue
 from components.tasks.inbox import quarantine, store_package
@@ -341,6 +341,19 @@ def audit_verify(place: Workplace | None, export: Path | None, key: Path | None,
         raise NothingToShow("name an exported log: `lcia audit verify FILE`")
     with place.db.read() as connection:
         return verify_database(connection)
+
+
+def supersede(place: Workplace, old: str, new: str, actor: Actor, reason: str) -> QueueItem:
+    """Declare that a learnt task replaces an earlier one; names, `name@version` or numbers in the queue."""
+    with place.db.begin() as connection:
+        items = [withdrawal.find(connection, place.assistant, name) for name in (old, new)]
+        return superseding.declare(connection, *items, actor, reason)
+
+
+def replaced(place: Workplace, reference: str | None) -> dict[str, str]:
+    """Tasks of a version that others replace, by name, with what replaces them."""
+    version = place.version(reference)
+    return replaced_tasks(place.store, place.pool(version.digest), place.superseded()) if version else {}
 
 
 def need_group(place: Workplace, item: int, group: str) -> None:

@@ -81,6 +81,18 @@ def matrix(found: AccuracyMatrix) -> str:
     return "\n".join(lines)
 
 
+def family(found: AccuracyMatrix, replaced: Mapping[str, str]) -> str:
+    """What the averages are over, where some tasks are replaced by others; else nothing."""
+    if not replaced:
+        return ""
+    told = ", ".join(f"{old} by {new}" for old, new in replaced.items())
+    part = found.part([name for name in found.tasks if name not in replaced])
+    shown = [
+        f"{label} {value:.3f}" for label, value in (("Avg.ACC", part.avg_acc), ("BWT", part.bwt)) if value is not None
+    ]
+    return f"\nOver all {len(found.tasks)} tasks, of which are replaced: {told}. Without them: {', '.join(shown)}"
+
+
 def gate(report: Value) -> str:
     """The gate's rows, one a line."""
     enforced = "" if report["enforced"] else " (report only)"

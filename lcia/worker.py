@@ -183,10 +183,11 @@ class _Advance:
             settings,
             ("model", "tuning", "grouping", "evaluation"),
         )
-        attempt, looks = self._attempt(record["task"], parent), place.anchor_looks()
+        attempt, looks, replaced = self._attempt(record["task"], parent), place.anchor_looks(), place.superseded()
+        judged = {"attempt": attempt, "looks": looks, **({"superseded": replaced} if replaced else {})}
         learn_key = step_key(
             "learn",
-            {"evaluate": evaluate_key, "assessment": assessment, "attempt": attempt, "looks": looks},
+            {"evaluate": evaluate_key, "assessment": assessment, **judged},
             settings,
             ("promotion", "evaluation"),
         )
@@ -201,6 +202,7 @@ class _Advance:
                     "assessment": assessment,
                     "attempt": attempt,
                     "looks": looks,
+                    "superseded": replaced,
                     "known": {step: digest for step, digest in known.items() if digest},
                     "scratch": tune_key,
                 }

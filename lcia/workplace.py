@@ -7,11 +7,12 @@ from pathlib import Path
 from components.audit.keys import SigningKey, signing_key
 from components.audit.log import Actor
 from components.grouping.pool import Pool
-from components.promotion import candidates, champion
+from components.promotion import candidates, champion, policy
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import anchor_looks
 from components.promotion.outbox import Delivery, apply_outbox
 from components.promotion.registry import Registry
+from components.promotion.superseding import declared
 from components.quality.fingerprints import leak_key
 from components.settings import Settings
 from components.storage.database import Database
@@ -27,6 +28,8 @@ class Workplace:
     db: Database
     store: ObjectStore
     registry: Registry
+    server_policy: int | None = None
+    """Number of the server's policy in force; None where that of the settings holds."""
 
     @classmethod
     def open(cls, home: Path, settings: Settings) -> "Workplace":
@@ -36,7 +39,12 @@ class Workplace:
         db.migrate()
         told = settings.registry
         registry = Registry(told.tracking_uri, told.artifacts, told.experiment, settings.assistant)
-        return cls(home, settings, db, ObjectStore(settings.storage.objects), registry)
+        with db.read() as connection:
+            standing = policy.in_force(connection, settings.assistant)
+        if standing is not None:  # a server's own, whatever the file says
+            settings = settings.model_copy(update={"policy": standing.settings})
+        store = ObjectStore(settings.storage.objects)
+        return cls(home, settings, db, store, registry, standing.id if standing else None)
 
     @property
     def assistant(self) -> str:
@@ -86,6 +94,11 @@ class Workplace:
         with self.db.read() as connection:
             known = candidates.listed(connection, self.assistant)
         return anchor_looks(self.store, [str(self.evidence(version)["gate"]) for version in known])
+
+    def superseded(self) -> dict[str, str]:
+        """Learnt tasks that people declared replaced: `name@version` -> of what replaces it."""
+        with self.db.read() as connection:
+            return declared(connection, self.assistant)
 
     def tell_registry(self) -> list[Delivery]:
         """Bring MLflow up to date; failures are returned, never raised."""

@@ -27,6 +27,7 @@ def gate(
         attempt=context.order.attempt,
         released=context.order.released,
         looks=context.order.looks,
+        declared=context.order.superseded,
     )
     verdict = decide_gate(evidence, context.settings.policy.gate).to_json()
     log_metadata({"verdict": verdict["verdict"], "not_passed": _not_passed(verdict["rows"])})

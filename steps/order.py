@@ -39,6 +39,8 @@ class Order(BaseModel):
     """Which attempt at this task on this parent."""
     looks: dict[str, int] = {}
     """By prior task, how many candidates were compared with its anchor before."""
+    superseded: dict[str, str] = {}
+    """Learnt tasks that people declared replaced: `name@version` -> of what replaces it."""
     assessment: str | None = None
     """Assessment record; given to `learn_task`."""
     known: dict[str, str] = {}

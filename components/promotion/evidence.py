@@ -1,15 +1,18 @@
 """Evidence: what the gate judges and what an approval is bound to."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from components.grouping.pool import Pool
 from components.promotion.gate import GateEvidence, GateReport, NewTask, PriorTask
 from components.promotion.looks import reserve_rows
 from components.promotion.power import TaskRows
+from components.promotion.superseding import superseded
 from components.settings import Settings
-from components.storage.objects import ObjectStore
+from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks.snapshot import load_snapshot
 
 Record = Mapping[str, Any]
@@ -25,24 +28,25 @@ def gate_evidence(
     attempt: int,
     released: bool,
     looks: Mapping[str, int] | None = None,
+    declared: Mapping[str, str] | None = None,
 ) -> GateEvidence:
     """The scores and verdicts of one candidate, as the gate wants them.
 
-    `looks`: by prior task, how many candidates were compared with its anchor before; see `anchor_looks`.
+    `looks`: by prior task, how many candidates were compared with its anchor before; see `anchor_looks`. `declared`:
+    the replaced tasks that people named, label to label; those that packages name are added.
     """
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     new = load_snapshot(store, evaluation["task"])
     prior, name, share = [], "", settings.policy.gate.reserve_share
+    replaced = replaced_tasks(store, pool, declared or {})
     for group in pool.groups:
         for entry in group.tasks:
             if entry.task == new.digest:
                 name = entry.name
             else:
-                prior.append(
-                    _prior_task(
-                        store, evaluation, entry.name, entry.task, group.id, share, (looks or {}).get(entry.name, 0)
-                    )
-                )
+                look = (looks or {}).get(entry.name, 0)
+                task = _prior_task(store, evaluation, entry.name, entry.task, group.id, share, look)
+                prior.append(replace(task, superseded_by=replaced.get(entry.name)))
     checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
     predicted = _rows(store, evaluation["predictions"][name])
     return GateEvidence(
@@ -64,6 +68,16 @@ def gate_evidence(
         attempt=attempt,
         drift_accepted=released,
     )
+
+
+def replaced_tasks(store: ObjectStore, pool: Pool, declared: Mapping[str, str]) -> dict[str, str]:
+    """Names in the pool of replaced tasks -> `name@version` of what replaces them."""
+    tasks = {}
+    for entry in pool.tasks():
+        with contextlib.suppress(ObjectMissing):  # withdrawn
+            tasks[entry.name] = load_snapshot(store, entry.task).task
+    found = superseded(tasks.values(), declared)
+    return {name: found[task.label] for name, task in tasks.items() if task.label in found}
 
 
 def evidence_record(
@@ -135,13 +149,20 @@ def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple
     return hidden
 
 
-def present_rows(store: ObjectStore, evaluation: Record, share: float, looks: Mapping[str, int]) -> list[TaskRows]:
-    """Every measurable task of a version with its test rows, as the next candidate's power depends on them."""
+def present_rows(
+    store: ObjectStore,
+    evaluation: Record,
+    share: float,
+    looks: Mapping[str, int],
+    declared: Mapping[str, str] | None = None,
+) -> list[TaskRows]:
+    """Every measurable task of a version that is not replaced, with its test rows: the next candidate's power."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    replaced = replaced_tasks(store, pool, declared or {})
     tasks = []
     for group in pool.groups:
         for entry in group.tasks:
-            if entry.name in evaluation["predictions"]:
+            if entry.name in evaluation["predictions"] and entry.name not in replaced:
                 now = _rows(store, evaluation["predictions"][entry.name])
                 anchor = _rows(store, evaluation["anchors"][entry.name]["predictions"])
                 held = reserve_rows([row["row"] for row in now], share)

@@ -49,6 +49,13 @@ class PriorTask:
     """Which rows are held back for a second look; empty: none."""
     look: int = 1
     """Which candidate this is that is compared with the anchor, from 1."""
+    superseded_by: str | None = None
+    """Learnt task that replaces it: it is shown, but no forgetting rule protects it."""
+
+    @property
+    def protected(self) -> bool:
+        """Whether the forgetting rules compare it."""
+        return self.changed and bool(self.candidate) and self.superseded_by is None
 
 
 @dataclass(frozen=True)
@@ -242,7 +249,7 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> li
     tests: list[_Test] = []
     pools: dict[str, list[PriorTask]] = {}
     for task in prior:
-        if not task.changed or not task.candidate:
+        if not task.protected:
             continue
         pools.setdefault(task.group, []).append(task)
         step, life = (_Paired(scores, task.candidate, task.reserve) for scores in (task.champion, task.anchor))
@@ -283,6 +290,10 @@ def _unmeasured_rows(prior: Sequence[PriorTask], policy: GateSettings) -> list[G
         elif not task.candidate:
             words = "keeps no evaluation rows: forgetting of this task is not measurable"
             rows.append(GateRow("not measurable", task.name, "info", None, None, None, None, words))
+        elif task.superseded_by is not None:
+            drop = float(np.mean(task.champion) - np.mean(task.candidate))
+            words = f"replaced by {task.superseded_by}, not protected; drop against the champion {drop:+.3f}"
+            rows.append(GateRow("superseded", task.name, "info", drop, None, None, None, words))
     return rows
 
 
@@ -374,13 +385,13 @@ def _sizes(prior: Sequence[PriorTask]) -> list[TaskRows]:
     return [
         TaskRows.of(task.name, task.group, task.anchor, task.champion, task.reserve, task.look)
         for task in prior
-        if task.changed and task.candidate
+        if task.protected
     ]
 
 
 def _reserve_rows(evidence: GateEvidence, measured: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
     """Whether the reserve was opened, and for what; nothing where policy holds none back."""
-    tasks = [task.reserve for task in evidence.prior if task.changed and task.candidate]
+    tasks = [task.reserve for task in evidence.prior if task.protected]
     held = sum(map(sum, (*tasks, evidence.new.reserve)))
     if not held:
         return []
@@ -396,7 +407,7 @@ def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> l
         return []
     rows = [GateRow("power", None, "info", power.pass_probability, None, None, LEAST_POWER, power.words)]
     pairs = [
-        pair for task in evidence.prior if task.changed for pair in zip(task.champion, task.candidate, strict=True)
+        pair for task in evidence.prior if task.protected for pair in zip(task.champion, task.candidate, strict=True)
     ]
     seen = sum(before != after for before, after in pairs) / len(pairs)
     if seen > power.discordance:

@@ -276,5 +276,13 @@ def answer(
     return move(connection, None, identity, "submitted", reason, actor=actor, answers=answers)
 
 
+def note(connection: Connection, identity: int, answers: Mapping[str, Json]) -> QueueItem:
+    """Add to what people decided about an item, which stays in its state; the caller writes the log entry."""
+    found = item(connection, identity)
+    values = {"answers": {**found.answers, **answers}, "changed_at": now(connection)}
+    connection.execute(update(queue).where(queue.c.id == identity).values(**values))
+    return item(connection, identity)
+
+
 def _item(row: RowMapping, *, known: bool = False) -> QueueItem:
     return QueueItem(**row, known=known)

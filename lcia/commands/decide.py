@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lcia import words
+from lcia import completing, words
 from lcia.commands.frame import DO, As, Config, Json, Number, Pending, Reason, Set, emit, open_place, quiet_stdout, verb
 
 
@@ -64,6 +64,24 @@ def revoke(
     value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
     value |= {"person": taken.person, "revoked": True}
     emit(value, as_json=as_json, text=f"{taken.person}'s approval of version {candidate.number} counts no more.")
+
+
+@verb(DO, 'lcia supersede movie_sentiment@1 movie_sentiment@2 --reason "the site cleaned its rows"')
+def supersede(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The replaced task.", autocompletion=completing.tasks)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="What replaces it.", autocompletion=completing.tasks)],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Declare that a learnt task replaces an earlier one, which is shown still but protected by the gate no more."""
+    from lcia import verbs
+    from lcia.workplace import actor
+
+    item = verbs.supersede(open_place(config), old, new, actor(name), reason)
+    text = f"{item.name}@{item.version} is superseded by {item.answers['superseded_by']}, from the next candidate on."
+    emit(item.to_json(), as_json=as_json, text=text)
 
 
 @verb(DO, 'lcia rollback 3 --reason "complaints"')

@@ -38,8 +38,10 @@ def matrix(version: Version = None, as_json: Json = False, config: Config = None
     """The accuracy matrix along the ancestors of a version, with Avg.ACC, New.ACC, BWT and Forgetting."""
     from lcia import verbs
 
-    found = verbs.matrix(open_place(config), version)
-    emit(found.to_json(), as_json=as_json, text=words.matrix(found))
+    place = open_place(config)
+    found, replaced = verbs.matrix(place, version), verbs.replaced(place, version)
+    value = {**found.to_json(), "superseded": replaced}
+    emit(value, as_json=as_json, text=words.matrix(found) + words.family(found, replaced))
 
 
 @verb(LOOK, "lcia show", "lcia show 4 --json")

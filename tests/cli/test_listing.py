@@ -166,3 +166,17 @@ def test_show_says_what_was_carried_and_what_it_cost(lcia: "Lcia", learnt: Learn
     assert "rows proved unchanged" in told
     assert "; estimated " in told
     assert "no row of a prior task goes to another group" in told
+
+
+def test_supersede_is_declared_once_logged_and_shown(lcia: "Lcia", champion: SmallLoop) -> None:
+    old, new = "movie_sentiment@1", "product_sentiment@1"
+    done = lcia(champion, "supersede", old, new, "--as", "ops", "--reason", "the same site", "--json")
+    assert (done.code, done.json["answers"]["superseded_by"], done.json["state"]) == (0, new, "promoted")
+    assert lcia(champion, "supersede", old, new, "--as", "ops", "--reason", "again").code == 0
+    entries = lcia(champion, "audit", "show", "--kind", "task.superseded", "--json").json
+    assert [(one["subject"], one["details"]["by"]) for one in entries] == [(old, new)]
+    assert lcia(champion, "matrix", "--json").json["superseded"] == {"movie_sentiment": new}
+    assert "of which are replaced: movie_sentiment by product_sentiment@1. Without them" in lcia(champion, "matrix").out
+    for argv in ([new, old], [old, old], [old, "nothing"], [old, new, "--reason", " "]):
+        assert lcia(champion, "supersede", "--reason", "x", *argv).code == 1
+    assert lcia(champion, "audit", "verify").code == 0
