@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,7 +104,53 @@ def open_place(config: Path | None = None, overrides: list[str] | None = None) -
     home, _, settings = read_settings(config, overrides)
     from lcia.workplace import Workplace
 
-    return Workplace.open(home, settings)
+    place = Workplace.open(home, settings)
+    changed = [
+        key for key in [*(overrides or ()), *os.environ] if key.lower().startswith(("policy.", "lcia__policy__"))
+    ]
+    if place.server_policy is not None and changed:
+        from components.promotion.policy import PolicyRefused
+
+        raise PolicyRefused(
+            f"{changed[0].partition('=')[0]} would change the policy, which is the server's own (policy "
+            f"{place.server_policy}); leave it out, or propose the change: `lcia policy propose`"
+        )
+    return place
+
+
+def perform(
+    operation: str,
+    name: str | None = None,
+    config: Path | None = None,
+    overrides: list[str] | None = None,
+    **params: Any,  # noqa: ANN401 - checked by the operation's own shape
+) -> Any:  # noqa: ANN401 - any JSON value
+    """Do an operation here, or on the server that LCIA_SERVER names; the same JSON either way.
+
+    Raises:
+        LciaError: it was refused, here or there, with the same words and exit code.
+    """
+    if os.environ.get("LCIA_SERVER"):
+        from lcia import remote
+
+        return remote.perform(operation, params, name, overrides)
+    place = open_place(config, overrides)
+    from lcia.operations import OPERATIONS
+    from lcia.workplace import actor
+
+    found = OPERATIONS[operation]
+    return found.run(place, actor(name), found.checked(params))
+
+
+def here_only(verb_name: str) -> None:
+    """Refuse a verb that works on this machine's state while LCIA_SERVER names a server."""
+    if os.environ.get("LCIA_SERVER"):
+        from lcia.remote import NotOnServer
+
+        raise NotOnServer(
+            f"`lcia {verb_name}` works on a state of this machine, but LCIA_SERVER is set; unset it here, or run the "
+            "verb on the server's machine"
+        )
 
 
 def emit(value: Any, *, as_json: bool, text: str) -> None:  # noqa: ANN401 - any JSON value

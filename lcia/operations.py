@@ -1,0 +1,341 @@
+"""What can be asked of an assistant, by command line and by service alike: one function each, JSON in and out.
+
+An operation says what it needs and whom it is about; who may ask for it is `components.identity.access.TABLE`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.identity import people, tokens
+from components.identity.access import Permission
+from components.promotion import approvals, candidates, policy
+from components.storage.objects import Json
+from components.tasks import queue
+from lcia import comparing, listing, syncing, verbs
+from lcia.shapes import (
+    Answer,
+    Approval,
+    Decision,
+    Gone,
+    Grant,
+    NewPerson,
+    NewToken,
+    Nothing,
+    OfEntries,
+    OfNumber,
+    OfState,
+    OfTasks,
+    OfVersion,
+    OldToken,
+    Params,
+    PolicyAnswer,
+    PolicyChange,
+    Regroup,
+    Retry,
+    Two,
+)
+from lcia.workplace import Workplace
+
+
+class ParametersRefused(LciaError):
+    """Parameters that do not fit an operation."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that can be asked."""
+
+    name: str
+    permission: Permission
+    changes: bool
+    """False: it only looks."""
+    params: type[Params]
+    run: Callable[[Workplace, Actor, Any], Json]
+    site: Callable[[Workplace, Any], str | None] = lambda _place, _params: None
+    """Whose task it is about; None where it is about no site in particular."""
+
+    def checked(self, params: Mapping[str, Any]) -> Params:
+        """The parameters in their shape.
+
+        Raises:
+            ParametersRefused: they do not fit it.
+        """
+        try:
+            return self.params.model_validate(dict(params))
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ParametersRefused("; ".join(faults)) from error
+
+    @property
+    def summary(self) -> str:
+        """The first line of what it does."""
+        return (self.run.__doc__ or "").strip().partition("\n")[0]
+
+
+def _of_version(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with a version
+    version = place.version(params.version)
+    if version is None:
+        return None
+    with place.db.read() as connection:
+        return approvals.site_of(connection, version)
+
+
+def _of_item(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with an item
+    with place.db.read() as connection:
+        return queue.item(connection, params.item).owner
+
+
+def _status(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """Champion, queue, candidates and log."""
+    return verbs.status(place)
+
+
+def _tasks(place: Workplace, _: Actor, params: OfTasks) -> Json:
+    """Every task known: where it stands, what it scores, what may be kept of it."""
+    return {"tasks": listing.tasks(place, params.state, params.owner)}
+
+
+def _candidates(place: Workplace, _: Actor, params: OfState) -> Json:
+    """Every version ever proposed, with who approved it."""
+    return {"candidates": listing.versions(place, params.state)}
+
+
+def _lineage(place: Workplace, _: Actor, params: OfVersion) -> Json:
+    """A version's ancestors with promotions and rollbacks."""
+    return listing.lineage(place, params.version)
+
+
+def _matrix(place: Workplace, _: Actor, params: OfVersion) -> Json:
+    """The accuracy matrix along the ancestors of a version."""
+    return verbs.matrix(place, params.version).to_json()
+
+
+def _show(place: Workplace, _: Actor, params: OfVersion) -> Json:
+    """Everything a decision about a version rests on."""
+    return verbs.show(place, params.version)
+
+
+def _diff(place: Workplace, _: Actor, params: Two) -> Json:
+    """Two versions side by side."""
+    return comparing.diff(place, params.before, params.after)
+
+
+def _flips(place: Workplace, actor: Actor, params: OfNumber) -> Json:
+    """The test rows of prior tasks that a version changed; the look is logged."""
+    candidate, found, hidden = verbs.flips(place, params.version, actor)
+    return {"version": candidate.number, "flips": [vars(flip) for flip in found], "held_back": hidden}
+
+
+def _entries(place: Workplace, _: Actor, params: OfEntries) -> Json:
+    """Entries of the log."""
+    filters = params.model_dump(mode="python")
+    return {"entries": listing.entries(place, **filters)}
+
+
+def _verify(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """Check every byte of the live log."""
+    return verbs.audit_verify(place, None, None, None).to_json()
+
+
+def _policy(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """The policy in force, and what was proposed."""
+    with place.db.read() as connection:
+        standing = policy.in_force(connection, place.assistant)
+        found = policy.listed(connection, place.assistant)
+    return {
+        "server": standing is not None,
+        "number": standing.id if standing else None,
+        "policy": place.settings.policy.model_dump(mode="json"),
+        "proposals": [_proposal(each) for each in found],
+    }
+
+
+def _people(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """Everybody who may sign in, and their roles."""
+    with place.db.read() as connection:
+        return {"people": [_person(person) for person in people.listed(connection)]}
+
+
+def _tokens(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """Every token, without its secret."""
+    with place.db.read() as connection:
+        return {"tokens": [_token(token) for token in tokens.listed(connection)]}
+
+
+def _approve(place: Workplace, actor: Actor, params: Approval) -> Json:
+    """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
+    candidate, made = verbs.approve(
+        place, params.version, actor, params.reason, override=params.override, evidence=params.evidence
+    )
+    return {**_decided(candidate), "epoch": made.epoch if made else None, "exit_code": 0 if made else 3}
+
+
+def _reject(place: Workplace, actor: Actor, params: Decision) -> Json:
+    """Say no to a candidate; it ends."""
+    return _decided(verbs.reject(place, params.version, actor, params.reason))
+
+
+def _revoke(place: Workplace, actor: Actor, params: Decision) -> Json:
+    """Take back one's own yes, before the promotion."""
+    candidate, taken = verbs.revoke(place, params.version, actor, params.reason)
+    return {**_decided(candidate), "person": taken.person, "revoked": True}
+
+
+def _rollback(place: Workplace, actor: Actor, params: Decision) -> Json:
+    """Make an earlier champion the champion again."""
+    return verbs.rollback(place, params.version, actor, params.reason).to_json()
+
+
+def _retry(place: Workplace, actor: Actor, params: Retry) -> Json:
+    """Put a task that failed, was refused or rejected back into the queue."""
+    with place.db.begin() as connection:
+        if params.force:
+            why, answers = "to be learnt although it is known", {"forced": True}
+            found = queue.answer(connection, params.item, "nothing_to_learn", answers, actor=actor, reason=why)
+        else:
+            found = queue.move(connection, None, params.item, "submitted", "tried again", actor=actor)
+    return found.to_json()
+
+
+def _release(place: Workplace, actor: Actor, params: Answer) -> Json:
+    """Let a task go on that is held because it is unlike everything seen."""
+    return _answered(place, actor, params, {"released": True})
+
+
+def _regroup(place: Workplace, actor: Actor, params: Regroup) -> Json:
+    """Say which group learns a task that is held between two."""
+    return _answered(place, actor, params, {"placed": params.group})
+
+
+def _cancel(place: Workplace, actor: Actor, params: Answer) -> Json:
+    """Take a task out of the queue."""
+    with place.db.begin() as connection:
+        return queue.move(connection, None, params.item, "cancelled", params.reason, actor=actor).to_json()
+
+
+def _sync(place: Workplace, actor: Actor, _: Nothing) -> Json:
+    """Bring MLflow up to date, and find what was changed there directly."""
+    return syncing.sync(place, actor)
+
+
+def _propose(place: Workplace, actor: Actor, params: PolicyChange) -> Json:
+    """Ask for a change of the server's policy."""
+    with place.db.begin() as connection:
+        made = policy.propose(connection, place.assistant, params.changes, actor=actor, reason=params.reason)
+    return _proposal(made)
+
+
+def _answer_policy(place: Workplace, actor: Actor, params: PolicyAnswer) -> Json:
+    """Accept or refuse a proposed policy; accepting needs another admin than the one who proposed it."""
+    do = policy.accept if params.accept else policy.refuse
+    with place.db.begin() as connection:
+        return _proposal(do(connection, place.assistant, params.proposal, actor=actor, reason=params.reason))
+
+
+def _add_person(place: Workplace, actor: Actor, params: NewPerson) -> Json:
+    """Record somebody who may sign in; roles are granted apart."""
+    with place.db.begin() as connection:
+        return _person(people.add(connection, params.person, subject=params.subject, actor=actor))
+
+
+def _grant(place: Workplace, actor: Actor, params: Grant) -> Json:
+    """Give a role at a site, or take it back."""
+    do = people.withdraw_grant if params.take_back else people.grant
+    with place.db.begin() as connection:
+        return _person(do(connection, params.person, params.role, params.site, actor=actor))
+
+
+def _disable(place: Workplace, actor: Actor, params: Gone) -> Json:
+    """Shut somebody out; what was decided stands."""
+    with place.db.begin() as connection:
+        return _person(people.disable(connection, params.person, actor=actor, reason=params.reason))
+
+
+def _create_token(place: Workplace, actor: Actor, params: NewToken) -> Json:
+    """Make a token; its text is in this answer alone."""
+    with place.db.begin() as connection:
+        lifetime = timedelta(days=params.days)
+        made, text = tokens.create(connection, params.person, params.label, lifetime, params.permissions, actor=actor)
+    return {**_token(made), "token": text}
+
+
+def _revoke_token(place: Workplace, actor: Actor, params: OldToken) -> Json:
+    """End a token."""
+    with place.db.begin() as connection:
+        return _token(tokens.revoke(connection, params.token, actor=actor, reason=params.reason))
+
+
+def _decided(candidate: candidates.Candidate) -> dict[str, Json]:
+    return {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
+
+
+def _answered(place: Workplace, actor: Actor, params: Answer, answers: Mapping[str, Json]) -> Json:
+    with place.db.begin() as connection:
+        found = queue.answer(connection, params.item, "held", answers, actor=actor, reason=params.reason)
+    return found.to_json()
+
+
+def _proposal(found: policy.Proposal) -> dict[str, Json]:
+    times = {"proposed_at": _text(found.proposed_at), "ended_at": _text(found.ended_at)}
+    return {**vars(found), **times, "state": found.state}
+
+
+def _person(person: people.Person) -> dict[str, Json]:
+    return {
+        "name": person.name,
+        "subject": person.subject,
+        "roles": [vars(grant) for grant in person.grants],
+        "created_at": _text(person.created_at),
+        "disabled_at": _text(person.disabled_at),
+    }
+
+
+def _token(token: tokens.Token) -> dict[str, Json]:
+    return {name: _text(value) if isinstance(value, datetime) else value for name, value in vars(token).items()}
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+OPERATIONS: dict[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation("status", "look", False, Nothing, _status),
+        Operation("tasks", "look", False, OfTasks, _tasks),
+        Operation("candidates", "look", False, OfState, _candidates),
+        Operation("lineage", "look", False, OfVersion, _lineage),
+        Operation("matrix", "look", False, OfVersion, _matrix),
+        Operation("show", "look", False, OfVersion, _show),
+        Operation("diff", "look", False, Two, _diff),
+        Operation("flips", "read_rows", False, OfNumber, _flips, _of_version),
+        Operation("entries", "audit", False, OfEntries, _entries),
+        Operation("verify", "audit", False, Nothing, _verify),
+        Operation("policy", "look", False, Nothing, _policy),
+        Operation("people", "administer", False, Nothing, _people),
+        Operation("tokens", "administer", False, Nothing, _tokens),
+        Operation("approve", "decide", True, Approval, _approve, _of_version),
+        Operation("reject", "decide", True, Decision, _reject, _of_version),
+        Operation("revoke", "decide", True, Decision, _revoke, _of_version),
+        Operation("rollback", "roll_back", True, Decision, _rollback),
+        Operation("retry", "operate", True, Retry, _retry, _of_item),
+        Operation("release", "operate", True, Answer, _release, _of_item),
+        Operation("regroup", "operate", True, Regroup, _regroup, _of_item),
+        Operation("cancel", "operate", True, Answer, _cancel, _of_item),
+        Operation("sync", "operate", True, Nothing, _sync),
+        Operation("propose-policy", "administer", True, PolicyChange, _propose),
+        Operation("answer-policy", "administer", True, PolicyAnswer, _answer_policy),
+        Operation("add-person", "administer", True, NewPerson, _add_person),
+        Operation("grant", "administer", True, Grant, _grant),
+        Operation("disable-person", "administer", True, Gone, _disable),
+        Operation("create-token", "administer", True, NewToken, _create_token),
+        Operation("revoke-token", "administer", True, OldToken, _revoke_token),
+    )
+}
+"""By name; `submit` is apart, for it carries a package."""

@@ -1,0 +1,100 @@
+"""A server's operations, asked for over HTTP: LCIA_SERVER names it, LCIA_TOKEN says who asks."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from components.errors import LciaError
+
+SERVER, TOKEN = "LCIA_SERVER", "LCIA_TOKEN"
+SECONDS = 300.0
+"""How long an answer may take: a promotion tells MLflow before it answers."""
+
+
+class ServerUnreachable(LciaError):
+    """The server does not answer, or is none of ours."""
+
+
+class NotOnServer(LciaError):
+    """Something that a server does not do for its clients."""
+
+
+class Refused(LciaError):
+    """The server refused; the message and the exit code are its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def chosen() -> bool:
+    """Whether verbs go to a server."""
+    return bool(os.environ.get(SERVER))
+
+
+def perform(operation: str, params: Mapping[str, Any], name: str | None, overrides: list[str] | None) -> Any:  # noqa: ANN401
+    """Ask the server.
+
+    Raises:
+        Refused, ServerUnreachable, NotOnServer.
+    """
+    from lcia.operations import OPERATIONS
+
+    need_plain(name, overrides)
+    found = OPERATIONS[operation]
+    content = found.checked(params).model_dump(mode="json", exclude_none=True)
+    if found.changes:
+        return _answer("POST", operation, json=content)
+    return _answer("GET", operation, params=content)
+
+
+def submit(package: Path, name: str | None) -> Any:  # noqa: ANN401 - any JSON value
+    """Send a package; a folder is packed first.
+
+    Raises:
+        Refused, ServerUnreachable, NotOnServer; PackageError: the package can't even be packed.
+    """
+    from components.tasks.containers import packed
+
+    need_plain(name, None)
+    content, kind = packed(package)
+    return _answer("POST", "submit", content=content, headers={"content-type": kind})
+
+
+def need_plain(name: str | None, overrides: list[str] | None) -> None:
+    """Refuse what only a state of this machine can be told.
+
+    Raises:
+        NotOnServer: a name is asserted, or settings are overridden.
+    """
+    if name is not None:
+        raise NotOnServer(f"--as {name!r} asserts a name, but a server knows who asks by {TOKEN}; leave --as out")
+    if overrides:
+        raise NotOnServer(f"--set {overrides[0]!r} changes settings, but a server's are its own; leave --set out")
+
+
+def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = None, **sent: Any) -> Any:  # noqa: ANN401
+    server = os.environ[SERVER].rstrip("/")
+    token = os.environ.get(TOKEN, "")
+    if not token:
+        raise Refused(f"{SERVER} is set, but {TOKEN} is not; an admin makes a token with `lcia tokens create`", 1)
+    heads = {"authorization": f"Bearer {token}", **(headers or {})}
+    try:
+        got = httpx.request(method, f"{server}/v1/{operation}", headers=heads, timeout=SECONDS, **sent)
+        value = got.json()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServerUnreachable(
+            f"{SERVER}={server} does not answer ({type(error).__name__}); is `lcia serve` running there?"
+        ) from error
+    except ValueError as error:
+        raise ServerUnreachable(
+            f"{SERVER}={server} answered {got.status_code} with something that is no JSON; is it lcia's service?"
+        ) from error
+    if got.is_success:
+        return value
+    if not isinstance(value, dict) or "message" not in value:
+        raise ServerUnreachable(f"{SERVER}={server} answered {got.status_code}; is it lcia's service?")
+    raise Refused(str(value["message"]), int(value.get("exit_code", 1)))

@@ -1,0 +1,67 @@
+"""What the verbs of a server say, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+Value = Mapping[str, Any]
+
+
+def bootstrapped(name: str, token: str | None) -> str:
+    """`lcia serve --bootstrap`."""
+    if token is None:
+        return "There is an admin already; nothing was changed. `lcia people` lists who is known."
+    return (
+        f"{name} is the first admin. This token is shown once and lasts 30 days; keep it where others can't read it:\n"
+        f"  {token}\n"
+        "Use it with: export LCIA_SERVER=... LCIA_TOKEN=...; then `lcia people add`, `lcia people grant`."
+    )
+
+
+def person(value: Value) -> str:
+    """One person, in a line."""
+    given = [(each["role"], "all sites" if each["site"] == "*" else each["site"]) for each in value["roles"]]
+    roles = ", ".join(f"{role} at {site}" for role, site in given)
+    out = f"; shut out since {value['disabled_at'][:10]}" if value["disabled_at"] else ""
+    return f"{value['name']}: {roles or 'no role'}{out}"
+
+
+def people(value: Value) -> str:
+    """`lcia people`."""
+    found = value["people"]
+    return "\n".join(map(person, found)) if found else "Nobody yet: `lcia people add NAME`."
+
+
+def tokens(value: Value) -> str:
+    """`lcia tokens`."""
+    found = value["tokens"]
+    return "\n".join(map(_token, found)) if found else "None yet: `lcia tokens create NAME --label WHAT`."
+
+
+def _token(value: Value) -> str:
+    state = f"revoked {value['revoked_at'][:10]}" if value["revoked_at"] else f"until {value['expires_at'][:10]}"
+    used = f"last used {value['last_used_at'][:16]}" if value["last_used_at"] else "never used"
+    only = f", only {', '.join(value['permissions'])}" if value["permissions"] else ""
+    return f"{value['id']}  {value['person']}: {value['label']} ({state}, {used}{only})"
+
+
+def token_made(value: Value) -> str:
+    """`lcia tokens create`."""
+    return (
+        f"Token {value['id']} of {value['person']}, until {value['expires_at'][:10]}. It is shown this once:\n"
+        f"  {value['token']}"
+    )
+
+
+def proposal(value: Value) -> str:
+    """A proposal, in a line."""
+    by = f", accepted by {value['accepted_by']}" if value["accepted_by"] else ""
+    return f"policy {value['id']}: {value['state']}; proposed by {value['proposed_by']}{by}: {value['reason']}"
+
+
+def policy(value: Value) -> str:
+    """`lcia policy`."""
+    whose = f"the server's own, policy {value['number']}" if value["server"] else "the section `policy` of zenml.yaml"
+    lines = [f"In force: {whose}", yaml.safe_dump(value["policy"], sort_keys=False).rstrip()]
+    return "\n".join([*lines, *map(proposal, value["proposals"])])

@@ -1,0 +1,206 @@
+"""The HTTP application: one route per operation, made from the same table as the command line's verbs."""
+
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Body, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from components.errors import GateRefused, LciaError, WaitingForPeople
+from components.identity.access import Forbidden
+from components.identity.tokens import TokenRefused, TokenUnknown
+from components.promotion.candidates import CandidateUnknown
+from components.storage.database import DatabaseUnavailable
+from components.storage.objects import Json
+from components.tasks.package import MAX_PACKAGE_BYTES
+from components.tasks.queue import QueueError
+from components.tasks.rows import PackageError
+from lcia import verbs
+from lcia.operations import OPERATIONS, Operation
+from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial
+from lcia.service.sign_in import add_sign_in
+from lcia.workplace import Workplace
+
+UPLOADS = {"application/zip": ".zip", "application/zstd": ".tar.zst"}
+"""Content types of a package."""
+BODY_LIMIT = 1024 * 1024
+"""Bytes of a request that carries no package."""
+
+
+class Refusal(BaseModel):
+    """Why something was not done."""
+
+    error: str
+    """Name of the error."""
+    message: str
+    """What was seen, what was expected, what to do."""
+    exit_code: int
+    """What the command line ends with: 1 error, 2 the gate refused, 3 people have to act."""
+
+
+class TooLarge(LciaError):
+    """More bytes than anything here takes."""
+
+
+class PackageKindUnknown(LciaError):
+    """A package of no known container."""
+
+
+STATUS: Mapping[type[LciaError], int] = {
+    NotSignedIn: 401,
+    TokenRefused: 401,
+    Forbidden: 403,
+    CandidateUnknown: 404,
+    TokenUnknown: 404,
+    QueueError: 409,
+    GateRefused: 409,
+    WaitingForPeople: 409,
+    PackageError: 422,
+    TooLarge: 413,
+    PackageKindUnknown: 415,
+    TooManyRequests: 429,
+    DatabaseUnavailable: 503,
+}
+"""HTTP status by error; any other refusal is 400."""
+REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Refusal} for code in (400, *sorted(set(STATUS.values())))}
+
+
+def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
+    """The application over an opened state; secrets come from `environment`.
+
+    Raises:
+        ServeRefused: a secret that the settings ask for is not there.
+    """
+    app = FastAPI(
+        title=f"lcia: {place.assistant}",
+        description="Every look and every decision about an assistant. `/v1` is stable: fields may be added.",
+        version="1",
+        responses=REFUSALS,
+        docs_url=None,  # its page loads scripts from outside
+        redoc_url=None,
+    )
+    rates = Rates(place.settings.serve)
+
+    def who(request: Request) -> Caller:
+        return caller_of(request, place, rates)
+
+    for operation in OPERATIONS.values():
+        _add(app, place, operation, who)
+    _add_submit(app, place, who)
+    _add_health(app, place)
+    app.add_exception_handler(LciaError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.middleware("http")(_guarded)
+    add_sign_in(app, place, rates, environment)
+    return app
+
+
+def _add(app: FastAPI, place: Workplace, operation: Operation, who: Callable[[Request], Caller]) -> None:
+    where = Body() if operation.changes else Query()
+
+    def endpoint(params: Any, caller: Annotated[Caller, Depends(who)]) -> Json:  # noqa: ANN401 - set below
+        return _perform(place, operation, caller, params)
+
+    endpoint.__annotations__["params"] = Annotated[operation.params, where]
+    app.add_api_route(
+        f"/v1/{operation.name}",
+        endpoint,
+        methods=["POST" if operation.changes else "GET"],
+        summary=operation.summary,
+        operation_id=operation.name,
+        response_model=dict[str, Any] | None,
+        tags=["do" if operation.changes else "look"],
+    )
+
+
+def _perform(place: Workplace, operation: Operation, caller: Caller, params: Any) -> Json:  # noqa: ANN401
+    """Do what the caller may do; what they may not is entered in the log."""
+    try:
+        caller.need(operation.permission, None)
+        site = operation.site(place, params)
+        caller.need(operation.permission, site)
+    except Forbidden as why:
+        log_denial(place, caller, operation.name, why)
+        raise
+    return operation.run(place, caller.actor, params)
+
+
+def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]) -> None:
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
+
+    @app.post(
+        "/v1/submit",
+        summary="Put a task package into the queue; the body is a .zip or .tar.zst of its folder.",
+        operation_id="submit",
+        response_model=dict[str, Any],
+        tags=["do"],
+        openapi_extra={"requestBody": {"required": True, "content": content}},
+    )
+    async def submit(request: Request, caller: Annotated[Caller, Depends(who)]) -> Json:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind not in UPLOADS:
+            raise PackageKindUnknown(f"a package came as {kind or 'nothing'!r}, expected {' or '.join(UPLOADS)}")
+        await run_in_threadpool(caller.need, "submit", None)
+        with tempfile.TemporaryDirectory(prefix="lcia-upload-") as folder:
+            file = Path(folder) / f"package{UPLOADS[kind]}"
+            size = 0
+            with file.open("wb") as written:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > MAX_PACKAGE_BYTES:
+                        raise TooLarge(f"the package is larger than {MAX_PACKAGE_BYTES} bytes; send a smaller one")
+                    written.write(chunk)
+            return await run_in_threadpool(_submit, place, caller, file)
+
+
+def _submit(place: Workplace, caller: Caller, file: Path) -> Json:
+    def allowed(owner: str) -> None:
+        try:
+            caller.need("submit", owner)
+        except Forbidden as why:
+            log_denial(place, caller, "submit", why)
+            raise
+
+    item = verbs.submit(place, file, caller.actor, allowed)
+    return item.to_json() | {"known": item.known}
+
+
+def _add_health(app: FastAPI, place: Workplace) -> None:
+    @app.get("/health", summary="Whether the service can reach its database.", tags=["health"])
+    def health() -> dict[str, str]:
+        with place.db.read():
+            return {"status": "ok"}
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LciaError)  # noqa: S101 - registered for it
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
+    message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    refusal = Refusal(error=type(error).__name__, message=message, exit_code=error.exit_code)
+    headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "60"}}.get(status)
+    return JSONResponse(refusal.model_dump(), status, headers)
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    """Parameters that do not fit, without repeating what was sent: it may be a secret in the wrong place."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    lines = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors()[:20]]
+    refusal = Refusal(error="ParametersRefused", message="; ".join(lines), exit_code=1)
+    return JSONResponse(refusal.model_dump(), 422)
+
+
+async def _guarded(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Size limit, and headers that keep browsers from guessing."""
+    length = request.headers.get("content-length", "0")
+    if request.url.path != "/v1/submit" and (not length.isdigit() or int(length) > BODY_LIMIT):
+        return _refused(request, TooLarge(f"the request has {length} bytes, expected at most {BODY_LIMIT}"))
+    response = await following(request)
+    response.headers["x-content-type-options"] = "nosniff"
+    response.headers["cache-control"] = "no-store"
+    response.headers["referrer-policy"] = "no-referrer"
+    return response

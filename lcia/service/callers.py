@@ -1,0 +1,129 @@
+"""Who calls: a token's owner or somebody who signed in; what they may do, and how often."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import Request
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from components.audit.log import Actor, append
+from components.errors import LciaError
+from components.identity import people, tokens
+from components.identity.access import Forbidden, Grant, Permission, need
+from components.identity.people import Person
+from components.identity.tokens import TokenRefused
+from components.settings import ServeSettings
+from lcia.workplace import Workplace
+
+PERSON = "person"
+"""Key of the session that names who signed in."""
+
+
+class NotSignedIn(LciaError):
+    """Nobody is known to be calling."""
+
+
+class TooManyRequests(LciaError):
+    """Slower, please."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody known."""
+
+    person: Person
+    how: str
+    """`token` or `console`."""
+    only: Sequence[Permission] = ()
+    """What the token is limited to; empty for all the person may do."""
+
+    @property
+    def actor(self) -> Actor:
+        """As the log names them."""
+        return Actor(self.person.name, assured=True, how=self.how)
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """Roles of the person; none once shut out."""
+        return () if self.person.disabled_at else self.person.grants
+
+    def need(self, permission: Permission, site: str | None) -> None:
+        """Refuse what the person, or the token, does not give.
+
+        Raises:
+            Forbidden: says what would do.
+        """
+        if self.only and permission not in self.only:
+            only = ", ".join(self.only)
+            raise Forbidden(f"this token of {self.person.name} is limited to {only}, not `{permission}`")
+        need(self.person.name, self.grants, permission, site)
+
+
+class Rates:
+    """How often one caller may ask, and how often one address may fail to say who it is; per process."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        """Counts in memory: a restart forgets them."""
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._calls, self._failures = parse(settings.rate), parse(settings.failure_rate)
+
+    def call(self, caller: Caller) -> None:
+        """Count a call.
+
+        Raises:
+            TooManyRequests: too many of this caller.
+        """
+        self._hit(self._calls, f"person {caller.person.name}")
+
+    def may_try(self, address: str) -> None:
+        """Refuse an address that guessed too often.
+
+        Raises:
+            TooManyRequests: it did.
+        """
+        if not self._limiter.test(self._failures, f"address {address}"):
+            raise TooManyRequests(f"too many failed sign-ins; at most {self._failures} an address, wait and try again")
+
+    def failed(self, address: str) -> None:
+        """Count a failure."""
+        self._limiter.hit(self._failures, f"address {address}")
+
+    def _hit(self, rate: RateLimitItem, key: str) -> None:
+        if not self._limiter.hit(rate, key):
+            raise TooManyRequests(f"too many requests; at most {rate} a caller, wait and try again")
+
+
+def caller_of(request: Request, place: Workplace, rates: Rates) -> Caller:
+    """Who is calling.
+
+    Raises:
+        NotSignedIn, TokenRefused, TooManyRequests.
+    """
+    address = request.client.host if request.client else "?"
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    if kind:
+        rates.may_try(address)
+        try:
+            person, token = tokens.check(place.db, text.strip() if kind.lower() == "bearer" else "")
+        except TokenRefused:
+            rates.failed(address)
+            raise
+        found = Caller(person, "token", token.permissions)
+    else:
+        name = request.session.get(PERSON)
+        if not name:
+            raise NotSignedIn("sign in at /login, or send `Authorization: Bearer lcia_...`")
+        with place.db.read() as connection:
+            found = Caller(people.get(connection, name), "console")
+        if found.person.disabled_at is not None:
+            raise NotSignedIn(f"{name} was shut out; an admin knows why")
+    rates.call(found)
+    return found
+
+
+def log_denial(place: Workplace, caller: Caller, operation: str, why: Forbidden) -> None:
+    """Enter a denial in the log: somebody known tried what they may not do."""
+    with place.db.begin() as connection:
+        append(connection, "access.denied", caller.actor, operation, {"reason": str(why)})

@@ -1,0 +1,85 @@
+"""Running the service: uvicorn, and what a server does besides answering."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import uvicorn
+
+from components.audit.log import SYSTEM, Actor
+from components.errors import LciaError
+from components.identity import people, tokens
+from components.promotion import notices, policy
+from components.promotion.channels import channels
+from components.promotion.notices import Channel
+from lcia.service.app import make_app
+from lcia.workplace import Workplace
+
+LOG = logging.getLogger("lcia.service")
+EVERY = 30.0
+"""Seconds between two rounds of telling MLflow and people what they have not been told."""
+FIRST_TOKEN = timedelta(days=30)
+
+
+def bootstrap(place: Workplace, name: str, actor: Actor) -> str | None:
+    """Make the first admin and a token for 30 days; None where there is an admin already.
+
+    Raises:
+        PersonRefused, ActorUnnamed: the name can't be used.
+    """
+    with place.db.begin() as connection:
+        if people.admins(connection):
+            return None
+        people.add(connection, name, actor=actor)
+        people.grant(connection, name, "admin", actor=actor)
+        _, text = tokens.create(connection, name, "bootstrap", FIRST_TOKEN, actor=actor)
+        return text
+
+
+def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Callable[[str], None] = print) -> None:
+    """Answer until interrupted.
+
+    Raises:
+        ServeRefused, ChannelMissing: a secret that the settings ask for is not in the environment.
+    """
+    app = make_app(place, environment)
+    ways = channels(place.assistant, place.settings.notify, environment)
+    with place.db.begin() as connection:
+        policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
+    stop = threading.Event()
+    rounds = threading.Thread(target=_rounds, args=(place, ways, stop), daemon=True)
+    settings = place.settings.serve
+    config = uvicorn.Config(
+        app, settings.host, settings.port, log_level="warning", server_header=False, proxy_headers=False
+    )
+    say(f"lcia serves {place.assistant} on http://{settings.host}:{settings.port} (API: /openapi.json); Ctrl-C ends it")
+    rounds.start()
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        stop.set()
+        rounds.join(timeout=60)
+
+
+def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
+    """One round: MLflow's outbox, then people's notices."""
+    place.tell_registry()
+    settings, link = place.settings, place.settings.notify.link or place.settings.serve.address
+    with place.db.begin() as connection:
+        notices.collect(connection, place.assistant, list(ways), link)
+        notices.warn_of_expiry(
+            connection, place.assistant, settings.policy.approval, settings.notify.expiry_hours, list(ways), link
+        )
+    for sent in notices.deliver(place.db, place.assistant, ways):
+        if not sent.ok:
+            LOG.warning("notice not delivered by %s: %s", sent.channel, sent.message)
+
+
+def _rounds(place: Workplace, ways: Mapping[str, Channel], stop: threading.Event) -> None:
+    while not stop.wait(EVERY):
+        try:
+            tell(place, ways)
+        except LciaError as error:  # the database is away: the next round tells
+            LOG.warning("a round was not finished: %s", error)

@@ -1,0 +1,159 @@
+"""What operations are told: the shapes that command line and service check alike."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.identity.access import EVERYWHERE, Permission
+from components.roles import Role
+
+Number = Annotated[str, Field(min_length=1, max_length=64, description="A version's number, or its digest.")]
+Maybe = Annotated[str | None, Field(max_length=64, description="A version's number or digest; default the champion.")]
+Item = Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the task in `status`.")]
+Why = Annotated[str, Field(min_length=1, max_length=2000, description="Why; kept in the log.")]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Short = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Params(BaseModel):
+    """What an operation is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Nothing(Params):
+    """No parameters."""
+
+
+class OfVersion(Params):
+    """About a version, or the champion."""
+
+    version: Maybe = None
+
+
+class OfNumber(Params):
+    """About one version."""
+
+    version: Number
+
+
+class Two(Params):
+    """Two versions; the second defaults to the champion."""
+
+    before: Number
+    after: Maybe = None
+
+
+class OfTasks(Params):
+    """Tasks of one state or owner."""
+
+    state: Short | None = None
+    owner: Short | None = None
+
+
+class OfState(Params):
+    """Versions of one state."""
+
+    state: Short | None = None
+
+
+class OfEntries(Params):
+    """Entries of the log, all filters together."""
+
+    kind: Short | None = None
+    subject: Name | None = None
+    person: Name | None = None
+    since: datetime | None = None
+    tail: Annotated[int, Field(ge=0, le=10_000)] | None = None
+
+
+class Decision(Params):
+    """A decision about a version."""
+
+    version: Number
+    reason: Why
+
+
+class Approval(Decision):
+    """A yes to a version."""
+
+    override: bool = False
+    """In spite of the gate."""
+    evidence: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Digest of the evidence that was looked at; another one refuses."""
+
+
+class Answer(Params):
+    """An answer about a task."""
+
+    item: Item
+    reason: Why
+
+
+class Retry(Params):
+    """A task to be tried again."""
+
+    item: Item
+    force: bool = False
+
+
+class Regroup(Answer):
+    """The group that learns a task."""
+
+    group: Short
+
+
+class PolicyChange(Params):
+    """Keys of the section `policy` that should change, nested as in the settings file."""
+
+    changes: dict[str, Any]
+    reason: Why
+
+
+class PolicyAnswer(Params):
+    """An answer to a proposed policy."""
+
+    proposal: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    accept: bool
+    reason: Why
+
+
+class Grant(Params):
+    """A role at a site, given or taken back."""
+
+    person: Name
+    role: Role
+    site: Short = EVERYWHERE
+    take_back: bool = False
+
+
+class NewPerson(Params):
+    """Somebody who may sign in."""
+
+    person: Name
+    subject: Annotated[str, Field(max_length=512)] | None = None
+    """`issuer|subject` of the identity provider; none for a program."""
+
+
+class Gone(Params):
+    """Somebody who may not any more."""
+
+    person: Name
+    reason: Why
+
+
+class NewToken(Params):
+    """A token for a person or program."""
+
+    person: Name
+    label: Name
+    days: Annotated[float, Field(gt=0, le=366)] = 90
+    permissions: tuple[Permission, ...] = ()
+
+
+class OldToken(Params):
+    """A token that ends."""
+
+    token: Short
+    reason: Why
