@@ -34,6 +34,9 @@ class StorageSettings(Section):
 
     database: str = "sqlite:///{home}/lcia.db"
     """SQLAlchemy URL: SQLite when embedded, PostgreSQL on a server."""
+    promoter: str = ""
+    """URL of the same database for an account that may move the champion, where that of `database` may not. The process
+    that has both decides with the one and promotes with the other."""
     objects: str = "file://{home}/objects"
     """fsspec URL of the object store."""
     models: str = "{home}/models"
@@ -491,6 +494,16 @@ class Settings(Section):
             "zenml": True,
         }
         return self.model_dump(mode="json", exclude=machine)
+
+    def for_steps(self) -> dict[str, Any]:
+        """What the steps are given: all but what they have no business with, which may hold passwords."""
+        outside: dict[str, Any] = {
+            "storage": {"database", "promoter"},
+            "registry": True,
+            "notify": True,
+            "serve": True,
+        }
+        return self.model_dump(mode="json", exclude=outside)
 
 
 ENVIRONMENT_PREFIX = "LCIA__"

@@ -18,7 +18,7 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
     failed = [delivery.message for delivery in told if not delivery.ok]
     with place.db.read() as connection:
         busy = leases.holder(connection, f"outbox:{place.assistant}")
-    repairs = [] if failed or busy else reconcile(place.db, place.store, place.registry, actor)
+    repairs = [] if failed or busy else reconcile(place.promoter, place.store, place.registry, actor)
     wrong = [repair for repair in repairs if not repair.repaired and repair.difference.kind != "unknown"]
     return {
         "ok": not failed and not wrong and not busy,

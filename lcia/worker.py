@@ -269,7 +269,7 @@ class _Advance:
     def _promote_automatically(self, candidate: Candidate) -> None:
         try:
             made: Promotion = promote(
-                self.place.db,
+                self.place.promoter,
                 self.place.store,
                 assistant=self.place.assistant,
                 version=candidate.number,
@@ -362,7 +362,7 @@ class _Advance:
 def make_order(place: Workplace, package: str, parent: str | None, answers: Mapping[str, Any] = {}) -> Order:
     """What a run on a package is told; `answers` are what people said about a held task."""
     return Order(
-        settings=place.store.put_json(place.settings.model_dump(mode="json")),
+        settings=place.store.put_json(place.settings.for_steps()),
         package=package,
         parent=parent,
         lineage=tuple(place.lineage(parent)),

@@ -2,6 +2,7 @@
 
 import getpass
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from components.audit.keys import SigningKey, signing_key
@@ -50,6 +51,12 @@ class Workplace:
     def assistant(self) -> str:
         """Name of the assistant."""
         return self.settings.assistant
+
+    @cached_property
+    def promoter(self) -> Database:
+        """The database, opened with the account that moves the champion and tells MLflow."""
+        url = self.settings.storage.promoter
+        return Database(url) if url else self.db
 
     def signing_key(self) -> SigningKey:
         """The Ed25519 key that signs the log's heads; made at the first call."""
@@ -102,7 +109,7 @@ class Workplace:
 
     def tell_registry(self) -> list[Delivery]:
         """Bring MLflow up to date; failures are returned, never raised."""
-        return apply_outbox(self.db, self.store, self.registry)
+        return apply_outbox(self.promoter, self.store, self.registry)
 
 
 def actor(name: str | None) -> Actor:

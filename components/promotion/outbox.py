@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from components.errors import LciaError
 from components.promotion.registry import Registry
-from components.storage.database import Database, now
+from components.storage.database import AccountRefused, Database, now
 from components.storage.leases import StaleLease, acquire, process_owner, release, renew
 from components.storage.objects import FolderRefused, Json, ObjectStore
 from components.storage.tables import champion, outbox
@@ -54,10 +54,14 @@ def pending(connection: Connection, assistant: str) -> int:
 def apply_outbox(db: Database, store: ObjectStore, registry: Registry) -> list[Delivery]:
     """Tell the registry what it does not know yet, oldest first, stopping at the first failure.
 
-    One process at a time: while another one delivers, nothing is done. Failures are recorded in the row and
-    returned, never raised, for the decisions stand without the registry.
+    One process at a time: while another one delivers, nothing is done; neither where this process has a database
+    account for other work. Failures are recorded in the row and returned, never raised, for the decisions stand without
+    the registry.
     """
-    lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
+    try:
+        lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
+    except AccountRefused:
+        return []
     if lease is None:
         return []
     done: list[Delivery] = []
