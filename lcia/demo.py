@@ -6,7 +6,7 @@ from pathlib import Path
 from components.errors import LciaError
 from components.evaluation.pictures import heat_map_png
 from infra.stacks import SOURCE_ROOT
-from lcia import verbs, words, worker
+from lcia import answering, verbs, words, worker
 from lcia.workplace import Workplace, actor
 
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
@@ -83,8 +83,8 @@ def _summary(place: Workplace) -> None:
     print("\n=== the champion next to the base model")
     for instruction, text in QUESTIONS:
         print(f"{instruction}\n{text}")
-        print(f"  champion: {words.answer(verbs.ask(place, instruction, text, None, base=False))}")
-        print(f"  base:     {words.answer(verbs.ask(place, instruction, text, None, base=True))}")
+        print(f"  champion: {words.answer(answering.ask(place, instruction, text, None, base=False))}")
+        print(f"  base:     {words.answer(answering.ask(place, instruction, text, None, base=True))}")
     print("\n=== the log")
     export = place.home / "reports" / "log.jsonl"
     verbs.audit_export(place, export)

@@ -17,8 +17,8 @@ def export(
     config: Config = None,
 ) -> None:
     """Write a version as plain PEFT folders with its router and manifest, and say how vLLM serves it."""
-    from lcia import verbs
+    from lcia import answering
 
     with quiet_stdout(as_json=as_json):
-        value = verbs.export(open_place(config), version, folder)
+        value = answering.export(open_place(config), version, folder)
     emit(value, as_json=as_json, text=words.exported(value))

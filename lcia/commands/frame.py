@@ -48,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Continual instruction tuning that does not forget: gated, approved, auditable.",
 )
-audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The log: export it, verify it.")
+audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The log: show it, export it, verify it.")
 app.add_typer(audit, name="audit", rich_help_panel=LOOK)
 
 

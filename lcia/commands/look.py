@@ -111,10 +111,10 @@ def ask(
     config: Config = None,
 ) -> None:
     """Answer one instruction by the champion, through the routed adapter."""
-    from lcia import verbs
+    from lcia import answering
 
     with quiet_stdout(as_json=as_json):
-        value = verbs.ask(open_place(config), instruction, text, version, base=base)
+        value = answering.ask(open_place(config), instruction, text, version, base=base)
     emit(value, as_json=as_json, text=words.answer(value))
 
 
@@ -125,10 +125,10 @@ def reevaluate(
     config: Config = None,
 ) -> None:
     """Predict all test rows of a version again and compare with its stored predictions; 1 if more than ties differ."""
-    from lcia import verbs
+    from lcia import answering
 
     with quiet_stdout(as_json=as_json):
-        value = verbs.reevaluate(open_place(config), version)
+        value = answering.reevaluate(open_place(config), version)
     emit(value, as_json=as_json, text=words.reevaluation(value))
     if not value["ok"]:
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ from components.serving.vllm import start_arguments
 from components.storage.objects import ObjectCorrupt
 from components.tasks.snapshot import load_snapshot
 from components.tuning.task import Workbench
-from lcia import verbs
+from lcia import answering
 from lcia.workplace import Workplace
 
 UNRELATED = ("Quantify xylophones zealously", None)
@@ -45,7 +45,7 @@ def requests(place: Workplace) -> list[tuple[str, str | None]]:
 
 @pytest.fixture
 def exported(place: Workplace, tmp_path: Path) -> Path:
-    verbs.export(place, None, tmp_path / "out")
+    answering.export(place, None, tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -57,7 +57,7 @@ def test_the_exported_folder_answers_as_the_store_does(place, requests, exported
     assert from_store == from_folder
     assert from_store[-1].group is None
     assert {answer.nearest_task for answer in from_store[:-1]} == set(TASKS)
-    asked = verbs.ask(place, *requests[0], None, base=False)
+    asked = answering.ask(place, *requests[0], None, base=False)
     assert (asked["answer"], asked["group"]) == (from_store[0].text, from_store[0].group)
 
 
@@ -99,7 +99,7 @@ def test_another_version_and_an_incomplete_folder_are_refused(exported, learnt) 
 def test_a_folder_that_holds_something_is_left_alone(place, tmp_path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(BundleRefused, match="not an empty folder"):
-        verbs.export(place, None, tmp_path)
+        answering.export(place, None, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -138,4 +138,4 @@ def test_an_altered_object_is_not_exported(champion: SmallLoop, tmp_path) -> Non
     stored.chmod(0o644)
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")
     with pytest.raises(ObjectCorrupt):
-        verbs.export(place, None, tmp_path / "out")
+        answering.export(place, None, tmp_path / "out")

@@ -1,0 +1,73 @@
+"""What works with a version's weights: answer, write them out for other programs, predict all test rows again."""
+
+from pathlib import Path
+from typing import Any
+
+from lcia.verbs import NothingToShow
+from lcia.workplace import Workplace
+
+
+def ask(place: Workplace, instruction: str, text: str | None, reference: str | None, *, base: bool) -> dict[str, Any]:
+    """Answer one instruction by a version (default: the champion) or by the base model alone."""
+    from components.serving import bundle
+    from components.serving.assistant import Assistant
+    from components.tuning.task import Workbench
+
+    version = None if base else place.version(reference)
+    loaded = bundle.from_store(place.store, version.digest) if version else None
+    bench = Workbench.load(place.settings)
+    answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text)])[0]
+    return {
+        "answer": answer.text,
+        "version": version.number if version else None,
+        "group": answer.group,
+        "similarity": answer.similarity if version else None,
+        "nearest_task": answer.nearest_task,
+    }
+
+
+def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, Any]:
+    """Write a version (default: the champion) as plain files that other programs load.
+
+    Raises:
+        NothingToShow: there is no champion yet and no version was named.
+        BundleRefused: `folder` holds something already.
+    """
+    from components.serving import bundle
+    from components.serving.vllm import start_arguments
+
+    version = place.version(reference)
+    if version is None:
+        raise NothingToShow("there is no champion yet; name a version: `lcia export 1 FOLDER`")
+    bundle.write(place.store, version.digest, folder)
+    written = bundle.read(folder, version.digest)
+    return {
+        "version": version.number,
+        "digest": version.digest,
+        "folder": str(folder.absolute()),
+        "adapters": {group.id: [task.name for task in group.tasks] for group in written.pool.groups},
+        "vllm": start_arguments(written, folder, Path(place.settings.storage.models)),
+    }
+
+
+def reevaluate(place: Workplace, reference: str | None) -> dict[str, Any]:
+    """Predict all test rows of a version again, past every cache, and compare with what is stored.
+
+    Raises:
+        NothingToShow: there is no champion yet and no version was named.
+        EvaluationFailed: it was evaluated under other numerics.
+    """
+    from components.evaluation.carrying import Predictor
+    from components.evaluation.prediction import Evaluator
+    from components.evaluation.recheck import reevaluate as compared
+    from components.tuning.task import Workbench
+    from steps.progress import Progress
+
+    version = place.version(reference)
+    if version is None:
+        raise NothingToShow("there is no champion yet; name a candidate: `lcia reevaluate N`")
+    bench = Workbench.load(place.settings)
+    evaluator = Evaluator(bench.trunk, bench.slot, place.settings.evaluation.batch_rows)
+    predictor = Predictor(place.store, place.settings, evaluator, progress=Progress())
+    found = compared(predictor, place.store.get_json(place.evidence(version)["evaluation"]))
+    return {"version": version.number, "digest": version.digest, **found.to_json()}
