@@ -132,7 +132,7 @@ def plan(value: Value) -> str:
         f"  drift: {drift['verdict']}",
         f"  grouping: {value['grouping']['words']}",
         f"  work: {work}",
-        f"  estimate: {cost(value['cost'])}, after {value['cost']['basis']}",
+        f"  estimate: {cost(value['cost'])} (from {value['cost']['basis']})",
     ]
     now, later = value["gate"]["now"], value["gate"]["later"]
     lines.append(f"  gate now: {now['words']}" if now else "  gate now: no prior task would change")
@@ -205,7 +205,7 @@ def _spent(value: Value | None) -> list[str]:
     """Estimate against actual of the run that made a version."""
     if value is None:
         return []
-    return [f"  took {cost(value['actual'])}; estimated {cost(value['estimate'])}, after {value['estimate']['basis']}"]
+    return [f"  took {cost(value['actual'])}; estimated {cost(value['estimate'])} (from {value['estimate']['basis']})"]
 
 
 def submitted(item: QueueItem) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from components.audit.log import Actor, append
+from components.audit.log import Actor, append, entries
 from components.errors import LciaError
 from components.promotion import champion
 from components.promotion.outbox import LEASE_SECONDS, publish
@@ -73,11 +73,22 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
     finally:
         release(db, lease)
     repairs = [_outcome(one, left, reasons) for one in found]
-    if repairs:
-        with db.begin() as connection:
+    with db.begin() as connection:
+        if repairs and not _logged(connection, registry.name, repairs):
             details: dict[str, Json] = {"differences": [repair.to_json() for repair in repairs]}
             append(connection, "registry.repaired", actor, registry.name, details)
     return repairs
+
+
+def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bool:
+    """Whether all of it is unknown to us, left, and told by an earlier entry."""
+    told = {
+        one["words"]
+        for entry in entries(connection, subject=assistant)
+        if entry.action == "registry.repaired"
+        for one in entry.details["differences"]
+    }
+    return all(repair.difference.kind == "unknown" and repair.difference.words in told for repair in repairs)
 
 
 def replay(connection: Connection, store: ObjectStore, assistant: str) -> dict[str, Told]:
