@@ -94,9 +94,15 @@ class Database:
         if seen == head:
             return  # also with an account that may not create tables
         config = _alembic()
-        with self.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with self.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except AccountRefused as error:
+            raise AccountRefused(
+                f"{self.url} has schema {seen or 'none'}, this version of lcia needs {head}, and this account may not "
+                "change it; run `lcia database migrate` and then `lcia database roles` as the owner of the tables"
+            ) from error
 
     def revisions(self) -> tuple[str | None, str | None]:
         """The schema revision of the database (None: no tables yet) and the one that this version of lcia needs."""

@@ -20,6 +20,7 @@ from components.storage.tables import (
     policies,
     promotions,
     results,
+    signing_keys,
     tokens,
 )
 
@@ -150,6 +151,7 @@ _YES = {
 _SERVE = {"id": -1, "assistant": _ME, "kind": "promote", "payload": {}, "at": _THEN, "attempts": 0}
 _POLICY = {"id": -1, "assistant": _ME, "content": {}, "proposed_by": _ME, "proposed_at": _THEN, "reason": ""}
 _LEASE = {"name": f"lineage:{_ME}", "owner": None, "epoch": 1, "heartbeat": _THEN, "ttl": 1.0}
+_KEY = {"number": -1, "id": _ME, "record": {}, "entry": 0, "at": _THEN}
 _RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
 _DEEDS: tuple[tuple[str, Executable, frozenset[str]], ...] = (
     ("add to the log", _ENTRY, frozenset(ACCOUNTS)),
@@ -168,6 +170,7 @@ _DEEDS: tuple[tuple[str, Executable, frozenset[str]], ...] = (
     ("move the champion", update(champion).values(epoch=champion.c.epoch + 1), _PROMOTER),
     ("rewrite what was promoted", update(promotions).values(version=promotions.c.version), _NOBODY),
     ("have MLflow serve a version", insert(outbox).values(**_SERVE), _PROMOTER),
+    ("name a key that signs the log", insert(signing_keys).values(**_KEY), _PROMOTER),
     ("read what tokens are checked with", select(tokens.c.secret).limit(0), _SERVICE),
     ("grant roles to people", insert(grants).values(person=_ME, role="admin", site="*"), _SERVICE),
     ("change policy", insert(policies).values(**_POLICY), _SERVICE),

@@ -103,7 +103,11 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("INSERT", "promotions"),
         Right("INSERT", "outbox", after="kind IN ('state', 'promote', 'rollback')"),
         Right("UPDATE", "outbox", _TOLD),
-        *_leases("outbox"),
+        Right("INSERT", "signing_keys"),
+        Right("INSERT", "statements"),
+        Right("INSERT", "heads"),
+        Right("UPDATE", "heads", _TOLD),
+        *_leases("outbox", "heads"),
         _LOG,
     ),
     "keeper": (

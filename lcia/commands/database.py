@@ -1,0 +1,43 @@
+"""Verbs of the database's administrator: bring it up to date, and give each process an account."""
+
+from typing import Annotated
+
+import typer
+
+from components.storage import privileges
+from components.storage.database import Database
+from lcia.commands.frame import DO, LOOK, Config, Json, app, emit, here_only, read_settings, verb
+
+database = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The database: its schema and accounts.")
+app.add_typer(database, name="database", rich_help_panel=DO)
+
+
+@verb(
+    LOOK,
+    "lcia database roles > roles.sql",
+    "lcia database roles --prefix north | psql -d lcia",
+    on=database,
+    name="roles",
+)
+def roles(
+    prefix: Annotated[str, typer.Option(help="Beginning of the accounts' names.")] = "lcia",
+    schema: Annotated[str, typer.Option(help="Schema of the tables.")] = "public",
+    as_json: Json = False,
+) -> None:
+    """SQL that makes an account for worker, service, promoter and keeper, each with exactly its rights."""
+    script = privileges.script(prefix, schema)
+    accounts = [f"{prefix}_{account}" for account in privileges.ACCOUNTS]
+    emit({"accounts": accounts, "sql": script}, as_json=as_json, text=script.rstrip())
+
+
+@verb(DO, "lcia database migrate", on=database, name="migrate")
+def migrate(as_json: Json = False, config: Config = None) -> None:
+    """Bring the tables to this version's shape, as their owner; other verbs do it too where they may."""
+    here_only("database migrate")
+    _, _, settings = read_settings(config, None)
+    db = Database(settings.storage.database)
+    before, _ = db.revisions()
+    db.migrate()
+    after, _ = db.revisions()
+    text = f"{db.url} is at schema {after}" + ("" if before == after else f", it was {before or 'empty'}")
+    emit({"database": db.url, "before": before, "after": after}, as_json=as_json, text=text)
