@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from components.errors import LciaError
 
@@ -83,9 +83,9 @@ def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = 
         raise Refused(f"{SERVER} is set, but {TOKEN} is not; an admin makes a token with `lcia tokens create`", 1)
     heads = {"authorization": f"Bearer {token}", **(headers or {})}
     try:
-        got = httpx.request(method, f"{server}/v1/{operation}", headers=heads, timeout=SECONDS, **sent)
+        got = httpx2.request(method, f"{server}/v1/{operation}", headers=heads, timeout=SECONDS, **sent)
         value = got.json()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ServerUnreachable(
             f"{SERVER}={server} does not answer ({type(error).__name__}); is `lcia serve` running there?"
         ) from error

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from email.message import EmailMessage
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from components.errors import LciaError
 from components.promotion.notices import Channel, NotDelivered, Notice
@@ -77,8 +77,8 @@ class Webhook:
             "webhook-signature": sign(self._secret, identity, moment, body),
         }
         try:
-            answer = httpx.post(self._url, content=body, headers=headers, timeout=SECONDS, follow_redirects=False)
-        except httpx.HTTPError as error:
+            answer = httpx2.post(self._url, content=body, headers=headers, timeout=SECONDS, follow_redirects=False)
+        except httpx2.HTTPError as error:
             raise NotDelivered(f"{_host(self._url)}: {type(error).__name__}") from error
         if not answer.is_success:
             raise NotDelivered(f"{_host(self._url)} answered {answer.status_code}, expected 2xx")

@@ -7,7 +7,8 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.starlette_client import OAuth
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
-from httpx import HTTPError
+from httpx2 import HTTPError
+from joserfc.errors import JoseError
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.sessions import SessionMiddleware
 
@@ -77,7 +78,7 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
         rates.may_try(_address(request))
         try:
             token = await oauth.idp.authorize_access_token(request)
-        except (HTTPError, OAuthError) as error:
+        except (HTTPError, OAuthError, JoseError, ValueError) as error:
             rates.failed(_address(request))
             why = getattr(error, "error", type(error).__name__)
             raise NotSignedIn(f"the identity provider refused the sign-in ({why}); begin again at /login") from error
