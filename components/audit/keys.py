@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,6 +23,7 @@ from components.storage.objects import Json, NotCanonical, canonical, digest_of,
 PRIVATE_NAME = "audit-key.pem"
 PUBLIC_NAME = "audit-key.pub.pem"
 _CONTEXT = b"lcia log head v1\n"
+_ROTATION = b"lcia key rotation v1\n"
 """Set before the signed bytes, so that a signature can't be taken for one over something else."""
 
 
@@ -32,6 +33,10 @@ class KeyUnusable(LciaError):
 
 class HeadRefused(LciaError):
     """A head file that is damaged or not signed by the key it was checked with."""
+
+
+class RotationRefused(LciaError):
+    """A record of a new key that the key before it did not sign."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +70,120 @@ class SigningKey:
     private: Ed25519PrivateKey
     public: Ed25519PublicKey
 
+    @property
+    def id(self) -> str:
+        """Id of the public key."""
+        return key_id(self.public)
+
     def sign(self, head: Head) -> bytes:
         """Head file: canonical JSON of the head, the key's id and the signature, one line."""
         signature = self.private.sign(_CONTEXT + canonical(head.to_json()))
         value = {"head": head.to_json(), "key": key_id(self.public), "signature": signature.hex()}
         return canonical(value) + b"\n"
 
+    def hand_over(self, new: "SigningKey", head: Head) -> dict[str, Json]:
+        """Record by which this key makes `new` its successor at the log's present length, signed by both."""
+        told = {"from": self.id, "public": raw(new.public), "entries": head.entries, "root": head.root}
+        message = _rotation_bytes(told)
+        return {**told, "by_old": self.private.sign(message).hex(), "by_new": new.private.sign(message).hex()}
+
+
+@dataclass
+class TrustedKeys:
+    """Public keys by id, each with the length of the log at which it handed over (None: it still signs)."""
+
+    keys: dict[str, Ed25519PublicKey] = field(default_factory=dict)
+    until: dict[str, int | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, public: Ed25519PublicKey) -> "TrustedKeys":
+        """One key; whatever it handed over to is learnt by `follow`."""
+        return cls({key_id(public): public}, {key_id(public): None})
+
+    @classmethod
+    def chain(cls, records: Iterable[Mapping[str, Json]], trusted: str | None) -> "TrustedKeys":
+        """The keys of a log from the one with id `trusted` on (None: from the first); older ones are not trusted.
+
+        Raises:
+            RotationRefused: no key of the records has that id, or one is not signed by the one before.
+        """
+        found = cls()
+        for record in records:
+            if found.keys:
+                found.follow(record)
+                continue
+            public = read_raw(str(record.get("public")))
+            if trusted in (None, key_id(public)):
+                found.keys[key_id(public)], found.until[key_id(public)] = public, None
+        if not found.keys:
+            raise RotationRefused(f"none of the keys that came along is the trusted one, {trusted}")
+        return found
+
+    def follow(self, record: Mapping[str, Json]) -> None:
+        """Trust the key that a trusted one handed over to; records of other keys are passed over.
+
+        Raises:
+            RotationRefused: it is not signed by both, or the old key had handed over already.
+        """
+        if set(record) != {"from", "public", "entries", "root", "by_old", "by_new"}:
+            raise RotationRefused("a key rotation without the fields from, public, entries, root, by_old, by_new")
+        old = self.keys.get(str(record["from"]))
+        if old is None:
+            return
+        public, message = read_raw(str(record["public"])), _rotation_bytes(record)
+        if self.until[str(record["from"])] is not None or type(record["entries"]) is not int:
+            raise RotationRefused(f"key {record['from']} hands over a second time")
+        for signer, signature in ((old, record["by_old"]), (public, record["by_new"])):
+            verify(signer, signature, message, RotationRefused("a key rotation is not signed by both of its keys"))
+        self.until[str(record["from"])] = record["entries"]
+        self.keys[key_id(public)], self.until[key_id(public)] = public, None
+
+    def signer(self, identity: str, entries: int) -> Ed25519PublicKey | None:
+        """The key with this id, if it may speak of a log of that many entries."""
+        until = self.until.get(identity)
+        return None if until is not None and entries > until else self.keys.get(identity)
+
+
+def verify(public: Ed25519PublicKey, signature: Json, message: bytes, refusal: LciaError) -> None:
+    """Raise `refusal` unless `signature`, lower-case hex, is the key's over `message`."""
+    try:
+        public.verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise refusal from error
+    if bytes.fromhex(signature).hex() != signature:
+        raise refusal
+
 
 def key_id(public: Ed25519PublicKey) -> str:
     """sha256 of the raw public key."""
     return digest_of(public.public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+
+def raw(public: Ed25519PublicKey) -> str:
+    """The 32 bytes of a public key as hex."""
+    return public.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def public_pem(public: Ed25519PublicKey) -> bytes:
+    """A public key as PEM."""
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def read_raw(text: str) -> Ed25519PublicKey:
+    """Public key of `raw`.
+
+    Raises:
+        RotationRefused: it is none.
+    """
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+    except ValueError as error:
+        raise RotationRefused(f"{text[:80]!r} is not a raw Ed25519 public key: {error}") from error
+
+
+def _rotation_bytes(record: Mapping[str, Json]) -> bytes:
+    told = {name: record[name] for name in ("from", "public", "entries", "root")}
+    return _ROTATION + canonical({"kind": "key rotation", "schema": 1, **told})
 
 
 def signing_key(folder: Path) -> SigningKey:
@@ -95,7 +204,7 @@ def signing_key(folder: Path) -> SigningKey:
     if not isinstance(private, Ed25519PrivateKey):
         raise KeyUnusable(f"{path} is a {type(private).__name__}, expected an Ed25519 key; restore it from a backup")
     public = private.public_key()
-    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem = public_pem(public)
     public_path = folder / PUBLIC_NAME
     if not public_path.exists() or public_path.read_bytes() != pem:
         write_key_file(public_path, pem, 0o644, overwrite=True)
@@ -117,8 +226,8 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     return public
 
 
-def read_head(content: bytes, public: Ed25519PublicKey | None) -> Head:
-    """Head of a head file; its signature is checked when a public key is given.
+def read_head(content: bytes, trusted: Ed25519PublicKey | TrustedKeys | None) -> Head:
+    """Head of a head file; its signature is checked when keys are given.
 
     Raises:
         HeadRefused: any byte is not as it was signed.
@@ -130,17 +239,21 @@ def read_head(content: bytes, public: Ed25519PublicKey | None) -> Head:
     except NotCanonical as error:
         raise HeadRefused(f"the head file can't be read: {error}") from error
     head = _head_from(value)
-    if public is not None:
-        if value["key"] != key_id(public):
+    if isinstance(trusted, Ed25519PublicKey):
+        trusted = TrustedKeys.of(trusted)
+    if trusted is not None:
+        public = trusted.signer(value["key"], head.entries)
+        if public is None:
+            known = ", ".join(trusted.keys)
             raise HeadRefused(
-                f"the head was signed by key {value['key']}, expected {key_id(public)}; give the log's own public key"
+                f"the head of {head.entries} entries was signed by key {value['key']}, expected {known}; give the "
+                "log's own public key"
+                if value["key"] not in trusted.keys
+                else f"key {value['key']} handed over before the log had {head.entries} entries: it was misused"
             )
-        try:
-            public.verify(bytes.fromhex(value["signature"]), _CONTEXT + canonical(value["head"]))
-        except (InvalidSignature, ValueError) as error:
-            raise HeadRefused("the head's signature does not fit its content: one of them was changed") from error
-        if bytes.fromhex(value["signature"]).hex() != value["signature"]:
-            raise HeadRefused("the head's signature is not in lower-case hex: its bytes were changed")
+        message = _CONTEXT + canonical(value["head"])
+        refusal = HeadRefused("the head's signature does not fit its content: one of them was changed")
+        verify(public, value["signature"], message, refusal)
     return head
 
 

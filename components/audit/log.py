@@ -6,9 +6,10 @@ to it, so that an export can be checked by anyone, offline, from any signed head
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
@@ -74,6 +75,16 @@ class Entry:
     """RFC 9162 tree hash of all entries up to this one."""
 
 
+@dataclass(frozen=True)
+class Deed:
+    """What is to be entered; see `Entry`."""
+
+    action: str
+    actor: Actor
+    subject: str
+    details: dict[str, Json]
+
+
 def append(
     connection: Connection, action: str, actor: Actor, subject: str, details: dict[str, Json] | None = None
 ) -> Entry:
@@ -83,6 +94,11 @@ def append(
         LogDamaged: the stored last entry does not fit its own hash or root.
         NotCanonical: `details` have no RFC 8785 form; write numbers beyond 2^53 as strings.
     """
+    return append_all(connection, [Deed(action, actor, subject, details or {})])[0]
+
+
+def append_all(connection: Connection, deeds: Sequence[Deed]) -> list[Entry]:
+    """Add entries in order, all at one moment; reads the end of the log once. Errors as in `append`."""
     last = connection.execute(select(log).order_by(log.c.position.desc()).limit(1)).one_or_none()
     size, previous, peaks = 0, "", ()  # type: tuple[int, str, Peaks]
     if last is not None:
@@ -93,22 +109,30 @@ def append(
                 f"entry {last.position}, the last of the log, was altered in the database; nothing is added "
                 "or promoted until it is restored from a backup. `lcia audit verify` says what else changed"
             )
-    body = canonical(
-        {
-            "index": size,
-            "at": moment_text(now(connection)),
-            "actor": asdict(actor),
-            "action": action,
-            "subject": subject,
-            "details": details or {},
-            "previous": previous,
-        }
-    )
-    leaf = leaf_hash(body)
-    peaks = add_leaf(peaks, size, leaf)
-    row = {"position": size, "body": body, "hash": leaf.hex(), "root": root_of(peaks).hex()}
-    connection.execute(insert(log).values(**row, peaks=" ".join(peak.hex() for peak in peaks)))
-    return _entry(body, leaf.hex(), root_of(peaks).hex())
+    moment = moment_text(now(connection))
+    stored: list[dict[str, Any]] = []
+    made: list[Entry] = []
+    for deed in deeds:
+        body = canonical(
+            {
+                "index": size,
+                "at": moment,
+                "actor": asdict(deed.actor),
+                "action": deed.action,
+                "subject": deed.subject,
+                "details": deed.details,
+                "previous": previous,
+            }
+        )
+        leaf = leaf_hash(body)
+        peaks = add_leaf(peaks, size, leaf)
+        root, below = root_of(peaks).hex(), " ".join(peak.hex() for peak in peaks)
+        stored.append({"position": size, "body": body, "hash": leaf.hex(), "root": root, "peaks": below})
+        made.append(_entry(body, leaf.hex(), root))
+        size, previous = size + 1, leaf.hex()
+    if stored:
+        connection.execute(insert(log), stored)
+    return made
 
 
 def head(connection: Connection) -> Head:

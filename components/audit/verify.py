@@ -4,14 +4,17 @@ Found without any key: an altered, removed, inserted or reordered entry. A log t
 rewritten as a whole by someone with the database's rights, is found by a signed head kept elsewhere.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 
-from components.audit.keys import Head, HeadRefused, read_head
+from components.audit.keys import Head, HeadRefused, RotationRefused, TrustedKeys, read_head
 from components.audit.log import head_path, rows
 from components.audit.merkle import Peaks, add_leaf, leaf_hash, root_of
 from components.errors import LciaError
@@ -19,6 +22,8 @@ from components.storage.objects import Json, NotCanonical, canonical, parse_json
 
 _BODY = {"index", "at", "actor", "action", "subject", "details", "previous"}
 _ACTOR = {"name", "assured", "how"}
+_ORDER, _ACTOR_ORDER = sorted(_BODY), sorted(_ACTOR)
+ROTATED = "key.rotated"
 
 
 class ExportUnreadable(LciaError):
@@ -67,18 +72,86 @@ class _Bad(Exception):
     """Why an entry is bad."""
 
 
+_SORTS_OTHERWISE = re.compile(rb"[\xee-\xff]")
+"""From U+E000 on, RFC 8785's order of keys (by UTF-16) is not that of code points."""
+_LARGE = 2**53
+_START, _TAIL = b'{"body":', 150
+"""What stands before the body of an exported line, and how many bytes after it, its newline included."""
+
+
+def _plain(value: Json) -> bool:
+    """Whether keys are sorted by code point, and there is no number but small integers."""
+    if type(value) is dict:
+        keys = [*value]
+        if len(keys) > 1 and keys != sorted(keys):
+            return False
+        parts: Iterable[Json] = value.values()
+    else:
+        parts = value
+    for part in parts:
+        kind = type(part)
+        if kind is str or kind is bool or part is None:
+            continue
+        if kind is int:
+            if not -_LARGE < part < _LARGE:
+                return False
+        elif kind is float or not _plain(part):
+            return False
+    return True
+
+
+def _plain_body(body: bytes, index: int, previous: str) -> bool:
+    """Whether it is canonical beyond doubt, has the fields of an entry in this place, and brings in no key."""
+    try:
+        value = from_json(body)
+    except ValueError:
+        return False
+    if type(value) is not dict or [*value] != _ORDER or type(value["actor"]) is not dict:
+        return False
+    if type(value["index"]) is not int or value["index"] != index or value["previous"] != previous:
+        return False
+    if [*value["actor"]] != _ACTOR_ORDER or value["action"] == ROTATED or not _plain(value):
+        return False
+    return to_json(value) == body and (body.isascii() or not _SORTS_OTHERWISE.search(body))
+
+
 class _Chain:
     """Replays the log entry by entry, remembering the root at the lengths heads speak of."""
 
-    def __init__(self, lengths: Iterable[int]) -> None:
+    def __init__(self, lengths: Iterable[int], keys: TrustedKeys | None = None) -> None:
         self.size = 0
         self.previous = ""
         self.peaks: Peaks = ()
+        self.keys = keys
         self.roots = {length: root_of(()).hex() for length in lengths if length == 0}
         self._lengths = frozenset(lengths)
 
     def root(self) -> str:
         return root_of(self.peaks).hex()
+
+    def add_plain(self, line: bytes) -> bool:
+        """Add an exported line if it is plainly good; else change nothing and leave it to `add` to say why.
+
+        Checks every byte as `add` does: the body's by its hash and by writing it again, the rest by comparison.
+        """
+        body = line[len(_START) : -_TAIL]
+        leaf = sha256(b"\x00" + body).digest()
+        peaks = [*self.peaks]
+        carry, size = leaf, self.size
+        while size & 1:
+            carry = sha256(b"\x01" + peaks.pop() + carry).digest()
+            size >>= 1
+        peaks.append(carry)
+        root = carry
+        for peak in peaks[-2::-1]:
+            root = sha256(b"\x01" + peak + root).digest()
+        name = leaf.hex()
+        if line[:8] != _START or line[-_TAIL:] != f',"hash":"{name}","root":"{root.hex()}"}}\n'.encode():
+            return False
+        if not _plain_body(body, self.size, self.previous):
+            return False
+        self._take(tuple(peaks), name)
+        return True
 
     def add(self, entry: _Stored) -> None:
         value = entry.value
@@ -98,36 +171,55 @@ class _Chain:
             raise _Bad("the root beside it is not that of the entries up to it")
         if entry.peaks is not None and " ".join(peak.hex() for peak in peaks) != entry.peaks:
             raise _Bad("the peaks stored beside it are not those of its tree")
-        self.peaks, self.previous, self.size = peaks, leaf.hex(), self.size + 1
+        if value["action"] == ROTATED:
+            self._rotate(value["details"])
+        self._take(peaks, leaf.hex())
+
+    def _take(self, peaks: Peaks, name: str) -> None:
+        self.peaks, self.previous, self.size = peaks, name, self.size + 1
         if self.size in self._lengths:
             self.roots[self.size] = self.root()
+
+    def _rotate(self, details: Json) -> None:
+        """A new key: signed by the one before, over the log as it was."""
+        record = details.get("record") if isinstance(details, dict) else None
+        if not isinstance(record, dict) or (record.get("entries"), record.get("root")) != (self.size, self.root()):
+            raise _Bad("it brings in a key for another log than the entries before it")
+        if self.keys is not None:
+            try:
+                self.keys.follow(record)
+            except RotationRefused as error:
+                raise _Bad(str(error)) from error
 
 
 def verify_export(path: Path, public_key: Ed25519PublicKey | None = None, head: Path | None = None) -> Verification:
     """Check an exported log, every byte of it.
 
     `head` is a head file kept elsewhere: the log must still contain all it speaks of. With `public_key` its
-    signature is checked, and that of the head beside the export, which must then exist and be its end.
+    signature is checked, and that of the head beside the export, which must then exist and be its end. Keys that
+    `public_key` handed over to, as the log says, count like itself.
 
     Raises:
         ExportUnreadable: the export or `head` can't be opened.
     """
-    content = _read(path)
-    heads: list[tuple[str, Head]] = []
+    files = [head] if head is not None else []
+    beside = head_path(path)
+    if beside.exists() or (public_key is not None and head is None):
+        files.append(beside)
     try:
-        if head is not None:
-            heads.append((str(head), read_head(_read(head), public_key)))
-        beside = head_path(path)
-        if beside.exists() or (public_key is not None and head is None):
-            heads.append((str(beside), read_head(_read(beside), public_key)))
+        contents = [(str(file), _read(file)) for file in files]
+        heads = [(name, read_head(content, None)) for name, content in contents]
+        keys = None if public_key is None else TrustedKeys.of(public_key)
+        chain = _Chain([known.entries for _, known in heads], keys)
+        try:
+            _replay_lines(chain, path)
+        except (_Bad, NotCanonical) as error:
+            return _bad(chain, f"line {chain.size + 1} of {path}", str(error))
+        for _, content in contents if keys is not None else ():
+            read_head(content, keys)
     except HeadRefused as error:
         return Verification(False, 0, "", None, f"head refused: {error}", "not checked")
-    chain = _Chain([known.entries for _, known in heads])
-    try:
-        _replay_lines(chain, content)
-    except (_Bad, NotCanonical) as error:
-        return _bad(chain, f"line {chain.size + 1} of {path}", str(error))
-    exact = heads[-1][1] if heads and heads[-1][0] == str(head_path(path)) else None
+    exact = heads[-1][1] if heads and heads[-1][0] == str(beside) else None
     return _conclude(chain, heads, exact, kept_elsewhere=head is not None, signed=public_key is not None)
 
 
@@ -142,12 +234,14 @@ def verify_database(connection: Connection, known: Head | None = None) -> Verifi
     return _conclude(chain, heads, None, kept_elsewhere=known is not None, signed=False)
 
 
-def _replay_lines(chain: _Chain, content: bytes) -> None:
-    lines = content.split(b"\n")
-    for line in lines[:-1]:
-        chain.add(_from_line(line))
-    if lines[-1]:
-        raise _Bad("its line has no end: the file was cut or its last byte changed")
+def _replay_lines(chain: _Chain, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if not chain.add_plain(line):
+                    chain.add(_from_line(line))
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _replay_rows(chain: _Chain, connection: Connection) -> None:
@@ -161,8 +255,10 @@ def _replay_rows(chain: _Chain, connection: Connection) -> None:
 
 
 def _from_line(line: bytes) -> _Stored:
-    value = parse_json(line)
-    if canonical(value) != line:
+    if not line.endswith(b"\n"):
+        raise _Bad("its line has no end: the file was cut or its last byte changed")
+    value = parse_json(line[:-1])
+    if canonical(value) != line[:-1]:
         raise _Bad("its bytes are not canonical: they were altered")
     if not isinstance(value, dict) or set(value) != {"body", "hash", "root"}:
         raise _Bad("expected an object of body, hash and root")
@@ -201,6 +297,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ExportUnreadable(
-            f"{path} can't be opened ({error.strerror}); expected a file made by `lcia audit export`"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ExportUnreadable:
+    return ExportUnreadable(f"{path} can't be opened ({error.strerror}); expected a file made by `lcia audit export`")

@@ -287,8 +287,8 @@ statements = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(64), primary_key=True),  # the present champion's is signed again by a new key
     Column("statement", String(64), nullable=False),  # object: a DSSE envelope
-    Column("key", String(64), nullable=False),
     Column("at", Moment, nullable=False),
 )
 

@@ -11,10 +11,10 @@ from tampering import tamper
 
 from components.audit import keys, log
 from components.audit.log import Actor, LogDamaged
-from components.audit.verify import ExportUnreadable, verify_database, verify_export
+from components.audit.verify import ExportUnreadable, _plain_body, verify_database, verify_export
 from components.storage import tables
 from components.storage.database import Database
-from components.storage.objects import NotCanonical, canonical
+from components.storage.objects import NotCanonical, canonical, parse_json
 
 ALICE = Actor("alice", assured=False)
 
@@ -268,3 +268,44 @@ def test_details_must_be_json(db):
 def test_a_line_is_its_own_canonical_form(sample):
     for line in sample.splitlines():
         assert canonical(json.loads(line)) == line
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(details=st.dictionaries(st.text(max_size=6), JSON_VALUES, max_size=4), loose=st.booleans(), plain=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_the_fast_way_takes_only_what_is_canonical(details, loose, plain):
+    body = {
+        "index": 3,
+        "at": "2026-01-31T12:00:00.000000Z",
+        "actor": {"name": "é", "assured": True, "how": "system"},
+        "action": "thing.done",
+        "subject": "s",
+        "details": details,
+        "previous": "p",
+    }
+    separators = (", ", ": ") if loose else (",", ":")
+    for sort in (True, False):
+        content = json.dumps(body, sort_keys=sort, ensure_ascii=plain, separators=separators).encode(
+            "utf-8", "surrogatepass"
+        )
+        try:
+            expected = canonical(parse_json(content)) == content
+        except NotCanonical:
+            expected = False
+        assert expected or not _plain_body(content, 3, "p")
+    assert not _plain_body(content, 4, "p")
+    assert not _plain_body(content, 3, "q")
+
+
+def test_ordinary_entries_go_the_fast_way(sample):
+    previous = ""
+    for index, line in enumerate(sample.splitlines()):
+        value = json.loads(line)
+        assert _plain_body(canonical({**value["body"], "details": {"n": index}}), index, previous)
+        previous = value["hash"]

@@ -25,8 +25,8 @@ def upgrade() -> None:
         "statements",
         sa.Column("name", sa.String(64), primary_key=True),
         sa.Column("epoch", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("key", DIGEST, primary_key=True),
         sa.Column("statement", DIGEST, nullable=False),
-        sa.Column("key", DIGEST, nullable=False),
         sa.Column("at", MOMENT, nullable=False),
     )
     op.create_table(
