@@ -12,7 +12,6 @@ from pydantic.fields import FieldInfo
 
 from components.settings import Settings
 
-
 WORDS = {"None": "null", "True": "true", "False": "false"}
 """What the docstrings say in Python's words, in the file's."""
 

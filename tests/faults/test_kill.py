@@ -19,7 +19,8 @@ def test_killed_while_a_new_group_learns(fresh: SmallLoop, learnt: Learnt) -> No
     assert list((fresh.home / "objects" / "scratch").rglob("checkpoint.safetensors")), "there is a checkpoint"
     _nothing_was_decided(fresh, "learning")
     killed(fresh, "run", MOVIE, Kill("components.storage.objects:Scratch.write", call=7, after=True))
-    assert len(list((fresh.home / "objects" / "scratch").rglob("predicted-*.json"))) == 3, "two checkpoints of two files each, then these"
+    finished = list((fresh.home / "objects" / "scratch").rglob("predicted-*.json"))
+    assert len(finished) == 3, "two checkpoints of two files each, then these"
     _nothing_was_decided(fresh, "learning")
     killed(fresh, "run", MOVIE, Kill("components.promotion.candidates:register", after=True))
     _nothing_was_decided(fresh, "learning")
