@@ -1,10 +1,11 @@
 """What the shell may offer: numbers and names from the state, read without making or changing anything.
 
 Completion runs at every press of the key, so it imports little, opens the database for reading only, offers nothing
-where it is not a SQLite file that exists, and never says why.
+where it is not a SQLite file that exists or where verbs go to a server, and never says why.
 """
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 
@@ -64,6 +65,8 @@ def _groups() -> list[Offer]:
 
 def _rows(query: str) -> list[Offer]:
     """Rows of two columns about the configured assistant; none where anything is not as expected."""
+    if os.environ.get("LCIA_SERVER"):
+        return []
     with contextlib.suppress(Exception):
         settings = _settings()
         with _opened(settings.storage.database) as connection:

@@ -72,11 +72,10 @@ def _summary(place: Workplace) -> None:
     if champion is None:
         print("No version was promoted; the gate's rows above say why.")
         return
-    found = verbs.matrix(place)
     picture = place.home / "reports" / "accuracy_matrix.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_bytes(heat_map_png(found))
-    print(words.matrix(found))
+    picture.write_bytes(heat_map_png(verbs.accuracy_matrix(place)))
+    print(words.matrix(verbs.matrix(place)))
     print(f"\nheat map: {picture}\n")
     for group in verbs.status(place)["champion"]["groups"]:
         print(f"group {group['id']}: {', '.join(group['tasks'])}")

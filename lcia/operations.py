@@ -14,7 +14,7 @@ from components.audit.log import Actor
 from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Permission
-from components.promotion import approvals, candidates, policy
+from components.promotion import approvals, candidates, policy, withdrawal
 from components.storage.objects import Json
 from components.tasks import queue
 from lcia import comparing, listing, syncing, verbs
@@ -37,6 +37,7 @@ from lcia.shapes import (
     PolicyAnswer,
     PolicyChange,
     Regroup,
+    Replacement,
     Retry,
     Two,
 )
@@ -91,6 +92,11 @@ def _of_item(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any
         return queue.item(connection, params.item).owner
 
 
+def _of_replaced(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with old and new
+    with place.db.read() as connection:
+        return withdrawal.find(connection, place.assistant, params.old).owner
+
+
 def _status(place: Workplace, _: Actor, __: Nothing) -> Json:
     """Champion, queue, candidates and log."""
     return verbs.status(place)
@@ -108,12 +114,15 @@ def _candidates(place: Workplace, _: Actor, params: OfState) -> Json:
 
 def _lineage(place: Workplace, _: Actor, params: OfVersion) -> Json:
     """A version's ancestors with promotions and rollbacks."""
-    return listing.lineage(place, params.version)
+    found = listing.lineage(place, params.version)
+    if found is None:
+        raise verbs.NothingToShow("there is no champion yet; name a candidate: `lcia lineage N`")
+    return found
 
 
 def _matrix(place: Workplace, _: Actor, params: OfVersion) -> Json:
     """The accuracy matrix along the ancestors of a version."""
-    return verbs.matrix(place, params.version).to_json()
+    return verbs.matrix(place, params.version)
 
 
 def _show(place: Workplace, _: Actor, params: OfVersion) -> Json:
@@ -173,7 +182,8 @@ def _approve(place: Workplace, actor: Actor, params: Approval) -> Json:
     candidate, made = verbs.approve(
         place, params.version, actor, params.reason, override=params.override, evidence=params.evidence
     )
-    return {**_decided(candidate), "epoch": made.epoch if made else None, "exit_code": 0 if made else 3}
+    epoch, known = (made.epoch, made.known) if made else (None, False)
+    return {**_decided(candidate), "epoch": epoch, "known": known, "exit_code": 0 if made else 3}
 
 
 def _reject(place: Workplace, actor: Actor, params: Decision) -> Json:
@@ -189,7 +199,14 @@ def _revoke(place: Workplace, actor: Actor, params: Decision) -> Json:
 
 def _rollback(place: Workplace, actor: Actor, params: Decision) -> Json:
     """Make an earlier champion the champion again."""
-    return verbs.rollback(place, params.version, actor, params.reason).to_json()
+    made = verbs.rollback(place, params.version, actor, params.reason)
+    with place.db.read() as connection:
+        return {**made.to_json(), "number": candidates.get(connection, place.assistant, made.version).number}
+
+
+def _supersede(place: Workplace, actor: Actor, params: Replacement) -> Json:
+    """Declare that a learnt task replaces an earlier one."""
+    return verbs.supersede(place, params.old, params.new, actor, params.reason).to_json()
 
 
 def _retry(place: Workplace, actor: Actor, params: Retry) -> Json:
@@ -210,6 +227,7 @@ def _release(place: Workplace, actor: Actor, params: Answer) -> Json:
 
 def _regroup(place: Workplace, actor: Actor, params: Regroup) -> Json:
     """Say which group learns a task that is held between two."""
+    verbs.need_group(place, params.item, params.group)
     return _answered(place, actor, params, {"placed": params.group})
 
 
@@ -324,6 +342,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("reject", "decide", True, Decision, _reject, _of_version),
         Operation("revoke", "decide", True, Decision, _revoke, _of_version),
         Operation("rollback", "roll_back", True, Decision, _rollback),
+        Operation("supersede", "operate", True, Replacement, _supersede, _of_replaced),
         Operation("retry", "operate", True, Retry, _retry, _of_item),
         Operation("release", "operate", True, Answer, _release, _of_item),
         Operation("regroup", "operate", True, Regroup, _regroup, _of_item),

@@ -30,11 +30,6 @@ class Refused(LciaError):
         self.exit_code = exit_code
 
 
-def chosen() -> bool:
-    """Whether verbs go to a server."""
-    return bool(os.environ.get(SERVER))
-
-
 def perform(operation: str, params: Mapping[str, Any], name: str | None, overrides: list[str] | None) -> Any:  # noqa: ANN401
     """Ask the server.
 

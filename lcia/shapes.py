@@ -104,6 +104,14 @@ class Regroup(Answer):
     group: Short
 
 
+class Replacement(Params):
+    """A learnt task and the later one that replaces it, by name, `name@version` or number."""
+
+    old: Name
+    new: Name
+    reason: Why
+
+
 class PolicyChange(Params):
     """Keys of the section `policy` that should change, nested as in the settings file."""
 

@@ -111,7 +111,7 @@ def _in_order(place: Workplace, version: Candidate) -> list[Any]:
     return [entries[ancestor.task] for ancestor in line if ancestor.task in entries]
 
 
-def matrix(place: Workplace, reference: str | None = None) -> AccuracyMatrix:
+def accuracy_matrix(place: Workplace, reference: str | None = None) -> AccuracyMatrix:
     """The accuracy matrix along the ancestors of a version (default: the champion).
 
     Raises:
@@ -121,6 +121,19 @@ def matrix(place: Workplace, reference: str | None = None) -> AccuracyMatrix:
     if version is None:
         raise NothingToShow("there is no champion yet; `lcia matrix --version N` shows a candidate's matrix")
     return lineage_matrix(place.store, [place.store.get_json(d) for d in place.lineage(version.digest)])
+
+
+def matrix(place: Workplace, reference: str | None = None) -> dict[str, Any]:
+    """The accuracy matrix as JSON, with the averages of the tasks that no other replaces.
+
+    Raises:
+        NothingToShow: there is no champion yet.
+    """
+    found, version = accuracy_matrix(place, reference), place.version(reference)
+    assert version is not None  # noqa: S101 - there is a matrix
+    replaced = replaced_tasks(place.store, place.pool(version.digest), place.superseded())
+    part = found.part([name for name in found.tasks if name not in replaced])
+    return {**found.to_json(), "superseded": replaced, "family": {"avg_acc": part.avg_acc, "bwt": part.bwt}}
 
 
 def show(place: Workplace, reference: str | None) -> dict[str, Any]:
@@ -152,7 +165,7 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
         "rerouted": evaluation.get("rerouted", {}),
         "pseudo_labels": tuning.get("pseudo_labels"),
         "cost": costs_of(place, item),
-        "matrix": matrix(place, version.digest).to_json(),
+        "matrix": accuracy_matrix(place, version.digest).to_json(),
         "gate": place.store.get_json(evidence["gate"]),
         "approvals": [{"person": a.person, "assured": a.assured, "reason": a.reason} for a in given],
         "evidence": {"digest": version.evidence, **evidence},
@@ -282,12 +295,6 @@ def supersede(place: Workplace, old: str, new: str, actor: Actor, reason: str) -
     with place.db.begin() as connection:
         items = [withdrawal.find(connection, place.assistant, name) for name in (old, new)]
         return superseding.declare(connection, *items, actor, reason)
-
-
-def replaced(place: Workplace, reference: str | None) -> dict[str, str]:
-    """Tasks of a version that others replace, by name, with what replaces them."""
-    version = place.version(reference)
-    return replaced_tasks(place.store, place.pool(version.digest), place.superseded()) if version else {}
 
 
 def need_group(place: Workplace, item: int, group: str) -> None:

@@ -3,11 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.evaluation.matrix import AccuracyMatrix
-from components.promotion.candidates import Candidate
-from components.promotion.champion import Promotion
-from components.tasks.queue import QueueItem
-
 Value = Mapping[str, Any]
 
 QUIET = frozenset({"promoted", "rejected", "refused", "cancelled", "nothing_to_learn", "withdrawn"})
@@ -61,36 +56,29 @@ def _names(names: Sequence[str], everything: bool) -> str:
     return f"{len(names)} tasks, last {', '.join(names[-MOST_NAMES:])}"
 
 
-def matrix(found: AccuracyMatrix) -> str:
+def matrix(value: Value) -> str:
     """`lcia matrix`: a row per version, a column per task, then the summary with 95 % intervals."""
-    width = max([8, *(len(name) for name in found.tasks)])
-    lines = ["after learning".ljust(width + 2) + "".join(name.rjust(width + 2) for name in found.tasks)]
-    for name, row in zip(found.tasks, found.rows, strict=True):
-        cells = ["n/a" if cell is None else f"{cell:.3f}" for cell in row]
+    tasks = value["tasks"]
+    width = max([8, *map(len, tasks)])
+    lines = ["after learning".ljust(width + 2) + "".join(name.rjust(width + 2) for name in tasks)]
+    for number, (name, row) in enumerate(zip(tasks, value["matrix"], strict=True), 1):
+        cells = ["n/a" if cell is None else f"{cell:.3f}" for cell in row[:number]]
         lines.append(name.ljust(width + 2) + "".join(cell.rjust(width + 2) for cell in cells))
     lines.append("")
     labels = {"avg_acc": "Avg.ACC", "new_acc": "New.ACC", "forgetting": "Forgetting", "bwt": "BWT"}
     for name, label in labels.items():
-        value, interval = getattr(found, name), found.intervals.get(name)
-        shown = "n/a" if value is None else f"{value:+.3f}" if name in ("bwt", "forgetting") else f"{value:.3f}"
-        band = f"  95 % interval [{interval.low:.3f}, {interval.high:.3f}]" if interval else ""
+        number, interval = value[name], value["intervals"].get(name)
+        shown = "n/a" if number is None else f"{number:+.3f}" if name in ("bwt", "forgetting") else f"{number:.3f}"
+        band = f"  95 % interval [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
         floor = ""
-        if name == "forgetting" and found.forgetting_floor is not None:
-            floor = f"  (no change at all would show {found.forgetting_floor:.3f})"
+        if name == "forgetting" and value["forgetting_floor"] is not None:
+            floor = f"  (no change at all would show {value['forgetting_floor']:.3f})"
         lines.append(f"{label:<11}{shown:>8}{band}{floor}")
+    if value["superseded"]:
+        told = ", ".join(f"{old} by {new}" for old, new in value["superseded"].items())
+        rest = [f"{labels[name]} {number:.3f}" for name, number in value["family"].items() if number is not None]
+        lines.append(f"Over all {len(tasks)} tasks, of which are replaced: {told}. Without them: {', '.join(rest)}")
     return "\n".join(lines)
-
-
-def family(found: AccuracyMatrix, replaced: Mapping[str, str]) -> str:
-    """What the averages are over, where some tasks are replaced by others; else nothing."""
-    if not replaced:
-        return ""
-    told = ", ".join(f"{old} by {new}" for old, new in replaced.items())
-    part = found.part([name for name in found.tasks if name not in replaced])
-    shown = [
-        f"{label} {value:.3f}" for label, value in (("Avg.ACC", part.avg_acc), ("BWT", part.bwt)) if value is not None
-    ]
-    return f"\nOver all {len(found.tasks)} tasks, of which are replaced: {told}. Without them: {', '.join(shown)}"
 
 
 def gate(report: Value) -> str:
@@ -208,12 +196,12 @@ def _spent(value: Value | None) -> list[str]:
     return [f"  took {cost(value['actual'])}; estimated {cost(value['estimate'])} (from {value['estimate']['basis']})"]
 
 
-def submitted(item: QueueItem) -> str:
+def submitted(value: Value) -> str:
     """`lcia submit`."""
-    if item.known:
-        where = f"task {item.id}, {item.state}: {item.reason}"
-        return f"{item.name}@{item.version} is known already ({where}); nothing was added."
-    return f"{item.name}@{item.version} is in the queue as task {item.id}; `lcia work` works on it."
+    if value["known"]:
+        where = f"task {value['id']}, {value['state']}: {value['reason']}"
+        return f"{value['name']}@{value['version']} is known already ({where}); nothing was added."
+    return f"{value['name']}@{value['version']} is in the queue as task {value['id']}; `lcia work` works on it."
 
 
 def outcomes(told: Sequence[Value]) -> str:
@@ -221,18 +209,18 @@ def outcomes(told: Sequence[Value]) -> str:
     return "\n".join(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}" for one in told)
 
 
-def approved(candidate: Candidate, made: Promotion | None) -> str:
+def approved(value: Value) -> str:
     """`lcia approve`."""
-    if made is None:
-        return f"Version {candidate.number} is approved by you; policy.approval.quorum asks for more people."
-    if made.known:
-        return f"Version {candidate.number} is the champion already; nothing was changed."
-    return f"Version {candidate.number} is the champion (epoch {made.epoch})."
+    if value["epoch"] is None:
+        return f"Version {value['version']} is approved by you; policy.approval.quorum asks for more people."
+    if value["known"]:
+        return f"Version {value['version']} is the champion already; nothing was changed."
+    return f"Version {value['version']} is the champion (epoch {value['epoch']})."
 
 
-def queued(item: QueueItem) -> str:
+def queued(value: Value) -> str:
     """`lcia retry`, `release` and `regroup`."""
-    return f"{item.name}@{item.version} is in the queue again; `lcia work` goes on with it."
+    return f"{value['name']}@{value['version']} is in the queue again; `lcia work` goes on with it."
 
 
 def exported(value: Value) -> str:

@@ -4,7 +4,20 @@ from typing import Annotated
 
 import typer
 
-from lcia.commands.frame import DO, LOOK, As, Config, Json, Set, emit, open_place, quiet_stdout, read_settings, verb
+from lcia.commands.frame import (
+    DO,
+    LOOK,
+    As,
+    Config,
+    Json,
+    Set,
+    emit,
+    here_only,
+    perform,
+    quiet_stdout,
+    read_settings,
+    verb,
+)
 
 
 @verb(LOOK, "lcia doctor", "lcia doctor --quick --json")
@@ -15,6 +28,7 @@ def doctor(
     config: Config = None,
 ) -> None:
     """Check versions, model, store, database, log, MLflow, ZenML, disk, keys, leases; 1 where there is a problem."""
+    here_only("doctor")
     with quiet_stdout(as_json=as_json):
         home, file, settings = read_settings(config, overrides, touch=False)
         from lcia import doctor as examination
@@ -30,10 +44,9 @@ def doctor(
 def sync(name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Tell MLflow what it does not know yet, and mend what somebody changed in it; 1 where something stays wrong."""
     from lcia import syncing
-    from lcia.workplace import actor
 
     with quiet_stdout(as_json=as_json):
-        value = syncing.sync(open_place(config), actor(name))
+        value = perform("sync", name, config)
     emit(value, as_json=as_json, text=syncing.words(value))
     if not value["ok"]:
         raise typer.Exit(1)

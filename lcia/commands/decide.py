@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lcia import completing, words
-from lcia.commands.frame import DO, As, Config, Json, Number, Pending, Reason, Set, emit, open_place, quiet_stdout, verb
+from lcia.commands.frame import DO, As, Config, Json, Number, Pending, Reason, Set, emit, perform, quiet_stdout, verb
 
 
 @verb(DO, 'lcia approve 4 --reason "flips read"', 'lcia approve 4 --reason "flips read" --as ops --json')
@@ -19,16 +19,11 @@ def approve(
     config: Config = None,
 ) -> None:
     """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
-    from lcia import verbs
-    from lcia.workplace import actor
-
     with quiet_stdout(as_json=as_json):
-        candidate, made = verbs.approve(open_place(config, overrides), version, actor(name), reason, override=override)
-    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
-    value["epoch"] = made.epoch if made else None
-    emit(value, as_json=as_json, text=words.approved(candidate, made))
-    if made is None:
-        raise typer.Exit(3)
+        value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
+    emit(value, as_json=as_json, text=words.approved(value))
+    if value["exit_code"]:
+        raise typer.Exit(value["exit_code"])
 
 
 @verb(DO, 'lcia reject 4 --reason "answers became longer"')
@@ -40,12 +35,9 @@ def reject(
     config: Config = None,
 ) -> None:
     """Say no to a candidate; it ends."""
-    from lcia import verbs
-    from lcia.workplace import actor
-
-    candidate = verbs.reject(open_place(config), version, actor(name), reason)
-    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
-    emit(value, as_json=as_json, text=f"Version {candidate.number} is rejected.")
+    with quiet_stdout(as_json=as_json):
+        value = perform("reject", name, config, version=version, reason=reason)
+    emit(value, as_json=as_json, text=f"Version {value['version']} is rejected.")
 
 
 @verb(DO, 'lcia revoke 4 --reason "read the flips again"')
@@ -57,13 +49,9 @@ def revoke(
     config: Config = None,
 ) -> None:
     """Take back your own yes to a version that waits for more; after the promotion only a rollback helps."""
-    from lcia import verbs
-    from lcia.workplace import actor
-
-    candidate, taken = verbs.revoke(open_place(config), version, actor(name), reason)
-    value = {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}
-    value |= {"person": taken.person, "revoked": True}
-    emit(value, as_json=as_json, text=f"{taken.person}'s approval of version {candidate.number} counts no more.")
+    value = perform("revoke", name, config, version=version, reason=reason)
+    text = f"{value['person']}'s approval of version {value['version']} counts no more."
+    emit(value, as_json=as_json, text=text)
 
 
 @verb(DO, 'lcia supersede movie_sentiment@1 movie_sentiment@2 --reason "the site cleaned its rows"')
@@ -76,12 +64,10 @@ def supersede(
     config: Config = None,
 ) -> None:
     """Declare that a learnt task replaces an earlier one, which is shown still but protected by the gate no more."""
-    from lcia import verbs
-    from lcia.workplace import actor
-
-    item = verbs.supersede(open_place(config), old, new, actor(name), reason)
-    text = f"{item.name}@{item.version} is superseded by {item.answers['superseded_by']}, from the next candidate on."
-    emit(item.to_json(), as_json=as_json, text=text)
+    value = perform("supersede", name, config, old=old, new=new, reason=reason)
+    by = value["answers"]["superseded_by"]
+    text = f"{value['name']}@{value['version']} is superseded by {by}, from the next candidate on."
+    emit(value, as_json=as_json, text=text)
 
 
 @verb(DO, 'lcia rollback 3 --reason "complaints"')
@@ -93,10 +79,6 @@ def rollback(
     config: Config = None,
 ) -> None:
     """Make an earlier champion the champion again."""
-    from lcia import verbs
-    from lcia.workplace import actor
-
     with quiet_stdout(as_json=as_json):
-        made = verbs.rollback(open_place(config), version, actor(name), reason)
-    text = f"Version {version.removeprefix('v')} is the champion again (epoch {made.epoch})."
-    emit(made.to_json(), as_json=as_json, text=text)
+        value = perform("rollback", name, config, version=version, reason=reason)
+    emit(value, as_json=as_json, text=f"Version {value['number']} is the champion again (epoch {value['epoch']}).")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lcia import words
-from lcia.commands.frame import DO, Config, Json, Version, emit, open_place, quiet_stdout, verb
+from lcia.commands.frame import DO, Config, Json, Version, emit, here_only, open_place, quiet_stdout, verb
 
 
 @verb(DO, "lcia export served", "lcia export served --version 3")
@@ -17,6 +17,7 @@ def export(
     config: Config = None,
 ) -> None:
     """Write a version as plain PEFT folders with its router and manifest, and say how vLLM serves it."""
+    here_only("export")
     from lcia import answering
 
     with quiet_stdout(as_json=as_json):

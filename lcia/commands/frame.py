@@ -130,7 +130,7 @@ def perform(
     Raises:
         LciaError: it was refused, here or there, with the same words and exit code.
     """
-    if os.environ.get("LCIA_SERVER"):
+    if on_server():
         from lcia import remote
 
         return remote.perform(operation, params, name, overrides)
@@ -142,9 +142,14 @@ def perform(
     return found.run(place, actor(name), found.checked(params))
 
 
+def on_server() -> bool:
+    """Whether verbs go to a server instead of a state of this machine."""
+    return bool(os.environ.get("LCIA_SERVER"))
+
+
 def here_only(verb_name: str) -> None:
     """Refuse a verb that works on this machine's state while LCIA_SERVER names a server."""
-    if os.environ.get("LCIA_SERVER"):
+    if on_server():
         from lcia.remote import NotOnServer
 
         raise NotOnServer(

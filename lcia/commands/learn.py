@@ -1,7 +1,7 @@
 """Verbs about tasks in the queue: submit, work on them, answer what they wait for."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,10 @@ from lcia.commands.frame import (
     Reason,
     Set,
     emit,
+    here_only,
+    on_server,
     open_place,
+    perform,
     quiet_stdout,
     say,
     say_power,
@@ -34,11 +37,16 @@ def submit(
     config: Config = None,
 ) -> None:
     """Put a task package into the queue."""
-    from lcia import verbs
-    from lcia.workplace import actor
+    if on_server():
+        from lcia import remote
 
-    item = verbs.submit(open_place(config), package, actor(name))
-    emit(item.to_json() | {"known": item.known}, as_json=as_json, text=words.submitted(item))
+        value = remote.submit(package, name)
+    else:
+        from lcia import verbs
+        from lcia.workplace import actor
+
+        value = verbs.submit(open_place(config), package, actor(name)).to_json()
+    emit(value, as_json=as_json, text=words.submitted(value))
 
 
 @verb(DO, "lcia run examples/tasks/booking_slot", "lcia run examples/tasks/booking_slot --set tuning.steps=60 --json")
@@ -50,13 +58,14 @@ def run(
     config: Config = None,
 ) -> None:
     """Submit a task package and work on it until people or the gate have to decide."""
+    here_only("run")
     from lcia import verbs
     from lcia.workplace import actor
 
     place, who = open_place(config, overrides), actor(name)
     item = verbs.submit(place, package, who)
     if item.known:
-        say(words.submitted(item))
+        say(words.submitted(item.to_json()))
     with quiet_stdout(as_json=as_json):
         say_power(place)
         _work(place, name, item.id)
@@ -75,6 +84,7 @@ def work(
     """Bring every open task of the queue as far as it can go."""
     import time
 
+    here_only("work")
     place = open_place(config, overrides)
     with quiet_stdout(as_json=as_json):
         say_power(place)
@@ -117,22 +127,15 @@ def retry(
     config: Config = None,
 ) -> None:
     """Put a task that failed, was refused or rejected back into the queue."""
-    from components.tasks import queue
-    from lcia.workplace import actor
-
-    with open_place(config).db.begin() as connection:
-        if force:
-            why, answers = "to be learnt although it is known", {"forced": True}
-            again = queue.answer(connection, item, "nothing_to_learn", answers, actor=actor(name), reason=why)
-        else:
-            again = queue.move(connection, None, item, "submitted", "tried again", actor=actor(name))
-    emit(again.to_json(), as_json=as_json, text=words.queued(again))
+    value = perform("retry", name, config, item=item, force=force)
+    emit(value, as_json=as_json, text=words.queued(value))
 
 
 @verb(DO, 'lcia release 5 --reason "a new language, as agreed"')
 def release(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Let a task go on that is held because it is unlike everything seen."""
-    _answer(item, {"released": True}, reason, name, as_json=as_json, config=config)
+    value = perform("release", name, config, item=item, reason=reason)
+    emit(value, as_json=as_json, text=words.queued(value))
 
 
 @verb(
@@ -152,38 +155,21 @@ def regroup(
     config: Config = None,
 ) -> None:
     """Say which group learns a task that is held between two."""
-    from lcia import verbs
-
-    verbs.need_group(open_place(config), item, group)
-    _answer(item, {"placed": group}, reason, name, as_json=as_json, config=config)
+    value = perform("regroup", name, config, item=item, group=group, reason=reason)
+    emit(value, as_json=as_json, text=words.queued(value))
 
 
 @verb(DO, 'lcia cancel 5 --reason "the data will be collected again"')
 def cancel(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Take a task out of the queue; its package stays where it was submitted from."""
-    from components.tasks import queue
-    from lcia.workplace import actor
-
-    with open_place(config).db.begin() as connection:
-        gone = queue.move(connection, None, item, "cancelled", reason, actor=actor(name))
-    emit(gone.to_json(), as_json=as_json, text=f"{gone.name}@{gone.version} is cancelled.")
-
-
-def _answer(
-    item: int, answers: dict[str, Any], reason: str, name: str | None, *, as_json: bool, config: Path | None
-) -> None:
-    from components.tasks import queue
-    from lcia.workplace import actor
-
-    place = open_place(config)
-    with place.db.begin() as connection:
-        again = queue.answer(connection, item, "held", answers, actor=actor(name), reason=reason)
-    emit(again.to_json(), as_json=as_json, text=words.queued(again))
+    value = perform("cancel", name, config, item=item, reason=reason)
+    emit(value, as_json=as_json, text=f"{value['name']}@{value['version']} is cancelled.")
 
 
 @verb(DO, "lcia demo", "LCIA_HOME=/tmp/lcia-demo lcia demo")
 def demo() -> None:
     """Three real tasks through the whole loop, with two demo identities; ends with what was measured."""
+    here_only("demo")
     from lcia import demo as demonstration
 
     demonstration.run(open_place())

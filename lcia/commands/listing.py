@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lcia import completing, listing_words
-from lcia.commands.frame import LOOK, All, Config, Json, Maybe, Number, audit, emit, open_place, verb
+from lcia.commands.frame import LOOK, All, Config, Json, Maybe, Number, audit, emit, perform, verb
 
 
 @verb(LOOK, "lcia tasks", "lcia tasks --state promoted --owner reviews", "lcia tasks --all --json")
@@ -18,9 +18,7 @@ def tasks(
     config: Config = None,
 ) -> None:
     """Every task: where it stands, its group, its score now and when learnt, what may be kept of it, what it cost."""
-    from lcia import listing
-
-    found = listing.tasks(open_place(config), state, owner)
+    found = perform("tasks", None, config, state=state, owner=owner)["tasks"]
     emit(found, as_json=as_json, text=listing_words.tasks(found, everything=everything))
 
 
@@ -32,22 +30,14 @@ def candidates(
     config: Config = None,
 ) -> None:
     """Every version ever proposed: state, gate, task, parent, attempt, and who said yes or no."""
-    from lcia import listing
-
-    found = listing.versions(open_place(config), state)
+    found = perform("candidates", None, config, state=state)["candidates"]
     emit(found, as_json=as_json, text=listing_words.versions(found, everything=everything))
 
 
 @verb(LOOK, "lcia lineage", "lcia lineage 4 --json")
 def lineage(version: Maybe = None, as_json: Json = False, config: Config = None) -> None:
     """The versions a version was made on, when each was champion, and what branched off."""
-    from lcia import listing
-
-    found = listing.lineage(open_place(config), version)
-    if found is None:
-        from lcia.verbs import NothingToShow
-
-        raise NothingToShow("there is no champion yet; name a candidate: `lcia lineage N`")
+    found = perform("lineage", None, config, version=version)
     emit(found, as_json=as_json, text=listing_words.lineage(found))
 
 
@@ -64,9 +54,7 @@ def diff(
     config: Config = None,
 ) -> None:
     """What differs between two versions: tasks, groups, adapters, scores with intervals, changed rows, settings."""
-    from lcia import comparing
-
-    found = comparing.diff(open_place(config), before, after)
+    found = perform("diff", None, config, before=before, after=after)
     emit(found, as_json=as_json, text=listing_words.diff(found))
 
 
@@ -87,7 +75,6 @@ def audit_show(
     config: Config = None,
 ) -> None:
     """Entries of the log: who did what to what, and why."""
-    from lcia import listing
-
-    found = listing.entries(open_place(config), kind=kind, subject=subject, person=person, since=since, tail=tail)
+    filters = {"kind": kind, "subject": subject, "person": person, "since": since, "tail": tail}
+    found = perform("entries", None, config, **filters)["entries"]
     emit(found, as_json=as_json, text=listing_words.entries(found))

@@ -17,7 +17,9 @@ from lcia.commands.frame import (
     Set,
     Version,
     emit,
+    here_only,
     open_place,
+    perform,
     quiet_stdout,
     say_power,
     verb,
@@ -27,21 +29,15 @@ from lcia.commands.frame import (
 @verb(LOOK, "lcia status", "lcia status --all", "lcia status --json")
 def status(everything: All = False, as_json: Json = False, config: Config = None) -> None:
     """Champion, queue, candidates and log."""
-    from lcia import verbs
-
-    value = verbs.status(open_place(config))
+    value = perform("status", None, config)
     emit(value, as_json=as_json, text=words.status(value, everything=everything))
 
 
 @verb(LOOK, "lcia matrix", "lcia matrix --version 4")
 def matrix(version: Version = None, as_json: Json = False, config: Config = None) -> None:
     """The accuracy matrix along the ancestors of a version, with Avg.ACC, New.ACC, BWT and Forgetting."""
-    from lcia import verbs
-
-    place = open_place(config)
-    found, replaced = verbs.matrix(place, version), verbs.replaced(place, version)
-    value = {**found.to_json(), "superseded": replaced}
-    emit(value, as_json=as_json, text=words.matrix(found) + words.family(found, replaced))
+    value = perform("matrix", None, config, version=version)
+    emit(value, as_json=as_json, text=words.matrix(value))
 
 
 @verb(LOOK, "lcia show", "lcia show 4 --json")
@@ -51,9 +47,7 @@ def show(
     config: Config = None,
 ) -> None:
     """Everything a decision about a version rests on: gate rows, curve, groups, matrix, approvals."""
-    from lcia import verbs
-
-    value = verbs.show(open_place(config), version)
+    value = perform("show", None, config, version=version)
     emit(value, as_json=as_json, text=words.show(value))
 
 
@@ -66,15 +60,12 @@ def flips(
     config: Config = None,
 ) -> None:
     """The test rows of prior tasks that a version changed; who looks is entered in the log."""
-    from components.evaluation.reports import flips_html
-    from lcia import verbs
-    from lcia.workplace import actor
-
-    candidate, found, hidden = verbs.flips(open_place(config), version, actor(name))
+    value = perform("flips", name, config, version=version)
     if html is not None:
-        title = f"Changed predictions of prior tasks in version {candidate.number}"
-        html.write_text(flips_html(found, title), encoding="utf-8")
-    value = {"version": candidate.number, "flips": [vars(flip) for flip in found], "held_back": hidden}
+        from components.evaluation.reports import Flip, flips_html
+
+        title = f"Changed predictions of prior tasks in version {value['version']}"
+        html.write_text(flips_html([Flip(**flip) for flip in value["flips"]], title), encoding="utf-8")
     emit(value, as_json=as_json, text=f"written to {html}" if html else words.flips(value))
 
 
@@ -86,6 +77,7 @@ def plan(
     config: Config = None,
 ) -> None:
     """Assess a task package: checks, drift, group, cost, and whether its test split is large enough."""
+    here_only("plan")
     place = open_place(config, overrides)
     from lcia import planning
 
@@ -111,6 +103,7 @@ def ask(
     config: Config = None,
 ) -> None:
     """Answer one instruction by the champion, through the routed adapter."""
+    here_only("ask")
     from lcia import answering
 
     with quiet_stdout(as_json=as_json):
@@ -125,6 +118,7 @@ def reevaluate(
     config: Config = None,
 ) -> None:
     """Predict all test rows of a version again and compare with its stored predictions; 1 if more than ties differ."""
+    here_only("reevaluate")
     from lcia import answering
 
     with quiet_stdout(as_json=as_json):

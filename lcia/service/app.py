@@ -166,8 +166,7 @@ def _submit(place: Workplace, caller: Caller, file: Path) -> Json:
             log_denial(place, caller, "submit", why)
             raise
 
-    item = verbs.submit(place, file, caller.actor, allowed)
-    return item.to_json() | {"known": item.known}
+    return verbs.submit(place, file, caller.actor, allowed).to_json()
 
 
 def _add_health(app: FastAPI, place: Workplace) -> None:

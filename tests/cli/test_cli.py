@@ -323,7 +323,8 @@ def test_four_eyes_off_marks_the_version(lcia: "Lcia", pending: SmallLoop, monke
 def test_approve_promotes_and_says_so(lcia: "Lcia", pending: SmallLoop, learnt: Learnt) -> None:
     ended = lcia(pending, "approve", "v1", "--as", "ops", "--reason", "read it", "--json")
     assert ended.code == 0
-    assert ended.json == {"version": 1, "digest": learnt.digests[0], "state": "promoted", "epoch": 1}
+    decided = {"version": 1, "digest": learnt.digests[0], "state": "promoted"}
+    assert ended.json == {**decided, "epoch": 1, "known": False, "exit_code": 0}
     assert ended.err == ""
     before = lcia(pending, "status", "--json").json
     assert before["champion"]["served"] == learnt.digests[0]

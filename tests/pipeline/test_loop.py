@@ -41,7 +41,7 @@ def test_settings_that_were_changed_mark_the_version(learnt: Learnt) -> None:
 
 def test_matrix_is_lower_triangular(learnt: Learnt) -> None:
     place = learnt.loop.open()
-    matrix = verbs.matrix(place).to_json()
+    matrix = verbs.matrix(place)
     rows = matrix["matrix"]
     assert matrix["tasks"] == list(TASKS)
     assert [[cell is None for cell in row] for row in rows] == [[False, True, True], [False, False, True], [False] * 3]
@@ -50,7 +50,7 @@ def test_matrix_is_lower_triangular(learnt: Learnt) -> None:
     assert matrix["new_acc"] == pytest.approx(sum(rows[i][i] for i in range(3)) / 3)
     assert matrix["bwt"] == pytest.approx(sum(rows[-1][i] - rows[i][i] for i in range(2)) / 2)
     assert rows[0][0] > 0, "the labels are chosen, some of them rightly"
-    assert len(verbs.matrix(place, "2").to_json()["tasks"]) == 2
+    assert len(verbs.matrix(place, "2")["tasks"]) == 2
 
 
 def test_predictions_of_an_untouched_group_are_carried_over_by_key(learnt: Learnt) -> None:
@@ -159,7 +159,7 @@ def test_rollback_is_followed_by_status_matrix_and_mlflow(learnt: Learnt, tmp_pa
     champion = verbs.status(place)["champion"]
     assert (champion["version"], champion["served"]) == (1, learnt.digests[0])
     assert champion["tasks"] == [MOVIE]
-    assert verbs.matrix(place).to_json()["tasks"] == [MOVIE]
+    assert verbs.matrix(place)["tasks"] == [MOVIE]
     assert _mlflow(place).get_model_version_by_alias("assistant", ALIAS).tags["digest"] == learnt.digests[0]
     assert verbs.audit_verify(place, None, None, None).ok
 

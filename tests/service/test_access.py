@@ -22,6 +22,7 @@ PARAMS = {
     "rollback": {"version": "99", "reason": "r"},
     "show": {"version": "1"},
     "matrix": {"version": "1"},
+    "supersede": {"old": "a@1", "new": "b@1", "reason": "r"},
     "retry": {"item": 99},
     "release": {"item": 99, "reason": "r"},
     "regroup": {"item": 99, "reason": "r", "group": "g1"},
