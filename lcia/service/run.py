@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -14,6 +15,7 @@ from components.identity import people, tokens
 from components.promotion import notices, policy
 from components.promotion.channels import channels
 from components.promotion.notices import Channel
+from components.settings import ServeSettings
 from lcia.service.app import make_app
 from lcia.workplace import Workplace
 
@@ -21,6 +23,10 @@ LOG = logging.getLogger("lcia.service")
 EVERY = 30.0
 """Seconds between two rounds of telling MLflow and people what they have not been told."""
 FIRST_TOKEN = timedelta(days=30)
+
+
+class PortTaken(LciaError):
+    """The address to listen on is not to be had."""
 
 
 def bootstrap(place: Workplace, name: str, actor: Actor) -> str | None:
@@ -43,6 +49,7 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
 
     Raises:
         ServeRefused, ChannelMissing: a secret that the settings ask for is not in the environment.
+        PortTaken: something else listens there.
     """
     app = make_app(place, environment)
     ways = channels(place.assistant, place.settings.notify, environment)
@@ -50,17 +57,26 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
         policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
     stop = threading.Event()
     rounds = threading.Thread(target=_rounds, args=(place, ways, stop), daemon=True)
-    settings = place.settings.serve
-    config = uvicorn.Config(
-        app, settings.host, settings.port, log_level="warning", server_header=False, proxy_headers=False
-    )
-    say(f"lcia serves {place.assistant} on http://{settings.host}:{settings.port} (API: /openapi.json); Ctrl-C ends it")
+    config = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False)
+    listening = _listen(place.settings.serve)
+    host, port = listening.getsockname()[:2]
+    say(f"lcia serves {place.assistant} on http://{host}:{port} (API: /openapi.json); Ctrl-C ends it")
     rounds.start()
     try:
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run(sockets=[listening])
     finally:
         stop.set()
         rounds.join(timeout=60)
+
+
+def _listen(settings: ServeSettings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        raise PortTaken(
+            f"serve.host {settings.host} and serve.port {settings.port} can't be listened on ({error.strerror}); is "
+            "another `lcia serve` running? Choose another serve.port, or 0 for a free one"
+        ) from error
 
 
 def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
