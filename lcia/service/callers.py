@@ -112,9 +112,10 @@ def caller_of(request: Request, place: Workplace, rates: Rates) -> Caller:
             raise
         found = Caller(person, "token", token.permissions)
     else:
-        name = request.session.get(PERSON)
+        name = request.scope.get("session", {}).get(PERSON)
         if not name:
-            raise NotSignedIn("sign in at /login, or send `Authorization: Bearer lcia_...`")
+            way = "sign in at /login, or " if place.settings.serve.issuer else ""
+            raise NotSignedIn(f"nobody is known to be calling; {way}send `Authorization: Bearer lcia_...`")
         with place.db.read() as connection:
             found = Caller(people.get(connection, name), "console")
         if found.person.disabled_at is not None:

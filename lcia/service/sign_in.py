@@ -30,12 +30,14 @@ class ServeRefused(LciaError):
 
 
 def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mapping[str, str]) -> None:
-    """Sessions, and the routes /login, /login/callback and /logout where the settings name an identity provider.
+    """Where the settings name an identity provider: sessions, and the routes /login, /login/callback and /logout.
 
     Raises:
         ServeRefused: a secret is missing or too short.
     """
     settings = place.settings.serve
+    if settings.issuer is None:
+        return
     secret = environment.get(SESSION_SECRET, "")
     if len(secret) < LEAST_SECRET:
         raise ServeRefused(
@@ -50,8 +52,6 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
         same_site="lax",
         https_only=settings.https_only,
     )
-    if settings.issuer is None:
-        return
     if not environment.get(CLIENT_SECRET):
         raise ServeRefused(f"serve.issuer is set, but {CLIENT_SECRET} is not; the identity provider gives it")
     oauth = OAuth()

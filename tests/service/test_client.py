@@ -66,7 +66,7 @@ def server(pending: SmallLoop) -> Iterator[tuple[str, str]]:
     told = yaml.safe_load(pending.config.read_text(encoding="utf-8")) | {"serve": {"port": 0}}
     pending.config.write_text(yaml.safe_dump(told), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LCIA_")}
-    environment |= {"LCIA_HOME": str(pending.home), "LCIA_SESSION_SECRET": "s" * 40}
+    environment |= {"LCIA_HOME": str(pending.home)}
     process = subprocess.Popen(
         [sys.executable, "-m", "lcia.cli", "serve"],
         cwd=pending.config.parent,
