@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from components.grouping.pool import Pool
-from components.promotion.gate import GateEvidence, GateReport, NewTask, PriorTask
+from components.promotion.gate import GateReport
+from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
 from components.promotion.looks import reserve_rows
 from components.promotion.power import TaskRows
 from components.promotion.superseding import superseded

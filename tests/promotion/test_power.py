@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from components.promotion.gate import GateEvidence, NewTask, PriorTask, decide_gate
+from components.promotion.gate import decide_gate
+from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
 from components.promotion.power import (
     LEAST_POWER,
     TaskRows,

@@ -1,0 +1,76 @@
+"""What the gate is given about one candidate: scores row by row, and the verdicts of the steps before."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from components.errors import LciaError
+
+
+class GateEvidenceError(LciaError):
+    """Evidence the gate cannot judge: scores that do not pair up or are out of range."""
+
+
+@dataclass(frozen=True)
+class PriorTask:
+    """Scores of one earlier task's test rows, row by row in the same order, each in [0, 1].
+
+    `changed` says whether any prediction may differ from the champion's; when False the scores may be empty.
+    A changed task with empty scores keeps no evaluation rows: its forgetting is not measurable, and the
+    report says so.
+    """
+
+    name: str
+    task: str
+    group: str
+    champion: tuple[float, ...]
+    anchor: tuple[float, ...]
+    candidate: tuple[float, ...]
+    changed: bool
+    reserve: tuple[bool, ...] = ()
+    """Which rows are held back for a second look; empty: none."""
+    look: int = 1
+    """Which candidate this is that is compared with the anchor, from 1."""
+    superseded_by: str | None = None
+    """Learnt task that replaces it: it is shown, but no forgetting rule protects it."""
+
+    @property
+    def protected(self) -> bool:
+        """Whether the forgetting rules compare it."""
+        return self.changed and bool(self.candidate) and self.superseded_by is None
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """Scores of the task just learnt. Where there is no champion yet, `champion_test` is the base model's."""
+
+    name: str
+    champion_test: tuple[float, ...]
+    candidate_test: tuple[float, ...]
+    candidate_validation: tuple[float, ...]
+    live_validation: tuple[float, ...]
+    target: float | None = None
+    reserve: tuple[bool, ...] = ()
+    """Which test rows are held back for a second look; empty: none."""
+
+
+@dataclass(frozen=True)
+class GateEvidence:
+    """Everything the gate looks at. Shares are fractions.
+
+    `drift_accepted`: a person released a task that was held for extreme drift. `routing_share`: share of the
+    new task's test rows that the candidate's router sends to its group. `fallback_share` and
+    `fallback_limit`: share of EMA updates that fell back to a fixed beta, and `tuning.ema.max_fallback`;
+    None where the rule has no fallback. `attempt` counts from 1 per task and parent. `costs`: measured
+    seconds or bytes, shown only.
+    """
+
+    prior: tuple[PriorTask, ...]
+    new: NewTask
+    validation: Literal["pass", "warn", "refuse"]
+    drift: Literal["known", "related", "new", "extreme"]
+    routing_share: float
+    fallback_share: float | None = None
+    fallback_limit: float = 0.05
+    attempt: int = 1
+    drift_accepted: bool = False
+    costs: tuple[tuple[str, float], ...] = ()
