@@ -1,18 +1,18 @@
 """Step: how far the task is from what was learnt before, and whether the champion does it already."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from components.evaluation.champion_score import bits_per_character, champion_score
-from components.model.base import BaseModelError
 from components.quality.drift import DriftResult
 from components.quality.drift import check_drift as measure_drift
 from components.quality.drift_report import drift_html, evidently_report
 from components.tasks.snapshot import Snapshot, load_snapshot
-from components.tuning.task import Workbench
 from steps.order import Context, open_order
+
+if TYPE_CHECKING:
+    from components.tuning.task import Workbench
 
 
 @step(enable_cache=False)
@@ -20,6 +20,8 @@ def check_drift(
     store: str, order: str, task: str, validation: str
 ) -> tuple[Annotated[str, "drift"], Annotated[HTMLString, "drift_report"], Annotated[HTMLString, "evidently_report"]]:
     """Digest of the drift record, with our report and Evidently's."""
+    from components.evaluation.champion_score import bits_per_character
+
     context = open_order(store, order)
     snapshot, prior = load_snapshot(context.store, task), context.prior()
     checked = context.store.get_json(validation)
@@ -46,12 +48,15 @@ def check_drift(
     return context.store.put_json(record), HTMLString(html), HTMLString(evidently)
 
 
-def _bench(context: Context, *, refused: bool) -> tuple[Workbench | None, str]:
+def _bench(context: Context, *, refused: bool) -> tuple["Workbench | None", str]:
     """The loaded base model, or why it is not loaded."""
     if context.order.parent is None:
         return None, "there is no champion yet"
     if refused:
         return None, "its data are refused"
+    from components.model.base import BaseModelError
+    from components.tuning.task import Workbench
+
     try:
         return Workbench.load(context.settings), ""
     except BaseModelError as error:
@@ -59,11 +64,13 @@ def _bench(context: Context, *, refused: bool) -> tuple[Workbench | None, str]:
 
 
 def _champion(
-    context: Context, bench: Workbench, snapshot: Snapshot, aside: set[str], result: DriftResult
+    context: Context, bench: "Workbench", snapshot: Snapshot, aside: set[str], result: DriftResult
 ) -> dict[str, Any] | None:
     rows = [row for row in snapshot.rows("validation") if row.id not in aside][: context.settings.quality.known.rows]
     if not rows:
         return None
+    from components.evaluation.champion_score import champion_score
+
     pool = context.pool(bench.base.digest)
     arguments = (snapshot, rows, result.nearest, context.evaluation())
     return champion_score(context.store, context.settings, bench, pool, *arguments).to_json()

@@ -5,11 +5,8 @@ from typing import Annotated
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from components.evaluation.forgetting import Champion, Forgetting
 from components.evaluation.history import report
-from components.evaluation.prediction import Evaluator
 from components.tasks.snapshot import load_snapshot
-from components.tuning.task import Workbench
 from steps.order import Context, open_order
 from steps.progress import Progress
 
@@ -28,6 +25,10 @@ def evaluate_forgetting(
 
 
 def _evaluate(context: Context, tuning: str) -> str:
+    from components.evaluation.forgetting import Champion, Forgetting
+    from components.evaluation.prediction import Evaluator
+    from components.tuning.task import Workbench
+
     record = context.store.get_json(tuning)
     bench = Workbench.load(context.settings)
     return Forgetting(

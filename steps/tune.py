@@ -7,7 +7,6 @@ from zenml.types import HTMLString
 
 from components.evaluation.tuning_report import tuning_html
 from components.tasks.snapshot import load_snapshot
-from components.tuning.task import Workbench, tune_task
 from steps.order import open_order
 from steps.progress import Progress
 
@@ -18,6 +17,8 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
     context = open_order(store, order)
     digest = context.order.known.get("tune")
     if digest is None:
+        from components.tuning.task import Workbench, tune_task
+
         assessment = context.store.get_json(context.order.assessment)
         merge = assessment["grouping"].get("merge")
         progress = Progress()

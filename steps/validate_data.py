@@ -5,7 +5,6 @@ from typing import Annotated
 from zenml import log_metadata, step
 from zenml.types import HTMLString
 
-from components.model.context import context_check
 from components.quality.validation import Background, validate
 from components.quality.validation_report import validation_html
 from components.tasks.snapshot import load_snapshot
@@ -17,6 +16,8 @@ def validate_data(
     store: str, order: str, task: str
 ) -> tuple[Annotated[str, "validation"], Annotated[HTMLString, "validation_report"]]:
     """Digest of the validation record, with its report."""
+    from components.model.context import context_check
+
     context = open_order(store, order)
     snapshot, settings = load_snapshot(context.store, task), context.settings
     background = Background(
