@@ -396,6 +396,16 @@ class RetentionSettings(Section):
     withdrawal while one of them is the champion."""
 
 
+class AuditSettings(Section):
+    """The log's signed heads and the key that statements are checked with; no version depends on it."""
+
+    heads_to: tuple[str, ...] = ("{home}/heads",)
+    """Where a signed head goes at every promotion: folders, fsspec URLs, or `mlflow`. Worth most where the database's
+    administrators can't write."""
+    public_key: str = "{home}/keys/audit-key.pub.pem"
+    """Public key that the champion's statement must be signed by, or by a key that it handed over to."""
+
+
 class PriceSettings(Section):
     """What an hour costs, for estimates; no version depends on it."""
 
@@ -477,6 +487,7 @@ class Settings(Section):
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
     retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
     prices: PriceSettings = PriceSettings()
     zenml: dict[str, Any] = Field(default_factory=dict)
     """ZenML run configuration, checked against ZenML's own field names, then handed over."""
@@ -488,6 +499,7 @@ class Settings(Section):
             "storage": True,
             "registry": True,
             "retention": True,
+            "audit": True,
             "prices": True,
             "notify": True,
             "serve": True,
@@ -500,6 +512,7 @@ class Settings(Section):
         outside: dict[str, Any] = {
             "storage": {"database", "promoter"},
             "registry": True,
+            "audit": True,
             "notify": True,
             "serve": True,
         }
@@ -614,4 +627,9 @@ def _nearest(place: Sequence[str | int]) -> str:
 def _place(settings: Settings, folder: Path) -> Settings:
     storage = {k: v.replace("{home}", str(folder)) for k, v in settings.storage.model_dump().items()}
     registry = {k: v.replace("{home}", str(folder)) for k, v in settings.registry.model_dump().items()}
-    return settings.model_copy(update={"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry)})
+    audit = AuditSettings(
+        heads_to=tuple(place.replace("{home}", str(folder)) for place in settings.audit.heads_to),
+        public_key=settings.audit.public_key.replace("{home}", str(folder)),
+    )
+    placed = {"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry), "audit": audit}
+    return settings.model_copy(update=placed)

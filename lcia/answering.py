@@ -1,8 +1,12 @@
 """What works with a version's weights: answer, write them out for other programs, predict all test rows again."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
+from components.audit import statement
+from components.audit.statement import StatementRefused
+from components.promotion import statements
 from lcia.verbs import NothingToShow
 from lcia.workplace import Workplace
 
@@ -14,6 +18,8 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
     from components.tuning.task import Workbench
 
     version = None if base else place.version(reference)
+    if version:
+        place.need_statement(version)
     loaded = bundle.from_store(place.store, version.digest) if version else None
     bench = Workbench.load(place.settings)
     answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text)])[0]
@@ -32,6 +38,7 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
     Raises:
         NothingToShow: there is no champion yet and no version was named.
         BundleRefused: `folder` holds something already.
+        StatementRefused, KeyUnusable: see `Workplace.need_statement`.
     """
     from components.serving import bundle
     from components.serving.vllm import start_arguments
@@ -39,7 +46,11 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
     version = place.version(reference)
     if version is None:
         raise NothingToShow("there is no champion yet; name a version: `lcia export 1 FOLDER`")
+    place.need_statement(version)
     bundle.write(place.store, version.digest, folder)
+    with contextlib.suppress(StatementRefused):  # it was never champion
+        content = statements.content(place.db, place.store, place.assistant, version)
+        (folder / statement.FILE).write_bytes(content)
     written = bundle.read(folder, version.digest)
     return {
         "version": version.number,

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from components.audit.keys import SigningKey, signing_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from components.audit import heads, keyring
+from components.audit.keys import SigningKey, read_public_key
 from components.audit.log import Actor
 from components.grouping.pool import Pool
-from components.promotion import candidates, champion, policy
+from components.promotion import candidates, champion, policy, statements
+from components.promotion.attestation import attest
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import anchor_looks
 from components.promotion.outbox import Delivery, apply_outbox
@@ -59,8 +63,31 @@ class Workplace:
         return Database(url) if url else self.db
 
     def signing_key(self) -> SigningKey:
-        """The Ed25519 key that signs the log's heads; made at the first call."""
-        return signing_key(self.home / "keys")
+        """The Ed25519 key that signs heads and statements; made and entered in the log at the first call.
+
+        Raises:
+            KeyUnusable: the key is not on this machine.
+        """
+        return keyring.current(self.promoter, self.home / "keys")
+
+    def public_key(self) -> Ed25519PublicKey:
+        """The key that the champion's statement is checked with: a file, so that the database can't name its own.
+
+        Raises:
+            KeyUnusable: the file is not there.
+        """
+        return read_public_key(Path(self.settings.audit.public_key))
+
+    def need_statement(self, version: Candidate) -> None:
+        """Refuse the champion where no statement of its promotion holds; others are tried out without one.
+
+        Raises:
+            StatementRefused: there is none, or one that is altered.
+            KeyUnusable: the public key is not on this machine.
+        """
+        champion_ = self.champion()
+        if champion_ is not None and version.digest == champion_.digest:
+            statements.need(self.db, self.store, self.assistant, version, self.public_key())
 
     def leak_key(self) -> bytes:
         """The key of the hashes that leak checks compare; made at the first call."""
@@ -108,8 +135,10 @@ class Workplace:
             return declared(connection, self.assistant)
 
     def tell_registry(self) -> list[Delivery]:
-        """Bring MLflow up to date; failures are returned, never raised."""
-        return apply_outbox(self.promoter, self.store, self.registry)
+        """Sign what was decided, send heads, bring MLflow up to date; failures are returned, never raised."""
+        places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}
+        done = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
+        return [*done, *apply_outbox(self.promoter, self.store, self.registry, statements.newest)]
 
 
 def actor(name: str | None) -> Actor:

@@ -51,6 +51,12 @@ def listed(connection: Connection) -> list[dict[str, Any]]:
     ]
 
 
+def newest(connection: Connection) -> str | None:
+    """Id of the key that signs now; None before the first."""
+    query = select(signing_keys.c.id).order_by(signing_keys.c.number.desc()).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def current(db: Database, folder: Path, actor: Actor = SYSTEM) -> SigningKey:
     """The key that signs, made and entered in the log on first use.
 
@@ -58,7 +64,7 @@ def current(db: Database, folder: Path, actor: Actor = SYSTEM) -> SigningKey:
         KeyUnusable: the private key in `folder` is not the log's newest, or can't be read.
     """
     with db.read() as connection:
-        known = _newest(connection)
+        known = newest(connection)
     if known is not None:
         _take_over(folder, known)
         if not (folder / PRIVATE_NAME).exists():
@@ -66,7 +72,7 @@ def current(db: Database, folder: Path, actor: Actor = SYSTEM) -> SigningKey:
     key = signing_key(folder)
     if known is None:
         with db.begin() as connection:
-            known = _newest(connection)
+            known = newest(connection)
             if known is None:
                 known = key.id
                 _enter(connection, 0, known, {"public": raw(key.public)}, "key.started", actor)
@@ -96,11 +102,6 @@ def rotate(db: Database, folder: Path, actor: Actor, reason: str) -> SigningKey:
         _enter(connection, len(known), new.id, record, "key.rotated", actor, reason)
     _take_over(folder, new.id)
     return new
-
-
-def _newest(connection: Connection) -> str | None:
-    query = select(signing_keys.c.id).order_by(signing_keys.c.number.desc()).limit(1)
-    return connection.execute(query).scalar_one_or_none()
 
 
 def _enter(

@@ -119,6 +119,21 @@ class TrustedKeys:
             raise RotationRefused(f"none of the keys that came along is the trusted one, {trusted}")
         return found
 
+    @classmethod
+    def along(cls, records: Json, trusted: Ed25519PublicKey | None) -> "TrustedKeys":
+        """`chain` of records that came along with a proof: none of them may be altered, trusted or not.
+
+        Raises:
+            RotationRefused: see `chain`.
+        """
+        if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
+            raise RotationRefused("expected a list of how each signing key came in")
+        whole = cls.chain(records, None)
+        started = [record for record in records if set(record) == {"public"}]
+        if len(whole.keys) != len(records) or started != records[:1]:
+            raise RotationRefused("the keys that came along are not one line, each signed in by the one before")
+        return cls.chain(records, None if trusted is None else key_id(trusted))
+
     def follow(self, record: Mapping[str, Json]) -> None:
         """Trust the key that a trusted one handed over to; records of other keys are passed over.
 
@@ -176,9 +191,12 @@ def read_raw(text: str) -> Ed25519PublicKey:
         RotationRefused: it is none.
     """
     try:
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
     except ValueError as error:
         raise RotationRefused(f"{text[:80]!r} is not a raw Ed25519 public key: {error}") from error
+    if raw(public) != text:
+        raise RotationRefused(f"{text[:80]!r} is not written as 64 lower-case hex digits")
+    return public
 
 
 def _rotation_bytes(record: Mapping[str, Json]) -> bytes:

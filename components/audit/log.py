@@ -157,6 +157,22 @@ def entries(
     return found
 
 
+def backwards(connection: Connection, batch: int = 500) -> Iterator[Entry]:
+    """Entries from the newest to the oldest, read as far as they are taken."""
+    end = count(connection)
+    while end > 0:
+        query = select(log).where(log.c.position < end, log.c.position >= end - batch)
+        for row in connection.execute(query.order_by(log.c.position.desc())).all():
+            yield _entry(row.body, row.hash, row.root)
+        end -= batch
+
+
+def leaves(connection: Connection, size: int) -> list[bytes]:
+    """Leaf hashes of the first `size` entries, as stored: what proofs are made of."""
+    query = select(log.c.hash).where(log.c.position < size).order_by(log.c.position)
+    return [bytes.fromhex(leaf) for leaf in connection.execute(query).scalars()]
+
+
 def count(connection: Connection) -> int:
     """Number of entries."""
     return int(connection.execute(select(func.count()).select_from(log)).scalar_one())

@@ -108,6 +108,7 @@ def promote(
     if standing is not None:
         return standing
     found = approvals.check_evidence(store, seen)
+    rules = store.put_json({"kind": "policy", "schema": 1, "policy": policy.model_dump(mode="json")})
     with db.begin() as connection:
         candidate = candidates.get(connection, assistant, seen.digest)
         standing = _standing(connection, candidate)
@@ -140,6 +141,7 @@ def promote(
             **_told(made, candidate),
             "verdict": candidate.verdict,
             "task": candidate.task,
+            "policy": rules,
             "approvals": people,
             "automatic": automatic,
             "override": override,

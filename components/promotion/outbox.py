@@ -5,14 +5,18 @@ tells the registry in order; telling it twice does no harm, and what failed is t
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
+from components.audit.statement import FILE
 from components.errors import LciaError
 from components.promotion.registry import Registry
+from components.promotion.registry_check import model_place
+from components.promotion.registry_runs import MODEL_PATH
 from components.storage.database import AccountRefused, Database, now
 from components.storage.leases import StaleLease, acquire, process_owner, release, renew
 from components.storage.objects import FolderRefused, Json, ObjectStore
@@ -27,13 +31,23 @@ class OutboxDamaged(LciaError):
     """A row that no version of this program wrote."""
 
 
+class NotSigned(LciaError):
+    """A promotion without a statement: what loads the champion would refuse it."""
+
+
+Signed: TypeAlias = Callable[[Connection, str, str], str | None]
+"""Object of the signed statement about an assistant's version."""
+STATEMENT = f"{MODEL_PATH}/{FILE}"
+"""Where the statement stands among a version's files."""
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One row that was tried."""
 
     id: int
     kind: str
-    """candidate, state, marks, forget, promote or rollback."""
+    """candidate, state, marks, forget, promote or rollback; statement or head of what follows a promotion."""
     digest: str
     ok: bool
     message: str
@@ -51,8 +65,17 @@ def pending(connection: Connection, assistant: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def apply_outbox(db: Database, store: ObjectStore, registry: Registry) -> list[Delivery]:
+def told(connection: Connection, assistant: str) -> bool:
+    """Whether the registry was told of the newest decision about the champion."""
+    mine = (outbox.c.assistant == assistant) & outbox.c.kind.in_(("promote", "rollback"))
+    newest = select(outbox.c.done_at).where(mine).order_by(outbox.c.id.desc()).limit(1)
+    return connection.execute(newest).scalar_one_or_none() is not None
+
+
+def apply_outbox(db: Database, store: ObjectStore, registry: Registry, signed: Signed | None = None) -> list[Delivery]:
     """Tell the registry what it does not know yet, oldest first, stopping at the first failure.
+
+    With `signed` the alias moves only to a version that has a signed statement, which is put beside its files.
 
     One process at a time: while another one delivers, nothing is done; neither where this process has a database
     account for other work. Failures are recorded in the row and returned, never raised, for the decisions stand without
@@ -71,7 +94,7 @@ def apply_outbox(db: Database, store: ObjectStore, registry: Registry) -> list[D
                 renew(db, lease)
             except StaleLease:
                 break
-            done.append(_deliver(db, store, registry, row))
+            done.append(_deliver(db, store, registry, row, signed))
             if not done[-1].ok:
                 break
     finally:
@@ -85,11 +108,15 @@ def _next(db: Database, assistant: str) -> RowMapping | None:
         return connection.execute(query.order_by(outbox.c.id).limit(1)).mappings().one_or_none()
 
 
-def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMapping) -> Delivery:
+def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMapping, signed: Signed | None) -> Delivery:
     identity, kind, payload = int(row["id"]), str(row["kind"]), dict(row["payload"])
     error: str | None = None
     served: str | None = None
     try:
+        if signed is not None and kind in {"promote", "rollback"}:
+            with db.read() as connection:
+                statement = signed(connection, registry.name, payload["digest"])
+            put_statement(store, registry, payload["digest"], statement)
         message = _tell(store, registry, kind, payload)
         if kind in {"promote", "rollback"}:
             served = registry.champion()
@@ -136,6 +163,25 @@ def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json])
             store.get_folder(digest, _inside(folder, place))
         shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
         return registry.publish_candidate(shown, folder)
+
+
+def put_statement(store: ObjectStore, registry: Registry, digest: str, statement: str | None) -> None:
+    """Write a version's statement, by its object, beside the files of its run.
+
+    Raises:
+        NotSigned: there is none yet.
+        RegistryError: MLflow can't be reached.
+    """
+    if statement is None:
+        raise NotSigned(
+            f"the promotion of {digest[:12]} is not signed yet, and nobody loads it before; `lcia sync` where the "
+            "key is signs it and tells MLflow"
+        )
+    with tempfile.TemporaryDirectory(prefix="lcia-statement-") as name:
+        path = Path(name) / model_place(STATEMENT)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(store.get(statement))
+        registry.upload(digest, Path(name))
 
 
 def _inside(folder: Path, place: str) -> Path:

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, select
 from components.audit.log import Actor, append, entries
 from components.errors import LciaError
 from components.promotion import champion
-from components.promotion.outbox import LEASE_SECONDS, publish
+from components.promotion.outbox import LEASE_SECONDS, STATEMENT, publish, put_statement
 from components.promotion.registry import Registry
 from components.promotion.registry_check import Difference, Told, model_place
+from components.promotion.statements import newest
 from components.storage.database import Database
 from components.storage.leases import acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
@@ -93,11 +94,11 @@ def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bo
 
 def replay(connection: Connection, store: ObjectStore, assistant: str) -> dict[str, Told]:
     """What MLflow was told of each version, by digest, all rows of the outbox in order."""
-    query = select(outbox.c.kind, outbox.c.payload).where(
+    query = select(outbox.c.kind, outbox.c.payload, outbox.c.done_at).where(
         outbox.c.assistant == assistant, outbox.c.done_at.is_not(None)
     )
     told: dict[str, Told] = {}
-    for kind, payload in connection.execute(query.order_by(outbox.c.id)):
+    for kind, payload, moment in connection.execute(query.order_by(outbox.c.id)).all():
         digest = str(payload["digest"])
         if kind == "candidate":
             before = told.get(digest)
@@ -107,6 +108,9 @@ def replay(connection: Connection, store: ObjectStore, assistant: str) -> dict[s
             told.pop(digest, None)
         elif digest in told:
             _learn(told[digest], str(kind), payload)
+            signed = newest(connection, assistant, digest, moment) if kind in {"promote", "rollback"} else None
+            if signed is not None:
+                told[digest].files[STATEMENT] = signed
     return told
 
 
@@ -137,6 +141,8 @@ def _repair(store: ObjectStore, registry: Registry, found: Difference, told: Map
         return
     if found.kind == "version":
         publish(store, registry, one.payload)
+        if STATEMENT in one.files:
+            put_statement(store, registry, found.digest, one.files[STATEMENT])
         registry.tag_version(found.digest, one.tags, one.copy_tags)
     elif found.kind == "copy":
         registry.copy_again(found.digest)

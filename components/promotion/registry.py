@@ -7,12 +7,14 @@ use. Alias moves in MLflow are last-writer-wins; the outbox lets only one proces
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
+from components.audit.heads import need_same
 from components.errors import LciaError
 from components.promotion import registry_runs as runs
 from components.promotion.registry_check import Difference, Told, differences, write_files
@@ -173,6 +175,23 @@ class Registry:
         """Write files into a candidate's run, over what is there."""
         with self._talk() as client:
             write_files(client.get_run(self._run(client, digest)).info.artifact_uri, folder)
+
+    def keep_head(self, name: str, content: bytes) -> None:
+        """Write a signed head of the log as an artifact of a run of its own, and read it back.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+            HeadNotKept: it holds something else under that name.
+        """
+        with self._talk() as client:
+            run = runs.heads_run(client, self._experiment_id(client), self.name)
+            seen = runs.artifact(client, run, name)
+            if seen is None:
+                with tempfile.TemporaryDirectory(prefix="lcia-head-") as folder:
+                    (Path(folder) / name).write_bytes(content)
+                    write_files(client.get_run(run).info.artifact_uri, Path(folder))
+                seen = runs.artifact(client, run, name) or b""
+        need_same("MLflow", name, content, seen)
 
     def rollback(self, digest: str) -> int:
         """Move the alias to a version that was promoted before; a lost copy is made again.

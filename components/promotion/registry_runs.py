@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 LEARNING = "learning"
 """Tag of a run that is shown while it learns; its value is the run's key."""
+HEADS = "heads"
+"""Tag of the run that keeps signed heads of the log; its value is the assistant's name."""
 MOST_METRICS = 1000
 DATASET_DIGEST = 36
 """What MLflow takes: points in one call, characters of a data set's digest."""
 MODEL_PATH = "assistant"
 """Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
 _REQUIREMENTS = (
-    "fsspec", "gguf", "numpy", "pandas", "peft", "pydantic", "pyyaml", "rfc8785", "safetensors", "scipy", "torch",
-    "transformers",
+    "cryptography", "fsspec", "gguf", "numpy", "pandas", "peft", "pydantic", "pyyaml", "rfc8785", "safetensors",
+    "scipy", "securesystemslib", "torch", "transformers",
 )  # fmt: skip
 """What answering needs in another environment; the sources of `components` travel with the model."""
 
@@ -93,6 +95,27 @@ def unfollow(client: "MlflowClient", experiment: str, key: str, reason: str) -> 
         client.set_terminated(identity, "FAILED")
 
 
+def heads_run(client: "MlflowClient", experiment: str, assistant: str) -> str:
+    """Id of the run that keeps the signed heads of the log; made at the first call."""
+    found = client.search_runs([experiment], f"tags.{HEADS} = '{assistant}'", order_by=["attributes.start_time"])
+    if found:
+        return str(found[0].info.run_id)
+    made = client.create_run(experiment, run_name=f"{assistant}: signed heads of the log", tags={HEADS: assistant})
+    client.set_terminated(made.info.run_id, "FINISHED")
+    return str(made.info.run_id)
+
+
+def artifact(client: "MlflowClient", run: str, name: str) -> bytes | None:
+    """Content of a file of a run; None where it has none of that name."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    files = get_artifact_repository(client.get_run(run).info.artifact_uri)
+    if all(file.path != name for file in files.list_artifacts()):
+        return None
+    with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as folder:
+        return Path(files.download_artifacts(name, folder)).read_bytes()
+
+
 def _in_flight(client: "MlflowClient", experiment: str, key: str | None) -> list[str]:
     """Runs under the key that have not ended, newest first."""
     if key is None:
@@ -146,7 +169,7 @@ def _wrap(bundle: Path, version: str) -> None:
             python_model=str(components / "serving" / "mlflow_model.py"),
             artifacts={"assistant": str(bundle)},
             code_paths=[str(components)],
-            model_config={"version": version, "base_model": "", "models": ""},
+            model_config={"version": version, "base_model": "", "models": "", "public_key": "", "candidate": False},
             pip_requirements=[f"{package}=={_public(package)}" for package in _REQUIREMENTS],
             signature=ModelSignature(inputs=inputs, outputs=outputs),
         )

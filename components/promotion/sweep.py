@@ -25,7 +25,7 @@ from components.storage.database import Database, now
 from components.storage.leases import Lease, check
 from components.storage.objects import Json, ObjectStore, StoredFile, canonical
 from components.storage.reach import Index, named
-from components.storage.tables import outbox, queue, results
+from components.storage.tables import outbox, queue, results, statements
 from components.tasks.queue import QueueItem, items
 
 WEIGHTS = "weights of a version that was not promoted, or of a point that was not chosen"
@@ -48,6 +48,7 @@ class Books:
     results: list[tuple[str, str]]
     """Key and output."""
     logged: frozenset[str]
+    """What the log names, and the signed statements."""
     untold: frozenset[str]
     """Digests in what MLflow has not been told yet."""
     published: frozenset[str]
@@ -66,7 +67,8 @@ class Books:
             [version for name in names for version in candidates.listed(connection, name)],
             frozenset(head.version for head in heads if head),
             [(row.key, row.output) for row in connection.execute(select(results.c.key, results.c.output))],
-            frozenset(digest for row in log.rows(connection) for digest in named(row.body)),
+            frozenset(digest for row in log.rows(connection) for digest in named(row.body))
+            | frozenset(connection.execute(select(statements.c.statement)).scalars()),
             frozenset(d for row in told if row.done_at is None for d in named(canonical(row.payload))),
             frozenset(digest for digest, kind in shown.items() if kind == "candidate"),
         )

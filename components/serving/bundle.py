@@ -2,11 +2,12 @@
 
     manifest.json            the pool manifest; its sha256 is the version
     settings.json            the settings the version was made under; the manifest names their digest
+    statement.json           signed statement of its promotion; absent where it was never champion
     tasks/<digest>.json      header of each task (decoding contract, choices), without any row
     adapters/<group>/        adapter_config.json, adapter_model.safetensors
 
 Every file is named, directly or through the manifest, by its own digest, so the version's digest alone vouches
-for the whole folder.
+for the whole folder, and the statement for the digest.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from components.audit import statement
+from components.audit.keys import read_public_key
+from components.audit.statement import FILE, Statement, StatementRefused
 from components.errors import LciaError
 from components.grouping.pool import Pool
 from components.model.adapters import CONFIG, WEIGHTS, fetch_adapter, read_weights
@@ -102,6 +106,22 @@ def from_store(store: ObjectStore, version: str) -> Bundle:
     settings = Settings.model_validate(store.get_json(str(pool.config)))
     tasks = {entry.task: load_snapshot(store, entry.task).task for entry in pool.tasks()}
     return Bundle(version, pool, settings, tasks, _Stored(store, {group.id: group.adapter for group in pool.groups}))
+
+
+def need_statement(folder: Path, version: str, public_key: str | None) -> Statement:
+    """The checked statement of a version's promotion; `public_key` is a PEM file, see `statement.read`.
+
+    Raises:
+        StatementRefused: there is none that holds.
+        KeyUnusable: the PEM file can't be read.
+    """
+    if not (folder / FILE).is_file():
+        raise StatementRefused(
+            f"version {version[:12]} has no signed statement of a promotion ({FILE}); load the champion, or a "
+            'candidate with model_config={"candidate": True}'
+        )
+    trusted = read_public_key(Path(public_key)) if public_key else None
+    return statement.read(_bytes(folder, FILE), trusted, version)
 
 
 class _Stored(Mapping[str, Mapping[str, Tensor]]):

@@ -6,6 +6,10 @@
 gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. Which base model is named by the
 version's settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
 this machine, and where a converted one is kept (default ~/.cache/lcia/models).
+
+Only a version with a signed statement of its promotion is loaded. `public_key`, a PEM file, says which key must have
+signed it, or handed over to the one that did; without it the keys beside the statement are taken at their word, which
+shows that a promotion took place and not by whom. `candidate=True` loads what was never promoted, to try it out.
 """
 
 from pathlib import Path
@@ -28,7 +32,10 @@ class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped h
         from components.tuning.task import Workbench
 
         told = context.model_config
-        version = bundle.read(Path(context.artifacts["assistant"]), told["version"])
+        folder = Path(context.artifacts["assistant"])
+        version = bundle.read(folder, told["version"])
+        if not told["candidate"]:
+            bundle.need_statement(folder, version.version, told["public_key"] or None)
         base = version.settings.base_model
         if told["base_model"]:
             base = base.model_copy(update={"name": str(told["base_model"])})

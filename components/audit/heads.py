@@ -1,0 +1,153 @@
+"""Signed heads on their way to places outside the database, where its administrators can't reach them.
+
+A place is a folder, any fsspec URL, or `mlflow`. A head is written once under a name of its own, so that an earlier one
+is never replaced. What is owed is read off the log and stands in the table `heads` until it was delivered and read
+back: a place that is down delays heads and loses none, and nothing waits for them.
+
+On S3 the bucket's own default retention (Object Lock) is what locks them: nothing but a plain write is asked of it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from components.audit.keys import Head, SigningKey, read_head, write_key_file
+from components.audit.log import head
+from components.errors import LciaError
+from components.storage.database import Database, now
+from components.storage.tables import heads
+
+MLFLOW = "mlflow"
+Keep = Callable[[str, bytes], None]
+"""Writes a head under a name, and reads it back; raises LciaError where that fails."""
+
+
+class HeadNotKept(LciaError):
+    """A place that did not take a head; it is tried again."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One attempt."""
+
+    place: str
+    entries: int
+    ok: bool
+    message: str
+
+
+def missing(connection: Connection, places: Iterable[str], entries: int) -> list[str]:
+    """Places for which no head of at least `entries` entries is written down yet."""
+    query = select(heads.c.place, func.max(heads.c.entries)).group_by(heads.c.place)
+    newest: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
+    return [place for place in dict.fromkeys(places) if newest.get(place, 0) < entries]
+
+
+def enqueue(db: Database, key: SigningKey, places: Iterable[str]) -> bytes:
+    """Sign the log as it stands and write the head down for each place; returns the head file."""
+    with db.read() as connection:
+        now_ = head(connection)
+    content = key.sign(now_)
+    for place in dict.fromkeys(places):
+        mine = (heads.c.place == place) & (heads.c.entries == now_.entries)
+        try:
+            with db.begin() as connection:
+                if connection.execute(select(heads.c.entries).where(mine)).first() is None:
+                    values = {"entries": now_.entries, "place": place, "content": content.decode(), "attempts": 0}
+                    connection.execute(insert(heads).values(**values, at=now(connection)))
+        except IntegrityError:  # another process was as fast
+            continue
+    return content
+
+
+def deliver(db: Database, keepers: Mapping[str, Keep] | None = None) -> list[Kept]:
+    """Bring every head that waits to its place, oldest first; a place that fails once is left alone for this time.
+
+    `keepers` are the places that are no file system. May be repeated and run at once by several processes.
+    """
+    with db.read() as connection:
+        waiting = heads.c.done_at.is_(None)
+        rows = connection.execute(select(heads).where(waiting).order_by(heads.c.entries)).mappings().all()
+    done: list[Kept] = []
+    failed: set[str] = set()
+    for row in rows:
+        place, content = str(row["place"]), str(row["content"]).encode()
+        if place in failed:
+            continue
+        error: str | None = None
+        try:
+            (keepers or {}).get(place, file_keeper(place))(name_of(read_head(content, None)), content)
+        except LciaError as refused:
+            error = str(refused)
+            failed.add(place)
+        with db.begin() as connection:
+            moment = None if error else now(connection)
+            values = {"attempts": row["attempts"] + 1, "error": error, "done_at": moment}
+            mine = (heads.c.place == place) & (heads.c.entries == row["entries"])
+            connection.execute(update(heads).where(mine).values(**values))
+        done.append(Kept(place, int(row["entries"]), error is None, error or f"head of {row['entries']} entries kept"))
+    return done
+
+
+def waiting(connection: Connection) -> list[tuple[str, int, str]]:
+    """Place, length and last error of every head that is not delivered yet."""
+    query = select(heads.c.place, heads.c.entries, heads.c.error).where(heads.c.done_at.is_(None))
+    return [(place, entries, error or "") for place, entries, error in connection.execute(query)]
+
+
+def name_of(known: Head) -> str:
+    """File name of a head: sorted by length, and another one for another log of the same length."""
+    return f"{known.entries:012d}-{known.root[:16]}.head"
+
+
+def file_keeper(place: str) -> Keep:
+    """What writes into a folder or below an fsspec URL."""
+
+    def keep(name: str, content: bytes) -> None:
+        try:
+            files, root = fsspec.core.url_to_fs(place)
+            path = f"{str(root).rstrip('/')}/{name}"
+            if not files.exists(path):
+                if isinstance(files, LocalFileSystem):
+                    Path(root).mkdir(parents=True, exist_ok=True)
+                    write_key_file(Path(path), content, 0o444, overwrite=False)
+                else:
+                    files.makedirs(str(root), exist_ok=True)
+                    files.pipe_file(path, content)
+            seen = bytes(files.cat_file(path))
+        except ImportError as error:
+            raise HeadNotKept(
+                f"heads can't be kept at {place}: {error}. Install what it names, or name a folder or `mlflow` in "
+                "audit.heads_to"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise HeadNotKept(f"heads can't be kept at {place}: {error}. They are tried again") from error
+        need_same(place, name, content, seen)
+
+    return keep
+
+
+def need_same(place: str, name: str, content: bytes, seen: bytes) -> None:
+    """Refuse a place that holds other bytes than were written.
+
+    Raises:
+        HeadNotKept: it does.
+    """
+    if seen != content and read_head(seen, None) != read_head(content, None):
+        raise HeadNotKept(f"{place} holds another head as {name}, expected what was signed: somebody altered it")
+
+
+def newest_kept(places: Iterable[str]) -> list[tuple[str, bytes]]:
+    """Name and content of the newest head in each place that is a folder of this machine."""
+    found = []
+    for place in places:
+        if place == MLFLOW or "://" in place:
+            continue
+        files = sorted(Path(place).glob("*.head"))
+        found += [(str(files[-1]), files[-1].read_bytes())] if files else []
+    return found

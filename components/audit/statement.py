@@ -1,0 +1,126 @@
+"""One signed statement per promotion: an in-toto statement in a DSSE envelope, which loading a champion asks for.
+
+A statement file is one line of canonical JSON, `{"envelope", "keys"}`: the envelope as any DSSE reader takes it, and
+how each signing key came in, so that whoever trusts an older key can follow to the one that signed. This module needs
+no database: it travels with the model.
+
+Sources: https://github.com/secure-systems-lab/dsse, https://in-toto.io/Statement/v1
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
+
+from components.audit.keys import RotationRefused, SigningKey, TrustedKeys, key_id, raw
+from components.errors import LciaError
+from components.storage.objects import Json, NotCanonical, canonical, parse_json
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:lcia:promotion:v1"
+FILE = "statement.json"
+"""Name of a statement beside a version's manifest."""
+
+
+class StatementRefused(LciaError):
+    """A statement that is altered, about another version, or not signed by a key that is trusted."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement whose every byte was checked."""
+
+    version: str
+    """Digest of the version that was promoted."""
+    predicate: Mapping[str, Any]
+    """Who decided what, on which evidence, and where in the log it stands."""
+    key: str
+    """Id of the key that signed."""
+
+
+def payload(assistant: str, number: int, version: str, predicate: Mapping[str, Json]) -> dict[str, Json]:
+    """The in-toto statement about a version; its digest is the sha256 of the version's manifest."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": f"{assistant}/{number}", "digest": {"sha256": version}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": dict(predicate),
+    }
+
+
+def signed(key: SigningKey, told: Mapping[str, Json], records: Sequence[Mapping[str, Json]]) -> bytes:
+    """Statement file: `told` in an envelope signed by `key`; `records` say how each key came in, oldest first."""
+    envelope = Envelope(canonical(dict(told)), PAYLOAD_TYPE, {})
+    envelope.sign(CryptoSigner(key.private, _dsse_key(key.public)))
+    return canonical({"envelope": envelope.to_dict(), "keys": [dict(record) for record in records]}) + b"\n"
+
+
+def read(content: bytes, trusted: Ed25519PublicKey | None, version: str | None = None) -> Statement:
+    """Check a statement file, every byte of it.
+
+    `trusted` None takes the first key that came along at its word. `version` is the digest it must be about.
+
+    Raises:
+        StatementRefused: see the class.
+    """
+    value = _parsed(content, b"\n", {"envelope", "keys"})
+    try:
+        keys = TrustedKeys.along(value["keys"], trusted)
+    except RotationRefused as error:
+        raise StatementRefused(f"the statement's keys are refused: {error}") from error
+    envelope, told = _opened(value["envelope"])
+    try:
+        (signer,) = envelope.signatures
+        entries = told["predicate"]["log"]["entry"] + 1
+        (subject,) = told["subject"]
+        about = subject["digest"]["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StatementRefused(f"the statement is not about one promotion, signed by one key: {error!r}") from error
+    public = keys.signer(signer, entries)
+    if public is None:
+        raise StatementRefused(
+            f"the statement was signed by key {signer}, expected {', '.join(keys.keys)}; give the log's own public "
+            "key (`lcia keys show`)"
+        )
+    try:
+        envelope.verify([_dsse_key(public)], 1)
+    except VerificationError as error:
+        raise StatementRefused("the statement's signature does not fit it: one of them was changed") from error
+    if version not in {None, about}:
+        raise StatementRefused(f"the statement is about version {about[:12]}, expected {str(version)[:12]}")
+    return Statement(str(about), told["predicate"], signer)
+
+
+def _opened(value: Json) -> tuple[Envelope, dict[str, Any]]:
+    """Envelope and in-toto statement; both written in the one way they can be."""
+    try:
+        envelope = Envelope.from_dict(copy.deepcopy(value))
+        if envelope.to_dict() != value or envelope.payload_type != PAYLOAD_TYPE:
+            raise StatementRefused(f"the envelope was altered, or does not hold {PAYLOAD_TYPE}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StatementRefused(f"the statement holds no DSSE envelope: {error!r}") from error
+    told = _parsed(envelope.payload, b"", {"_type", "subject", "predicateType", "predicate"})
+    if (told["_type"], told["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
+        raise StatementRefused(f"the envelope holds {told['predicateType']!r}, expected {PREDICATE_TYPE}")
+    return envelope, told
+
+
+def _parsed(content: bytes, end: bytes, fields: set[str]) -> dict[str, Any]:
+    try:
+        value = parse_json(content)
+        whole = canonical(value) + end == content
+    except NotCanonical as error:
+        raise StatementRefused(f"the statement can't be read: {error}") from error
+    if not whole or not isinstance(value, dict) or set(value) != fields:
+        raise StatementRefused(f"expected a statement file, canonical JSON with {', '.join(sorted(fields))}")
+    return value
+
+
+def _dsse_key(public: Ed25519PublicKey) -> SSlibKey:
+    return SSlibKey(key_id(public), "ed25519", "ed25519", {"public": raw(public)})
