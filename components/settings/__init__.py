@@ -1,0 +1,61 @@
+"""`zenml.yaml` as typed, frozen settings: one module per kind, read by `load_settings`."""
+
+from components.settings.around import (
+    AuditSettings,
+    MailSettings,
+    NotifySettings,
+    PriceSettings,
+    RegistrySettings,
+    RetentionSettings,
+    ServeSettings,
+    StorageSettings,
+)
+from components.settings.method import (
+    AdapterSettings,
+    BaseModelSettings,
+    EmaSettings,
+    EvaluationSettings,
+    GroupingSettings,
+    PseudoLabelSettings,
+    PseudoRehearsalSettings,
+    RehearsalSettings,
+    TuningSettings,
+)
+from components.settings.policy import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
+from components.settings.quality import DriftSettings, KnownSettings, QualitySettings, ValidationSettings
+from components.settings.reading import SettingsError, changed_keys, differences, home, load_settings
+from components.settings.root import Settings
+
+__all__ = [
+    "AdapterSettings",
+    "ApprovalSettings",
+    "AuditSettings",
+    "BaseModelSettings",
+    "DriftSettings",
+    "EmaSettings",
+    "EvaluationSettings",
+    "GateSettings",
+    "GroupingSettings",
+    "KnownSettings",
+    "MailSettings",
+    "NotifySettings",
+    "PolicySettings",
+    "PriceSettings",
+    "PseudoLabelSettings",
+    "PseudoRehearsalSettings",
+    "QualitySettings",
+    "RegistrySettings",
+    "RehearsalSettings",
+    "RetentionSettings",
+    "ServeSettings",
+    "Settings",
+    "SettingsError",
+    "SiteApproval",
+    "StorageSettings",
+    "TuningSettings",
+    "ValidationSettings",
+    "changed_keys",
+    "differences",
+    "home",
+    "load_settings",
+]

@@ -1,0 +1,118 @@
+"""Where things are kept and run, and who is told; no version depends on them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from components.settings.section import Section
+
+
+class StorageSettings(Section):
+    """Where the truth lives. `{home}` stands for the state folder (`LCIA_HOME`)."""
+
+    database: str = "sqlite:///{home}/lcia.db"
+    """SQLAlchemy URL: SQLite when embedded, PostgreSQL on a server."""
+    promoter: str = ""
+    """URL of the same database for an account that may move the champion, where that of `database` may not. The process
+    that has both decides with the one and promotes with the other."""
+    objects: str = "file://{home}/objects"
+    """fsspec URL of the object store."""
+    models: str = "{home}/models"
+    """Folder of converted and fingerprinted base models."""
+
+
+class RegistrySettings(Section):
+    """The MLflow server that shows versions to people."""
+
+    tracking_uri: str = "sqlite:///{home}/mlflow.db"
+    """MLflow tracking and registry URI."""
+    artifacts: str = "{home}/mlflow-artifacts"
+    """Artifact root of the experiment when this process creates it."""
+    experiment: str = "lcia"
+    """Experiment that candidate runs are logged to."""
+
+
+class RetentionSettings(Section):
+    """What `lcia retention` and `lcia withdraw` do; no version depends on it."""
+
+    grace_hours: Annotated[float, Field(ge=0)] = 24
+    """Hours for which an object that nothing refers to yet is left alone."""
+    quarantine_days: Annotated[float, Field(ge=0)] = 30
+    """Days after which the report on a refused package goes; submitting the package again writes it again."""
+    withdrawn_adapters: Literal["keep", "refuse"] = "keep"
+    """Versions whose adapters were tuned on withdrawn rows: `keep` marks them, `refuse` erases them and refuses the
+    withdrawal while one of them is the champion."""
+
+
+class AuditSettings(Section):
+    """The log's signed heads and the key that statements are checked with; no version depends on it."""
+
+    heads_to: tuple[str, ...] = ("{home}/heads",)
+    """Where a signed head goes at every promotion: folders, fsspec URLs, or `mlflow`. Worth most where the database's
+    administrators can't write."""
+    public_key: str = "{home}/keys/audit-key.pub.pem"
+    """Public key that the champion's statement must be signed by, or by a key that it handed over to."""
+
+
+class PriceSettings(Section):
+    """What an hour costs, for estimates; no version depends on it."""
+
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    """Name of the currency, as it is printed."""
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of one CPU core for an hour; None where nobody says."""
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of one GPU for an hour; None where nobody says."""
+
+
+class MailSettings(Section):
+    """An SMTP server; its password stands in the environment variable LCIA_SMTP_PASSWORD."""
+
+    host: str
+    """Name of the server."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    """Its port."""
+    starttls: bool = True
+    """Encrypt before anything is said; false only where the server stands on this machine."""
+    user: str | None = None
+    """Account, where the server asks for one."""
+    sender: str
+    """Address that the mail comes from."""
+    to: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Addresses that it goes to."""
+
+
+class NotifySettings(Section):
+    """Where people are told of what waits for them or went wrong."""
+
+    mail: MailSettings | None = None
+    """Mail; null sends none."""
+    webhooks: tuple[str, ...] = ()
+    """Addresses that get each notice as signed JSON (Standard Webhooks); the secret stands in LCIA_WEBHOOK_SECRET."""
+    link: str = ""
+    """Address of the console, for links."""
+    expiry_hours: Annotated[float, Field(gt=0)] = 24
+    """Hours before an approval expires at which people are told."""
+
+
+class ServeSettings(Section):
+    """The service; its secrets stand in the environment: LCIA_SESSION_SECRET and LCIA_OIDC_SECRET."""
+
+    address: str = "http://127.0.0.1:8600"
+    """Address that people and programs reach it at, as they see it."""
+    host: str = "127.0.0.1"
+    """Interface that it listens on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8600
+    """Port that it listens on; 0 takes a free one."""
+    https_only: bool = False
+    """Send session cookies over HTTPS alone; true wherever TLS ends in front of it."""
+    session_hours: Annotated[float, Field(gt=0, le=168)] = 12
+    """Hours until people have to sign in again."""
+    issuer: str | None = None
+    """OpenID Connect issuer; null offers no sign-in, and only tokens work."""
+    client_id: str = "lcia"
+    """What the identity provider calls this service."""
+    rate: str = "600/minute"
+    """Requests that one caller may make."""
+    failure_rate: str = "20/minute"
+    """Failed sign-ins and tokens that one network address may have."""

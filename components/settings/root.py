@@ -1,0 +1,74 @@
+"""The whole of zenml.yaml."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from components.settings.around import (
+    AuditSettings,
+    NotifySettings,
+    PriceSettings,
+    RegistrySettings,
+    RetentionSettings,
+    ServeSettings,
+    StorageSettings,
+)
+from components.settings.method import (
+    AdapterSettings,
+    BaseModelSettings,
+    EvaluationSettings,
+    GroupingSettings,
+    TuningSettings,
+)
+from components.settings.policy import PolicySettings
+from components.settings.quality import QualitySettings
+from components.settings.section import Section
+
+
+class Settings(Section):
+    """Everything a run depends on."""
+
+    assistant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")] = "assistant"
+    """Name of the assistant: the registered model and the lineage."""
+    storage: StorageSettings = StorageSettings()
+    registry: RegistrySettings = RegistrySettings()
+    base_model: BaseModelSettings = BaseModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    grouping: GroupingSettings = GroupingSettings()
+    tuning: TuningSettings = TuningSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    quality: QualitySettings = QualitySettings()
+    policy: PolicySettings = PolicySettings()
+    notify: NotifySettings = NotifySettings()
+    serve: ServeSettings = ServeSettings()
+    retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
+    prices: PriceSettings = PriceSettings()
+    zenml: dict[str, Any] = Field(default_factory=dict)
+    """ZenML run configuration, checked against ZenML's own field names, then handed over."""
+
+    def content(self) -> dict[str, Any]:
+        """What a version may depend on: everything but where things are stored and run."""
+        machine: dict[str, Any] = {
+            "base_model": {"device", "threads"},
+            "storage": True,
+            "registry": True,
+            "retention": True,
+            "audit": True,
+            "prices": True,
+            "notify": True,
+            "serve": True,
+            "zenml": True,
+        }
+        return self.model_dump(mode="json", exclude=machine)
+
+    def for_steps(self) -> dict[str, Any]:
+        """What the steps are given: all but what they have no business with, which may hold passwords."""
+        outside: dict[str, Any] = {
+            "storage": {"database", "promoter"},
+            "registry": True,
+            "audit": True,
+            "notify": True,
+            "serve": True,
+        }
+        return self.model_dump(mode="json", exclude=outside)
