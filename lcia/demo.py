@@ -5,8 +5,8 @@ from pathlib import Path
 
 from components.errors import LciaError
 from components.evaluation.pictures import heat_map_png
-from infra.stacks import SOURCE_ROOT
-from lcia import answering, verbs, words, worker
+from infra.runs import SOURCE_ROOT
+from lcia import answering, auditing, verbs, words, worker
 from lcia.workplace import Workplace, actor
 
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
@@ -86,8 +86,8 @@ def _summary(place: Workplace) -> None:
         print(f"  base:     {words.answer(answering.ask(place, instruction, text, None, base=True))}")
     print("\n=== the log")
     export = place.home / "reports" / "log.jsonl"
-    verbs.audit_export(place, export)
-    checked = verbs.audit_verify(None, export, place.home / "keys" / "audit-key.pub.pem", None)
+    auditing.export(place, export)
+    checked = auditing.verify(None, export, place.home / "keys" / "audit-key.pub.pem")
     print(f"{'verified' if checked.ok else 'NOT VERIFIED'}: {checked.message}")
     print("\n=== where to look next")
     print("  .venv/bin/lcia status | show | matrix | ask ... | audit verify")

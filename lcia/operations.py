@@ -17,7 +17,7 @@ from components.identity.access import Permission
 from components.promotion import approvals, candidates, policy, withdrawal
 from components.storage.objects import Json
 from components.tasks import queue
-from lcia import comparing, listing, syncing, verbs
+from lcia import auditing, comparing, listing, syncing, verbs
 from lcia.shapes import (
     Answer,
     Approval,
@@ -29,6 +29,7 @@ from lcia.shapes import (
     Nothing,
     OfEntries,
     OfNumber,
+    OfProof,
     OfState,
     OfTasks,
     OfVersion,
@@ -149,7 +150,27 @@ def _entries(place: Workplace, _: Actor, params: OfEntries) -> Json:
 
 def _verify(place: Workplace, _: Actor, __: Nothing) -> Json:
     """Check every byte of the live log."""
-    return verbs.audit_verify(place, None, None, None).to_json()
+    return auditing.verify(place).to_json()
+
+
+def _head(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """The log's head, signed: worth keeping where the database's administrators can't reach."""
+    return auditing.head(place)
+
+
+def _prove(place: Workplace, _: Actor, params: OfProof) -> Json:
+    """Proof of a promotion, of any entry, or that the log begins with an earlier head."""
+    return auditing.prove(place, params.version, params.entry, params.since)
+
+
+def _statement(place: Workplace, _: Actor, params: OfVersion) -> Json:
+    """The signed in-toto statement of a version's promotion."""
+    return auditing.signed_statement(place, params.version)
+
+
+def _keys(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """Every key that signed the log."""
+    return auditing.keys(place)
 
 
 def _policy(place: Workplace, _: Actor, __: Nothing) -> Json:
@@ -335,6 +356,10 @@ OPERATIONS: dict[str, Operation] = {
         Operation("flips", "read_rows", False, OfNumber, _flips, _of_version),
         Operation("entries", "audit", False, OfEntries, _entries),
         Operation("verify", "audit", False, Nothing, _verify),
+        Operation("head", "audit", False, Nothing, _head),
+        Operation("prove", "audit", False, OfProof, _prove),
+        Operation("statement", "look", False, OfVersion, _statement),
+        Operation("keys", "look", False, Nothing, _keys),
         Operation("policy", "look", False, Nothing, _policy),
         Operation("people", "administer", False, Nothing, _people),
         Operation("tokens", "administer", False, Nothing, _tokens),

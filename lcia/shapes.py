@@ -68,6 +68,14 @@ class OfEntries(Params):
     tail: Annotated[int, Field(ge=0, le=10_000)] | None = None
 
 
+class OfProof(Params):
+    """What to prove: a promotion, an entry, or growth since a signed head; one of them."""
+
+    version: Number | None = None
+    entry: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    since: Annotated[str, Field(max_length=2000, description="Text of a head file.")] | None = None
+
+
 class Decision(Params):
     """A decision about a version."""
 

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.audit import log
-from components.audit.keys import read_public_key
 from components.audit.log import Actor
-from components.audit.verify import Verification, verify_database, verify_export
 from components.errors import LciaError
 from components.evaluation.history import flips as changed_rows
 from components.evaluation.history import lineage_matrix
@@ -271,23 +269,6 @@ def rollback(place: Workplace, reference: str, actor: Actor, reason: str) -> Pro
     )
     place.tell_registry()
     return made
-
-
-def audit_export(place: Workplace, path: Path) -> dict[str, Any]:
-    """Write the log and its signed head."""
-    with place.db.read() as connection:
-        head = log.export(connection, path, place.signing_key())
-    return {"file": str(path), "head_file": str(log.head_path(path)), "entries": head.entries, "head": head.root}
-
-
-def audit_verify(place: Workplace | None, export: Path | None, key: Path | None, head: Path | None) -> Verification:
-    """Verify an exported log offline, or the live one."""
-    if export is not None:
-        return verify_export(export, read_public_key(key) if key else None, head)
-    if place is None:
-        raise NothingToShow("name an exported log: `lcia audit verify FILE`")
-    with place.db.read() as connection:
-        return verify_database(connection)
 
 
 def supersede(place: Workplace, old: str, new: str, actor: Actor, reason: str) -> QueueItem:

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 
-from components.audit.keys import Head, HeadRefused, RotationRefused, TrustedKeys, read_head
+from components.audit import keyring
+from components.audit.keys import Head, HeadRefused, RotationRefused, TrustedKeys, key_id, read_head
 from components.audit.log import head_path, rows
 from components.audit.merkle import Peaks, add_leaf, leaf_hash, root_of
 from components.errors import LciaError
@@ -192,19 +193,19 @@ class _Chain:
                 raise _Bad(str(error)) from error
 
 
-def verify_export(path: Path, public_key: Ed25519PublicKey | None = None, head: Path | None = None) -> Verification:
+def verify_export(path: Path, public_key: Ed25519PublicKey | None = None, *kept: Path) -> Verification:
     """Check an exported log, every byte of it.
 
-    `head` is a head file kept elsewhere: the log must still contain all it speaks of. With `public_key` its
+    `kept` are head files kept elsewhere: the log must still contain all they speak of. With `public_key` its
     signature is checked, and that of the head beside the export, which must then exist and be its end. Keys that
     `public_key` handed over to, as the log says, count like itself.
 
     Raises:
-        ExportUnreadable: the export or `head` can't be opened.
+        ExportUnreadable: the export or a head can't be opened.
     """
-    files = [head] if head is not None else []
+    files = [*kept]
     beside = head_path(path)
-    if beside.exists() or (public_key is not None and head is None):
+    if beside.exists() or (public_key is not None and not kept):
         files.append(beside)
     try:
         contents = [(str(file), _read(file)) for file in files]
@@ -220,18 +221,41 @@ def verify_export(path: Path, public_key: Ed25519PublicKey | None = None, head: 
     except HeadRefused as error:
         return Verification(False, 0, "", None, f"head refused: {error}", "not checked")
     exact = heads[-1][1] if heads and heads[-1][0] == str(beside) else None
-    return _conclude(chain, heads, exact, kept_elsewhere=head is not None, signed=public_key is not None)
+    return _conclude(chain, heads, exact, kept_elsewhere=bool(kept), signed=public_key is not None)
 
 
-def verify_database(connection: Connection, known: Head | None = None) -> Verification:
-    """The same checks on the live rows; `known` is a head that was seen earlier."""
-    heads = [] if known is None else [("the known head", known)]
+def verify_database(
+    connection: Connection, *kept: tuple[str, bytes], public_key: Ed25519PublicKey | None = None
+) -> Verification:
+    """The same checks on the live rows; `kept` are names and contents of head files that were kept elsewhere.
+
+    With `public_key` their signatures are checked: it must be one of the log's own keys, and the keys before it count
+    as it does, for their heads were kept too.
+    """
+    try:
+        keys = None if public_key is None else _own_keys(connection, public_key)
+        heads = [(name, read_head(content, keys)) for name, content in kept]
+    except (HeadRefused, RotationRefused) as error:
+        return Verification(False, 0, "", None, f"head refused: {error}", "not checked")
     chain = _Chain([head.entries for _, head in heads])
     try:
         _replay_rows(chain, connection)
     except (_Bad, NotCanonical) as error:
         return _bad(chain, f"entry {chain.size} of the database", str(error))
-    return _conclude(chain, heads, None, kept_elsewhere=known is not None, signed=False)
+    return _conclude(chain, heads, None, kept_elsewhere=bool(kept), signed=False)
+
+
+def _own_keys(connection: Connection, public_key: Ed25519PublicKey) -> TrustedKeys | None:
+    """Every key of the log, if `public_key` is one of them; None before the first is there."""
+    records = keyring.records(connection)
+    if not records:
+        return None
+    keys = TrustedKeys.along(records, None)
+    if key_id(public_key) not in keys.keys:
+        raise RotationRefused(
+            f"the database says the log is signed by {', '.join(keys.keys)}, the public key is {key_id(public_key)}"
+        )
+    return keys
 
 
 def _replay_lines(chain: _Chain, path: Path) -> None:
@@ -285,7 +309,8 @@ def _conclude(
         why = f"the head beside the export speaks of {exact.entries} entries, found are {chain.size}"
         return Verification(False, chain.size, chain.root(), exact.entries, why, "other head")
     if kept_elsewhere:
-        freshness = f"contains everything up to entry {heads[0][1].entries} of the head kept elsewhere"
+        longest = max(known.entries for _, known in heads[: len(heads) - (exact is not None)])
+        freshness = f"contains everything up to entry {longest} of the head kept elsewhere"
     elif signed:
         freshness = f"signed up to entry {chain.size}; later entries may be missing, freshness not proven"
     else:

@@ -1,27 +1,42 @@
-"""The log: export it, verify it."""
+"""The log: verify it, export it, prove one entry of it, hand out signed heads and statements."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lcia.commands.frame import LOOK, Config, Json, audit, emit, open_place, verb
+from lcia.commands.frame import LOOK, Config, Json, Maybe, audit, emit, here_only, on_server, open_place, perform, verb
+
+Key = Annotated[Path | None, typer.Option("--key", help="Public key, a PEM file, that signed or handed over.")]
+Out = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where to write it; default standard output.")]
 
 
-@verb(LOOK, "lcia audit verify", "lcia audit verify log.jsonl --key audit-key.pub.pem", on=audit, name="verify")
+@verb(
+    LOOK,
+    "lcia audit verify",
+    "lcia audit verify log.jsonl --key audit-key.pub.pem --head kept.head",
+    on=audit,
+    name="verify",
+)
 def audit_verify(
     export: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Exported log; default the live one.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Public key that the head must be signed with.")] = None,
-    head: Annotated[Path | None, typer.Option(help="A head file kept elsewhere; shows truncation.")] = None,
+    key: Key = None,
+    head: Annotated[list[Path] | None, typer.Option(help="A head kept elsewhere; shows a cut. Repeatable.")] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Check every byte of the log; works offline on an exported file."""
-    from lcia import verbs
+    from lcia import auditing
 
-    found = verbs.audit_verify(open_place(config) if export is None else None, export, key, head)
-    emit(found.to_json(), as_json=as_json, text=found.message)
-    if not found.ok:
+    if export is None and on_server() and key is None and not head:
+        value = perform("verify")
+    else:
+        if export is None:
+            here_only("audit verify --key/--head")
+        place = open_place(config) if export is None else None
+        value = auditing.verify(place, export, key, head or ()).to_json()
+    emit(value, as_json=as_json, text=f"{value['message']}; {value['freshness']}")
+    if not value["ok"]:
         raise typer.Exit(1)
 
 
@@ -32,8 +47,83 @@ def audit_export(
     config: Config = None,
 ) -> None:
     """Write the log as JSON Lines with a signed head."""
-    from lcia import verbs
+    from lcia import auditing
 
-    value = verbs.audit_export(open_place(config), file)
+    here_only("audit export")
+    value = auditing.export(open_place(config), file)
     text = f"{value['entries']} entries in {value['file']}, signed head in {value['head_file']}"
     emit(value, as_json=as_json, text=text)
+
+
+@verb(LOOK, "lcia audit head", "lcia audit head kept.head", on=audit, name="head")
+def audit_head(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to write it.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Sign the log's head; without FILE it goes to the places of `audit.heads_to`."""
+    from lcia import auditing
+
+    value = perform("head", config=config)
+    text = f"head of {value['entries']} entries, root {value['head'][:16]}, signed by key {value['key'][:16]}"
+    if file is not None:
+        file.write_text(value["signed"], encoding="utf-8")
+        text += f", in {file}"
+    elif not on_server():
+        value["kept"] = auditing.keep_head(open_place(config))
+        text = "\n".join([text, *(f"  {one['place']}: {one['message']}" for one in value["kept"])])
+    emit(value, as_json=as_json, text=text)
+    if not all(one["ok"] for one in value.get("kept", ())):
+        raise typer.Exit(1)
+
+
+@verb(
+    LOOK,
+    "lcia audit prove 3 --to promotion.proof",
+    "lcia audit prove --since kept.head --to growth.proof",
+    on=audit,
+    name="prove",
+)
+def audit_prove(
+    version: Annotated[str | None, typer.Argument(metavar="[N]", help="A version that was champion.")] = None,
+    entry: Annotated[int | None, typer.Option(metavar="INDEX", help="Any entry, counted from 0.")] = None,
+    since: Annotated[Path | None, typer.Option(metavar="HEAD", help="A head file of an earlier time.")] = None,
+    file: Out = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Prove that a promotion is in the log, or that the log begins as it did; the public key alone checks it."""
+    from lcia import auditing
+
+    earlier = auditing.text_of(since) if since is not None else None
+    value = perform("prove", config=config, version=version, entry=entry, since=earlier)
+    _hand_out(value, "proof", file, as_json=as_json, text=auditing.proof_words(value))
+
+
+@verb(LOOK, "lcia audit statement 3", "lcia audit statement --to statement.json", on=audit, name="statement")
+def audit_statement(version: Maybe = None, file: Out = None, as_json: Json = False, config: Config = None) -> None:
+    """The signed in-toto statement of a version's promotion (DSSE)."""
+    from lcia import auditing
+
+    value = perform("statement", config=config, version=version)
+    _hand_out(value, "statement", file, as_json=as_json, text=auditing.statement_words(value))
+
+
+@verb(LOOK, "lcia audit check-proof promotion.proof --key audit-key.pub.pem", on=audit, name="check-proof")
+def audit_check_proof(
+    file: Annotated[Path, typer.Argument(help="A proof or statement.")], key: Key = None, as_json: Json = False
+) -> None:
+    """Check a proof or statement offline, with nothing but the public key."""
+    from lcia import auditing
+
+    value = auditing.check_file(file, key)
+    words = auditing.statement_words(value) if value["kind"] == "statement" else auditing.proof_words(value)
+    trust = "" if key else "\nno --key was given: the keys that came along were taken at their word"
+    emit(value, as_json=as_json, text=f"holds: {words}{trust}")
+
+
+def _hand_out(value: dict[str, Any], name: str, file: Path | None, *, as_json: bool, text: str) -> None:
+    """Write the signed bytes to a file and say what they are, or print them."""
+    if file is not None:
+        file.write_text(value[name], encoding="utf-8")
+    emit(value, as_json=as_json, text=f"{text}; in {file}" if file else value[name].rstrip("\n"))

@@ -8,7 +8,7 @@ from small_loop import OPS, SITE, TASKS, Learnt, SmallLoop, learn, promote
 from victim import Kill, killed
 
 from components.audit.log import rows
-from lcia import verbs, worker
+from lcia import auditing, verbs, worker
 from lcia.workplace import Workplace
 
 MOVIE, PRODUCT, _ = TASKS
@@ -87,7 +87,7 @@ def test_killed_while_rolling_back(learnt: Learnt, champion: SmallLoop, kill: Ki
     else:
         verbs.rollback(place, "1", OPS, "went wrong")
     assert verbs.status(place)["champion"]["served"] == _served(place) == learnt.digests[0]
-    assert verbs.audit_verify(place, None, None, None).ok
+    assert auditing.verify(place).ok
 
 
 def _nothing_was_decided(loop: SmallLoop, state: str) -> None:
@@ -96,7 +96,7 @@ def _nothing_was_decided(loop: SmallLoop, state: str) -> None:
     assert status["champion"] is None
     assert status["candidates"] == []
     assert [item["state"] for item in status["queue"]["items"]] == [state]
-    assert verbs.audit_verify(place, None, None, None).ok
+    assert auditing.verify(place).ok
 
 
 def _as_undisturbed(place: Workplace, learnt: Learnt, count: int) -> None:
@@ -109,7 +109,7 @@ def _as_undisturbed(place: Workplace, learnt: Learnt, count: int) -> None:
     for ours, theirs in zip(status["candidates"], calm["candidates"], strict=False):
         assert _evidence(place, ours["evidence"]) == _evidence(learnt.loop.open(), theirs["evidence"])
     assert status["registry"] == {"pending": 0}
-    assert verbs.audit_verify(place, None, None, None).ok
+    assert auditing.verify(place).ok
     for model in ("assistant-candidates", "assistant"):
         versions = _mlflow(place).search_model_versions(f"name = '{model}'")
         assert sorted(version.tags["digest"] for version in versions) == sorted(learnt.digests[:count])

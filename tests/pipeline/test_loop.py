@@ -11,7 +11,7 @@ from small_loop import OPS, SITE, TASKS, Learnt, learn, promote, write_package
 import steps.tune
 from components.promotion.registry import ALIAS
 from components.tasks import queue
-from lcia import verbs, worker
+from lcia import auditing, verbs, worker
 from lcia.workplace import Workplace
 
 MOVIE, PRODUCT, PASSIVE = TASKS
@@ -28,7 +28,7 @@ def test_like_instructions_share_a_group(learnt: Learnt) -> None:
     assert [c["state"] for c in status["candidates"]] == ["promoted"] * 3
     assert [c["parent"] for c in status["candidates"]] == [None, *learnt.digests[:2]]
     assert status["registry"] == {"pending": 0}
-    assert verbs.audit_verify(learnt.loop.open(), None, None, None).ok
+    assert auditing.verify(learnt.loop.open()).ok
 
 
 def test_settings_that_were_changed_mark_the_version(learnt: Learnt) -> None:
@@ -161,7 +161,7 @@ def test_rollback_is_followed_by_status_matrix_and_mlflow(learnt: Learnt, tmp_pa
     assert champion["tasks"] == [MOVIE]
     assert verbs.matrix(place)["tasks"] == [MOVIE]
     assert _mlflow(place).get_model_version_by_alias("assistant", ALIAS).tags["digest"] == learnt.digests[0]
-    assert verbs.audit_verify(place, None, None, None).ok
+    assert auditing.verify(place).ok
 
 
 def test_a_task_waits_while_a_candidate_is_undecided_and_goes_on_after(learnt: Learnt, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def _unharmed(place: Workplace, before: dict[str, Any]) -> None:
     assert after["champion"] == before["champion"]
     assert after["candidates"] == before["candidates"]
     assert after["registry"] == {"pending": 0}
-    assert verbs.audit_verify(place, None, None, None).ok
+    assert auditing.verify(place).ok
 
 
 def _rows(place: Workplace, evaluation: dict[str, Any], name: str) -> list[dict[str, Any]]:

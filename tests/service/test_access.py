@@ -21,6 +21,8 @@ PARAMS = {
     "revoke": {"version": "99", "reason": "r"},
     "rollback": {"version": "99", "reason": "r"},
     "show": {"version": "1"},
+    "prove": {"entry": 0},
+    "statement": {"version": "1"},
     "matrix": {"version": "1"},
     "supersede": {"old": "a@1", "new": "b@1", "reason": "r"},
     "retry": {"item": 99},

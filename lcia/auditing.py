@@ -1,0 +1,203 @@
+"""The log's verbs: verify, export, heads, proofs, statements and keys, as functions that return plain data."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from components.audit import heads, keyring, log, proofs, statement
+from components.audit.keys import public_pem, read_head, read_public_key, read_raw
+from components.audit.log import Actor
+from components.audit.statement import StatementRefused
+from components.audit.verify import ExportUnreadable, Verification, verify_database, verify_export
+from components.errors import LciaError
+from components.promotion import champion, notices, statements
+from components.promotion.channels import channels
+from components.storage.database import AccountRefused
+from lcia.workplace import Workplace
+
+
+class ProofUnclear(LciaError):
+    """A proof of nothing, or of several things at once."""
+
+
+def verify(
+    place: Workplace | None, export: Path | None = None, key: Path | None = None, kept: Sequence[Path] = ()
+) -> Verification:
+    """Verify an exported log offline, or the live one with the heads that this machine keeps; tampering is told people.
+
+    Raises:
+        ExportUnreadable, KeyUnusable: a file can't be read.
+    """
+    if export is not None:
+        return verify_export(export, read_public_key(key) if key else None, *kept)
+    assert place is not None  # noqa: S101 - an export or a state
+    known = [(str(path), _read(path)) for path in kept] + heads.newest_kept(place.settings.audit.heads_to)
+    own = Path(place.settings.audit.public_key)
+    public = read_public_key(key or own) if key or own.exists() else None
+    with place.db.read() as connection:
+        found = verify_database(connection, *known, public_key=public)
+    if not found.ok:
+        with contextlib.suppress(AccountRefused), place.db.begin() as connection:
+            ways = channels(place.assistant, place.settings.notify, os.environ)
+            notices.tampering(connection, place.assistant, f"log: {found.message}", found.message, list(ways))
+    return found
+
+
+def export(place: Workplace, path: Path) -> dict[str, Any]:
+    """Write the log and its signed head."""
+    key = place.signing_key()
+    with place.db.read() as connection:
+        head = log.export(connection, path, key)
+    return {"file": str(path), "head_file": str(log.head_path(path)), "entries": head.entries, "head": head.root}
+
+
+def head(place: Workplace) -> dict[str, Any]:
+    """The log's head, signed."""
+    key = place.signing_key()
+    with place.db.read() as connection:
+        seen = log.head(connection)
+    return {"entries": seen.entries, "head": seen.root, "at": seen.at, "key": key.id, "signed": key.sign(seen).decode()}
+
+
+def keep_head(place: Workplace) -> list[dict[str, Any]]:
+    """Send a signed head to every place of `audit.heads_to`, with those that still wait; what became of each."""
+    heads.enqueue(place.promoter, place.signing_key(), place.settings.audit.heads_to)
+    return [vars(kept) for kept in heads.deliver(place.promoter, {heads.MLFLOW: place.registry.keep_head})]
+
+
+def prove(
+    place: Workplace, version: str | None = None, entry: int | None = None, since: str | None = None
+) -> dict[str, Any]:
+    """One proof: of the newest decision about a version, of any entry, or that the log begins with an earlier head.
+
+    Raises:
+        ProofUnclear: not exactly one of them is asked for, or the version was never champion.
+        ProofRefused, HeadRefused: it can't be proven.
+    """
+    if sum(asked is not None for asked in (version, entry, since)) != 1:
+        raise ProofUnclear("name one thing to prove: a version, --entry INDEX, or --since HEAD")
+    key = place.signing_key()
+    with place.db.read() as connection:
+        if since is not None:
+            content = proofs.prove_consistency(connection, since.encode(), key)
+        else:
+            index = _decision(place, str(version)) if entry is None else entry
+            content = proofs.prove_inclusion(connection, index, key)
+    return {**_proven(proofs.check(content, key.public)), "proof": content.decode()}
+
+
+def signed_statement(place: Workplace, reference: str | None) -> dict[str, Any]:
+    """The signed statement of a version's newest promotion (default: the champion), checked.
+
+    Raises:
+        StatementRefused: there is none, or it does not hold.
+    """
+    version = place.version(reference)
+    if version is None:
+        raise StatementRefused("there is no champion yet, and nothing was promoted")
+    content = statements.content(place.db, place.store, place.assistant, version)
+    found = statement.read(content, place.public_key(), version.digest)
+    told = {"version": version.number, "digest": found.version, "key": found.key, "predicate": dict(found.predicate)}
+    return {**told, "statement": content.decode()}
+
+
+def check_file(path: Path, key: Path | None) -> dict[str, Any]:
+    """Check a proof or statement offline; without `key` the keys that came along are taken at their word.
+
+    Raises:
+        ProofRefused, StatementRefused, HeadRefused, KeyUnusable, ExportUnreadable.
+    """
+    content, public = _read(path), read_public_key(key) if key else None
+    if content.startswith(b'{"envelope":'):
+        found = statement.read(content, public)
+        return {"kind": "statement", "digest": found.version, "key": found.key, "predicate": dict(found.predicate)}
+    return _proven(proofs.check(content, public))
+
+
+def keys(place: Workplace) -> dict[str, Any]:
+    """Every key that signed the log, oldest first, with its PEM."""
+    with place.db.read() as connection:
+        found = keyring.listed(connection)
+    told = [{**key, "pem": public_pem(read_raw(key["public"])).decode()} for key in found]
+    return {"keys": told, "signs": told[-1]["id"] if told else None}
+
+
+def init_keys(place: Workplace, actor: Actor) -> dict[str, Any]:
+    """Make the key that signs, and enter it in the log; one that is there stays."""
+    with place.db.read() as connection:
+        known = keyring.newest(connection)
+    key = keyring.current(place.promoter, place.home / "keys", actor)
+    return {"id": key.id, "known": known is not None, "folder": str(place.home / "keys")}
+
+
+def rotate_key(place: Workplace, actor: Actor, reason: str) -> dict[str, Any]:
+    """Make a new key, signed in by the present one; the champion's statement and a head are signed by it at once."""
+    old = place.signing_key()
+    new = keyring.rotate(place.promoter, place.home / "keys", actor, reason)
+    told = place.tell_registry()
+    kept = keep_head(place)
+    untold = [one.message for one in told if not one.ok] + [one["message"] for one in kept if not one["ok"]]
+    return {"from": old.id, "id": new.id, "folder": str(place.home / "keys"), "not_told": untold}
+
+
+def _decision(place: Workplace, reference: str) -> int:
+    """Log entry of the newest promotion or rollback to a version."""
+    version = place.version(reference)
+    assert version is not None  # noqa: S101 - a reference always finds one, or raises
+    with place.db.read() as connection:
+        made = [one for one in champion.lineage(connection, place.assistant) if one.version == version.digest]
+        if not made:
+            raise ProofUnclear(f"version {version.number} was never champion, so there is no promotion to prove")
+        return statements.entries_of(connection, made[-1:])[made[-1].epoch].index
+
+
+def _proven(found: proofs.Proof) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "entries": found.head.entries,
+        "head": found.head.root,
+        "entry": dict(found.entry) if found.entry is not None else None,
+        "first": found.first.entries if found.first else None,
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportUnreadable(f"{path} can't be opened ({error.strerror}); expected a file of `lcia audit`") from error
+
+
+def text_of(path: Path) -> str:
+    """Text of a head file.
+
+    Raises:
+        ExportUnreadable: it can't be opened.
+        HeadRefused: it is none.
+    """
+    content = _read(path)
+    read_head(content, None)
+    return content.decode()
+
+
+def proof_words(value: dict[str, Any]) -> str:
+    """What a proof shows."""
+    until = f"the log of {value['entries']} entries, root {value['head'][:16]}"
+    entry = value["entry"]
+    if entry is None:
+        return f"{until} begins with the {value['first']} entries of the earlier head"
+    who = f"{entry['action']} of {entry['subject'][:12]} by {entry['actor']['name']} at {entry['at']}"
+    return f"entry {entry['index']} ({who}) is in {until}"
+
+
+def statement_words(value: dict[str, Any]) -> str:
+    """What a statement says."""
+    told = value["predicate"]
+    yes = ", ".join(one["person"] for one in told["approvals"] or ()) or "nobody"
+    return (
+        f"version {told['number']} of {told['assistant']} ({value['digest'][:12]}): {told['kind']} at epoch "
+        f"{told['epoch']} by {told['by']['name']}, approved by {yes}, gate {told['verdict']}; entry "
+        f"{told['log']['entry']} of the log, signed by key {value['key'][:16]}"
+    )
