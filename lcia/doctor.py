@@ -27,7 +27,7 @@ from components.settings import Settings
 from components.storage import leases
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
-from infra.stacks import SOURCE_ROOT
+from infra.runs import SOURCE_ROOT
 
 Verdict = Literal["ok", "warning", "problem"]
 

@@ -9,7 +9,7 @@ from components.promotion.power import LEAST_POWER, TaskRows, policy_power, rows
 from components.tasks.inbox import store_package
 from components.tasks.package import read_package
 from components.tasks.snapshot import load_snapshot, take_snapshot
-from infra.stacks import StepFailed, run_pipeline
+from infra.runs import StepFailed, run_pipeline
 from lcia import estimates
 from lcia.verbs import OUTCOME
 from lcia.worker import make_order
@@ -50,7 +50,7 @@ def plan(place: Workplace, package: Path) -> dict[str, Any]:
     digest = place.store.put_json(order.model_dump(mode="json"))
     name = f"plan-{task.name}-{task.version}"
     try:
-        run = run_pipeline(assess_task, name, place.settings.storage.objects, digest, place.settings.zenml)
+        run = run_pipeline(assess_task, name, place.settings, place.home, digest)
     except StepFailed as failure:
         raise PlanFailed(str(failure)) from failure
     return _told(place, run.outputs["group_instructions"])

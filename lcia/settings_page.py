@@ -1,7 +1,7 @@
 """Every key of zenml.yaml, with its type, default and meaning, read off the typed settings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -61,17 +61,42 @@ def page() -> str:
 
 def _walk(model: type[BaseModel], prefix: str, defaults: dict[str, Any]) -> Iterator[Key]:
     """Plain keys of a section before the sections within it."""
-    sections = []
+    sections: list[tuple[str, type[BaseModel], dict[str, Any]]] = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            sections.append((name, field.annotation))
-        else:
-            meaning = " ".join((field.description or "").split())
-            for python, yaml in WORDS.items():
-                meaning = re.sub(rf"\b{python}\b", yaml, meaning)
-            yield Key(prefix + name, _type(field), defaults[name], meaning)
-    for name, section in sections:
-        yield from _walk(section, f"{prefix}{name}.", defaults[name])
+        if _is_section(field.annotation):
+            sections.append((name, field.annotation, defaults[name]))
+            continue
+        meaning = " ".join((field.description or "").split())
+        for python, yaml in WORDS.items():
+            meaning = re.sub(rf"\b{python}\b", yaml, meaning)
+        default = "needed" if field.is_required() else defaults[name]
+        inner = next(filter(_is_section, get_args(field.annotation)), None)
+        if inner is None:
+            yield Key(prefix + name, _type(field), default, meaning)
+            continue
+        named = get_origin(field.annotation) in (dict, Mapping)
+        yield Key(
+            prefix + name,
+            "sections by name" if named else "section or null",
+            "{...}" if default and named else default,
+            meaning,
+        )
+        sections.append((f"{name}.NAME" if named else name, inner, _own_defaults(inner)))
+    for name, section, values in sections:
+        yield from _walk(section, f"{prefix}{name}.", values)
+
+
+def _is_section(kind: Any) -> bool:  # noqa: ANN401 - any annotation
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _own_defaults(section: type[BaseModel]) -> dict[str, Any]:
+    """Defaults of a section that need not be there, as JSON; those of needed keys are left out."""
+    given = {
+        name: None if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in section.model_fields.items()
+    }
+    return section.model_construct(**given).model_dump(mode="json", warnings=False)
 
 
 def _type(field: FieldInfo) -> str:
@@ -88,7 +113,7 @@ def _name(kind: Any) -> str:  # noqa: ANN401 - any annotation
         return " or ".join("null" if part is type(None) else _name(part) for part in arguments)
     if origin is tuple:
         return f"list of {_name(arguments[0])}"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return "mapping"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
         kind.__name__, kind.__name__

@@ -24,7 +24,7 @@ from components.tasks.queue import QueueItem
 from components.tasks.rows import Problem
 from components.tasks.snapshot import load_snapshot
 from components.tuning.progress_curves import read_curves
-from infra.stacks import PipelineRun, StepFailed, describe_run, finished_outputs, run_pipeline
+from infra.runs import PipelineRun, StepFailed, describe_run, finished_outputs, run_pipeline
 from lcia import estimates, follow
 from lcia.workplace import Workplace
 from steps.order import Order
@@ -321,7 +321,7 @@ class _Advance:
         place = self.place
         digest = place.store.put_json(order.model_dump(mode="json"))
         run_name = self._run_name(name, item)
-        return run_pipeline(pipeline, run_name, place.settings.storage.objects, digest, place.settings.zenml)
+        return run_pipeline(pipeline, run_name, place.settings, place.home, digest)
 
     def _run_name(self, pipeline: str, item: QueueItem) -> str:
         return f"{pipeline}-{item.id}-{item.name}-{item.version}"

@@ -10,6 +10,7 @@ from components.settings.around import (
     ServeSettings,
     StorageSettings,
 )
+from components.settings.cluster import ClusterSettings, Schedule
 from components.settings.method import (
     AdapterSettings,
     BaseModelSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "ApprovalSettings",
     "AuditSettings",
     "BaseModelSettings",
+    "ClusterSettings",
     "DriftSettings",
     "EmaSettings",
     "EvaluationSettings",
@@ -47,6 +49,7 @@ __all__ = [
     "RegistrySettings",
     "RehearsalSettings",
     "RetentionSettings",
+    "Schedule",
     "ServeSettings",
     "Settings",
     "SettingsError",

@@ -71,7 +71,7 @@ class MailSettings(Section):
     host: str
     """Name of the server."""
     port: Annotated[int, Field(ge=1, le=65535)] = 587
-    """Its port."""
+    """Port of that server."""
     starttls: bool = True
     """Encrypt before anything is said; false only where the server stands on this machine."""
     user: str | None = None

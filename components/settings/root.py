@@ -13,6 +13,7 @@ from components.settings.around import (
     ServeSettings,
     StorageSettings,
 )
+from components.settings.cluster import ClusterSettings, Schedule, ScheduleName
 from components.settings.method import (
     AdapterSettings,
     BaseModelSettings,
@@ -44,6 +45,10 @@ class Settings(Section):
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
     prices: PriceSettings = PriceSettings()
+    cluster: ClusterSettings | None = None
+    """Runs on Kubernetes; null: on this machine."""
+    schedules: dict[ScheduleName, Schedule] = Field(default_factory=dict)
+    """What is done at set times, by name; `lcia schedule render` writes the CronJobs."""
     zenml: dict[str, Any] = Field(default_factory=dict)
     """ZenML run configuration, checked against ZenML's own field names, then handed over."""
 
@@ -58,6 +63,8 @@ class Settings(Section):
             "prices": True,
             "notify": True,
             "serve": True,
+            "cluster": True,
+            "schedules": True,
             "zenml": True,
         }
         return self.model_dump(mode="json", exclude=machine)

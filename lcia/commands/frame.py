@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from components.settings import Settings, load_settings
 from infra import environment
 from infra.environment import found_state
-from infra.stacks import check_options
+from infra.runs import check_options
 from lcia import completing, words
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""ZenML's stacks, and running a pipeline on the active one."""
+"""Running a pipeline on ZenML's active stack, and what ZenML is told and asked about runs."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import LciaError
+from components.settings import Settings
+from components.settings.cluster import StepName
+from infra.stacks.pods import run_options
 
 SOURCE_ROOT = Path(__file__).parents[1]
 
@@ -31,6 +34,13 @@ class PipelineRun:
     outputs: dict[str, str]
 
 
+STEPS: dict[str, tuple[StepName, ...]] = {
+    "assess_task": ("ingest_task", "validate_data", "check_drift", "group_instructions"),
+    "learn_task": ("tune", "evaluate_forgetting", "gate", "register_candidate"),
+}
+"""Steps of each pipeline."""
+
+
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuse keys that ZenML would ignore silently.
 
@@ -48,9 +58,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def run_pipeline(
-    pipeline: Callable[..., Any], run_name: str, store: str, order: str, options: Mapping[str, Any]
+    pipeline: Callable[..., Any], run_name: str, settings: Settings, home: Path, order: str
 ) -> PipelineRun:
-    """Run a pipeline on the active stack and wait for it.
+    """Run a pipeline on the active stack and wait for it; with settings of a cluster every step is a pod of its own.
+
+    `home` is the state folder, `order` the digest of what the steps are told.
 
     Steps that do not follow a failed one are never started (fail fast), and nothing is cached by ZenML.
 
@@ -62,18 +74,32 @@ def run_pipeline(
     from zenml.enums import ExecutionMode
     from zenml.utils import source_utils
 
+    options: Mapping[str, Any] = settings.zenml
     check_options(options)
     _decline_survey(Client())
     source_utils.set_custom_source_root(str(SOURCE_ROOT))
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    if settings.cluster is not None:
+        steps = STEPS[pipeline.name]  # type: ignore[attr-defined]
+        options = _merged(run_options(settings.cluster, str(home), steps), options)
     configured = pipeline.with_options(  # type: ignore[attr-defined]
         **options, run_name=run_name + "-{date}-{time}", enable_cache=False, execution_mode=ExecutionMode.FAIL_FAST
     )
     try:
-        response = configured(store=store, order=order)
+        response = configured(store=settings.storage.objects, order=order)
     except LciaError as error:
         raise _failure(Client(), run_name, error) from error
     return PipelineRun(response.name, {name: _first(step) for name, step in response.steps.items()})
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, mappings merged."""
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def _decline_survey(client: Any) -> None:  # noqa: ANN401 - zenml's Client

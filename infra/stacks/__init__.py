@@ -1,0 +1,1 @@
+"""ZenML's stacks: where the steps of a run are executed."""

@@ -1,0 +1,155 @@
+"""The stack `kubernetes`: checked against the cluster, then registered with ZenML and made the active one.
+
+Artifacts of ZenML lie on the claim that all pods share; images are there already, so nothing is built or pushed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import LciaError
+from components.settings import ClusterSettings
+
+NAME = "lcia-kubernetes"
+SECONDS = 20
+"""How long an answer of the cluster may take."""
+NEEDED = {
+    ("batch", "jobs"): ("create", "get", "list", "watch", "patch", "delete"),
+    ("", "pods"): ("get", "list", "watch"),
+    ("", "pods/log"): ("get",),
+    ("", "secrets"): ("create", "patch", "delete"),
+}
+"""What ZenML's orchestrator does: the process that starts runs, and its pod."""
+
+
+class ClusterRefused(LciaError):
+    """The cluster has not what runs need, or can't be asked."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that runs need."""
+
+    what: str
+    ok: bool
+    advice: str
+
+
+def up(settings: ClusterSettings, state: Path) -> list[Check]:
+    """Check, register and activate; may be repeated. Returns what was checked.
+
+    Raises:
+        ClusterRefused: something is missing, all of it in the message; nothing was registered.
+    """
+    found = list(examine(settings))
+    missing = [f"  {check.what}: {check.advice}" for check in found if not check.ok]
+    if missing:
+        raise ClusterRefused("the stack kubernetes was not set up; missing:\n" + "\n".join(missing))
+    _register(settings, state)
+    return found
+
+
+def examine(settings: ClusterSettings) -> Iterator[Check]:
+    """What runs need of ZenML and of the cluster, each tried or looked up.
+
+    Raises:
+        ClusterRefused: the cluster does not answer.
+    """
+    from kubernetes import client
+    from urllib3.exceptions import HTTPError
+    from zenml.client import Client
+
+    remote = Client().zen_store.type.value == "rest"
+    yield Check("a ZenML server", remote, "set ZENML_STORE_URL, ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD to one")
+    api = _connect(settings)
+    core, space = client.CoreV1Api(api), settings.namespace
+    try:
+        for kind, name, read in (
+            ("service account", settings.orchestrator_account, core.read_namespaced_service_account),
+            ("service account", settings.step_account, core.read_namespaced_service_account),
+            ("volume claim", settings.claim, core.read_namespaced_persistent_volume_claim),
+        ):
+            yield Check(
+                f"{kind} {space}/{name}", _is_there(read, name, space), "`kubectl apply -k` of an overlay makes it"
+            )
+        yield from _rights(api, space)
+    except (client.ApiException, HTTPError) as error:
+        raise ClusterRefused(f"the cluster of namespace {space} does not answer: {type(error).__name__}") from error
+
+
+def _connect(settings: ClusterSettings) -> Any:  # noqa: ANN401 - kubernetes' ApiClient
+    from kubernetes import client, config
+
+    try:
+        if settings.context is None:
+            config.load_incluster_config()
+        else:
+            config.load_kube_config(context=settings.context)
+    except config.ConfigException as error:
+        where = f"context {settings.context!r} of the kubeconfig" if settings.context else "inside a cluster"
+        raise ClusterRefused(
+            f"no cluster is to be reached by {where} ({error}); set cluster.context, or run it in a pod"
+        ) from error
+    return client.ApiClient()
+
+
+def _is_there(read: Any, name: str, space: str) -> bool:  # noqa: ANN401 - a method of the client
+    from kubernetes.client import ApiException
+
+    try:
+        read(name, space, _request_timeout=SECONDS)
+    except ApiException as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
+
+
+def _rights(api: Any, space: str) -> Iterator[Check]:  # noqa: ANN401 - kubernetes' ApiClient
+    """Each right of this process, asked of the cluster itself."""
+    from kubernetes import client
+
+    ask = client.AuthorizationV1Api(api).create_self_subject_access_review
+    for (group, resource), verbs in NEEDED.items():
+        kind, _, part = resource.partition("/")
+        for verb in verbs:
+            about = client.V1ResourceAttributes(
+                namespace=space, group=group, resource=kind, subresource=part or None, verb=verb
+            )
+            review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(about))
+            allowed = bool(ask(review, _request_timeout=SECONDS).status.allowed)
+            yield Check(f"right to {verb} {resource}", allowed, f"the Role in {space} does not give it")
+
+
+def _register(settings: ClusterSettings, state: Path) -> None:
+    """Components and stack, brought to what the settings say."""
+    from zenml.client import Client
+    from zenml.enums import StackComponentType as Kind
+
+    zenml = Client()
+    orchestrator = {
+        "incluster": settings.context is None,
+        "kubernetes_context": settings.context,
+        "kubernetes_namespace": settings.namespace,
+        "pass_zenml_token_as_secret": True,
+        "skip_local_validations": True,  # the artifact store lies on the shared claim
+    }
+    wanted: dict[Kind, tuple[str, dict[str, Any]]] = {
+        Kind.ORCHESTRATOR: ("kubernetes", orchestrator),
+        Kind.ARTIFACT_STORE: ("local", {"path": str(state / "zenml-artifacts")}),
+        Kind.CONTAINER_REGISTRY: ("default", {"uri": "localhost"}),  # ZenML asks for one; nothing is pushed
+        Kind.IMAGE_BUILDER: ("local", {}),
+    }
+    for kind, (flavor, told) in wanted.items():
+        if _first(zenml.list_stack_components(type=kind, name=NAME)):
+            zenml.update_stack_component(NAME, kind, configuration=told)
+        else:
+            zenml.create_stack_component(NAME, flavor, kind, configuration=told)
+    if not _first(zenml.list_stacks(name=NAME)):
+        zenml.create_stack(NAME, dict.fromkeys(wanted, NAME))
+    zenml.activate_stack(NAME)
+
+
+def _first(page: Any) -> Any:  # noqa: ANN401 - zenml's Page
+    return page.items[0] if page.items else None

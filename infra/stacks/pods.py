@@ -1,0 +1,82 @@
+"""Runs on Kubernetes: what ZenML's orchestrator is told about every pod, compiled from the section `cluster`.
+
+ZenML ignores `ResourceSettings` there, starts pods that the `restricted` Pod Security Standard refuses, and counts a
+step whose node went away as failed. So resources, security and failure policy are spelt out for each step.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from components.settings.cluster import ClusterSettings, StepName, StepPod
+
+MEMORY, TEMPORARY = "/dev/shm", "/tmp"  # noqa: S108 - folders inside a pod
+DISRUPTED: dict[str, Any] = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+FAILED: dict[str, Any] = {
+    "action": "Count",
+    "onExitCodes": {"containerName": "main", "operator": "NotIn", "values": [0]},
+}
+FAILURE_POLICY = {"rules": [DISRUPTED, FAILED]}
+"""A pod that was evicted is started again and not counted; the order matters, for it ends with an exit code too."""
+
+
+def run_options(settings: ClusterSettings, state: str, steps: Iterable[StepName]) -> dict[str, Any]:
+    """Options of a pipeline of `steps` for `with_options`; `state` is the state folder, the same in every pod."""
+    orchestrator = pod(settings, StepPod(cpu="100m", memory="1Gi"), state, token=True)
+    common = {
+        "service_account_name": settings.orchestrator_account,
+        "step_pod_service_account_name": settings.step_account,
+        "orchestrator_pod_settings": orchestrator,
+        "pod_failure_policy": FAILURE_POLICY,
+        "pod_stop_grace_period": settings.grace_seconds,
+        "ttl_seconds_after_finished": round(settings.keep_jobs_hours * 3600),
+        "backoff_limit_margin": 1,
+    }
+    return {
+        "settings": {
+            "docker": {"parent_image": settings.image, "skip_build": True},
+            "orchestrator": {**common, "pod_settings": pod(settings, settings.default, state)},
+        },
+        "retry": {"max_retries": settings.retries},
+        "steps": {
+            step: {
+                "settings": {"orchestrator": {**common, "pod_settings": pod(settings, settings.pod(step), state)}},
+                "retry": {"max_retries": settings.retries},
+            }
+            for step in steps
+        },
+    }
+
+
+def pod(settings: ClusterSettings, asked: StepPod, state: str, *, token: bool = False) -> dict[str, Any]:
+    """One pod as ZenML's `KubernetesPodSettings`: resources, volumes, and no right that it does not need.
+
+    `token`: it talks to Kubernetes' API.
+    """
+    amounts = {"cpu": asked.cpu, "memory": asked.memory}
+    limits = {"memory": asked.memory}
+    if asked.gpu:
+        amounts[asked.gpu_resource] = limits[asked.gpu_resource] = str(asked.gpu)
+    return {
+        "resources": {"requests": amounts, "limits": limits},
+        "node_selectors": asked.node_selector,
+        "tolerations": list(asked.tolerations),
+        "volumes": [
+            {"name": "state", "persistentVolumeClaim": {"claimName": settings.claim}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": settings.shared_memory}},
+            {"name": "temporary", "emptyDir": {}},
+        ],
+        "volume_mounts": [
+            {"name": "state", "mountPath": state},
+            {"name": "shared-memory", "mountPath": MEMORY},
+            {"name": "temporary", "mountPath": TEMPORARY},
+        ],
+        "env": [{"name": name, "value": value} for name, value in (("HOME", TEMPORARY), ("LCIA_HOME", state))],
+        "container_security_context": {
+            "runAsNonRoot": True,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "additional_pod_spec_args": {"automountServiceAccountToken": token},
+    }
