@@ -81,7 +81,8 @@ def _scores(place: Workplace, evaluation: Mapping[str, Any] | None, name: str) -
     if evaluation is None or name not in evaluation["scores"]:
         return {"score": None, "anchor": None}
     anchor = evaluation["anchors"].get(name)
-    rows = place.store.get_json(anchor["predictions"])["rows"] if anchor else []
+    erased = anchor is None or place.store.erased(anchor["predictions"]) is not None
+    rows = [] if erased else place.store.get_json(anchor["predictions"])["rows"]
     mean = sum(row["score"] for row in rows) / len(rows) if rows else None
     return {"score": evaluation["scores"][name], "anchor": mean}
 

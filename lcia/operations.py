@@ -17,7 +17,7 @@ from components.identity.access import Permission
 from components.promotion import approvals, candidates, policy, withdrawal
 from components.storage.objects import Json
 from components.tasks import queue
-from lcia import auditing, comparing, listing, syncing, verbs
+from lcia import auditing, comparing, keeping, listing, syncing, verbs
 from lcia.shapes import (
     Answer,
     Approval,
@@ -41,6 +41,7 @@ from lcia.shapes import (
     Replacement,
     Retry,
     Two,
+    Withdrawal,
 )
 from lcia.workplace import Workplace
 
@@ -96,6 +97,11 @@ def _of_item(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any
 def _of_replaced(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with old and new
     with place.db.read() as connection:
         return withdrawal.find(connection, place.assistant, params.old).owner
+
+
+def _of_task(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with a task
+    with place.db.read() as connection:
+        return withdrawal.find(connection, place.assistant, params.task).owner
 
 
 def _status(place: Workplace, _: Actor, __: Nothing) -> Json:
@@ -263,6 +269,21 @@ def _sync(place: Workplace, actor: Actor, _: Nothing) -> Json:
     return syncing.sync(place, actor)
 
 
+def _retention(place: Workplace, _: Actor, __: Nothing) -> Json:
+    """What is kept, why, and what a sweep would delete."""
+    return keeping.look(place)
+
+
+def _sweep(place: Workplace, actor: Actor, _: Nothing) -> Json:
+    """Delete what may or need not be kept any more."""
+    return keeping.clean(place, actor)
+
+
+def _withdraw(place: Workplace, actor: Actor, params: Withdrawal) -> Json:
+    """Erase a task's rows and every text made from them; the log keeps a tombstone."""
+    return keeping.withdraw(place, params.task, actor, params.reason)
+
+
 def _propose(place: Workplace, actor: Actor, params: PolicyChange) -> Json:
     """Ask for a change of the server's policy."""
     with place.db.begin() as connection:
@@ -353,6 +374,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("matrix", "look", False, OfVersion, _matrix),
         Operation("show", "look", False, OfVersion, _show),
         Operation("diff", "look", False, Two, _diff),
+        Operation("retention", "look", False, Nothing, _retention),
         Operation("flips", "read_rows", False, OfNumber, _flips, _of_version),
         Operation("entries", "audit", False, OfEntries, _entries),
         Operation("verify", "audit", False, Nothing, _verify),
@@ -373,6 +395,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("regroup", "operate", True, Regroup, _regroup, _of_item),
         Operation("cancel", "operate", True, Answer, _cancel, _of_item),
         Operation("sync", "operate", True, Nothing, _sync),
+        Operation("sweep", "operate", True, Nothing, _sweep),
+        Operation("withdraw", "withdraw", True, Withdrawal, _withdraw, _of_task),
         Operation("propose-policy", "administer", True, PolicyChange, _propose),
         Operation("answer-policy", "administer", True, PolicyAnswer, _answer_policy),
         Operation("add-person", "administer", True, NewPerson, _add_person),

@@ -112,6 +112,13 @@ class Regroup(Answer):
     group: Short
 
 
+class Withdrawal(Params):
+    """A task to be erased, by name, `name@version` or number."""
+
+    task: Name
+    reason: Why
+
+
 class Replacement(Params):
     """A learnt task and the later one that replaces it, by name, `name@version` or number."""
 

@@ -23,8 +23,11 @@ from components.grouping.router import extend
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
 from components.storage.objects import ObjectStore
+from components.tasks.package import Split
 from components.tasks.snapshot import Snapshot, load_snapshot
 from components.tuning.tuner import Checkpoints
+
+EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 __all__ = ["Champion", "EvaluationFailed", "Forgetting"]
 
@@ -247,11 +250,17 @@ class Forgetting:
         return {**anchors, self.name: {"version": None, "predictions": stored[self.name].predictions}}
 
     def _measurable(self, entry: GroupTask) -> bool:
-        """Whether the test rows were kept; every record but a task's own tells, and saves reading the task."""
+        """Whether the evaluation rows and the predictions of them are kept: allowed by the owner, not erased since."""
         record = self.champion.evaluation
-        if record is not None and entry.task != record["task"]:
-            return entry.name in record["predictions"]
-        return load_snapshot(self.store, entry.task).task.retention.evaluation_rows
+        known = record is not None and entry.task != record["task"]
+        if known and record is not None and entry.name not in record["predictions"]:
+            return False
+        snapshot = load_snapshot(self.store, entry.task)
+        rests_on = [snapshot.splits[split].object for split in EVALUATED]
+        if record is not None and entry.name in record["predictions"]:
+            rests_on += [record["predictions"][entry.name], record["anchors"][entry.name]["predictions"]]
+        allowed = known or snapshot.task.retention.evaluation_rows
+        return allowed and all(self.store.erased(digest) is None for digest in rests_on)
 
     # -- proofs -------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def flips(store: ObjectStore, record: Record) -> list[Flip]:
     found: list[Flip] = []
     pool = Pool.from_manifest(store.get_json(record["pool"]))
     for entry in pool.tasks():
-        if entry.task == record["task"] or entry.name not in record["predictions"]:
+        if entry.task == record["task"] or not measured(store, record, entry.name):
             continue
         examples = load_snapshot(store, entry.task).rows("test")
         before = store.get_json(record["champion"][entry.name])["rows"]
@@ -53,7 +53,7 @@ def flip_counts(store: ObjectStore, record: Record) -> list[FlipCount]:
     """Lost and won test rows of each prior task, without any text."""
     counts = []
     for entry in Pool.from_manifest(store.get_json(record["pool"])).tasks():
-        if entry.task != record["task"] and entry.name in record["predictions"]:
+        if entry.task != record["task"] and measured(store, record, entry.name):
             before = store.get_json(record["champion"][entry.name])["rows"]
             after = store.get_json(record["predictions"][entry.name])["rows"]
             gains = [new["score"] - old["score"] for old, new in zip(before, after, strict=True)]
@@ -67,11 +67,17 @@ def against_anchor(store: ObjectStore, record: Record) -> dict[str, Interval]:
     gains = {}
     for name, digest in record["predictions"].items():
         anchor = record["anchors"][name]["predictions"]
-        if record["anchors"][name]["version"] is not None:
+        if record["anchors"][name]["version"] is not None and measured(store, record, name):
             then, now = ([row["score"] for row in store.get_json(d)["rows"]] for d in (anchor, digest))
             gain = compare(now, then, (1 - CONFIDENCE) / 2)
             gains[name] = Interval(gain.drop, gain.low, gain.high)
     return gains
+
+
+def measured(store: ObjectStore, record: Record, name: str) -> bool:
+    """Whether a record has predictions of a task that were not erased since (retention, a withdrawal)."""
+    digest = record["predictions"].get(name)
+    return digest is not None and store.erased(digest) is None
 
 
 def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
@@ -117,5 +123,6 @@ def _new_task(store: ObjectStore, record: Record) -> str:
 
 
 def _scores(store: ObjectStore, record: Record, name: str) -> list[float]:
-    digest = record["predictions"].get(name)
-    return [row["score"] for row in store.get_json(digest)["rows"]] if digest else []
+    if not measured(store, record, name):
+        return []
+    return [row["score"] for row in store.get_json(record["predictions"][name])["rows"]]

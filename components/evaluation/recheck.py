@@ -139,13 +139,14 @@ def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluat
     version = Version.of(Pool.from_manifest(store.get_json(evaluation["pool"])), predictor.settings)
     tie_gap, found, rows, carried = predictor.settings.evaluation.tie_gap, [], 0, 0
     tasks = {entry.name: entry.task for entry in version.pool.tasks()}
-    for name, digest in evaluation["predictions"].items():
+    kept = {name: digest for name, digest in evaluation["predictions"].items() if store.erased(digest) is None}
+    for name, digest in kept.items():
         stored = store.get_json(digest)["rows"]
         fresh = predictor.task(version, load_snapshot(store, tasks[name]), f"predict {name}")
         found += compare(name, stored, fresh, tie_gap) + unproven(store, name, stored)
         rows += len(stored)
         carried += sum(evaluation.get("proofs", {}).get(name, {}).get("from", {}).values())
-    return Reevaluation(len(evaluation["predictions"]), rows, carried, tuple(found))
+    return Reevaluation(len(kept), rows, carried, tuple(found))
 
 
 def unproven(store: ObjectStore, name: str, rows: Rows) -> list[Mismatch]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from components.evaluation.history import measured
 from components.grouping.pool import Pool
 from components.promotion.gate import GateReport
 from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
@@ -143,7 +144,7 @@ def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple
     for group in pool.groups:
         pooled = any(row["rule"] == "pooled" and f"group {group.id}," in row["words"] for row in opened)
         for entry in group.tasks:
-            if entry.name in evaluation["predictions"] and entry.name not in tasks and not pooled:
+            if measured(store, evaluation, entry.name) and entry.name not in tasks and not pooled:
                 ids = [row["row"] for row in _rows(store, evaluation["predictions"][entry.name])]
                 held = reserve_rows(ids, share)
                 hidden |= {(entry.name, i) for i, reserved in zip(ids, held, strict=True) if reserved}
@@ -163,7 +164,7 @@ def present_rows(
     tasks = []
     for group in pool.groups:
         for entry in group.tasks:
-            if entry.name in evaluation["predictions"] and entry.name not in replaced:
+            if measured(store, evaluation, entry.name) and entry.name not in replaced:
                 now = _rows(store, evaluation["predictions"][entry.name])
                 anchor = _rows(store, evaluation["anchors"][entry.name]["predictions"])
                 held = reserve_rows([row["row"] for row in now], share)

@@ -155,7 +155,7 @@ def _kept_rows(index: Index, task: str) -> set[str]:
 
 def _routes(index: Index, dead: Mapping[str, str]) -> dict[str, str]:
     """Which test instruction goes where, of tasks whose predictions die or are gone."""
-    fates: list[Fate] = []
+    fates: list[Fate] = [(name, "no record refers to it") for name, held in index.held.items() if held.kind == "routes"]
     for _, record in index.of_kind("evaluation"):
         for name, routes in (record.get("routes") or {}).items():
             predictions = record["predictions"].get(name)
