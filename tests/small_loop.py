@@ -1,8 +1,10 @@
 """A small instance of the whole product for tests: a tiny base model, three short real tasks, homes of their own."""
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +65,7 @@ class SmallLoop:
         zenml = folder / "home" / "zenml" / "config.yaml"  # names its own place
         text = zenml.read_text(encoding="utf-8").replace(str(self.home), str(folder / "home"))
         zenml.write_text(text, encoding="utf-8")
+        _move_artifacts(folder / "home" / "mlflow.db", str(self.home), str(folder / "home"))
         shutil.copytree(self.packages, folder / "packages")
         return replace(self, home=folder / "home", packages=folder / "packages")
 
@@ -115,6 +118,16 @@ def promote(place: Workplace) -> str:
 def standing(place: Workplace, item: int) -> Json:
     """One queue item as `status` shows it."""
     return next(i for i in verbs.status(place)["queue"]["items"] if i["id"] == item)
+
+
+def _move_artifacts(mlflow: Path, before: str, after: str) -> None:
+    """Let MLflow's records name the copied files: what a test writes there must not reach other tests."""
+    places = {"experiments": ["artifact_location"], "runs": ["artifact_uri"]}
+    places["model_versions"] = ["source", "storage_location"]
+    with contextlib.closing(sqlite3.connect(mlflow)) as connection, connection:
+        for table, columns in places.items():
+            for column in columns:
+                connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (before, after))
 
 
 def write_loop(folder: Path, base: Path) -> SmallLoop:
