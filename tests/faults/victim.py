@@ -32,7 +32,7 @@ class Kill:
 def killed(loop: SmallLoop, verb: str, subject: str, kill: Kill) -> None:
     """Run a verb on a task package or version in another process, which must die by the kill."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["victim", "steps.tune", "evidently", "great_expectations", "mlflow"])
+    context.set_forkserver_preload(["victim", "components.tuning.task", "evidently", "great_expectations", "mlflow"])
     process = context.Process(target=_run, args=(loop, verb, subject, kill))
     process.start()
     process.join(TIMEOUT)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from small_loop import OPS, SITE, TASKS, Learnt, learn, promote, write_package
 
-import steps.tune
+import components.tuning.task
 from components.promotion.registry import ALIAS
 from components.tasks import queue
 from lcia import auditing, verbs, worker
@@ -255,7 +255,7 @@ def test_an_altered_object_fails_the_evaluation_and_finished_tuning_is_kept(
     stored.write_bytes(good)
     with place.db.begin() as connection:
         queue.move(connection, None, failed["id"], "submitted", "object restored", actor=SITE)
-    monkeypatch.setattr(steps.tune, "tune_task", None)  # must not be called again
+    monkeypatch.setattr(components.tuning.task, "tune_task", None)  # must not be called again
     [item] = worker.work(place, SITE, print)
     assert item.state == "candidate"
 
