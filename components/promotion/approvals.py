@@ -15,6 +15,7 @@ from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity import people
 from components.promotion import candidates
 from components.promotion.candidates import Candidate, NotPending
+from components.promotion.whole import read_below
 from components.settings import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
 from components.storage.database import Database, now
 from components.storage.objects import FolderRefused, Json, ObjectCorrupt, ObjectMissing, ObjectStore
@@ -82,7 +83,7 @@ class Approval:
 
 
 def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
-    """Read a candidate's evidence and every object it names, adapters included.
+    """Read a candidate's evidence and everything it leads to: adapters, predictions, rows, settings, reports.
 
     Raises:
         EvidenceVoid: something is missing or altered, or speaks of another candidate, task, parent or verdict.
@@ -95,11 +96,12 @@ def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
         expected = {"candidate": candidate.digest, "task": candidate.task, "parent": candidate.parent}
         if told != expected:
             raise EvidenceVoid(f"the evidence of version {candidate.number} speaks of {told}, expected {expected}")
-        objects = check_version(store, candidate.digest)
-        named = [value["assessment"], value["tuning"], value["evaluation"], value["task"]]
-        for digest in [*named, *value["reports"].values()]:
-            store.get(digest)
-        gate = store.get_json(value["gate"])
+        check_version(store, candidate.digest)
+        gate, evaluation = store.get_json(value["gate"]), store.get_json(value["evaluation"])
+        named = [value["assessment"], value["tuning"], value["task"], *value["reports"].values()]
+        if isinstance(evaluation, dict) and "predictions" in evaluation:
+            named += [*evaluation["predictions"].values(), *evaluation["champion"].values()]
+        objects = read_below(store, [candidate.evidence, *named])
     except (ObjectMissing, ObjectCorrupt) as error:
         raise EvidenceVoid(f"the evidence of version {candidate.number} is not whole: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -110,7 +112,7 @@ def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
             f"the gate report of version {candidate.number} says {verdict!r}, its record {candidate.verdict!r}; "
             "one of them was altered: `lcia audit verify` checks the record"
         )
-    return Evidence(candidate.evidence, candidate.verdict, objects + len(named) + len(value["reports"]) + 2)
+    return Evidence(candidate.evidence, candidate.verdict, objects)
 
 
 def check_version(store: ObjectStore, digest: str) -> int:
