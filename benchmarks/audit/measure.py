@@ -7,7 +7,11 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+
+import rfc8785
 
 from benchmarks.audit.mutations import table, tried
 from components.audit import keys, log
@@ -28,17 +32,19 @@ def deed(number: int) -> Deed:
     return Deed("task.moved", Actor("lcia", assured=True, how="system"), f"{number:064x}", details)
 
 
-def appends_per_second(url: str, count: int) -> float:
-    """Entries a second, `BATCH` a transaction, each transaction on disk before the next."""
+def appends_per_second(url: str, count: int, batch: int) -> float:
+    """Entries a second, `batch` a transaction, each transaction on disk before the next."""
     db = Database(url)
     db.migrate()
+    with db.read() as connection:
+        before = log.count(connection)
     start = time.perf_counter()
-    for first in range(0, count, BATCH):
+    for first in range(0, count, batch):
         with db.begin() as connection:
-            log.append_all(connection, [deed(number) for number in range(first, min(count, first + BATCH))])
+            log.append_all(connection, [deed(number) for number in range(first, min(count, first + batch))])
     seconds = time.perf_counter() - start
     with db.read() as connection:
-        assert log.count(connection) == count
+        assert log.count(connection) == before + count
     db.engine.dispose()
     return count / seconds
 
@@ -69,17 +75,33 @@ def write_export(path: Path, count: int) -> None:
             )
 
 
-def verified_per_second(folder: Path, count: int) -> tuple[float, float]:
+def verified_per_second(path: Path, verifier: Callable[[Path], int], count: int) -> tuple[float, float]:
     """Entries a second of CPU time, one core, and of wall time."""
-    path = folder / "long.jsonl"
-    write_export(path, count)
     wall, cpu = time.perf_counter(), time.process_time()
-    found = verify_export(path)
+    assert verifier(path) == count
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    assert found.ok
-    assert found.entries == count
-    path.unlink()
     return count / cpu, count / wall
+
+
+def ours(path: Path) -> int:
+    """Entries of a log that is good."""
+    found = verify_export(path)
+    assert found.ok
+    return found.entries
+
+
+def plain(path: Path) -> int:
+    """The same as the formats' texts put it, one step after the other: what speed is compared with."""
+    previous, peaks, index = "", (), 0  # type: tuple[str, tuple[bytes, ...], int]
+    with path.open("rb") as file:
+        for line in file:
+            value = json.loads(line)
+            assert rfc8785.dumps(value) + b"\n" == line
+            body, leaf = value["body"], leaf_hash(rfc8785.dumps(value["body"]))
+            assert (body["index"], body["previous"], value["hash"]) == (index, previous, leaf.hex())
+            peaks, previous, index = add_leaf(peaks, index, leaf), leaf.hex(), index + 1
+            assert root_of(peaks).hex() == value["root"]
+    return index
 
 
 def sample_export(folder: Path, entries: int) -> tuple[Path, keys.SigningKey]:
@@ -95,6 +117,15 @@ def sample_export(folder: Path, entries: int) -> tuple[Path, keys.SigningKey]:
     return path, key
 
 
+def both(url: str, count: int, name: str) -> float:
+    """Appends in batches and, side by side, one a transaction; returns the first."""
+    single = appends_per_second(url, count // 10, 1)
+    batched = appends_per_second(url, count, BATCH)
+    print(f"appends, {name}: {batched:,.0f}/s, {BATCH} a transaction; {single:,.0f}/s one by one: ratio "
+          f"{batched / single:.1f}")  # fmt: skip
+    return batched
+
+
 def main() -> None:
     """Print the figures, then one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -102,20 +133,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     many, long, mutations = (1_000, 100_000, 10_000) if told.quick else (20_000, 1_000_000, 10_000)
-    appended = {}
+    appended: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="lcia-audit-") as name:
         folder = Path(name)
-        appended["sqlite"] = appends_per_second(f"sqlite:///{folder}/state.db", many)
+        appended["sqlite"] = both(f"sqlite:///{folder}/state.db", many, "SQLite")
         try:
             with running(**DURABLE) as cluster:
-                appended["postgresql"] = appends_per_second(cluster.url(cluster.new()), many)
+                appended["postgresql"] = both(cluster.url(cluster.new()), many, "PostgreSQL")
         except PostgresqlMissing as missing:
             print(f"no PostgreSQL here: {missing}")
-        for kind, rate in appended.items():
-            print(f"appends, {BATCH} a transaction, {kind}: {rate:,.0f} entries/s")
-        cpu, wall = verified_per_second(folder, long)
+        export = folder / "long.jsonl"
+        write_export(export, long)
+        cpu, wall = verified_per_second(export, ours, long)
+        few = long // 10
+        export.write_bytes(b"".join(islice(export.open("rb"), few)))
+        slow, _ = verified_per_second(export, plain, few)
         print(f"verify, {long:,} entries: {cpu:,.0f} entries a CPU second, {wall:,.0f} a second")
-        print(f"so 10^6 entries take {1e6 / cpu:.1f} CPU s")
+        print(f"so 10^6 entries take {1e6 / cpu:.1f} CPU s; plainly {slow:,.0f} a CPU second: ratio {cpu / slow:.1f}")
         path, key = sample_export(folder, 40)
         tallies, honest = tried(path, key, mutations, told.seed, folder)
         print(table(tallies))
