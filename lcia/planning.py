@@ -6,6 +6,7 @@ from typing import Any
 from components.errors import LciaError
 from components.promotion.evidence import present_rows
 from components.promotion.power import LEAST_POWER, TaskRows, policy_power, rows_needed
+from components.tasks.containers import opened
 from components.tasks.inbox import store_package
 from components.tasks.package import read_package
 from components.tasks.snapshot import load_snapshot, take_snapshot
@@ -43,17 +44,19 @@ def plan(place: Workplace, package: Path) -> dict[str, Any]:
     """
     from pipelines.assess_task import assess_task
 
-    read = read_package(package)
+    with opened(package, place.home / "unpacked") as folder:
+        read = read_package(folder, called=str(package))
+        stored = store_package(folder, place.store)
     task = take_snapshot(read, place.store).task
     champion = place.champion()
-    order = make_order(place, store_package(package, place.store), champion.digest if champion else None)
+    order = make_order(place, stored, champion.digest if champion else None)
     digest = place.store.put_json(order.model_dump(mode="json"))
     name = f"plan-{task.name}-{task.version}"
     try:
         run = run_pipeline(assess_task, name, place.settings, place.home, digest)
     except StepFailed as failure:
         raise PlanFailed(str(failure)) from failure
-    return _told(place, run.outputs["group_instructions"])
+    return {**_told(place, run.outputs["group_instructions"]), "cut": list(read.cut)}
 
 
 def _told(place: Workplace, digest: str) -> dict[str, Any]:

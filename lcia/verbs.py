@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from components.promotion.champion import Promotion, StaleCandidate
 from components.promotion.evidence import held_back, replaced_tasks
 from components.promotion.outbox import pending
 from components.tasks import queue
+from components.tasks.containers import opened
 from components.tasks.inbox import quarantine, store_package
 from components.tasks.package import read_package
+from components.tasks.problems import PackageError
 from components.tasks.queue import QueueItem
-from components.tasks.rows import PackageError
 from components.tasks.snapshot import take_snapshot
 from lcia.listing import costs_of
 from lcia.workplace import Workplace
@@ -39,24 +41,34 @@ class GroupUnknown(LciaError):
     """A group that the champion has not."""
 
 
-def submit(place: Workplace, package: Path, actor: Actor, allowed: Callable[[str], None] | None = None) -> QueueItem:
-    """Put a task package into the queue; `allowed` refuses owners that the actor may not submit for.
+def submit(
+    place: Workplace,
+    package: Path,
+    actor: Actor,
+    allowed: Callable[[str], None] | None = None,
+    called: str | None = None,
+) -> QueueItem:
+    """Put a task package, a folder or a container, into the queue.
+
+    `allowed` refuses owners that the actor may not submit for; `called` names the package in messages where its path
+    means nothing to whoever sent it.
 
     Raises:
         PackageError: it is refused; the report is in `quarantine/`, nothing else was changed.
     """
     try:
-        read = read_package(package)
+        with opened(package, place.home / "unpacked", called) as folder:
+            read = read_package(folder, called=called or str(package))
+            if allowed is not None:
+                allowed(read.task.owner)
+            task = take_snapshot(read, place.store).digest
+            stored = store_package(folder, place.store)
     except PackageError as error:
-        folder = quarantine(place.home, package, error.problems)
-        error.add_note(f"The report is in {folder}; the package itself was not touched.")
+        report = quarantine(place.home, package, error.problems)
+        error.add_note(f"The report is in {report}; the package itself was not touched.")
         raise
-    if allowed is not None:
-        allowed(read.task.owner)
-    task = take_snapshot(read, place.store).digest
-    stored = store_package(package, place.store)
     with place.db.begin() as connection:
-        return queue.submit(
+        item = queue.submit(
             connection,
             assistant=place.assistant,
             package=stored,
@@ -66,6 +78,7 @@ def submit(place: Workplace, package: Path, actor: Actor, allowed: Callable[[str
             submitted_by=actor,
             task=task,
         )
+    return replace(item, cut=read.cut)
 
 
 def status(place: Workplace) -> dict[str, Any]:

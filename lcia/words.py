@@ -116,6 +116,7 @@ def plan(value: Value) -> str:
     lines = [
         f"{value['name']}@{value['version']}: {value['verdict']} (nothing was queued or changed)",
         *(f"  {reason}" for reason in value["reasons"]),
+        *([f"  cut from its training rows: {' and '.join(value['cut'])}"] if value["cut"] else []),
         f"  validation: {checked['verdict']}{failed}",
         f"  drift: {drift['verdict']}",
         f"  grouping: {value['grouping']['words']}",
@@ -201,7 +202,10 @@ def submitted(value: Value) -> str:
     if value["known"]:
         where = f"task {value['id']}, {value['state']}: {value['reason']}"
         return f"{value['name']}@{value['version']} is known already ({where}); nothing was added."
-    return f"{value['name']}@{value['version']} is in the queue as task {value['id']}; `lcia work` works on it."
+    queued = f"{value['name']}@{value['version']} is in the queue as task {value['id']}; `lcia work` works on it."
+    if not value["cut"]:
+        return queued
+    return f"{queued}\nIt has no rows for {' and '.join(value['cut'])}; they were cut from its training rows, by row."
 
 
 def outcomes(told: Sequence[Value]) -> str:

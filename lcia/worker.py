@@ -20,8 +20,8 @@ from components.storage.leases import Lease
 from components.storage.objects import ObjectMissing, canonical, digest_of
 from components.tasks import queue
 from components.tasks.inbox import quarantine
+from components.tasks.problems import Problem
 from components.tasks.queue import QueueItem
-from components.tasks.rows import Problem
 from components.tasks.snapshot import load_snapshot
 from components.tuning.progress_curves import read_curves
 from infra.runs import PipelineRun, StepFailed, describe_run, finished_outputs, run_pipeline

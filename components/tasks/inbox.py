@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks.package import list_files
-from components.tasks.rows import MAX_FILE_BYTES, PackageError, Problem, printable, read_regular
+from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, printable, read_regular
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -69,6 +69,10 @@ def _folder(files: dict[str, str]) -> bytes:
 
 
 def _quarantine_name(package: Path | str) -> str:
+    if isinstance(package, Path) and package.is_file() and not package.is_symlink():
+        content = read_regular(package, package.name, MAX_FILE_BYTES)
+        if isinstance(content, bytes):
+            return digest_of(content)
     if isinstance(package, str) and _DIGEST.fullmatch(package):
         return package
     try:

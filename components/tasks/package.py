@@ -17,19 +17,17 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from components.tasks.rows import (
+from components.tasks.problems import (
     MAX_FILE_BYTES,
-    Example,
     PackageError,
     Problem,
-    Unlabelled,
     decode,
     forbidden_character,
     read_regular,
-    read_rows,
-    read_unlabelled,
     show,
 )
+from components.tasks.rows import Example, Unlabelled, read_rows, read_unlabelled
+from components.tasks.splits import SHARES, cut
 from components.tasks.yaml_lines import Document, parse_yaml
 
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -55,8 +53,8 @@ def _inside(name: str) -> str:
     fault = path_fault(name)
     if fault:
         raise ValueError(f"{fault}, expected a file inside the package such as train.jsonl")
-    if not name.endswith(".jsonl"):
-        raise ValueError("expected a file name that ends in .jsonl")
+    if not name.endswith((".jsonl", ".parquet")):
+        raise ValueError("expected a file name that ends in .jsonl or .parquet")
     return name
 
 
@@ -126,7 +124,7 @@ class Task(_Strict):
 
 
 class SplitFiles(_Strict):
-    """File of each split, relative to the package."""
+    """File of each split, relative to the package; one that is not named may end in `.parquet` as well."""
 
     train: SplitFile = "train.jsonl"
     validation: SplitFile = "validation.jsonl"
@@ -168,6 +166,8 @@ class Package:
     """Relative POSIX names of all files."""
     unlabelled: tuple[Unlabelled, ...] = ()
     """Rows without an answer, in file order."""
+    cut: tuple[str, ...] = ()
+    """Splits that the package does not have and that were cut from its training rows."""
 
 
 def read_package(path: Path | str, called: str | None = None) -> Package:
@@ -186,10 +186,16 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     definition, problems = _read_task_file(path, files)
     names = definition.splits if definition else SplitFiles()
     choices = definition.choices if definition else None
+    names = _found(names, files)
+    missing = [split for split in SHARES if split not in names.model_fields_set and getattr(names, split) not in files]
     lines: dict[str, list[tuple[int, Example]]] = {}
     for split in SPLITS:
-        lines[split], found = _read_split(path, files, getattr(names, split), choices)
-        problems += found
+        if split not in missing:
+            lines[split], found = _read_split(path, files, getattr(names, split), choices)
+            problems += found
+    if missing:
+        lines = cut(lines, missing)
+        problems += [_too_few(names, lines, split) for split in SPLITS if not lines[split] and not problems]
     unlabelled, found = _read_unlabelled(path, files, names)
     problems += found
     problems += _leaks(lines, names)
@@ -199,7 +205,8 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     if problems or definition is None:
         raise PackageError(called, problems)
     splits = {split: tuple(example for _, example in rows) for split, rows in lines.items()}
-    return Package(path, definition.task(), splits, tuple(files), tuple(row for _, row in unlabelled))
+    rows = tuple(row for _, row in unlabelled)
+    return Package(path, definition.task(), splits, tuple(files), rows, tuple(missing))
 
 
 def path_fault(name: str) -> str | None:
@@ -291,11 +298,28 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     return list(section.model_fields)
 
 
+def _found(names: SplitFiles, files: list[str]) -> SplitFiles:
+    """File names with `.parquet` where a split that `task.yaml` does not name is there as such alone."""
+    other = {split: name.replace(".jsonl", ".parquet") for split, name in SplitFiles().model_dump().items()}
+    changed = {
+        split: name
+        for split, name in other.items()
+        if split not in names.model_fields_set and name in files and getattr(names, split) not in files
+    }
+    return SplitFiles.model_validate({**names.model_dump(include=names.model_fields_set), **changed})
+
+
+def _too_few(names: SplitFiles, lines: Mapping[str, Sequence[object]], split: str) -> Problem:
+    seen = f"{sum(map(len, lines.values()))} rows, none of which falls to {split} when {' and '.join(SHARES)} are cut"
+    return Problem(names.train, None, None, seen, f"more rows, or a file {getattr(names, split)}")
+
+
 def _read_split(
     path: Path, files: list[str], name: str, choices: tuple[str, ...] | None
 ) -> tuple[list[tuple[int, Example]], list[Problem]]:
     if name not in files:
-        return [], [Problem(name, None, None, "no such file", "one JSON object a line")]
+        expected = "one JSON object a line, or a Parquet file of that name"
+        return [], [Problem(name, None, None, "no such file", expected)]
     content = read_regular(path / name, name, MAX_FILE_BYTES)
     if isinstance(content, Problem):
         return [], [content]

@@ -92,6 +92,8 @@ class QueueItem:
     changed_at: datetime
     known: bool = False
     """True when `submit` found the package already there."""
+    cut: tuple[str, ...] = ()
+    """Splits that the package did not have and that `submit` cut from its training rows."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""

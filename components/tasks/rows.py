@@ -2,61 +2,31 @@
 
 Encoding is UTF-8; a UTF-8 byte order mark at the start of a file is dropped, UTF-16 and UTF-32 are
 refused. Lines end in LF or CRLF; empty lines are skipped. Every problem names file, line and field.
+Files that end in `.parquet` hold the same fields as columns; `layouts` has the other ways to write a row.
 """
 
 import json
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from components.errors import LciaError
 from components.storage.objects import canonical, digest_of
+from components.tasks import layouts, parquet
+from components.tasks.layouts import Fault
+from components.tasks.problems import (
+    BYTE_ORDER_MARK,
+    MAX_LINE_BYTES,
+    MAX_PROBLEMS,
+    MAX_ROWS,
+    Problem,
+    decode,
+    forbidden_character,
+    show,
+)
 
-MAX_PROBLEMS = 20
-"""Problems reported per file; reading stops there."""
-MAX_LINE_BYTES = 256 * 1024
-"""Longest row, in bytes."""
-MAX_FILE_BYTES = 64 * 1024 * 1024
-"""Largest file of a package, in bytes."""
-MAX_ROWS = 200_000
-"""Most rows in a split."""
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 TEXT_FIELDS = ("instruction", "input", "output")
 KNOWN_FIELDS = {*TEXT_FIELDS, "choices"}
 Row = TypeVar("Row")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing in a package that has to be mended: where, what was seen, what was expected."""
-
-    file: str
-    line: int | None
-    field: str | None
-    seen: str
-    expected: str
-
-    def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        field = "" if self.field is None else f" {self.field}"
-        return f"{place}{field}: seen {self.seen}, expected {self.expected}"
-
-
-class PackageError(LciaError):
-    """A task package that cannot be taken in; `problems` lists the first findings of each file."""
-
-    def __init__(self, package: str, problems: list[Problem]) -> None:
-        self.package = package
-        self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        listing = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(
-            f"package {printable(package)} is refused, {count} to mend:\n{listing}\nMend and submit it again."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,57 +104,6 @@ class Unlabelled:
         return (self.instruction, self.input or "")
 
 
-def printable(text: str) -> str:
-    """Text with everything a terminal could act on or not show written as an escape."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def show(value: object) -> str:
-    """A value as it is printed in a problem: escaped and cut, safe for a terminal."""
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def forbidden_character(text: str) -> str | None:
-    """The first character that no field may hold, as an escape, or None.
-
-    Forbidden are control characters but line feed and tab, lone surrogates and non-characters.
-    """
-    for character in text:
-        code = ord(character)
-        control = (code < 32 and character not in "\n\t") or 127 <= code < 160
-        if control or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code < 0xFDF0:
-            return f"U+{code:04X}"
-    return None
-
-
-def read_regular(path: Path, name: str, limit: int) -> bytes | Problem:
-    """Bytes of a regular file of at most `limit` bytes, never through a link; else what is wrong."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return Problem(name, None, None, error.strerror or str(error), "a readable regular file, no link")
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            return Problem(name, None, None, "no regular file", "a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        return Problem(name, None, None, f"more than {limit} bytes", f"at most {limit} bytes")
-    return content
-
-
-def decode(content: bytes, name: str) -> str | Problem:
-    """UTF-8 text with a leading byte order mark dropped, or the problem with its line."""
-    content = content.removeprefix(BYTE_ORDER_MARK)
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        seen = f"byte 0x{content[error.start]:02x} that is not UTF-8"
-        return Problem(name, line, None, seen, "UTF-8 text: save the file as UTF-8")
-
-
 def read_rows(
     content: bytes, name: str, choices: tuple[str, ...] | None
 ) -> tuple[list[tuple[int, Example]], list[Problem]]:
@@ -192,28 +111,38 @@ def read_rows(
 
     `choices` are the task's; a row's own `choices` go before them.
     """
-    return _read(content, name, lambda row: _check(row, choices), Example.from_row)
+    return _read(content, name, lambda row: _check(row, choices), Example.from_row, labelled=True)
 
 
 def read_unlabelled(content: bytes, name: str) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
     """As `read_rows`, for rows that must not have an output."""
-    return _read(content, name, _check_unlabelled, Unlabelled.from_row)
+    return _read(content, name, _check_unlabelled, Unlabelled.from_row, labelled=False)
 
 
 def _read(
-    content: bytes, name: str, check: "Callable[[dict[str, Any]], list[Fault]]", make: Callable[[dict[str, Any]], Row]
+    content: bytes,
+    name: str,
+    check: "Callable[[dict[str, Any]], list[Fault]]",
+    make: Callable[[dict[str, Any]], Row],
+    *,
+    labelled: bool,
 ) -> tuple[list[tuple[int, Row]], list[Problem]]:
     problems: list[Problem] = []
     rows: list[tuple[int, Row]] = []
-    for number, line in _lines(content):
+    records = parquet.rows(content, name) if name.endswith(".parquet") else _records(content, name)
+    for number, record in records:
         if len(problems) >= MAX_PROBLEMS:
             break
         if len(rows) >= MAX_ROWS:
             problems.append(Problem(name, number, None, f"more than {MAX_ROWS} rows", f"at most {MAX_ROWS}"))
             break
-        row = _parse(line, name, number)
-        if isinstance(row, Problem):
-            problems.append(row)
+        if isinstance(record, Problem):
+            problems.append(record)
+            continue
+        try:
+            row = layouts.plain(record, labelled=labelled)
+        except layouts.LayoutRefused as why:
+            problems.append(Problem(name, number, *why.fault))
             continue
         found = [Problem(name, number, field, seen, expected) for field, seen, expected in check(row)]
         problems += found
@@ -222,6 +151,10 @@ def _read(
     if not rows and not problems:
         problems.append(Problem(name, None, None, "0 rows", "at least one JSON object, one a line"))
     return rows, problems[:MAX_PROBLEMS]
+
+
+def _records(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    return ((number, _parse(line, name, number)) for number, line in _lines(content))
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
@@ -242,12 +175,8 @@ def _parse(line: bytes, name: str, number: int) -> dict[str, Any] | Problem:
     except (ValueError, RecursionError) as error:
         return Problem(name, number, None, f"{error} in {show(text)}", "one JSON object a line")
     if not isinstance(row, dict):
-        return Problem(name, number, None, show(row), "a JSON object with instruction and output")
+        return Problem(name, number, None, show(row), "a JSON object with instruction and output, or messages")
     return row
-
-
-Fault: TypeAlias = tuple[str, str, str]
-"""Field, what was seen, what was expected."""
 
 
 def _check(row: dict[str, Any], choices: tuple[str, ...] | None) -> list[Fault]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from components.tasks.rows import Problem, show
+from components.tasks.problems import Problem, show
 
 Value: TypeAlias = Any
 """A plain YAML value; which one is the reader's to check."""

@@ -17,16 +17,16 @@ from components.identity.tokens import TokenRefused, TokenUnknown
 from components.promotion.candidates import CandidateUnknown
 from components.storage.database import DatabaseUnavailable
 from components.storage.objects import Json
-from components.tasks.package import MAX_PACKAGE_BYTES
+from components.tasks.containers import KINDS
+from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
-from components.tasks.rows import PackageError
 from lcia import verbs
 from lcia.operations import OPERATIONS, Operation
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial
 from lcia.service.sign_in import add_sign_in
 from lcia.workplace import Workplace
 
-UPLOADS = {"application/zip": ".zip", "application/zstd": ".tar.zst"}
+UPLOADS = {kind: suffix for suffix, kind in KINDS.items()}
 """Content types of a package."""
 BODY_LIMIT = 1024 * 1024
 """Bytes of a request that carries no package."""
@@ -146,14 +146,16 @@ def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]
         if kind not in UPLOADS:
             raise PackageKindUnknown(f"a package came as {kind or 'nothing'!r}, expected {' or '.join(UPLOADS)}")
         await run_in_threadpool(caller.need, "submit", None)
-        with tempfile.TemporaryDirectory(prefix="lcia-upload-") as folder:
+        uploads = place.home / "unpacked"
+        uploads.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=uploads, prefix="upload-") as folder:
             file = Path(folder) / f"package{UPLOADS[kind]}"
             size = 0
             with file.open("wb") as written:
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > MAX_PACKAGE_BYTES:
-                        raise TooLarge(f"the package is larger than {MAX_PACKAGE_BYTES} bytes; send a smaller one")
+                    if size > MAX_FILE_BYTES:
+                        raise TooLarge(f"the package is larger than {MAX_FILE_BYTES} bytes; send a smaller one")
                     written.write(chunk)
             return await run_in_threadpool(_submit, place, caller, file)
 
@@ -166,7 +168,7 @@ def _submit(place: Workplace, caller: Caller, file: Path) -> Json:
             log_denial(place, caller, "submit", why)
             raise
 
-    return verbs.submit(place, file, caller.actor, allowed).to_json()
+    return verbs.submit(place, file, caller.actor, allowed, called="as sent").to_json()
 
 
 def _add_health(app: FastAPI, place: Workplace) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from components.tasks.inbox import package_digest, quarantine, store_package
 from components.tasks.package import read_package
-from components.tasks.rows import PackageError, Problem
+from components.tasks.problems import PackageError, Problem
 
 
 def test_a_package_is_stored_whole_and_named_by_its_bytes(make_package, store, tmp_path):

@@ -7,14 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.tasks.package import Package, read_package
-from components.tasks.rows import (
-    MAX_LINE_BYTES,
-    MAX_PROBLEMS,
-    PackageError,
-    Problem,
-    forbidden_character,
-    read_rows,
-)
+from components.tasks.problems import MAX_LINE_BYTES, MAX_PROBLEMS, PackageError, Problem, forbidden_character
+from components.tasks.rows import read_rows
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 ROW = '{"instruction": "Say it.", "input": "a", "output": "b"}\n'
@@ -92,12 +86,14 @@ def test_wrong_encodings_are_refused_and_a_utf8_mark_is_dropped(make_package):
 def test_zero_rows_and_missing_files_are_refused(make_package):
     (problem,) = refused(make_package("empty", train="\n \n"))
     assert (problem.file, problem.seen) == ("train.jsonl", "0 rows")
-    gone = make_package("gone")
+    gone = make_package("gone", header={"splits": {"test": "test.jsonl"}})
     (gone / "test.jsonl").unlink()
     (problem,) = refused(gone)
     assert (problem.file, problem.seen) == ("test.jsonl", "no such file")
+    (gone / "train.jsonl").unlink()
+    assert {p.file for p in refused(gone)} == {"train.jsonl", "test.jsonl"}
     (gone / "task.yaml").unlink()
-    assert {p.file for p in refused(gone)} == {"task.yaml", "test.jsonl"}
+    assert {p.file for p in refused(gone)} == {"task.yaml", "train.jsonl"}
 
 
 def test_a_test_row_that_occurs_in_train_is_refused(make_package):

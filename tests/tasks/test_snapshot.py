@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from components.storage.objects import ObjectCorrupt, ObjectMissing, canonical, digest_of
 from components.tasks.package import read_package
-from components.tasks.rows import Example, forbidden_character, read_rows
+from components.tasks.problems import forbidden_character
+from components.tasks.rows import Example, read_rows
 from components.tasks.snapshot import SnapshotError, load_snapshot, take_snapshot, without_rows
 
 TEXT = st.text(min_size=1, max_size=20).filter(lambda t: t.strip() and not forbidden_character(t))

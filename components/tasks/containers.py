@@ -1,0 +1,197 @@
+"""Packages as one file: `.zip` and `.tar.zst`, unpacked as hostile input, packed always to the same bytes.
+
+A package in a container is the same package: its digest is that of the files inside, however they were packed.
+"""
+
+import io
+import os
+import tarfile
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from components.tasks.package import MAX_FILES, MAX_PACKAGE_BYTES, TASK_FILE, list_files, path_fault
+from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, read_regular, show
+
+KINDS = {".zip": "application/zip", ".tar.zst": "application/zstd"}
+"""Suffixes of containers, and their media types."""
+MAX_RATIO = 200
+"""Most bytes that may come out for each that went in: text packs 3 to 20 times."""
+RATIO_FROM = 1024 * 1024
+"""Bytes that come out before the ratio is looked at."""
+CHUNK = 64 * 1024
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Time of every file in a packed container: the earliest that zip knows."""
+
+
+@contextmanager
+def opened(path: Path, scratch: Path, called: str | None = None) -> Iterator[Path]:
+    """The folder of a package: itself, or what a container holds, unpacked below `scratch` for as long as it is needed.
+
+    `called` names the package in messages.
+
+    Raises:
+        PackageError: the container is none, is too large, or holds what a package may not.
+    """
+    kind = kind_of(path)
+    if kind is None or not path.is_file() or path.is_symlink():
+        yield path  # a folder, or what reading a package refuses with its own words
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="package-") as folder:
+        yield _unpack(path, kind, Path(folder), called or str(path))
+
+
+def kind_of(path: Path) -> str | None:
+    """The suffix that makes a file a container."""
+    return next((kind for kind in KINDS if path.name.lower().endswith(kind)), None)
+
+
+def packed(path: Path) -> tuple[bytes, str]:
+    """A package as the bytes of one file and their media type: a container as it is, a folder as a zip.
+
+    Raises:
+        PackageError: no folder and no container, or files that a package may not hold.
+    """
+    kind = kind_of(path)
+    if kind is not None and path.is_file():
+        content = read_regular(path, path.name, MAX_FILE_BYTES)
+        if isinstance(content, Problem):
+            raise PackageError(str(path), [content])
+        return content, KINDS[kind]
+    names, problems = list_files(path)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names if not problems else []:
+            content = read_regular(path / name, name, MAX_FILE_BYTES)
+            if isinstance(content, Problem):
+                problems.append(content)
+            else:
+                archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
+    if problems:
+        raise PackageError(str(path), problems)
+    return made.getvalue(), KINDS[".zip"]
+
+
+class _Refused(Exception):
+    """What is wrong with a container; becomes a `PackageError` that names it."""
+
+    def __init__(self, member: str | None, seen: str, expected: str) -> None:
+        self.problem = Problem(member or "the container", None, None, seen, expected)
+
+
+def _unpack(path: Path, kind: str, folder: Path, called: str) -> Path:
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        problem = Problem(path.name, None, None, f"{size} bytes", f"at most {MAX_FILE_BYTES} bytes")
+        raise PackageError(called, [problem])
+    target = _Target(folder, size)
+    try:
+        if kind == ".zip":
+            _unzip(path, target)
+        else:
+            _untar(path, target)
+    except _Refused as why:
+        raise PackageError(called, [why.problem]) from None
+    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, NotImplementedError) as error:
+        problem = Problem(path.name, None, None, f"{type(error).__name__}: {show(str(error))}", f"a whole {kind} file")
+        raise PackageError(called, [problem]) from error
+    return _root(folder)
+
+
+class _Target:
+    """A fresh folder that regular files are written to, within the limits of a package."""
+
+    def __init__(self, folder: Path, packed_size: int) -> None:
+        self.folder = folder
+        self.left = min(MAX_PACKAGE_BYTES, max(RATIO_FROM, MAX_RATIO * packed_size))
+        self.files = 0
+        self.seen: set[str] = set()
+
+    def claim(self, name: str) -> None:
+        """Refuse a name that leaves the folder, or that some file systems take for another one's."""
+        fault = path_fault(name)
+        if fault:
+            raise _Refused(show(name), fault, "files inside the package with plain names")
+        folded = unicodedata.normalize("NFC", name).casefold()
+        if folded in self.seen:
+            raise _Refused(show(name), "a name twice, or twice but for case", "each file once")
+        self.seen.add(folded)
+        self.files += 1
+        if self.files > MAX_FILES:
+            raise _Refused(None, f"more than {MAX_FILES} files", "a smaller package")
+
+    def write(self, name: str, content: BinaryIO) -> None:
+        """Write a file; what its header says of its size is not believed."""
+        place = self.folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            while chunk := content.read(CHUNK):
+                self.left -= len(chunk)
+                if self.left < 0:
+                    most = f"at most {MAX_PACKAGE_BYTES} bytes, and {MAX_RATIO} for each packed byte"
+                    raise _Refused(show(name), "more bytes than a package holds", most)
+                file.write(chunk)
+
+
+def _unzip(path: Path, target: _Target) -> None:
+    regular, folder = 0o100000, 0o040000
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            mode = (member.external_attr >> 16) & 0o170000
+            if member.is_dir() and mode in (0, folder):
+                continue
+            if mode not in (0, regular):
+                raise _Refused(show(member.filename), "a link or special file", "regular files only")
+            if member.flag_bits & 1:
+                raise _Refused(show(member.filename), "an encrypted file", "files that need no password")
+            if member.filename != member.orig_filename:
+                raise _Refused(show(member.orig_filename), "a name with a NUL or a backslash", "plain names with /")
+            target.claim(member.filename)
+            with archive.open(member) as content:
+                target.write(member.filename, content)  # type: ignore[arg-type] # ZipExtFile reads as a file does
+
+
+def _untar(path: Path, target: _Target) -> None:
+    with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, "zstd") as stream:
+        bounded = _Bounded(stream, target.left + 4 * MAX_FILES * CHUNK)
+        with tarfile.open(fileobj=bounded, mode="r|", encoding="utf-8") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.issparse():
+                    raise _Refused(show(member.name), "a link or special file", "regular files only")
+                target.claim(name)
+                content = archive.extractfile(member)
+                assert content is not None  # noqa: S101 - a regular file has content
+                target.write(name, content)  # type: ignore[arg-type] # typeshed calls it IO[bytes]
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in a refusal after so many bytes, headers of the archive included."""
+
+    def __init__(self, stream: pa.NativeFile, left: int) -> None:
+        self.stream, self.left = stream, left
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > self.left:
+            raise _Refused(None, "more bytes than a package holds", f"at most {MAX_PACKAGE_BYTES} bytes")
+        content: bytes = self.stream.read(size)
+        self.left -= len(content)
+        return content
+
+
+def _root(folder: Path) -> Path:
+    """Where `task.yaml` is: at the top, or in the one folder that was packed."""
+    inside = list(folder.iterdir())
+    if not (folder / TASK_FILE).exists() and len(inside) == 1 and inside[0].is_dir():
+        return folder / PurePosixPath(inside[0].name)
+    return folder

@@ -1,0 +1,70 @@
+"""Rows of a Parquet file, as they would stand in JSON Lines; a null is an absent field.
+
+Texts are read as dictionaries, so that a small file which repeats one long text many times stays small in memory.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.tasks.problems import MAX_LINE_BYTES, MAX_ROWS, Problem, show
+
+BATCH = 256
+"""Rows that are unpacked at a time."""
+MAX_UNPACKED = 256 * 1024 * 1024
+"""Bytes of all columns, as the file's own directory says."""
+
+
+def rows(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """Row numbers, from 1, with their fields; ends with the first problem."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        known = file.metadata
+        groups = [known.row_group(number) for number in range(known.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        if known.num_rows > MAX_ROWS or size > MAX_UNPACKED:
+            seen = f"{known.num_rows} rows of {size} bytes"
+            yield 1, Problem(name, None, None, seen, f"at most {MAX_ROWS} rows and {MAX_UNPACKED} bytes")
+            return
+        texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
+        number = 0
+        for batch in file.iter_batches(BATCH, use_threads=False):
+            columns = {field.name: _values(batch.column(place)) for place, field in enumerate(batch.schema)}
+            for place in range(batch.num_rows):
+                number += 1
+                row = {key: _shared(values, place) for key, values in columns.items()}
+                yield number, {key: value for key, value in row.items() if value is not None}
+    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        seen = f"{type(error).__name__}: {show(str(error))}"
+        yield 1, Problem(name, None, None, seen, "a whole Parquet file")
+
+
+Values = tuple[list[Any], Any]
+"""Distinct values, and each row's place among them (None: the values are the rows')."""
+
+
+def _values(column: Any) -> Values:  # noqa: ANN401 - pyarrow's Array
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pylist(), None
+    distinct = column.dictionary.to_pylist()
+    for text in distinct:
+        if len(text) > MAX_LINE_BYTES:
+            raise ValueError(f"a text of {len(text)} characters, expected at most {MAX_LINE_BYTES}")
+    return distinct, column.indices.to_pylist()
+
+
+def _shared(values: Values, place: int) -> Any:  # noqa: ANN401 - any JSON value
+    distinct, places = values
+    if places is None:
+        return _without_nulls(distinct[place])
+    return None if places[place] is None else distinct[places[place]]
+
+
+def _without_nulls(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Arrow writes every field of a struct; those that were absent are null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value

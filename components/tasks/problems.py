@@ -1,0 +1,99 @@
+"""What can be wrong with files from outside: where, what was seen, what was expected; and reading them safely."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import LciaError
+
+MAX_PROBLEMS = 20
+"""Problems reported per file; reading stops there."""
+MAX_LINE_BYTES = 256 * 1024
+"""Longest row, in bytes."""
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""Largest file of a package, in bytes."""
+MAX_ROWS = 200_000
+"""Most rows in a split."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing in a package that has to be mended: where, what was seen, what was expected."""
+
+    file: str
+    line: int | None
+    field: str | None
+    seen: str
+    expected: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        field = "" if self.field is None else f" {self.field}"
+        return f"{place}{field}: seen {self.seen}, expected {self.expected}"
+
+
+class PackageError(LciaError):
+    """A task package that cannot be taken in; `problems` lists the first findings of each file."""
+
+    def __init__(self, package: str, problems: list[Problem]) -> None:
+        self.package = package
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        listing = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(
+            f"package {printable(package)} is refused, {count} to mend:\n{listing}\nMend and submit it again."
+        )
+
+
+def printable(text: str) -> str:
+    """Text with everything a terminal could act on or not show written as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def show(value: object) -> str:
+    """A value as it is printed in a problem: escaped and cut, safe for a terminal."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def forbidden_character(text: str) -> str | None:
+    """The first character that no field may hold, as an escape, or None.
+
+    Forbidden are control characters but line feed and tab, lone surrogates and non-characters.
+    """
+    for character in text:
+        code = ord(character)
+        control = (code < 32 and character not in "\n\t") or 127 <= code < 160
+        if control or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code < 0xFDF0:
+            return f"U+{code:04X}"
+    return None
+
+
+def read_regular(path: Path, name: str, limit: int) -> bytes | Problem:
+    """Bytes of a regular file of at most `limit` bytes, never through a link; else what is wrong."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return Problem(name, None, None, error.strerror or str(error), "a readable regular file, no link")
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return Problem(name, None, None, "no regular file", "a regular file")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        return Problem(name, None, None, f"more than {limit} bytes", f"at most {limit} bytes")
+    return content
+
+
+def decode(content: bytes, name: str) -> str | Problem:
+    """UTF-8 text with a leading byte order mark dropped, or the problem with its line."""
+    content = content.removeprefix(BYTE_ORDER_MARK)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        seen = f"byte 0x{content[error.start]:02x} that is not UTF-8"
+        return Problem(name, line, None, seen, "UTF-8 text: save the file as UTF-8")
