@@ -78,12 +78,12 @@ def prove(
     """
     if sum(asked is not None for asked in (version, entry, since)) != 1:
         raise ProofUnclear("name one thing to prove: a version, --entry INDEX, or --since HEAD")
+    index = _decision(place, version) if version is not None else entry
     key = place.signing_key()
     with place.db.read() as connection:
-        if since is not None:
-            content = proofs.prove_consistency(connection, since.encode(), key)
+        if index is None:
+            content = proofs.prove_consistency(connection, str(since).encode(), key)
         else:
-            index = _decision(place, str(version)) if entry is None else entry
             content = proofs.prove_inclusion(connection, index, key)
     return {**_proven(proofs.check(content, key.public)), "proof": content.decode()}
 
