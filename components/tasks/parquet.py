@@ -1,6 +1,7 @@
 """Rows of a Parquet file, as they would stand in JSON Lines; a null is an absent field.
 
-Texts are read as dictionaries, so that a small file which repeats one long text many times stays small in memory.
+Texts are read as dictionaries, so that a small file which repeats one long text many times stays small in memory, and
+their sum is limited as if the file were JSON Lines.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.tasks.problems import MAX_LINE_BYTES, MAX_ROWS, Problem, show
+from components.tasks.problems import MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_ROWS, Problem, show
 
 BATCH = 256
 """Rows that are unpacked at a time."""
@@ -30,12 +31,17 @@ def rows(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Prob
             return
         texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
         file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
-        number = 0
+        number, left = 0, MAX_FILE_BYTES
         for batch in file.iter_batches(BATCH, use_threads=False):
             columns = {field.name: _values(batch.column(place)) for place, field in enumerate(batch.schema)}
             for place in range(batch.num_rows):
                 number += 1
                 row = {key: _shared(values, place) for key, values in columns.items()}
+                left -= sum(len(value) for value in row.values() if isinstance(value, str))
+                if left < 0:
+                    seen, expected = f"more than {MAX_FILE_BYTES} characters", "a smaller file"
+                    yield number, Problem(name, number, None, seen, expected)
+                    return
                 yield number, {key: value for key, value in row.items() if value is not None}
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         seen = f"{type(error).__name__}: {show(str(error))}"
