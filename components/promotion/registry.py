@@ -256,8 +256,7 @@ class Registry:
     def _experiment_id(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self._experiment)
         if found is None:
-            root = self._artifacts
-            location = root if urlparse(root).scheme else Path(root).absolute().as_uri()
+            location = runs.artifact_location(self._artifacts)
             return str(client.create_experiment(self._experiment, artifact_location=location))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)

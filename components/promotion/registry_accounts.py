@@ -6,11 +6,10 @@ before anybody else does. Clients take name and password from MLFLOW_TRACKING_US
 """
 
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
 
 from components.errors import LciaError
+from components.promotion.registry_runs import artifact_location
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -83,8 +82,8 @@ def may_promote(tracking_uri: str, name: str) -> bool:
 
 
 def _experiment(client: "MlflowClient", artifacts: str, experiment: str) -> str:
+    """Id of the experiment; where the server keeps the artifacts, below its own id, as rights are by that id."""
     found = client.get_experiment_by_name(experiment)
     if found is not None:
         return str(found.experiment_id)
-    location = artifacts if urlparse(artifacts).scheme else Path(artifacts).absolute().as_uri()
-    return str(client.create_experiment(experiment, artifact_location=location))
+    return str(client.create_experiment(experiment, artifact_location=artifact_location(artifacts)))

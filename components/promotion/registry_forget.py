@@ -22,7 +22,7 @@ def forget(client: "MlflowClient", experiment: str, models: Iterable[str], diges
     for version in found:
         client.delete_model_version(version.name, str(version.version))
     for run in client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'"):
-        _delete_files(run.info.artifact_uri)
+        _delete_files(run.info.artifact_uri, client.tracking_uri)
         client.set_tag(run.info.run_id, ERASED, digest)
         client.delete_tag(run.info.run_id, "digest")
     return len(found)
@@ -32,9 +32,9 @@ def _of(model: str, digest: str) -> str:
     return f"name = '{model}' and tags.digest = '{digest}'"
 
 
-def _delete_files(uri: str) -> None:
+def _delete_files(uri: str, tracking_uri: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    repository = get_artifact_repository(uri)
+    repository = get_artifact_repository(uri, tracking_uri)
     for file in repository.list_artifacts():
         repository.delete_artifacts(file.path)

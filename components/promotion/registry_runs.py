@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
 
 from components.storage.objects import Json
 
@@ -34,6 +35,13 @@ _REQUIREMENTS = (
     "scipy", "securesystemslib", "torch", "transformers",
 )  # fmt: skip
 """What answering needs in another environment; the sources of `components` travel with the model."""
+
+
+def artifact_location(root: str) -> str | None:
+    """Where a new experiment's files go; None where the server keeps them, below its id, by which rights are given."""
+    if root.startswith("mlflow-artifacts:"):
+        return None
+    return root if urlparse(root).scheme else Path(root).absolute().as_uri()
 
 
 def candidate_run(
@@ -58,7 +66,7 @@ def candidate_run(
     for key, value in publication.get("params", {}).items():
         client.log_param(identity, key, value)
     for key, value in publication.get("metrics", {}).items():
-        client.log_metric(identity, key, float(value))
+        client.log_metric(identity, key.replace("@", ":"), float(value))  # MLflow allows no @: name@version
     _log_curves(client, identity, publication.get("curves", {}))
     client.log_inputs(identity, [_dataset(entry) for entry in publication.get("datasets", [])])
     if (folder / MODEL_PATH).is_dir():
@@ -109,7 +117,7 @@ def artifact(client: "MlflowClient", run: str, name: str) -> bytes | None:
     """Content of a file of a run; None where it has none of that name."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    files = get_artifact_repository(client.get_run(run).info.artifact_uri)
+    files = get_artifact_repository(client.get_run(run).info.artifact_uri, client.tracking_uri)
     if all(file.path != name for file in files.list_artifacts()):
         return None
     with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as folder:
