@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.audit import statement
 from components.audit.statement import StatementRefused
@@ -10,18 +10,21 @@ from components.promotion import statements
 from lcia.verbs import NothingToShow
 from lcia.workplace import Workplace
 
+if TYPE_CHECKING:
+    from components.serving.bundle import Bundle
+    from components.tuning.task import Workbench
+
 
 def ask(place: Workplace, instruction: str, text: str | None, reference: str | None, *, base: bool) -> dict[str, Any]:
     """Answer one instruction by a version (default: the champion) or by the base model alone."""
     from components.serving import bundle
     from components.serving.assistant import Assistant
-    from components.tuning.task import Workbench
 
     version = None if base else place.version(reference)
     if version:
         place.need_statement(version)
     loaded = bundle.from_store(place.store, version.digest) if version else None
-    bench = Workbench.load(place.settings)
+    bench = _bench(place, loaded)
     answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text)])[0]
     return {
         "answer": answer.text,
@@ -30,6 +33,18 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
         "similarity": answer.similarity if version else None,
         "nearest_task": answer.nearest_task,
     }
+
+
+def _bench(place: Workplace, version: "Bundle | None") -> "Workbench":
+    """The base model of the settings or, where a version was tuned on another one (`lcia rebase`), its own."""
+    from components.tuning.task import Workbench
+
+    found = Workbench.load(place.settings)
+    if version is None or not version.pool.groups or found.base.digest == version.pool.base_model:
+        return found
+    here = {name: getattr(place.settings.base_model, name) for name in ("device", "threads")}
+    own = {"base_model": version.settings.base_model.model_copy(update=here), "adapter": version.settings.adapter}
+    return Workbench.load(place.settings.model_copy(update=own))
 
 
 def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, Any]:
@@ -71,13 +86,13 @@ def reevaluate(place: Workplace, reference: str | None) -> dict[str, Any]:
     from components.evaluation.carrying import Predictor
     from components.evaluation.prediction import Evaluator
     from components.evaluation.recheck import reevaluate as compared
-    from components.tuning.task import Workbench
+    from components.serving import bundle
     from steps.progress import Progress
 
     version = place.version(reference)
     if version is None:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia reevaluate N`")
-    bench = Workbench.load(place.settings)
+    bench = _bench(place, bundle.from_store(place.store, version.digest))
     evaluator = Evaluator(bench.trunk, bench.slot, place.settings.evaluation.batch_rows)
     predictor = Predictor(place.store, place.settings, evaluator, progress=Progress())
     found = compared(predictor, place.store.get_json(place.evidence(version)["evaluation"]))

@@ -70,14 +70,14 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
         found = _plan(place, everything=True)
         sweep(place.db, place.store, found, leases, actor)
         shutil.rmtree(place.home / "quarantine", ignore_errors=True)
-        runs, left = _forget_runs(done.item)
+        runs = _forget_runs(done.item)
     untold = [delivery.message for delivery in place.tell_registry() if not delivery.ok]
     with place.db.read() as connection:
         head = log.head(connection)
     tombstone = place.home / "withdrawals" / f"{done.item.name}@{done.item.version}-{done.item.id}.head"
     tombstone.parent.mkdir(parents=True, exist_ok=True)
     tombstone.write_bytes(place.signing_key().sign(head))
-    return {**_told(done), **_counts(found), "zenml_runs": runs, "zenml_left": left, "registry_untold": untold,
+    return {**_told(done), **_counts(found), "zenml_runs": runs, "registry_untold": untold,
             "not_compacted": _compact(place), "head": str(tombstone), "entries": head.entries}  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def _old_reports(place: Workplace) -> list[Path]:
     return [path for path in sorted(folder.glob("*")) if path.stat().st_mtime <= oldest]
 
 
-def _forget_runs(item: QueueItem) -> tuple[int, list[str]]:
+def _forget_runs(item: QueueItem) -> int:
     from infra.erasure import delete_runs
 
     named = f"{item.name}-{item.version}-"

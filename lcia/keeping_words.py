@@ -47,7 +47,6 @@ def withdrawn(value: Value) -> str:
     if not value["tuned"]:
         lines.append("No version was tuned on its rows.")
     lines += [f"In use by another program, so freed pages were not rewritten: {f}" for f in value["not_compacted"]]
-    lines += [f"ZenML's artifact store does not reach {place}; delete it by hand." for place in value["zenml_left"]]
     if value["not_compacted"]:
         lines.append("Close it and run the same command again.")
     lines += [f"MLflow was not told yet: {line}" for line in value["registry_untold"]]

@@ -5,12 +5,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from components.errors import LciaError
 from components.grouping.pool import Pool
 from components.grouping.router import GroupingDecision, decide
 from components.quality.drift import Proposal
 from components.settings import Settings
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks.snapshot import Snapshot, load_snapshot
+
+
+class OtherBaseModel(LciaError):
+    """The settings name another base model than the champion's."""
 
 
 class Order(BaseModel):
@@ -61,7 +66,14 @@ class Context:
         """The parent's pool, or an empty one on `base_model`."""
         if self.order.parent is None:
             return Pool.empty(self.settings.assistant, base_model)
-        return Pool.from_manifest(self.store.get_json(self.order.parent))
+        pool = Pool.from_manifest(self.store.get_json(self.order.parent))
+        if base_model not in (NO_BASE_MODEL, pool.base_model):
+            raise OtherBaseModel(
+                f"the champion was tuned on base model {pool.base_model[:12]}, base_model.name is "
+                f"{self.settings.base_model.name} ({base_model[:12]}): set it to the champion's; a lineage keeps "
+                "its base model, so another one learns under another `assistant`"
+            )
+        return pool
 
     def prior(self) -> list[Snapshot]:
         """Snapshots of every task the parent has learnt."""

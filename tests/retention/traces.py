@@ -14,6 +14,8 @@ import numpy as np
 LENGTH = 20
 """Characters of a shingle."""
 _CHUNK = 1 << 20
+_TOP = np.uint64(40)
+"""Bits of a hash that are left out of the table of shingles, so that it has 2^24 places."""
 _DEFLATED = re.compile(rb"\x1f\x8b\x08|x[\x01\x5e\x9c\xda]")
 
 
@@ -27,11 +29,12 @@ def shingles(texts: Iterable[str], elsewhere: Iterable[str] = ()) -> set[bytes]:
 
 def search(folder: Path, wanted: set[bytes]) -> dict[str, set[bytes]]:
     """File -> the shingles that stand in it."""
-    hashes = np.array(sorted({int(_hashes(shingle)[0]) for shingle in wanted}), dtype=np.uint64)
+    marked = np.zeros(1 << 24, dtype=np.bool_)
+    marked[[int(_hashes(shingle)[0] >> _TOP) for shingle in wanted]] = True
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            seen = {hit for data in _streams(path.read_bytes()) for hit in _in(data, hashes) if hit in wanted}
+            seen = {hit for data in _streams(path.read_bytes()) for hit in _in(data, marked) if hit in wanted}
             if seen:
                 found[path.relative_to(folder).as_posix()] = seen
     return found
@@ -42,11 +45,11 @@ def _plain(texts: Iterable[str]) -> set[bytes]:
     return {each.encode() for each in cut if re.fullmatch(r"[A-Za-z0-9 ,.:;?!-]+", each)}
 
 
-def _in(data: bytes, hashes: "np.ndarray") -> Iterator[bytes]:
+def _in(data: bytes, marked: "np.ndarray") -> Iterator[bytes]:
     for start in range(0, len(data), _CHUNK):
         part = data[start : start + _CHUNK + LENGTH - 1]
         if len(part) >= LENGTH:
-            for i in np.flatnonzero(np.isin(_hashes(part), hashes)):
+            for i in np.flatnonzero(marked[_hashes(part) >> _TOP]):
                 yield part[i : i + LENGTH]
 
 

@@ -1,0 +1,204 @@
+"""Retention and withdrawal on a small real instance: what goes, what stays, and what works afterwards."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import traces
+from small_loop import OPS, TASKS, Learnt, SmallLoop, learn, promote, write_package
+
+from components.audit.keys import read_public_key
+from components.audit.verify import verify_export
+from components.promotion.retention import snapshots
+from components.promotion.withdrawal import TaskUnknown, WithdrawalRefused
+from components.storage.objects import ObjectErased
+from components.storage.reach import Index
+from lcia import answering, auditing, comparing, keeping, keeping_words, listing, verbs
+from lcia.worker import LineageBusy, hold_lineage
+from lcia.workplace import Workplace
+
+MOVIE, PRODUCT, PASSIVE = TASKS
+NO_GRACE = "retention.grace_hours=0"
+REFUSE = "retention.withdrawn_adapters=refuse"
+
+
+def test_looking_changes_nothing(learnt: Learnt) -> None:
+    place = learnt.loop.open(NO_GRACE)
+    before = _stored(place), verbs.status(place)
+    found = keeping.look(place)
+    assert (_stored(place), verbs.status(place)) == before
+    assert found["dropped"]["objects"] > 0
+    assert found["kept"]["objects"] + found["erased"]["objects"] + found["dropped"]["objects"] == len(before[0])
+    assert "`lcia retention --sweep` does it" in keeping_words.retention(found)
+
+
+def test_after_a_sweep_everything_works_and_a_second_finds_nothing(own: SmallLoop, learnt: Learnt) -> None:
+    place = own.open(NO_GRACE)
+    told = keeping.look(place)
+    swept = keeping.clean(place, OPS)
+    assert swept["going"] == told["going"]
+    assert _stored(place) == {one["digest"] for one in told["staying"]}
+    again = keeping.clean(place, OPS)
+    assert not again["going"]
+    assert again["results"] == again["leftovers"]["files"] == 0
+    assert auditing.verify(place).ok
+    assert verbs.flips(place, "2", OPS)
+    for number in ("1", "2", "3"):
+        assert answering.ask(place, "Turn the sentence into passive voice.", "She read it.", number, base=False)
+        assert verbs.show(place, number)["evidence"]
+    verbs.rollback(place, "1", OPS, "tried")
+    assert place.champion().digest == learnt.digests[0]
+    verbs.rollback(place, "3", OPS, "and back")
+    assert answering.reevaluate(place, None)["ok"]
+    assert learn(place, write_package(own.packages / "more", PRODUCT, first=40, version="2"))["state"] == "candidate"
+
+
+def test_what_nothing_refers_to_stays_for_the_grace_period(own: SmallLoop) -> None:
+    place = own.open("retention.grace_hours=1")
+    digest = place.store.put(b"of a run that has just begun")
+    assert digest not in {one["digest"] for one in keeping.clean(place, OPS)["going"]}
+    path = own.home / "objects" / "sha256" / digest[:2] / digest
+    os.utime(path, (time.time() - 7200,) * 2)
+    place.store.put(b"of a run that has just begun")
+    assert digest not in {one["digest"] for one in keeping.clean(place, OPS)["going"]}, "stored again is as good as new"
+    os.utime(path, (time.time() - 7200,) * 2)
+    assert digest in {one["digest"] for one in keeping.clean(place, OPS)["going"]}
+    assert not place.store.exists(digest)
+
+
+def test_nothing_is_swept_or_withdrawn_while_a_worker_is_at_work(own: SmallLoop) -> None:
+    place = own.open(NO_GRACE)
+    before = _stored(place)
+    with hold_lineage(place.db, place.assistant, "worker"):
+        with pytest.raises(LineageBusy, match="is at work"):
+            keeping.clean(place, OPS)
+        with pytest.raises(LineageBusy, match="is at work"):
+            keeping.withdraw(place, MOVIE, OPS, "no licence")
+    assert _stored(place) == before
+    assert verbs.status(place)["queue"]["withdrawn"] == 0
+
+
+def test_a_withdrawn_task_leaves_no_trace_where_versions_are_given_up(own: SmallLoop) -> None:
+    wanted = _only_of(own, PASSIVE)
+    place = own.open(REFUSE)
+    assert {Path(name).parts[0] for name in traces.search(own.home, wanted)} >= {
+        "objects",
+        "mlflow-artifacts",
+        "zenml",
+    }, "before, the search finds it in every store"
+    with pytest.raises(WithdrawalRefused, match="lcia rollback 2"):
+        keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    verbs.rollback(place, "2", OPS, "its rows go")
+    said = keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    assert (said["tuned"], said["stay"], said["not_compacted"], said["registry_untold"]) == ([3], [], [], [])
+    assert sorted(traces.search(own.home, wanted)) == []
+    assert auditing.verify(own.open()).ok
+    with pytest.raises(Exception, match="erased"):
+        verbs.rollback(place, "3", OPS, "can't")
+    assert answering.reevaluate(place, None)["ok"]
+
+
+def test_a_version_that_stays_keeps_the_instructions_alone(own: SmallLoop) -> None:
+    place = own.open()
+    said = keeping.withdraw(place, f"{MOVIE}@1", OPS, "no licence")
+    assert said["stay"] == [1, 2, 3]
+    assert "marked" in keeping_words.withdrawn(said)
+    found = traces.search(own.home, _only_of(own, MOVIE))
+    instructions = traces.shingles(row["instruction"] for row in _rows(own, MOVIE))
+    assert set().union(*found.values()) <= instructions
+    manifests = {c["digest"] for c in verbs.status(place)["candidates"]}
+    assessed = {verbs.show(place, "1")["evidence"]["assessment"]}
+    assert {Path(name).name for name in found} == manifests | assessed | {"manifest.json"}
+    marks = {tuple(c["marks"][-1:]) for c in verbs.status(place)["candidates"]}
+    assert marks == {("tuned on rows of movie_sentiment@1, withdrawn since",)}
+
+
+def test_the_next_task_is_learnt_without_the_withdrawn_rows(own: SmallLoop) -> None:
+    place = own.open()
+    keeping.withdraw(place, MOVIE, OPS, "no licence")
+    for number in ("1", "2", "3"):
+        assert verbs.matrix(place, number)["matrix"][0][0] is None
+    assert verbs.show(place, "2")["matrix"]["matrix"][1] == [None, verbs.matrix(place, "2")["matrix"][1][1]]
+    assert next(task["anchor"] for task in listing.tasks(place)) is None
+    assert comparing.diff(place, "1", "3")
+    assert not [flip for flip in verbs.flips(place, "3", OPS)[1] if flip.task == MOVIE]
+    assert answering.reevaluate(place, None)["tasks"] == 2
+    learn(place, write_package(own.packages / "more", PRODUCT, first=50, version="2"))
+    rules = {row["task"]: row["rule"] for row in verbs.show(place, "4")["gate"]["rows"] if row["task"]}
+    assert rules[MOVIE] == "not measurable"
+    assert promote(place) == place.champion().digest
+    assert verbs.status(place)["registry"]["pending"] == 0
+    assert auditing.verify(place).ok
+
+
+def test_the_tombstone_is_signed_and_its_head_verifies_elsewhere(own: SmallLoop, tmp_path: Path) -> None:
+    place = own.open()
+    said = keeping.withdraw(place, "1", OPS, "no licence")
+    export = tmp_path / "log.jsonl"
+    auditing.export(place, export)
+    key = read_public_key(own.home / "keys" / "audit-key.pub.pem")
+    assert verify_export(export, key, Path(said["head"])).ok
+    [entry] = listing.entries(place, kind="task.withdrawn")
+    assert (entry["actor"]["name"], entry["subject"]) == ("ops", "movie_sentiment@1")
+    assert entry["details"]["answers"] == {"versions": [1, 2, 3], "withdrawn": "keep"}
+    lines = export.read_bytes().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if b"task.withdrawn" in line)
+    export.write_bytes(b"".join(lines[:at]))
+    assert not verify_export(export, key, Path(said["head"])).ok, "without the tombstone the log is cut short"
+
+
+def test_withdrawing_again_finishes_what_a_crash_left(own: SmallLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = own.open()
+    erase, count = type(place.store).erase, 0
+
+    def dies(store: Any, digest: str, why: str | None) -> None:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise KeyboardInterrupt
+        erase(store, digest, why)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(place.store), "erase", dies)
+        with pytest.raises(KeyboardInterrupt):
+            keeping.withdraw(place, MOVIE, OPS, "no licence")
+    said = keeping.withdraw(own.open(), MOVIE, OPS, "no licence")
+    assert said["known"]
+    with place.db.read() as connection:
+        from components.tasks.queue import item
+
+        first = item(connection, 1)
+    index = Index.of(place.store)
+    rows = {split["object"] for task in snapshots(index, first).values() for split in task["splits"].values()}
+    for digest in rows:
+        with pytest.raises(ObjectErased, match="withdrawn"):
+            place.store.get(digest)
+    assert set().union(*traces.search(own.home, _only_of(own, MOVIE)).values()) <= traces.shingles(
+        row["instruction"] for row in _rows(own, MOVIE)
+    )
+
+
+def test_a_task_that_is_not_there_is_named(own: SmallLoop) -> None:
+    with pytest.raises(TaskUnknown, match="no task of assistant"):
+        keeping.withdraw(own.open(), "nothing", OPS, "no licence")
+
+
+def _rows(loop: SmallLoop, name: str) -> list[dict[str, str]]:
+    files = sorted(loop.package(name).glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _only_of(loop: SmallLoop, name: str) -> set[bytes]:
+    """Shingles of a task's rows that no other task has, nor its own description, which is no row."""
+    texts = {each: [value for row in _rows(loop, each) for value in row.values() if value] for each in TASKS}
+    header = (loop.package(name) / "task.yaml").read_text(encoding="utf-8")
+    wanted = traces.shingles(texts.pop(name), [*[text for rows in texts.values() for text in rows], header])
+    assert len(wanted) > 500
+    return wanted
+
+
+def _stored(place: Workplace) -> set[str]:
+    return {file.name for file in place.store.objects()}
