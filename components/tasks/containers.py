@@ -9,10 +9,11 @@ import tarfile
 import tempfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import pyarrow as pa
 
@@ -26,6 +27,8 @@ MAX_RATIO = 200
 RATIO_FROM = 1024 * 1024
 """Bytes that come out before the ratio is looked at."""
 CHUNK = 64 * 1024
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
+"""What the libraries raise on bytes that are no whole container."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every file in a packed container: the earliest that zip knows."""
 
@@ -99,7 +102,7 @@ def _unpack(path: Path, kind: str, folder: Path, called: str) -> Path:
             _untar(path, target)
     except _Refused as why:
         raise PackageError(called, [why.problem]) from None
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, NotImplementedError) as error:
+    except BROKEN as error:
         problem = Problem(path.name, None, None, f"{type(error).__name__}: {show(str(error))}", f"a whole {kind} file")
         raise PackageError(called, [problem]) from error
     return _root(folder)
@@ -145,6 +148,8 @@ def _unzip(path: Path, target: _Target) -> None:
     regular, folder = 0o100000, 0o040000
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
+            if not member.filename:
+                raise _Refused(None, "a file without a name", "files with plain names")
             mode = (member.external_attr >> 16) & 0o170000
             if member.is_dir() and mode in (0, folder):
                 continue
@@ -162,7 +167,7 @@ def _unzip(path: Path, target: _Target) -> None:
 def _untar(path: Path, target: _Target) -> None:
     with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, "zstd") as stream:
         bounded = _Bounded(stream, target.left + 4 * MAX_FILES * CHUNK)
-        with tarfile.open(fileobj=bounded, mode="r|", encoding="utf-8") as archive:
+        with tarfile.open(fileobj=bounded, mode="r|", encoding="utf-8", tarinfo=_Member) as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
                 if member.isdir():
@@ -173,6 +178,19 @@ def _untar(path: Path, target: _Target) -> None:
                 content = archive.extractfile(member)
                 assert content is not None  # noqa: S101 - a regular file has content
                 target.write(name, content)  # type: ignore[arg-type] # typeshed calls it IO[bytes]
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose broken header is an error; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # not in typeshed
+            raise
+        except tarfile.HeaderError as error:
+            raise _Refused(None, f"a broken header ({error})", "a whole .tar.zst file") from error
 
 
 class _Bounded(io.RawIOBase):

@@ -33,6 +33,7 @@ def rows(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Prob
         file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
         number, left = 0, MAX_FILE_BYTES
         for batch in file.iter_batches(BATCH, use_threads=False):
+            batch.validate(full=True)  # places in a dictionary are not checked when they are read
             columns = {field.name: _values(batch.column(place)) for place, field in enumerate(batch.schema)}
             for place in range(batch.num_rows):
                 number += 1

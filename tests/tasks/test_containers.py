@@ -16,13 +16,17 @@ from components.tasks.package import read_package
 from components.tasks.problems import PackageError
 
 
-def tar_zst(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+def tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
         for member, content in members:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return pa.compress(raw.getvalue(), codec="zstd", asbytes=True)
+    return raw.getvalue()
+
+
+def tar_zst(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    return pa.compress(tar(members), codec="zstd", asbytes=True)
 
 
 def files_of(folder: Path) -> list[tuple[str, bytes]]:
@@ -183,3 +187,13 @@ def test_a_refused_container_is_reported_under_its_own_digest(write, tmp_path):
     folder = quarantine(tmp_path / "home", path, [])
     assert folder == quarantine(tmp_path / "home", write("q.zip", b"no zip"), [])
     assert folder != quarantine(tmp_path / "home", write("r.zip", b"other"), [])
+
+
+def test_a_broken_header_is_not_the_end_of_the_archive(write, refused, make_package):
+    """tarfile stops there without a word, and the splits after it would be cut from train."""
+    members = [(tarfile.TarInfo(name), content) for name, content in files_of(make_package())]
+    raw = bytearray(tar(members))
+    header = raw.index(b"validation.jsonl")
+    raw[header + 100] ^= 1
+    (problem,) = refused(write("p.tar.zst", pa.compress(bytes(raw), codec="zstd", asbytes=True)))
+    assert "a broken header" in problem

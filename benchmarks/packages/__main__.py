@@ -1,0 +1,3 @@
+from benchmarks.packages.fuzz import main
+
+main()
