@@ -85,7 +85,6 @@ _ALL = [
     *(Method(f"curvature decay:{x}", _curvature(30, 0.3, f"tuning.ema.decay={x}"), "ema") for x in (0, 0.5, 0.8)),
     *(Method(f"curvature damping:{x}", _curvature(30, 0.3), "ema", f"damping:{x}") for x in (0.1, 1.0)),
     Method("O-LoRA", _plain(), "live", "orthogonal:0.5", ("adapter.rank=64", "adapter.alpha=128")),
-    *(Method(f"plain top_layers:{k}", _plain(), base=(f"adapter.top_layers={k}",)) for k in (6, 12, "all")),
     Method("joint", _plain()),
 ]
 METHODS = {method.name: method for method in _ALL}
