@@ -1,0 +1,199 @@
+"""Random histories of two operators, approvers and crashes, against a plain model of who may do what.
+
+LCIA_HISTORIES makes it as long as one likes.
+"""
+
+import os
+import shutil
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from unittest import mock
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from promotion_state import State
+from sqlalchemy import select, update
+
+from components.audit.log import Actor
+from components.audit.verify import verify_database
+from components.errors import LciaError
+from components.promotion import approvals, candidates, champion
+from components.settings import ApprovalSettings, PolicySettings
+from components.storage.database import Database, now
+from components.storage.objects import ObjectStore
+from components.storage.tables import approvals as approvals_table
+from components.tasks import queue
+
+HISTORIES = int(os.environ.get("LCIA_HISTORIES", "12"))
+POLICY = PolicySettings(approval=ApprovalSettings(quorum=2))
+PEOPLE = ("ann", "bob", "site", "lena")
+"""The last two brought every task in: they may not say yes."""
+ELIGIBLE = {"ann", "bob"}
+person = st.sampled_from(PEOPLE)
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class History(RuleBasedStateMachine):
+    """Real database and store; `model` says what should be."""
+
+    versions = Bundle("versions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        db = Database(f"sqlite:///{self.folder}/state.db")
+        db.migrate()
+        self.state = State(self.folder, db, ObjectStore(f"file://{self.folder}/objects"))
+        self.parent: dict[str, str | None] = {}
+        self.verdict: dict[str, str] = {}
+        self.yes: dict[str, set[str]] = {}
+        self.ended: dict[str, str] = {}
+        self.line: list[str] = []
+        """Champions, in order."""
+        self.made = 0
+
+    def teardown(self) -> None:
+        self.state.db.engine.dispose()
+        shutil.rmtree(self.folder)
+
+    def where(self, version: str) -> dict:
+        return {"assistant": "a", "version": version}
+
+    def attempt(self, do, *, should: bool):
+        """Do it; it works exactly when the model says so."""
+        done, refusal = None, None
+        try:
+            done = do()
+        except LciaError as error:
+            refusal = error
+        assert (refusal is None) is should, refusal or done
+        return done
+
+    def pending(self, version: str) -> bool:
+        return version not in self.ended
+
+    def now(self) -> str | None:
+        return self.line[-1] if self.line else None
+
+    @rule(target=versions, verdict=st.sampled_from(["pass", "pass", "pass", "fail"]))
+    def learn(self, verdict: str) -> str:
+        self.made += 1
+        made = self.state.candidate(f"task-{self.made}", self.now(), verdict)
+        self.parent[made.digest], self.verdict[made.digest] = self.now(), verdict
+        self.yes[made.digest] = set()
+        return made.digest
+
+    def approve_as(self, version: str, name: str) -> None:
+        should = self.pending(version) and name in ELIGIBLE and self.verdict[version] == "pass"
+        actor = Actor(name, assured=True, how="token")
+        told = self.where(version) | {"actor": actor, "reason": "read", "policy": POLICY}
+        if self.attempt(lambda: approvals.approve(self.state.db, self.state.store, **told), should=should):
+            self.yes[version].add(name)
+
+    @rule(version=versions, name=person)
+    def approve(self, version: str, name: str) -> None:
+        self.approve_as(version, name)
+
+    @rule(version=versions)
+    def approve_by_both(self, version: str) -> None:
+        for name in sorted(ELIGIBLE):
+            self.approve_as(version, name)
+
+    @rule(version=versions, name=person)
+    def revoke(self, version: str, name: str) -> None:
+        told = self.where(version) | {"actor": Actor(name, assured=True, how="token"), "reason": "again"}
+        should = self.pending(version) and name in self.yes[version]
+        if self.attempt(lambda: approvals.revoke(self.state.db, **told), should=should):
+            self.yes[version].discard(name)
+
+    @rule(version=versions)
+    def expire(self, version: str) -> None:
+        if self.pending(version):
+            with self.state.db.begin() as connection:
+                mine = approvals_table.c.candidate == version
+                gone = {"expires_at": now(connection) - timedelta(seconds=1)}
+                connection.execute(update(approvals_table).where(mine).values(**gone))
+            self.yes[version] = set()
+
+    @rule(version=versions, name=person)
+    def reject(self, version: str, name: str) -> None:
+        told = self.where(version) | {"actor": Actor(name, assured=True, how="token"), "reason": "no"}
+        if self.attempt(lambda: approvals.reject(self.state.db, **told), should=self.pending(version)):
+            self.ended[version] = "rejected"
+
+    def promotable(self, version: str) -> bool:
+        fresh = self.pending(version) and self.parent[version] == self.now()
+        return fresh and len(self.yes[version]) >= 2 and self.verdict[version] == "pass"
+
+    def promote_as(self, version: str, name: str):
+        told = self.where(version) | {"actor": Actor(name, assured=True, how="token"), "policy": POLICY}
+        return champion.promote(self.state.db, self.state.store, **told)
+
+    @rule(version=versions, name=person)
+    def promote(self, version: str, name: str) -> None:
+        stands = self.now() == version
+        done = self.attempt(lambda: self.promote_as(version, name), should=stands or self.promotable(version))
+        if done and not done.known:
+            self.line.append(version)
+            self.ended[version] = "promoted"
+            for other, parent in self.parent.items():
+                if self.pending(other) and parent != version:
+                    self.ended[other] = "superseded"
+
+    @rule(version=versions, where=st.sampled_from(["append", "enqueue", "_supersede", "_swap"]))
+    def crash_while_promoting(self, version: str, where: str) -> None:
+        if self.promotable(version):
+            with mock.patch.object(champion, where, side_effect=Crash):
+                try:
+                    self.promote_as(version, "ann")
+                except Crash:
+                    return
+            raise AssertionError(f"{where} is not on the way of a promotion any more")
+
+    @precondition(lambda self: self.line)
+    @rule(version=versions)
+    def roll_back(self, version: str) -> None:
+        told = self.where(version) | {"actor": Actor("ann", assured=True, how="token"), "reason": "complaints"}
+        should = version in self.line and self.now() != version
+        if self.attempt(lambda: champion.rollback(self.state.db, self.state.store, **told), should=should):
+            self.line.append(version)
+            for other, parent in self.parent.items():
+                if self.pending(other) and parent != version:
+                    self.ended[other] = "superseded"
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        with self.state.db.read() as connection:
+            line = champion.lineage(connection, "a")
+            standing = champion.current(connection, "a")
+            states = {one.digest: one.state for one in candidates.listed(connection, "a")}
+            items = {one.id: one.state for one in queue.items(connection, "a")}
+            owners = {one.digest: one.item for one in candidates.listed(connection, "a")}
+            checked = verify_database(connection)
+            by = connection.execute(
+                select(approvals_table.c.person).where(approvals_table.c.verdict == "approve")
+            ).all()
+        assert checked.ok, checked.message
+        assert [made.version for made in line] == self.line
+        assert [made.epoch for made in line] == list(range(1, len(line) + 1))
+        assert (standing.version if standing else None) == self.now()
+        assert {name for (name,) in by} <= ELIGIBLE
+        assert states == {version: self.ended.get(version, "pending") for version in self.parent}
+        for version, item in owners.items():
+            if states[version] == "promoted":
+                assert items[item] == "promoted"
+
+
+TestHistory = History.TestCase
+TestHistory.settings = settings(
+    max_examples=HISTORIES,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
