@@ -41,6 +41,7 @@ def server(tmp_path_factory, empty_mlflow):
     (folder / "auth.ini").write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\nadmin_username = admin\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n"  # else every request hashes the password, which is slow by design
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
