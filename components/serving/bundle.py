@@ -13,20 +13,20 @@ for the whole folder, and the statement for the digest.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from components.audit import statement
 from components.audit.keys import read_public_key
 from components.audit.statement import FILE, Statement, StatementRefused
 from components.errors import LciaError
 from components.grouping.pool import Pool
-from components.model.adapters import CONFIG, WEIGHTS, fetch_adapter, read_weights
 from components.settings import Settings
 from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
 from components.tasks.package import Task
 from components.tasks.snapshot import header, load_snapshot
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MANIFEST, SETTINGS = "manifest.json", "settings.json"
 
@@ -51,7 +51,7 @@ class Bundle:
     pool: Pool
     settings: Settings
     tasks: Mapping[str, Task]
-    adapters: Mapping[str, Mapping[str, Tensor]]
+    adapters: Mapping[str, Mapping[str, "Tensor"]]
 
 
 def parts(store: ObjectStore, version: str) -> Parts:
@@ -124,13 +124,15 @@ def need_statement(folder: Path, version: str, public_key: str | None) -> Statem
     return statement.read(_bytes(folder, FILE), trusted, version)
 
 
-class _Stored(Mapping[str, Mapping[str, Tensor]]):
+class _Stored(Mapping[str, Mapping[str, "Tensor"]]):
     """Adapters by group id, fetched and checked when they are asked for: one answer needs one of them."""
 
     def __init__(self, store: ObjectStore, digests: Mapping[str, str]) -> None:
         self._store, self._digests = store, digests
 
-    def __getitem__(self, group: str) -> Mapping[str, Tensor]:
+    def __getitem__(self, group: str) -> Mapping[str, "Tensor"]:
+        from components.model.adapters import fetch_adapter
+
         return fetch_adapter(self._store, self._digests[group])
 
     def __iter__(self) -> Iterator[str]:
@@ -140,7 +142,9 @@ class _Stored(Mapping[str, Mapping[str, Tensor]]):
         return len(self._digests)
 
 
-def _adapter(folder: Path, group: str, digest: str) -> dict[str, Tensor]:
+def _adapter(folder: Path, group: str, digest: str) -> dict[str, "Tensor"]:
+    from components.model.adapters import CONFIG, WEIGHTS, read_weights
+
     names = {name: _bytes(folder, f"adapters/{group}/{name}") for name in (CONFIG, WEIGHTS)}
     files: Json = {name: digest_of(data) for name, data in names.items()}
     seen = digest_of(canonical({"kind": "folder", "files": files}))
