@@ -34,6 +34,10 @@ _QUIET = {
 }
 
 
+_DATABASE_TRIES = 3
+"""How often a database of MLflow's is opened before it counts as unreachable: MLflow's own 10 take 100 seconds."""
+
+
 class RegistryError(LciaError):
     """MLflow did not do, or does not hold, what it should."""
 
@@ -294,6 +298,10 @@ class Registry:
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        if urlparse(self._tracking_uri).scheme not in ("http", "https"):
+            from mlflow.store.db import utils
+
+            utils.MAX_RETRY_COUNT = _DATABASE_TRIES
         try:
             if self._opened is None:
                 self._opened = MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
