@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 from components.audit.heads import need_same
 from components.errors import LciaError
 from components.promotion import registry_runs as runs
-from components.promotion.registry_check import Difference, Told, differences, write_files
+from components.promotion.registry_check import Difference, Told, differences
 from components.promotion.registry_forget import forget
 from components.storage.objects import Json
 
@@ -29,7 +29,8 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
@@ -178,7 +179,7 @@ class Registry:
     def upload(self, digest: str, folder: Path) -> None:
         """Write files into a candidate's run, over what is there."""
         with self._talk() as client:
-            write_files(client.get_run(self._run(client, digest)).info.artifact_uri, folder)
+            runs.files_of(client, client.get_run(self._run(client, digest))).log_artifacts(str(folder))
 
     def keep_head(self, name: str, content: bytes) -> None:
         """Write a signed head of the log as an artifact of a run of its own, and read it back.
@@ -193,7 +194,7 @@ class Registry:
             if seen is None:
                 with tempfile.TemporaryDirectory(prefix="lcia-head-") as folder:
                     (Path(folder) / name).write_bytes(content)
-                    write_files(client.get_run(run).info.artifact_uri, Path(folder))
+                    runs.files_of(client, client.get_run(run)).log_artifacts(folder)
                 seen = runs.artifact(client, run, name) or b""
         need_same("MLflow", name, content, seen)
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.promotion.registry_runs import MODEL_PATH
+from components.promotion.registry_runs import MODEL_PATH, files_of
 from components.storage.objects import Json, digest_of
 
 if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
 
 Kind = Literal["alias", "version", "copy", "tags", "copy tags", "run", "files", "unknown"]
@@ -60,13 +61,6 @@ def differences(
     return [*found, *_alias(client, promoted, alias, champion)]
 
 
-def write_files(uri: str, folder: Path) -> None:
-    """Write a folder's files over a run's artifacts. The client's own call remembers where a run's artifacts were."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    get_artifact_repository(uri).log_artifacts(str(folder))
-
-
 def model_place(place: str) -> str:
     """Where a file of the publication stands in the run: MLflow wraps the model's own files."""
     inner = place.removeprefix(f"{MODEL_PATH}/")
@@ -85,7 +79,7 @@ def _version(
     run = client.get_run(version.run_id)
     if run.info.lifecycle_stage == "deleted":
         yield Difference("run", digest, f"the run of {number} was deleted")
-    wrong = tuple(_wrong_files(run.info.artifact_uri, told.files))
+    wrong = tuple(_wrong_files(files_of(client, run), told.files))
     if wrong:
         yield Difference("files", digest, f"{number}: missing or altered: {', '.join(wrong)}", wrong)
     if told.copy_tags is None:
@@ -130,16 +124,15 @@ def _alias(client: "MlflowClient", model: str, alias: str, champion: str | None)
         yield Difference("alias", champion or "", f"the alias {alias} of {model} points to {what}")
 
 
-def _wrong_files(uri: str, expected: Mapping[str, str]) -> Iterator[str]:
+def _wrong_files(files: "ArtifactRepository", expected: Mapping[str, str]) -> Iterator[str]:
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     with tempfile.TemporaryDirectory(prefix="lcia-check-") as name:
-        with contextlib.suppress(MlflowException, OSError):  # none is there
-            get_artifact_repository(uri).download_artifacts("", name)
         for place, digest in expected.items():
-            file = Path(name) / model_place(place)
-            if not file.is_file() or digest_of(file.read_bytes()) != digest:
+            seen = None
+            with contextlib.suppress(MlflowException, OSError):  # it is not there
+                seen = digest_of(Path(files.download_artifacts(model_place(place), name)).read_bytes())
+            if seen != digest:
                 yield place
 
 

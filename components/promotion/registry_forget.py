@@ -6,6 +6,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from components.promotion.registry_runs import files_of
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -22,7 +24,9 @@ def forget(client: "MlflowClient", experiment: str, models: Iterable[str], diges
     for version in found:
         client.delete_model_version(version.name, str(version.version))
     for run in client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'"):
-        _delete_files(run.info.artifact_uri, client.tracking_uri)
+        files = files_of(client, run)
+        for file in files.list_artifacts():
+            files.delete_artifacts(file.path)
         client.set_tag(run.info.run_id, ERASED, digest)
         client.delete_tag(run.info.run_id, "digest")
     return len(found)
@@ -30,11 +34,3 @@ def forget(client: "MlflowClient", experiment: str, models: Iterable[str], diges
 
 def _of(model: str, digest: str) -> str:
     return f"name = '{model}' and tags.digest = '{digest}'"
-
-
-def _delete_files(uri: str, tracking_uri: str) -> None:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    repository = get_artifact_repository(uri, tracking_uri)
-    for file in repository.list_artifacts():
-        repository.delete_artifacts(file.path)

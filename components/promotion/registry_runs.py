@@ -18,7 +18,8 @@ from urllib.parse import urlparse
 from components.storage.objects import Json
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput
+    from mlflow.entities import DatasetInput, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
 
 LEARNING = "learning"
@@ -113,11 +114,16 @@ def heads_run(client: "MlflowClient", experiment: str, assistant: str) -> str:
     return str(made.info.run_id)
 
 
-def artifact(client: "MlflowClient", run: str, name: str) -> bytes | None:
-    """Content of a file of a run; None where it has none of that name."""
+def files_of(client: "MlflowClient", run: "Run") -> "ArtifactRepository":
+    """A run's files, wherever they are: the client's own calls remember where they were before."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    files = get_artifact_repository(client.get_run(run).info.artifact_uri, client.tracking_uri)
+    return get_artifact_repository(run.info.artifact_uri, client.tracking_uri)
+
+
+def artifact(client: "MlflowClient", run: str, name: str) -> bytes | None:
+    """Content of a file of a run; None where it has none of that name."""
+    files = files_of(client, client.get_run(run))
     if all(file.path != name for file in files.list_artifacts()):
         return None
     with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as folder:
