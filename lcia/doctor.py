@@ -302,7 +302,7 @@ def _model(patient: Patient) -> Iterator[Finding]:
             now = champion.current(connection, patient.settings.assistant)
         made_on = ObjectStore(patient.settings.storage.objects).get_json(now.version)["base_model"] if now else None
         if made_on not in (None, loaded.digest):
-            advice = "set base_model back, or use another `assistant` for the new model"
+            advice = "set base_model back, or let the new model learn every task again: `lcia rebase`"
             told = f"{told}, but the champion was made on {made_on[:12]}"
             yield Finding("model", "problem", told, advice)
             return

@@ -117,9 +117,8 @@ def status(place: Workplace) -> dict[str, Any]:
 def _in_order(place: Workplace, version: Candidate) -> list[Any]:
     """The pool's tasks in the order in which they were learnt."""
     entries = {entry.task: entry for entry in place.pool(version.digest).tasks()}
-    with place.db.read() as connection:
-        line = candidates.ancestors(connection, version.digest)
-    return [entries[ancestor.task] for ancestor in line if ancestor.task in entries]
+    tasks = (record["task"] for record in place.learnt(version.digest))
+    return [entries[task] for task in tasks if task in entries]
 
 
 def accuracy_matrix(place: Workplace, reference: str | None = None) -> AccuracyMatrix:
@@ -175,6 +174,7 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
         "proofs": evaluation.get("proofs", {}),
         "rerouted": evaluation.get("rerouted", {}),
         "pseudo_labels": tuning.get("pseudo_labels"),
+        "rebase": evidence.get("rebase"),
         "cost": costs_of(place, item),
         "matrix": accuracy_matrix(place, version.digest).to_json(),
         "gate": place.store.get_json(evidence["gate"]),

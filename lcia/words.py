@@ -161,6 +161,7 @@ def show(value: Value) -> str:
         f"{named} learnt {version['task_name']} on {parent}: {version['state']}",
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
+        *_rebased(value["rebase"]),
         f"  grouping: {value['grouping']['words']}",
         f"  validation {value['validation']}, drift {value['drift']}",
         f"  tuned with rule {tuning['rule']} on {tuning['rows']} rows, {tuning['rehearsed_rows']} kept rows rehearsed",
@@ -174,6 +175,14 @@ def show(value: Value) -> str:
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
     lines.append(f"  evidence {value['evidence']['digest']}")
     return "\n".join(lines)
+
+
+def _rebased(rebase: Value | None) -> list[str]:
+    """What a version on another base model was taught again."""
+    if rebase is None:
+        return []
+    lost = [f"    not learnt again: {name}; {why}" for name, why in rebase["lost"].items()]
+    return [f"  learnt {len(rebase['links'])} tasks again on another base model; what follows is about the last", *lost]
 
 
 def _carried(value: Value) -> list[str]:
@@ -195,6 +204,16 @@ def _spent(value: Value | None) -> list[str]:
     if value is None:
         return []
     return [f"  took {cost(value['actual'])}; estimated {cost(value['estimate'])} (from {value['estimate']['basis']})"]
+
+
+def rebased(value: Value) -> str:
+    """`lcia rebase`."""
+    lines = [f"version {value['number']} ({value['digest'][:12]}): learnt again {', '.join(value['learnt'])}"]
+    lines += [f"  not learnt again: {name}; {why}" for name, why in value["lost"].items()]
+    if value["superseded"]:
+        lines.append(f"  replaced by other tasks, so left out: {', '.join(value['superseded'])}")
+    lines.append(f"  gate {value['verdict']}; `lcia show {value['number']}` compares it with the champion task by task")
+    return "\n".join(lines)
 
 
 def submitted(value: Value) -> str:

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from components.audit.log import SYSTEM, Actor
@@ -52,7 +53,7 @@ def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> l
     with hold_lineage(place.db, place.assistant, "worker") as lease:
         _tell(place, say)  # what a crash left untold
         while (item := _next(place, only)) is not None:
-            item = _Advance(place, lease, actor, say).run(item)
+            item = Advance(place, lease, actor, say).run(item)
             touched[item.id] = item
             _tell(place, say)
     return list(touched.values())
@@ -107,7 +108,7 @@ def _beat(db: Database, lease: Lease, stop: threading.Event) -> None:
             continue
 
 
-class _Advance:
+class Advance:
     """One item on its way through the pipelines."""
 
     def __init__(self, place: Workplace, lease: Lease, actor: Actor, say: Say) -> None:
@@ -169,76 +170,88 @@ class _Advance:
 
     def _learn(self, item: QueueItem, parent: str | None) -> QueueItem:
         place, assessment = self.place, item.reports["assessment"]
-        record = self._assessment(item)
-        settings = place.settings.content()
+        order = self._order(item, parent).model_copy(
+            update={
+                "assessment": assessment,
+                "attempt": self._attempt(self._assessment(item)["task"], parent),
+                "looks": place.anchor_looks(),
+                "superseded": place.superseded(),
+            }
+        )
+        try:
+            learnt = self.learn(item, order)
+        except StepFailed as failure:
+            self.say(f"  failed: {failure}")
+            return self._move(item, "failed", str(failure))
+        return self._register(item, parent, learnt)
+
+    def learn(self, item: QueueItem, order: Order) -> "Learnt":
+        """Learn what an order's assessment says; finished steps are found again, an interrupted one goes on.
+
+        Raises:
+            StepFailed: with the step's own words.
+        """
+        place, settings = self.place, self.place.settings.content()
+        record = place.store.get_json(order.assessment)
+        rows = {"rows": record["rows"]["train"]} if "rows" in record else {}
         tune_key = step_key(
             "tune",
-            {"task": record["task"], "parent": parent, "group": record["group"]},
+            {"task": record["task"], "parent": order.parent, "group": record["group"], **rows},
             {name: settings[name] for name in ("base_model", "adapter", "tuning")},
             ("model", "tuning", "grouping"),
         )
         evaluate_key = step_key(
             "evaluate",
-            {"tune": tune_key, "lineage": place.lineage(parent)},
+            {"tune": tune_key, "lineage": list(order.lineage)},
             settings,
             ("model", "tuning", "grouping", "evaluation"),
         )
-        attempt, looks, replaced = self._attempt(record["task"], parent), place.anchor_looks(), place.superseded()
-        judged = {"attempt": attempt, "looks": looks, **({"superseded": replaced} if replaced else {})}
+        replaced = {"superseded": order.superseded} if order.superseded else {}
         learn_key = step_key(
             "learn",
-            {"evaluate": evaluate_key, "assessment": assessment, **judged},
+            {
+                "evaluate": evaluate_key,
+                "assessment": order.assessment,
+                "attempt": order.attempt,
+                "looks": order.looks,
+                **replaced,
+            },
             settings,
             ("promotion", "evaluation"),
         )
-        evidence = self._known(learn_key)
-        costs: dict[str, float] = {}
-        reports: dict[str, str] = {}
-        if evidence is None:
-            self.say(f"{item.name}@{item.version}: learn_task (tune, evaluate, gate, register)")
-            known = {"tune": self._known(tune_key), "evaluate_forgetting": self._known(evaluate_key)}
-            order = self._order(item, parent).model_copy(
-                update={
-                    "assessment": assessment,
-                    "attempt": attempt,
-                    "looks": looks,
-                    "superseded": replaced,
-                    "known": {step: digest for step, digest in known.items() if digest},
-                    "scratch": tune_key,
-                }
-            )
-            work = record["estimate"]
-            expected = estimates.estimate(place, work)
-            self.say(f"  about {expected['seconds']:.0f} seconds ({expected['basis']})")
-            resumed = bool(order.known) or bool(read_curves(place.store.scratch(tune_key)))
-            try:
-                with follow.shown(place, item, tune_key), estimates.measured() as taken:
-                    run = self._pipeline("learn_task", item, order)
-            except StepFailed as failure:
-                self._record_steps(finished_outputs(self._run_name("learn_task", item)), tune_key, evaluate_key)
-                self.say(f"  failed: {failure}")
-                return self._move(item, "failed", str(failure))
-            costs |= {"learn": round(taken.seconds, 1), "estimated": expected["seconds"]}
-            reports["cost"] = estimates.record(place, work, expected, taken, resumed=resumed)
-            self._record_steps(run.outputs, tune_key, evaluate_key)
-            evidence = self._record(learn_key, "learn", run.outputs["register_candidate"])
-            place.store.scratch(tune_key).clear()
-            describe_run(run.name, place.store.get_json(evidence)["candidate"], place.registry.models_page())
-        return self._register(item, evidence, parent, costs, reports, tune_key)
+        known = self._known(learn_key)
+        if known is not None:
+            return Learnt(known, tune_key)
+        self.say(f"{item.name}@{item.version}: learn_task (tune, evaluate, gate, register)")
+        done = {"tune": self._known(tune_key), "evaluate_forgetting": self._known(evaluate_key)}
+        order = order.model_copy(
+            update={"known": {step: digest for step, digest in done.items() if digest}, "scratch": tune_key}
+        )
+        work = record["estimate"]
+        expected = estimates.estimate(place, work)
+        self.say(f"  about {expected['seconds']:.0f} seconds ({expected['basis']})")
+        resumed = bool(order.known) or bool(read_curves(place.store.scratch(tune_key)))
+        # MLflow shows only what becomes a candidate: not what is learnt again on the way to another base model
+        watched = follow.shown(place, item, tune_key) if item.state == "learning" else nullcontext()
+        try:
+            with watched, estimates.measured() as taken:
+                run = self._pipeline("learn_task", item, order)
+        except StepFailed:
+            self._record_steps(finished_outputs(self._run_name("learn_task", item)), tune_key, evaluate_key)
+            raise
+        cost = estimates.record(place, work, expected, taken, resumed=resumed)
+        self._record_steps(run.outputs, tune_key, evaluate_key)
+        evidence = self._record(learn_key, "learn", run.outputs["register_candidate"])
+        place.store.scratch(tune_key).clear()
+        describe_run(run.name, place.store.get_json(evidence)["candidate"], place.registry.models_page())
+        costs = {"learn": round(taken.seconds, 1), "estimated": expected["seconds"]}
+        return Learnt(evidence, tune_key, costs, {"cost": cost})
 
-    def _register(
-        self,
-        item: QueueItem,
-        digest: str,
-        parent: str | None,
-        costs: dict[str, float],
-        reports: dict[str, str],
-        learning: str,
-    ) -> QueueItem:
+    def _register(self, item: QueueItem, parent: str | None, learnt: "Learnt") -> QueueItem:
         place = self.place
-        evidence = place.store.get_json(digest)
+        evidence = place.store.get_json(learnt.evidence)
         lineage = [*place.lineage(parent), evidence["evaluation"]]
-        shown = {**publication(place.store, evidence, lineage, costs), "learning": learning}
+        shown = {**publication(place.store, evidence, lineage, learnt.costs), "learning": learnt.run}
         verdict = place.store.get_json(evidence["gate"])["verdict"]
         with place.db.begin() as connection:
             candidate = candidates.register(
@@ -249,7 +262,7 @@ class _Advance:
                 task=evidence["task"],
                 task_name=f"{item.name}@{item.version}",
                 parent=parent,
-                evidence=digest,
+                evidence=learnt.evidence,
                 verdict=verdict,
                 submitted_by=item.submitted_by,
                 launched_by=item.launched_by or self.actor.name,
@@ -257,8 +270,8 @@ class _Advance:
                 marks=[f"changed {key}" for key in changed_keys(place.settings)],
                 publication=shown,
             )
-            why = f"version {candidate.number}: gate {verdict}; {_what_next(candidate, place)}"
-            item = queue.move(connection, self.lease, item.id, "candidate", why, reports=reports)
+            why = f"version {candidate.number}: gate {verdict}; {what_next(candidate, place)}"
+            item = queue.move(connection, self.lease, item.id, "candidate", why, reports=learnt.reports)
         self.say(f"  {why}")
         if place.settings.policy.approval.auto:
             self._promote_automatically(candidate)
@@ -359,6 +372,18 @@ class _Advance:
                 self._record(key, step, outputs[step])
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What learning gave."""
+
+    evidence: str
+    run: str
+    """Names the run whose curves MLflow showed meanwhile."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """Seconds; empty where the result was found again."""
+    reports: dict[str, str] = field(default_factory=dict)
+
+
 def make_order(place: Workplace, package: str, parent: str | None, answers: Mapping[str, Any] = {}) -> Order:
     """What a run on a package is told; `answers` are what people said about a held task."""
     return Order(
@@ -370,7 +395,8 @@ def make_order(place: Workplace, package: str, parent: str | None, answers: Mapp
     )
 
 
-def _what_next(candidate: Candidate, place: Workplace) -> str:
+def what_next(candidate: Candidate, place: Workplace) -> str:
+    """Who decides about a candidate, and by which command."""
     if place.settings.policy.approval.auto:
         return "policy.approval.auto decides"
     if candidate.verdict == "pass" or not place.settings.policy.gate.enforce:

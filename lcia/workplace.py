@@ -4,6 +4,7 @@ import getpass
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -21,7 +22,7 @@ from components.promotion.superseding import declared
 from components.quality.fingerprints import leak_key
 from components.settings import Settings
 from components.storage.database import Database
-from components.storage.objects import Json, ObjectStore
+from components.storage.objects import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -110,18 +111,30 @@ class Workplace:
         """A version's pool."""
         return Pool.from_manifest(self.store.get_json(digest))
 
-    def evidence(self, version: Candidate) -> dict[str, Json]:
+    def evidence(self, version: Candidate) -> dict[str, Any]:
         """A version's evidence record."""
-        record: dict[str, Json] = self.store.get_json(version.evidence)
+        record: dict[str, Any] = self.store.get_json(version.evidence)
         return record
 
-    def lineage(self, digest: str | None) -> list[str]:
-        """Evaluation records of a version and its ancestors, oldest first."""
+    def learnt(self, digest: str | None) -> list[dict[str, Any]]:
+        """Evidence records of what a version and its ancestors learnt, oldest first.
+
+        A version on another base model (`lcia rebase`) learnt everything again: with it the line begins anew.
+        """
         if digest is None:
             return []
         with self.db.read() as connection:
             line = candidates.ancestors(connection, digest)
-        return [str(self.evidence(version)["evaluation"]) for version in line]
+        found: list[dict[str, Any]] = []
+        for record in map(self.evidence, line):
+            if "rebase" in record:
+                found = [self.store.get_json(link) for link in record["rebase"]["links"][:-1]]
+            found.append(record)
+        return found
+
+    def lineage(self, digest: str | None) -> list[str]:
+        """Evaluation records of a version and its ancestors, oldest first; see `learnt`."""
+        return [str(record["evaluation"]) for record in self.learnt(digest)]
 
     def anchor_looks(self) -> dict[str, int]:
         """By task, how many candidates, accepted or not, were compared with its anchor so far."""

@@ -6,7 +6,6 @@ from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.history import report
-from components.tasks.snapshot import load_snapshot
 from steps.order import Context, open_order
 from steps.progress import Progress
 
@@ -36,7 +35,7 @@ def _evaluate(context: Context, tuning: str) -> str:
         context.settings,
         Evaluator(bench.trunk, bench.slot, context.settings.evaluation.batch_rows),
         Champion(context.order.parent, context.pool(bench.base.digest), context.evaluation()),
-        load_snapshot(context.store, record["task"]),
+        context.taught(),
         Progress(),
         context.store.scratch(context.order.scratch) if context.order.scratch else None,
     ).run(record, context.config())

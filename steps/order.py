@@ -70,8 +70,8 @@ class Context:
         if base_model not in (NO_BASE_MODEL, pool.base_model):
             raise OtherBaseModel(
                 f"the champion was tuned on base model {pool.base_model[:12]}, base_model.name is "
-                f"{self.settings.base_model.name} ({base_model[:12]}): set it to the champion's; a lineage keeps "
-                "its base model, so another one learns under another `assistant`"
+                f"{self.settings.base_model.name} ({base_model[:12]}): set it to the champion's, "
+                "or let the other model learn every task again: `lcia rebase`"
             )
         return pool
 
@@ -81,6 +81,12 @@ class Context:
             return []
         pool = Pool.from_manifest(self.store.get_json(self.order.parent))
         return [load_snapshot(self.store, entry.task) for entry in pool.tasks()]
+
+    def taught(self) -> Snapshot:
+        """The task that the assessment says to learn, with the rows it says to learn it from."""
+        assessment = self.store.get_json(self.order.assessment)
+        snapshot, rows = load_snapshot(self.store, assessment["task"]), assessment.get("rows")
+        return snapshot.taught_from(rows["train"], rows["instructions"]) if rows else snapshot
 
     def decision(self, snapshot: Snapshot) -> GroupingDecision:
         """Which group learns a task: the router's answer, or a person's where the order has one."""

@@ -6,7 +6,6 @@ from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.tuning_report import tuning_html
-from components.tasks.snapshot import load_snapshot
 from steps.order import open_order
 from steps.progress import Progress
 
@@ -27,7 +26,7 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
             context.store,
             context.settings,
             bench,
-            load_snapshot(context.store, assessment["task"]),
+            context.taught(),
             context.pool(bench.base.digest),
             assessment["group"],
             context.order.scratch,

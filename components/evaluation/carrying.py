@@ -20,10 +20,13 @@ from components.grouping.router import Router
 from components.settings import Settings
 from components.storage.keys import step_key
 from components.storage.objects import ObjectStore, canonical, parse_json
+from components.tasks.package import Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
 from components.tuning.tuner import Checkpoints
 
+EVALUATED: tuple[Split, ...] = ("validation", "test")
+"""Splits without which nothing can be measured."""
 Rows = list[dict[str, Any]]
 PORTION = 4
 """Batches predicted between two writes to the work area."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from components.evaluation.carrying import Predictor, Stored, Version, mean
+from components.evaluation.carrying import EVALUATED, Predictor, Stored, Version, mean
 from components.evaluation.choose import Point, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
@@ -23,11 +23,8 @@ from components.grouping.router import extend
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
 from components.storage.objects import ObjectStore
-from components.tasks.package import Split
 from components.tasks.snapshot import Snapshot, load_snapshot
 from components.tuning.tuner import Checkpoints
-
-EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 __all__ = ["Champion", "EvaluationFailed", "Forgetting"]
 
@@ -244,8 +241,9 @@ class Forgetting:
             version, predictions = str(anchor["version"] or self.champion.digest), anchor["predictions"]
             if record and not self._comparable(record) and task in stored:
                 ancestor = Version.of(Pool.from_manifest(self.store.get_json(version)), self.settings)
-                digest = next(e.task for e in ancestor.pool.tasks() if e.name == task)
-                predictions = self._task(ancestor, digest, f"predict {task}, anchor").predictions
+                digest = next(e.task for e in self.champion.pool.tasks() if e.name == task)
+                if ancestor.pool.base_model == self.champion.pool.base_model:  # else what was stored stands
+                    predictions = self._task(ancestor, digest, f"predict {task}, anchor").predictions
             anchors[task] = {"version": version, "predictions": predictions}
         return {**anchors, self.name: {"version": None, "predictions": stored[self.name].predictions}}
 
@@ -269,7 +267,7 @@ class Forgetting:
         if pool.groups and pool.base_model != base.digest:
             raise EvaluationFailed(
                 f"the champion was tuned on base model {pool.base_model[:12]}, the settings name "
-                f"{base.settings.name} ({base.digest[:12]}); a lineage keeps its base model: use another `assistant`"
+                f"{base.settings.name} ({base.digest[:12]}); `lcia rebase` lets another model learn every task again"
             )
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ def gate_evidence(
                 name = entry.name
             else:
                 look = (looks or {}).get(entry.name, 0)
-                task = _prior_task(store, evaluation, entry.name, entry.task, group.id, share, look)
+                task = prior_task(store, evaluation, entry.name, entry.task, group.id, share, look)
                 prior.append(replace(task, superseded_by=replaced.get(entry.name)))
     checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
     predicted = _rows(store, evaluation["predictions"][name])
@@ -65,11 +65,29 @@ def gate_evidence(
         validation=checked["verdict"],
         drift=drifted["verdict"],
         routing_share=evaluation["routing_share"],
-        fallback_share=tuning["fallback_share"] if tuning["rule"] in ("paper", "released", "scale_free") else None,
+        fallback_share=fallback_share(tuning),
         fallback_limit=settings.tuning.ema.max_fallback,
         attempt=attempt,
         drift_accepted=released,
     )
+
+
+def fallback_share(tuning: Record) -> float | None:
+    """Share of the EMA updates that fell back to a fixed beta; None where the rule has no fallback."""
+    return tuning["fallback_share"] if tuning["rule"] in ("paper", "released", "scale_free") else None
+
+
+def prior_task(
+    store: ObjectStore, evaluation: Record, name: str, task: str, group: str, share: float, looks: int
+) -> PriorTask:
+    """One earlier task's scores in the champion, its anchor and the candidate; `looks` at its anchor so far."""
+    if name not in evaluation["predictions"]:
+        return PriorTask(name, task, group, (), (), (), changed=True)
+    before, after = _rows(store, evaluation["champion"][name]), _rows(store, evaluation["predictions"][name])
+    anchor = _rows(store, evaluation["anchors"][name]["predictions"])
+    changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
+    held = reserve_rows([row["row"] for row in after], share)
+    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held, looks + 1)
 
 
 def replaced_tasks(store: ObjectStore, pool: Pool, declared: Mapping[str, str]) -> dict[str, str]:
@@ -104,14 +122,40 @@ def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: Gat
     """Markdown for people who meet the version in a registry."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     task = load_snapshot(store, evaluation["task"]).task
-    lines = [
-        f"# {pool.assistant}: candidate that learnt {task.label}",
-        "",
+    return _card(
+        pool,
+        evaluation,
+        gate,
+        f"candidate that learnt {task.label}",
         f"{task.description} Owner: {task.owner}. Licence of the data: {task.licence}.",
+        [
+            f"Chosen point {evaluation['reason']}.",
+            *([f"Pseudo-labels: {tuning['pseudo_labels']['words']}."] if "pseudo_labels" in tuning else []),
+        ],
+    )
+
+
+def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, lost: Mapping[str, str]) -> str:
+    """Markdown for a version that was taught everything again on another base model; `lost`: task -> why it was not."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    before = store.get_json(evaluation["parent"])["base_model"]
+    title = f"candidate on another base model, {len(pool.tasks())} tasks learnt again"
+    about = "No task is new: each is compared with the champion on the base model before, row by row."
+    notes = [
+        f"Base model before: `{before[:12]}`.",
+        *(f"Not learnt again: {name}; {why}." for name, why in lost.items()),
+    ]
+    return _card(pool, evaluation, gate, title, about, notes)
+
+
+def _card(pool: Pool, evaluation: Record, gate: GateReport, title: str, about: str, notes: Sequence[str]) -> str:
+    lines = [
+        f"# {pool.assistant}: {title}",
+        "",
+        about,
         "",
         f"- Base model `{pool.base_model[:12]}`, frozen; {len(pool.groups)} adapter group(s).",
-        f"- Chosen point {evaluation['reason']}.",
-        *([f"- Pseudo-labels: {tuning['pseudo_labels']['words']}."] if "pseudo_labels" in tuning else []),
+        *(f"- {note}" for note in notes),
         f"- Gate: **{gate.verdict}** ({'enforced' if gate.enforced else 'report only'}).",
         f"- Changed settings: {', '.join(pool.overrides) or 'none'}; assurance: {pool.assurance}.",
         "",
@@ -171,18 +215,6 @@ def present_rows(
                 look = looks.get(entry.name, 0) + 1
                 tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), held, look))
     return tasks
-
-
-def _prior_task(
-    store: ObjectStore, evaluation: Record, name: str, task: str, group: str, share: float, looks: int
-) -> PriorTask:
-    if name not in evaluation["predictions"]:
-        return PriorTask(name, task, group, (), (), (), changed=True)
-    before, after = _rows(store, evaluation["champion"][name]), _rows(store, evaluation["predictions"][name])
-    anchor = _rows(store, evaluation["anchors"][name]["predictions"])
-    changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
-    held = reserve_rows([row["row"] for row in after], share)
-    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held, looks + 1)
 
 
 def _rows(store: ObjectStore, digest: str) -> list[dict[str, Any]]:

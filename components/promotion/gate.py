@@ -80,13 +80,11 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     """
     if evidence.attempt < 1:
         raise GateEvidenceError(f"attempt {evidence.attempt}, expected 1 or more; attempts count from 1")
-    if not policy.reserve_share and any(map(any, (evidence.new.reserve, *(task.reserve for task in evidence.prior)))):
+    if not policy.reserve_share and _held(evidence.new, evidence.prior):
         raise GateEvidenceError("test rows held back, expected none: policy.gate.reserve_share is 0")
     alpha = level(policy, evidence.attempt)
     fixed = (
-        _validation_row(evidence),
-        _drift_row(evidence),
-        _routing_row(evidence, policy),
+        *(_arrival_rows(evidence, evidence.new, policy) if evidence.new else ()),
         *_fallback_rows(evidence),
         _attempt_row(evidence, policy, alpha),
     )
@@ -97,6 +95,7 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
         *fixed,
         *measured,
         *_unmeasured_rows(evidence.prior, policy),
+        *_lost_rows(evidence.lost),
         *_reserve_rows(evidence, measured, policy),
         *_power_rows(evidence, policy, power),
         *(GateRow("cost", None, "info", value, None, None, None, name) for name, value in evidence.costs),
@@ -159,19 +158,19 @@ def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, failed:
     """
     share = policy.reserve_share
     levels, tests = look_levels(alpha, share), _tests(evidence.prior, policy, alpha)
-    new = _new_task_row(evidence.new, policy, levels.first)
+    new = [_new_task_row(evidence.new, policy, levels.first)] if evidence.new else []
     measured = [test.row(1, share) for test in tests]
     rows = _judge([row for row, _ in measured], [p for _, p in measured], levels.first)
-    if failed or not levels.second or any(row.verdict == "fail" for row in (new, *rows)):
-        return [new, *rows]
-    if new.verdict == "inconclusive" and any(evidence.new.reserve):
-        new = _new_task_row(evidence.new, policy, levels.second, look=2)
+    if failed or not levels.second or any(row.verdict == "fail" for row in (*new, *rows)):
+        return [*new, *rows]
+    if evidence.new and new[0].verdict == "inconclusive" and any(evidence.new.reserve):
+        new = [_new_task_row(evidence.new, policy, levels.second, look=2)]
     opened = [row.verdict == "inconclusive" and any(test.scores.reserve) for row, test in zip(rows, tests, strict=True)]
     if any(opened):
         again = [test.row(2, share) if o else m for test, m, o in zip(tests, measured, opened, strict=True)]
         judged = _judge([row for row, _ in again], [p for _, p in again], levels.second_fail)
         rows = [now if o else before for before, now, o in zip(rows, judged, opened, strict=True)]
-    return [new, *rows]
+    return [*new, *rows]
 
 
 def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> list[_Test]:
@@ -275,6 +274,16 @@ def _new_task_row(new: NewTask, policy: GateSettings, alpha: float, look: int = 
     return GateRow("new task", new.name, verdict, gain.drop, gain.low, gain.high, 0.0, words, look)
 
 
+def _lost_rows(lost: Sequence[str]) -> list[GateRow]:
+    """A row for each task that another base model could not be taught: nobody knows what became of it."""
+    words = "no rows of it are kept, so the new base model was not taught it"
+    return [GateRow("not taught", name, "inconclusive", None, None, None, None, words) for name in lost]
+
+
+def _arrival_rows(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> tuple[GateRow, ...]:
+    return _validation_row(evidence), _drift_row(evidence), _routing_row(evidence, new, policy)
+
+
 def _validation_row(evidence: GateEvidence) -> GateRow:
     verdict: RowVerdict = "fail" if evidence.validation == "refuse" else "pass"
     return GateRow("validation", None, verdict, None, None, None, None, f"data checks: {evidence.validation}")
@@ -289,11 +298,11 @@ def _drift_row(evidence: GateEvidence) -> GateRow:
     return GateRow("drift", None, "inconclusive", None, None, None, None, f"{words}: a person has to accept it")
 
 
-def _routing_row(evidence: GateEvidence, policy: GateSettings) -> GateRow:
+def _routing_row(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> GateRow:
     share = evidence.routing_share
     verdict: RowVerdict = "pass" if share >= policy.min_routing else "fail"
     words = f"{share:.1%} of the new task's test rows reach its group; needed {policy.min_routing:.1%}"
-    return GateRow("routing", evidence.new.name, verdict, share, None, None, policy.min_routing, words)
+    return GateRow("routing", new.name, verdict, share, None, None, policy.min_routing, words)
 
 
 def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:
@@ -319,10 +328,14 @@ def _sizes(prior: Sequence[PriorTask]) -> list[TaskRows]:
     ]
 
 
+def _held(new: NewTask | None, prior: Sequence[PriorTask]) -> int:
+    """How many test rows are held back."""
+    return sum(map(sum, (new.reserve if new else (), *(task.reserve for task in prior))))
+
+
 def _reserve_rows(evidence: GateEvidence, measured: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
     """Whether the reserve was opened, and for what; nothing where policy holds none back."""
-    tasks = [task.reserve for task in evidence.prior if task.protected]
-    held = sum(map(sum, (*tasks, evidence.new.reserve)))
+    held = _held(evidence.new, [task for task in evidence.prior if task.protected])
     if not held:
         return []
     opened = [" ".join(filter(None, (row.rule, row.task))) for row in measured if row.look == 2]

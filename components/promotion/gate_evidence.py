@@ -57,20 +57,23 @@ class NewTask:
 class GateEvidence:
     """Everything the gate looks at. Shares are fractions.
 
-    `drift_accepted`: a person released a task that was held for extreme drift. `routing_share`: share of the
-    new task's test rows that the candidate's router sends to its group. `fallback_share` and
-    `fallback_limit`: share of EMA updates that fell back to a fixed beta, and `tuning.ema.max_fallback`;
-    None where the rule has no fallback. `attempt` counts from 1 per task and parent. `costs`: measured
-    seconds or bytes, shown only.
+    `new` is None where nothing was learnt but the base model was exchanged: then `validation`, `drift` and
+    `routing_share`, which are about the new task, are not looked at. `lost`: tasks of the champion that the candidate
+    was not taught, for no rows of them are kept. `drift_accepted`: a person released a task that was held for extreme
+    drift. `routing_share`: share of the new task's test rows that the candidate's router sends to its group.
+    `fallback_share` and `fallback_limit`: share of EMA updates that fell back to a fixed beta, and
+    `tuning.ema.max_fallback`; None where the rule has no fallback. `attempt` counts from 1 per task and parent.
+    `costs`: measured seconds or bytes, shown only.
     """
 
     prior: tuple[PriorTask, ...]
-    new: NewTask
-    validation: Literal["pass", "warn", "refuse"]
-    drift: Literal["known", "related", "new", "extreme"]
-    routing_share: float
+    new: NewTask | None
+    validation: Literal["pass", "warn", "refuse"] = "pass"
+    drift: Literal["known", "related", "new", "extreme"] = "known"
+    routing_share: float = 1.0
     fallback_share: float | None = None
     fallback_limit: float = 0.05
     attempt: int = 1
     drift_accepted: bool = False
     costs: tuple[tuple[str, float], ...] = ()
+    lost: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ order, white space, escapes or file names have the same snapshot. A task without
 them, so its digest does not depend on there being such a split.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class Snapshot:
     store: ObjectStore = field(repr=False, compare=False)
     unlabelled_split: SplitRef | None = None
     """Rows without an answer; the owner's `retention` holds for them as for training rows."""
+    learnt_instructions: tuple[str, ...] | None = None
+    """Of the training rows, where only some of these are kept."""
     _read: dict[Split, tuple[Example, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, split: Split) -> tuple[Example, ...]:
@@ -67,7 +69,19 @@ class Snapshot:
 
     def instructions(self, split: Split = "train") -> tuple[str, ...]:
         """The distinct instruction texts of a split, sorted."""
+        if split == "train" and self.learnt_instructions is not None:
+            return self.learnt_instructions
         return tuple(sorted({example.instruction for example in self.rows(split)}))
+
+    def taught_from(self, rows: str, instructions: Sequence[str]) -> "Snapshot":
+        """The same task with the training rows that are still kept (an object of rows), and no unlabelled ones.
+
+        `instructions` are those of all its training rows.
+        """
+        train = SplitRef(rows, len(self.store.get_lines(rows)))
+        return Snapshot(
+            self.digest, self.task, {**self.splits, "train": train}, self.store, learnt_instructions=tuple(instructions)
+        )
 
 
 def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:

@@ -98,6 +98,30 @@ def work(
     _end(touched, place, as_json=as_json)
 
 
+@verb(DO, "lcia rebase", "lcia rebase --set base_model.name=models/other-1b --as ops")
+def rebase(
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Let another base model learn every task of the champion again, and compare the two.
+
+    base_model names the other model. Each task is learnt from the rows its owner lets us keep. The result is one
+    candidate, judged by the same gate against the champion: task by task, on the same test rows. Interrupted, it goes
+    on where it was.
+    """
+    here_only("rebase")
+    from lcia import rebasing
+    from lcia.workplace import actor
+
+    place = open_place(config, overrides)
+    with quiet_stdout(as_json=as_json):
+        value = rebasing.rebase(place, actor(name), say)
+    emit(value, as_json=as_json, text=words.rebased(value))
+    raise typer.Exit(value["exit_code"])
+
+
 def _work(place: "Workplace", name: str | None, only: int | None) -> list[int]:
     from lcia import worker
     from lcia.workplace import actor

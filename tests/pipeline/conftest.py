@@ -1,5 +1,5 @@
 """Fixtures of the loop's tests."""
 
-from small_loop import fresh, learnt
+from small_loop import champion, fresh, learnt
 
-__all__ = ["fresh", "learnt"]
+__all__ = ["champion", "fresh", "learnt"]

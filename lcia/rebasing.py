@@ -1,0 +1,166 @@
+"""`lcia rebase`: another base model learns the champion's tasks again, and becomes a candidate."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.grouping.pool import Pool
+from components.promotion import approvals, candidates, rebasing
+from components.promotion.candidates import Candidate
+from components.promotion.evidence import fallback_share, replaced_tasks
+from components.promotion.publication import publication
+from components.promotion.rebasing import Lesson
+from components.settings import changed_keys
+from components.storage.database import now
+from components.storage.leases import Lease
+from components.tasks import queue
+from lcia.worker import Advance, Learnt, Say, hold_lineage, make_order, what_next
+from lcia.workplace import Workplace
+
+
+class NothingToRebase(LciaError):
+    """There is no champion, no other base model, or nothing that may be learnt again."""
+
+
+class VersionUndecided(LciaError):
+    """A candidate waits for people: whether it is promoted decides what has to be learnt again."""
+
+
+def rebase(place: Workplace, actor: Actor, say: Say) -> dict[str, Any]:
+    """Learn every task of the champion again on the base model of the settings, and register the result.
+
+    Where it was interrupted it goes on: finished tasks are found again.
+
+    Raises:
+        NothingToRebase, VersionUndecided: see there.
+        LineageBusy: a worker is at work.
+        StepFailed: a step failed, with its own words.
+    """
+    with hold_lineage(place.db, place.assistant, "rebase") as lease:
+        champion = _champion(place)
+        pool = place.pool(champion.digest)
+        replaced = replaced_tasks(place.store, pool, place.superseded())
+        names = {entry.task: entry.name for entry in pool.tasks()}
+        order = [r["task"] for r in place.learnt(champion.digest) if names.get(r["task"], "") not in {"", *replaced}]
+        with place.db.read() as connection:
+            today = now(connection).date()
+        lessons, lost = rebasing.lessons(place.store, pool, order, today)
+        for name, why in lost.items():
+            say(f"{name} is not learnt again: {why}")
+        if not lessons:
+            raise NothingToRebase("no task of the champion may be learnt again; their owners have to submit them again")
+        learnt = list(_learn(Advance(place, lease, actor, say), champion, lessons))
+        candidate = _register(place, lease, actor, champion, learnt, lost)
+    say(f"  version {candidate.number}: gate {candidate.verdict}; {what_next(candidate, place)}")
+    for delivery in place.tell_registry():
+        if not delivery.ok:
+            say(f"  MLflow not updated yet: {delivery.message}")
+    return {
+        **candidate.to_json(),
+        "learnt": [lesson.entry.name for lesson in lessons],
+        "lost": lost,
+        "superseded": sorted(replaced),
+        "exit_code": 2 if approvals.gate_stands_against(candidate, place.settings.policy.gate) else 3,
+    }
+
+
+def _champion(place: Workplace) -> Candidate:
+    champion = place.champion()
+    if champion is None:
+        raise NothingToRebase("there is no champion yet: set base_model and `lcia run` the first task")
+    with place.db.read() as connection:
+        undecided = candidates.listed(connection, place.assistant, "pending")
+    if undecided:
+        number = undecided[0].number
+        raise VersionUndecided(
+            f"version {number} ({undecided[0].task_name}) waits for people: `lcia approve {number}` or "
+            f"`lcia reject {number}` first, for that decides what has to be learnt again"
+        )
+    config = place.pool(champion.digest).config
+    if config is not None and place.store.get_json(config)["base_model"] == place.settings.content()["base_model"]:
+        _same(place)
+    return champion
+
+
+def _same(place: Workplace) -> None:
+    raise NothingToRebase(
+        f"base_model.name is {place.settings.base_model.name}, the champion's own; name the other model in zenml.yaml, "
+        "or with --set base_model.name=..."
+    )
+
+
+def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> Iterator[Learnt]:
+    """One `learn_task` run after the other, each on what came before; the groups stay as they were."""
+    place, parent, lineage = advance.place, None, []
+    earlier = {record["task"]: record["assessment"] for record in place.learnt(champion.digest)}
+    with place.db.read() as connection:
+        made_by = {v.task: v.item for v in candidates.listed(connection, place.assistant) if v.item is not None}
+        items = {task: queue.item(connection, item) for task, item in made_by.items() if item is not None}
+    placed: dict[str, str] = {}
+    pool, old = Pool.empty(place.assistant, place.pool(champion.digest).base_model), place.pool(champion.digest)
+    for lesson in lessons:
+        item, task = items[lesson.entry.task], lesson.entry.task
+        at = placed.get(lesson.group, "new")
+        before = place.store.get_json(earlier[task])
+        record = rebasing.reassessed(place.store, place.settings, before, lesson, pool, parent, at)
+        assessment = place.store.put_json(record)
+        order = make_order(place, item.package, None).model_copy(
+            update={"parent": parent, "lineage": tuple(lineage), "assessment": assessment}
+        )
+        learnt = advance.learn(item, order)
+        evidence = place.store.get_json(learnt.evidence)
+        parent, pool = evidence["candidate"], place.pool(evidence["candidate"])
+        if pool.base_model == old.base_model:
+            _same(place)
+        lineage.append(evidence["evaluation"])
+        group = pool.group_of(task)
+        assert group is not None  # noqa: S101 - it has just learnt it
+        placed[lesson.group] = group.id
+        yield learnt
+
+
+def _register(
+    place: Workplace,
+    lease: Lease,
+    actor: Actor,
+    champion: Candidate,
+    learnt: Sequence[Learnt],
+    lost: Mapping[str, str],
+) -> Candidate:
+    store, links = place.store, [one.evidence for one in learnt]
+    records = [store.get_json(link) for link in links]
+    tunings = [store.get_json(record["tuning"]) for record in records]
+    before = store.get_json(str(place.evidence(champion)["evaluation"]))
+    evaluation = rebasing.against_champion(store, store.get_json(records[-1]["evaluation"]), champion.digest, before)
+    task = evaluation["task"]
+    with place.db.read() as connection:
+        attempt = candidates.attempts(connection, task, champion.digest) + 1
+    gate = rebasing.judge(
+        store,
+        place.settings,
+        evaluation,
+        tuple(lost),
+        fallback=[share for tuning in tunings if (share := fallback_share(tuning)) is not None],
+        attempt=attempt,
+        looks=place.anchor_looks(),
+    )
+    evidence = rebasing.evidence_record(store, links, evaluation, gate, lost)
+    costs = {name: sum(one.costs.get(name, 0.0) for one in learnt) for name in ("learn", "estimated")}
+    lineage = [*(record["evaluation"] for record in records[:-1]), evidence["evaluation"]]
+    with place.db.begin() as connection:
+        return candidates.register(
+            connection,
+            lease,
+            assistant=place.assistant,
+            digest=evaluation["pool"],
+            task=task,
+            task_name=f"{len(learnt)} tasks again on {place.settings.base_model.name}"[:200],
+            parent=champion.digest,
+            evidence=store.put_json(evidence),
+            verdict=gate.verdict,
+            submitted_by=actor.name,
+            launched_by=actor.name,
+            marks=["another base model", *(f"changed {key}" for key in changed_keys(place.settings))],
+            publication=publication(store, evidence, lineage, costs),
+        )
