@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs lint lock clean bench-gate bench-evaluation
+.PHONY: help setup demo test check docs lint lock clean
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check  the same, with the coverage of each file"
 	@echo "make docs   serve the documentation on http://127.0.0.1:8000"
 	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 2.6 GB)"
+	@echo "make bench-NAME  a benchmark of benchmarks/NAME; QUICK=1 for minutes: gate, evaluation, audit, packages, ..."
 	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
 	@echo "make clean  remove $(VENV) and .lcia"
 
@@ -58,13 +59,9 @@ check: lint
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-# QUICK=1 make bench-gate takes half a minute; the last line is one JSON object.
-bench-gate: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate.simulate $(if $(QUICK),--quick)
-
-# QUICK=1 takes about three minutes, else half an hour and more; the last line is one JSON object.
-bench-evaluation: $(STAMP)
-	@$(BIN)/python -m benchmarks.evaluation.cost $(if $(QUICK),--quick)
+# QUICK=1 makes it minutes instead of up to hours; the last line is one JSON object with the headline figures.
+bench-%: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(if $(QUICK),--quick)
 
 # uv resolves; "+cpu" is cut off so that the lock fits any build of the same torch.
 lock:

@@ -7,6 +7,7 @@ All variants run interleaved in one process on one thread; minimum and median ov
 
 import argparse
 import copy
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -83,7 +84,9 @@ def measure(layers: int, rank: int, repeats: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--quick", action="store_true", help="ten repeats")
     arguments = parser.parse_args()
+    headline = {}
     torch.set_num_threads(1)
     for title, layers, rank in (
         ("last 6 layers, r = 8", 6, 8),
@@ -93,12 +96,14 @@ def main() -> None:
         live = adapter(layers, rank)
         print(f"\n{title}: {len(live)} tensors, {sum(p.numel() for p in live) / 1e6:.2f} M weights\n")
         print("| variant | min ms | median ms | loop / this, min | loop / this, median |\n|---|---|---|---|---|")
-        seconds = measure(layers, rank, arguments.repeats)
+        seconds = measure(layers, rank, 10 if arguments.quick else arguments.repeats)
         loop = seconds["loop with copies"]
         for name, values in seconds.items():
             low, median = min(values), statistics.median(values)
             ratios = f"{min(loop) / low:.1f} | {statistics.median(loop) / median:.1f}"
+            headline.setdefault(name, {})[title] = round(statistics.median(loop) / median, 1)
             print(f"| {name} | {1e3 * low:.2f} | {1e3 * median:.2f} | {ratios} |")
+    print(json.dumps({"loop_over_this": headline}))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
 Tasks are placed and requests routed by the product's own functions, in pools of one group per job.
 """
 
+import argparse
 import itertools
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,12 @@ SITES = (("a", "b"), ("b", "a"))
 
 
 def main() -> None:
-    for encoder in sys.argv[1:] or ("tfidf", "embedding"):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("encoders", nargs="*", default=["tfidf", "embedding"])
+    parser.add_argument("--quick", action="store_true", help="TF-IDF alone")
+    given = parser.parse_args()
+    headline = {}
+    for encoder in ["tfidf"] if given.quick else given.encoders:
         settings = GroupingSettings(encoder=encoder, rule="per_task", request_threshold=0.0, max_groups=1000)
         work = Work.read()
         pairs = task_pairs(work, settings)
@@ -50,6 +55,9 @@ def main() -> None:
         hits = sum(a and b for a, b in zip(routed, right, strict=True))
         print(f"  own requests, own group      {Rate.of(hits, len(own))}")
         examples(settings)
+        rates = {"wrong_joins": found.wrong_joins.share, "missed_joins": found.missed_joins.share}
+        headline[encoder] = {"threshold": found.threshold, **{name: round(rate, 4) for name, rate in rates.items()}}
+    print(json.dumps(headline))
 
 
 @dataclass(frozen=True)

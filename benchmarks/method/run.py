@@ -33,12 +33,15 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="order `quick`: three tasks, 20 steps, not recorded")
     given = parser.parse_args()
+    if given.quick and not (given.methods or given.set):
+        given.methods, given.settings = "plain,curvature both,rehearsal 5 %:0.2", "single"
     names = given.methods.split(",") if given.methods else SETS[given.set or "main"]
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
     common = (*(("tuning.steps=20",) if given.quick else ()), *_depth(given.layers))
     orders = ["quick"] if given.quick else given.orders.split(",")
+    found: dict[str, float] = {}
     for base in dict.fromkeys(METHODS[name].base for name in names):
         chains = Chains(given.work, (*common, *base))
         for seed in map(int, given.seeds.split(",")):
@@ -48,17 +51,22 @@ def main() -> None:
                         if METHODS[name].base == base:
                             label = f"{setting}_{given.layers}" if given.layers else setting
                             results = None if given.quick else given.results
-                            _run(chains, METHODS[name], setting, label, order, seed, results)
+                            outcome = _run(chains, METHODS[name], setting, label, order, seed, results)
+                            if outcome is not None:
+                                found[f"{name}, {label} {order} {seed}"] = round(_avg_acc(outcome), 3)
+    print(json.dumps({"avg_acc": found}))
 
 
 def _depth(layers: str | None) -> tuple[str, ...]:
     return (f"adapter.top_layers={layers}",) if layers else ()
 
 
-def _run(chains: Chains, method: Method, setting: str, label: str, order: str, seed: int, results: Path | None) -> None:
+def _run(
+    chains: Chains, method: Method, setting: str, label: str, order: str, seed: int, results: Path | None
+) -> Outcome | None:
     key = {"method": method.name, "setting": label, "order": order, "seed": seed}
     if results and results.exists() and any(_is(line, key) for line in results.read_text().splitlines()):
-        return
+        return None
     outcome = chains.joint(method, order, seed) if method.name == "joint" else chains.run(method, setting, order, seed)
     row = {
         **key,
@@ -74,11 +82,16 @@ def _run(chains: Chains, method: Method, setting: str, label: str, order: str, s
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
     print(f"{method.name:28s} {label:8s} {order} {seed}  {_words(outcome)}", flush=True)
+    return outcome
+
+
+def _avg_acc(outcome: Outcome) -> float:
+    return sum(sum(s) / len(s) for s in outcome.scores[-1].values()) / len(outcome.scores[-1])
 
 
 def _words(outcome: Outcome) -> str:
     final = {t: sum(s) / len(s) for t, s in outcome.scores[-1].items()}
-    words = f"Avg.ACC {sum(final.values()) / len(final):.3f}"
+    words = f"Avg.ACC {_avg_acc(outcome):.3f}"
     if len(outcome.scores) > 1:
         new = [sum(outcome.scores[j][t]) / len(outcome.scores[j][t]) for j, t in enumerate(outcome.order)]
         back = [final[t] - new[j] for j, t in enumerate(outcome.order[:-1])]

@@ -7,6 +7,7 @@ else ends the run.
 """
 
 import argparse
+import json
 import os
 import time
 import warnings
@@ -121,8 +122,8 @@ class Contest:
         return float(torch.nn.functional.cross_entropy(logits, torch.tensor([t for row in batch for t in row.answer])))
 
 
-def steps_of(contest: Contest, task: str, arguments: argparse.Namespace) -> None:
-    """Print seconds per step of every competitor on one task."""
+def steps_of(contest: Contest, task: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Print seconds per step of every competitor on one task; returns each one's ratio to lcia's."""
     rows, steps = contest.rows(task), arguments.steps
     order = batches(len(rows), [], steps, 4, 0)
     by_length = sorted((i for batch in order for i in batch), key=lambda i: len(rows[i].tokens))
@@ -148,6 +149,7 @@ def steps_of(contest: Contest, task: str, arguments: argparse.Namespace) -> None
         mean = sum(seconds) / steps
         words = f"{task:18s} {name:28s} {1e3 * mean:7.0f} ms  {mean / own:5.2f}"
         print(f"{words}  {_agreement(contest, name, losses, plan[0], same_length, arguments)}", flush=True)
+    return {name: round(sum(seconds) / steps / own, 2) for name, seconds in best.items()}
 
 
 def _print_tokens(task: str, plan: Batches, bucketed: Batches) -> None:
@@ -227,7 +229,11 @@ def main() -> None:
     parser.add_argument("--trunk", action="store_true", help="measure only the trunk's states")
     parser.add_argument("--whole", type=int, metavar="STEPS", help="measure only whole runs of STEPS steps")
     parser.add_argument("--without-trl", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one task, one round, without TRL")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.tasks, arguments.rounds, arguments.without_trl = "movie_sentiment", 1, True
+    ratios = {}
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     contest = Contest(arguments)
@@ -238,7 +244,8 @@ def main() -> None:
         elif arguments.trunk:
             trunk_of(contest, task, arguments.rounds)
         else:
-            steps_of(contest, task, arguments)
+            ratios[task] = steps_of(contest, task, arguments)
+    print(json.dumps({"seconds_per_step_over_lcia": ratios}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,3 @@
+from benchmarks.audit.measure import main
+
+main()

@@ -1,0 +1,3 @@
+from benchmarks.dynamic_ema.cost import main
+
+main()

@@ -1,0 +1,3 @@
+from benchmarks.evaluation.cost import main
+
+main()

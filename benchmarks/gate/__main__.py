@@ -1,0 +1,3 @@
+from benchmarks.gate.simulate import main
+
+main()

@@ -1,0 +1,3 @@
+from benchmarks.grouping.calibrate import main
+
+main()

@@ -1,0 +1,3 @@
+from benchmarks.quality.planted import main
+
+main()

@@ -1,0 +1,3 @@
+from benchmarks.routing.measure import main
+
+main()

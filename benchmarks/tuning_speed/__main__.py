@@ -1,0 +1,3 @@
+from benchmarks.tuning_speed.measure import main
+
+main()
