@@ -15,10 +15,13 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
         RegistryError: MLflow can't be reached.
     """
     told = place.tell_registry()
-    failed = [delivery.message for delivery in told if not delivery.ok]
     with place.db.read() as connection:
         busy = leases.holder(connection, f"outbox:{place.assistant}")
-    repairs = [] if failed or busy else reconcile(place.promoter, place.store, place.registry, actor)
+    repairs = [] if busy else reconcile(place.promoter, place.store, place.registry, actor)
+    if repairs and not all(delivery.ok for delivery in told):  # what it failed for may be there again
+        told = [*(delivery for delivery in told if delivery.ok), *place.tell_registry()]
+        repairs += reconcile(place.promoter, place.store, place.registry, actor)
+    failed = [delivery.message for delivery in told if not delivery.ok]
     wrong = [repair for repair in repairs if not repair.repaired and repair.difference.kind != "unknown"]
     return {
         "ok": not failed and not wrong and not busy,

@@ -15,12 +15,14 @@ from components.errors import LciaError
 from components.promotion import champion
 from components.promotion.outbox import LEASE_SECONDS, STATEMENT, publish, put_statement
 from components.promotion.registry import Registry
-from components.promotion.registry_check import Difference, Told, model_place
+from components.promotion.registry_check import Difference, Kind, Told, model_place
 from components.promotion.statements import newest
 from components.storage.database import Database
 from components.storage.leases import acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
 from components.storage.tables import outbox
+
+_GONE: frozenset[Kind] = frozenset({"version", "copy", "run"})
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Repair:
 def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[Repair]:
     """Compare MLflow with what it was told and repair what differs.
 
-    What is unknown to us is said and left. Another process that tells MLflow something now is waited for by giving up:
-    the result is empty then.
+    What is unknown to us is said and left. While something still has to be told, a difference may come of that, so only
+    what is gone is restored: it may be what stands in the way. Another process that tells MLflow something now is
+    waited for by giving up: the result is empty then.
 
     Raises:
         RegistryError: MLflow can't be reached.
@@ -60,10 +63,11 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
             told = replay(connection, store, registry.name)
             now = champion.current(connection, registry.name)
             waiting = _untold(connection, registry.name)
+        for kind, digest in waiting:
+            if kind == "forget":
+                told.pop(digest, None)
         expected = None if now is None else now.version
-        if waiting:  # what is not told yet would show as a difference
-            return []
-        found = registry.differences(told, expected)
+        found = [one for one in registry.differences(told, expected) if not waiting or one.kind in _GONE]
         reasons = {}
         for one in found:
             try:
@@ -173,6 +177,7 @@ def _texts(values: Mapping[str, Json]) -> dict[str, str]:
     return {str(name): str(value) for name, value in values.items()}
 
 
-def _untold(connection: Connection, assistant: str) -> bool:
-    query = select(outbox.c.id).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None)).limit(1)
-    return connection.execute(query).first() is not None
+def _untold(connection: Connection, assistant: str) -> list[tuple[str, str]]:
+    """Kind and version of what MLflow does not know yet."""
+    query = select(outbox.c.kind, outbox.c.payload).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None))
+    return [(kind, str(payload["digest"])) for kind, payload in connection.execute(query).all()]

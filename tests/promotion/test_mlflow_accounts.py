@@ -3,17 +3,10 @@
 import importlib.util
 import os
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from mlflow_server import MlflowServer, serving
 from promotion_state import SITE, client, new_state
 
 from components.audit.log import SYSTEM
@@ -37,46 +30,17 @@ AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
 def server(tmp_path_factory, empty_mlflow):
     """Address of a server with an administrator."""
     folder: Path = tmp_path_factory.mktemp("mlflow-server")
-    shutil.copy(empty_mlflow, folder / "mlflow.db")
     (folder / "auth.ini").write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\nadmin_username = admin\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         "auth_cache_ttl_seconds = 60\n"  # else every request hashes the password, which is slow by design
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     told = {
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORDS["admin"],
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    options = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", folder / "artifacts"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1",
-             "--port", str(port), *options],
-            env={**os.environ, **told}, cwd=folder, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait(address, process, folder / "server.log")
-        yield address
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 180
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
-            return
-        time.sleep(0.2)
-    raise RuntimeError(f"MLflow did not start: {log.read_text()}")
+    with serving(MlflowServer(folder, empty_mlflow, "--app-name", "basic-auth", told=told)) as found:
+        yield found.address
 
 
 @pytest.fixture

@@ -1,0 +1,140 @@
+"""A real MLflow server that is down, slow, killed, emptied, or cut off in the middle of a promotion or a rollback.
+
+What was decided is right at once; what MLflow serves is right after one `lcia sync`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pytest
+import yaml
+from mlflow_server import Line, MlflowServer, serving
+from promotion_state import BOB, State, new_state
+
+from components.audit.verify import verify_database
+from components.promotion import champion
+from components.promotion.registry import Registry
+from components.settings import load_settings
+from lcia import syncing, verbs
+from lcia.workplace import Workplace
+
+pytestmark = pytest.mark.slow
+ALIAS, COPY = "registered-models/alias HTTP", "/mlflow/model-versions/create"
+"""Requests that move the champion's alias, and that copy a version to the promoted model."""
+Fault: TypeAlias = Callable[["Site"], None]
+
+
+@dataclass
+class Site:
+    """A state with a champion; MLflow is reached by a line."""
+
+    state: State
+    place: Workplace
+    server: MlflowServer
+    line: Line
+
+    def mended(self) -> None:
+        """All is well again."""
+        self.line.mend()
+        if not self.server.runs:
+            self.server.start()
+
+    def decided(self) -> tuple[str, str | None]:
+        """The champion in the database, and what it says of MLflow."""
+        with self.state.db.read() as connection:
+            now = champion.current(connection, "a")
+        assert now is not None
+        return now.version, now.served
+
+    def shown(self) -> str | None:
+        """What MLflow serves, asked past the line."""
+        return Registry(self.server.address, "mlflow-artifacts:/", "lcia", "a").champion()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, empty_mlflow) -> Iterator[Site]:
+    """One server and one state; each test promotes a version of its own, and rolls back to the champion before."""
+    folder = tmp_path_factory.mktemp("site")
+    state = new_state(folder)
+    with serving(MlflowServer(folder, empty_mlflow)) as server:
+        line = Line(server.port)
+        told = {
+            "assistant": "a",
+            "storage": {"database": f"sqlite:///{folder}/state.db", "objects": f"file://{folder}/objects"},
+            "registry": {"tracking_uri": line.address, "artifacts": "mlflow-artifacts:/"},
+        }
+        (folder / "zenml.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+        home = folder / "home"
+        place = Workplace.open(home, load_settings(folder / "zenml.yaml", [], home_folder=home))
+        state.candidate("first", None)
+        verbs.approve(place, "1", BOB, "read")
+        yield Site(state, place, server, line)
+        line.close()
+
+
+@pytest.fixture
+def site(shared: Site, monkeypatch) -> Site:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    shared.mended()
+    return shared
+
+
+def down(site: Site) -> None:
+    site.line.cut("", "lost")
+
+
+def slow(site: Site) -> None:
+    site.line.slow(3)
+
+
+def alias_lost(site: Site) -> None:
+    site.line.cut(ALIAS, "lost")
+
+
+def alias_unanswered(site: Site) -> None:
+    site.line.cut(ALIAS, "unanswered")
+
+
+def copy_unanswered(site: Site) -> None:
+    site.line.cut(COPY, "unanswered")
+
+
+def killed(site: Site) -> None:
+    site.line.cut(ALIAS, "lost", site.server.kill)
+
+
+def emptied(site: Site) -> None:
+    site.line.cut(ALIAS, "lost", site.server.wipe)
+
+
+FAULTS = [(emptied, emptied), (down, slow), (slow, alias_unanswered), (alias_lost, down), (copy_unanswered, killed)]
+"""Of a promotion and of the rollback after it; a rollback copies nothing."""
+
+
+@pytest.mark.parametrize(("first", "second"), FAULTS)
+def test_decided_at_once_and_served_after_one_sync(site: Site, first: Fault, second: Fault) -> None:
+    before, _ = site.decided()
+    made = site.state.candidate(first.__name__, before)
+    assert all(one.ok for one in site.place.tell_registry())
+
+    first(site)
+    verbs.approve(site.place, str(made.number), BOB, "read")
+    assert site.decided() == (made.digest, before)  # and not more than is known is said of MLflow
+    synced(site, made.digest, first)
+
+    second(site)
+    verbs.rollback(site.place, before, BOB, "complaints")
+    assert site.decided() == (before, made.digest)
+    synced(site, before, second)
+    with site.state.db.read() as connection:
+        assert verify_database(connection).ok
+
+
+def synced(site: Site, expected: str, fault: Fault) -> None:
+    """All is right after one sync, and nobody is blamed for what the network did."""
+    site.mended()
+    told = syncing.sync(site.place, BOB)
+    assert told["ok"], told
+    assert (site.decided(), site.shown()) == ((expected, expected), expected)
+    assert {one["kind"] for one in told["differences"]} == ({"version"} if fault is emptied else set())
