@@ -10,10 +10,11 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from components.audit.keys import PRIVATE_NAME
 from components.audit.verify import verify_database
@@ -23,44 +24,27 @@ from components.promotion.approvals import check_version
 from components.promotion.outbox import pending
 from components.promotion.registry import Registry
 from components.quality.fingerprints import KEY_NAME
-from components.settings import Settings
 from components.storage import leases
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from infra.runs import SOURCE_ROOT
+from lcia import doctor_accounts
+from lcia.findings import Finding, Patient
 
-Verdict = Literal["ok", "warning", "problem"]
+__all__ = ["Finding", "Patient", "examine", "report", "words"]
 
 KEY_LIBRARIES = (
     "accelerate", "alembic", "cryptography", "evidently", "fsspec", "great-expectations", "mlflow", "numpy", "peft",
     "pydantic", "safetensors", "scikit-learn", "sqlalchemy", "tokenizers", "torch", "transformers", "typer", "zenml",
 )  # fmt: skip
 """Libraries whose versions decide what is computed, stored or understood."""
+WITH_TORCH = frozenset({"accelerate", "peft", "tokenizers", "torch", "transformers"})
+"""Those that only the steps of a run need; where they run on a cluster, an installation may be without."""
 PYTHON = (3, 11)
 LOW_DISK, NO_DISK = 5.0, 1.0
 """GiB free below which there is a warning, and a problem."""
 SAMPLE = 200
 """Objects that are read in full, drawn at random, beside all of the champion's."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line."""
-
-    check: str
-    verdict: Verdict
-    words: str
-    advice: str = ""
-    """What to do; empty where all is well."""
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What is looked at; nothing of it needs to be there."""
-
-    home: Path
-    file: Path | None
-    settings: Settings
 
 
 def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
@@ -72,6 +56,7 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         ("disk", _disk),
         ("permissions", _permissions),
         ("database", _database),
+        ("accounts", _accounts),
         ("log", _log),
         ("leases", _leases),
         ("store", _store),
@@ -118,7 +103,12 @@ def _python(patient: Patient) -> Iterator[Finding]:  # noqa: ARG001
         yield Finding("python", "problem", f"Python {seen}, expected {expected}", f"install {expected}, `make setup`")
 
 
-def _libraries(patient: Patient) -> Iterator[Finding]:  # noqa: ARG001
+def _torch_elsewhere(patient: Patient) -> bool:
+    """Whether this installation has no torch and needs none, for its steps run on a cluster."""
+    return patient.settings.cluster is not None and find_spec("torch") is None
+
+
+def _libraries(patient: Patient) -> Iterator[Finding]:
     lock = SOURCE_ROOT / "requirements.lock"
     if not lock.exists():
         yield Finding("libraries", "warning", f"{lock} is not there: versions can't be compared", "use the checkout")
@@ -126,7 +116,8 @@ def _libraries(patient: Patient) -> Iterator[Finding]:  # noqa: ARG001
     locked = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
     expected = {_plain(name): version for name, version in locked.items()}
     differing = []
-    for name in KEY_LIBRARIES:
+    needed = [name for name in KEY_LIBRARIES if not (name in WITH_TORCH and _torch_elsewhere(patient))]
+    for name in needed:
         try:
             seen = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -143,7 +134,7 @@ def _libraries(patient: Patient) -> Iterator[Finding]:  # noqa: ARG001
             "`make setup` installs requirements.lock; versions made under other libraries are predicted again",
         )
     else:
-        yield Finding("libraries", "ok", f"{len(KEY_LIBRARIES)} key libraries as in requirements.lock")
+        yield Finding("libraries", "ok", f"{len(needed)} key libraries as in requirements.lock")
 
 
 def _plain(name: str) -> str:
@@ -211,6 +202,11 @@ def _database(patient: Patient) -> Iterator[Finding]:
     else:
         advice = "any other verb brings it up to date; back it up first"
         yield Finding("database", "warning", f"{db.url} has schema {seen}, expected {head}", advice)
+
+
+def _accounts(patient: Patient) -> Iterator[Finding]:
+    if _opened(patient) is not None:
+        yield from doctor_accounts.of_database(patient.settings)
 
 
 def _log(patient: Patient) -> Iterator[Finding]:
@@ -288,6 +284,9 @@ def _opened(patient: Patient) -> Database | None:
 
 
 def _model(patient: Patient) -> Iterator[Finding]:
+    if _torch_elsewhere(patient):
+        yield Finding("model", "ok", f"loaded by the steps alone, in {patient.settings.cluster.image}")
+        return
     from components.model.base import is_available, load_base
 
     base, models = patient.settings.base_model, Path(patient.settings.storage.models)
@@ -322,6 +321,7 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
         now = champion.current(connection, name)
         untold = pending(connection, name)
         number = candidates.get(connection, name, now.version).number if now else None
+    yield from doctor_accounts.of_mlflow(patient.settings)
     if untold:
         yield Finding("mlflow", "warning", f"{untold} changes were not told yet", "`lcia sync` tells them")
     elif served != (now.version if now else None):
