@@ -39,6 +39,18 @@ _DATABASE_TRIES = 3
 """How often a database of MLflow's is opened before it counts as unreachable: MLflow's own 10 take 100 seconds."""
 
 
+def prepare(tracking_uri: str) -> None:
+    """Keep MLflow's client quiet, and its patience short; what the environment says already stands."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if urlparse(tracking_uri).scheme not in ("http", "https"):
+        from mlflow.store.db import utils
+
+        utils.MAX_RETRY_COUNT = _DATABASE_TRIES
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 class RegistryError(LciaError):
     """MLflow did not do, or does not hold, what it should."""
 
@@ -292,17 +304,10 @@ class Registry:
     @contextmanager
     def _talk(self) -> Iterator["MlflowClient"]:
         """The client, with MLflow's own failures told as ours."""
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
+        prepare(self._tracking_uri)
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        if urlparse(self._tracking_uri).scheme not in ("http", "https"):
-            from mlflow.store.db import utils
-
-            utils.MAX_RETRY_COUNT = _DATABASE_TRIES
         try:
             if self._opened is None:
                 self._opened = MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)

@@ -5,13 +5,18 @@ move its aliases. That is why there are two of them. Whoever creates a model own
 before anybody else does. Clients take name and password from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 """
 
+import secrets
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from components.errors import LciaError
+from components.promotion.registry import prepare
 from components.promotion.registry_runs import artifact_location
 
 if TYPE_CHECKING:
+    from mlflow.server.auth.client import AuthServiceClient
     from mlflow.tracking import MlflowClient
 
 READ, EDIT, MANAGE = "READ", "EDIT", "MANAGE"
@@ -22,23 +27,43 @@ class RegistryAccountsRefused(LciaError):
     """MLflow is no server with accounts, or the account in use does not administer it."""
 
 
-def set_up(
-    tracking_uri: str, artifacts: str, experiment: str, name: str, *, trainer: str, promoter: str
-) -> list[dict[str, str]]:
-    """Make the experiment and both registered models and grant rights on them; may be repeated.
+@dataclass(frozen=True)
+class Granted:
+    """What one account may do to one thing."""
 
-    The promoter may also delete versions and files, which `lcia withdraw` asks for. Both accounts exist already.
-    Returns what each account may do.
+    account: str
+    kind: str
+    """experiment or registered_model."""
+    name: str
+    right: str
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """What holds after a set-up."""
+
+    rights: list[Granted]
+    passwords: dict[str, str]
+    """Of the accounts that were made now; kept nowhere."""
+
+
+def set_up(tracking_uri: str, artifacts: str, experiment: str, name: str, *, trainer: str, promoter: str) -> SetUp:
+    """Make the experiment, both registered models and the accounts, and grant rights; may be repeated.
+
+    An account that exists keeps its password. The promoter may also delete versions and files, which `lcia withdraw`
+    asks for.
 
     Raises:
-        RegistryAccountsRefused: see the class; also when an account does not exist.
+        RegistryAccountsRefused: see the class.
     """
+    prepare(tracking_uri)
     from mlflow.exceptions import MlflowException, RestException
     from mlflow.server.auth.client import AuthServiceClient
     from mlflow.tracking import MlflowClient
 
     client, auth = MlflowClient(tracking_uri, tracking_uri), AuthServiceClient(tracking_uri)
     try:
+        made = _accounts(auth, (trainer, promoter))
         identity = _experiment(client, artifacts, experiment)
         for model in (name, f"{name}-candidates"):
             if not client.search_registered_models(f"name = '{model}'"):
@@ -55,30 +80,52 @@ def set_up(
             with suppress(RestException):  # there was none
                 auth.revoke_user_permission(user, kind, resource)
             auth.grant_user_permission(user, kind, resource, right)
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         raise RegistryAccountsRefused(
-            f"MLflow at registry.tracking_uri did not do as asked: {error}. Start it with --app-name basic-auth, make "
-            "the accounts, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an administrator's"
+            f"MLflow at registry.tracking_uri did not do as asked: {error}. Start it with --app-name basic-auth, and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an administrator's"
         ) from error
-    return [{"account": user, "kind": kind, "name": shown, "right": right} for user, kind, shown, _, right in rights]
+    return SetUp([Granted(user, kind, shown, right) for user, kind, shown, _, right in rights], made)
 
 
-def may_promote(tracking_uri: str, name: str) -> bool:
-    """Whether MLflow lets this process's account move the aliases of `name`; tried on one that is not there.
+def may_promote(tracking_uri: str, name: str) -> bool | None:
+    """Whether MLflow lets this process's account move the aliases of `name`; None where there is no such model yet.
+
+    Tried by deleting an alias that is not there.
 
     Raises:
         RegistryAccountsRefused: it can't be reached, or does not know the account.
     """
+    prepare(tracking_uri)
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
+    client = MlflowClient(tracking_uri, tracking_uri)
     try:
-        MlflowClient(tracking_uri, tracking_uri).delete_registered_model_alias(name, _PROBE)
+        if not client.search_registered_models(f"name = '{name}'"):
+            return None
+        client.delete_registered_model_alias(name, _PROBE)
     except MlflowException as error:
         if error.error_code == "PERMISSION_DENIED":
             return False
         raise RegistryAccountsRefused(f"MLflow at registry.tracking_uri did not answer as expected: {error}") from error
     return True
+
+
+def _accounts(auth: "AuthServiceClient", names: Iterable[str]) -> dict[str, str]:
+    """Make those that do not exist; their passwords."""
+    from mlflow.exceptions import MlflowException
+
+    made = {}
+    for name in names:
+        try:
+            auth.get_user(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            made[name] = secrets.token_urlsafe(24)
+            auth.create_user(name, made[name])
+    return made
 
 
 def _experiment(client: "MlflowClient", artifacts: str, experiment: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from sqlalchemy import Connection, Executable, delete, false, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -23,6 +24,9 @@ from components.storage.tables import (
     signing_keys,
     tokens,
 )
+
+Accounts: TypeAlias = frozenset[str | None]
+"""Those that may do something; None stands for an account whose name ends like none of ours."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _guard(connection: Connection) -> Iterator[Proof]:
         entry.rollback()
 
 
-def _try(connection: Connection, deed: str, statement: Executable, by: frozenset[str], account: str | None) -> Proof:
+def _try(connection: Connection, deed: str, statement: Executable, by: Accounts, account: str | None) -> Proof:
     """A deed is refused where rights, row security or the log's guard stop it; a row that is missing does not."""
     attempt = connection.begin_nested()
     seen = ""
@@ -117,12 +121,15 @@ def _told(proof: Proof) -> str:
 
 _ME = "lcia-doctor"
 _THEN = datetime(2000, 1, 1, tzinfo=UTC)
-_NOBODY: frozenset[str] = frozenset()
-_WORKER, _SERVICE, _PROMOTER = frozenset({"worker"}), frozenset({"service"}), frozenset({"promoter"})
+_NOBODY: Accounts = frozenset()
+_ANYBODY: Accounts = frozenset({*ACCOUNTS, None})
+_WORKER: Accounts = frozenset({"worker"})
+_SERVICE: Accounts = frozenset({"service"})
+_PROMOTER: Accounts = frozenset({"promoter"})
 
 _NEXT = select(func.coalesce(func.max(log.c.position) + 1, 0)).scalar_subquery()
 _ENTRY = insert(log).values(position=_NEXT, body=b"", hash="", root="", peaks="")
-_LOG_DEEDS: tuple[tuple[str, Executable, frozenset[str]], ...] = (
+_LOG_DEEDS: tuple[tuple[str, Executable, Accounts], ...] = (
     ("change an entry of the log", update(log).values(hash=log.c.hash), _NOBODY),
     ("delete an entry of the log", delete(log), _NOBODY),
 )
@@ -153,8 +160,8 @@ _POLICY = {"id": -1, "assistant": _ME, "content": {}, "proposed_by": _ME, "propo
 _LEASE = {"name": f"lineage:{_ME}", "owner": None, "epoch": 1, "heartbeat": _THEN, "ttl": 1.0}
 _KEY = {"number": -1, "id": _ME, "record": {}, "entry": 0, "at": _THEN}
 _RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
-_DEEDS: tuple[tuple[str, Executable, frozenset[str]], ...] = (
-    ("add to the log", _ENTRY, frozenset(ACCOUNTS)),
+_DEEDS: tuple[tuple[str, Executable, Accounts], ...] = (
+    ("add to the log", _ENTRY, _ANYBODY),
     *_LOG_DEEDS,
     ("empty the log", text("TRUNCATE log"), _NOBODY),
     ("switch the triggers of the log off", text("ALTER TABLE log DISABLE TRIGGER USER"), _NOBODY),
