@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "badrow" / "train.jsonl").open("a", encoding="utf-8").write('{"instruction": "x"\n')
     rewrite_row(folder / "nolabel" / "test.jsonl", output="maybe")
     (folder / "notes.txt").write_text("some text\n", encoding="utf-8")
+    (folder / "notes.zip").write_text("some text\n", encoding="utf-8")
+    with zipfile.ZipFile(folder / "evil.zip", "w") as archive:
+        archive.writestr("../up.txt", "x")
     (folder / "wrong.yaml").write_text("tuning:\n  stepz: 3\n", encoding="utf-8")
     (folder / "full").mkdir()
     (folder / "full" / "file").touch()

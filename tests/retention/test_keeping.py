@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from small_loop import OPS, TASKS, Learnt, SmallLoop, learn, promote, write_pack
 
 from components.audit.keys import read_public_key
 from components.audit.verify import verify_export
-from components.promotion.retention import snapshots
+from components.promotion.retention import doomed, snapshots
+from components.promotion.sweep import Books
 from components.promotion.withdrawal import TaskUnknown, WithdrawalRefused
 from components.storage.objects import ObjectErased
 from components.storage.reach import Index
+from components.tasks.snapshot import load_snapshot
 from lcia import answering, auditing, comparing, keeping, keeping_words, listing, verbs
 from lcia.worker import LineageBusy, hold_lineage
 from lcia.workplace import Workplace
@@ -181,9 +184,76 @@ def test_withdrawing_again_finishes_what_a_crash_left(own: SmallLoop, monkeypatc
     )
 
 
+def test_rows_stay_as_their_owner_says(own: SmallLoop) -> None:
+    place = own.open(NO_GRACE)
+    until = "2099-12-31"
+    learn(place, write_package(own.packages / "a", "booking_slot", retention={"train_rows": 8, "until": until}))
+    promote(place)
+    learn(place, write_package(own.packages / "b", "grammar_check", retention={"evaluation_rows": False}))
+    promote(place)
+    keeping.clean(place, OPS)
+    pool = place.pool(place.champion().digest)
+    slot, grammar = (next(e for e in pool.tasks() if e.name == name) for name in ("booking_slot", "grammar_check"))
+    here = {
+        name: [split for split, ref in load_snapshot(place.store, entry.task).splits.items() if _has(place, ref.object)]
+        for name, entry in (("slot", slot), ("grammar", grammar))
+    }
+    assert here == {"slot": ["validation", "test"], "grammar": []}
+    assert len(place.store.get_lines(slot.kept_rows)) == 8
+    assert grammar.kept_rows is None
+    assert not [why for why in _going(place, date(2099, 12, 31)).values() if "booking_slot" in why]
+    over = _going(place, date(2100, 1, 1))
+    gone = {ref.object for split, ref in load_snapshot(place.store, slot.task).splits.items() if split != "train"}
+    assert {*gone, slot.kept_rows} <= over.keys()
+    assert over[slot.kept_rows] == f"rows of booking_slot@1: retention.until {until} has passed"
+    record = learn(place, write_package(own.packages / "c", PRODUCT, first=40, version="2"))
+    assert record["state"] == "candidate"
+    evaluation = place.store.get_json(place.evidence(place.version("6"))["evaluation"])
+    assert evaluation["not_measurable"] == ["grammar_check"]
+    assert "booking_slot" in evaluation["predictions"]
+
+
+def test_a_sweep_killed_anywhere_is_finished_by_the_next(
+    own: SmallLoop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = own.copy(tmp_path / "other")
+    keeping.clean(own.open(NO_GRACE), OPS)
+    left = _stored(own.open(NO_GRACE))
+    place = other.open(NO_GRACE)
+    erase, calls, deadly = type(place.store).erase, 0, {1, 4, 9}
+
+    def dies(store: Any, digest: str, why: str | None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls in deadly:
+            raise KeyboardInterrupt
+        erase(store, digest, why)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(place.store), "erase", dies)
+        for _ in deadly:
+            with pytest.raises(KeyboardInterrupt):
+                keeping.clean(place, OPS)
+            assert auditing.verify(place).ok
+        keeping.clean(place, OPS)
+    assert _stored(place) == left
+    assert not keeping.look(place)["going"]
+
+
 def test_a_task_that_is_not_there_is_named(own: SmallLoop) -> None:
     with pytest.raises(TaskUnknown, match="no task of assistant"):
         keeping.withdraw(own.open(), "nothing", OPS, "no licence")
+
+
+def _has(place: Workplace, digest: str) -> bool:
+    return place.store.exists(digest)
+
+
+def _going(place: Workplace, today: date) -> dict[str, str]:
+    """What may not be kept on a day, and why."""
+    with place.db.read() as connection:
+        books = Books.read(connection)
+    return doomed(Index.of(place.store), books.items, books.versions, today)
 
 
 def _rows(loop: SmallLoop, name: str) -> list[dict[str, str]]:
