@@ -26,7 +26,7 @@ from components.tasks.queue import QueueItem
 from components.tasks.snapshot import load_snapshot
 from components.tuning.progress_curves import read_curves
 from infra.runs import PipelineRun, StepFailed, describe_run, finished_outputs, run_pipeline
-from lcia import estimates, follow
+from lcia import arrivals, estimates, follow
 from lcia.workplace import Workplace
 from steps.order import Order
 
@@ -46,13 +46,22 @@ class LineageBusy(LciaError):
 def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> list[QueueItem]:
     """Bring every open item of the queue (or only one) as far as it can go; returns the items touched.
 
+    Without `only` packages are taken from the inbox too, before each task: the lease is the only lock of both.
+
     Raises:
+        InboxUnusable: see `arrivals.take`.
         LineageBusy: another live worker holds the lease.
     """
     touched: dict[int, QueueItem] = {}
     with hold_lineage(place.db, place.assistant, "worker") as lease:
         _tell(place, say)  # what a crash left untold
-        while (item := _next(place, only)) is not None:
+        while True:
+            if only is None:
+                for arrived in arrivals.take(place):
+                    say(f"{arrived.name}@{arrived.version} came through the inbox: item {arrived.id}")
+            item = _next(place, only)
+            if item is None:
+                break
             item = Advance(place, lease, actor, say).run(item)
             touched[item.id] = item
             _tell(place, say)

@@ -32,6 +32,18 @@ class RegistrySettings(Section):
     """Experiment that candidate runs are logged to."""
 
 
+class InboxSettings(Section):
+    """Where sites drop packages; the worker takes them from there. No version depends on it."""
+
+    url: str = ""
+    """Folder or fsspec URL of a bucket's prefix; empty: there is no inbox."""
+    quiet_seconds: Annotated[float, Field(ge=0)] = 60
+    """A package in a folder is complete when nothing of it has changed for so long, or when NAME.ready stands beside
+    it."""
+    owner: str | None = None
+    """The only owner whose tasks are taken, where the inbox belongs to one site; null: anybody's."""
+
+
 class RetentionSettings(Section):
     """What `lcia retention` and `lcia withdraw` do; no version depends on it."""
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from components.settings.around import (
     AuditSettings,
+    InboxSettings,
     NotifySettings,
     PriceSettings,
     RegistrySettings,
@@ -42,6 +43,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
+    inbox: InboxSettings = InboxSettings()
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
     prices: PriceSettings = PriceSettings()
@@ -58,6 +60,7 @@ class Settings(Section):
             "base_model": {"device", "threads"},
             "storage": True,
             "registry": True,
+            "inbox": True,
             "retention": True,
             "audit": True,
             "prices": True,
@@ -75,6 +78,7 @@ class Settings(Section):
             "storage": {"database", "promoter"},
             "registry": True,
             "audit": True,
+            "inbox": True,
             "notify": True,
             "serve": True,
         }

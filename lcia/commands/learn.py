@@ -1,5 +1,6 @@
 """Verbs about tasks in the queue: submit, work on them, answer what they wait for."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,17 +82,29 @@ def work(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Bring every open task of the queue as far as it can go."""
+    """Take what lies in the inbox and bring every open task of the queue as far as it can go.
+
+    Where another worker is at work this one leaves it to that: two are safe together.
+    """
+    import signal
     import time
+
+    from lcia.worker import LineageBusy
 
     here_only("work")
     place = open_place(config, overrides)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pod that has to go: the lease is given back
     with quiet_stdout(as_json=as_json):
         say_power(place)
-        touched = _work(place, name, None)
+        try:
+            touched = _work(place, name, None)
+        except LineageBusy as busy:
+            touched = []
+            say(f"{busy}")
         while not once:
             time.sleep(every)
-            _work(place, name, None)
+            with contextlib.suppress(LineageBusy):
+                _work(place, name, None)
     if not touched and not as_json:
         print("Nothing to do: the queue holds no open task.")
         return
