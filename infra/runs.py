@@ -1,6 +1,7 @@
 """Running a pipeline on ZenML's active stack, and what ZenML is told and asked about runs."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from components.settings.cluster import StepName
 from infra.stacks.pods import run_options
 
 SOURCE_ROOT = Path(__file__).parents[1]
+LOOK_SECONDS = 10.0
+"""Between two looks at a run on a cluster."""
+LEFT_BEHIND = "what ran it ended before it did; lcia goes on with another run"
 
 
 class StepFailed(LciaError):
@@ -62,7 +66,10 @@ def run_pipeline(
 ) -> PipelineRun:
     """Run a pipeline on the active stack and wait for it; with settings of a cluster every step is a pod of its own.
 
-    `home` is the state folder, `order` the digest of what the steps are told.
+    `home` is the state folder, `order` the digest of what the steps are told. The caller holds the lease, so a run of
+    this name that is not at its end was left behind by a process that died. On this machine it died too, and is ended
+    in ZenML's books; on a cluster it may still be at work, so it is waited for, and if it did what is asked for now
+    its outputs are taken.
 
     Steps that do not follow a failed one are never started (fail fast), and nothing is cached by ZenML.
 
@@ -77,6 +84,10 @@ def run_pipeline(
     options: Mapping[str, Any] = settings.zenml
     check_options(options)
     _decline_survey(Client())
+    for left in _unfinished(Client(), run_name):
+        done = _ended(left, remote=settings.cluster is not None)
+        if done.status.is_successful and done.config.parameters.get("order") == order:
+            return _finished(done)
     source_utils.set_custom_source_root(str(SOURCE_ROOT))
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     if settings.cluster is not None:
@@ -89,7 +100,41 @@ def run_pipeline(
         response = configured(store=settings.storage.objects, order=order)
     except LciaError as error:
         raise _failure(Client(), run_name, error) from error
+    return _finished(response)
+
+
+def _finished(response: Any) -> PipelineRun:  # noqa: ANN401 - zenml's PipelineRunResponse
     return PipelineRun(response.name, {name: _first(step) for name, step in response.steps.items()})
+
+
+def _unfinished(client: Any, run_name: str) -> list[Any]:  # noqa: ANN401 - zenml's Client
+    """Runs of this name that ZenML believes to be under way, oldest first."""
+    found = client.list_pipeline_runs(name=f"startswith:{run_name}-", sort_by="asc:created", hydrate=True).items
+    return [run for run in found if not run.status.is_finished]
+
+
+def _ended(run: Any, *, remote: bool) -> Any:  # noqa: ANN401 - zenml's PipelineRunResponse
+    """A run at its end: waited for on a cluster, written off where whatever ran it is gone."""
+    from zenml.client import Client
+    from zenml.enums import ExecutionStatus
+    from zenml.models import PipelineRunUpdate, StepRunUpdate
+    from zenml.utils.run_utils import refresh_run_status
+
+    while remote and not run.status.is_finished:
+        try:
+            run = refresh_run_status(run, include_step_updates=True)
+        except Exception:  # noqa: BLE001 - the cluster's client has many; none knows the run any more
+            break
+        if not run.status.is_finished:
+            time.sleep(LOOK_SECONDS)
+    if not run.status.is_finished:
+        store = Client().zen_store
+        for step in run.steps.values():
+            if not step.status.is_finished:
+                store.update_run_step(step.id, StepRunUpdate(status=ExecutionStatus.FAILED))
+        store.update_run(run.id, PipelineRunUpdate(status=ExecutionStatus.FAILED, status_reason=LEFT_BEHIND))
+        run = Client().get_pipeline_run(run.id)
+    return run
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.audit import statement
+from components.audit.log import SYSTEM, Actor, append
 from components.audit.statement import StatementRefused
 from components.promotion import statements
 from lcia.verbs import NothingToShow
@@ -76,8 +77,10 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
     }
 
 
-def reevaluate(place: Workplace, reference: str | None) -> dict[str, Any]:
+def reevaluate(place: Workplace, reference: str | None, actor: Actor = SYSTEM) -> dict[str, Any]:
     """Predict all test rows of a version again, past every cache, and compare with what is stored.
+
+    A version that does not answer as recorded is entered in the log, so that people are told.
 
     Raises:
         NothingToShow: there is no champion yet and no version was named.
@@ -96,4 +99,9 @@ def reevaluate(place: Workplace, reference: str | None) -> dict[str, Any]:
     evaluator = Evaluator(bench.trunk, bench.slot, place.settings.evaluation.batch_rows)
     predictor = Predictor(place.store, place.settings, evaluator, progress=Progress())
     found = compared(predictor, place.store.get_json(place.evidence(version)["evaluation"]))
+    if not found.ok:
+        differ = sum(not one.near_tie for one in found.mismatches)
+        details = {"number": version.number, "rows": found.rows, "differ": differ}
+        with place.db.begin() as connection:
+            append(connection, "version.differs", actor, version.digest, details)
     return {"version": version.number, "digest": version.digest, **found.to_json()}

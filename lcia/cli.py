@@ -10,7 +10,7 @@ from lcia.commands.frame import app
 # Each adds its verbs when imported, and the help lists them in this order.
 # isort: off
 from lcia.commands import look, listing, care, learn, decide, keep  # noqa: F401
-from lcia.commands import packages, exchange, log, keys, server, database, settings  # noqa: F401
+from lcia.commands import packages, exchange, log, keys, server, database, cluster, settings  # noqa: F401
 
 # isort: on
 

@@ -30,6 +30,7 @@ KINDS = {
     "gate.overridden": "gate overridden",
     "registry.repaired": "tampering",
     "policy.proposed": "policy",
+    "version.differs": "worse",
 }
 """Log entry -> kind of the notice that it makes; `expiring` and `tampering` come from elsewhere too."""
 
@@ -200,6 +201,8 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
     number = details.get("number")
     what = f"version {number}" if number is not None else entry.subject
     words = {
+        "version.differs": f"{what} does not answer as recorded: {details.get('differ')} of {details.get('rows')} rows "
+        "differ by more than a near tie.",
         "candidate.registered": f"{what} learnt {details.get('task_name')}: gate {details.get('verdict')}; "
         "it waits for people to approve or reject it.",
         "champion.promoted": f"{what} is the champion (by {entry.actor.name}: {details.get('reason')}).",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from small_loop import OPS, SITE, TASKS, Learnt, SmallLoop, learn, promote
 from victim import Kill, killed
+from zenml.client import Client
 
 from components.audit.log import rows
 from lcia import auditing, verbs, worker
@@ -29,6 +30,8 @@ def test_killed_while_a_new_group_learns(fresh: SmallLoop, learnt: Learnt) -> No
     assert verbs.status(place)["registry"]["pending"] == 1
     item = learn(place, fresh.package(MOVIE))
     assert (item["state"], item["attempts"]) == ("candidate", 1)
+    runs = Client().list_pipeline_runs(size=50).items
+    assert {run.status.value for run in runs} == {"failed", "completed"}, "none is running for ever"
     assert promote(place) == learnt.digests[0]
     _as_undisturbed(place, learnt, 1)
 
