@@ -10,11 +10,11 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from components.audit.keys import PRIVATE_NAME
 from components.audit.verify import verify_database
@@ -24,13 +24,14 @@ from components.promotion.approvals import check_version
 from components.promotion.outbox import pending
 from components.promotion.registry import Registry
 from components.quality.fingerprints import KEY_NAME
-from components.settings import Settings
 from components.storage import leases
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from infra.runs import SOURCE_ROOT
+from lcia import doctor_accounts
+from lcia.findings import Finding, Patient
 
-Verdict = Literal["ok", "warning", "problem"]
+__all__ = ["Finding", "Patient", "examine", "report", "words"]
 
 KEY_LIBRARIES = (
     "accelerate", "alembic", "cryptography", "evidently", "fsspec", "great-expectations", "mlflow", "numpy", "peft",
@@ -46,26 +47,6 @@ SAMPLE = 200
 """Objects that are read in full, drawn at random, beside all of the champion's."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line."""
-
-    check: str
-    verdict: Verdict
-    words: str
-    advice: str = ""
-    """What to do; empty where all is well."""
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What is looked at; nothing of it needs to be there."""
-
-    home: Path
-    file: Path | None
-    settings: Settings
-
-
 def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
     """Every check in order; `quick` leaves out loading the model and asking MLflow and ZenML."""
     checks: list[tuple[str, Callable[[Patient], Iterator[Finding]]]] = [
@@ -75,6 +56,7 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         ("disk", _disk),
         ("permissions", _permissions),
         ("database", _database),
+        ("accounts", _accounts),
         ("log", _log),
         ("leases", _leases),
         ("store", _store),
@@ -222,6 +204,11 @@ def _database(patient: Patient) -> Iterator[Finding]:
         yield Finding("database", "warning", f"{db.url} has schema {seen}, expected {head}", advice)
 
 
+def _accounts(patient: Patient) -> Iterator[Finding]:
+    if _opened(patient) is not None:
+        yield from doctor_accounts.of_database(patient.settings)
+
+
 def _log(patient: Patient) -> Iterator[Finding]:
     db = _opened(patient)
     if db is None:
@@ -334,6 +321,7 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
         now = champion.current(connection, name)
         untold = pending(connection, name)
         number = candidates.get(connection, name, now.version).number if now else None
+    yield from doctor_accounts.of_mlflow(patient.settings)
     if untold:
         yield Finding("mlflow", "warning", f"{untold} changes were not told yet", "`lcia sync` tells them")
     elif served != (now.version if now else None):
