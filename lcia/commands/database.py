@@ -1,15 +1,18 @@
-"""Verbs of the database's administrator: bring it up to date, and give each process an account."""
+"""Verbs of the administrators of the database and of MLflow: schema, and an account for each process."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from components.storage import privileges
 from components.storage.database import Database
-from lcia.commands.frame import DO, LOOK, Config, Json, app, emit, here_only, read_settings, verb
+from lcia.commands.frame import DO, LOOK, Config, Json, app, emit, here_only, quiet_stdout, read_settings, verb
 
 database = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The database: its schema and accounts.")
+registry = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The MLflow server: its accounts.")
 app.add_typer(database, name="database", rich_help_panel=DO)
+app.add_typer(registry, name="registry", rich_help_panel=DO)
 
 
 @verb(
@@ -41,3 +44,27 @@ def migrate(as_json: Json = False, config: Config = None) -> None:
     after, _ = db.revisions()
     text = f"{db.url} is at schema {after}" + ("" if before == after else f", it was {before or 'empty'}")
     emit({"database": db.url, "before": before, "after": after}, as_json=as_json, text=text)
+
+
+@verb(
+    DO, "lcia registry accounts", "lcia registry accounts --trainer north-trainer --json", on=registry, name="accounts"
+)
+def accounts(
+    trainer: Annotated[str, typer.Option(help="Account that shows candidates.")] = "trainer",
+    promoter: Annotated[str, typer.Option(help="Account that alone writes the promoted model.")] = "promoter",
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Make MLflow's models and two accounts, each with exactly its rights; as an administrator of MLflow."""
+    here_only("registry accounts")
+    _, _, settings = read_settings(config, None)
+    from components.promotion.registry_accounts import set_up
+
+    told = settings.registry
+    with quiet_stdout(as_json=as_json):
+        found = set_up(
+            told.tracking_uri, told.artifacts, told.experiment, settings.assistant, trainer=trainer, promoter=promoter
+        )
+    lines = [f"{one.account}: {one.right} on {one.kind.replace('_', ' ')} {one.name}" for one in found.rights]
+    lines += [f"password of {name}, shown once: {text}" for name, text in found.passwords.items()]
+    emit(asdict(found), as_json=as_json, text="\n".join(lines))
