@@ -117,7 +117,9 @@ def _rights(api: Any, space: str) -> Iterator[Check]:  # noqa: ANN401 - kubernet
             about = client.V1ResourceAttributes(
                 namespace=space, group=group, resource=kind, subresource=part or None, verb=verb
             )
-            review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(about))
+            review = client.V1SelfSubjectAccessReview(
+                spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=about)
+            )
             allowed = bool(ask(review, _request_timeout=SECONDS).status.allowed)
             yield Check(f"right to {verb} {resource}", allowed, f"the Role in {space} does not give it")
 

@@ -15,6 +15,13 @@ FAILED: dict[str, Any] = {
     "action": "Count",
     "onExitCodes": {"containerName": "main", "operator": "NotIn", "values": [0]},
 }
+CODE_IN_IMAGE = {
+    "skip_build": True,
+    "allow_download_from_artifact_store": False,
+    "allow_download_from_code_repository": False,
+    "allow_including_files_in_images": False,
+}
+"""Pods run the code of their image; ZenML would otherwise put this process's code where any step can change it."""
 FAILURE_POLICY = {"rules": [DISRUPTED, FAILED]}
 """A pod that was evicted is started again and not counted; the order matters, for it ends with an exit code too."""
 
@@ -33,7 +40,7 @@ def run_options(settings: ClusterSettings, state: str, steps: Iterable[StepName]
     }
     return {
         "settings": {
-            "docker": {"parent_image": settings.image, "skip_build": True},
+            "docker": CODE_IN_IMAGE | {"parent_image": settings.image},
             "orchestrator": {**common, "pod_settings": pod(settings, settings.default, state)},
         },
         "retry": {"max_retries": settings.retries},
@@ -78,5 +85,5 @@ def pod(settings: ClusterSettings, asked: StepPod, state: str, *, token: bool = 
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "additional_pod_spec_args": {"automountServiceAccountToken": token},
+        "additional_pod_spec_args": {"automount_service_account_token": token},
     }

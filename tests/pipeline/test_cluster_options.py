@@ -51,8 +51,8 @@ def test_pods_meet_the_restricted_standard():
 
 def test_only_the_orchestrator_can_talk_to_kubernetes():
     told = run_options(ClusterSettings(), "/state", ())["settings"]["orchestrator"]
-    assert told["orchestrator_pod_settings"]["additional_pod_spec_args"] == {"automountServiceAccountToken": True}
-    assert told["pod_settings"]["additional_pod_spec_args"] == {"automountServiceAccountToken": False}
+    assert told["orchestrator_pod_settings"]["additional_pod_spec_args"] == {"automount_service_account_token": True}
+    assert told["pod_settings"]["additional_pod_spec_args"] == {"automount_service_account_token": False}
     assert (told["service_account_name"], told["step_pod_service_account_name"]) == ("orchestrator", "step")
 
 

@@ -1,0 +1,67 @@
+"""Both pipelines as Jobs of the test double: ZenML's real orchestrator, its pod and the steps' pods."""
+
+import json
+import subprocess
+from typing import Any
+
+from conftest import Site
+
+LONG = ("--set", "tuning.steps=60")
+"""Optimizer steps, so that there is a moment in which the tuning is under way."""
+
+
+def test_a_task_is_learnt_though_a_pod_is_taken_away_and_the_worker_dies(site: Site) -> None:
+    code, out = site.lcia("stack", "up", "kubernetes")
+    assert code == 0, out
+    worker = site.start("run", str(site.package), "--as", "site", *LONG)
+    site.wait_for(lambda: list(site.home.glob("objects/scratch/**/checkpoint.safetensors")), "checkpoint", worker)
+    (first,) = site.pods("tune")
+    site.cluster.evict(first["metadata"]["name"], grace=20)
+    site.wait_for(lambda: site.pods("evaluate_forgetting"), "pod that evaluates", worker)
+    worker.kill()
+    worker.wait()
+
+    code, out = site.lcia("work", *LONG)
+    assert code == 3, out
+    assert "gate" in out
+    tuned = site.pods("tune")
+    assert [pod["status"]["phase"] for pod in tuned] == ["Failed", "Succeeded"]
+    assert "continues at step" in site.log(tuned[1])
+    assert [len(site.pods(step)) for step in ("evaluate_forgetting", "gate", "register_candidate")] == [1, 1, 1]
+    runs = _zenml_runs(site)
+    assert sorted(runs.values()) == ["completed", "completed"], "the run of the dead worker was waited for"
+    assert site.cluster.refused == []
+    assert _restricted(site) == []
+
+    code, out = site.lcia("status", "--json")
+    made = json.loads(out)["candidates"]
+    code, out = site.embedded("run", str(site.package), "--as", "site", *LONG, "--json")
+    assert json.loads(out[out.index("{") :])["digest"] == made[0]["digest"], "the same version as on a laptop"
+
+
+def _zenml_runs(site: Site) -> dict[str, str]:
+    script = (
+        "import json\nfrom zenml.client import Client\n"
+        "print(json.dumps({r.name: r.status.value for r in Client().list_pipeline_runs().items}))"
+    )
+    done = subprocess.run(
+        [site.python, "-c", script], env={**site.environment, "ZENML_CONFIG_PATH": str(site.home / "zenml")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _restricted(site: Site) -> list[str]:
+    """What the Pod Security Standard `restricted` would refuse."""
+    wrong = []
+    for pod in site.cluster.pods():
+        security: dict[str, Any] = pod["spec"]["containers"][0].get("securityContext") or {}
+        fine = (
+            security.get("runAsNonRoot") is True
+            and security.get("allowPrivilegeEscalation") is False
+            and security.get("capabilities", {}).get("drop") == ["ALL"]
+            and security.get("seccompProfile", {}).get("type") == "RuntimeDefault"
+        )
+        wrong += [] if fine else [pod["metadata"]["name"]]
+    return wrong
