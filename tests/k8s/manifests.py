@@ -1,0 +1,282 @@
+"""Rendering the overlays, and checks of what was rendered; each returns what is wrong, in words."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import util
+from pathlib import Path
+from typing import Any
+from zoneinfo import available_timezones
+
+import yaml
+from croniter import croniter
+
+K8S = Path(__file__).parents[2] / "k8s"
+OVERLAYS = ("single-node", "production")
+BROUGHT = {
+    "service": {"session-secret", "oidc-secret", "webhook-secret", "smtp-password"},
+    "zenml": {"store-url", "username", "password", "token-secret"},
+    "mlflow": {
+        *("backend-url", "session-secret", "basic_auth.ini"),
+        *(f"{who}-{what}" for who in ("admin", "trainer", "promoter") for what in ("name", "password")),
+    },
+    "database": {
+        *(f"{who}-{what}" for who in ("worker", "service", "promoter", "keeper") for what in ("url", "password")),
+        "owner-url",
+    },
+}
+"""Keys of the Secrets that people make for the overlay production, as docs/kubernetes.md lists them."""
+Doc = dict[str, Any]
+
+
+def render(overlay: str, folder: Path) -> list[Doc]:
+    """What `kubectl apply -k` would send, from a copy below `folder`, with fresh random secrets where it makes them."""
+    copy = folder / "k8s"
+    shutil.copytree(K8S, copy, ignore=shutil.ignore_patterns("secrets"))
+    place = copy / "overlays" / overlay
+    if (place / "make-secrets.sh").exists():
+        subprocess.run([place / "make-secrets.sh"], check=True)
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run([kubectl, "kustomize", place], check=True, capture_output=True, text=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def named(docs: list[Doc], kind: str) -> dict[str, Doc]:
+    return {doc["metadata"]["name"]: doc for doc in docs if doc["kind"] == kind}
+
+
+def pods(docs: list[Doc]) -> Iterator[tuple[str, Doc, Doc]]:
+    """Name, labels and pod spec of everything that makes pods."""
+    for doc in docs:
+        spec = doc.get("spec", {})
+        template = spec.get("jobTemplate", {}).get("spec", {}).get("template") or spec.get("template")
+        if template is not None and doc["kind"] != "PersistentVolume":
+            name = f"{doc['kind']} {doc['metadata']['name']}"
+            yield name, template.get("metadata", {}).get("labels", {}), template["spec"]
+
+
+def containers(pod: Doc) -> list[Doc]:
+    return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
+def keys_of(docs: list[Doc], kind: str, *, brought: bool) -> dict[str, set[str]]:
+    found = {name: {*doc.get("data", {}), *doc.get("stringData", {})} for name, doc in named(docs, kind).items()}
+    return {**(BROUGHT if brought and kind == "Secret" else {}), **found}
+
+
+def dangling(docs: list[Doc], *, brought: bool = False) -> list[str]:  # noqa: C901 - a list of checks
+    """References to what is not there. `brought`: Secrets are people's own."""
+    secrets, maps = (keys_of(docs, kind, brought=brought) for kind in ("Secret", "ConfigMap"))
+    claims, accounts, classes = (
+        named(docs, kind) for kind in ("PersistentVolumeClaim", "ServiceAccount", "PriorityClass")
+    )
+    wrong = []
+
+    def need(where: str, what: str, ok: bool) -> None:
+        if not ok:
+            wrong.append(f"{where}: {what} is not there")
+
+    for where, _, pod in pods(docs):
+        need(where, f"account {pod.get('serviceAccountName')}", pod.get("serviceAccountName") in accounts)
+        need(where, "its priority class", pod.get("priorityClassName") in {None, *classes})
+        volumes = {volume["name"]: volume for volume in pod.get("volumes", ())}
+        for volume in volumes.values():
+            if claim := volume.get("persistentVolumeClaim"):
+                need(where, f"claim {claim['claimName']}", claim["claimName"] in claims)
+            for field, name, there in (("secret", "secretName", secrets), ("configMap", "name", maps)):
+                if source := volume.get(field):
+                    need(where, f"{field} {source[name]}", source[name] in there)
+                    for item in source.get("items", ()):
+                        key = item["key"]
+                        need(where, f"key {key} of {source[name]}", key in there.get(source[name], ()))
+        for container in containers(pod):
+            for mount in container.get("volumeMounts", ()):
+                need(where, f"volume {mount['name']}", mount["name"] in volumes)
+                volume = volumes.get(mount["name"], {})
+                if "configMap" in volume and "subPath" in mount:
+                    need(
+                        where, f"file {mount['subPath']}", mount["subPath"] in maps.get(volume["configMap"]["name"], ())
+                    )
+            for one in container.get("env", ()):
+                for field, there in (("secretKeyRef", secrets), ("configMapKeyRef", maps)):
+                    source = one.get("valueFrom", {}).get(field, {"optional": True})
+                    if not source.get("optional"):
+                        need(where, f"{source['name']}/{source['key']}", source["key"] in there.get(source["name"], ()))
+            ports = {port.get("name") for port in container.get("ports", ())}
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                for how in ("httpGet", "tcpSocket"):
+                    if asked := container.get(probe, {}).get(how):
+                        need(where, f"port {asked['port']} of {probe}", asked["port"] in ports)
+    for name, binding in named(docs, "RoleBinding").items():
+        need(
+            f"RoleBinding {name}",
+            f"role {binding['roleRef']['name']}",
+            binding["roleRef"]["name"] in named(docs, "Role"),
+        )
+        for subject in binding["subjects"]:
+            need(f"RoleBinding {name}", f"account {subject['name']}", subject["name"] in accounts)
+    return wrong
+
+
+def matches(selector: Doc, labels: Doc) -> bool:
+    """Whether a label selector selects these labels."""
+    for one in selector.get("matchExpressions", ()):
+        value, told = labels.get(one["key"]), one.get("values", ())
+        ok = {
+            "In": value in told,
+            "NotIn": value not in told,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        if not ok[one["operator"]]:
+            return False
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+
+
+RUNS = ({"pipeline": "p", "run_id": "1"}, {"pipeline": "p", "run_id": "1", "step_name": "tune"})
+"""Labels that ZenML gives to the orchestrator's pod and to a step's."""
+
+
+def unselected(docs: list[Doc]) -> list[str]:  # noqa: C901 - a list of checks
+    """Selectors that select nothing, and ports of Services and policies that no selected pod has."""
+    known = [
+        (labels, {p.get("name") for c in containers(pod) for p in c.get("ports", ())}) for _, labels, pod in pods(docs)
+    ]
+    known += [(labels, set()) for labels in RUNS]
+    wrong = []
+
+    def check(where: str, selector: Doc, ports: list[Any]) -> None:
+        found = [ports_ for labels, ports_ in known if matches(selector, labels)]
+        if not found:
+            wrong.append(f"{where} selects no pod")
+        wrong.extend(f"{where}: no pod has port {port}" for port in ports if not any(port in ps for ps in found))
+
+    for name, service in named(docs, "Service").items():
+        spec = service["spec"]
+        check(f"Service {name}", {"matchLabels": spec["selector"]}, [p["targetPort"] for p in spec["ports"]])
+    for kind in ("Deployment", "StatefulSet"):
+        for name, doc in named(docs, kind).items():
+            if not matches(doc["spec"]["selector"], doc["spec"]["template"]["metadata"]["labels"]):
+                wrong.append(f"{kind} {name} does not select its own pods")
+            for spread in doc["spec"]["template"]["spec"].get("topologySpreadConstraints", ()):
+                check(f"spread of {name}", spread["labelSelector"], [])
+    for name, doc in named(docs, "PodDisruptionBudget").items():
+        check(f"budget {name}", doc["spec"]["selector"], [])
+    for name, doc in named(docs, "NetworkPolicy").items():
+        spec = doc["spec"]
+        if spec["podSelector"]:
+            ports = [p["port"] for rule in spec.get("ingress", ()) for p in rule.get("ports", ())]
+            check(f"policy {name}", spec["podSelector"], [p for p in ports if isinstance(p, str)])
+        for rule in spec.get("egress", ()):
+            for peer in rule.get("to", ()):
+                if "namespaceSelector" not in peer:
+                    check(f"policy {name}, to", peer["podSelector"], [p["port"] for p in rule.get("ports", ())])
+        for rule in spec.get("ingress", ()):
+            for peer in rule.get("from", ()):
+                if "podSelector" in peer:
+                    check(f"policy {name}, from", peer["podSelector"], [])
+    return wrong
+
+
+def unrestricted(docs: list[Doc]) -> list[str]:  # noqa: C901 - a list of checks
+    """What the Pod Security Standard `restricted` refuses, and beyond it: no token unasked, no writable root file
+    system, no container without requests and a memory limit."""
+    wrong = []
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    for where, _, pod in pods(docs):
+        outer = pod.get("securityContext", {})
+        if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+            wrong.append(f"{where} shares the host's namespaces")
+        if any(set(volume) - {"name"} - allowed for volume in pod.get("volumes", ())):
+            wrong.append(f"{where} has a volume of a kind that is refused")
+        if pod.get("automountServiceAccountToken") not in (False, pod.get("serviceAccountName") == "worker"):
+            wrong.append(f"{where}: its token is not as its work asks")
+        for container in containers(pod):
+            name, inner = f"{where}/{container['name']}", container.get("securityContext", {})
+            both = {**outer, **inner}
+            if both.get("runAsNonRoot") is not True or both.get("runAsUser") == 0:
+                wrong.append(f"{name} may run as root")
+            if both.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+                wrong.append(f"{name} has no seccomp profile")
+            if inner.get("allowPrivilegeEscalation") is not False or inner.get("privileged"):
+                wrong.append(f"{name} may get privileges")
+            if inner.get("capabilities") != {"drop": ["ALL"]}:
+                wrong.append(f"{name} keeps capabilities")
+            if inner.get("readOnlyRootFilesystem") is not True:
+                wrong.append(f"{name} may write to its root")
+            if any("hostPort" in port for port in container.get("ports", ())):
+                wrong.append(f"{name} has a port of the host")
+            told = container.get("resources", {})
+            if not {"cpu", "memory"} <= told.get("requests", {}).keys() or "memory" not in told.get("limits", {}):
+                wrong.append(f"{name} says not what it needs")
+    return wrong
+
+
+def schedules(docs: list[Doc]) -> list[str]:
+    """CronJobs whose times or zone can't be read."""
+    wrong = []
+    for name, doc in named(docs, "CronJob").items():
+        if not croniter.is_valid(doc["spec"]["schedule"]) or len(doc["spec"]["schedule"].split()) != 5:
+            wrong.append(f"CronJob {name}: schedule {doc['spec']['schedule']!r}")
+        if doc["spec"].get("timeZone") not in available_timezones():
+            wrong.append(f"CronJob {name}: time zone {doc['spec'].get('timeZone')!r}")
+    return wrong
+
+
+def granted(docs: list[Doc], account: str) -> set[tuple[str, str]]:
+    """(resource, verb) that an account is given."""
+    found = set()
+    for binding in named(docs, "RoleBinding").values():
+        if account in {subject["name"] for subject in binding["subjects"]}:
+            for rule in named(docs, "Role")[binding["roleRef"]["name"]]["rules"]:
+                found |= {(resource, verb) for resource in rule["resources"] for verb in rule["verbs"]}
+    return found
+
+
+KINDS = {"job": "jobs", "pod": "pods", "pod_log": "pods/log", "secret": "secrets", "cron_job": "cronjobs"}
+WORDS = {"read": "get"}
+
+
+def zenml_verbs() -> set[tuple[str, str]]:
+    """(resource, verb) that ZenML's orchestrator can ask for: its two modules' calls, and those of their helpers.
+
+    Left out: making a service account (ours is named) and ZenML's own schedules (CronJobs are ours).
+    """
+    found = util.find_spec("zenml.integrations.kubernetes")
+    assert found is not None
+    assert found.origin is not None
+    folder = Path(found.origin).parent
+    helpers = {
+        node.name: ast.unparse(node)
+        for node in ast.parse((folder / "kube_utils.py").read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    texts = [(folder / "orchestrators" / name).read_text() for name in (
+        "kubernetes_orchestrator.py", "kubernetes_orchestrator_entrypoint.py")]  # fmt: skip
+    todo = {name for text in texts for name in re.findall(r"kube_utils\.(\w+)", text)}
+    todo.discard("create_edit_service_account")
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in helpers and name not in seen:
+            seen.add(name)
+            texts.append(helpers[name])
+            todo |= {other for other in helpers if re.search(rf"\b{other}\b", helpers[name])}
+    calls = {
+        call
+        for text in texts
+        for call in re.findall(r"\.(create|read|list|patch|delete|replace)_namespaced_(\w+)", text)
+    }
+    return {(KINDS.get(kind, kind), WORDS.get(verb, verb)) for verb, kind in calls if kind != "cron_job"}
