@@ -252,6 +252,7 @@ def _record(
         "fallbacks": result.fallbacks,
         "base_model": bench.base.digest,
         "numerics": bench.base.numerics,
+        **({"resumed_across": list(result.resumed_across)} if result.resumed_across else {}),
     }
 
 

@@ -22,6 +22,7 @@ from components.tuning.power_ema import PowerEMA, planned_error
 from components.tuning.progress_curves import FILE as CURVES
 from components.tuning.pseudo_rehearsal import Recall, parents_answers
 from components.tuning.rehearsal import batches, select_rows
+from components.tuning.stopping import put_off
 
 Tensors = dict[str, Tensor]
 Progress = Callable[[str, int, int], None]
@@ -76,6 +77,8 @@ class TuningResult:
     rows: int
     kept_rows: int
     recalled_rows: int
+    resumed_across: tuple[str, ...] = ()
+    """Other kinds of machine that did earlier steps; where there are any, the last bits may differ."""
 
 
 def tune(
@@ -125,17 +128,22 @@ def tune(
     distilled = old if settings.rehearsal.targets == "parent" else old[len(kept) :]
     run.distil([i for i in used if i in distilled], batch_rows)
     step = run.restore(checkpoints) if checkpoints else 0
+    if progress and step:
+        progress("tune", step, settings.steps)
     try:
-        while step < settings.steps:
-            run.step(step, plan[step], old)
-            step += 1
-            if progress:
-                progress("tune", 1, settings.steps)
-            if step % settings.checkpoint_every == 0 or step == settings.steps:
-                run.check_losses()
-                if checkpoints:
-                    checkpoints.write(CHECKPOINT, run.checkpoint(step))
-                    checkpoints.write(CURVES, json.dumps(run.curves()).encode())
+        with put_off() as stop:
+            while step < settings.steps:
+                run.step(step, plan[step], old)
+                step += 1
+                if progress:
+                    progress("tune", 1, settings.steps)
+                if step % settings.checkpoint_every == 0 or step == settings.steps or stop.asked:
+                    run.check_losses()
+                    if checkpoints:
+                        checkpoints.write(CHECKPOINT, run.checkpoint(step))
+                        checkpoints.write(CURVES, json.dumps(run.curves()).encode())
+                if stop.asked:
+                    stop.obey()
     finally:
         slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
     return run.finish(before, chosen, len(kept), len(recalled))
@@ -189,6 +197,9 @@ class _Run:
         self.power = self._power()
         self.losses: list[Tensor] = []  # (2,) per step: over all rows, over those of earlier tasks (nan without)
         self.teacher: dict[int, Tensor] = {}
+        numerics = trunk.base.numerics
+        self.place = f"{numerics['device']}, {torch.get_num_threads()} threads, torch {numerics['torch']}"
+        self.places: list[str] = []  # other kinds of machine that did earlier steps
 
     def _rule(self) -> str:
         if self.parent is None:
@@ -286,7 +297,7 @@ class _Run:
             tensors |= {f"power.{key}": value for key, value in self.power.state_dict().items()}
         tensors["losses"] = torch.stack(self.losses)
         on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
-        data: bytes = save(on_cpu, metadata={"step": str(step)})
+        data: bytes = save(on_cpu, metadata={"step": str(step), "places": json.dumps([*self.places, self.place])})
         return data
 
     def curves(self) -> dict[str, Any]:
@@ -300,8 +311,9 @@ class _Run:
         data = checkpoints.read(CHECKPOINT)
         if data is None:
             return 0
-        tensors = load(data)
-        step = int(_metadata(data)["step"])
+        tensors, told = load(data), _metadata(data)
+        step = int(told["step"])
+        self.places = [place for place in json.loads(told.get("places", "[]")) if place != self.place]
         with torch.no_grad():
             for name, parameter in zip(self.names, self.parameters, strict=True):
                 parameter.copy_(tensors[f"live.{name}"])
@@ -341,6 +353,7 @@ class _Run:
             old_losses=seen["old_losses"] if kept + recalled else [],
             history=seen["history"],
             fallback_share=share,
+            resumed_across=tuple(self.places),
             fallbacks=fallbacks,
             rows=len(chosen),
             kept_rows=kept,

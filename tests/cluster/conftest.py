@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 from double import ROOT, Double
 from small_loop import SECTIONS, write_package
 
-PASSWORD = "of-this-test"  # noqa: S105 - of a server that lives for one test
+PASSWORD = "of-this-test"
 START_SECONDS = 120
 
 
@@ -54,7 +55,7 @@ class Site:
         plain = {name: value for name, value in self.environment.items() if not name.startswith("ZENML_STORE")}
         done = subprocess.run(
             [self.python, "-m", "lcia.cli", *arguments, "--config", str(config)], cwd=ROOT,
-            env={**plain, "LCIA_HOME": str(self.home.with_name("embedded"))}, capture_output=True, text=True,
+            env={**plain, "LCIA_HOME": str(self.home.with_name("embedded"))}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout
 
@@ -129,7 +130,7 @@ def site(zenml_server: dict[str, str], tiny_folder: Path, tmp_path: Path) -> Ite
 def _names(pod: Mapping[str, Any], step: str) -> bool:
     container = pod["spec"]["containers"][0]
     words = [*container.get("command", []), *container.get("args", [])]
-    return ("--step_name", step) in zip(words, words[1:], strict=False)
+    return ("--step_name", step) in pairwise(words)
 
 
 def _plain() -> dict[str, str]:
@@ -140,7 +141,7 @@ def _plain() -> dict[str, str]:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own server
+        with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

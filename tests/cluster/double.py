@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
@@ -55,7 +55,7 @@ class Double:
     running: dict[str, Running] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def __enter__(self) -> "Double":
+    def __enter__(self) -> Self:
         double = self
 
         class Handler(_Handler):
@@ -202,7 +202,7 @@ class Double:
         (self.folder / "pods" / pod_name).mkdir(parents=True)
         log = self.folder / "pods" / pod_name / "log"
         with log.open("wb") as out:
-            process = subprocess.Popen(  # noqa: S603 - the command of a Job that the product made
+            process = subprocess.Popen(
                 [sys.executable if word == "python" else word for word in command],
                 cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip

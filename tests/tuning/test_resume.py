@@ -4,6 +4,8 @@ Killing a real process is tested in tests/faults.
 """
 
 import hashlib
+import os
+import signal
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from test_tuner import RULES, Killed, Memory, assert_equal, changed, run
 
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
+from components.tuning import tuner
 from components.tuning.progress_curves import curves, read_curves
 from components.tuning.task import Workbench
 from components.tuning.tuner import CHECKPOINT, Parent, TuningResult
@@ -159,3 +162,42 @@ def test_a_new_group_resumes_too(bench, rows) -> None:
     whole = run(bench, rows, None, settings_of("scale_free"))
     memory = killed_after(3, bench, rows, None, settings_of("scale_free"))
     assert_equal(whole, run(bench, rows, None, settings_of("scale_free"), memory))
+
+
+def test_asked_to_stop_it_writes_a_checkpoint_first(bench, rows, parent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM, as when a node is drained: nothing is lost, and whoever handled the signal before still does."""
+    settings = changed("curvature", steps=STEPS, checkpoint_every=100)
+    whole = run(bench, rows, parent, settings)
+
+    def interrupted(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGTERM, interrupted)
+    try:
+        memory, step = Memory(), tuner._Run.step
+
+        def stepping(self, number: int, *rest: object) -> None:
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            step(self, number, *rest)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(tuner._Run, "step", stepping)
+            with pytest.raises(InterruptedError):
+                run(bench, rows, parent, settings, memory)
+        assert signal.getsignal(signal.SIGTERM) is interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert tuner._metadata(memory.files[CHECKPOINT])["step"] == "3"
+    bench.slot.initialise(99)
+    assert_equal(run(bench, rows, parent, settings, memory), whole)
+    assert whole.resumed_across == ()
+
+
+def test_another_kind_of_machine_is_on_record(bench, rows, parent) -> None:
+    settings = settings_of("curvature")
+    memory = killed_after(2, bench, rows, parent, settings)
+    content = memory.files[CHECKPOINT]
+    told = tuner._metadata(content) | {"places": '["cuda:NVIDIA H200, 16 threads, torch 2.13.0"]'}
+    memory.files[CHECKPOINT] = save(load(content), metadata=told)
+    assert run(bench, rows, parent, settings, memory).resumed_across == ("cuda:NVIDIA H200, 16 threads, torch 2.13.0",)
