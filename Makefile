@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs lint lock clean
+.PHONY: help setup demo test check docs lint lock images policy clean
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
@@ -18,6 +18,8 @@ help:
 	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 2.6 GB)"
 	@echo "make bench-NAME  a benchmark of benchmarks/NAME; QUICK=1 for minutes: gate, evaluation, audit, packages, ..."
 	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
+	@echo "make images build the three container images and save them in build/"
+	@echo "make policy check the manifests with checkov"
 	@echo "make clean  remove $(VENV) and .lcia"
 
 setup: $(STAMP)
@@ -68,6 +70,24 @@ lock:
 	uv pip compile --quiet --python-version 3.11 --extra dev --no-annotate --no-header $(if $(UV_FIND_LINKS),--find-links $(UV_FIND_LINKS)) pyproject.toml \
 	  | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.lock.new && test -s requirements.lock.new
 	mv requirements.lock.new requirements.lock
+
+# ENGINE: podman or docker. IMAGE_ARGS: more arguments, as --build-arg BASE_IMAGE=..., or -v of a certificate folder.
+ENGINE ?= $(firstword $(notdir $(shell command -v podman docker 2>/dev/null)))
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+images: $(addprefix image-,runtime train database)
+
+image-%:
+	@test -n "$(ENGINE)" || { echo "images: neither podman nor docker is installed"; exit 1; }
+	$(ENGINE) build $(IMAGE_ARGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --target $* --tag localhost/lcia-$*:$(VERSION) --file infra/images/Dockerfile .
+	mkdir -p build && rm -f build/lcia-$*.tar && $(ENGINE) save --output build/lcia-$*.tar localhost/lcia-$*:$(VERSION)
+
+# checkov has an environment of its own: it pins old versions of what is used here.
+policy: $(STAMP)
+	@for overlay in single-node production; do mkdir -p build/policy/$$overlay; \
+	  $(BIN)/kubectl kustomize k8s/overlays/$$overlay > build/policy/$$overlay/all.yaml; done
+	@test -x build/checkov/bin/checkov || { $(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet checkov==3.3.30; }
+	build/checkov/bin/checkov --directory build/policy --config-file k8s/checkov.yaml
 
 clean:
 	rm -rf $(VENV) .lcia
