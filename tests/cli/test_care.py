@@ -83,7 +83,7 @@ def test_doctor_finds_a_sound_state_sound(lcia: "Lcia", learnt: Learnt) -> None:
     assert ended.code == 0
     assert ended.json["ok"]
     assert {one["check"] for one in ended.json["findings"]} == {
-        *("python", "libraries", "settings", "disk", "permissions", "database", "log", "leases", "store"),
+        *("python", "libraries", "settings", "disk", "permissions", "database", "accounts", "log", "leases", "store"),
         *("model", "mlflow", "zenml"),
     }
 
