@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 
 from components.errors import GateRefused, LciaError, WaitingForPeople
@@ -22,6 +22,7 @@ from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
 from lcia import verbs
 from lcia.operations import OPERATIONS, Operation
+from lcia.service import metrics
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial
 from lcia.service.sign_in import add_sign_in
 from lcia.workplace import Workplace
@@ -176,6 +177,10 @@ def _add_health(app: FastAPI, place: Workplace) -> None:
     def health() -> dict[str, str]:
         with place.db.read():
             return {"status": "ok"}
+
+    @app.get("/metrics", summary="Numbers for Prometheus.", tags=["health"], response_class=PlainTextResponse)
+    def numbers() -> Response:
+        return Response(metrics.page(place), media_type=metrics.KIND)
 
 
 def _refused(_: Request, error: Exception) -> Response:

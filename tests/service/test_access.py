@@ -61,7 +61,7 @@ def test_every_route_as_every_role_and_as_nobody(server):
 def test_nothing_else_answers_without_a_sign_in(server):
     paths = {route.path for route in server.client.app.routes}
     open_ones = {path for path in paths if server.client.get(path).status_code not in (401, 405)}
-    assert open_ones == {"/health", "/openapi.json"}
+    assert open_ones == {"/health", "/metrics", "/openapi.json"}
 
 
 def test_denials_of_known_people_are_logged(server):

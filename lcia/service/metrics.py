@@ -1,0 +1,53 @@
+"""What Prometheus is told at /metrics: numbers off the database, no texts and no names of people.
+
+The text format 0.0.4; a scrape is one read transaction.
+"""
+
+from collections.abc import Iterator
+
+from components.promotion import candidates, champion, outbox
+from components.storage import leases
+from components.tasks import queue
+from lcia.workplace import Workplace
+
+KIND = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def page(place: Workplace) -> str:
+    """All metrics, ended by a newline.
+
+    Raises:
+        DatabaseUnavailable: it can't be read; the scrape fails, and `up` says so.
+    """
+    return "\n".join(_lines(place)) + "\n"
+
+
+def _lines(place: Workplace) -> Iterator[str]:
+    name = place.assistant
+    with place.db.read() as connection:
+        states = queue.counts(connection, name)
+        held = leases.standing(connection)
+        now = place.db.now(connection)
+        undecided = candidates.listed(connection, name, "pending")
+        served = champion.current(connection, name)
+        untold = outbox.pending(connection, name)
+    yield from _head("lcia_tasks", "Tasks in each state.")
+    yield from (f'lcia_tasks{{state="{state}"}} {count}' for state, count in sorted(states.items()))
+    yield from _head("lcia_candidates_undecided", "Versions that wait for people.")
+    yield f"lcia_candidates_undecided {len(undecided)}"
+    oldest = max(((now - one.created_at).total_seconds() for one in undecided), default=0.0)
+    yield from _head("lcia_candidate_oldest_seconds", "How long the oldest of them has waited.")
+    yield f"lcia_candidate_oldest_seconds {oldest:.0f}"
+    yield from _head("lcia_champion_epoch", "Number of promotions and rollbacks so far.")
+    yield f"lcia_champion_epoch {served.epoch if served else 0}"
+    yield from _head("lcia_outbox_pending", "Changes that MLflow was not told yet.")
+    yield f"lcia_outbox_pending {untold}"
+    yield from _head("lcia_lease_silent_seconds", "Since the holder of a lease was last heard.")
+    yield from (f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in held)
+    yield from _head("lcia_lease_lost", "1 where the holder runs no more.")
+    yield from (f'lcia_lease_lost{{name="{one.name}"}} {int(one.lost)}' for one in held)
+
+
+def _head(name: str, about: str) -> Iterator[str]:
+    yield f"# HELP {name} {about}"
+    yield f"# TYPE {name} gauge"
