@@ -55,7 +55,8 @@ class Site:
         plain = {name: value for name, value in self.environment.items() if not name.startswith("ZENML_STORE")}
         done = subprocess.run(
             [self.python, "-m", "lcia.cli", *arguments, "--config", str(config)], cwd=ROOT,
-            env={**plain, "LCIA_HOME": str(self.home.with_name("embedded"))}, capture_output=True, text=True, check=False,
+            env={**plain, "LCIA_HOME": str(self.home.with_name("embedded"))},
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout
 

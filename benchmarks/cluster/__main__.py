@@ -1,0 +1,3 @@
+from benchmarks.cluster.inbox import main
+
+main()
