@@ -1,6 +1,6 @@
 """One inbox, two workers that watch it and a one-shot beside them, killed at random: is each package learnt once?
 
-Real processes (`lcia work`) on SQLite with a base model of one's choice; packages are cut from the example tasks, no row twice.
+Real processes (`lcia work`) on SQLite; packages are cut from the example tasks, no row twice.
 A killer sends SIGKILL to one of the three at random times and starts it again, as Kubernetes would.
 """
 
