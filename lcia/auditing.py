@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def export(place: Workplace, path: Path) -> dict[str, Any]:
     with place.db.read() as connection:
         head = log.export(connection, path, key)
     return {"file": str(path), "head_file": str(log.head_path(path)), "entries": head.entries, "head": head.root}
+
+
+def lines(place: Workplace, start: int, limit: int) -> list[str]:
+    """Some lines of an export, without their line ends."""
+    with place.db.read() as connection:
+        return [line.decode().rstrip("\n") for line in islice(log.lines(connection, start), limit)]
 
 
 def head(place: Workplace) -> dict[str, Any]:

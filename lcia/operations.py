@@ -28,6 +28,7 @@ from lcia.shapes import (
     NewToken,
     Nothing,
     OfEntries,
+    OfLines,
     OfNumber,
     OfProof,
     OfState,
@@ -162,6 +163,11 @@ def _verify(place: Workplace, _: Actor, __: Nothing) -> Json:
 def _head(place: Workplace, _: Actor, __: Nothing) -> Json:
     """The log's head, signed: worth keeping where the database's administrators can't reach."""
     return auditing.head(place)
+
+
+def _lines(place: Workplace, _: Actor, params: OfLines) -> Json:
+    """Lines of the log as `lcia audit export` writes them."""
+    return {"lines": auditing.lines(place, params.start, params.limit)}
 
 
 def _prove(place: Workplace, _: Actor, params: OfProof) -> Json:
@@ -379,6 +385,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("entries", "audit", False, OfEntries, _entries),
         Operation("verify", "audit", False, Nothing, _verify),
         Operation("head", "audit", False, Nothing, _head),
+        Operation("lines", "audit", False, OfLines, _lines),
         Operation("prove", "audit", False, OfProof, _prove),
         Operation("statement", "look", False, OfVersion, _statement),
         Operation("keys", "look", False, Nothing, _keys),

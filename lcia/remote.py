@@ -1,7 +1,7 @@
 """A server's operations, asked for over HTTP: LCIA_SERVER names it, LCIA_TOKEN says who asks."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +93,28 @@ def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = 
     if not isinstance(value, dict) or "message" not in value:
         raise ServerUnreachable(f"{SERVER}={server} answered {got.status_code}; is it lcia's service?")
     raise Refused(str(value["message"]), int(value.get("exit_code", 1)))
+
+
+def export(path: Path) -> dict[str, Any]:
+    """The server's log in a file with its signed head beside it, as `auditing.export` writes them.
+
+    Raises:
+        Refused: the asker is no auditor, or the log is shorter than its head says.
+    """
+    from components.audit import log
+
+    head = perform("head", {}, None, None)
+
+    def content() -> Iterator[bytes]:
+        start = 0
+        while start < head["entries"]:
+            asked = {"start": start, "limit": min(1000, head["entries"] - start)}
+            page = perform("lines", asked, None, None)["lines"]
+            if not page:
+                raise Refused(f"the server's log ends at entry {start}, its head says {head['entries']}", 1)
+            yield from (f"{line}\n".encode() for line in page)
+            start += len(page)
+
+    log.write_export(path, content())
+    log.write_head(path, head["signed"].encode())
+    return {"file": str(path), "head_file": str(log.head_path(path)), "entries": head["entries"], "head": head["head"]}

@@ -68,6 +68,13 @@ class OfEntries(Params):
     tail: Annotated[int, Field(ge=0, le=10_000)] | None = None
 
 
+class OfLines(Params):
+    """Entries of the log by position."""
+
+    start: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+
+
 class OfProof(Params):
     """What to prove: a promotion, an entry, or growth since a signed head; one of them."""
 

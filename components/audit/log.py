@@ -6,7 +6,7 @@ to it, so that an export can be checked by anyone, offline, from any signed head
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -211,27 +211,45 @@ def export(connection: Connection, path: Path, key: SigningKey | None = None) ->
     Raises:
         LogDamaged: a stored body is not JSON; `verify_database` names the entry.
     """
+    write_export(path, lines(connection))
+    seen = head(connection)
+    write_head(path, key.sign(seen) if key else None)
+    return seen
+
+
+def lines(connection: Connection, start: int = 0) -> Iterator[bytes]:
+    """The lines of an export, from entry `start` on.
+
+    Raises:
+        LogDamaged: see `export`.
+    """
+    return (_line(row.position, row.body, row.hash, row.root) for row in rows(connection, start))
+
+
+def write_export(path: Path, content: Iterable[bytes]) -> None:
+    """Write lines to a file, which appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            for row in rows(connection):
-                file.write(_line(row.position, row.body, row.hash, row.root))
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
-    seen = head(connection)
-    beside = head_path(path)
-    if key is None:
+
+
+def write_head(export_file: Path, signed: bytes | None) -> None:
+    """Write a signed head beside an export; None takes away one of an earlier export."""
+    beside = head_path(export_file)
+    if signed is None:
         beside.unlink(missing_ok=True)
-    else:
-        work = beside.with_name(f".{beside.name}.{os.getpid()}")
-        work.write_bytes(key.sign(seen))
-        work.replace(beside)
-    return seen
+        return
+    work = beside.with_name(f".{beside.name}.{os.getpid()}")
+    work.write_bytes(signed)
+    work.replace(beside)
 
 
 def _line(position: int, body: bytes, leaf: str, root: str) -> bytes:

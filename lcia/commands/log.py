@@ -47,10 +47,14 @@ def audit_export(
     config: Config = None,
 ) -> None:
     """Write the log as JSON Lines with a signed head."""
-    from lcia import auditing
+    if on_server():
+        from lcia import remote
 
-    here_only("audit export")
-    value = auditing.export(open_place(config), file)
+        value = remote.export(file)
+    else:
+        from lcia import auditing
+
+        value = auditing.export(open_place(config), file)
     text = f"{value['entries']} entries in {value['file']}, signed head in {value['head_file']}"
     emit(value, as_json=as_json, text=text)
 

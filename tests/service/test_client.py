@@ -14,9 +14,12 @@ import pytest
 import yaml
 from small_loop import SmallLoop
 
+from components.audit.keys import read_public_key
 from components.audit.log import SYSTEM
+from components.audit.verify import verify_export
 from components.identity import people, tokens
 from components.roles import Role
+from lcia import auditing
 from lcia.cli import main
 
 ME = getpass.getuser()
@@ -134,3 +137,18 @@ def test_what_a_server_can_not_be_told_is_refused_before_it_is_asked(both):
         code, out, err = both(*argv)[1]
         assert (code, out) == (1, "") if said else code == 0, argv
         assert (said or "") in err
+
+
+def test_an_export_through_a_server_is_the_servers_log(both, pending, tmp_path):
+    where = tmp_path / "there.jsonl"
+    here, there = both("audit", "export", str(where))
+    assert (here[0], there[0]) == (0, 0)
+    assert here[1] == there[1]
+    local = tmp_path / "local.jsonl"
+    auditing.export(pending.open(), local)
+    size = len(where.read_bytes())
+    assert where.read_bytes() == local.read_bytes()[:size]
+    assert size > 1000
+    key = read_public_key(pending.home / "keys" / "audit-key.pub.pem")
+    verified = verify_export(where, key, where.with_name("there.jsonl.head"))
+    assert verified.ok, verified
