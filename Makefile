@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs lint lock images policy clean
+.PHONY: help setup demo test check docs lint lock images serve policy clean
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-NAME  a benchmark of benchmarks/NAME; QUICK=1 for minutes: gate, evaluation, audit, packages, ..."
 	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
 	@echo "make images build the three container images and save them in build/"
+	@echo "make serve  one server of those images: PostgreSQL, MLflow, service, worker (docs/server.md)"
 	@echo "make policy check the manifests with checkov"
 	@echo "make clean  remove $(VENV) and .lcia"
 
@@ -81,6 +82,13 @@ image-%:
 	$(ENGINE) build $(IMAGE_ARGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	  --target $* --tag localhost/lcia-$*:$(VERSION) --file infra/images/Dockerfile .
 	mkdir -p build && rm -f build/lcia-$*.tar && $(ENGINE) save --output build/lcia-$*.tar localhost/lcia-$*:$(VERSION)
+
+# Runs in the foreground; Ctrl-C ends it, the volumes stay.
+COMPOSE ?= $(shell docker compose version > /dev/null 2>&1 && echo docker compose || { command -v podman-compose > /dev/null && echo podman-compose; })
+serve:
+	@test -n "$(COMPOSE)" || { echo "serve: neither docker compose nor podman-compose is installed"; exit 1; }
+	@infra/server/make-secrets.sh
+	$(COMPOSE) --env-file infra/server/secrets.env --file infra/server/compose.yaml up
 
 # checkov has an environment of its own: it pins old versions of what is used here.
 policy: $(STAMP)

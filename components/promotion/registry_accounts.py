@@ -6,7 +6,7 @@ before anybody else does. Clients take name and password from MLFLOW_TRACKING_US
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,14 +44,23 @@ class SetUp:
 
     rights: list[Granted]
     passwords: dict[str, str]
-    """Of the accounts that were made now; kept nowhere."""
+    """Random ones, of the accounts that were made now; kept nowhere."""
 
 
-def set_up(tracking_uri: str, artifacts: str, experiment: str, name: str, *, trainer: str, promoter: str) -> SetUp:
+def set_up(
+    tracking_uri: str,
+    artifacts: str,
+    experiment: str,
+    name: str,
+    *,
+    trainer: str,
+    promoter: str,
+    given: Mapping[str, str] = {},
+) -> SetUp:
     """Make the experiment, both registered models and the accounts, and grant rights; may be repeated.
 
-    An account that exists keeps its password. The promoter may also delete versions and files, which `lcia withdraw`
-    asks for.
+    An account that exists keeps its password; a new one gets the `given` one (by account), else a random one. The
+    promoter may also delete versions and files, which `lcia withdraw` asks for.
 
     Raises:
         RegistryAccountsRefused: see the class.
@@ -63,7 +72,7 @@ def set_up(tracking_uri: str, artifacts: str, experiment: str, name: str, *, tra
 
     client, auth = MlflowClient(tracking_uri, tracking_uri), AuthServiceClient(tracking_uri)
     try:
-        made = _accounts(auth, (trainer, promoter))
+        made = _accounts(auth, (trainer, promoter), given)
         identity = _experiment(client, artifacts, experiment)
         for model in (name, f"{name}-candidates"):
             if not client.search_registered_models(f"name = '{model}'"):
@@ -112,8 +121,8 @@ def may_promote(tracking_uri: str, name: str) -> bool | None:
     return True
 
 
-def _accounts(auth: "AuthServiceClient", names: Iterable[str]) -> dict[str, str]:
-    """Make those that do not exist; their passwords."""
+def _accounts(auth: "AuthServiceClient", names: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Make those that do not exist; the passwords that nobody gave."""
     from mlflow.exceptions import MlflowException
 
     made = {}
@@ -123,8 +132,9 @@ def _accounts(auth: "AuthServiceClient", names: Iterable[str]) -> dict[str, str]
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            made[name] = secrets.token_urlsafe(24)
-            auth.create_user(name, made[name])
+            if name not in given:
+                made[name] = secrets.token_urlsafe(24)
+            auth.create_user(name, given.get(name) or made[name])
     return made
 
 

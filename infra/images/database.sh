@@ -15,4 +15,4 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     mv "$PGDATA.new" "$PGDATA"
 fi
 unset LCIA_OWNER_PASSWORD
-exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/tmp -c password_encryption=scram-sha-256
+exec postgres -D "$PGDATA" -c listen_addresses="${LCIA_LISTEN:-*}" -c unix_socket_directories=/tmp -c password_encryption=scram-sha-256

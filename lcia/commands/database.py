@@ -1,5 +1,6 @@
 """Verbs of the administrators of the database and of MLflow: schema, and an account for each process."""
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -55,15 +56,29 @@ def accounts(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make MLflow's models and two accounts, each with exactly its rights; as an administrator of MLflow."""
+    """Make MLflow's models and two accounts, each with exactly its rights; as an administrator of MLflow.
+
+    A new account gets the password of LCIA_TRAINER_PASSWORD or LCIA_PROMOTER_PASSWORD where that is set, else a random
+    one, which is shown once.
+    """
     here_only("registry accounts")
     _, _, settings = read_settings(config, None)
     from components.promotion.registry_accounts import set_up
 
     told = settings.registry
+    given = {
+        name: os.environ.get(f"LCIA_{right}_PASSWORD", "")
+        for name, right in ((trainer, "TRAINER"), (promoter, "PROMOTER"))
+    }
     with quiet_stdout(as_json=as_json):
         found = set_up(
-            told.tracking_uri, told.artifacts, told.experiment, settings.assistant, trainer=trainer, promoter=promoter
+            told.tracking_uri,
+            told.artifacts,
+            told.experiment,
+            settings.assistant,
+            trainer=trainer,
+            promoter=promoter,
+            given={name: text for name, text in given.items() if text},
         )
     lines = [f"{one.account}: {one.right} on {one.kind.replace('_', ' ')} {one.name}" for one in found.rights]
     lines += [f"password of {name}, shown once: {text}" for name, text in found.passwords.items()]

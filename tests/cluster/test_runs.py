@@ -4,7 +4,7 @@ import json
 import subprocess
 from typing import Any
 
-from conftest import Site
+from installation import Site
 
 LONG = ("--set", "tuning.steps=60")
 """Optimizer steps, so that there is a moment in which the tuning is under way."""

@@ -1,0 +1,148 @@
+"""A ZenML server and the double, with the tiny base model and one package."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from double import ROOT, Double
+from small_loop import SECTIONS, write_package
+
+PASSWORD = "of-this-test"
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Site:
+    """One installation on the double."""
+
+    home: Path
+    config: Path
+    package: Path
+    cluster: Double
+    environment: Mapping[str, str]
+    python = sys.executable
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """`lcia` as the worker's account."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "lcia.cli", *arguments, "--config", str(self.config)],
+            cwd=ROOT, env={**self.environment, "KUBECONFIG": str(self.cluster.kubeconfig("worker"))},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def lcia(self, *arguments: str, seconds: float = 400) -> tuple[int, str]:
+        """Exit code and output."""
+        process = self.start(*arguments)
+        out, _ = process.communicate(timeout=seconds)
+        return process.returncode, out
+
+    def embedded(self, *arguments: str) -> tuple[int, str]:
+        """The same on this machine alone, with a state folder of its own."""
+        config = self.config.with_name("embedded.yaml")
+        settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        config.write_text(yaml.safe_dump({**settings, "cluster": None}), encoding="utf-8")
+        plain = {name: value for name, value in self.environment.items() if not name.startswith("ZENML_STORE")}
+        done = subprocess.run(
+            [self.python, "-m", "lcia.cli", *arguments, "--config", str(config)], cwd=ROOT,
+            env={**plain, "LCIA_HOME": str(self.home.with_name("embedded"))},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    def pods(self, step: str) -> list[dict[str, Any]]:
+        """Pods of a step, oldest first."""
+        return [pod for pod in self.cluster.pods() if _names(pod, step)]
+
+    def log(self, pod: Mapping[str, Any]) -> str:
+        """What a pod printed."""
+        return self.cluster.running[pod["metadata"]["name"]].log.read_text()
+
+    def wait_for(
+        self, there: Callable[[], object], what: str, worker: subprocess.Popen[str], seconds: float = 240
+    ) -> None:
+        """Until something is there."""
+        end = time.monotonic() + seconds
+        while not there():
+            assert worker.poll() is None, f"no {what}, the worker ended: {worker.communicate()[0]}"
+            assert time.monotonic() < end, f"no {what} after {seconds} s"
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def zenml_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real ZenML server on SQLite; gives the variables by which its clients find it."""
+    folder = tmp_path_factory.mktemp("zenml-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {
+        "ZENML_SERVER": "true", "ZENML_CONFIG_PATH": str(folder / "config"), "ZENML_STORE_TYPE": "sql",
+        "ZENML_STORE_URL": f"sqlite:///{folder}/zenml.db", "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
+        "ZENML_SERVER_AUTO_ACTIVATE": "true", "ZENML_DEFAULT_USER_NAME": "lcia",
+        "ZENML_DEFAULT_USER_PASSWORD": PASSWORD, "ZENML_ANALYTICS_OPT_IN": "false",
+    }  # fmt: skip
+    (folder / "config").mkdir()
+    url = f"http://127.0.0.1:{port}"
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--port", str(port)],
+            env={**_plain(), **told}, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not _answers(f"{url}/health"):
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < end, "ZenML's server did not start"
+            time.sleep(0.5)
+        yield {"ZENML_STORE_URL": url, "ZENML_STORE_USERNAME": "lcia", "ZENML_STORE_PASSWORD": PASSWORD}
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture
+def site(zenml_server: dict[str, str], tiny_folder: Path, tmp_path: Path) -> Iterator[Site]:
+    """Settings of a cluster, whose pods see the same state folder."""
+    home, config = tmp_path / "home", tmp_path / "zenml.yaml"
+    settings = {
+        "base_model": {"name": str(tiny_folder), "device": "cpu", "threads": 1},
+        **SECTIONS,
+        "cluster": {"context": "double", "retries": 2, "image": "lcia-train:test"},
+    }
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    environment = {**_plain(), **zenml_server, "LCIA_HOME": str(home)}
+    (tmp_path / "double").mkdir()
+    image = {**_plain(), "ZENML_ANALYTICS_OPT_IN": "false"}
+    with Double(tmp_path / "double", image) as cluster:
+        yield Site(home, config, write_package(tmp_path / "packages", "movie_sentiment"), cluster, environment)
+
+
+def _names(pod: Mapping[str, Any], step: str) -> bool:
+    container = pod["spec"]["containers"][0]
+    words = [*container.get("command", []), *container.get("args", [])]
+    return ("--step_name", step) in pairwise(words)
+
+
+def _plain() -> dict[str, str]:
+    """The variables of this process that any other has."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+    return {**kept, "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
