@@ -4,6 +4,8 @@ import os
 import warnings
 from pathlib import Path
 
+from components.errors import LciaError
+
 QUIET = {
     "ANONYMIZED_TELEMETRY": "false",
     "ZENML_AUTO_OPEN_DASHBOARD": "false",
@@ -26,6 +28,10 @@ ZenML logs a traceback for every failed step; the worker says it in one line, an
 raised on with its own traceback."""
 
 
+class StateUnusable(LciaError):
+    """The state folder can't be written to."""
+
+
 def found_state(config: Path | None) -> tuple[Path | None, Path]:
     """The settings file, if any, and the state folder: `LCIA_HOME`, else `.lcia` beside that file."""
     here = [config] if config else [Path("zenml.yaml"), Path(__file__).parents[1] / "zenml.yaml"]
@@ -35,7 +41,11 @@ def found_state(config: Path | None) -> tuple[Path | None, Path]:
 
 
 def prepare(home: Path) -> None:
-    """Set the process's environment. Call it before zenml, mlflow or torch are imported."""
+    """Set the process's environment. Call it before zenml, mlflow or torch are imported.
+
+    Raises:
+        StateUnusable: `home` can't be made or written to.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -48,11 +58,17 @@ def prepare(home: Path) -> None:
     if not os.environ.get("ZENML_STORE_URL", "").startswith("http"):  # a ZenML server that somebody chose stays
         os.environ["ZENML_STORE_URL"] = f"sqlite:///{database}"
     os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
-    (home / "cache" / "matplotlib").mkdir(parents=True, exist_ok=True)
-    (home / "zenml").mkdir(parents=True, exist_ok=True)
-    kept = home / "zenml" / "config.yaml"
-    if not kept.exists():  # holds also for `zenml` commands that people run on this folder later
-        kept.write_text("analytics_opt_in: false\n", encoding="utf-8")
+    try:
+        (home / "cache" / "matplotlib").mkdir(parents=True, exist_ok=True)
+        (home / "zenml").mkdir(parents=True, exist_ok=True)
+        kept = home / "zenml" / "config.yaml"
+        if not kept.exists():  # holds also for `zenml` commands that people run on this folder later
+            kept.write_text("analytics_opt_in: false\n", encoding="utf-8")
+    except OSError as error:
+        raise StateUnusable(
+            f"the state folder {home} can't be made or written to ({error.strerror}: {error.filename}); give it to the "
+            "user who runs lcia, or set LCIA_HOME to another folder"
+        ) from error
 
 
 def stay_offline() -> None:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HARDENED = (
     *("--rm", "--network", "none", "--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges"),
-    *("--user", "10001:10001", "--tmpfs", "/tmp:rw,mode=1777", "--tmpfs", "/state:rw,mode=1777"),
+    *("--user", "10001:10001", "--tmpfs", "/tmp:rw,mode=1777", "--volume", "/state"),
 )
 pytestmark = [
     pytest.mark.container,
