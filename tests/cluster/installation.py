@@ -118,7 +118,12 @@ def site(zenml_server: dict[str, str], tiny_folder: Path, tmp_path: Path) -> Ite
     settings = {
         "base_model": {"name": str(tiny_folder), "device": "cpu", "threads": 1},
         **SECTIONS,
-        "cluster": {"context": "double", "retries": 2, "image": "lcia-train:test"},
+        "cluster": {
+            "context": "double",
+            "retries": 2,
+            "image": "lcia-train:test",
+            "steps": {"tune": {"gpu": 1, "memory": "8Gi", "node_selector": {"pool": "gpu"}}},
+        },
     }
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     environment = {**_plain(), **zenml_server, "LCIA_HOME": str(home)}

@@ -28,6 +28,9 @@ def test_a_task_is_learnt_though_a_pod_is_taken_away_and_the_worker_dies(site: S
     assert [pod["status"]["phase"] for pod in tuned] == ["Failed", "Succeeded"]
     assert "RunInterruptedException" in site.log(tuned[0])
     assert [len(site.pods(step)) for step in ("evaluate_forgetting", "gate", "register_candidate")] == [1, 1, 1]
+    limits = tuned[0]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"memory": "8Gi", "nvidia.com/gpu": "1"}
+    assert tuned[0]["spec"]["nodeSelector"] == {"pool": "gpu"}
     runs = _zenml_runs(site)
     assert sorted(runs.values()) == ["completed", "completed"], "the run of the dead worker was waited for"
     assert site.cluster.refused == []
