@@ -63,6 +63,7 @@ def render(
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Default: print it.")] = None,
     image: Annotated[str, typer.Option("--image", help="Image of the worker, as kustomize knows it.")] = "lcia-runtime",
     overrides: Set = [],  # noqa: B006 - typer reads it
+    as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Write the schedules of zenml.yaml as CronJobs of Kubernetes."""
@@ -71,12 +72,12 @@ def render(
     _, _, settings = read_settings(config, overrides, touch=False)
     if not settings.schedules:
         raise NothingScheduled("zenml.yaml has no section `schedules`; `lcia settings schedules` explains its keys")
-    text = HEAD + yaml.safe_dump_all(cron_jobs(settings, image), sort_keys=False, explicit_start=True, width=120)
-    if output is None:
-        print(text, end="")
-        return
-    _replace(output, text)
-    print(f"{output}: {len(settings.schedules)} CronJobs")
+    jobs = cron_jobs(settings, image)
+    text = HEAD + yaml.safe_dump_all(jobs, sort_keys=False, explicit_start=True, width=120)
+    if output is not None:
+        _replace(output, text)
+        text = f"{output}: {len(jobs)} CronJobs"
+    emit({"file": str(output) if output else None, "jobs": jobs}, as_json=as_json, text=text.rstrip("\n"))
 
 
 def _replace(path: Path, text: str) -> None:

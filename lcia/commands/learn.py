@@ -96,17 +96,17 @@ def work(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pod that has to go: the lease is given back
     with quiet_stdout(as_json=as_json):
         say_power(place)
+        left = "Nothing to do: the queue holds no open task."
         try:
             touched = _work(place, name, None)
         except LineageBusy as busy:
-            touched = []
-            say(f"{busy}")
+            touched, left = [], f"Left to it: {busy}"
         while not once:
             time.sleep(every)
             with contextlib.suppress(LineageBusy):
                 _work(place, name, None)
     if not touched and not as_json:
-        print("Nothing to do: the queue holds no open task.")
+        print(left)
         return
     _end(touched, place, as_json=as_json)
 

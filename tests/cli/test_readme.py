@@ -16,7 +16,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {
     command: page.name
     for page in PAGES
-    for command in re.findall(r"^(?:\.venv/bin/)?lcia (.+?)(?: {2,}#.*| && .*)?$", page.read_text(), re.MULTILINE)
+    for command in re.findall(
+        r"^(?:\.venv/bin/)?lcia (.+?)(?: {2,}#.*| && .*| \| .*)?$", page.read_text(), re.MULTILINE
+    )
 }
 
 

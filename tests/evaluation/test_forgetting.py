@@ -275,7 +275,7 @@ def test_a_champion_of_another_base_model_is_refused(world, movie) -> None:
     foreign = replace(movie, pool=replace(movie.pool, base_model="a" * 64))
     snapshot = world.take("grammar_check")
     tuning = world.tune(snapshot, movie.pool, None)
-    with pytest.raises(EvaluationFailed, match="a lineage keeps its base model"):
+    with pytest.raises(EvaluationFailed, match="`lcia rebase` lets another model learn"):
         world.evaluation(snapshot, foreign).run(tuning, CONFIG)
 
 
