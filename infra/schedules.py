@@ -8,6 +8,7 @@ from typing import Any
 
 from components.settings import ClusterSettings, Settings
 from components.settings.cluster import Schedule, Work
+from infra.stacks.pods import CONFINED, resources
 
 COMMANDS: Mapping[Work, tuple[tuple[str, ...], ...]] = {
     "inbox": (("work", "--once"),),
@@ -20,6 +21,8 @@ ACCOUNTS: Mapping[Work, str] = {"inbox": "worker", "reevaluate": "step", "sync":
 _ACCOUNTS: Mapping[Work, tuple[str, str]] = {"sync": ("service", "promoter"), "retention": ("keeper", "promoter")}
 """Accounts of the database and of MLflow, where they are not the worker's."""
 FAILED_KEPT, DONE_KEPT = 3, 1
+SMALL = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+"""Resources of what loads no model."""
 
 
 def cron_jobs(settings: Settings, image: str) -> list[dict[str, Any]]:
@@ -57,11 +60,8 @@ def _cron_job(name: str, schedule: Schedule, cluster: ClusterSettings, image: st
 
 def _pod(work: Work, cluster: ClusterSettings, image: str) -> dict[str, Any]:
     asked = cluster.pod("evaluate_forgetting") if work == "reevaluate" else None
-    resources: dict[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
     place: dict[str, Any] = {}
     if asked is not None:
-        amounts = {"memory": asked.memory, **({asked.gpu_resource: str(asked.gpu)} if asked.gpu else {})}
-        resources = {"requests": {"cpu": asked.cpu, **amounts}, "limits": amounts}
         place = {"nodeSelector": dict(asked.node_selector), "tolerations": list(asked.tolerations)}
     return {
         "restartPolicy": "Never",
@@ -84,12 +84,8 @@ def _pod(work: Work, cluster: ClusterSettings, image: str) -> dict[str, Any]:
                 "imagePullPolicy": "IfNotPresent",
                 "command": _command(COMMANDS[work]),
                 "env": _environment(work),
-                "resources": resources,
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "resources": resources(asked) if asked else SMALL,
+                "securityContext": CONFINED,
                 "volumeMounts": [
                     {"name": "objects", "mountPath": "/state"},
                     {"name": "keys", "mountPath": "/state/keys"},

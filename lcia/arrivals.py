@@ -1,6 +1,7 @@
 """Packages from the inbox into the queue."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 
 from components.audit.log import Actor
@@ -28,16 +29,11 @@ def take(place: Workplace) -> list[QueueItem]:
         return []
     inbox, found = open_inbox(settings.url, settings.quiet_seconds), []
     for name in inbox.complete(time.time()):
-        report: dict[str, Json]
         try:
             with inbox.opened(name) as path:
                 item = verbs.submit(place, path, INBOX, _owned_by(settings.owner, name), name)
-        except PackageError as error:
-            report = {"problems": [asdict(problem) for problem in error.problems]}
-            inbox.put_away(name, "refused", {"package": name, **report})
-            continue
-        except TaskVersionTaken as error:
-            inbox.put_away(name, "refused", {"package": name, "problems": [str(error)]})
+        except (PackageError, TaskVersionTaken) as error:
+            inbox.put_away(name, "refused", {"package": name, "problems": _problems(error)})
             continue
         told = {"item": item.id, "name": item.name, "version": item.version, "known": item.known}
         inbox.put_away(name, "done", {"package": name, **told})
@@ -46,7 +42,11 @@ def take(place: Workplace) -> list[QueueItem]:
     return found
 
 
-def _owned_by(owner: str | None, package: str):  # noqa: ANN202 - what `verbs.submit` calls
+def _problems(error: PackageError | TaskVersionTaken) -> list[Json]:
+    return [asdict(problem) for problem in error.problems] if isinstance(error, PackageError) else [str(error)]
+
+
+def _owned_by(owner: str | None, package: str) -> Callable[[str], None]:
     """Refuses packages of other owners, where the inbox belongs to one."""
 
     def check(seen: str) -> None:

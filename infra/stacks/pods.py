@@ -15,6 +15,12 @@ FAILED: dict[str, Any] = {
     "action": "Count",
     "onExitCodes": {"containerName": "main", "operator": "NotIn", "values": [0]},
 }
+CONFINED: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""Security context of every container."""
 CODE_IN_IMAGE = {
     "skip_build": True,
     "allow_download_from_artifact_store": False,
@@ -59,12 +65,8 @@ def pod(settings: ClusterSettings, asked: StepPod, state: str, *, token: bool = 
 
     `token`: it talks to Kubernetes' API.
     """
-    amounts = {"cpu": asked.cpu, "memory": asked.memory}
-    limits = {"memory": asked.memory}
-    if asked.gpu:
-        amounts[asked.gpu_resource] = limits[asked.gpu_resource] = str(asked.gpu)
     return {
-        "resources": {"requests": amounts, "limits": limits},
+        "resources": resources(asked),
         "node_selectors": asked.node_selector,
         "tolerations": list(asked.tolerations),
         "volumes": [
@@ -80,10 +82,14 @@ def pod(settings: ClusterSettings, asked: StepPod, state: str, *, token: bool = 
         "env": [{"name": name, "value": value} for name, value in (("HOME", TEMPORARY), ("LCIA_HOME", state))],
         "container_security_context": {
             "runAsNonRoot": True,
-            "readOnlyRootFilesystem": True,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
+            **CONFINED,
         },
         "additional_pod_spec_args": {"automount_service_account_token": token},
     }
+
+
+def resources(asked: StepPod) -> dict[str, dict[str, str]]:
+    """What is reserved and what is the limit; cores have none, for idle ones may be used."""
+    limits = {"memory": asked.memory, **({asked.gpu_resource: str(asked.gpu)} if asked.gpu else {})}
+    return {"requests": {"cpu": asked.cpu, **limits}, "limits": limits}
