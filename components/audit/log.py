@@ -17,7 +17,7 @@ from components.audit.keys import Head, SigningKey
 from components.audit.merkle import Peaks, add_leaf, leaf_hash, root_of
 from components.errors import LciaError
 from components.storage.database import now
-from components.storage.objects import Json, canonical, parse_json
+from components.storage.objects import Json, canonical, parse_json, write_durably
 from components.storage.tables import log, moment_text
 
 
@@ -246,10 +246,8 @@ def write_head(export_file: Path, signed: bytes | None) -> None:
     beside = head_path(export_file)
     if signed is None:
         beside.unlink(missing_ok=True)
-        return
-    work = beside.with_name(f".{beside.name}.{os.getpid()}")
-    work.write_bytes(signed)
-    work.replace(beside)
+    else:
+        write_durably(beside, signed)
 
 
 def _line(position: int, body: bytes, leaf: str, root: str) -> bytes:

@@ -153,7 +153,7 @@ class _Files:
     def write(self, path: str, content: bytes) -> None:
         """Locally by rename after fsync, remotely by the store's own atomic put."""
         if self._local:
-            _write_durably(Path(path), content)
+            write_durably(Path(path), content)
         else:
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             self._fs.pipe_file(path, content)
@@ -423,7 +423,7 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Write through a temporary file of the same folder: `path` is absent or whole after any crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from components.storage.objects import ObjectStore, canonical, digest_of
+from components.storage.objects import ObjectStore, canonical, digest_of, write_durably
 from components.tasks.package import list_files
 from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, printable, read_regular
 
@@ -45,8 +45,8 @@ def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path
         "package": printable(name),
         "problems": [asdict(problem) for problem in problems],
     }
-    _replace(folder / "report.json", canonical(report) + b"\n")
-    _replace(folder / "report.txt", f"{PackageError(name, problems)}\n".encode())
+    write_durably(folder / "report.json", canonical(report) + b"\n")
+    write_durably(folder / "report.txt", f"{PackageError(name, problems)}\n".encode())
     return folder
 
 
@@ -79,9 +79,3 @@ def _quarantine_name(package: Path | str) -> str:
         return package_digest(package)
     except PackageError:
         return digest_of(str(package).encode("utf-8", "surrogateescape"))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -8,6 +8,7 @@ import typer
 import yaml
 
 from components.errors import LciaError
+from components.storage.objects import write_durably
 from lcia.commands.frame import DO, LOOK, Config, Json, Set, app, emit, read_settings
 
 stack = typer.Typer(rich_markup_mode=None, help="Where runs run: this machine or a cluster.", no_args_is_help=True)
@@ -75,13 +76,6 @@ def render(
     jobs = cron_jobs(settings, image)
     text = HEAD + yaml.safe_dump_all(jobs, sort_keys=False, explicit_start=True, width=120)
     if output is not None:
-        _replace(output, text)
+        write_durably(output, text.encode())
         text = f"{output}: {len(jobs)} CronJobs"
     emit({"file": str(output) if output else None, "jobs": jobs}, as_json=as_json, text=text.rstrip("\n"))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
