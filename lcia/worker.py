@@ -19,7 +19,7 @@ from components.storage.database import Database
 from components.storage.keys import step_key
 from components.storage.leases import Lease
 from components.storage.objects import ObjectMissing, canonical, digest_of
-from components.tasks import queue
+from components.tasks import progress, queue
 from components.tasks.inbox import quarantine
 from components.tasks.problems import Problem
 from components.tasks.queue import QueueItem
@@ -343,7 +343,11 @@ class Advance:
         place = self.place
         digest = place.store.put_json(order.model_dump(mode="json"))
         run_name = self._run_name(name, item)
-        return run_pipeline(pipeline, run_name, place.settings, place.home, digest)
+        progress.clear(place.store, item.package)
+        try:
+            return run_pipeline(pipeline, run_name, place.settings, place.home, digest)
+        finally:
+            progress.clear(place.store, item.package)
 
     def _run_name(self, pipeline: str, item: QueueItem) -> str:
         return f"{pipeline}-{item.id}-{item.name}-{item.version}"

@@ -36,6 +36,6 @@ def _evaluate(context: Context, tuning: str) -> str:
         Evaluator(bench.trunk, bench.slot, context.settings.evaluation.batch_rows),
         Champion(context.order.parent, context.pool(bench.base.digest), context.evaluation()),
         context.taught(),
-        Progress(),
+        Progress(context.report),
         context.store.scratch(context.order.scratch) if context.order.scratch else None,
     ).run(record, context.config())

@@ -11,6 +11,7 @@ from components.grouping.router import GroupingDecision, decide
 from components.quality.drift import Proposal
 from components.settings import Settings
 from components.storage.objects import ObjectStore, canonical, digest_of
+from components.tasks import progress
 from components.tasks.snapshot import Snapshot, load_snapshot
 
 
@@ -108,6 +109,10 @@ class Context:
     def config(self) -> str:
         """Digest of the settings that a version's content depends on; stored as an object."""
         return self.store.put_json(self.settings.content())
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Say how far the run is."""
+        progress.write(self.store, self.order.package, what, done, total)
 
     def put_html(self, html: str) -> str:
         """Store a report; returns its digest."""

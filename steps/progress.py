@@ -2,16 +2,20 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 EVERY = {True: 0.2, False: 10.0}
 """Seconds between two updates, on a terminal and elsewhere."""
+TOLD_EVERY = 2.0
+"""Seconds between two reports to those who watch from elsewhere."""
 
 
 class Progress:
-    """Counts `what n of total`; call it with increments."""
+    """Counts `what n of total`; call it with increments. `report`, if given, is told too, now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[str, int, int], None] | None = None) -> None:
         self._what, self._done, self._shown, self._began = "", 0, 0.0, 0.0
+        self._report, self._told = report, 0.0
         self._terminal = sys.__stderr__ is not None and sys.__stderr__.isatty()
 
     def say(self, line: str) -> None:
@@ -27,6 +31,9 @@ class Progress:
         self._done += count
         finished = self._done >= total
         long = now - self._began > 1.0
+        if self._report is not None and now - self._told >= TOLD_EVERY:
+            self._told = now
+            self._report(what, self._done, total)
         if now - self._shown < EVERY[self._terminal] and not (finished and long):
             return
         self._shown = now

@@ -20,7 +20,7 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
 
         assessment = context.store.get_json(context.order.assessment)
         merge = assessment["grouping"].get("merge")
-        progress = Progress()
+        progress = Progress(context.report)
         bench = Workbench.load(context.settings, progress.say)
         digest = tune_task(
             context.store,

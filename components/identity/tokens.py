@@ -106,15 +106,28 @@ def check(db: Database, text: str) -> tuple[Person, Token]:
         known = row["secret"] if row is not None else ""
         if not hmac.compare_digest(known, digest_of(secret.encode())) or row is None:
             raise TokenRefused("the token is unknown; an admin makes one with `lcia tokens create`")
-        found, person = _token(row), people.get(connection, row["person"])
+    person, found = standing(db, identity)
+    if found.last_used_at is None or moment - found.last_used_at > USED_EVERY:
+        with db.begin() as connection:
+            connection.execute(update(tokens).where(tokens.c.id == found.id).values(last_used_at=moment))
+    return person, found
+
+
+def standing(db: Database, identity: str) -> tuple[Person, Token]:
+    """The owner of a token that still counts; for who showed it before.
+
+    Raises:
+        TokenRefused: it was revoked, has expired, or its owner was shut out.
+        TokenUnknown: there is none.
+    """
+    with db.read() as connection:
+        found, moment = get(connection, identity), now(connection)
+        person = people.get(connection, found.person)
     if found.revoked_at is not None or moment >= found.expires_at:
         ended = "was revoked" if found.revoked_at is not None else f"expired at {found.expires_at:%Y-%m-%d %H:%M} UTC"
         raise TokenRefused(f"token {found.id} ({found.label}) {ended}; an admin makes a new one")
     if person.disabled_at is not None:
         raise TokenRefused(f"the owner of token {found.id} was shut out")
-    if found.last_used_at is None or moment - found.last_used_at > USED_EVERY:
-        with db.begin() as connection:
-            connection.execute(update(tokens).where(tokens.c.id == found.id).values(last_used_at=moment))
     return person, found
 
 

@@ -21,9 +21,10 @@ from components.tasks.containers import KINDS
 from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
 from lcia import verbs
+from lcia.console.app import add_console, refusal
 from lcia.operations import OPERATIONS, Operation
 from lcia.service import metrics
-from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial
+from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
 from lcia.service.sign_in import add_sign_in
 from lcia.workplace import Workplace
 
@@ -94,10 +95,16 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
         _add(app, place, operation, who)
     _add_submit(app, place, who)
     _add_health(app, place)
-    app.add_exception_handler(LciaError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.middleware("http")(_guarded)
     add_sign_in(app, place, rates, environment)
+    console = add_console(app, place, rates)
+
+    def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, LciaError)  # noqa: S101 - registered for it
+        return refusal(console, request, error, status_of(error)) if _at_browser(request) else _refused(error)
+
+    app.add_exception_handler(LciaError, refused)
     return app
 
 
@@ -105,7 +112,7 @@ def _add(app: FastAPI, place: Workplace, operation: Operation, who: Callable[[Re
     where = Body() if operation.changes else Query()
 
     def endpoint(params: Any, caller: Annotated[Caller, Depends(who)]) -> Json:  # noqa: ANN401 - set below
-        return _perform(place, operation, caller, params)
+        return perform(place, operation, caller, params)
 
     endpoint.__annotations__["params"] = Annotated[operation.params, where]
     app.add_api_route(
@@ -117,18 +124,6 @@ def _add(app: FastAPI, place: Workplace, operation: Operation, who: Callable[[Re
         response_model=dict[str, Any] | None,
         tags=["do" if operation.changes else "look"],
     )
-
-
-def _perform(place: Workplace, operation: Operation, caller: Caller, params: Any) -> Json:  # noqa: ANN401
-    """Do what the caller may do; what they may not is entered in the log."""
-    try:
-        caller.need(operation.permission, None)
-        site = operation.site(place, params)
-        caller.need(operation.permission, site)
-    except Forbidden as why:
-        log_denial(place, caller, operation.name, why)
-        raise
-    return operation.run(place, caller.actor, params)
 
 
 def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]) -> None:
@@ -183,9 +178,19 @@ def _add_health(app: FastAPI, place: Workplace) -> None:
         return Response(metrics.page(place), media_type=metrics.KIND)
 
 
-def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, LciaError)  # noqa: S101 - registered for it
-    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
+def status_of(error: LciaError) -> int:
+    """The HTTP status of a refusal."""
+    return next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
+
+
+def _at_browser(request: Request) -> bool:
+    """Whether a person sees the answer, not a program."""
+    asks = "text/html" in request.headers.get("accept", "") or request.headers.get("hx-request")
+    return bool(asks) and not request.url.path.startswith("/v1/")
+
+
+def _refused(error: LciaError) -> Response:
+    status = status_of(error)
     message = "\n".join([str(error), *getattr(error, "__notes__", ())])
     refusal = Refusal(error=type(error).__name__, message=message, exit_code=error.exit_code)
     headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "60"}}.get(status)
@@ -204,9 +209,11 @@ async def _guarded(request: Request, following: Callable[[Request], Awaitable[Re
     """Size limit, and headers that keep browsers from guessing."""
     length = request.headers.get("content-length", "0")
     if request.url.path != "/v1/submit" and (not length.isdigit() or int(length) > BODY_LIMIT):
-        return _refused(request, TooLarge(f"the request has {length} bytes, expected at most {BODY_LIMIT}"))
+        return _refused(TooLarge(f"the request has {length} bytes, expected at most {BODY_LIMIT}"))
     response = await following(request)
     response.headers["x-content-type-options"] = "nosniff"
-    response.headers["cache-control"] = "no-store"
-    response.headers["referrer-policy"] = "no-referrer"
+    lasting = request.url.path.startswith("/static/") and response.status_code == 200
+    response.headers["cache-control"] = "public, max-age=604800" if lasting else "no-store"
+    response.headers["referrer-policy"] = "same-origin"
+    response.headers.setdefault("content-security-policy", "default-src 'none'; frame-ancestors 'none'")
     return response

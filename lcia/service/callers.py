@@ -15,10 +15,13 @@ from components.identity.access import Forbidden, Grant, Permission, need
 from components.identity.people import Person
 from components.identity.tokens import TokenRefused
 from components.settings import ServeSettings
+from components.storage.objects import Json
+from lcia.operations import Operation
+from lcia.shapes import Params
 from lcia.workplace import Workplace
 
-PERSON = "person"
-"""Key of the session that names who signed in."""
+PERSON, TOKEN = "person", "token"
+"""Keys of the session: who signed in, and by which token where it was one."""
 
 
 class NotSignedIn(LciaError):
@@ -95,8 +98,8 @@ class Rates:
             raise TooManyRequests(f"too many requests; at most {rate} a caller, wait and try again")
 
 
-def caller_of(request: Request, place: Workplace, rates: Rates) -> Caller:
-    """Who is calling.
+def caller_of(request: Request, place: Workplace, rates: Rates, *, counted: bool = True) -> Caller:
+    """Who is calling; `counted` unless the call is part of one that was counted.
 
     Raises:
         NotSignedIn, TokenRefused, TooManyRequests.
@@ -116,12 +119,40 @@ def caller_of(request: Request, place: Workplace, rates: Rates) -> Caller:
         if not name:
             way = "sign in at /login, or " if place.settings.serve.issuer else ""
             raise NotSignedIn(f"nobody is known to be calling; {way}send `Authorization: Bearer lcia_...`")
-        with place.db.read() as connection:
-            found = Caller(people.get(connection, name), "console")
-        if found.person.disabled_at is not None:
-            raise NotSignedIn(f"{name} was shut out; an admin knows why")
-    rates.call(found)
+        found = _signed_in(place, name, request.scope["session"].get(TOKEN))
+    if counted:
+        rates.call(found)
     return found
+
+
+def _signed_in(place: Workplace, name: str, token: str | None) -> Caller:
+    """Who a session speaks of; one that began with a token ends with it."""
+    only: Sequence[Permission] = ()
+    if token is not None:
+        try:
+            only = tokens.standing(place.db, token)[1].permissions
+        except LciaError as error:
+            raise NotSignedIn(f"the sign-in counts no more: {error}") from error
+    with place.db.read() as connection:
+        found = Caller(people.get(connection, name), "console", only)
+    if found.person.disabled_at is not None:
+        raise NotSignedIn(f"{name} was shut out; an admin knows why")
+    return found
+
+
+def perform(place: Workplace, operation: Operation, caller: Caller, params: Params) -> Json:
+    """Do what the caller may do; what they may not is entered in the log.
+
+    Raises:
+        Forbidden: they may not; whatever else the operation raises.
+    """
+    try:
+        caller.need(operation.permission, None)
+        caller.need(operation.permission, operation.site(place, params))
+    except Forbidden as why:
+        log_denial(place, caller, operation.name, why)
+        raise
+    return operation.run(place, caller.actor, params)
 
 
 def log_denial(place: Workplace, caller: Caller, operation: str, why: Forbidden) -> None:

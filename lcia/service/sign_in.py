@@ -1,5 +1,6 @@
-"""Signing in with OpenID Connect (authorization code flow with PKCE); the session is a signed cookie."""
+"""Signing in: OpenID Connect (authorization code flow with PKCE) or a token; the session is a signed cookie."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +15,17 @@ from starlette.middleware.sessions import SessionMiddleware
 
 from components.audit.log import Actor, append
 from components.errors import LciaError
-from components.identity import people
+from components.identity import people, tokens
 from components.identity.people import Person, PersonRefused
-from lcia.service.callers import PERSON, NotSignedIn, Rates
+from components.identity.tokens import TokenRefused
+from lcia.service.callers import PERSON, TOKEN, NotSignedIn, Rates
 from lcia.workplace import Workplace
 
 SESSION_SECRET, CLIENT_SECRET = "LCIA_SESSION_SECRET", "LCIA_OIDC_SECRET"
 """Environment variables; the first signs sessions, the second is the identity provider's client secret."""
 LEAST_SECRET = 32
+NEXT, CSRF = "next", "csrf"
+"""Keys of the session: where somebody was going when they had to sign in, and what forms have to bring back."""
 SIGN_IN = Actor("lcia", assured=True, how="sign-in")
 
 
@@ -30,28 +34,28 @@ class ServeRefused(LciaError):
 
 
 def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mapping[str, str]) -> None:
-    """Where the settings name an identity provider: sessions, and the routes /login, /login/callback and /logout.
+    """Sessions and /logout; where the settings name an identity provider, /login and /login/callback.
 
     Raises:
         ServeRefused: a secret is missing or too short.
     """
     settings = place.settings.serve
-    if settings.issuer is None:
-        return
-    secret = environment.get(SESSION_SECRET, "")
-    if len(secret) < LEAST_SECRET:
-        raise ServeRefused(
-            f"{SESSION_SECRET} has {len(secret)} characters, expected at least {LEAST_SECRET} random ones; "
-            "make them with: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
-        )
     app.add_middleware(
         SessionMiddleware,
-        secret_key=secret,
+        secret_key=_session_secret(environment, needed=settings.issuer is not None),
         session_cookie="lcia_session",
         max_age=int(settings.session_hours * 3600),
         same_site="lax",
         https_only=settings.https_only,
     )
+
+    @app.post("/logout", include_in_schema=False)
+    def logout(request: Request) -> Response:
+        request.session.clear()
+        return Response(status_code=204)
+
+    if settings.issuer is None:
+        return
     if not environment.get(CLIENT_SECRET):
         raise ServeRefused(f"serve.issuer is set, but {CLIENT_SECRET} is not; the identity provider gives it")
     oauth = OAuth()
@@ -65,7 +69,7 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
 
     @app.get("/login", include_in_schema=False)
     async def login(request: Request) -> Response:
-        rates.may_try(_address(request))
+        rates.may_try(address_of(request))
         callback = f"{settings.address.rstrip('/')}/login/callback"
         try:
             found: Response = await oauth.idp.authorize_redirect(request, callback)
@@ -75,22 +79,65 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
 
     @app.get("/login/callback", include_in_schema=False)
     async def signed_in(request: Request) -> Response:
-        rates.may_try(_address(request))
+        rates.may_try(address_of(request))
         try:
             token = await oauth.idp.authorize_access_token(request)
         except (HTTPError, OAuthError, JoseError, ValueError) as error:
-            rates.failed(_address(request))
+            rates.failed(address_of(request))
             why = getattr(error, "error", type(error).__name__)
             raise NotSignedIn(f"the identity provider refused the sign-in ({why}); begin again at /login") from error
         person = await run_in_threadpool(_known, place, token.get("userinfo") or {})
-        request.session.clear()  # nothing from before the sign-in is carried over
-        request.session[PERSON] = person.name
-        return RedirectResponse("/", 303)
+        return begin_session(request, person)
 
-    @app.post("/logout", include_in_schema=False)
-    def logout(request: Request) -> Response:
-        request.session.clear()
-        return Response(status_code=204)
+
+def begin_session(request: Request, person: Person, token: str | None = None) -> Response:
+    """Who signed in is known from here on; sends them to where they were going."""
+    onwards = request.session.get(NEXT, "/")
+    request.session.clear()  # nothing from before the sign-in is carried over
+    request.session[PERSON], request.session[CSRF] = person.name, new_csrf()
+    if token is not None:
+        request.session[TOKEN] = token
+    return RedirectResponse(onwards, 303)
+
+
+def new_csrf() -> str:
+    """What the forms of one session bring back, so that no other site can send them."""
+    return secrets.token_urlsafe(32)
+
+
+def sign_in_with_token(request: Request, place: Workplace, rates: Rates, text: str) -> Response:
+    """A session for the owner of a token, for as long as the token counts.
+
+    Raises:
+        TokenRefused, TooManyRequests.
+    """
+    rates.may_try(address_of(request))
+    try:
+        person, token = tokens.check(place.db, text.strip())
+    except TokenRefused:
+        rates.failed(address_of(request))
+        raise
+    log_sign_in(place, person)
+    return begin_session(request, person, token.id)
+
+
+def log_sign_in(place: Workplace, person: Person) -> None:
+    """Enter in the log that somebody signed in."""
+    with place.db.begin() as connection:
+        append(connection, "person.signed_in", Actor(person.name, assured=True, how="console"), person.name, {})
+
+
+def _session_secret(environment: Mapping[str, str], *, needed: bool) -> str:
+    """The secret that sessions are signed with; one of this process alone where none is given and none is needed."""
+    secret = environment.get(SESSION_SECRET, "")
+    if not secret and not needed:
+        return secrets.token_urlsafe(48)
+    if len(secret) < LEAST_SECRET:
+        raise ServeRefused(
+            f"{SESSION_SECRET} has {len(secret)} characters, expected at least {LEAST_SECRET} random ones; "
+            "make them with: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+        )
+    return secret
 
 
 def _known(place: Workplace, claims: Mapping[str, Any]) -> Person:
@@ -115,9 +162,10 @@ def _known(place: Workplace, claims: Mapping[str, Any]) -> Person:
                 )
         if person.disabled_at is not None:
             raise NotSignedIn(f"{person.name} was shut out; an admin knows why")
-        append(connection, "person.signed_in", Actor(person.name, assured=True, how="console"), person.name, {})
+    log_sign_in(place, person)
     return person
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """The network address that a request comes from."""
     return request.client.host if request.client else "?"

@@ -59,9 +59,10 @@ def test_every_route_as_every_role_and_as_nobody(server):
 
 
 def test_nothing_else_answers_without_a_sign_in(server):
-    paths = {route.path for route in server.client.app.routes}
+    paths = {route.path.replace("{operation}", "approve").replace("{", "").replace("}", "")
+             for route in server.client.app.routes}  # fmt: skip
     open_ones = {path for path in paths if server.client.get(path).status_code not in (401, 405)}
-    assert open_ones == {"/health", "/metrics", "/openapi.json"}
+    assert open_ones == {"/health", "/metrics", "/openapi.json", "/login", "/login/token", "/static"}
 
 
 def test_denials_of_known_people_are_logged(server):

@@ -1,0 +1,136 @@
+"""The console's routes: signing in, static files, preferences, everything that is done, and the pages."""
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from components.errors import LciaError
+from components.identity.tokens import TokenRefused
+from lcia.console import language
+from lcia.console.base import (
+    FLASH,
+    THEME_COOKIE,
+    THEMES,
+    Console,
+    FormRefused,
+    form_of,
+    html,
+    local,
+    onwards,
+    theme_of,
+    to_sign_in,
+)
+from lcia.console.doing import parameters, told
+from lcia.console.rendering import STATIC, render
+from lcia.console.views import overview
+from lcia.service.callers import PERSON, NotSignedIn, Rates
+from lcia.service.sign_in import CSRF, NEXT, new_csrf, sign_in_with_token
+from lcia.workplace import Workplace
+
+VIEWS = (overview,)
+"""Modules with a function `routes`."""
+YEAR = 365 * 24 * 3600
+
+
+def add_console(app: FastAPI, place: Workplace, rates: Rates) -> Console:
+    """All pages, on the application that has sessions."""
+    console = Console(place, rates)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for router in (_signing_in(console), _doing(console), *(view.routes(console) for view in VIEWS)):
+        app.router.routes.extend(router.routes)
+    return console
+
+
+def _signing_in(console: Console) -> APIRouter:
+    router, place = APIRouter(include_in_schema=False), console.place
+    if place.settings.serve.issuer is None:
+        router.add_api_route("/login", lambda: RedirectResponse("/login/token", 303))
+
+    @router.get("/login/token")
+    def by_token(request: Request) -> Response:
+        if request.session.get(PERSON):
+            return RedirectResponse("/", 303)
+        request.session.setdefault(CSRF, new_csrf())
+        return _sign_in_page(console, request)
+
+    @router.post("/login/token")
+    async def with_token(request: Request) -> Response:
+        fields = await form_of(request)
+        try:
+            return await run_in_threadpool(sign_in_with_token, request, place, console.rates, fields.get("token", ""))
+        except TokenRefused as why:
+            return _sign_in_page(console, request, str(why), 401)
+
+    @router.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        await form_of(request)
+        request.session.clear()
+        return RedirectResponse("/login/token", 303)
+
+    @router.post("/preferences")
+    async def preferences(request: Request) -> Response:
+        return _prefer(await form_of(request), secure=place.settings.serve.https_only)
+
+    return router
+
+
+def _prefer(fields: dict[str, str], *, secure: bool) -> Response:
+    """Language and colours, kept in cookies of their own: they outlast a sign-in."""
+    answer = RedirectResponse(local(fields.get("back", "/")), 303)
+    for cookie, field, known in (
+        (language.COOKIE, "language", language.LANGUAGES),
+        (THEME_COOKIE, "theme", THEMES),
+    ):
+        if fields.get(field) in known:
+            answer.set_cookie(cookie, fields[field], YEAR, samesite="lax", secure=secure, httponly=True)
+    return answer
+
+
+def _sign_in_page(console: Console, request: Request, why: str = "", status: int = 200) -> Response:
+    values = {
+        "assistant": console.place.assistant,
+        "csrf": request.session.get(CSRF, ""),
+        "theme": theme_of(request),
+        "language": language.chosen(request),
+        "issuer": console.place.settings.serve.issuer,
+        "onwards": request.session.get(NEXT, "/"),
+        "why": why,
+    }
+    return html(render(values["language"], "sign_in.html", values), status)
+
+
+def _doing(console: Console) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.post("/do/{operation}")
+    async def do(operation: str, request: Request) -> Response:
+        """Any operation that changes something, as the form's fields say; checked like the API's."""
+        fields = await form_of(request)
+        back = local(fields.pop("back", "/"))
+
+        def done() -> str:
+            reader = console.reader(request)
+            return told(reader.say, operation, console.ask(reader, operation, **parameters(operation, fields)))
+
+        request.session[FLASH] = await run_in_threadpool(done)
+        return onwards(request, back)
+
+    return router
+
+
+def refusal(console: Console, request: Request, error: LciaError, status: int) -> Response:
+    """A refusal for somebody at a browser: signing in, or a page that says why; a part of one where a script asks."""
+    if isinstance(error, NotSignedIn | TokenRefused) and not request.url.path.startswith("/login"):
+        return to_sign_in(request)
+    message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    template = "refusal_part.html" if request.headers.get("hx-request") else "refusal.html"
+    values = {
+        "assistant": console.place.assistant,
+        "theme": theme_of(request),
+        "language": language.chosen(request),
+        "message": message,
+        "status": status,
+        "old_form": isinstance(error, FormRefused),
+    }
+    return html(render(language.chosen(request), template, values), status)

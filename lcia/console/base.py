@@ -1,0 +1,169 @@
+"""What every page needs: who reads it, in which language, and that a form really comes from here."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from components.errors import LciaError
+from components.identity.access import Permission, allowed
+from components.promotion import candidates
+from components.storage.objects import Json
+from lcia.console import language
+from lcia.console.rendering import render
+from lcia.operations import OPERATIONS
+from lcia.service.callers import Caller, Rates, caller_of, perform
+from lcia.service.sign_in import CSRF, NEXT
+from lcia.workplace import Workplace
+
+THEMES = ("auto", "light", "dark")
+THEME_COOKIE = "lcia_theme"
+FLASH = "flash"
+"""Key of the session: what was just done, said once on the next page."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""Content security policy of every page: nothing inline, nothing from elsewhere."""
+
+
+class FormRefused(LciaError):
+    """A form that did not come from a page of this console, or from one that is too old."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who looks at a page, and how."""
+
+    request: Request
+    caller: Caller
+
+    @cached_property
+    def language(self) -> str:
+        """Code of the language that the page is written in."""
+        return language.chosen(self.request)
+
+    def say(self, message: str) -> str:
+        """A message in the reader's language."""
+        return language.catalogue(self.language).gettext(message)
+
+    @property
+    def theme(self) -> str:
+        """One of `THEMES`."""
+        return theme_of(self.request)
+
+    @property
+    def csrf(self) -> str:
+        """What forms have to bring back; empty for a program with a token, which sends none."""
+        return str(self.request.session.get(CSRF, ""))
+
+    @property
+    def name(self) -> str:
+        """The person."""
+        return self.caller.person.name
+
+    def may(self, permission: Permission, site: str | None = None) -> bool:
+        """Whether to offer something; that it is allowed is checked again when it is done."""
+        limited = self.caller.only and permission not in self.caller.only
+        return not limited and allowed(self.caller.grants, permission, site)
+
+
+@dataclass(frozen=True)
+class Console:
+    """The pages' common ground."""
+
+    place: Workplace
+    rates: Rates
+
+    def reader(self, request: Request) -> Reader:
+        """Who is looking; everybody here may look.
+
+        Raises:
+            NotSignedIn, TokenRefused, TooManyRequests: nobody known, or too often.
+            Forbidden: somebody without any role.
+        """
+        caller = caller_of(request, self.place, self.rates)
+        caller.need("look", None)
+        return Reader(request, caller)
+
+    def still(self, request: Request) -> None:
+        """Refuse to go on for somebody whose sign-in is over, without counting a call.
+
+        Raises:
+            NotSignedIn, TokenRefused, Forbidden.
+        """
+        caller_of(request, self.place, self.rates, counted=False).need("look", None)
+
+    def ask(self, reader: Reader, name: str, **params: Any) -> Json:  # noqa: ANN401 - as the operation takes them
+        """Do an operation as the reader, with every check of the API.
+
+        Raises:
+            ParametersRefused, Forbidden; whatever the operation raises.
+        """
+        operation = OPERATIONS[name]
+        return perform(self.place, operation, reader.caller, operation.checked(params))
+
+    def page(self, reader: Reader, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
+        """A whole page with the console's frame."""
+        with self.place.db.read() as connection:
+            undecided = len(candidates.listed(connection, self.place.assistant, "pending"))
+        frame = {"flash": reader.request.session.pop(FLASH, None), "undecided": undecided}
+        return html(self._render(reader, template, {**frame, **values}), status)
+
+    def fragment(self, reader: Reader, template: str, **values: Any) -> Response:  # noqa: ANN401
+        """A part of a page."""
+        return html(self._render(reader, template, values))
+
+    def _render(self, reader: Reader, template: str, values: Mapping[str, Any]) -> str:
+        common = {"reader": reader, "assistant": self.place.assistant, "path": reader.request.url.path}
+        return render(reader.language, template, {**common, **values})
+
+
+def theme_of(request: Request) -> str:
+    """The theme the reader chose."""
+    cookie = request.cookies.get(THEME_COOKIE, "auto")
+    return cookie if cookie in THEMES else "auto"
+
+
+def html(content: str, status: int = 200) -> Response:
+    """A page under the console's content security policy."""
+    return HTMLResponse(content, status, {"content-security-policy": POLICY})
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a form sent by one of this console's pages.
+
+    Raises:
+        FormRefused: another site sent it, or the session it belongs to is over.
+    """
+    fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+    known, brought = str(request.session.get(CSRF, "")), fields.pop("csrf", "")
+    elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    if elsewhere or not known or not hmac.compare_digest(known.encode(), brought.encode()):
+        raise FormRefused("the form was not sent by a page of this sign-in; load the page again and repeat it")
+    return fields
+
+
+def local(address: str) -> str:
+    """An address on this server; the overview for any other."""
+    fine = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if fine else "/"
+
+
+def onwards(request: Request, address: str) -> Response:
+    """Send the browser to a page, also where a script asked."""
+    if request.headers.get("hx-request"):
+        return Response(status_code=204, headers={"hx-redirect": address})
+    return RedirectResponse(address, 303)
+
+
+def to_sign_in(request: Request) -> Response:
+    """Let somebody unknown sign in, and come back afterwards."""
+    if request.method == "GET" and not request.headers.get("hx-request"):
+        query = f"?{request.url.query}" if request.url.query else ""
+        request.session[NEXT] = local(request.url.path + query)
+    return onwards(request, "/login")

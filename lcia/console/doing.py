@@ -1,0 +1,89 @@
+"""From a form's fields to an operation's parameters, and from its answer to a sentence."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+
+from components.errors import LciaError
+from components.storage.objects import Json
+from lcia.operations import OPERATIONS
+from lcia.shapes import Params
+
+
+class OperationUnknown(LciaError):
+    """Nothing that a form can do."""
+
+
+class ChangesUnreadable(LciaError):
+    """Text that should be YAML and is not."""
+
+
+def parameters(name: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that the operation takes; what was left empty is left out, a box that was ticked is true.
+
+    Raises:
+        OperationUnknown: no operation of that name changes anything.
+        ChangesUnreadable: a field that takes keys and values holds something else.
+    """
+    operation = OPERATIONS.get(name)
+    if operation is None or not operation.changes:
+        raise OperationUnknown(f"{name!r} is nothing that can be done here")
+    return {key: _value(operation.params, key, value) for key, value in fields.items() if value != ""}
+
+
+def _value(shape: type[Params], key: str, value: str) -> Any:  # noqa: ANN401 - what the shape's field takes
+    field = shape.model_fields.get(key)
+    kind = field.annotation if field is not None else str
+    if kind is bool:
+        return value in ("on", "true", "1")
+    if kind == dict[str, Any]:
+        return _keys(value)
+    return value
+
+
+def _keys(text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ChangesUnreadable(f"the text can't be read as YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise ChangesUnreadable(f"the text holds {type(found).__name__}, expected keys and values such as `gate: ...`")
+    return found
+
+
+Say = Callable[[str], str]
+
+
+def _(message: str) -> str:
+    return message
+
+
+DONE: Mapping[str, str] = {
+    "reject": _("Version %(version)s is rejected."),
+    "revoke": _("Your approval of version %(version)s is taken back."),
+    "rollback": _("Version %(number)s is the champion again."),
+    "retry": _("%(name)s is in the queue again."),
+    "release": _("%(name)s is in the queue again."),
+    "regroup": _("%(name)s is in the queue again."),
+    "cancel": _("%(name)s is taken out of the queue."),
+    "sync": _("MLflow was compared with what was decided."),
+    "propose-policy": _("The change is proposed; another admin has to accept it."),
+    "answer-policy": _("The proposal is answered."),
+    "add-person": _("%(name)s may sign in, and has no role yet."),
+    "grant": _("The roles of %(name)s are changed."),
+    "disable-person": _("%(name)s is shut out."),
+    "revoke-token": _("The token counts no more."),
+}
+"""What is said when something was done; an approval says more."""
+
+
+def told(say: Say, name: str, answer: Json) -> str:
+    """A sentence for whoever did it."""
+    if name == "approve":
+        if answer["epoch"] is None:
+            return say(_("Your approval of version %(version)s counts; more people have to approve.")) % answer
+        return say(_("Version %(version)s is the champion now.")) % answer
+    if name not in DONE:
+        return say(_("Done."))
+    return say(DONE[name]) % answer

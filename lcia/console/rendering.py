@@ -1,0 +1,86 @@
+"""Templates: everything is escaped, and every text goes through the reader's catalogue."""
+
+import hashlib
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lcia.console import drawing, wording
+from lcia.console.language import LANGUAGES, catalogue
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+
+@cache
+def environment(language: str) -> Environment:
+    """The templates in one language."""
+    found = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
+    )
+    translations = catalogue(language)
+    found.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+    say = translations.gettext
+    found.filters.update(
+        time=time,
+        score=score,
+        signed=signed,
+        percent=percent,
+        short=short,
+        duration=lambda seconds: wording.duration(say, seconds),
+        said=lambda name: wording.said(say, name),
+        explained=lambda name: wording.explained(say, name),
+        gate_row=lambda row: wording.gate_row(say, row),
+    )
+    found.globals.update(draw=drawing, static=static, languages=LANGUAGES)
+    return found
+
+
+def time(moment: datetime | str | None) -> Markup:
+    """A time that the reader's browser shows in its own zone; in UTC where no script runs."""
+    if moment is None or moment == "":
+        return Markup("&ndash;")
+    at = (datetime.fromisoformat(moment) if isinstance(moment, str) else moment).astimezone(UTC)
+    text = at.strftime("%Y-%m-%d %H:%M UTC")
+    return Markup('<time datetime="{}">{}</time>').format(at.strftime("%Y-%m-%dT%H:%M:%SZ"), text)
+
+
+def score(value: float | None) -> str:
+    """A share of right answers."""
+    return wording.UNKNOWN if value is None else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference, with its sign; minus as people print it."""
+    return wording.UNKNOWN if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return wording.UNKNOWN if value is None else f"{100 * value:.1f} %"
+
+
+def short(digest: str | None) -> Markup:
+    """The beginning of a digest; the whole of it in the title."""
+    return Markup('<code title="{}">{}</code>').format(digest, digest[:12]) if digest else Markup("&ndash;")
+
+
+@cache
+def static(name: str) -> str:
+    """Address of a file of `static`, which changes with its content."""
+    content = (STATIC / name).read_bytes()
+    return f"/static/{name}?{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def render(language: str, template: str, values: dict[str, Any]) -> str:
+    """One template with `values`."""
+    return environment(language).get_template(template).render(**values)

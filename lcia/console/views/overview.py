@@ -1,0 +1,170 @@
+"""The first page: what is in use, what waits for people, what is being learnt, and every task."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response, StreamingResponse
+from sqlalchemy import Connection
+
+from components.audit import log
+from components.errors import LciaError
+from components.promotion import approvals, candidates, champion, outbox, policy
+from components.promotion.candidates import Candidate
+from components.storage import leases
+from components.tasks import browsing, progress, queue
+from components.tasks.queue import QueueItem
+from lcia.console.base import Console, Reader
+from lcia.console.tables import PAGE, Asked, Column, Table
+
+COLUMNS: tuple[Column[QueueItem], ...] = (
+    Column("id", "No.", lambda item: item.id, number=True),
+    Column("name", "Task", lambda item: item.name),
+    Column("state", "State", lambda item: item.state, pick=True),
+    Column("reason", "Why", None, wide=True),
+    Column("owner", "Site", lambda item: item.owner, pick=True, wide=True),
+    Column("submitted_at", "Handed in", lambda item: item.submitted_at),
+    Column("changed_at", "Last change", lambda item: item.changed_at, wide=True),
+)
+ORDERS: dict[str, browsing.Order] = {
+    "id": "id", "name": "name", "state": "state", "owner": "owner",
+    "submitted_at": "submitted_at", "changed_at": "changed_at",
+}  # fmt: skip
+LATEST = 5
+"""Decisions about the champion that the page lists."""
+EVERY, LONGEST = 2.0, 600.0
+"""Seconds between two looks for changes, and after which the browser has to ask anew."""
+
+
+def routes(console: Console) -> APIRouter:
+    """/, /tasks, /live and /events."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    def overview(request: Request) -> Response:
+        reader = console.reader(request)
+        asked = Asked("tasks", dict(request.query_params), "-id")
+        with console.place.db.read() as connection:
+            values = {**_present(console, connection), **_live(console, reader, connection)}
+            tasks = task_table(console, connection, asked)
+        return console.page(reader, "overview.html", tasks=tasks, **values)
+
+    @router.get("/tasks")
+    def tasks(request: Request) -> Response:
+        reader = console.reader(request)
+        asked = Asked("tasks", dict(request.query_params), "-id")
+        with console.place.db.read() as connection:
+            table = task_table(console, connection, asked)
+        return console.page(reader, "tasks.html", tasks=table)
+
+    @router.get("/live")
+    def live(request: Request) -> Response:
+        reader = console.reader(request)
+        with console.place.db.read() as connection:
+            values = _live(console, reader, connection)
+        return console.fragment(reader, "live.html", **values)
+
+    @router.get("/events")
+    async def events(request: Request) -> Response:
+        await run_in_threadpool(console.reader, request)
+        stream = _changes(console, request)
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+    return router
+
+
+def task_table(console: Console, connection: Connection, asked: Asked) -> Table[QueueItem]:
+    """A page of all tasks, made by the database."""
+    state = asked.get("state")
+    items, total = browsing.page(
+        connection,
+        console.place.assistant,
+        states=(state,) if state in queue.MOVES else (),
+        owner=asked.get("owner") or None,
+        text=asked.text,
+        order=ORDERS.get(asked.sort, "id"),
+        falling=asked.falling,
+        start=(asked.page - 1) * PAGE,
+    )
+    counts = queue.counts(connection, console.place.assistant)
+    choices = {
+        "state": [name for name, count in counts.items() if count],
+        "owner": browsing.owners(connection, console.place.assistant),
+    }
+    return Table(asked, COLUMNS, items, total, choices)
+
+
+def _present(console: Console, connection: Connection) -> dict[str, Any]:
+    """The champion and the latest decisions about it."""
+    name = console.place.assistant
+    now = champion.current(connection, name)
+    decided = champion.lineage(connection, name)[-LATEST:][::-1]
+    numbers = {one.version: candidates.get(connection, name, one.version) for one in decided}
+    values: dict[str, Any] = {"now": now, "version": None, "groups": (), "scores": {}}
+    if now is not None:
+        version = numbers.get(now.version) or candidates.get(connection, name, now.version)
+        evaluation = console.place.store.get_json(str(console.place.evidence(version)["evaluation"]))
+        values |= {
+            "version": version,
+            "groups": console.place.pool(now.version).groups,
+            "scores": evaluation["scores"],
+        }
+    return {**values, "decided": [(one, numbers[one.version]) for one in decided]}
+
+
+def _live(console: Console, reader: Reader, connection: Connection) -> dict[str, Any]:
+    """What changes while somebody watches: the work under way, and what waits for people."""
+    place, name = console.place, console.place.assistant
+    busy = queue.items(connection, name, ("assessing", "learning"))
+    held = queue.items(connection, name, ("held",))
+    undecided = candidates.listed(connection, name, "pending")
+    worker = next((one for one in leases.standing(connection) if one.name == f"lineage:{name}"), None)
+    proposed = [one for one in policy.listed(connection, name) if one.state == "open"]
+    return {
+        "busy": [(item, progress.read(place.store, item.package)) for item in busy],
+        "waiting": [(version, _approvals(console, reader, connection, version)) for version in undecided],
+        "held": held,
+        "proposed": proposed if reader.may("administer") else [],
+        "counts": {state: count for state, count in queue.counts(connection, name).items() if count},
+        "worker": worker,
+        "untold": outbox.pending(connection, name),
+    }
+
+
+def _approvals(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
+    """How far a version is decided about, and what the reader can do about it."""
+    rules = console.place.settings.policy.approval
+    given = approvals.valid(connection, version, rules)
+    own = rules.four_eyes and any(
+        approvals.same_person(reader.name, person) for person in (version.submitted_by, version.launched_by)
+    )
+    may = reader.may("decide", approvals.site_of(connection, version))
+    done = any(approvals.same_person(one.person, reader.name) for one in given)
+    return {"given": given, "quorum": rules.quorum, "yours": may and not own and not done}
+
+
+async def _changes(console: Console, request: Request) -> AsyncIterator[str]:
+    """A `changed` event whenever the state is not what it was; ends when the reader's sign-in does."""
+    seen, end = "", time.monotonic() + LONGEST
+    while time.monotonic() < end and not await request.is_disconnected():
+        try:
+            now = await run_in_threadpool(_fingerprint, console, request)
+        except LciaError:  # signed out, shut out, or the database is away: the browser asks again
+            return
+        yield f"event: changed\ndata: {now}\n\n" if now != seen and seen else ": still here\n\n"
+        seen = now
+        await asyncio.sleep(EVERY)
+
+
+def _fingerprint(console: Console, request: Request) -> str:
+    """Changes when anything that `live` shows does."""
+    console.still(request)
+    place = console.place
+    with place.db.read() as connection:
+        busy = queue.items(connection, place.assistant, ("assessing", "learning"))
+        size = log.count(connection)
+    steps = [progress.read(place.store, item.package) for item in busy]
+    return "-".join([str(size), *(f"{one.what}{one.done}" if one else "" for one in steps)]).replace(" ", "")

@@ -1,0 +1,186 @@
+"""The console's words for what the state calls by a name: states, verdicts, rules, roles, kinds of log entries.
+
+Keys are the names, values messages of the catalogue. What the record says in its own words stays in English; what can
+be said from numbers is said here, in the reader's language.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Say = Callable[[str], str]
+UNKNOWN = "\N{EN DASH}"
+"""Stands where there is no value."""
+
+
+def _(message: str) -> str:
+    """Marks a message; it is translated where it is shown."""
+    return message
+
+
+NAMES: Mapping[str, str] = {
+    # states of a task
+    "submitted": _("in the queue"),
+    "assessing": _("being checked"),
+    "held": _("held"),
+    "waiting": _("waiting for a decision"),
+    "learning": _("being learnt"),
+    "candidate": _("candidate"),
+    "failed": _("failed"),
+    "refused": _("refused"),
+    "rejected": _("rejected"),
+    "nothing_to_learn": _("known already"),
+    "cancelled": _("cancelled"),
+    "promoted": _("in use"),
+    "withdrawn": _("withdrawn"),
+    # states of a version
+    "pending": _("waits for people"),
+    "superseded": _("overtaken"),
+    "champion": _("champion"),
+    # verdicts
+    "pass": _("pass"),
+    "fail": _("fail"),
+    "inconclusive": _("inconclusive"),
+    "info": _("for information"),
+    "warn": _("warning"),
+    "refuse": _("refuse"),
+    "hold": _("hold"),
+    "learn": _("learn"),
+    "known": _("known"),
+    "related": _("related"),
+    "new": _("new"),
+    "extreme": _("extreme"),
+    # decisions about the champion
+    "promotion": _("promotion"),
+    "rollback": _("rollback"),
+    "approve": _("yes"),
+    "reject": _("no"),
+    # rules of the gate
+    "validation": _("data checks"),
+    "drift": _("drift"),
+    "routing": _("routing"),
+    "fallback": _("fallbacks"),
+    "attempts": _("attempts"),
+    "new task": _("new task"),
+    "step": _("against the champion"),
+    "lifetime": _("against the first version"),
+    "pooled": _("group as a whole"),
+    "unchanged": _("unchanged"),
+    "not measurable": _("not measurable"),
+    "not taught": _("not taught"),
+    "reserve": _("reserve"),
+    "power": _("power"),
+    "power as seen": _("power as seen"),
+    "cost": _("cost"),
+    # reports and pictures
+    "grouping": _("grouping"),
+    "tuning": _("tuning"),
+    "evaluation": _("evaluation"),
+    "gate": _("gate"),
+    "card": _("model card"),
+    "drift_details": _("drift in detail"),
+    "loss": _("loss"),
+    "beta": _("beta"),
+    "distance": _("distance"),
+    "curve": _("curve"),
+    "heat_map": _("accuracy matrix"),
+    "history": _("history"),
+    # roles
+    "submitter": _("submitter"),
+    "engineer": _("engineer"),
+    "approver": _("approver"),
+    "auditor": _("auditor"),
+    "admin": _("admin"),
+}
+
+HINTS: Mapping[str, str] = {
+    "held": _("A person has to say how it goes on."),
+    "waiting": _("Another version has to be decided about first: only one is undecided at a time."),
+    "superseded": _("The champion changed before people decided; the task can be learnt again."),
+    "nothing_to_learn": _("The champion does this task already, shown on its validation rows."),
+    "inconclusive": _("Neither shown to be harmless nor shown to do harm; more test rows would tell."),
+    "step": _("How much a prior task lost against the version in use, and how sure that is."),
+    "lifetime": _("How much a prior task lost since the version that first learnt it: small losses must not add up."),
+    "pooled": _("The prior tasks of one group taken together, against a tighter margin."),
+    "unchanged": _("Not one prediction of this task changed, so nothing can have been lost."),
+    "not measurable": _("The owner of this task keeps no test rows here, so nobody can say what was forgotten."),
+    "not taught": _("No rows of it are kept, so another base model could not be taught it."),
+    "new task": _("Whether the new task was learnt at all."),
+    "routing": _("Share of the new task's requests that reach the adapter which learnt it."),
+    "attempts": _("Each further attempt at the same task is judged more strictly."),
+    "reserve": _("Test rows held back, opened only where the others do not decide."),
+    "power": _("How likely these rules are to let a harmless version pass."),
+    "power as seen": _("The same, with as many changed rows as there really were."),
+    "fallback": _("Share of updates where the averaging rule had no answer and used a fixed one."),
+    "validation": _("Rules over the rows of the task: duplicates, leaks into test rows, personal data and more."),
+    "drift": _("How unlike the new task is to everything learnt before."),
+    "cost": _("Time and money it took."),
+    "Avg.ACC": _("Mean score over all tasks now."),
+    "New.ACC": _("Mean score of each task right after it was learnt."),
+    "BWT": _("Mean change of each task's score since it was learnt; below zero something was forgotten."),
+    "Forgetting": _("Mean loss against each task's best version so far; a little above zero by chance alone."),
+}
+
+
+def said(say: Say, name: str | None) -> str:
+    """The words for a name; the name itself where there are none."""
+    if not name:
+        return ""
+    return say(NAMES[name]) if name in NAMES else name
+
+
+def explained(say: Say, name: str | None) -> str:
+    """What a name means; empty where it speaks for itself."""
+    return say(HINTS[name]) if name in HINTS else ""
+
+
+def duration(say: Say, seconds: float | None) -> str:
+    """A length of time, in the unit people would use."""
+    if seconds is None:
+        return UNKNOWN
+    for size, message in (
+        (86400, _("%(n)s days")),
+        (3600, _("%(n)s hours")),
+        (60, _("%(n)s minutes")),
+    ):
+        if seconds >= 2 * size:
+            return say(message) % {"n": round(seconds / size)}
+    return say(_("%(n)s seconds")) % {"n": round(seconds)}
+
+
+def gate_row(say: Say, row: Mapping[str, Any]) -> str:
+    """A row of the gate's report in a sentence, from its numbers."""
+    message = _SENTENCES.get((row["rule"], row["verdict"])) or _SENTENCES.get((row["rule"], ""))
+    if message is None or any(row[name] is None for name in _needs(message)):
+        return str(row["words"])
+    numbers = {name: _number(row[name], percent=row["rule"] in _SHARES) for name in _needs(message)}
+    return say(message) % numbers
+
+
+_SHARES = frozenset({"routing", "fallback", "power", "power as seen"})
+_DROP = {
+    "pass": _("Lost %(value)s, at most %(high)s with confidence: inside the %(limit)s that is allowed."),
+    "fail": _("Lost %(value)s, more than the %(limit)s that is allowed, with confidence."),
+    "inconclusive": _("Lost %(value)s, at most %(high)s with confidence; %(limit)s is allowed: too few rows to tell."),
+}
+_SENTENCES: Mapping[tuple[str, str], str] = {
+    **{(rule, verdict): text for rule in ("step", "lifetime", "pooled") for verdict, text in _DROP.items()},
+    ("new task", "pass"): _("Gained %(value)s against the champion, at least %(low)s with confidence."),
+    ("new task", "fail"): _("Changed by %(value)s against the champion: not learnt."),
+    ("new task", "inconclusive"): _("Gained %(value)s, at least %(low)s with confidence: known, or too few rows."),
+    ("unchanged", ""): _("No prediction changed, so nothing was lost: proven, not measured."),
+    ("not measurable", ""): _("Its owner keeps no test rows here: forgetting can't be measured."),
+    ("routing", ""): _("%(value)s of its test rows reach its group; %(limit)s are needed."),
+    ("fallback", ""): _("%(value)s of the updates fell back to a fixed rate; %(limit)s are allowed."),
+    ("power", ""): _("A version that does no harm passes these rules with probability %(value)s."),
+    ("power as seen", ""): _("With as many changed rows as here it passes with probability %(value)s."),
+}
+
+
+def _needs(message: str) -> list[str]:
+    return [name for name in ("value", "low", "high", "limit") if f"%({name})s" in message]
+
+
+def _number(value: float, *, percent: bool) -> str:
+    if percent:
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
