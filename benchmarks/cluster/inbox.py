@@ -1,12 +1,14 @@
 """One inbox, two workers that watch it and a one-shot beside them, killed at random: is each package learnt once?
 
 Real processes (`lcia work`) on SQLite; packages are cut from the example tasks, no row twice.
-A killer sends SIGKILL to one of the three at random times and starts it again, as Kubernetes would.
+A killer sends SIGKILL to one of the three at random times; it is started again, as Kubernetes would.
+Each life begins with imports of many CPU seconds, so the one-shot rests between two, as that of a schedule does.
 """
 
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -27,6 +29,12 @@ from lcia.workplace import Workplace, actor
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "tasks"
 ROWS = {"train": 14, "validation": 6, "test": 6}
+AHEAD = 10
+"""Packages that lie in the inbox or wait in the queue."""
+ONE_SHOT = 2
+REST_SECONDS = 60
+"""Between the end of the one-shot and its next start."""
+DONE = {"promoted", "refused", "nothing_to_learn", "failed", "cancelled", "rejected"}
 SETTINGS = {
     "adapter": {"rank": 2, "alpha": 4, "top_layers": 1},
     "tuning": {"steps": 4, "batch_size": 2, "checkpoint_every": 2, "learning_rate": 0.02, "ema": {"fisher_rows": 4}},
@@ -42,16 +50,23 @@ def main() -> None:
     parser.add_argument("--packages", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=float, default=25.0, help="mean seconds between two kills")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after that no more packages come in")
     parser.add_argument("--base", help="folder of a tiny base model; default: the embedded one")
     parser.add_argument("--quick", action="store_true", help="six packages")
     given = parser.parse_args()
     count = 6 if given.quick else given.packages
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(contest(Path(name), given.base, count, random.Random(given.seed), given.every)))
+        dice, last = random.Random(given.seed), time.monotonic() + given.minutes * 60
+        print(json.dumps(contest(Path(name), given.base, count, dice, given.every, last)))
 
 
-def contest(folder: Path, base: str | None, count: int, dice: random.Random, every: float) -> dict[str, object]:
-    """Let them work until the inbox is empty and nothing is open; returns what was found."""
+def contest(
+    folder: Path, base: str | None, count: int, dice: random.Random, every: float, last: float
+) -> dict[str, object]:
+    """Let them work until the inbox is empty and nothing is open; returns what was found.
+
+    Packages come in one a second, each whole, but never more than `AHEAD` before the workers, until the time `last`.
+    """
     inbox = folder / "inbox"
     inbox.mkdir()
     config = folder / "zenml.yaml"
@@ -60,61 +75,79 @@ def contest(folder: Path, base: str | None, count: int, dice: random.Random, eve
     told["inbox"] = {"url": str(inbox), "quiet_seconds": 0}
     config.write_text(yaml.safe_dump(told), encoding="utf-8")
     write_packages(folder / "made", count)
-    environment = {**os.environ, "LCIA_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    lcia = [sys.executable, "-m", "lcia.cli"]
-    where = ["--config", str(config)]
-    log = (folder / "log").open("wb")
-
-    def start(number: int) -> subprocess.Popen[bytes]:
-        mode = ["--watch", "--every", "1"] if number < 2 else ["--once"]
-        return subprocess.Popen([*lcia, "work", *mode, *where], cwd=ROOT, env=environment, stdout=log, stderr=log)
-
     place = Workplace.open(folder / "home", load_settings(config, home_folder=folder / "home"))
     packages = sorted((folder / "made").iterdir())
-    began, kills = time.monotonic(), 0
-    workers = [start(number) for number in range(3)]
-    next_kill = time.monotonic() + dice.expovariate(1 / every)
+    began, given = time.monotonic(), 0
+    crew = Crew(config, folder / "home", dice, every)
     try:
         while True:
-            if packages:  # they come in while the workers are at work
-                shutil.move(packages[0], inbox / f".{packages[0].name}")
-                (inbox / f".{packages[0].name}").rename(inbox / packages.pop(0).name)
-            for number, worker in enumerate(workers):
-                if worker.poll() is not None:
-                    workers[number] = start(number)
-            if time.monotonic() > next_kill:
-                dice.choice(workers).kill()
-                kills += 1
-                next_kill = time.monotonic() + dice.expovariate(1 / every)
-            time.sleep(1)
             states = answer(place)
-            waits = [path for path in inbox.iterdir() if path.name not in ("done", "refused")]
-            if (
-                not packages
-                and not waits
-                and not states & {"submitted", "assessing", "waiting", "learning", "candidate"}
-            ):
+            is_open = given - sum(states[state] for state in DONE)
+            packages = packages if time.monotonic() < last else []
+            if packages and is_open < AHEAD:  # they come in while the workers are at work
+                package = packages.pop(0)
+                shutil.move(package, inbox / f".{package.name}")
+                (inbox / f".{package.name}").rename(inbox / package.name)
+                given += 1
+            elif not is_open:
                 break
+            crew.live_on()
+            time.sleep(1)
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+        crew.end()
     status = verbs.status(place)
     labels = Counter(candidate["task_name"] for candidate in status["candidates"])
     parents = [candidate["parent"] for candidate in status["candidates"]]
     return {
-        "packages": count,
+        "packages": given,
         "states": dict(Counter(item["state"] for item in status["queue"]["items"])),
         "learnt_twice": sum(n > 1 for n in labels.values()),
         "serial": parents == [None, *(candidate["digest"] for candidate in status["candidates"][:-1])],
-        "kills": kills,
+        "kills": crew.kills,
         "log_verifies": auditing.verify(place).ok,
         "seconds": round(time.monotonic() - began),
     }
 
 
-def answer(place: Workplace) -> set[str]:
-    """Approve what waits, answer what is held; returns the states that tasks are in."""
+class Crew:
+    """Two workers that watch and a one-shot; SIGKILL comes to one of them every `every` seconds in the mean."""
+
+    def __init__(self, config: Path, home: Path, dice: random.Random, every: float) -> None:
+        self.where, self.dice, self.every, self.kills = ["--config", str(config)], dice, every, 0
+        self.environment = {**os.environ, "LCIA_HOME": str(home), "OMP_NUM_THREADS": "1"}
+        self.workers = [self._start(number) for number in range(3)]
+        self.due = [0.0] * 3
+        self.next_kill = time.monotonic() + dice.expovariate(1 / every)
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        mode = ["--once"] if number == ONE_SHOT else ["--watch", "--every", "1"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "lcia.cli", "work", *mode, *self.where], cwd=ROOT, env=self.environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def live_on(self) -> None:
+        """Start again what has ended, and kill where it is time to."""
+        moment = time.monotonic()
+        for number, worker in enumerate(self.workers):
+            if worker.poll() is None:
+                self.due[number] = moment + (REST_SECONDS if number == ONE_SHOT else 0)
+            elif moment >= self.due[number]:
+                self.workers[number] = self._start(number)
+        running = [worker for worker in self.workers if worker.poll() is None]
+        if moment > self.next_kill and running:
+            self.dice.choice(running).kill()
+            self.kills += 1
+            self.next_kill = moment + self.dice.expovariate(1 / self.every)
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+
+
+def answer(place: Workplace) -> Counter[str]:
+    """Approve what waits, answer what is held; returns how many tasks are in each state."""
     status = verbs.status(place)
     for candidate in status["candidates"]:
         if candidate["state"] == "pending":
@@ -123,7 +156,7 @@ def answer(place: Workplace) -> set[str]:
         if item["state"] == "held":
             with contextlib.suppress(LciaError):
                 verbs.regroup(place, item["id"], "new", actor("ops"), "a group of its own")
-    return {item["state"] for item in verbs.status(place)["queue"]["items"]}
+    return Counter(item["state"] for item in status["queue"]["items"])
 
 
 def write_packages(folder: Path, count: int) -> None:
