@@ -8,6 +8,7 @@ from components.audit import statement
 from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
 from components.promotion import statements
+from components.settings import Settings
 from lcia.verbs import NothingToShow
 from lcia.workplace import Workplace
 
@@ -25,7 +26,7 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
     if version:
         place.need_statement(version)
     loaded = bundle.from_store(place.store, version.digest) if version else None
-    bench = _bench(place, loaded)
+    bench = bench_of(place.settings, loaded)
     answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text)])[0]
     return {
         "answer": answer.text,
@@ -36,16 +37,16 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
     }
 
 
-def _bench(place: Workplace, version: "Bundle | None") -> "Workbench":
+def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":
     """The base model of the settings or, where a version was tuned on another one (`lcia rebase`), its own."""
     from components.tuning.task import Workbench
 
-    found = Workbench.load(place.settings)
+    found = Workbench.load(settings)
     if version is None or not version.pool.groups or found.base.digest == version.pool.base_model:
         return found
-    here = {name: getattr(place.settings.base_model, name) for name in ("device", "threads")}
+    here = {name: getattr(settings.base_model, name) for name in ("device", "threads")}
     own = {"base_model": version.settings.base_model.model_copy(update=here), "adapter": version.settings.adapter}
-    return Workbench.load(place.settings.model_copy(update=own))
+    return Workbench.load(settings.model_copy(update=own))
 
 
 def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def reevaluate(place: Workplace, reference: str | None) -> dict[str, Any]:
     version = place.version(reference)
     if version is None:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia reevaluate N`")
-    bench = _bench(place, bundle.from_store(place.store, version.digest))
+    bench = bench_of(place.settings, bundle.from_store(place.store, version.digest))
     evaluator = Evaluator(bench.trunk, bench.slot, place.settings.evaluation.batch_rows)
     predictor = Predictor(place.store, place.settings, evaluator, progress=Progress())
     found = compared(predictor, place.store.get_json(place.evidence(version)["evaluation"]))

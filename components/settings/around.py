@@ -128,3 +128,6 @@ class ServeSettings(Section):
     """Requests that one caller may make."""
     failure_rate: str = "20/minute"
     """Failed sign-ins and tokens that one network address may have."""
+    answers: Literal["auto"] | bool = "auto"
+    """Let people try versions out in the console, answered by a process beside the service that holds the model.
+    `auto`: where torch is installed."""

@@ -21,6 +21,7 @@ from components.tasks.containers import KINDS
 from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
 from lcia import verbs
+from lcia.answerer import AnswererBusy, AnswererEnded
 from lcia.console.app import add_console, refusal
 from lcia.operations import OPERATIONS, Operation
 from lcia.service import metrics
@@ -66,6 +67,8 @@ STATUS: Mapping[type[LciaError], int] = {
     TooLarge: 413,
     PackageKindUnknown: 415,
     TooManyRequests: 429,
+    AnswererBusy: 503,
+    AnswererEnded: 503,
     DatabaseUnavailable: 503,
 }
 """HTTP status by error; any other refusal is 400."""

@@ -1,0 +1,167 @@
+"""Trying versions out: one instruction, answered by two of them side by side."""
+
+import difflib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from components.errors import LciaError
+from components.promotion import candidates
+from components.promotion.candidates import Candidate
+from lcia.answerer import Answerer, NoModelHere, answers_here
+from lcia.console.base import Console, form_of
+from lcia.workplace import Workplace
+
+BASE = "base"
+"""Stands for the base model alone where a version is named."""
+LONGEST = {"instruction": 4000, "input": 8000}
+"""Characters of a text."""
+OFFERED = 100
+"""Versions to choose from, the newest first; any other can be named in the address."""
+_PIECES = re.compile(r"\s+|[\u3040-\u9fff]|[^\W\u3040-\u9fff]+|.", re.DOTALL)
+
+
+class QuestionRefused(LciaError):
+    """A question that is empty or too long."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of an answer."""
+
+    text: str
+    differs: bool
+    """The other answer has something else here, or nothing."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two answers."""
+
+    version: Candidate | None
+    """None: the base model alone."""
+    pieces: Sequence[Piece]
+    group: str | None
+    similarity: float
+    nearest_task: str | None
+
+
+def routes(console: Console) -> APIRouter:
+    """/try.
+
+    Raises:
+        NoModelHere: the settings promise answers that can't be given here.
+    """
+    router, place = APIRouter(include_in_schema=False), console.place
+    answerer = Answerer(place.settings) if answers_here(place.settings.serve) else None
+
+    @router.get("/try")
+    def empty(request: Request) -> Response:
+        reader = console.reader(request)
+        fields = {**_usual(place), **request.query_params}
+        return console.page(reader, "trying.html", **_form(place, answerer, fields))
+
+    @router.post("/try")
+    async def asked(request: Request) -> Response:
+        fields = await form_of(request)
+        return await run_in_threadpool(_answered, console, answerer, request, fields)
+
+    return router
+
+
+def _answered(console: Console, answerer: Answerer | None, request: Request, fields: Mapping[str, str]) -> Response:
+    """The answers, in place where a script asks; else the page with them, or with why there are none."""
+    reader, place = console.reader(request), console.place
+    values: dict[str, Any] = {"why": ""}
+    status = 200
+    try:
+        values |= _ask(place, answerer, fields)
+    except LciaError as error:
+        if request.headers.get("hx-request"):
+            raise
+        values["why"], status = str(error), 400
+    if request.headers.get("hx-request"):
+        return console.fragment(reader, "answers.html", **values)
+    return console.page(reader, "trying.html", status, **{**_form(place, answerer, fields), **values})
+
+
+def _ask(place: Workplace, answerer: Answerer | None, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Both answers.
+
+    Raises:
+        NoModelHere, QuestionRefused, CandidateUnknown, StatementRefused; see `Answerer.ask`.
+    """
+    if answerer is None:
+        raise NoModelHere("this service holds no model, so nothing can be tried out here")
+    instruction, text = (_text(fields, name) for name in LONGEST)
+    if not instruction:
+        raise QuestionRefused("there is no instruction; write what the assistant should do")
+    versions = [_version(place, fields.get(side, BASE)) for side in ("left", "right")]
+    for version in versions:
+        if version:
+            place.need_statement(version)
+    began = time.monotonic()
+    answers = answerer.ask([version.digest if version else None for version in versions], instruction, text or None)
+    pieces = differing(*(answer["text"] for answer in answers))
+    sides = [
+        Side(version, shown, answer["group"], answer["similarity"], answer["nearest_task"])
+        for version, shown, answer in zip(versions, pieces, answers, strict=True)
+    ]
+    return {"sides": sides, "same": answers[0]["text"] == answers[1]["text"], "seconds": time.monotonic() - began}
+
+
+def differing(left: str, right: str) -> tuple[list[Piece], list[Piece]]:
+    """Two texts in pieces that are in both, and pieces that are not; by words, in Japanese by characters."""
+    words = _PIECES.findall(left), _PIECES.findall(right)
+    found: tuple[list[Piece], list[Piece]] = [], []
+    for kind, *bounds in difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes():
+        for side, start, end in ((0, *bounds[:2]), (1, *bounds[2:])):
+            if start < end:
+                found[side].append(Piece("".join(words[side][start:end]), kind != "equal"))
+    return found
+
+
+def _text(fields: Mapping[str, str], name: str) -> str:
+    text = fields.get(name, "").replace("\r\n", "\n").strip()  # what browsers make of a new line
+    if len(text) > LONGEST[name]:
+        raise QuestionRefused(f"the {name} has {len(text)} characters, expected at most {LONGEST[name]}; shorten it")
+    return text
+
+
+def _version(place: Workplace, reference: str) -> Candidate | None:
+    return None if reference == BASE else place.version(reference)
+
+
+def _usual(place: Workplace) -> dict[str, str]:
+    """The champion beside the newest version that waits for people, or beside the base model."""
+    now = place.champion()
+    with place.db.read() as connection:
+        waiting = candidates.listed(connection, place.assistant, "pending")
+    return {
+        "left": str(now.number) if now else BASE,
+        "right": str(waiting[-1].number) if waiting else BASE,
+    }
+
+
+def _form(place: Workplace, answerer: Answerer | None, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The form as it was sent, and what may be chosen."""
+    with place.db.read() as connection:
+        known = candidates.listed(connection, place.assistant)
+    named = {fields.get("left"), fields.get("right")}
+    offered = [one for one in known if one in known[-OFFERED:] or str(one.number) in named]
+    return {
+        "able": answerer is not None,
+        "asked": fields,
+        "versions": offered[::-1],
+        "champion": place.champion(),
+        "longest": LONGEST,
+        "base": BASE,
+        "why": "",
+        "sides": (),
+    }
