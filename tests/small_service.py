@@ -1,0 +1,62 @@
+"""A small service for tests: a copy of a learnt state, people with roles, the application over it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+from fastapi.testclient import TestClient
+from small_loop import SmallLoop
+
+from components.audit.log import SYSTEM
+from components.identity import people, tokens
+from components.roles import Role
+from lcia.service.app import make_app
+from lcia.workplace import Workplace
+
+ENVIRONMENT = {"LCIA_SESSION_SECRET": "s" * 40}
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Server:
+    """The application over a state, and tokens by name."""
+
+    place: Workplace
+    loop: SmallLoop
+    client: TestClient
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def person(self, name: str, *roles: str, site: str = "*", only: tuple[str, ...] = ()) -> str:
+        """Somebody with roles at a site; returns a token."""
+        with self.place.db.begin() as connection:
+            people.add(connection, name, actor=SYSTEM)
+            for role in roles:
+                people.grant(connection, name, role, site, actor=SYSTEM)
+            _, self.tokens[name] = tokens.create(connection, name, "test", DAY, only, actor=SYSTEM)
+        return self.tokens[name]
+
+    def ask(self, name: str | None, operation: str, **params: object):
+        """GET or POST an operation as somebody, or as nobody."""
+        from lcia.operations import OPERATIONS
+
+        headers = {"authorization": f"Bearer {self.tokens[name]}"} if name else {}
+        if operation in OPERATIONS and not OPERATIONS[operation].changes:
+            return self.client.get(f"/v1/{operation}", params=params, headers=headers)
+        return self.client.post(f"/v1/{operation}", json=params, headers=headers)
+
+
+def served_loop(loop: SmallLoop, *overrides: str) -> Server:
+    """The application over a loop's state, with one person per role, named like it."""
+    place = loop.open(*overrides)
+    server = Server(place, loop, TestClient(make_app(place, ENVIRONMENT)))
+    for role in get_args(Role):
+        server.person(role, role)
+    return server
+
+
+@pytest.fixture
+def serve() -> Callable[..., Server]:
+    """`serve(loop)`: see `served_loop`."""
+    return served_loop
