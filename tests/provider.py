@@ -1,7 +1,8 @@
-"""An OpenID Connect provider for tests: real HTTP, real signatures, one account that is always signed in."""
+"""An OpenID Connect provider for tests: real HTTP, real signatures, an account that is always signed in, or several."""
 
 import base64
 import hashlib
+import html
 import json
 import threading
 import time
@@ -16,11 +17,15 @@ CLIENT, SECRET = "lcia", "client-secret"
 
 
 class Provider:
-    """Starts when made; `claims` are those of the account, `spoil` changes the id token before it is signed."""
+    """Starts when made; `claims` are those of the account, `spoil` changes the id token before it is signed.
+
+    With `accounts` (name -> claims) a page asks which of them signs in.
+    """
 
     def __init__(self) -> None:
         self.key = RSAKey.generate_key(2048, {"kid": "1", "use": "sig", "alg": "RS256"})
         self.claims: dict[str, Any] = {"sub": "42", "preferred_username": "bob", "email": "bob@example.org"}
+        self.accounts: dict[str, dict[str, Any]] = {}
         self.spoil: dict[str, Any] = {}
         self.signing = self.key
         self.codes: dict[str, dict[str, str]] = {}
@@ -34,6 +39,11 @@ class Provider:
                     self.say(outer.metadata())
                 elif url.path == "/jwks":
                     self.say({"keys": [outer.key.as_dict(private=False)]})
+                elif url.path == "/authorize" and outer.accounts and "account" not in query:
+                    links = (
+                        f'<a href="{html.escape(self.path)}&amp;account={name}">{name}</a>' for name in outer.accounts
+                    )
+                    self.send(f"<!doctype html><title>Who?</title>{' '.join(links)}".encode(), "text/html")
                 elif url.path == "/authorize":
                     code = f"code{len(outer.codes)}"
                     outer.codes[code] = query
@@ -48,9 +58,11 @@ class Provider:
                 self.say(*outer.token(form, self.headers.get("authorization", "")))
 
             def say(self, value: Any, status: int = 200) -> None:
-                content = json.dumps(value).encode()
+                self.send(json.dumps(value).encode(), "application/json", status)
+
+            def send(self, content: bytes, kind: str, status: int = 200) -> None:
                 self.send_response(status)
-                self.send_header("content-type", "application/json")
+                self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -85,6 +97,6 @@ class Provider:
             return {"error": "invalid_grant"}, 400
         now = int(time.time())
         claims = {"iss": self.issuer, "aud": CLIENT, "iat": now, "exp": now + 300, "nonce": asked["nonce"]}
-        claims |= {**self.claims, **self.spoil}
+        claims |= {**self.accounts.get(asked.get("account", ""), self.claims), **self.spoil}
         id_token = jwt.encode({"alg": "RS256", "kid": "1"}, claims, self.signing)
         return {"access_token": "a", "token_type": "Bearer", "expires_in": 300, "id_token": id_token}, 200

@@ -1,5 +1,8 @@
 """A small service for tests: a copy of a learnt state, people with roles, the application over it."""
 
+import json
+import re
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +20,11 @@ from lcia.workplace import Workplace
 
 ENVIRONMENT = {"LCIA_SESSION_SECRET": "s" * 40}
 DAY = timedelta(days=1)
+
+
+def csrf_of(page: str) -> str:
+    """What the forms of a page bring back."""
+    return re.search(r'name="csrf" value="([^"]+)"', page)[1]
 
 
 @dataclass
@@ -37,6 +45,15 @@ class Server:
             _, self.tokens[name] = tokens.create(connection, name, "test", DAY, only, actor=SYSTEM)
         return self.tokens[name]
 
+    def sign_in(self, name: str) -> str:
+        """Let the client be somebody's browser; returns what its forms have to bring back."""
+        self.client.cookies.clear()
+        self.client.headers.update({"accept": "text/html"})
+        fields = {"csrf": csrf_of(self.client.get("/login/token").text), "token": self.tokens[name]}
+        self.client.post("/login/token", data=fields, follow_redirects=False)
+        session: dict[str, str] = json.loads(b64decode(self.client.cookies["lcia_session"].partition(".")[0]))
+        return session["csrf"]
+
     def ask(self, name: str | None, operation: str, **params: object):
         """GET or POST an operation as somebody, or as nobody."""
         from lcia.operations import OPERATIONS
@@ -56,7 +73,16 @@ def served_loop(loop: SmallLoop, *overrides: str) -> Server:
     return server
 
 
+def start_server(loop: SmallLoop, *overrides: str) -> Server:
+    """The application over a loop's state, with one person per role, named like it."""
+    place = loop.open(*overrides)
+    server = Server(place, loop, TestClient(make_app(place, ENVIRONMENT)))
+    for role in get_args(Role):
+        server.person(role, role)
+    return server
+
+
 @pytest.fixture
 def serve() -> Callable[..., Server]:
-    """`serve(loop)`: see `served_loop`."""
-    return served_loop
+    """See `start_server`."""
+    return start_server

@@ -102,7 +102,7 @@ def _ask(place: Workplace, answerer: Answerer | None, fields: Mapping[str, str])
     instruction, text = (_text(fields, name) for name in LONGEST)
     if not instruction:
         raise QuestionRefused("there is no instruction; write what the assistant should do")
-    versions = [_version(place, fields.get(side, BASE)) for side in ("left", "right")]
+    versions = [_version(place, fields.get(side, BASE)) for side in ("before", "after")]
     for version in versions:
         if version:
             place.need_statement(version)
@@ -144,8 +144,8 @@ def _usual(place: Workplace) -> dict[str, str]:
     with place.db.read() as connection:
         waiting = candidates.listed(connection, place.assistant, "pending")
     return {
-        "left": str(now.number) if now else BASE,
-        "right": str(waiting[-1].number) if waiting else BASE,
+        "before": str(now.number) if now else BASE,
+        "after": str(waiting[-1].number) if waiting else BASE,
     }
 
 
@@ -153,7 +153,7 @@ def _form(place: Workplace, answerer: Answerer | None, fields: Mapping[str, str]
     """The form as it was sent, and what may be chosen."""
     with place.db.read() as connection:
         known = candidates.listed(connection, place.assistant)
-    named = {fields.get("left"), fields.get("right")}
+    named = {fields.get("before"), fields.get("after")}
     offered = [one for one in known if one in known[-OFFERED:] or str(one.number) in named]
     return {
         "able": answerer is not None,
