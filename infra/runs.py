@@ -10,7 +10,7 @@ from typing import Any
 from components.errors import LciaError
 from components.settings import Settings
 from components.settings.cluster import StepName
-from infra.stacks.pods import run_options
+from infra.stacks import kubeflow, pods
 
 SOURCE_ROOT = Path(__file__).parents[1]
 LOOK_SECONDS = 10.0
@@ -92,7 +92,8 @@ def run_pipeline(
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     if settings.cluster is not None:
         steps = STEPS[pipeline.name]  # type: ignore[attr-defined]
-        options = _merged(run_options(settings.cluster, str(home), steps), options)
+        compiled = pods.run_options if settings.cluster.kubeflow is None else kubeflow.run_options
+        options = _merged(compiled(settings.cluster, str(home), steps), options)
     configured = pipeline.with_options(  # type: ignore[attr-defined]
         **options, run_name=run_name + "-{date}-{time}", enable_cache=False, execution_mode=ExecutionMode.FAIL_FAST
     )

@@ -15,6 +15,8 @@ class StorageSettings(Section):
     promoter: str = ""
     """URL of the same database for an account that may move the champion, where that of `database` may not. The process
     that has both decides with the one and promotes with the other."""
+    keeper: str = ""
+    """URL of the same database for an account that may withdraw tasks and sweep, where that of `database` may not."""
     objects: str = "file://{home}/objects"
     """fsspec URL of the object store."""
     models: str = "{home}/models"

@@ -43,6 +43,17 @@ class StepPod(Section):
     """Taints that it bears, as Kubernetes writes them."""
 
 
+class KubeflowSettings(Section):
+    """Kubeflow Pipelines, for `lcia stack up kubeflow`."""
+
+    host: Annotated[str, Field(pattern=r"^https?://")]
+    """Address of its API, as `https://kubeflow.example.com/pipeline`."""
+    namespace: Label = "kubeflow"
+    """Namespace that it runs in itself."""
+    user_namespace: Label | None = None
+    """Namespace of the runs where it has several users; null: that of Kubeflow."""
+
+
 class ClusterSettings(Section):
     """Runs on Kubernetes: ZenML makes a Job of each step."""
 
@@ -66,6 +77,8 @@ class ClusterSettings(Section):
     """How often a failed step is started again; one whose node went away is so without being counted."""
     keep_jobs_hours: Annotated[float, Field(gt=0)] = 24
     """Hours that finished Jobs, with their logs, are kept."""
+    kubeflow: KubeflowSettings | None = None
+    """Kubeflow makes the pods; null: ZenML makes a Job of each."""
     default: StepPod = StepPod()
     """Of every step that `steps` does not name."""
     steps: Mapping[StepName, StepPod] = {

@@ -75,7 +75,7 @@ class Settings(Section):
     def for_steps(self) -> dict[str, Any]:
         """What the steps are given: all but what they have no business with, which may hold passwords."""
         outside: dict[str, Any] = {
-            "storage": {"database", "promoter"},
+            "storage": {"database", "promoter", "keeper"},
             "registry": True,
             "audit": True,
             "inbox": True,

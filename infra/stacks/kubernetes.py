@@ -46,7 +46,14 @@ def up(settings: ClusterSettings, state: Path) -> list[Check]:
     missing = [f"  {check.what}: {check.advice}" for check in found if not check.ok]
     if missing:
         raise ClusterRefused("the stack kubernetes was not set up; missing:\n" + "\n".join(missing))
-    _register(settings, state)
+    orchestrator = {
+        "incluster": settings.context is None,
+        "kubernetes_context": settings.context,
+        "kubernetes_namespace": settings.namespace,
+        "pass_zenml_token_as_secret": True,
+        "skip_local_validations": True,  # the artifact store lies on the shared claim
+    }
+    register(NAME, ("kubernetes", orchestrator), state, "localhost")
     return found
 
 
@@ -124,33 +131,29 @@ def _rights(api: Any, space: str) -> Iterator[Check]:  # noqa: ANN401 - kubernet
             yield Check(f"right to {verb} {resource}", allowed, f"the Role in {space} does not give it")
 
 
-def _register(settings: ClusterSettings, state: Path) -> None:
-    """Components and stack, brought to what the settings say."""
+def register(name: str, orchestrator: tuple[str, dict[str, Any]], state: Path, images: str) -> None:
+    """Components and stack, brought to what the settings say, and made active.
+
+    `orchestrator` is its flavor and configuration, `images` the registry that ZenML asks for; nothing is pushed.
+    """
     from zenml.client import Client
     from zenml.enums import StackComponentType as Kind
 
     zenml = Client()
-    orchestrator = {
-        "incluster": settings.context is None,
-        "kubernetes_context": settings.context,
-        "kubernetes_namespace": settings.namespace,
-        "pass_zenml_token_as_secret": True,
-        "skip_local_validations": True,  # the artifact store lies on the shared claim
-    }
     wanted: dict[Kind, tuple[str, dict[str, Any]]] = {
-        Kind.ORCHESTRATOR: ("kubernetes", orchestrator),
+        Kind.ORCHESTRATOR: orchestrator,
         Kind.ARTIFACT_STORE: ("local", {"path": str(state / "zenml-artifacts")}),
-        Kind.CONTAINER_REGISTRY: ("default", {"uri": "localhost"}),  # ZenML asks for one; nothing is pushed
+        Kind.CONTAINER_REGISTRY: ("default", {"uri": images}),
         Kind.IMAGE_BUILDER: ("local", {}),
     }
     for kind, (flavor, told) in wanted.items():
-        if _first(zenml.list_stack_components(type=kind, name=NAME)):
-            zenml.update_stack_component(NAME, kind, configuration=told)
+        if _first(zenml.list_stack_components(type=kind, name=name)):
+            zenml.update_stack_component(name, kind, configuration=told)
         else:
-            zenml.create_stack_component(NAME, flavor, kind, configuration=told)
-    if not _first(zenml.list_stacks(name=NAME)):
-        zenml.create_stack(NAME, dict.fromkeys(wanted, NAME))
-    zenml.activate_stack(NAME)
+            zenml.create_stack_component(name, flavor, kind, configuration=told)
+    if not _first(zenml.list_stacks(name=name)):
+        zenml.create_stack(name, dict.fromkeys(wanted, name))
+    zenml.activate_stack(name)
 
 
 def _first(page: Any) -> Any:  # noqa: ANN401 - zenml's Page

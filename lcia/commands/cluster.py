@@ -29,7 +29,7 @@ class NothingScheduled(LciaError):
 
 @stack.command("up", epilog="Examples:\n\n  lcia stack up local\n\n  lcia stack up kubernetes")
 def stack_up(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="`local` or `kubernetes`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="`local`, `kubernetes` or `kubeflow`.")],
     overrides: Set = [],  # noqa: B006 - typer reads it
     as_json: Json = False,
     config: Config = None,
@@ -44,15 +44,20 @@ def stack_up(
             {"stack": "default", "checks": []}, as_json=as_json, text="runs run on this machine (ZenML's default stack)"
         )
         return
-    if name != "kubernetes":
-        raise StackUnknown(f"{name!r} is no stack, expected local or kubernetes")
+    if name not in ("kubernetes", "kubeflow"):
+        raise StackUnknown(f"{name!r} is no stack, expected local, kubernetes or kubeflow")
     if settings.cluster is None:
         raise StackUnknown("zenml.yaml has no section `cluster`; `lcia settings cluster` explains its keys")
-    from infra.stacks import kubernetes
+    if name == "kubernetes" and settings.cluster.kubeflow is not None:
+        raise StackUnknown(
+            "zenml.yaml has `cluster.kubeflow`, so runs are compiled for it; leave it out for kubernetes"
+        )
+    from infra.stacks import kubeflow, kubernetes
 
-    checks = kubernetes.up(settings.cluster, home)
-    text = "\n".join([*(f"ok  {check.what}" for check in checks), f"runs run on Kubernetes ({kubernetes.NAME})"])
-    emit({"stack": kubernetes.NAME, "checks": [asdict(check) for check in checks]}, as_json=as_json, text=text)
+    chosen = kubeflow if name == "kubeflow" else kubernetes
+    checks = chosen.up(settings.cluster, home)
+    text = "\n".join([*(f"ok  {check.what}" for check in checks), f"runs run on {name.title()} ({chosen.NAME})"])
+    emit({"stack": chosen.NAME, "checks": [asdict(check) for check in checks]}, as_json=as_json, text=text)
 
 
 @schedule.command(
