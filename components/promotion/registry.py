@@ -5,14 +5,15 @@ time. `<name>-candidates` holds every candidate, `<name>` what was promoted, its
 use. Alias moves in MLflow are last-writer-wins; the outbox lets only one process write and reads back.
 """
 
+import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
+from urllib.parse import quote, urlencode, urlparse
 
 from components.audit.heads import need_same
 from components.errors import LciaError
@@ -223,6 +224,23 @@ class Registry:
         if urlparse(self._tracking_uri).scheme not in ("http", "https"):
             return None
         return f"{self._tracking_uri.rstrip('/')}/#/models/{self.candidates_name}"
+
+    def compare_page(self, digests: Sequence[str]) -> str | None:
+        """Address of MLflow's page that compares candidates; None where MLflow is no server but a database.
+
+        Raises:
+            RegistryError: MLflow can't be reached, or one of them was never published.
+        """
+        if self.models_page() is None:
+            return None
+        with self._talk() as client:
+            versions = sorted(self._candidate(client, digest) for digest in digests)
+            found = {
+                str(version): str(client.get_model_version(self.candidates_name, str(version)).run_id)
+                for version in versions
+            }
+        asked = {"name": json.dumps(self.candidates_name), "runs": json.dumps(found, separators=(",", ":"))}
+        return f"{self._tracking_uri.rstrip('/')}/#/compare-model-versions?{urlencode(asked, quote_via=quote)}"
 
     def forget(self, digest: str) -> int:
         """Delete a candidate's versions and files; its run keeps its numbers. Returns how many versions there were.

@@ -4,7 +4,7 @@ do not see them.
 Every function escapes what it is given; none needs a script or an outside file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -64,7 +64,7 @@ def curve(points: Sequence[tuple[str, float, float]], chosen: str, limit: float 
           across: str = "", up: str = "") -> Markup:  # fmt: skip
     """Points `(name, score of the new task, largest drop of a prior one)`, the chosen one marked."""
     ys = [y for _, _, y in points] + ([limit] if limit is not None else [])
-    frame = _Frame([x for _, x, _ in points], ys, None, None)
+    frame = _Frame([x for _, x, _ in points], ys, None, None, 0.06)
     parts = frame.axes(across, up)
     if limit is not None:
         _, y = frame.place((frame.xs[0], limit))
@@ -132,41 +132,50 @@ def bars(values: Sequence[tuple[str, float]], words: str) -> Markup:
     return _svg(max(step, step * len(values)), 130, parts, words, "chart")
 
 
-def lanes(rows: Sequence[Mapping[str, int]], count: int) -> list[Markup]:
-    """The graph beside a list of versions, newest first: per row a dot in its lane and the lines that pass or end.
+def lanes(rows: Sequence[tuple[str, str | None]], main: Sequence[str]) -> list[Markup]:
+    """The graph beside a list of versions `(name, what it was made on)`, newest first: a piece for each row.
 
-    Each row says `lane`, and `parent` (the lane its line goes down to) or -1.
+    `main` is the line that runs straight down on the left, newest first; the first of it is marked.
     """
-    width, height = 14.0 * count + 6, 36.0
-    drawn = []
-    open_lanes: set[int] = set()
-    for row in rows:
-        lane, parent = row["lane"], row["parent"]
-        parts = [_line(_lane(other), 0, _lane(other), height, "rail") for other in sorted(open_lanes - {lane})]
-        if lane in open_lanes:
-            parts.append(_line(_lane(lane), 0, _lane(lane), height / 2, "rail"))
-        open_lanes.discard(lane)
-        if parent >= 0:
-            parts.append(
-                Markup('<path class="rail" d="M{:g} {:g} C{:g} {:g} {:g} {:g} {:g} {:g}"/>').format(
-                    _lane(lane),
-                    height / 2,
-                    _lane(lane),
-                    height * 0.8,
-                    _lane(parent),
-                    height * 0.8,
-                    _lane(parent),
-                    height,
-                )
-            )
-            open_lanes.add(parent)
-        parts.append(Markup('<circle class="node" cx="{:g}" cy="{:g}" r="5"/>').format(_lane(lane), height / 2))
-        drawn.append(_svg(width, height, parts, "", "lanes"))
-    return drawn
+    line = {*main}
+    waits: list[str | None] = [None]  # by lane: the version that its line goes down to
+    pieces: list[tuple[list[Markup], int]] = []
+    for name, parent in rows:
+        here = [at for at, goal in enumerate(waits) if goal == name]
+        free = (at for at, goal in enumerate([*waits, None]) if at and goal is None)
+        lane = 0 if name in line else here[0] if here else next(free)
+        waits += [None] * (lane + 1 - len(waits))
+        parts = [_line(_lane(at), 0, _lane(at), LANE_HEIGHT, "rail") for at, goal in enumerate(waits)
+                 if goal not in (None, name)]  # fmt: skip
+        parts += [_bend(at, 0, lane, LANE_HEIGHT / 2) for at in here]
+        for at in here:
+            waits[at] = None
+        if parent is not None:
+            joined = next((at for at, goal in enumerate(waits) if goal == parent), lane) if name not in line else lane
+            parts.append(_bend(lane, LANE_HEIGHT / 2, joined, LANE_HEIGHT))
+            waits[joined] = parent
+        kind = "node chosen" if main and name == main[0] else "node" if name in line else "node aside"
+        parts.append(
+            Markup('<circle class="{}" cx="{:g}" cy="{:g}" r="5"/>').format(kind, _lane(lane), LANE_HEIGHT / 2)
+        )
+        pieces.append((parts, len(waits)))
+    width = 6 + 14.0 * max((count for _, count in pieces), default=1)
+    return [_svg(width, LANE_HEIGHT, parts, "", "lanes") for parts, _ in pieces]
+
+
+LANE_HEIGHT = 36.0
 
 
 def _lane(number: int) -> float:
     return 10 + 14.0 * number
+
+
+def _bend(lane: int, top: float, other: int, bottom: float) -> Markup:
+    """A line down, from one lane to another or straight."""
+    left, right, middle = _lane(lane), _lane(other), (top + bottom) / 2
+    return Markup('<path class="rail" d="M{:g} {:g} C{:g} {:g} {:g} {:g} {:g} {:g}"/>').format(
+        left, top, left, middle, right, middle, right, bottom
+    )
 
 
 def _level(value: float | None) -> int:
@@ -177,10 +186,12 @@ def _level(value: float | None) -> int:
 class _Frame:
     """Axes of a chart: from numbers to places in it."""
 
-    width, height, left, bottom, top = 560.0, 220.0, 52.0, 34.0, 20.0
+    width, height, left, bottom, top = 560.0, 220.0, 64.0, 34.0, 20.0
 
-    def __init__(self, xs: Sequence[float], ys: Sequence[float], low: float | None, high: float | None) -> None:
-        self.xs = _spread(min(xs), max(xs))
+    def __init__(
+        self, xs: Sequence[float], ys: Sequence[float], low: float | None, high: float | None, air: float = 0.0
+    ) -> None:
+        self.xs = _spread(min(xs), max(xs), air)
         self.ys = _spread(min(ys) if low is None else low, max(ys) if high is None else high)
 
     def place(self, point: Point) -> Point:
@@ -217,16 +228,16 @@ class _Frame:
         return parts
 
 
-def _spread(low: float, high: float) -> Point:
-    """A range that has a width, with a little air."""
+def _spread(low: float, high: float, share: float = 0.04) -> Point:
+    """A range that has a width, with some air as a share of it."""
     if high > low:
-        air = 0.04 * (high - low)
+        air = share * (high - low)
         return low - (air if low not in (0.0, 1.0) else 0), high + (air if high not in (0.0, 1.0) else 0)
     return low - 0.5, high + 0.5
 
 
 def _tick(value: float) -> str:
-    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    text = f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

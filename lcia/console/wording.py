@@ -36,6 +36,8 @@ NAMES: Mapping[str, str] = {
     "pending": _("waits for people"),
     "superseded": _("overtaken"),
     "champion": _("champion"),
+    "former": _("earlier champion"),
+    "earlier": _("earlier champion"),
     # verdicts
     "pass": _("pass"),
     "fail": _("fail"),
@@ -77,13 +79,60 @@ NAMES: Mapping[str, str] = {
     "evaluation": _("evaluation"),
     "gate": _("gate"),
     "card": _("model card"),
-    "drift_details": _("drift in detail"),
+    "evidently": _("drift in detail"),
     "loss": _("loss"),
     "beta": _("beta"),
     "distance": _("distance"),
     "curve": _("curve"),
     "heat_map": _("accuracy matrix"),
     "history": _("history"),
+    # changed rows
+    "lost": _("lost"),
+    "won": _("won"),
+    # kinds of log entries
+    "task.submitted": _("task handed in, or queued again"),
+    "task.assessing": _("task being checked"),
+    "task.held": _("task held"),
+    "task.waiting": _("task waits"),
+    "task.learning": _("task being learnt"),
+    "task.candidate": _("task led to a version"),
+    "task.promoted": _("task in use"),
+    "task.failed": _("task failed"),
+    "task.refused": _("task refused"),
+    "task.rejected": _("task rejected"),
+    "task.cancelled": _("task cancelled"),
+    "task.withdrawn": _("task withdrawn"),
+    "task.superseded": _("task replaced by another"),
+    "task.nothing_to_learn": _("task known already"),
+    "candidate.registered": _("version proposed"),
+    "candidate.approved": _("version approved"),
+    "candidate.rejected": _("version rejected"),
+    "approval.revoked": _("approval taken back"),
+    "gate.overridden": _("approved in spite of the gate"),
+    "champion.promoted": _("champion promoted"),
+    "champion.rolled_back": _("champion rolled back"),
+    "flips.seen": _("changed test rows looked at"),
+    "policy.proposed": _("policy proposed"),
+    "policy.accepted": _("policy accepted"),
+    "policy.refused": _("policy refused"),
+    "person.added": _("person added"),
+    "person.disabled": _("person shut out"),
+    "person.signed_in": _("person signed in"),
+    "role.granted": _("role granted"),
+    "role.withdrawn": _("role taken back"),
+    "token.created": _("token made"),
+    "token.revoked": _("token revoked"),
+    "access.denied": _("access denied"),
+    "registry.repaired": _("MLflow repaired"),
+    "version.differs": _("MLflow shows something else"),
+    "retention.swept": _("old data deleted"),
+    "key.started": _("signing key made"),
+    "key.rotated": _("signing key replaced"),
+    # adapters of two versions
+    "same": _("the same"),
+    "changed": _("changed"),
+    "only_before": _("only before"),
+    "only_after": _("only after"),
     # roles
     "submitter": _("submitter"),
     "engineer": _("engineer"),
@@ -149,10 +198,12 @@ def duration(say: Say, seconds: float | None) -> str:
 
 def gate_row(say: Say, row: Mapping[str, Any]) -> str:
     """A row of the gate's report in a sentence, from its numbers."""
+    if row["rule"] in ("validation", "drift"):
+        return say(_("They say: %(verdict)s.")) % {"verdict": said(say, row["words"].partition(": ")[2])}
     message = _SENTENCES.get((row["rule"], row["verdict"])) or _SENTENCES.get((row["rule"], ""))
     if message is None or any(row[name] is None for name in _needs(message)):
         return str(row["words"])
-    numbers = {name: _number(row[name], percent=row["rule"] in _SHARES) for name in _needs(message)}
+    numbers = {name: _number(row[name], row["rule"]) for name in _needs(message)}
     return say(message) % numbers
 
 
@@ -169,6 +220,7 @@ _SENTENCES: Mapping[tuple[str, str], str] = {
     ("new task", "inconclusive"): _("Gained %(value)s, at least %(low)s with confidence: known, or too few rows."),
     ("unchanged", ""): _("No prediction changed, so nothing was lost: proven, not measured."),
     ("not measurable", ""): _("Its owner keeps no test rows here: forgetting can't be measured."),
+    ("attempts", ""): _("Attempt %(value)s of at most %(limit)s at this task."),
     ("routing", ""): _("%(value)s of its test rows reach its group; %(limit)s are needed."),
     ("fallback", ""): _("%(value)s of the updates fell back to a fixed rate; %(limit)s are allowed."),
     ("power", ""): _("A version that does no harm passes these rules with probability %(value)s."),
@@ -180,7 +232,9 @@ def _needs(message: str) -> list[str]:
     return [name for name in ("value", "low", "high", "limit") if f"%({name})s" in message]
 
 
-def _number(value: float, *, percent: bool) -> str:
-    if percent:
+def _number(value: float, rule: str) -> str:
+    if rule in _SHARES:
         return f"{100 * value:.1f} %"
+    if rule == "attempts":
+        return f"{value:.0f}"
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")

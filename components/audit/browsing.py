@@ -1,0 +1,151 @@
+"""The log for people: pages read backwards from the newest entry, with bounded work however long the log is."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic_core import from_json
+from sqlalchemy import Connection, Row, select
+
+from components.audit.keys import Head
+from components.audit.log import Entry, LogDamaged, count, parsed
+from components.errors import LciaError
+from components.storage.tables import log, moment_text
+
+BATCH = 2_000
+MOST = 40_000
+"""Entries that one page looks at before it is shown as far as it came."""
+
+
+class EntryUnknown(LciaError):
+    """The log has no such entry."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What entries have to be like; empty fields take all."""
+
+    kind: str = ""
+    """An action such as `candidate.approved`, or its first part."""
+    person: str = ""
+    """Who acted, whatever the letter case."""
+    subject: str = ""
+    """A name or the beginning of a digest."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Aware times; entries of that very moment count."""
+
+    def fits(self, value: dict[str, Any]) -> bool:
+        """Whether the body of an entry is wanted."""
+        action, moment = str(value["action"]), str(value["at"])
+        return (
+            (not self.kind or action == self.kind or action.startswith(f"{self.kind}."))
+            and (not self.person or str(value["actor"]["name"]).strip().casefold() == self.person.strip().casefold())
+            and str(value["subject"]).startswith(self.subject)
+            and (self.since is None or moment >= moment_text(self.since))
+            and (self.until is None or moment <= moment_text(self.until))
+        )
+
+    def needles(self) -> list[bytes]:
+        """What the canonical bytes of every wanted entry contain: cheap to look for before reading them."""
+        named = (("action", self.kind), ("subject", self.subject))
+        return [f'"{name}":{json.dumps(text, ensure_ascii=False)[:-1]}'.encode() for name, text in named if text]
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """Some entries, newest first."""
+
+    entries: Sequence[Entry]
+    before: int | None
+    """Where to look on: below this index; None at the beginning of the log."""
+    full: bool
+    """Whether as many were found as a page holds; else looking on may find more, if there is where to look."""
+
+
+def page(connection: Connection, wanted: Wanted, before: int | None = None, limit: int = 50) -> LogPage:
+    """The newest wanted entries below index `before`.
+
+    The time of entries is taken to grow with their index, as far as it decides where to begin and to end.
+
+    Raises:
+        LogDamaged: a stored entry can't be read.
+    """
+    end = count(connection) if before is None else min(before, count(connection))
+    if wanted.until is not None:
+        end = _first_after(connection, moment_text(wanted.until), end)
+    needles, found, last = wanted.needles(), [], max(0, end - MOST)
+    while end > last:
+        start = max(last, end - BATCH)
+        query = select(log).where(log.c.position >= start, log.c.position < end).order_by(log.c.position.desc())
+        rows = connection.execute(query).all()
+        for row in rows:
+            if all(needle in row.body for needle in needles) and wanted.fits(_read(row)):
+                found.append(parsed(row.body, row.hash, row.root))
+                if len(found) == limit:
+                    return LogPage(found, row.position or None, full=True)
+        if rows and wanted.since is not None and str(_read(rows[0])["at"]) < moment_text(wanted.since):
+            return LogPage(found, None, full=False)
+        end = start
+    return LogPage(found, end or None, full=False)
+
+
+def entry(connection: Connection, index: int) -> tuple[Entry, bytes]:
+    """One entry and the canonical bytes that were stored of it.
+
+    Raises:
+        EntryUnknown: there is none; LogDamaged: it can't be read.
+    """
+    row = _row(connection, index)
+    return parsed(row.body, row.hash, row.root), bytes(row.body)
+
+
+def head_of(connection: Connection, entries: int) -> Head:
+    """The head of the log when it had that many entries, as stored.
+
+    Raises:
+        EntryUnknown: it never had.
+    """
+    row = _row(connection, entries - 1)
+    return Head(entries, row.hash, row.root, str(_read(row)["at"]))
+
+
+def _row(connection: Connection, index: int) -> Row[Any]:
+    found = connection.execute(select(log).where(log.c.position == index)).one_or_none()
+    if found is None:
+        raise EntryUnknown(f"the log has no entry {index}; it has {count(connection)}, counted from 0")
+    return found
+
+
+def _first_after(connection: Connection, moment: str, end: int) -> int:
+    """The first index below `end` whose entry is later than `moment`, by halving; `end` where there is none."""
+    low = 0
+    while low < end:
+        middle = (low + end) // 2
+        query = select(log).where(log.c.position >= middle).order_by(log.c.position).limit(1)
+        if str(_read(connection.execute(query).one())["at"]) > moment:
+            end = middle
+        else:
+            low = middle + 1
+    return end
+
+
+def _read(row: Row[Any]) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = from_json(row.body)
+        value["actor"]["name"], value["action"], value["subject"], value["at"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise LogDamaged(f"entry {row.position} of the log can't be read ({error}); run `lcia audit verify`") from error
+    return value
+
+
+def day(text: str, *, end: bool = False) -> datetime:
+    """The beginning or the end of a day in UTC, from `2026-01-31`.
+
+    Raises:
+        ValueError: it is no date.
+    """
+    moment = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    return moment.replace(hour=23, minute=59, second=59, microsecond=999_999) if end else moment
