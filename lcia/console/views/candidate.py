@@ -1,0 +1,321 @@
+"""A version: what it changes against the one it was made on, what the gate says, and the decision about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy import Connection
+
+from components.evaluation.history import flip_counts
+from components.evaluation.reports import FlipCount
+from components.promotion import approvals, candidates, champion
+from components.promotion.candidates import Candidate
+from components.storage.objects import ObjectMissing, ObjectStore
+from components.tasks import queue
+from lcia.console.base import Console, Reader
+from lcia.console.tables import Asked, Column, Table, arranged
+from lcia.console.views import reports
+from lcia.listing import costs_of
+
+COMPARED = ("step", "lifetime", "unchanged", "not measurable", "superseded", "not taught")
+"""Rules of the gate that are about one prior task; the others are about the version."""
+SEVERITY = {"fail": 0, "inconclusive": 1, "info": 2, "pass": 3}
+REMEMBERED = 64
+"""Immutable records that are kept read, by digest."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """One prior task, before and after."""
+
+    name: str
+    group: str
+    before: float | None
+    after: float | None
+    step: Mapping[str, Any] | None
+    """The gate's row against the champion."""
+    lifetime: Mapping[str, Any] | None
+    """The gate's row against the version that first learnt it."""
+    verdict: str
+    words: Mapping[str, Any]
+    """The row that says most about it."""
+
+
+PRIOR: tuple[Column[Prior], ...] = (
+    Column("name", "Task", lambda one: one.name),
+    Column("group", "Group", lambda one: one.group, pick=True, wide=True),
+    Column("verdict", "Verdict", lambda one: SEVERITY.get(one.verdict, 9)),
+    Column("before", "Before", lambda one: one.before, number=True),
+    Column("after", "After", lambda one: one.after, number=True),
+    Column("lost", "Lost", lambda one: one.step["value"] if one.step else None, number=True,
+           hint="Score before minus score after; the bar is its interval, the dashed line what is allowed."),
+    Column("drawn", "", None, wide=True),
+    Column("since", "Since first learnt", lambda one: one.lifetime["value"] if one.lifetime else None, number=True,
+           wide=True, hint="Loss against the version that first learnt it: small losses must not add up."),
+    Column("drawn_since", "", None, wide=True),
+)  # fmt: skip
+RULES: tuple[Column[Mapping[str, Any]], ...] = (
+    Column("rule", "Rule", lambda row: row["rule"]),
+    Column("verdict", "Verdict", lambda row: SEVERITY.get(row["verdict"], 9)),
+    Column("words", "In words", lambda row: row["words"]),
+)
+FLIPPED: tuple[Column[FlipCount], ...] = (
+    Column("task", "Task", lambda one: one.task),
+    Column("rows", "Test rows", lambda one: one.rows, number=True),
+    Column("lost", "Lost", lambda one: one.lost, number=True, hint="Right before, wrong now."),
+    Column("won", "Won", lambda one: one.won, number=True, hint="Wrong before, right now."),
+    Column("negative", "Share lost, at most", lambda one: one.negative.high, number=True, wide=True),
+)
+ROWS: tuple[Column[Mapping[str, Any]], ...] = (
+    Column("task", "Task", lambda row: row["task"], pick=True),
+    Column("kind", "", lambda row: row["kind"], pick=True),
+    Column("prompt", "Asked", lambda row: row["prompt"]),
+    Column("expected", "Expected", lambda row: row["expected"]),
+    Column("before", "Before", lambda row: row["before"]),
+    Column("after", "After", lambda row: row["after"]),
+)
+
+
+def routes(console: Console) -> APIRouter:
+    """/versions/N, the parts of it that take longer, its changed rows and its reports."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/versions/{number}")
+    def version(number: str, request: Request) -> Response:
+        reader = console.reader(request)
+        return console.page(reader, "candidate.html", **_told(console, reader, number))
+
+    @router.get("/versions/{number}/changed")
+    def changed(number: str, request: Request) -> Response:
+        reader = console.reader(request)
+        found, evidence = _found(console, number)
+        counts = _flip_counts(console.place.store, str(evidence["evaluation"]))
+        asked = Asked("changed", dict(request.query_params), "-lost")
+        table = arranged(asked, FLIPPED, [one for one in counts if one.lost or one.won])
+        values = {"version": found, "changed": table, "lost": sum(one.lost for one in counts)}
+        values |= {"won": sum(one.won for one in counts), "rows": sum(one.rows for one in counts)}
+        return _part(console, reader, "candidate_changed.html", values)
+
+    @router.get("/versions/{number}/matrix")
+    def matrix(number: str, request: Request) -> Response:
+        reader = console.reader(request)
+        found, _ = _found(console, number)
+        return _part(console, reader, "candidate_matrix.html", {"version": found, **_matrix(console, found)})
+
+    @router.get("/versions/{number}/flips")
+    def flips(number: str, request: Request) -> Response:
+        """Texts of changed test rows; every look is entered in the log."""
+        reader = console.reader(request)
+        seen = console.ask(reader, "flips", version=number)
+        rows = [{**row, "kind": "lost" if row["score_after"] < row["score_before"] else "won"} for row in seen["flips"]]
+        table = arranged(Asked("rows", dict(request.query_params), "kind"), ROWS, rows)
+        return console.page(reader, "flips.html", number=seen["version"], rows=table, held_back=seen["held_back"])
+
+    @router.get("/versions/{number}/reports/{name}")
+    def report(number: str, name: str, request: Request) -> Response:
+        console.reader(request)
+        return reports.answer(console.place.store, _found(console, number)[1]["reports"], name)
+
+    return router
+
+
+def _part(console: Console, reader: Reader, template: str, values: Mapping[str, Any]) -> Response:
+    """A part where a script asks for it, else a page of its own."""
+    if reader.request.headers.get("hx-request"):
+        return console.fragment(reader, template, **values)
+    return console.page(reader, "part.html", part=template, **values)
+
+
+def _found(console: Console, number: str) -> tuple[Candidate, dict[str, Any]]:
+    with console.place.db.read() as connection:
+        found = candidates.get(connection, console.place.assistant, number)
+    return found, console.place.evidence(found)
+
+
+def _told(console: Console, reader: Reader, number: str) -> dict[str, Any]:
+    place = console.place
+    found, evidence = _found(console, number)
+    evaluation, tuning = _record(place.store, evidence["evaluation"]), _record(place.store, evidence["tuning"])
+    gate, assessment = _record(place.store, evidence["gate"]), _unless_erased(place.store, evidence["assessment"])
+    with place.db.read() as connection:
+        item = None if found.item is None else queue.item(connection, found.item)
+        parent = candidates.get(connection, place.assistant, found.parent) if found.parent else None
+        decision = _decision(console, reader, connection, found)
+    before = _record(place.store, place.evidence(parent)["evaluation"])["scores"] if parent else {}
+    params = dict(reader.request.query_params)
+    return {
+        "version": found,
+        "parent": parent,
+        "item": item,
+        "gate": gate,
+        "headline": _headline(gate),
+        "new": next((row for row in gate["rows"] if row["rule"] == "new task"), None),
+        "new_score": evaluation["scores"].get(found.task_name.partition("@")[0]),
+        "prior": _prior(console, found, gate, before, evaluation["scores"], Asked("prior", params, "verdict")),
+        "rules": arranged(
+            Asked("rules", params, "verdict"), RULES, [row for row in gate["rows"] if row["rule"] not in COMPARED]
+        ),
+        "evaluation": evaluation,
+        "points": _points(evaluation),
+        "margin": place.settings.evaluation.choice_margin,
+        "tuning": tuning,
+        "lines": _lines(tuning),
+        "grouping": assessment["grouping"] if assessment else None,
+        "drift": _unless_erased(place.store, assessment["drift"]) if assessment else None,
+        "validation": _unless_erased(place.store, assessment["validation"]) if assessment else None,
+        "cost": costs_of(place, item),
+        "evidence": evidence,
+        "pages": reports.listed(evidence["reports"]),
+        "models": place.registry.models_page(),
+        **decision,
+    }
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _record(store: ObjectStore, digest: str) -> Any:  # noqa: ANN401 - JSON
+    """An immutable record of numbers, read and checked once."""
+    return store.get_json(digest)
+
+
+def _unless_erased(store: ObjectStore, digest: str) -> Any:  # noqa: ANN401 - JSON
+    """A record that may hold texts, read each time; None once a withdrawal or retention erased it."""
+    try:
+        return store.get_json(digest)
+    except ObjectMissing:
+        return None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _flip_counts(store: ObjectStore, evaluation: str) -> tuple[FlipCount, ...]:
+    return tuple(flip_counts(store, _record(store, evaluation)))
+
+
+def _headline(gate: Mapping[str, Any]) -> dict[str, int]:
+    """How many prior tasks are what: the answer before the details."""
+    verdicts: dict[str, str] = {}
+    for row in gate["rows"]:
+        if row["rule"] in COMPARED and row["task"]:
+            worst = verdicts.get(row["task"], "pass")
+            verdicts[row["task"]] = min(worst, row["verdict"], key=lambda verdict: SEVERITY.get(verdict, 9))
+    unchanged = sum(row["rule"] == "unchanged" for row in gate["rows"])
+    counted = {verdict: sum(one == verdict for one in verdicts.values()) for verdict in SEVERITY}
+    return {**counted, "all": len(verdicts), "unchanged": unchanged}
+
+
+def _prior(
+    console: Console,
+    version: Candidate,
+    gate: Mapping[str, Any],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    asked: Asked,
+) -> Table[Prior]:
+    groups = console.place.pool(version.digest).groups_by_name()
+    rows: dict[str, dict[str, Any]] = {}
+    for row in gate["rows"]:
+        if row["rule"] in COMPARED and row["task"]:
+            rows.setdefault(row["task"], {})[row["rule"]] = row
+    found = []
+    for name, of_task in rows.items():
+        worst = min(of_task.values(), key=lambda row: SEVERITY.get(row["verdict"], 9))
+        step, life = of_task.get("step") or of_task.get("unchanged"), of_task.get("lifetime")
+        scores = before.get(name), after.get(name)
+        found.append(Prior(name, groups.get(name, ""), *scores, step, life, worst["verdict"], worst))
+    return arranged(asked, PRIOR, found)
+
+
+def _decision(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
+    """Who decided so far, what is missing, and what the reader can do."""
+    place, rules = console.place, console.place.settings.policy
+    given = approvals.given(connection, version)
+    override = approvals.gate_stands_against(version, rules.gate)
+    counted = approvals.valid(connection, version, rules.approval, override=override)
+    now = champion.current(connection, place.assistant)
+    site = approvals.site_of(connection, version)
+    own = rules.approval.four_eyes and any(
+        approvals.same_person(reader.name, person) for person in (version.submitted_by, version.launched_by)
+    )
+    was = any(one.version == version.digest for one in champion.lineage(connection, place.assistant))
+    here = now is not None and now.version == version.digest
+    return {
+        "given": given,
+        "counted": counted,
+        "needed": max(rules.approval.quorum, rules.approval.override_quorum) if override else rules.approval.quorum,
+        "override": override,
+        "stale": version.state == "pending" and version.parent != (now.version if now else None),
+        "own": own,
+        "may_decide": reader.may("decide", site),
+        "mine": any(approvals.same_person(one.person, reader.name) for one in counted),
+        "in_use": here,
+        "can_roll_back": was and not here and reader.may("roll_back"),
+        "may_read_rows": reader.may("read_rows", site) and not own,
+    }
+
+
+def _points(evaluation: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """Points of the curve: name, score of the new task, largest drop of a prior one; empty with nothing to choose."""
+    before = evaluation["before"]
+    points = [
+        (one["name"], one["new"], max((before[task] - score for task, score in one["prior"].items()), default=0.0))
+        for one in evaluation["points"]
+    ]
+    return points if len(points) > 1 else []
+
+
+def _lines(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """Loss and beta over the steps, as points."""
+    old = [(step, loss) for step, loss in enumerate(tuning.get("old_losses", ()), 1) if loss is not None]
+    history, steps = tuning["history"], len(tuning["losses"])
+    stride = 1
+    while 0 < len(history["beta_median"]) * stride < steps:
+        stride *= 2
+    at = [min(steps, position * stride) for position in range(1, len(history["beta_median"]) + 1)]
+    return {
+        "loss": list(enumerate(tuning["losses"], 1)),
+        "old_loss": old,
+        "beta": list(zip(at, history["beta_median"], strict=True)),
+        "beta_band": list(zip(at, history["beta_low"], history["beta_high"], strict=True)),
+    }
+
+
+def _matrix(console: Console, version: Candidate) -> dict[str, Any]:
+    """Scores of every task after every task learnt, along the ancestors; means over them."""
+    place = console.place
+    names: list[str] = []
+    rows: list[Sequence[float | None]] = []
+    for digest in place.lineage(version.digest):
+        name, scores = _scores(place.store, digest)
+        names.append(name)
+        rows.append([scores.get(one) for one in names])
+    last = rows[-1] if rows else ()
+    firsts = [row[-1] for row in rows]
+    pairs = [(now, then) for now, then in zip(last, firsts, strict=True) if now is not None and then is not None]
+    prior = pairs[:-1]
+    return {
+        "names": names,
+        "rows": rows,
+        "figures": [
+            ("Avg.ACC", _mean([now for now, _ in pairs])),
+            ("New.ACC", _mean([then for _, then in pairs])),
+            ("BWT", _mean([now - then for now, then in prior])),
+        ],
+    }
+
+
+@lru_cache(maxsize=4096)
+def _scores(store: ObjectStore, digest: str) -> tuple[str, Mapping[str, float]]:
+    """The task that an evaluation record is about, and its score on every task."""
+    record = store.get_json(digest)
+    try:
+        pool = store.get_json(record["pool"])
+        name = next(t["name"] for group in pool["groups"] for t in group["tasks"] if t["task"] == record["task"])
+    except (ObjectMissing, StopIteration):
+        name = str(record["task"])[:12]
+    return name, record["scores"]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
