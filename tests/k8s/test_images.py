@@ -64,6 +64,12 @@ def test_nothing_can_be_written_but_the_state() -> None:
     assert _run("runtime", "sh", "-c", "touch /state/x /tmp/x && id -u").stdout.strip() == "10001"
 
 
+def test_what_takes_more_memory_than_its_limit_is_killed() -> None:
+    fill = ("python", "-c", "print(len(b'x' * 2**29))")
+    assert _run("runtime", *fill, memory="1g").stdout.strip() == str(2**29)
+    assert _run("runtime", *fill, memory="128m").returncode == 137
+
+
 def test_a_task_is_learnt_inside_train() -> None:
     few = ("--set", "tuning.steps=20", "--set", "tuning.max_rows=40")
     done = _run("train", "lcia", "run", "examples/tasks/movie_sentiment", *few, memory="4g")
