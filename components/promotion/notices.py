@@ -115,7 +115,7 @@ def warn_of_expiry(
                     "text": f"{given.person}'s approval of version {candidate.number} ({candidate.task_name}) counts "
                     f"until {given.expires_at:%Y-%m-%d %H:%M} UTC, and more people have to approve before that.",
                     "subject": candidate.digest,
-                    "link": _link(link, candidate.number),
+                    "link": _link(link, f"versions/{candidate.number}"),
                 }
                 made += _tell(connection, assistant, "expiring", f"approval {given.id}", payload, channels)
     return made
@@ -216,11 +216,19 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
         "text": text,
         "subject": entry.subject,
         "position": entry.index,
-        "link": _link(link, number),
+        "link": _link(link, _page(entry)),
     }
 
 
-def _link(base: str, number: Json) -> str:
-    if not base:
-        return ""
-    return f"{base.rstrip('/')}/versions/{number}" if number is not None else base
+def _page(entry: log.Entry) -> str:
+    """The page of the console that is about an entry."""
+    if entry.action.startswith("policy."):
+        return "policy"
+    for name, page in (("number", "versions"), ("item", "tasks")):
+        if entry.details.get(name) is not None:
+            return f"{page}/{entry.details[name]}"
+    return ""
+
+
+def _link(base: str, page: str) -> str:
+    return f"{base.rstrip('/')}/{page}" if base else ""

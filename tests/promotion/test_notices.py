@@ -96,8 +96,9 @@ def test_held_failed_overridden_and_promoted_are_told(told):
         queue.move(connection, None, item.id, "assessing", "begins")
         queue.move(connection, None, item.id, "held", "unlike everything seen")
     box = Box()
-    collect(told)
+    collect(told, link="https://console")
     deliver(told, box)
+    assert next(n for n in box.got if n.kind == "held").payload["link"] == f"https://console/tasks/{item.id}"
     assert [notice.kind for notice in box.got] == ["pending", "gate overridden", "gate overridden", "held"]
     assert "unlike everything seen" in box.got[-1].payload["text"]
 
