@@ -61,6 +61,14 @@ def check_options(options: Mapping[str, Any]) -> None:
             )
 
 
+def load() -> None:
+    """Load ZenML with its tables, before a thread loads MLflow: SQLAlchemy sets up the tables of both in one go, and
+    fails where those of one are half there."""
+    from zenml.client import Client
+
+    Client().zen_store.get_store_info()
+
+
 def run_pipeline(
     pipeline: Callable[..., Any], run_name: str, settings: Settings, home: Path, order: str
 ) -> PipelineRun:

@@ -25,7 +25,7 @@ from components.tasks.problems import Problem
 from components.tasks.queue import QueueItem
 from components.tasks.snapshot import load_snapshot
 from components.tuning.progress_curves import read_curves
-from infra.runs import PipelineRun, StepFailed, describe_run, finished_outputs, run_pipeline
+from infra.runs import PipelineRun, StepFailed, describe_run, finished_outputs, load, run_pipeline
 from lcia import arrivals, estimates, follow
 from lcia.workplace import Workplace
 from steps.order import Order
@@ -240,6 +240,7 @@ class Advance:
         expected = estimates.estimate(place, work)
         self.say(f"  about {expected['seconds']:.0f} seconds ({expected['basis']})")
         resumed = bool(order.known) or bool(read_curves(place.store.scratch(tune_key)))
+        load()
         # MLflow shows only what becomes a candidate: not what is learnt again on the way to another base model
         watched = follow.shown(place, item, tune_key) if item.state == "learning" else nullcontext()
         try:
