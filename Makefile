@@ -8,13 +8,14 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs lint lock images serve policy kubeflow clean
+.PHONY: help setup demo test check docs messages lint lock images serve policy kubeflow clean
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
 	@echo "make test   set up, then run linters, types, import rules, licences, the documentation's links, all tests"
 	@echo "make check  the same, with the coverage of each file"
 	@echo "make docs   serve the documentation on http://127.0.0.1:8000"
+	@echo "make messages  bring the console's catalogues to the texts in its sources; what is new waits for a translation"
 	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 2.6 GB)"
 	@echo "make bench-NAME  a benchmark of benchmarks/NAME; QUICK=1 for minutes: gate, evaluation, audit, packages, ..."
 	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
@@ -63,6 +64,13 @@ check: lint
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# No guesses: a text that was changed has to be translated anew. Sorted and without line numbers: small differences.
+messages: $(STAMP)
+	@mkdir -p build
+	$(BIN)/pybabel --quiet extract --mapping-file babel.cfg --sort-output --no-location --no-wrap --output-file build/console.pot lcia/console
+	$(BIN)/pybabel --quiet update --domain console --input-file build/console.pot --output-dir lcia/console/locale \
+	  --no-fuzzy-matching --ignore-obsolete --no-wrap --ignore-pot-creation-date
 
 # QUICK=1 makes it minutes instead of up to hours; the last line is one JSON object with the headline figures.
 bench-%: $(STAMP)
