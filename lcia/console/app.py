@@ -23,12 +23,12 @@ from lcia.console.base import (
 )
 from lcia.console.doing import parameters, told
 from lcia.console.rendering import STATIC, render
-from lcia.console.views import candidate, compare, log, numbers, overview, task, trying, versions
+from lcia.console.views import candidate, compare, log, numbers, overview, people, policy, task, trying, versions
 from lcia.service.callers import PERSON, NotSignedIn, Rates
 from lcia.service.sign_in import CSRF, NEXT, new_csrf, sign_in_with_token
 from lcia.workplace import Workplace
 
-VIEWS = (overview, task, candidate, trying, versions, compare, log, numbers)
+VIEWS = (overview, task, candidate, trying, versions, compare, log, numbers, policy, people)
 """Modules with a function `routes`."""
 YEAR = 365 * 24 * 3600
 

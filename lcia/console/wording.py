@@ -128,6 +128,27 @@ NAMES: Mapping[str, str] = {
     "retention.swept": _("old data deleted"),
     "key.started": _("signing key made"),
     "key.rotated": _("signing key replaced"),
+    # people and tokens
+    "known person": _("may sign in"),
+    "no role": _("has no role"),
+    "shut out": _("shut out"),
+    "counts": _("counts"),
+    "expired": _("expired"),
+    "revoked": _("revoked"),
+    # permissions
+    "look": _("look at everything but test rows"),
+    "read_rows": _("read test rows"),
+    "submit": _("hand in tasks"),
+    "operate": _("run tasks"),
+    "decide": _("decide about versions"),
+    "roll_back": _("roll back"),
+    "withdraw": _("withdraw tasks"),
+    "audit": _("read the log"),
+    "administer": _("manage people and policy"),
+    # the policy
+    "approval": _("approval"),
+    "open": _("open"),
+    "accepted": _("accepted"),
     # adapters of two versions
     "same": _("the same"),
     "changed": _("changed"),
