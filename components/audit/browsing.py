@@ -77,8 +77,9 @@ def page(connection: Connection, wanted: Wanted, before: int | None = None, limi
     if wanted.until is not None:
         end = _first_after(connection, moment_text(wanted.until), end)
     needles, found, last = wanted.needles(), [], max(0, end - MOST)
+    batch = limit  # usually enough; where it is not, wanted entries are rare
     while end > last:
-        start = max(last, end - BATCH)
+        start = max(last, end - batch)
         query = select(log).where(log.c.position >= start, log.c.position < end).order_by(log.c.position.desc())
         rows = connection.execute(query).all()
         for row in rows:
@@ -88,7 +89,7 @@ def page(connection: Connection, wanted: Wanted, before: int | None = None, limi
                     return LogPage(found, row.position or None, full=True)
         if rows and wanted.since is not None and str(_read(rows[0])["at"]) < moment_text(wanted.since):
             return LogPage(found, None, full=False)
-        end = start
+        end, batch = start, BATCH
     return LogPage(found, end or None, full=False)
 
 
