@@ -8,10 +8,6 @@ RoleBindings of k8s/base/accounts.yaml, so a right that is missing there fails h
 
 import base64
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -19,15 +15,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+from pod import PAUSED, start, warm_up
 
 ROOT = Path(__file__).parents[2]
-SITE = Path(__file__).parent / "in_pod"
-"""What a process finds first on its path: it leads the client to this double, and gives the process its pod's name."""
 SUBRESOURCES = frozenset({"log", "status"})
 
 
@@ -35,9 +32,17 @@ SUBRESOURCES = frozenset({"log", "status"})
 class Running:
     """The process of a pod."""
 
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     log: Path
-    evicted: bool = False
+    taken: Literal["", "evicted", "deleted"] = ""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How a pod is lost: evicted as by a drained node, or deleted; seconds between SIGTERM and SIGKILL."""
+
+    how: Literal["evicted", "deleted"]
+    grace: float
 
 
 @dataclass
@@ -47,12 +52,16 @@ class Double:
     folder: Path
     environment: Mapping[str, str]
     namespace: str = "lcia"
+    forked: bool = True
+    """Pods are forked from a server; else each is an interpreter of its own, as in a cluster."""
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """By resource (`jobs`) and name."""
     refused: list[str] = field(default_factory=list)
     used: set[tuple[str, str, str]] = field(default_factory=set)
     """Account, verb and resource of every request that was allowed."""
     running: dict[str, Running] = field(default_factory=dict)
+    losses: dict[str, Loss] = field(default_factory=dict)
+    """By step: what befalls its first pod at the worst moment, when all is done and nothing of it is published."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __enter__(self) -> Self:
@@ -61,6 +70,8 @@ class Double:
         class Handler(_Handler):
             cluster = double
 
+        if self.forked:
+            warm_up()
         self._rules = _rules(ROOT / "k8s" / "base" / "accounts.yaml")
         for account in ("worker", "orchestrator", "step", "service"):
             self.objects["serviceaccounts", account] = {"metadata": {"name": account}}
@@ -82,7 +93,7 @@ class Double:
             thread.join()
         for pod in self.running.values():
             pod.process.kill()
-            pod.process.wait()
+            pod.process.join()
 
     def kubeconfig(self, account: str) -> Path:
         """How a process of this account reaches the double."""
@@ -117,16 +128,15 @@ class Double:
         with self.lock:
             return [value for (kind, _), value in self.objects.items() if kind == "pods"]
 
-    def evict(self, pod: str, grace: float) -> None:
-        """Take a pod away as a node that is drained does: SIGTERM, a grace period, SIGKILL."""
+    def take_away(self, pod: str, loss: Loss) -> None:
+        """Take a pod away: SIGTERM, a grace period, SIGKILL."""
         with self.lock:
             running = self.running[pod]
-            running.evicted = True
-        running.process.send_signal(signal.SIGTERM)
-        try:
-            running.process.wait(grace)
-        except subprocess.TimeoutExpired:
-            running.process.kill()
+            running.taken = loss.how
+        if loss.grace:
+            running.process.terminate()
+        running.process.join(loss.grace)
+        running.process.kill()
 
     # -- controllers --------------------------------------------------------------------------------
 
@@ -136,6 +146,10 @@ class Double:
                 for (kind, name), job in list(self.objects.items()):
                     if kind == "jobs" and not job["status"].get("conditions"):
                         self._advance(name, job)
+                for name, running in self.running.items():
+                    if not running.taken and running.log.with_name(PAUSED).exists():
+                        loss = self.losses[running.log.with_name(PAUSED).read_text(encoding="utf-8")]
+                        threading.Thread(target=self.take_away, args=(name, loss)).start()
 
     def _advance(self, name: str, job: dict[str, Any]) -> None:
         """One Job: start its pod, look at its end, count failures."""
@@ -147,7 +161,7 @@ class Double:
             status["active"] = 1
             return
         running = self.running[active]
-        code = running.process.poll()
+        code = running.process.exitcode
         if code is None:
             return
         pod = self.objects["pods", active]
@@ -163,12 +177,14 @@ class Double:
         if code == 0:
             self._finish(status, "Complete", "")
             status["succeeded"] = 1
-        elif running.evicted:
+        elif running.taken == "evicted":
             pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
             rules = job["spec"].get("podFailurePolicy", {}).get("rules", [])
             if not any(rule["action"] == "Ignore" and rule.get("onPodConditions") for rule in rules):
                 self._failed(job, status)
         else:
+            if running.taken == "deleted":
+                del self.objects["pods", active]
             self._failed(job, status)
 
     def _failed(self, job: dict[str, Any], status: dict[str, Any]) -> None:
@@ -191,21 +207,19 @@ class Double:
         )
         container = spec["containers"][0]
         command = [*container.get("command", []), *container.get("args", [])]
+        first = not any(pod.startswith(f"{name}-") for pod in self.running)
+        lost = next((step for step in self.losses if first and ("--step_name", step) in pairwise(command)), None)
         environment = {
             **self.environment,
             **dict(self._variables(container)),
             "KUBECONFIG": str(self.kubeconfig(account)),
             "DOUBLE_POD_NAME": pod_name,
-            "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]),
+            **({"DOUBLE_PAUSE": lost} if lost else {}),
             "ZENML_CONFIG_PATH": str(self.folder / "pods" / pod_name),
         }
         (self.folder / "pods" / pod_name).mkdir(parents=True)
         log = self.folder / "pods" / pod_name / "log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable if word == "python" else word for word in command],
-                cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        process = start(command, environment, log, forked=self.forked)
         self.running[pod_name] = Running(process, log)
         labels = {
             **template.get("metadata", {}).get("labels", {}),

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from double import ROOT, Double
 from small_loop import SECTIONS, write_package
 
 PASSWORD = "of-this-test"
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Site:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def lcia(self, *arguments: str, seconds: float = 400) -> tuple[int, str]:
+    def lcia(self, *arguments: str, seconds: float = 900) -> tuple[int, str]:
         """Exit code and output."""
         process = self.start(*arguments)
         out, _ = process.communicate(timeout=seconds)
@@ -64,12 +65,17 @@ class Site:
         """Pods of a step, oldest first."""
         return [pod for pod in self.cluster.pods() if _names(pod, step)]
 
+    def failures(self, step: str) -> int:
+        """How many pods of a step's Job count as failed."""
+        jobs = [job for (kind, _), job in self.cluster.objects.items() if kind == "jobs"]
+        return sum(job["status"].get("failed", 0) for job in jobs if _names(job["spec"]["template"], step))
+
     def log(self, pod: Mapping[str, Any]) -> str:
         """What a pod printed."""
         return self.cluster.running[pod["metadata"]["name"]].log.read_text()
 
     def wait_for(
-        self, there: Callable[[], object], what: str, worker: subprocess.Popen[str], seconds: float = 240
+        self, there: Callable[[], object], what: str, worker: subprocess.Popen[str], seconds: float = 500
     ) -> None:
         """Until something is there."""
         end = time.monotonic() + seconds
@@ -81,8 +87,14 @@ class Site:
 
 @pytest.fixture(scope="session")
 def zenml_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """One for all tests."""
+    with zenml_serving(tmp_path_factory.mktemp("zenml-server")) as told:
+        yield told
+
+
+@contextmanager
+def zenml_serving(folder: Path) -> Iterator[dict[str, str]]:
     """A real ZenML server on SQLite; gives the variables by which its clients find it."""
-    folder = tmp_path_factory.mktemp("zenml-server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,7 +104,7 @@ def zenml_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
         "ZENML_SERVER_AUTO_ACTIVATE": "true", "ZENML_DEFAULT_USER_NAME": "lcia",
         "ZENML_DEFAULT_USER_PASSWORD": PASSWORD, "ZENML_ANALYTICS_OPT_IN": "false",
     }  # fmt: skip
-    (folder / "config").mkdir()
+    (folder / "config").mkdir(parents=True)
     url = f"http://127.0.0.1:{port}"
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -113,10 +125,17 @@ def zenml_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 
 @pytest.fixture
 def site(zenml_server: dict[str, str], tiny_folder: Path, tmp_path: Path) -> Iterator[Site]:
+    """A new one."""
+    with installed(tmp_path, zenml_server, tiny_folder) as found:
+        yield found
+
+
+@contextmanager
+def installed(folder: Path, zenml: Mapping[str, str], base: Path, *, forked: bool = True) -> Iterator[Site]:
     """Settings of a cluster, whose pods see the same state folder."""
-    home, config = tmp_path / "home", tmp_path / "zenml.yaml"
+    home, config = folder / "home", folder / "zenml.yaml"
     settings = {
-        "base_model": {"name": str(tiny_folder), "device": "cpu", "threads": 1},
+        "base_model": {"name": str(base), "device": "cpu", "threads": 1},
         **SECTIONS,
         "cluster": {
             "context": "double",
@@ -126,11 +145,11 @@ def site(zenml_server: dict[str, str], tiny_folder: Path, tmp_path: Path) -> Ite
         },
     }
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    environment = {**_plain(), **zenml_server, "LCIA_HOME": str(home)}
-    (tmp_path / "double").mkdir()
+    environment = {**_plain(), **zenml, "LCIA_HOME": str(home)}
+    (folder / "double").mkdir()
     image = {**_plain(), "ZENML_ANALYTICS_OPT_IN": "false"}
-    with Double(tmp_path / "double", image) as cluster:
-        yield Site(home, config, write_package(tmp_path / "packages", "movie_sentiment"), cluster, environment)
+    with Double(folder / "double", image, forked=forked) as cluster:
+        yield Site(home, config, write_package(folder / "packages", "movie_sentiment"), cluster, environment)
 
 
 def _names(pod: Mapping[str, Any], step: str) -> bool:
