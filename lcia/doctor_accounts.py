@@ -13,6 +13,10 @@ from lcia.findings import Finding
 _ROLES = "`lcia database roles | psql DATABASE`, as the owner of the tables, gives each account exactly its rights"
 
 
+_DOES = {"promoter": "promotes", "keeper": "erases"}
+"""Accounts beside that of storage.database, each for one thing."""
+
+
 def of_database(settings: Settings) -> Iterator[Finding]:
     """Each account that the settings name tries the deeds of every other one; all of it is undone.
 
@@ -22,9 +26,9 @@ def of_database(settings: Settings) -> Iterator[Finding]:
     for key, found in _tried(settings).items():
         if not found.ok:
             yield Finding("accounts", "problem", f"storage.{key}: {found.words()}", _ROLES)
-        elif key == "promoter" and found.account not in ("promoter", None):
-            what = f"storage.promoter opens the database as the {found.account}, who promotes nothing"
-            yield Finding("accounts", "problem", what, "name the promoter's account there")
+        elif key in _DOES and found.account not in (key, None):
+            what = f"storage.{key} opens the database as the {found.account}, who {_DOES[key]} nothing"
+            yield Finding("accounts", "problem", what, f"name the {key}'s account there")
         elif found.account is None and found.user:
             yield Finding("accounts", "warning", f"storage.{key}: {found.words()}", _ROLES)
         else:
@@ -44,7 +48,8 @@ def of_mlflow(settings: Settings) -> Iterator[Finding]:
     if able is None:
         return
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    account = list(_tried(settings).values())[-1].account
+    tried = _tried(settings)
+    account = tried.get("promoter", tried["database"]).account
     told = f"{user or 'anybody'} {'can' if able else 'cannot'} move the alias of {name}"
     set_up = "`lcia registry accounts` makes two accounts; MLFLOW_TRACKING_USERNAME names this process's own"
     if account is None or able == (account == "promoter"):
@@ -58,6 +63,7 @@ def of_mlflow(settings: Settings) -> Iterator[Finding]:
 
 
 def _tried(settings: Settings) -> dict[str, Privileges]:
-    """By key of the settings; what promotes comes last."""
-    urls = {"database": settings.storage.database, "promoter": settings.storage.promoter}
+    """By key of the settings."""
+    told = settings.storage
+    urls = {"database": told.database, "promoter": told.promoter, "keeper": told.keeper}
     return {key: check_privileges(Database(url)) for key, url in urls.items() if url}

@@ -41,7 +41,7 @@ def clean(place: Workplace, actor: Actor) -> dict[str, Any]:
     """
     with _all_lineages(place) as leases:
         found, reports = _plan(place), _old_reports(place)
-        sweep(place.db, place.store, found, leases, actor)
+        sweep(place.keeper, place.store, found, leases, actor)
         for report in reports:
             shutil.rmtree(report, ignore_errors=True)
     untold = [delivery.message for delivery in place.tell_registry() if not delivery.ok]
@@ -56,7 +56,7 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
     """
     with _all_lineages(place) as leases:
         index = Index.of(place.store)
-        with place.db.begin() as connection:
+        with place.keeper.begin() as connection:
             item = withdrawal.find(connection, place.assistant, name)
             done = withdrawal.withdraw(
                 connection,
@@ -68,7 +68,7 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
                 reason=reason,
             )
         found = _plan(place, everything=True)
-        sweep(place.db, place.store, found, leases, actor)
+        sweep(place.keeper, place.store, found, leases, actor)
         shutil.rmtree(place.home / "quarantine", ignore_errors=True)
         runs = _forget_runs(done.item)
     untold = [delivery.message for delivery in place.tell_registry() if not delivery.ok]
@@ -112,7 +112,7 @@ def _all_lineages(place: Workplace) -> Iterator[list[Lease]]:
     with place.db.read() as connection:
         names = sorted({*assistants(connection), place.assistant})
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(hold_lineage(place.db, name, "sweeper")) for name in names]
+        yield [stack.enter_context(hold_lineage(place.keeper, name, "sweeper")) for name in names]
 
 
 def _old_reports(place: Workplace) -> list[Path]:

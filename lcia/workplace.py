@@ -63,6 +63,12 @@ class Workplace:
         url = self.settings.storage.promoter
         return Database(url) if url else self.db
 
+    @cached_property
+    def keeper(self) -> Database:
+        """The database, opened with the account that withdraws tasks and sweeps."""
+        url = self.settings.storage.keeper
+        return Database(url) if url else self.db
+
     def signing_key(self) -> SigningKey:
         """The Ed25519 key that signs heads and statements; made and entered in the log at the first call.
 
