@@ -1,7 +1,7 @@
 """One assistant's state on this machine, opened: settings, database, objects, registry, signing key."""
 
 import getpass
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,22 @@ class Workplace:
     def assistant(self) -> str:
         """Name of the assistant."""
         return self.settings.assistant
+
+    def current(self) -> "Workplace":
+        """The same under the policy in force now: admins may have accepted another one since this was opened."""
+        with self.db.read() as connection:
+            standing = policy.in_force(connection, self.assistant)
+        if standing is None or standing.id == self.server_policy:
+            return self
+        if standing.id not in self._later:
+            settings = self.settings.model_copy(update={"policy": standing.settings})
+            self._later[standing.id] = replace(self, settings=settings, server_policy=standing.id)
+        return self._later[standing.id]
+
+    @cached_property
+    def _later(self) -> dict[int, "Workplace"]:
+        """By number of the policy: one each, for each has connections of its own."""
+        return {}
 
     @cached_property
     def promoter(self) -> Database:

@@ -141,11 +141,12 @@ def _signed_in(place: Workplace, name: str, token: str | None) -> Caller:
 
 
 def perform(place: Workplace, operation: Operation, caller: Caller, params: Params) -> Json:
-    """Do what the caller may do; what they may not is entered in the log.
+    """Do what the caller may do, under the policy in force now; what they may not is entered in the log.
 
     Raises:
         Forbidden: they may not; whatever else the operation raises.
     """
+    place = place.current()
     try:
         caller.need(operation.permission, None)
         caller.need(operation.permission, operation.site(place, params))

@@ -81,6 +81,7 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
     """One round: MLflow's outbox, then people's notices."""
+    place = place.current()
     place.tell_registry()
     settings, link = place.settings, place.settings.notify.link or place.settings.serve.address
     with place.db.begin() as connection:

@@ -92,3 +92,14 @@ def test_hostile_reasons_are_text(serve, champion, visit) -> None:
     html = admin.get("/policy").text
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)" in html
+
+
+def test_an_accepted_policy_holds_at_once_without_a_restart(serve, pending, visit) -> None:
+    server = _installed(serve(pending))
+    changes = "approval: {quorum: 2}\ngate: {enforce: false}"
+    visit(server, "admin").post("/do/propose-policy", changes=changes, reason="r")
+    visit(server, "second").post("/do/answer-policy", proposal="2", accept="true", reason="r")
+    got = server.ask("approver", "approve", version="1", reason="one yes of two").json()
+    assert (got["state"], got["exit_code"]) == ("pending", 3)
+    assert server.ask("auditor", "policy").json()["policy"]["approval"]["quorum"] == 2
+    assert "1 of 2 approvals" in visit(server, "auditor").page("/")

@@ -229,7 +229,7 @@ def _prior(
 
 def _decision(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
     """Who decided so far, what is missing, and what the reader can do."""
-    place, rules = console.place, console.place.settings.policy
+    place, rules = console.place, console.place.current().settings.policy
     given = approvals.given(connection, version)
     override = approvals.gate_stands_against(version, rules.gate)
     counted = approvals.valid(connection, version, rules.approval, override=override)

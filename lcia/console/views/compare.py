@@ -56,7 +56,7 @@ def routes(console: Console) -> APIRouter:
             scores=table,
             picked=picked,
             champion=now.number if (now := console.place.champion()) else None,
-            margin=console.place.settings.policy.gate.step_margin,
+            margin=console.place.current().settings.policy.gate.step_margin,
             mlflow=console.place.registry.models_page() is not None,
         )
 

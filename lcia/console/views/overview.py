@@ -136,7 +136,7 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
 
 def _approvals(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
     """How far a version is decided about, and what the reader can do about it."""
-    rules = console.place.settings.policy.approval
+    rules = console.place.current().settings.policy.approval
     given = approvals.valid(connection, version, rules)
     own = rules.four_eyes and any(
         approvals.same_person(reader.name, person) for person in (version.submitted_by, version.launched_by)

@@ -44,7 +44,7 @@ def routes(console: Console) -> APIRouter:
     @router.get("/policy/power")
     def power(request: Request) -> Response:
         reader = console.reader(request)
-        found = lineage_power(console.place)
+        found = lineage_power(console.place.current())
         if request.headers.get("hx-request"):
             return console.fragment(reader, "policy_power.html", power=found)
         return console.page(reader, "policy_power_page.html", power=found)
