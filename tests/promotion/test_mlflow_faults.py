@@ -3,18 +3,21 @@
 What was decided is right at once; what MLflow serves is right after one `lcia sync`.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
+from urllib.parse import parse_qs, urlparse
 
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 from mlflow_server import Line, MlflowServer, serving
 from promotion_state import BOB, State, new_state
 
 from components.audit.verify import verify_database
 from components.promotion import champion
-from components.promotion.registry import Registry
+from components.promotion.registry import Registry, RegistryError
 from components.settings import load_settings
 from lcia import syncing, verbs
 from lcia.workplace import Workplace
@@ -138,3 +141,16 @@ def synced(site: Site, expected: str, fault: Fault) -> None:
     assert told["ok"], told
     assert (site.decided(), site.shown()) == ((expected, expected), expected)
     assert {one["kind"] for one in told["differences"]} == ({"version"} if fault is emptied else set())
+
+
+def test_the_page_that_compares_names_each_version_with_its_run(site) -> None:
+    digest, _ = site.decided()
+    page = site.place.registry.compare_page([digest])
+    assert page is not None
+    asked = parse_qs(urlparse(page).fragment.partition("?")[2])
+    client = MlflowClient(site.server.address)
+    known = client.search_model_versions(f"name = 'a-candidates' and tags.digest = '{digest}'")
+    assert json.loads(asked["runs"][0]) == {str(known[0].version): known[0].run_id}
+    assert json.loads(asked["name"][0]) == "a-candidates"
+    with pytest.raises(RegistryError, match="no version with digest"):
+        site.place.registry.compare_page(["0" * 64])
