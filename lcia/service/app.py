@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity.access import Forbidden
@@ -107,7 +109,14 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
         assert isinstance(error, LciaError)  # noqa: S101 - registered for it
         return refusal(console, request, error, status_of(error)) if _at_browser(request) else _refused(error)
 
+    async def nothing_there(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+        if not _at_browser(request):
+            return await http_exception_handler(request, error)
+        return refusal(console, request, LciaError(f"{request.url.path}: {error.detail}"), error.status_code)
+
     app.add_exception_handler(LciaError, refused)
+    app.add_exception_handler(HTTPException, nothing_there)
     return app
 
 
