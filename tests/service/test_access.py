@@ -1,6 +1,7 @@
 """Who may ask for what: every route as every role and as nobody, against the table."""
 
 import io
+import re
 import zipfile
 from typing import get_args
 
@@ -59,8 +60,9 @@ def test_every_route_as_every_role_and_as_nobody(server):
 
 
 def test_nothing_else_answers_without_a_sign_in(server):
-    paths = {route.path.replace("{operation}", "approve").replace("{", "").replace("}", "")
-             for route in server.client.app.routes}  # fmt: skip
+    paths = {
+        re.sub(r"\{[^}]*\}", "1", route.path.replace("{operation}", "approve")) for route in server.client.app.routes
+    }
     open_ones = {path for path in paths if server.client.get(path).status_code not in (401, 405)}
     assert open_ones == {"/health", "/metrics", "/openapi.json", "/login", "/login/token", "/static"}
 
