@@ -56,6 +56,7 @@ def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> l
     with hold_lineage(place.db, place.assistant, "worker") as lease:
         _tell(place, say)  # what a crash left untold
         while True:
+            place = place.current()  # admins may have accepted another policy meanwhile
             if only is None:
                 for arrived in arrivals.take(place):
                     say(f"{arrived.name}@{arrived.version} came through the inbox: item {arrived.id}")
