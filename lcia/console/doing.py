@@ -67,6 +67,7 @@ DONE: Mapping[str, str] = {
     "release": _("%(name)s is in the queue again."),
     "regroup": _("%(name)s is in the queue again."),
     "cancel": _("%(name)s is taken out of the queue."),
+    "withdraw": _("The rows are erased."),
     "sync": _("MLflow was compared with what was decided."),
     "propose-policy": _("The change is proposed; another admin has to accept it."),
     "answer-policy": _("The proposal is answered."),
