@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, literal, select, update
 
 from components.audit.log import SYSTEM, Actor, append
 from components.errors import LciaError
@@ -212,15 +212,12 @@ def listed(connection: Connection, assistant: str, state: str | None = None) -> 
 
 def ancestors(connection: Connection, digest: str) -> list[Candidate]:
     """A version and all it was made on, the oldest first: the rows of the accuracy matrix."""
-    line: list[Candidate] = []
-    at: str | None = digest
-    while at is not None:
-        row = connection.execute(select(candidates).where(candidates.c.digest == at)).mappings().one_or_none()
-        if row is None:
-            break
-        line.append(_candidate(row))
-        at = row["parent"]
-    return line[::-1]
+    line = select(candidates, literal(0).label("depth")).where(candidates.c.digest == digest).cte(recursive=True)
+    above = select(candidates, line.c.depth + 1).where(candidates.c.digest == line.c.parent)
+    found = line.union_all(above)
+    columns = [found.c[column.name] for column in candidates.c]
+    rows = connection.execute(select(*columns).order_by(found.c.depth.desc())).mappings()
+    return [_candidate(row) for row in rows]
 
 
 def move(connection: Connection, candidate: Candidate, state: str, reason: str) -> None:
