@@ -1,6 +1,7 @@
 """What works with a version's weights: answer, write them out for other programs, predict all test rows again."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,8 @@ from components.audit import statement
 from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
 from components.promotion import statements
+from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
+from components.tasks.problems import Problem, printable, read_regular
 from lcia.verbs import NothingToShow
 from lcia.workplace import Workplace
 
@@ -16,8 +19,20 @@ if TYPE_CHECKING:
     from components.tuning.task import Workbench
 
 
-def ask(place: Workplace, instruction: str, text: str | None, reference: str | None, *, base: bool) -> dict[str, Any]:
-    """Answer one instruction by a version (default: the champion) or by the base model alone."""
+def ask(
+    place: Workplace,
+    instruction: str,
+    text: str | None,
+    reference: str | None,
+    *,
+    base: bool,
+    images: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Answer one instruction by a version (default: the champion) or by the base model alone.
+
+    Raises:
+        ImageRefused: a file that can't be read, or is no image.
+    """
     from components.serving import bundle
     from components.serving.assistant import Assistant
 
@@ -26,7 +41,8 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
         place.need_statement(version)
     loaded = bundle.from_store(place.store, version.digest) if version else None
     bench = _bench(place, loaded)
-    answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text)])[0]
+    shown = [_picture(path) for path in images]
+    answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text, shown)])[0]
     return {
         "answer": answer.text,
         "version": version.number if version else None,
@@ -34,6 +50,16 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
         "similarity": answer.similarity if version else None,
         "nearest_task": answer.nearest_task,
     }
+
+
+def _picture(path: Path) -> Picture:
+    content = read_regular(path, str(path), MAX_IMAGE_BYTES)
+    if isinstance(content, Problem):
+        raise ImageRefused(f"{printable(str(path))}: {content.seen}", content.expected)
+    try:
+        return Picture.of(content)
+    except ImageRefused as why:
+        raise ImageRefused(f"{printable(str(path))}: {why.seen}", why.expected) from why
 
 
 def _bench(place: Workplace, version: "Bundle | None") -> "Workbench":
