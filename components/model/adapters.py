@@ -175,8 +175,13 @@ def read_weights(data: bytes) -> dict[str, Tensor]:
 
 
 def is_lora(name: str) -> bool:
-    """Whether a tensor of an adapter is LoRA's; the others are the projector's, whole."""
+    """Whether a tensor of an adapter is LoRA's."""
     return ".lora_A." in name or ".lora_B." in name
+
+
+def is_projector(name: str) -> bool:
+    """Whether a tensor of an adapter is the projector's."""
+    return not is_lora(name) and any(f".{module}." in name for module in PROJECTORS)
 
 
 def _state_name(name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from components.model.adapters import AdapterError, is_lora
+from components.model.adapters import AdapterError, is_projector
 
 WEIGHT = 0.75
 """Of each update in the sum. At 1 two unlike updates disturb each other more, at 0.5 two alike ones lose more of what
@@ -40,7 +40,7 @@ def merge_adapters(
     known = [curvature for curvature in curvatures if curvature is not None]
     tensors: dict[str, Tensor] = {}
     curvature: dict[str, Tensor] = {}
-    for name in sorted(name for name in first if not is_lora(name)):
+    for name in sorted(name for name in first if is_projector(name)):
         tensors[name] = (first[name] + second[name]) / 2
         if known:
             curvature[name] = sum((_or_zeros(c, name, first) for c in curvatures), torch.zeros_like(first[name]))
