@@ -166,8 +166,10 @@ def _wrap(bundle: Path, version: str) -> None:
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Array
 
-    inputs = Schema([ColSpec("string", "instruction"), ColSpec("string", "input", required=False)])
+    columns = [ColSpec("string", "instruction"), ColSpec("string", "input", required=False)]
+    inputs = Schema([*columns, ColSpec(Array("binary"), "image", required=False)])
     outputs = Schema([
         ColSpec("string", "answer"),
         ColSpec("string", "group", required=False),

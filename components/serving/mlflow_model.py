@@ -3,9 +3,9 @@
     model = mlflow.pyfunc.load_model("models:/assistant@champion")
     model.predict(pandas.DataFrame({"instruction": ["What does the customer want?"], "input": ["I lost my card."]}))
 
-gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. A column `image` holds the bytes of a
-PNG, JPEG or WebP file, or a list of such; paths and addresses are not read. Which base model is named by the
-version's settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
+gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. A column `image` holds lists of
+files, as bytes of PNG, JPEG or WebP; paths and addresses are not read. Which base model is named by the version's
+settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
 this machine, and where a converted one is kept (default ~/.cache/lcia/models).
 
 Only a version with a signed statement of its promotion is loaded. `public_key`, a PEM file, says which key must have
@@ -64,15 +64,10 @@ class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped h
         )
 
 
-def _pictures(files: Any) -> list[Any]:  # noqa: ANN401 - bytes, a list of bytes, or what pandas has for nothing
-    from components.tasks.images import ImageRefused, Picture
+def _pictures(files: Any) -> list[Any]:  # noqa: ANN401 - a list of bytes, or None; the signature sees to it
+    from components.tasks.images import Picture
 
-    if files is None or (isinstance(files, float) and pd.isna(files)):
-        return []
-    several = [files] if isinstance(files, bytes) else list(files)
-    if any(not isinstance(file, bytes) for file in several):
-        raise ImageRefused(f"a column `image` of {type(files).__name__}", "bytes of an image file, or a list of them")
-    return [Picture.of(file) for file in several]
+    return [Picture.of(file) for file in ([] if files is None else files)]
 
 
 mlflow.models.set_model(RoutedAssistant())

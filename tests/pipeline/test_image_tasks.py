@@ -5,7 +5,9 @@ import io
 import json
 from pathlib import Path
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -17,6 +19,7 @@ from components.storage.objects import ObjectErased
 from components.tasks.snapshot import load_snapshot
 from lcia import answering, auditing, keeping, verbs
 from lcia.worker import work
+from lcia.workplace import Workplace
 
 SHADES = {"dark": 30, "light": 225}
 ROWS = {"train": 20, "validation": 10, "test": 10}
@@ -72,6 +75,11 @@ def test_an_image_task_is_learnt_asked_and_withdrawn(seeing: SmallLoop) -> None:
     kept = {digest for row in place.store.get_lines(entry.kept_rows) for digest in row["image"]}
     assert len(kept) == 4
 
+    assert (
+        by_mlflow(place, package)
+        == answering.ask(place, "How light is it?", None, None, base=False, images=shown)["answer"]
+    )
+
     keeping.clean(place, OPS)
     assert {digest for digest in train if place.store.exists(digest)} == kept
     assert all(place.store.exists(digest) for digest in tested)
@@ -82,6 +90,17 @@ def test_an_image_task_is_learnt_asked_and_withdrawn(seeing: SmallLoop) -> None:
         with pytest.raises(ObjectErased):
             place.store.get(digest)
     assert auditing.verify(place).ok
+
+
+def by_mlflow(place: Workplace, package: Path) -> str:
+    """The answer of the champion as MLflow loads it."""
+    mlflow.set_tracking_uri(place.settings.registry.tracking_uri)
+    model = mlflow.pyfunc.load_model(
+        "models:/assistant@champion", model_config={"models": place.settings.storage.models}
+    )
+    file = (package / "images" / "38.png").read_bytes()
+    frame = pd.DataFrame({"instruction": ["How light is it?"] * 2, "image": [[file], None]})
+    return model.predict(frame)["answer"][0]
 
 
 def test_a_text_only_base_model_stops_an_image_task_with_its_reason(fresh: SmallLoop) -> None:
