@@ -1,6 +1,7 @@
 """What works with a version's weights: answer, write them out for other programs, predict all test rows again."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
 from components.promotion import statements
 from components.settings import Settings
+from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
+from components.tasks.problems import Problem, printable, read_regular
 from lcia.verbs import NothingToShow
 from lcia.workplace import Workplace
 
@@ -17,8 +20,20 @@ if TYPE_CHECKING:
     from components.tuning.task import Workbench
 
 
-def ask(place: Workplace, instruction: str, text: str | None, reference: str | None, *, base: bool) -> dict[str, Any]:
-    """Answer one instruction by a version (default: the champion) or by the base model alone."""
+def ask(
+    place: Workplace,
+    instruction: str,
+    text: str | None,
+    reference: str | None,
+    *,
+    base: bool,
+    images: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Answer one instruction by a version (default: the champion) or by the base model alone.
+
+    Raises:
+        ImageRefused: a file that can't be read, or is no image.
+    """
     from components.serving import bundle
     from components.serving.assistant import Assistant
 
@@ -27,7 +42,8 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
         place.need_statement(version)
     loaded = bundle.from_store(place.store, version.digest) if version else None
     bench = bench_of(place.settings, loaded)
-    answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text)])[0]
+    shown = [_picture(path) for path in images]
+    answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text, shown)])[0]
     return {
         "answer": answer.text,
         "version": version.number if version else None,
@@ -35,6 +51,16 @@ def ask(place: Workplace, instruction: str, text: str | None, reference: str | N
         "similarity": answer.similarity if version else None,
         "nearest_task": answer.nearest_task,
     }
+
+
+def _picture(path: Path) -> Picture:
+    content = read_regular(path, str(path), MAX_IMAGE_BYTES)
+    if isinstance(content, Problem):
+        raise ImageRefused(f"{printable(str(path))}: {content.seen}", content.expected)
+    try:
+        return Picture.of(content)
+    except ImageRefused as why:
+        raise ImageRefused(f"{printable(str(path))}: {why.seen}", why.expected) from why
 
 
 def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":

@@ -15,11 +15,17 @@ from steps.order import open_order
 def validate_data(
     store: str, order: str, task: str
 ) -> tuple[Annotated[str, "validation"], Annotated[HTMLString, "validation_report"]]:
-    """Digest of the validation record, with its report."""
-    from components.model.context import context_check
+    """Digest of the validation record, with its report.
+
+    Raises:
+        SeesNoImages: the task shows images, and the base model reads text only.
+    """
+    from components.model.context import context_check, need_sight
 
     context = open_order(store, order)
     snapshot, settings = load_snapshot(context.store, task), context.settings
+    if snapshot.has_images:
+        need_sight(settings.base_model, settings.storage.models)
     background = Background(
         same_type=context.proposal(snapshot).tasks,
         own_hashes=context.order.fingerprints.get(task),

@@ -274,7 +274,7 @@ class Forgetting:
     def _canary(self, adapter: str) -> None:
         """The adapter must change the logits of a real row, or nothing measured here means anything."""
         row, base = self.snapshot.rows("validation")[0], self.evaluator.trunk.base
-        rendered = render(base.tokenizer, base.settings, row.instruction, row.input, row.output)
+        rendered = render(base.reader, base.settings, row.instruction, row.input, row.output, row.images)
         states = self.evaluator.trunk.states([rendered.tokens], 1)
         slot, trunk = self.evaluator.slot, self.evaluator.trunk
         slot.load(slot.fetch(self.store, adapter))

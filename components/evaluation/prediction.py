@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -77,10 +77,12 @@ class Evaluator:
         return digest_of(canonical(parts))
 
     def query(self, task: Task, example: Example, adapter: str | None) -> Query:
-        """A query with its key: tokens, adapter, decoding contract and numerics decide a prediction."""
+        """A query with its key: tokens, images, adapter, decoding contract and numerics decide a prediction."""
         base = self.trunk.base
-        rendered = render(base.tokenizer, base.settings, example.instruction, example.input, example.output)
-        parts = {
+        rendered = render(
+            base.reader, base.settings, example.instruction, example.input, example.output, example.images
+        )
+        parts: dict[str, Any] = {
             "adapter": adapter,
             "choices": list(choices_of(task, example)),
             "decoding": task.decoding.model_dump(mode="json"),
@@ -88,6 +90,9 @@ class Evaluator:
             "base": base.digest,
             "tokens": list(rendered.prompt),
         }
+        if base.sight and example.images:
+            parts["tokens"] = base.sight.reader.plain(rendered.prompt)
+            parts["images"] = [picture.digest for picture in example.images]
         return Query(example, task, adapter, rendered, digest_of(canonical(parts)))
 
     def predict(
@@ -166,7 +171,9 @@ class Evaluator:
                 query, known = queries[index], certified[index]
                 limit = query.task.decoding.max_new_tokens - len(known.tokens)
                 length = len(query.rendered.prompt) + len(known.tokens) - 1
-                rows.append(Begun(known.tokens[-1], length, known.pasts, limit))
+                read = (*query.rendered.prompt, *known.tokens[:-1])
+                position = base.sight.position(read) if base.sight else None
+                rows.append(Begun(known.tokens[-1], length, known.pasts, limit, position))
             made = continue_greedy(model, rows, end, self.batch_rows, progress)
             pairs = [(certified[index], result) for index, result in zip(misses, made, strict=True)]
             return [([*k.tokens, *result.tokens], min(*k.gaps, result.gap)) for k, result in pairs]
@@ -176,7 +183,7 @@ class Evaluator:
             by_limit[queries[index].task.decoding.max_new_tokens].append(index)
         for limit, members in by_limit.items():
             prompts = [queries[i].rendered.prompt for i in members]
-            made = generate_greedy(model, prompts, limit, end, self.batch_rows, progress)
+            made = generate_greedy(model, prompts, limit, end, self.batch_rows, progress, base.sight)
             found.update((i, (list(result.tokens), result.gap)) for i, result in zip(members, made, strict=True))
         return [found[index] for index in misses]
 
@@ -273,7 +280,7 @@ class _Reading:
             logits = self.evaluator.trunk.answer_logits(states, [len(rows[i].prompt) for i in batch], upper)
             for place, i in enumerate(batch):
                 lower = states[place].past
-                pasts = (lower, upper[place]) if lower and upper else ()
+                pasts = tuple(past for past in (lower, upper[place]) if past) if upper else ()
                 out[i] = reduce(logits[place], rows[i], pasts)
             if self.progress:
                 self.progress("reading", len(batch), self.total)

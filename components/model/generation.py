@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from components.model.sight import Sight
 from components.model.trunk import Past
 
 
@@ -32,10 +33,23 @@ def generate_greedy(
     end_token: int,
     batch_rows: int,
     progress: Callable[[int], None] | None = None,
+    sight: Sight | None = None,
 ) -> list[Generated]:
-    """Greedy continuation of every prompt until `end_token` or `max_new_tokens` tokens."""
+    """Greedy continuation of every prompt until `end_token` or `max_new_tokens` tokens.
+
+    Prompts with images need the model's `sight`; they are read one by one, then continued together.
+    """
     out = [Generated((), 0.0)] * len(prompts)
-    for prefix, members in shared_prefixes(prompts):
+    seen = [i for i, prompt in enumerate(prompts) if sight and Sight.shown(prompt)]
+    if sight and seen:
+        shown = _continue_seen(model, sight, [prompts[i] for i in seen], max_new_tokens, end_token, batch_rows)
+        for index, result in zip(seen, shown, strict=True):
+            out[index] = result
+        if progress:
+            progress(len(seen))
+    plain = [i for i in range(len(prompts)) if i not in set(seen)] if seen else range(len(prompts))
+    for prefix, places in shared_prefixes([prompts[i] for i in plain]):
+        members = [plain[place] for place in places]
         cache = None
         if prefix:
             cache = DynamicCache()
@@ -51,6 +65,39 @@ def generate_greedy(
                 out[index] = result
             if progress:
                 progress(len(batch))
+    return out
+
+
+def _continue_seen(
+    model: PreTrainedModel,
+    sight: Sight,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    end_token: int,
+    batch_rows: int,
+) -> list[Generated]:
+    """As `generate_greedy`, for prompts with images."""
+    out: list[Generated] = []
+    for start in range(0, len(prompts), batch_rows):
+        first: list[Generated] = []
+        begun: list[Begun] = []
+        for prompt in prompts[start : start + batch_rows]:
+            cache = DynamicCache()
+            top = sight.logits(prompt, cache).float().topk(2)
+            token, gap = int(top.indices[0]), float(top.values[0] - top.values[1])
+            first.append(Generated(() if token == end_token else (token,), gap))
+            if token != end_token and max_new_tokens > 1:
+                layers = {number: (layer.keys[0], layer.values[0]) for number, layer in enumerate(cache.layers)}
+                past = Past(layers, torch.arange(len(prompt), device=model.device))
+                begun.append(Begun(token, len(prompt), (past,), max_new_tokens - 1, sight.position(prompt)))
+            else:
+                begun.append(Begun(token, 0, (), 0))
+        going = [place for place, row in enumerate(begun) if row.limit]
+        made = continue_greedy(model, [begun[place] for place in going], end_token, batch_rows)
+        for place, rest in zip(going, made, strict=True):
+            known = first[place]
+            first[place] = Generated((*known.tokens, *rest.tokens), min(known.gap, rest.gap))
+        out += first
     return out
 
 
@@ -73,13 +120,15 @@ def _decode(
 class Begun:
     """A row under way: its last token is still to be read, `pasts` hold keys and values of the `length` before it.
 
-    `pasts` are those of the layers below and above the adapters' first one; `limit` tokens may still be decoded.
+    `pasts` are those of the layers below and above the adapters' first one, or of all; `limit` tokens may still be
+    decoded. `position` is where the architecture counts the token, None where that is `length`.
     """
 
     token: int
     length: int
     pasts: tuple[Past, ...]
     limit: int
+    position: int | None = None
 
 
 @torch.no_grad()
@@ -99,7 +148,8 @@ def continue_greedy(
         width = max(row.length for row in begun)
         ids = torch.tensor([[row.token] for row in begun], device=model.device)
         mask = torch.tensor([[0] * (width - row.length) + [1] * (row.length + 1) for row in begun], device=model.device)
-        positions = torch.tensor([[row.length] for row in begun], device=model.device)
+        places = [[row.length if row.position is None else row.position] for row in begun]
+        positions = torch.tensor(places, device=model.device)
         limits = [row.limit for row in begun]
         made = _loop(model, ids, mask, positions, _joined(begun, width), limits, end_token)
         for index, result in zip(batch, made, strict=True):

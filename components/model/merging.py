@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from components.model.adapters import AdapterError
+from components.model.adapters import AdapterError, is_projector
 
 WEIGHT = 0.75
 """Of each update in the sum. At 1 two unlike updates disturb each other more, at 0.5 two alike ones lose more of what
@@ -30,7 +30,7 @@ def merge_adapters(
     w1 B1 A1 + w2 B2 A2, the nearest matrix of that rank (Eckart and Young 1936), its singular values shared evenly
     between the factors. With A = T [A1; A2] and B = [B1 B2] S, a diagonal Fisher goes over with the squares of T and S
     (cross terms are dropped, as a diagonal drops them), then is scaled so that its mean is the sum of both means:
-    each task keeps the weight it had.
+    each task keeps the weight it had. Tensors of a projector, which are whole, are averaged; their Fishers add up.
 
     Raises:
         AdapterError: the two do not have the same tensors, or tensors that are no LoRA pairs.
@@ -40,6 +40,10 @@ def merge_adapters(
     known = [curvature for curvature in curvatures if curvature is not None]
     tensors: dict[str, Tensor] = {}
     curvature: dict[str, Tensor] = {}
+    for name in sorted(name for name in first if is_projector(name)):
+        tensors[name] = (first[name] + second[name]) / 2
+        if known:
+            curvature[name] = sum((_or_zeros(c, name, first) for c in curvatures), torch.zeros_like(first[name]))
     for a in sorted(name for name in first if _A in name):
         b = a.replace(_A, _B)
         if b not in first:

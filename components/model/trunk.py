@@ -8,6 +8,10 @@ tolerance; never evidence, gone with the process.
 On request a pass also hands out its keys and values (`Past`), so that a row can be decoded from where it stands instead
 of being read again.
 
+Images enter at the bottom, so a row that shows some is split as any other: what the lower layers make of its image
+tokens is remembered with the rest. Where the projector is trained it depends on the adapter, and with adapters on all
+layers it is but the images' features, of which `Sight` keeps what fits: such rows are read from the bottom each time.
+
 An architecture that cannot be split so (no Llama-like decoder, or a split that changes its output) runs
 whole each time: slower, otherwise the same.
 """
@@ -24,6 +28,11 @@ from transformers import DynamicCache
 
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
+from components.model.prompts import render
+from components.model.reader import FIRST
+from components.model.sight import Opening, Sight
+from components.storage.objects import digest_of
+from components.tasks.images import Picture
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +81,13 @@ class Trunk:
         self.head = base.model.get_output_embeddings()
         self._decoder = decoder
         self.split = isinstance(layers, nn.ModuleList) and hasattr(decoder, "norm")
+        self.keeps_images = slot.first_layer > 0 and not slot.projector
+        if base.sight:
+            base.sight.forget()
+            base.sight.trained = slot.projector
         if self.split:
-            self._lower = _view(decoder, layers[: slot.first_layer], nn.Identity())
-            self._upper = _view(decoder, layers[slot.first_layer :], decoder.norm)
+            self._lower = _view(decoder, 0, slot.first_layer, nn.Identity())
+            self._upper = _view(decoder, slot.first_layer, len(layers), decoder.norm)
             self.split = self._is_exact()
         if not self.split:
             logger.warning("%s has no trunk that can be cached; every pass runs all layers", type(decoder).__name__)
@@ -84,14 +97,15 @@ class Trunk:
         self, rows: Sequence[Tokens], batch_rows: int, progress: Progress | None = None, *, keep_past: bool = False
     ) -> list[State]:
         """Trunk output per row, on request with keys and values; rows are processed in deterministic batches."""
+        out = [State(tuple(row), None) for row in rows]
         if not self.split:
-            return [State(tuple(row), None) for row in rows]
-        out: list[State] = [State((), None)] * len(rows)
-        for batch in batches_of_similar(rows, batch_rows):
+            return out
+        kept = [i for i, row in enumerate(rows) if self.keeps_images or not Sight.shown(row)]
+        for batch in batches_of_similar([rows[i] for i in kept], batch_rows):
+            batch = [kept[i] for i in batch]  # noqa: PLW2901 - places among all rows
             for pack in packs([rows[i] for i in batch]):
-                ids = torch.tensor(pack.tokens, device=self.base.device)
                 cache = DynamicCache() if keep_past else None
-                lower = self._run(self._lower, pack, cache, input_ids=ids[None])
+                lower = self._read(pack, cache)
                 layers = _layers(cache)
                 for place, path in zip(pack.rows, pack.paths, strict=True):
                     index = batch[place]
@@ -121,16 +135,68 @@ class Trunk:
         if not self.split:
             return self._whole(states)
         out: list[Tensor] = [torch.empty(0)] * len(states)
-        for pack in packs([state.tokens for state in states]):
-            known = torch.cat([_hidden(states[row])[start:] for row, start in zip(pack.rows, pack.fresh, strict=True)])
-            cache = DynamicCache() if pasts is not None else None
-            upper = self._run(self._upper, pack, cache, inputs_embeds=known[None].to(self.base.model.dtype))
-            layers = _layers(cache)
-            for row, path in zip(pack.rows, pack.paths, strict=True):
-                out[row] = upper[path]
-                if pasts is not None:
-                    pasts.append(Past(layers, path))
+        made: dict[int, Past] = {}
+        for read in (False, True):  # rows whose trunk output is known, then those that are read from the bottom
+            members = [i for i, state in enumerate(states) if (state.hidden is None) is read]
+            for pack in packs([states[i].tokens for i in members]):
+                cache = DynamicCache() if pasts is not None else None
+                if read:
+                    known = self._read(pack, cache)
+                else:
+                    pairs = zip(pack.rows, pack.fresh, strict=True)
+                    known = torch.cat([_hidden(states[members[row]])[start:] for row, start in pairs])
+                upper = self._run(self._upper, pack, cache, inputs_embeds=known[None].to(self.base.model.dtype))
+                layers = _layers(cache)
+                for row, path in zip(pack.rows, pack.paths, strict=True):
+                    out[members[row]] = upper[path]
+                    made[members[row]] = Past(layers, path)
+        if pasts is not None:
+            pasts.extend(made[row] for row in range(len(states)))
         return out
+
+    def _read(self, pack: "Pack", cache: DynamicCache | None) -> Tensor:
+        """Output of the lower layers for a pack (tokens, hidden)."""
+        ids = torch.tensor(pack.tokens, device=self.base.device)
+        if not self._openings(pack):
+            return self._run(self._lower, pack, cache, input_ids=ids[None])
+        hidden = self.base.model.get_input_embeddings()(ids.where(ids < FIRST, 0))
+        for path, opening in self._openings(pack):
+            hidden = hidden.index_put((path[: opening.length].to(ids.device),), opening.hidden.to(hidden.dtype))
+        return self._run(self._lower, pack, cache, inputs_embeds=hidden[None])
+
+    def _openings(self, pack: "Pack") -> list[tuple[Tensor, Opening]]:
+        """Paths of the pack's rows that show images, and their openings, each once."""
+        if self.base.sight is None or max(pack.tokens) < FIRST:
+            return []
+        if pack.openings is None:
+            found: dict[tuple[int, ...], tuple[Tensor, Opening]] = {}
+            for path in pack.paths:
+                tokens = [pack.tokens[place] for place in path.tolist()]
+                key = tuple(tokens[: Sight.shown(tokens)])
+                if key and key not in found:
+                    opening = self.base.sight.opening(tokens)
+                    assert opening is not None  # noqa: S101 - it shows an image
+                    found[key] = (path, opening)
+            pack.openings = found
+        return list(pack.openings.values())
+
+    def _positions(self, pack: "Pack") -> Tensor:
+        """Positions (1, tokens), or (axes, 1, tokens) where images are counted in the architecture's own way."""
+        plain = torch.tensor(pack.positions, device=self.base.device)[None]
+        own = [opening for _, opening in self._openings(pack) if opening.positions is not None]
+        if not own or own[0].positions is None:
+            return plain
+        places = plain.repeat(len(own[0].positions), 1)
+        for path in pack.paths:
+            tokens = [pack.tokens[place] for place in path.tolist()]
+            key = tuple(tokens[: Sight.shown(tokens)])
+            if key and pack.openings is not None:
+                opening = pack.openings[key][1]
+                rest = torch.arange(opening.position(opening.length), opening.position(len(path)))
+                assert opening.positions is not None  # noqa: S101 - one architecture counts one way
+                counted = torch.cat([opening.positions, rest.to(plain.device).repeat(len(places), 1)], dim=1)
+                places[:, path.to(plain.device)] = counted.to(places.dtype)
+        return places[:, None]
 
     def _run(self, part: nn.Module, pack: "Pack", cache: DynamicCache | None, **inputs: Tensor) -> Tensor:
         device = self.base.device
@@ -138,9 +204,13 @@ class Trunk:
         for path in pack.paths:  # a token sees the tokens before it in the rows it belongs to
             order = path[:, None] >= path[None, :]
             mask[path[:, None], path[None, :]] = torch.where(order, 0.0, mask[path[:, None], path[None, :]])
+        for path, opening in self._openings(pack):
+            if opening.mutual is not None:
+                shown, seen = path[: opening.length], opening.mutual.cpu()
+                mask[shown[:, None], shown[None, :]] = torch.where(seen, 0.0, mask[shown[:, None], shown[None, :]])
         result = part(
             attention_mask=mask[None, None].to(device),
-            position_ids=torch.tensor(pack.positions, device=device)[None],
+            position_ids=self._positions(pack),
             past_key_values=cache,
             use_cache=cache is not None,
             **inputs,
@@ -149,20 +219,36 @@ class Trunk:
         return hidden
 
     def _whole(self, states: Sequence[State]) -> list[Tensor]:
+        if self.base.sight and any(Sight.shown(state.tokens) for state in states):
+            return [self._alone(state) for state in states]
         rows = [torch.tensor(state.tokens) for state in states]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.base.device)
         hidden = self._decoder(input_ids=padded, use_cache=False).last_hidden_state
         return [hidden[i, : len(row)] for i, row in enumerate(rows)]
 
+    def _alone(self, state: State) -> Tensor:
+        """A row by the model's own forward pass."""
+        if self.base.sight and Sight.shown(state.tokens):
+            return self.base.sight.whole(state.tokens)
+        hidden: Tensor = self._decoder(
+            input_ids=torch.tensor([state.tokens], device=self.base.device)
+        ).last_hidden_state
+        return hidden[0]
+
     @torch.no_grad()
     def _is_exact(self) -> bool:
-        ids = [i % self.base.model.config.vocab_size for i in range(3, 19)]
-        rows = [ids, [*ids[:9], *ids[2:6]]]
+        size = self.base.model.config.get_text_config().vocab_size
+        ids = [i % size for i in range(3, 19)]
+        rows: list[Tokens] = [ids, [*ids[:9], *ids[2:6]]]
+        if self.base.sight:
+            settings = self.base.settings.model_copy(update={"max_tokens": 2**31})
+            images = [render(self.base.reader, settings, "a", "b", "c", [picture]).tokens for picture in _samples()]
+            rows += [*images, (*images[0], *images[1][-2:])]
         pairs = zip(self._whole([State(tuple(r), None) for r in rows]), self.hidden(self.states(rows, 2)), strict=True)
         return all(bool((a - b).float().norm() <= 0.05 * a.float().norm()) for a, b in pairs)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pack:
     """Rows merged into one prefix tree of tokens, listed depth by depth of each row in turn.
 
@@ -174,6 +260,8 @@ class Pack:
     rows: list[int]
     paths: list[Tensor]
     fresh: list[int]
+    openings: dict[tuple[int, ...], tuple[Tensor, Opening]] | None = None
+    """What the rows' images are to the decoder, once somebody asked."""
 
 
 def packs(rows: Sequence[Tokens], limit: int = PACK_TOKENS) -> Iterator[Pack]:
@@ -229,13 +317,26 @@ def _hidden(state: State) -> Tensor:
     return state.hidden
 
 
-def _view(decoder: nn.Module, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:
-    """A decoder that shares every weight but runs only `layers` and `norm`."""
-    view = copy.copy(decoder)
+def _samples() -> list[Picture]:
+    """Two images of other shapes."""
+    made = []
+    for height, width in ((48, 64), (90, 40)):
+        ramp = bytes((31 * x + 17 * y * y) % 256 for y in range(height) for x in range(3 * width))
+        content = b"P6\n%d %d\n255\n" % (width, height) + ramp
+        made.append(Picture.stored(digest_of(content), {digest_of(content): content}.__getitem__))
+    return made
+
+
+def _view(decoder: nn.Module, start: int, end: int, norm: nn.Module) -> nn.Module:
+    """A decoder that shares every weight but runs only the layers from `start` to before `end`, and `norm`."""
+    every: Any = decoder.layers
+    view, layers = copy.copy(decoder), every[start:end]
     view._modules = {**decoder._modules, "layers": layers, "norm": norm}  # noqa: SLF001 - nn.Module's own shallow copy
     config: Any = getattr(decoder, "config", None)
     if config is not None:
         shorter = copy.copy(config)
-        shorter.num_hidden_layers = len(layers)
+        shorter.num_hidden_layers = end - start
+        if getattr(config, "layer_types", None):
+            shorter.layer_types = config.layer_types[start:end]
         view.config = shorter
     return view

@@ -32,8 +32,8 @@ DATASET_DIGEST = 36
 MODEL_PATH = "assistant"
 """Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
 _REQUIREMENTS = (
-    "cryptography", "fsspec", "gguf", "numpy", "pandas", "peft", "pydantic", "pyyaml", "rfc8785", "safetensors",
-    "scipy", "securesystemslib", "torch", "transformers",
+    "cryptography", "fsspec", "gguf", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml", "rfc8785",
+    "safetensors", "scipy", "securesystemslib", "torch", "transformers",
 )  # fmt: skip
 """What answering needs in another environment; the sources of `components` travel with the model."""
 
@@ -166,8 +166,10 @@ def _wrap(bundle: Path, version: str) -> None:
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Array
 
-    inputs = Schema([ColSpec("string", "instruction"), ColSpec("string", "input", required=False)])
+    columns = [ColSpec("string", "instruction"), ColSpec("string", "input", required=False)]
+    inputs = Schema([*columns, ColSpec(Array("binary"), "image", required=False)])
     outputs = Schema([
         ColSpec("string", "answer"),
         ColSpec("string", "group", required=False),

@@ -26,7 +26,7 @@ Fate = tuple[str, str | None]
 
 def doomed(index: Index, items: Sequence[QueueItem], versions: Sequence[Candidate], today: date) -> dict[str, str]:
     """Digest -> why, of every stored object that holds texts which may not be kept."""
-    fates = [fate for item in items for fate in _rows(index, item, today)]
+    fates = [fate for item in items for rows in _rows(index, item, today) for fate in _with_images(index, rows)]
     allowed = {digest for digest, why in fates if why is None}
     dead = {digest: why for digest, why in fates if why is not None and digest not in allowed}
     dead |= _routes(index, dead)
@@ -93,6 +93,14 @@ def _lost_weights(
         lost |= {name for value in tunings for name in weights_of(index, value)}
     staying = (v.digest for v in versions if v.state in ("promoted", "pending") and v.digest not in manifests)
     return lost - {name for d in staying if d in index.records for name in weights_of(index, index.records[d])}
+
+
+def _with_images(index: Index, fate: Fate) -> Iterator[Fate]:
+    """The images of rows share the fate of the rows."""
+    yield fate
+    held = index.held.get(fate[0])
+    if held is not None and held.kind == "rows":
+        yield from ((name, fate[1]) for name in held.names)
 
 
 def _rows(index: Index, item: QueueItem, today: date) -> Iterator[Fate]:

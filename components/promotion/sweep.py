@@ -31,7 +31,7 @@ from components.tasks.queue import QueueItem, items
 WEIGHTS = "weights of a version that was not promoted, or of a point that was not chosen"
 UNDECIDED = frozenset({"submitted", "assessing", "waiting", "learning", "failed"})
 """States of tasks that may go on at a checkpoint."""
-_ORDER = {"bytes": 0, "folder": 2, "assessment": 3, "pool": 4}
+_ORDER = {"bytes": 0, "rows": 1, "folder": 2, "assessment": 3, "pool": 4}
 """What says where other texts are goes after them, so that a sweep that was killed can be repeated."""
 PART_AGE = timedelta(minutes=5)
 """Age from which a half-written file is what a killed writer left."""

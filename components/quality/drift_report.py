@@ -4,13 +4,16 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from components.pages import PageRow, PageTable, verdict_page
 from components.quality.drift import DriftResult
+from components.quality.image_samples import STATISTICS
 from components.quality.samples import Effect, Sample
+from components.tasks.images import Picture
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
 
@@ -24,6 +27,12 @@ MEASURES = {
     "length_ratio": "median input length, times longer or shorter than all seen",
     "foreign_share": "share of letters in scripts not seen before",
     "surprise": "bits a character the base model needs to read it, relative to what it is compared with",
+    "image_auc": "telling the images apart, by size, brightness and a thumbnail",
+    **{
+        f"image_{name}_{test}": f"{words} of image {name}"
+        for name in STATISTICS
+        for test, words in (("ks", "Kolmogorov-Smirnov distance"), ("psi", "population stability index"))
+    },
     "unlike_rows": "share of training rows that are unlike the rest, beyond chance (98 % interval)",
 }
 
@@ -79,19 +88,23 @@ def _evidently_page(snapshot: Snapshot, earlier: Sequence[Example]) -> str:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
-    choices = snapshot.task.choices
+    choices, rows = snapshot.task.choices, snapshot.rows("train")
+    counts = dict(_COUNTS)
+    if any(row.images for row in rows) and (not earlier or any(row.images for row in earlier)):
+        rows, earlier = rows[:MAX_IMAGE_ROWS], earlier[-MAX_IMAGE_ROWS:]
+        counts |= {f"image {name}": partial(_of_image, statistic) for name, statistic in STATISTICS.items()}
     labels = {choice: f"{index} {_harmless(choice)}" for index, choice in enumerate(choices or (), start=1)}
-    definition = DataDefinition(numerical_columns=list(_COUNTS), categorical_columns=["output"] if labels else None)
+    definition = DataDefinition(numerical_columns=list(counts), categorical_columns=["output"] if labels else None)
 
     def dataset(rows: Sequence[Example]) -> Any:  # noqa: ANN401  (the library is untyped here)
         import pandas as pd
 
-        columns: dict[str, list[Any]] = {name: [count(row) for row in rows] for name, count in _COUNTS.items()}
+        columns: dict[str, list[Any]] = {name: [count(row) for row in rows] for name, count in counts.items()}
         if labels:
             columns["output"] = [labels.get(row.output, "another output") for row in rows]
         return Dataset.from_pandas(pd.DataFrame(columns), data_definition=definition)
 
-    current = dataset(snapshot.rows("train"))
+    current = dataset(rows)
     reference = dataset(earlier) if earlier else None
     preset = DataSummaryPreset() if reference is None else DataDriftPreset()
     return _without_chance(Report([preset]).run(current, reference).get_html_str(as_iframe=False))
@@ -109,7 +122,13 @@ def _without_chance(page: str) -> str:
     return re.sub("|".join(numbers), lambda found: numbers[found[0]], page) if numbers else page
 
 
-_COUNTS: dict[str, Callable[[Example], int]] = {
+def _of_image(statistic: Callable[[Picture], float], row: Example) -> float:
+    return statistic(row.images[0]) if row.images else float("nan")
+
+
+MAX_IMAGE_ROWS = 1000
+"""Rows a side on Evidently's page of a task with images, each of which is read."""
+_COUNTS: dict[str, Callable[[Example], float]] = {
     "instruction characters": lambda row: len(row.instruction),
     "input characters": lambda row: len(row.input or ""),
     "input words": lambda row: len((row.input or "").split()),

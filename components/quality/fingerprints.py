@@ -32,7 +32,7 @@ class LeakKeyUnusable(LciaError):
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes per split in the order of its rows: of (instruction, input), and of (loose input, loose output)."""
+    """Hashes per split, row by row: of instruction, input and images; of loose input, images and loose output."""
 
     questions: dict[Split, list[str]]
     answers: dict[Split, list[str]]
@@ -43,9 +43,16 @@ def loose(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def asked_of(example: Example) -> str:
+    """What the instruction is applied to: the input and the images, or the instruction where there is neither."""
+    if not example.images:
+        return loose(example.subject)
+    return " ".join((*(picture.digest for picture in example.images), loose(example.input or "")))
+
+
 def answer_of(example: Example) -> tuple[str, str]:
-    """What is asked and answered, whatever the words of the instruction: input (or instruction) and output."""
-    return loose(example.subject), loose(example.output)
+    """What is asked and answered, whatever the words of the instruction."""
+    return asked_of(example), loose(example.output)
 
 
 def leak_key(folder: Path) -> bytes:

@@ -1,21 +1,22 @@
 """Rows that occur where they must not: evaluation rows that were trained on, now or by an earlier task.
 
-Two rows are the same when instruction and input are equal; in tasks of the same instruction type (the group that
-the task would join) also when input and output are, whatever the wording of the instruction. Where an earlier
-task's rows are gone, keyed hashes of them are compared (`fingerprints.py`).
+Two rows are the same when instruction, input and images are equal; in tasks of the same instruction type (the group
+that the task would join) also when input, images and output are, whatever the wording of the instruction. Where an
+earlier task's rows are gone, keyed hashes of them are compared (`fingerprints.py`).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from components.quality.fingerprints import Fingerprints, answer_of, loose
+from components.quality.fingerprints import Fingerprints, answer_of, asked_of
 from components.storage.objects import ObjectMissing
+from components.tasks.images import Picture
 from components.tasks.package import Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
 
-Key: TypeAlias = tuple[str, str]
+Key: TypeAlias = tuple[str, ...]
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Places:
     """Where rows of earlier tasks are: a key, or its keyed hash, -> `name@version split`."""
 
     questions: dict[Key | str, str] = field(default_factory=dict)
-    """By instruction and input."""
+    """By instruction, input and images."""
     answers: dict[Key | str, str] = field(default_factory=dict)
     """By input and output, of tasks of the same instruction type."""
     inputs: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -100,8 +101,25 @@ def contradictions(rows: Sequence[Example], *earlier: Places) -> list[str]:
 def reworded(rows: Sequence[Example], trained: Sequence[Example]) -> list[bool]:
     """Per row, whether its input was trained on under another instruction of the same task."""
     exact = {example.question for example in trained}
-    inputs = {loose(example.subject) for example in trained}
-    return [example.question not in exact and loose(example.subject) in inputs for example in rows]
+    inputs = {asked_of(example) for example in trained}
+    return [example.question not in exact and asked_of(example) in inputs for example in rows]
+
+
+def shown_before(rows: Sequence[Example], earlier: Sequence[Example]) -> list[bool]:
+    """Per row, whether an earlier row shows its images under its instruction."""
+    shown = {(example.instruction, example.images) for example in earlier}
+    return [bool(example.images) and (example.instruction, example.images) in shown for example in rows]
+
+
+def shown_again(rows: Sequence[Example]) -> list[bool]:
+    """Per row, whether a row before it shows its images under its instruction."""
+    shown: set[tuple[str, tuple[Picture, ...]]] = set()
+    out = []
+    for example in rows:
+        key = example.instruction, example.images
+        out.append(bool(example.images) and key in shown)
+        shown.add(key)
+    return out
 
 
 def _add_rows(places: Places, place: str, rows: Sequence[Example], *, alike: bool) -> None:

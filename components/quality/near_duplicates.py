@@ -33,14 +33,14 @@ Hashes = NDArray[np.uint32]
 def near_duplicates(rows: Sequence[Example]) -> list[int | None]:
     """Per row the place of an earlier row that it nearly repeats, or None.
 
-    Exact repetitions of a question are not counted: other rules name them.
+    Exact repetitions of a question are not counted: other rules name them. Rows with other images ask something else.
     """
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
     sets = _rare(rows)
     index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
     sketch = MinHash(num_perm=PERMUTATIONS, hashfunc=int)  # shingles are hashed already
-    known: set[tuple[str, str]] = set()
+    known: set[tuple[str, ...]] = set()
     out: list[int | None] = []
     for place, (row, shingles) in enumerate(zip(rows, sets, strict=True)):
         found = None
@@ -48,7 +48,8 @@ def near_duplicates(rows: Sequence[Example]) -> list[int | None]:
             sketch.clear()
             sketch.update_batch(shingles.tolist())
             minhash = sketch.copy()
-            found = _similar(index.query(minhash), shingles, sets)
+            alike = [place for place in index.query(minhash) if rows[place].images == row.images]
+            found = _similar(alike, shingles, sets)
             index.insert(place, minhash, check_duplication=False)
         known.add(row.question)
         out.append(found)

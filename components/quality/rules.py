@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from components.quality.fingerprints import Fingerprints
-from components.quality.leaks import SeenBefore, contradictions, occurrences, reworded
+from components.quality.leaks import SeenBefore, contradictions, occurrences, reworded, shown_again, shown_before
 from components.quality.near_duplicates import near_duplicates
 from components.quality.personal import personal_data
 from components.quality.scripts import foreign_scripts
@@ -32,6 +32,8 @@ COLUMNS = (
     "row", "id", "instruction", "input", "output", "allowed", "answers", "leak", "reworded", "contradicts", "near",
     "script", "personal", "too_long",
 )  # fmt: skip
+IMAGE_COLUMNS = ("bad_image", "shown_again", "shown_in_train")
+"""Further columns of tasks with images."""
 SUITE = "lcia-task-rows"
 SUITE_VERSION = 2
 """Raised with every change of a rule or of what a column means; two results compare only within one."""
@@ -53,6 +55,10 @@ TooLong: TypeAlias = Callable[[Sequence[Example]], Sequence[int]]
 """Per row its tokens where prompt and output exceed the base model's context, else 0."""
 
 
+BadImages: TypeAlias = Callable[[Sequence[Example]], Sequence[str]]
+"""Per row what is wrong with its images as they are stored, or an empty text."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What rows are compared with beside themselves."""
@@ -64,6 +70,8 @@ class Surroundings:
     """What `near_places` says."""
     too_long: TooLong | None
     """None where there is no tokenizer: nothing is too long then."""
+    bad_images: "BadImages | None" = None
+    """None in a task without images."""
 
 
 def split_frame(
@@ -76,10 +84,10 @@ def split_frame(
     import pandas as pd
 
     examples, before = rows[split], around.before
-    answers: dict[tuple[str, str], set[str]] = {}
+    answers: dict[tuple[str, ...], set[str]] = {}
     for example in examples:
         answers.setdefault(example.question, set()).add(example.output)
-    own: dict[tuple[str, str], str] = {}
+    own: dict[tuple[str, ...], str] = {}
     if split != "train":
         own = {example.question: "train of this task" for example in rows["train"]}
     earlier = before.evaluated if split == "train" else before.trained
@@ -105,6 +113,11 @@ def split_frame(
         "personal": [_personal(example) for example in examples],
         "too_long": list(around.too_long(examples)) if around.too_long else [0] * len(examples),
     }
+    if around.bad_images is not None:
+        shown = shown_before(examples, () if split == "train" else rows["train"])
+        columns["bad_image"] = around.bad_images(examples)
+        columns["shown_again"] = ["yes" if again else "no" for again in shown_again(examples)]
+        columns["shown_in_train"] = ["yes" if again else "no" for again in shown]
     return pd.DataFrame(columns)
 
 
@@ -123,15 +136,16 @@ def _personal(example: Example) -> str:
     return ", ".join(dict.fromkeys(found for text in texts for found in personal_data(text)))
 
 
-def split_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
-    """All rules of a split but the balance of labels."""
+def split_rules(split: Split, settings: ValidationSettings, *, images: bool = False) -> Iterator[Rule]:
+    """All rules of a split but the balance of labels; `images`: the task has some."""
     from great_expectations import expectations as gxe
 
+    columns = [*COLUMNS, *(IMAGE_COLUMNS if images else ())]
     yield Rule(
         "columns",
         "hard",
         "instruction, input and output",
-        gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS), exact_match=True),
+        gxe.ExpectTableColumnsToMatchSet(column_set=columns, exact_match=True),
     )
     yield Rule(
         "row_count",
@@ -187,6 +201,33 @@ def split_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
     )
     yield from _softer_rules(settings)
     yield from _leak_rules(split, settings)
+    if images:
+        yield from _image_rules(split, settings)
+
+
+def _image_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
+    from great_expectations import expectations as gxe
+
+    yield Rule(
+        "images",
+        "hard",
+        "images that are stored and can be read",
+        gxe.ExpectColumnValuesToBeInSet(column="bad_image", value_set=[""]),
+        shows="bad_image",
+    )
+    yield Rule(
+        "image_duplicates",
+        "soft",
+        f"at most {settings.max_duplicates:.1%} rows that show an image again under the same instruction",
+        gxe.ExpectColumnValuesToBeInSet(column="shown_again", value_set=["no"], mostly=1 - settings.max_duplicates),
+    )
+    if split != "train":
+        yield Rule(
+            "image_leaks",
+            "soft",
+            f"at most {settings.max_leak:.1%} of the rows with an image that train shows under the same instruction",
+            gxe.ExpectColumnValuesToBeInSet(column="shown_in_train", value_set=["no"], mostly=1 - settings.max_leak),
+        )
 
 
 def _softer_rules(settings: ValidationSettings) -> Iterator[Rule]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.proportions import Interval, wilson_interval
+from components.quality.image_samples import image_measures
 from components.quality.scripts import letters
 from components.quality.two_samples import Numbers, bootstrap, ks_distance, stability_index, text_auc
 from components.storage.objects import ObjectMissing
@@ -74,11 +75,14 @@ class Sample:
         """Full questions and inputs alone of at most `most` rows drawn at random."""
         picked = rng.permutation(len(self.rows))[:most]
         rows = [self.rows[index] for index in picked]
-        return ["\n".join(row.question) for row in rows], [row.subject for row in rows]
+        return [row.words for row in rows], [row.subject for row in rows]
 
 
 def compare(current: Sample, earlier: Sample, similarity: float | None, seed: int) -> dict[str, Effect]:
-    """How far two samples can be told apart, by questions, inputs, lengths and labels."""
+    """How far two samples can be told apart, by questions, inputs, lengths, labels and images.
+
+    What shows images is told apart by its texts or by its images, whichever does it better.
+    """
     rng = np.random.default_rng(seed)
     new_questions, new_inputs = current.questions(rng)
     old_questions, old_inputs = earlier.questions(rng)
@@ -92,6 +96,11 @@ def compare(current: Sample, earlier: Sample, similarity: float | None, seed: in
         "length_psi": stability_index(old_lengths, new_lengths, seed),
         "label_overlap": wilson_interval(shared, len(current.rows)),
     }
+    images = image_measures(current.rows, earlier.rows, seed)
+    if images:
+        for name in ("question_auc", "input_auc"):
+            measured[name] = max(measured[name], images["image_auc"], key=lambda interval: interval.value)
+        measured |= images
     effects = {name: effect(name, interval, earlier.label) for name, interval in measured.items()}
     if similarity is not None:
         effects["instructions"] = Effect("instructions", round(similarity, 4), None, None, earlier.label)

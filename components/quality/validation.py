@@ -31,6 +31,8 @@ from components.quality.rules import (
     split_rules,
 )
 from components.settings import ValidationSettings
+from components.storage.objects import ObjectCorrupt, ObjectMissing
+from components.tasks.images import ImageRefused
 from components.tasks.package import SPLITS, Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
@@ -133,18 +135,21 @@ def validate(
     before = seen_before(priors, known.same_type, hashes if known.own_hashes else {})
     own = load_fingerprints(store, known.own_hashes) if known.own_hashes else None
     rows: dict[Split, tuple[Example, ...]] = {split: snapshot.rows(split) for split in SPLITS}
-    around = Surroundings(before, own, near_places(rows), known.too_long)
+    images = snapshot.has_images
+    around = Surroundings(before, own, near_places(rows), known.too_long, _bad_images if images else None)
     expectations = _quiet_expectations()
     checks: list[Check] = []
     aside: list[Quarantined] = []
     for split in SPLITS:
         frame = split_frame(split, rows, around, snapshot.task.choices)
-        checks += expectations.run(split, frame, list(split_rules(split, settings)))
+        checks += expectations.run(split, frame, list(split_rules(split, settings, images=images)))
         aside += _quarantined(split, frame)
     shares = label_shares(rows["train"], snapshot.task.choices)
     if shares is not None:
         checks += expectations.run("train", shares, [balance_rule(settings)])
     statistics = _statistics(rows, snapshot, before)
+    if images:
+        statistics |= _image_statistics(rows)
     if known.too_long is None:
         statistics["context_not_checkable"] = "the base model's tokenizer is not on this machine yet"
     return ValidationResult(
@@ -239,6 +244,25 @@ def _verdict(checks: Sequence[Check], quarantined: Sequence[Quarantined]) -> Ver
     if "hard" in failed:
         return "refuse"
     return "warn" if failed or quarantined else "pass"
+
+
+def _bad_images(examples: Sequence[Example]) -> list[str]:
+    """Per row why its images can't be read; each is read once."""
+    known: dict[str, str] = {}
+    for picture in {picture for example in examples for picture in example.images}:
+        try:
+            picture.pixels()
+        except (ObjectMissing, ObjectCorrupt, ImageRefused) as error:
+            known[picture.digest] = f"{type(error).__name__} {picture.digest[:12]}"
+    return ["; ".join(known[p.digest] for p in example.images if p.digest in known) for example in examples]
+
+
+def _image_statistics(rows: dict[Split, tuple[Example, ...]]) -> dict[str, Any]:
+    shown = {split: [picture for example in examples for picture in example.images] for split, examples in rows.items()}
+    return {
+        "images": {split: len(pictures) for split, pictures in shown.items()},
+        "distinct_images": {split: len(set(pictures)) for split, pictures in shown.items()},
+    }
 
 
 def _statistics(rows: dict[Split, tuple[Example, ...]], snapshot: Snapshot, before: SeenBefore) -> dict[str, Any]:

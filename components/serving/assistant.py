@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
@@ -16,10 +17,13 @@ from components.model.generation import generate_greedy
 from components.model.prompts import render_prompt
 from components.serving.bundle import Bundle
 from components.settings import GroupingSettings
+from components.tasks.images import Picture
 from components.tasks.package import Decoding, Task
 from components.tasks.rows import Example
 from components.tuning.task import Workbench
 
+Request: TypeAlias = tuple[str, str | None] | tuple[str, str | None, Sequence[Picture]]
+"""Instruction and input, and the images they are about."""
 FREE = Decoding(max_new_tokens=64)
 """Contract of requests that resemble no task."""
 UNROUTED = Route(None, 0.0, 0.0, None, exact=False)
@@ -56,13 +60,14 @@ class Assistant:
         self._bench, self._bundle = bench, bundle
         self._router = Router.of(bundle.pool, grouping or bundle.settings.grouping) if bundle else None
 
-    def answer(self, requests: Sequence[tuple[str, str | None]], batch_rows: int = 16) -> list[Answer]:
-        """Answers to `(instruction, input)` pairs, in order.
+    def answer(self, requests: Sequence[Request], batch_rows: int = 16) -> list[Answer]:
+        """Answers to `(instruction, input)` or `(instruction, input, images)`, in order.
 
         Raises:
             TooLong: a prompt that does not fit into the base model's context.
+            SeesNoImages, ProcessorUnusable: images that the base model can't read.
         """
-        routes = self._routes([instruction for instruction, _ in requests])
+        routes = self._routes([request[0] for request in requests])
         alike: dict[tuple[str | None, str | None], list[int]] = defaultdict(list)
         for i, route in enumerate(routes):
             alike[route.group, route.nearest_task if route.group else None].append(i)
@@ -80,7 +85,7 @@ class Assistant:
         return self._router.route_many(instructions) if self._router else [UNROUTED] * len(instructions)
 
     def _answer_alike(
-        self, group: str | None, name: str | None, requests: Sequence[tuple[str, str | None]], batch_rows: int
+        self, group: str | None, name: str | None, requests: Sequence[Request], batch_rows: int
     ) -> list[str]:
         """Answers of one adapter under one contract."""
         bench, bundle = self._bench, self._bundle
@@ -91,14 +96,15 @@ class Assistant:
             task = bundle.tasks[next(e.task for e in bundle.pool.group(group).tasks if e.name == name)]
         if task and adapter and task.decoding.mode == "choose" and task.choices:
             evaluator = Evaluator(bench.trunk, bench.slot, batch_rows)
-            examples = [Example(instruction, text, task.choices[0]) for instruction, text in requests]
+            first = task.choices[0]
+            examples = [Example(asked, text, first, images=tuple(*shown)) for asked, text, *shown in requests]
             queries = [evaluator.query(task, example, group) for example in examples]
             return [p.text or "" for p in evaluator.predict(queries, {str(group): adapter})]
         if adapter:
             bench.slot.load(adapter)
         base, tokenizer = bench.base, bench.base.tokenizer
-        prompts = [render_prompt(tokenizer, base.settings, *request) for request in requests]
+        prompts = [render_prompt(base.reader, base.settings, *request) for request in requests]
         limit = (task.decoding if task else FREE).max_new_tokens
         with nullcontext() if adapter else bench.slot.switched_off():
-            made = generate_greedy(base.model, prompts, limit, tokenizer.eos_token_id, batch_rows)
+            made = generate_greedy(base.model, prompts, limit, tokenizer.eos_token_id, batch_rows, sight=base.sight)
         return [str(tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in made]

@@ -3,8 +3,9 @@
     model = mlflow.pyfunc.load_model("models:/assistant@champion")
     model.predict(pandas.DataFrame({"instruction": ["What does the customer want?"], "input": ["I lost my card."]}))
 
-gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. Which base model is named by the
-version's settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
+gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. A column `image` holds lists of
+files, as bytes of PNG, JPEG or WebP; paths and addresses are not read. Which base model is named by the version's
+settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
 this machine, and where a converted one is kept (default ~/.cache/lcia/models).
 
 Only a version with a signed statement of its promotion is loaded. `public_key`, a PEM file, says which key must have
@@ -47,9 +48,10 @@ class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped h
         """One row per request: its answer, the group that gave it, and the similarity it was routed by."""
         del context, params
         inputs = model_input["input"] if "input" in model_input else [None] * len(model_input)
+        images = model_input["image"] if "image" in model_input else [None] * len(model_input)
         requests = [
-            (instruction, text if isinstance(text, str) and text else None)
-            for instruction, text in zip(model_input["instruction"], inputs, strict=True)
+            (instruction, text if isinstance(text, str) and text else None, _pictures(files))
+            for instruction, text, files in zip(model_input["instruction"], inputs, images, strict=True)
         ]
         answers = self._assistant.answer(requests)
         return pd.DataFrame(
@@ -60,6 +62,12 @@ class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped h
                 "nearest_task": [answer.nearest_task for answer in answers],
             }
         )
+
+
+def _pictures(files: Any) -> list[Any]:  # noqa: ANN401 - a list of bytes, or None; the signature sees to it
+    from components.tasks.images import Picture
+
+    return [Picture.of(file) for file in ([] if files is None else files)]
 
 
 mlflow.models.set_model(RoutedAssistant())

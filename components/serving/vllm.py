@@ -16,6 +16,8 @@ def start_arguments(bundle: Bundle, folder: Path, models: Path) -> str:
     `models` is where the embedded model lies once converted: vLLM cannot read it from its package.
     """
     settings = bundle.settings
+    if settings.adapter.projector:
+        return "none: vLLM loads LoRA alone, and adapter.projector trains a projector besides; PEFT loads both"
     name = settings.base_model.name
     base = shlex.quote(str(models / bundle.pool.base_model) if name in EMBEDDED else name)
     rank = next((r for r in RANKS if r >= settings.adapter.rank), RANKS[-1])

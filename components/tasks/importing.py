@@ -2,7 +2,7 @@
 
 A folder is read as hubs and `datasets` write it: files named after splits (`train-00000-of-00002.parquet`,
 `test.jsonl`, also below `data/`), or the Arrow files of `save_to_disk`. Class labels become their names, and the task's
-choices.
+choices. Images, whether files beside the rows or bytes in a column, become files of the package.
 """
 
 import json
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from components.errors import LciaError
+from components.storage.objects import digest_of
+from components.tasks.images import MAX_IMAGE_BYTES
 from components.tasks.package import TASK_FILE, Package, read_package
-from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, read_regular
+from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, path_fault, read_regular, show
 
 SPLIT_NAMES = {
     "train": "train",
@@ -42,7 +44,7 @@ class Columns:
     instruction: str | None = None
     """Text of the instruction, the same for all rows; null where a column has it."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Our field -> the data set's column, for `instruction`, `input`, `output`, `choices`."""
+    """Our field -> the data set's column, for `instruction`, `input`, `output`, `choices`, `image`."""
 
 
 class FolderTaken(LciaError):
@@ -82,7 +84,12 @@ def import_folder(source: Path, folder: Path, header: Mapping[str, Any], columns
     with _fresh(folder):
         labels: list[str] = []
         for split, files in found.items():
-            rows = [row for file in files for row in _mapped(file, columns, labels)]
+            images = _Images(source if source.is_dir() else source.parent, folder)
+            rows = [
+                images.copied(file, number, row)
+                for file in files
+                for number, row in enumerate(_mapped(file, columns, labels), start=1)
+            ]
             _write_rows(folder / f"{split}.jsonl", rows)
         chosen = {"choices": labels} if labels and "choices" not in header else {}
         _write_header(folder, {**header, **chosen})
@@ -139,6 +146,72 @@ def _mapped(file: Path, columns: Columns, labels: list[str]) -> Iterator[dict[st
             if value is not None:
                 made[part] = value
         yield made
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Copies images of rows into the package, under the digest of their bytes."""
+
+    source: Path
+    folder: Path
+
+    def copied(self, file: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with paths inside the package, in `image` and in parts of its messages."""
+        out = {name: self._in_parts(file, number, value) if name in TURNS else value for name, value in row.items()}
+        for column in ("image", "images"):
+            value = out.pop(column, None)
+            if value is not None:
+                several = isinstance(value, list)
+                made = [self._copy(file, number, one) for one in (value if several else [value])]
+                out["image"] = made if several else made[0]
+        return out
+
+    def _in_parts(self, file: Path, number: int, turns: Any) -> Any:  # noqa: ANN401 - whatever stands there is checked later
+        if not isinstance(turns, list):
+            return turns
+        return [
+            {**turn, "content": [self._part(file, number, part) for part in turn["content"]]}
+            if isinstance(turn, dict) and isinstance(turn.get("content"), list)
+            else turn
+            for turn in turns
+        ]
+
+    def _part(self, file: Path, number: int, part: Any) -> Any:  # noqa: ANN401 - as above
+        if not isinstance(part, dict) or part.get("type") != "image":
+            return part
+        held = {key: value for key, value in part.items() if value is not None}
+        return {key: value if key == "type" else self._copy(file, number, value) for key, value in held.items()}
+
+    def _copy(self, file: Path, number: int, value: Any) -> str:  # noqa: ANN401 - a path, or what `datasets` makes of an image
+        told = value if isinstance(value, dict) else {"path": value}
+        content, name = told.get("bytes"), told.get("path")
+        seen, expected = show(name or value), "a path, or the bytes, of a PNG, JPEG or WebP image"
+        if content is None and isinstance(name, str):
+            seen = path_fault(name) or self._link(name) or seen
+            read = read_regular(self.source / name, name, MAX_IMAGE_BYTES) if seen == show(name) else b""
+            content, seen = (b"", f"{seen}: {read.seen}") if isinstance(read, Problem) else (read, seen)
+        kind = _kind_of_image(content) if isinstance(content, bytes) else None
+        if not isinstance(content, bytes) or kind is None:
+            raise PackageError(str(file), [Problem(file.name, number, "image", seen, expected)])
+        made = f"images/{digest_of(content)}.{kind}"
+        (self.folder / "images").mkdir(exist_ok=True)
+        if not (self.folder / made).exists():
+            (self.folder / made).write_bytes(content)
+        return made
+
+    def _link(self, name: str) -> str | None:
+        """Why no file may be read by this name: a folder on the way is a link, so it may lie anywhere."""
+        folders = [self.source / part for part in list(PurePosixPath(name).parents)[:-1]]
+        return f"{show(name)}, which goes through a link" if any(folder.is_symlink() for folder in folders) else None
+
+
+TURNS = ("messages", "prompt")
+"""Fields that may be lists of messages with parts."""
+_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
+
+
+def _kind_of_image(content: bytes) -> str | None:
+    return next((kind for start, kind in _MAGIC.items() if content.startswith(start)), None)
 
 
 Labels = Mapping[str, list[str]]

@@ -5,6 +5,7 @@ digest, and a refusal can be looked into later. The original folder is only read
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,14 +22,13 @@ def package_digest(path: Path | str) -> str:
     Raises:
         PackageError: no folder, links, special files, names that leave the folder, or too large.
     """
-    contents = _contents(Path(path))
-    return digest_of(_folder({name: digest_of(content) for name, content in contents.items()}))
+    return digest_of(_folder({name: digest_of(content) for name, content in _contents(Path(path))}))
 
 
 def store_package(path: Path | str, store: ObjectStore) -> str:
     """Store a package's raw files as a folder object and return its digest; errors as `package_digest`."""
-    contents = _contents(Path(path))
-    return store.put(_folder({name: store.put(content) for name, content in contents.items()}))
+    package_digest(path)  # so that nothing is stored of a package that can't be read to its end
+    return store.put(_folder({name: store.put(content) for name, content in _contents(Path(path))}))
 
 
 def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path:
@@ -50,18 +50,17 @@ def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path
     return folder
 
 
-def _contents(path: Path) -> dict[str, bytes]:
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes, one file in memory at a time."""
     names, problems = list_files(path)
-    contents: dict[str, bytes] = {}
     for name in names if not problems else []:
         content = read_regular(path / name, name, MAX_FILE_BYTES)
         if isinstance(content, Problem):
             problems.append(content)
         else:
-            contents[name] = content
+            yield name, content
     if problems:
         raise PackageError(str(path), problems)
-    return contents
 
 
 def _folder(files: dict[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""The task package: a folder with `task.yaml` and one JSON Lines file per split.
+"""The task package: a folder with `task.yaml`, one JSON Lines file per split, and the images that rows name.
 
 A package comes from outside and is read as hostile: no links, no paths that leave the folder, no
 unknown keys or files, bounded sizes, and nothing in it is ever executed. `read_package` reports all it
@@ -17,12 +17,14 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from components.tasks.images import Album, is_image
 from components.tasks.problems import (
     MAX_FILE_BYTES,
     PackageError,
     Problem,
     decode,
     forbidden_character,
+    path_fault,
     read_regular,
     show,
 )
@@ -36,6 +38,9 @@ TASK_FILE = "task.yaml"
 MAX_TASK_FILE_BYTES = 64 * 1024
 MAX_FILES = 32
 MAX_PACKAGE_BYTES = 160 * 1024 * 1024
+"""Most files of a package, and their bytes; images have limits of their own."""
+MAX_IMAGES = 50_000
+MAX_IMAGES_BYTES = 4 * 1024 * 1024 * 1024
 SIDE_FILES = ("LICENSE", "LICENCE", "NOTICE", "ATTRIBUTION", "README", "CHANGELOG")
 """Texts a package may carry beside its data, with any or no suffix."""
 
@@ -189,17 +194,18 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     names = _found(names, files)
     missing = [split for split in SHARES if split not in names.model_fields_set and getattr(names, split) not in files]
     lines: dict[str, list[tuple[int, Example]]] = {}
+    album = Album(path, files)
     for split in SPLITS:
         if split not in missing:
-            lines[split], found = _read_split(path, files, getattr(names, split), choices)
+            lines[split], found = _read_split(path, files, getattr(names, split), choices, album)
             problems += found
     if missing:
         lines = cut(lines, missing)
         problems += [_too_few(names, lines, split) for split in SPLITS if not lines[split] and not problems]
-    unlabelled, found = _read_unlabelled(path, files, names)
+    unlabelled, found = _read_unlabelled(path, files, names, album)
     problems += found
     problems += _leaks(lines, names)
-    problems += _strangers(files, names)
+    problems += _strangers(files, names, album, every=not problems)
     if definition is not None:
         problems += _needs_choices(definition, {**lines, "unlabelled": unlabelled}, names)
     if problems or definition is None:
@@ -209,19 +215,6 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     return Package(path, definition.task(), splits, tuple(files), rows, tuple(missing))
 
 
-def path_fault(name: str) -> str | None:
-    """Why a relative name may not be used inside a package, or None."""
-    if not name or len(name.encode("utf-8", "surrogatepass")) > 512:
-        return f"a name of {len(name)} characters"
-    if name.startswith("/") or "\\" in name or ":" in name:
-        return f"{show(name)}, which is absolute or not written with /"
-    if forbidden_character(name) or "\n" in name or "\t" in name:
-        return f"{show(name)}, which holds control characters"
-    if any(part in ("", ".", "..") for part in name.split("/")):
-        return f"{show(name)}, which leaves the package"
-    return None
-
-
 def list_files(path: Path) -> tuple[list[str], list[Problem]]:
     """Relative POSIX names of the regular files below `path`, sorted, and what may not be there."""
     if path.is_symlink() or not path.is_dir():
@@ -229,7 +222,7 @@ def list_files(path: Path) -> tuple[list[str], list[Problem]]:
         return [], [Problem(str(path), None, None, kind, "a package folder that holds task.yaml")]
     names: list[str] = []
     problems: list[Problem] = []
-    size = 0
+    count, size = {False: 0, True: 0}, {False: 0, True: 0}  # of images: True
     for folder, folders, files in os.walk(path, followlinks=False):
         for entry in sorted([*folders, *files]):
             full = Path(folder, entry)
@@ -240,11 +233,16 @@ def list_files(path: Path) -> tuple[list[str], list[Problem]]:
                 problems.append(Problem(show(name), None, None, seen, "regular files with plain names"))
             elif full.is_file():
                 names.append(name)
-                size += full.stat().st_size
+                count[is_image(name)] += 1
+                size[is_image(name)] += full.stat().st_size
             elif not full.is_dir():
                 problems.append(Problem(show(name), None, None, "no regular file", "regular files only"))
-        if len(names) > MAX_FILES or size > MAX_PACKAGE_BYTES:
+        if count[False] > MAX_FILES or size[False] > MAX_PACKAGE_BYTES:
             seen = f"more than {MAX_FILES} files or {MAX_PACKAGE_BYTES} bytes"
+            problems.append(Problem(str(path), None, None, seen, "a smaller package"))
+            break
+        if count[True] > MAX_IMAGES or size[True] > MAX_IMAGES_BYTES:
+            seen = f"more than {MAX_IMAGES} images or {MAX_IMAGES_BYTES} bytes of them"
             problems.append(Problem(str(path), None, None, seen, "a smaller package"))
             break
     return sorted(names), problems
@@ -315,7 +313,7 @@ def _too_few(names: SplitFiles, lines: Mapping[str, Sequence[object]], split: st
 
 
 def _read_split(
-    path: Path, files: list[str], name: str, choices: tuple[str, ...] | None
+    path: Path, files: list[str], name: str, choices: tuple[str, ...] | None, album: Album
 ) -> tuple[list[tuple[int, Example]], list[Problem]]:
     if name not in files:
         expected = "one JSON object a line, or a Parquet file of that name"
@@ -323,11 +321,11 @@ def _read_split(
     content = read_regular(path / name, name, MAX_FILE_BYTES)
     if isinstance(content, Problem):
         return [], [content]
-    return read_rows(content, name, choices)
+    return read_rows(content, name, choices, album)
 
 
 def _read_unlabelled(
-    path: Path, files: list[str], names: SplitFiles
+    path: Path, files: list[str], names: SplitFiles, album: Album
 ) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
     name = names.unlabelled
     if name not in files and "unlabelled" not in names.model_fields_set:
@@ -335,7 +333,7 @@ def _read_unlabelled(
     if name not in files:
         return [], [Problem(name, None, None, "no such file", "one JSON object a line, or no `unlabelled` in splits")]
     content = read_regular(path / name, name, MAX_FILE_BYTES)
-    return ([], [content]) if isinstance(content, Problem) else read_unlabelled(content, name)
+    return ([], [content]) if isinstance(content, Problem) else read_unlabelled(content, name, album)
 
 
 def _leaks(lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) -> list[Problem]:
@@ -344,7 +342,7 @@ def _leaks(lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) ->
         Problem(
             names.test,
             number,
-            "instruction+input",
+            "instruction+input+image" if example.images else "instruction+input",
             f"the question of {names.train}:{trained[example.question]}",
             "test rows that do not occur in train: remove one of the two",
         )
@@ -353,13 +351,15 @@ def _leaks(lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) ->
     ][:20]
 
 
-def _strangers(files: list[str], names: SplitFiles) -> list[Problem]:
-    known = {TASK_FILE, *names.files}
-    expected = f"only task.yaml, the split files and texts named {', '.join(SIDE_FILES)}"
+def _strangers(files: list[str], names: SplitFiles, album: Album, *, every: bool) -> list[Problem]:
+    """Files that nothing names; images among them only where `every` row was read."""
+    known = {TASK_FILE, *names.files, *album.asked}
+    expected = f"only task.yaml, the split files, images that rows name, and texts named {', '.join(SIDE_FILES)}"
     return [
-        Problem(name, None, None, "an unknown file", expected)
+        Problem(name, None, None, "an image that no row names" if is_image(name) else "an unknown file", expected)
         for name in files
         if name not in known and PurePosixPath(name).name.partition(".")[0].upper() not in SIDE_FILES
+        if every or not is_image(name)
     ][:20]
 
 

@@ -72,6 +72,19 @@ def forbidden_character(text: str) -> str | None:
     return None
 
 
+def path_fault(name: str) -> str | None:
+    """Why a relative name may not be used inside a package, or None."""
+    if not name or len(name.encode("utf-8", "surrogatepass")) > 512:
+        return f"a name of {len(name)} characters"
+    if name.startswith("/") or "\\" in name or ":" in name:
+        return f"{show(name)}, which is absolute or not written with /"
+    if forbidden_character(name) or "\n" in name or "\t" in name:
+        return f"{show(name)}, which holds control characters"
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        return f"{show(name)}, which leaves the package"
+    return None
+
+
 def read_regular(path: Path, name: str, limit: int) -> bytes | Problem:
     """Bytes of a regular file of at most `limit` bytes, never through a link; else what is wrong."""
     try:

@@ -8,10 +8,11 @@ Files that end in `.parquet` hold the same fields as columns; `layouts` has the 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from components.storage.objects import canonical, digest_of
 from components.tasks import layouts, parquet
+from components.tasks.images import NO_IMAGES, Album, Picture
 from components.tasks.layouts import Fault
 from components.tasks.problems import (
     BYTE_ORDER_MARK,
@@ -25,8 +26,10 @@ from components.tasks.problems import (
 )
 
 TEXT_FIELDS = ("instruction", "input", "output")
-KNOWN_FIELDS = {*TEXT_FIELDS, "choices"}
+KNOWN_FIELDS = {*TEXT_FIELDS, "choices", "image"}
 Row = TypeVar("Row")
+Get: TypeAlias = Callable[[str], bytes]
+"""Bytes of an object by its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Example:
     input: str | None
     output: str
     choices: tuple[str, ...] | None = None
+    images: tuple[Picture, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """The canonical JSON object: absent fields left out."""
@@ -45,23 +49,31 @@ class Example:
             row["input"] = self.input
         if self.choices is not None:
             row["choices"] = list(self.choices)
+        if self.images:
+            row["image"] = [picture.digest for picture in self.images]
         return row
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "Example":
-        """The example of a canonical row, which is trusted to be well formed."""
+    def from_row(cls, row: Mapping[str, Any], get: Get | None = None) -> "Example":
+        """The example of a canonical row, which is trusted to be well formed; `get` gives its images."""
         choices = row.get("choices")
         return cls(
             instruction=row["instruction"],
             input=row.get("input"),
             output=row["output"],
             choices=None if choices is None else tuple(choices),
+            images=_pictures(row, get),
         )
 
     @property
-    def question(self) -> tuple[str, str]:
-        """What the model is asked: equal for two rows that leak into or contradict each other."""
-        return (self.instruction, self.input or "")
+    def question(self) -> tuple[str, ...]:
+        """What the model is asked, images by their digests: equal for rows that leak into or contradict each other."""
+        return (self.instruction, self.input or "", *(picture.digest for picture in self.images))
+
+    @property
+    def words(self) -> str:
+        """The question without its images, as one text."""
+        return f"{self.instruction}\n{self.input or ''}"
 
     @property
     def subject(self) -> str:
@@ -81,6 +93,7 @@ class Unlabelled:
     instruction: str
     input: str | None
     choices: tuple[str, ...] | None = None
+    images: tuple[Picture, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """The canonical JSON object: absent fields left out."""
@@ -89,41 +102,44 @@ class Unlabelled:
         return row
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "Unlabelled":
-        """The row of a canonical object, which is trusted to be well formed."""
-        example = Example.from_row({**row, "output": ""})
-        return cls(example.instruction, example.input, example.choices)
+    def from_row(cls, row: Mapping[str, Any], get: Get | None = None) -> "Unlabelled":
+        """The row of a canonical object, which is trusted to be well formed; `get` gives its images."""
+        example = Example.from_row({**row, "output": ""}, get)
+        return cls(example.instruction, example.input, example.choices, example.images)
 
     def labelled(self, output: str) -> Example:
         """The example with `output` as its answer."""
-        return Example(self.instruction, self.input, output, self.choices)
+        return Example(self.instruction, self.input, output, self.choices, self.images)
 
     @property
-    def question(self) -> tuple[str, str]:
+    def question(self) -> tuple[str, ...]:
         """As `Example.question`."""
-        return (self.instruction, self.input or "")
+        return self.labelled("").question
 
 
 def read_rows(
-    content: bytes, name: str, choices: tuple[str, ...] | None
+    content: bytes, name: str, choices: tuple[str, ...] | None, album: Album = NO_IMAGES
 ) -> tuple[list[tuple[int, Example]], list[Problem]]:
     """Parse the bytes of a split file into (line number, example) pairs and at most 20 problems.
 
-    `choices` are the task's; a row's own `choices` go before them.
+    `choices` are the task's; a row's own `choices` go before them. `album` holds the images that rows may name.
     """
-    return _read(content, name, lambda row: _check(row, choices), Example.from_row, labelled=True)
+    return _read(content, name, lambda row: _check(row, choices), Example.from_row, album, labelled=True)
 
 
-def read_unlabelled(content: bytes, name: str) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
+def read_unlabelled(
+    content: bytes, name: str, album: Album = NO_IMAGES
+) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
     """As `read_rows`, for rows that must not have an output."""
-    return _read(content, name, _check_unlabelled, Unlabelled.from_row, labelled=False)
+    return _read(content, name, _check_unlabelled, Unlabelled.from_row, album, labelled=False)
 
 
 def _read(
     content: bytes,
     name: str,
     check: "Callable[[dict[str, Any]], list[Fault]]",
-    make: Callable[[dict[str, Any]], Row],
+    make: Callable[[dict[str, Any], None], Row],
+    album: Album,
     *,
     labelled: bool,
 ) -> tuple[list[tuple[int, Row]], list[Problem]]:
@@ -144,10 +160,12 @@ def _read(
         except layouts.LayoutRefused as why:
             problems.append(Problem(name, number, *why.fault))
             continue
-        found = [Problem(name, number, field, seen, expected) for field, seen, expected in check(row)]
-        problems += found
+        found = check(row)
+        pictures = list(album.pictures(row["image"])) if "image" in row else []
+        found += [fault for fault in pictures if isinstance(fault, tuple)]
+        problems += [Problem(name, number, field, seen, expected) for field, seen, expected in found]
         if not found:
-            rows.append((number, make({**row, "input": row.get("input") or None})))
+            rows.append((number, make({**row, "input": row.get("input") or None, "image": pictures}, None)))
     if not rows and not problems:
         problems.append(Problem(name, None, None, "0 rows", "at least one JSON object, one a line"))
     return rows, problems[:MAX_PROBLEMS]
@@ -196,9 +214,7 @@ def _check_unlabelled(row: dict[str, Any]) -> list[Fault]:
 
 def _field_faults(row: dict[str, Any], fields: Iterable[str]) -> Iterator[Fault]:
     for field in row:
-        if field == "image":
-            yield field, "an image", "no image: image tasks are not supported yet"
-        elif field not in KNOWN_FIELDS:
+        if field not in KNOWN_FIELDS:
             yield show(field), "an unknown field", f"only {', '.join(sorted(KNOWN_FIELDS))}"
     for field in fields:
         if field in row:
@@ -234,6 +250,16 @@ def _text_fault(value: object, may_be_empty: bool = False) -> tuple[str, str] | 
     if character:
         return f"character {character} in {show(value)}", "text without control characters"
     return None
+
+
+def _pictures(row: Mapping[str, Any], get: Get | None) -> tuple[Picture, ...]:
+    """Images of a row: pictures already, or digests that `get` knows."""
+    named = row.get("image") or ()
+    if get is None:
+        if not all(isinstance(one, Picture) for one in named):
+            raise ValueError("a row with images was read without a store that has them")
+        return tuple(named)
+    return tuple(Picture.stored(digest, get) for digest in named)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The immutable snapshot of a task: canonical rows and one small object that names them.
+"""The immutable snapshot of a task: canonical rows, their images, and one small object that names the rows.
 
 The snapshot's digest is the task digest. It covers content only, so two packages that differ in key
-order, white space, escapes or file names have the same snapshot. A task without unlabelled rows says nothing of
-them, so its digest does not depend on there being such a split.
+order, white space, escapes, file names, or in the formats of images with the same pixels, have the same snapshot. A
+task without unlabelled rows says nothing of them, so its digest does not depend on there being such a split.
 """
 
 from collections.abc import Collection, Sequence
@@ -54,7 +54,7 @@ class Snapshot:
         """
         if split not in self._read:
             lines = self.store.get_lines(self.splits[split].object)
-            self._read[split] = tuple(Example.from_row(line) for line in lines)
+            self._read[split] = tuple(Example.from_row(line, self.store.get) for line in lines)
         return self._read[split]
 
     def unlabelled(self) -> tuple[Unlabelled, ...]:
@@ -65,7 +65,17 @@ class Snapshot:
         """
         if self.unlabelled_split is None:
             return ()
-        return tuple(Unlabelled.from_row(line) for line in self.store.get_lines(self.unlabelled_split.object))
+        lines = self.store.get_lines(self.unlabelled_split.object)
+        return tuple(Unlabelled.from_row(line, self.store.get) for line in lines)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any of its rows shows an image.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt: the rows were erased or damaged.
+        """
+        return any(row.images for split in SPLITS for row in self.rows(split))
 
     def instructions(self, split: Split = "train") -> tuple[str, ...]:
         """The distinct instruction texts of a split, sorted."""
@@ -85,7 +95,16 @@ class Snapshot:
 
 
 def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
-    """Store a package's rows and its task object; repeating it changes nothing."""
+    """Store a package's images, its rows and its task object; repeating it changes nothing.
+
+    Raises:
+        SnapshotError: an image file changed since the package was read.
+    """
+    shown = [row.images for row in package.unlabelled]
+    shown += [row.images for split in SPLITS for row in package.splits[split]]
+    for picture in {picture.digest: picture for images in shown for picture in images}.values():
+        if store.put(picture.content()) != picture.digest:
+            raise SnapshotError(f"an image of {package.path} changed while it was read; submit the package again")
     splits: dict[Split, SplitRef] = {
         split: SplitRef(store.put_lines([example.to_row() for example in rows]), len(rows))
         for split, rows in ((split, package.splits[split]) for split in SPLITS)

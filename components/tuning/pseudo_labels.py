@@ -115,11 +115,16 @@ class Labeller:
     def _generate(
         self, task: Task, rows: Sequence[Unlabelled], report: Callable[[int], None] | None
     ) -> Iterable[Answer]:
-        tokenizer, limit = self.trunk.base.tokenizer, task.decoding.max_new_tokens
-        prompts = [render_prompt(tokenizer, self.trunk.base.settings, row.instruction, row.input or "") for row in rows]
+        base, limit = self.trunk.base, task.decoding.max_new_tokens
+        tokenizer = base.tokenizer
+        prompts = [
+            render_prompt(base.reader, base.settings, row.instruction, row.input or "", row.images) for row in rows
+        ]
         end = tokenizer.eos_token_id
         for row, found in zip(
-            rows, generate_greedy(self.slot.model, prompts, limit, end, self.batch_rows, report), strict=True
+            rows,
+            generate_greedy(self.slot.model, prompts, limit, end, self.batch_rows, report, base.sight),
+            strict=True,
         ):
             text = tokenizer.decode(found.tokens, skip_special_tokens=True).strip()
             allowed = row.choices or task.choices
@@ -131,7 +136,7 @@ class Labeller:
         base = self.trunk.base
         choices = [row.choices or task.choices or () for row in rows]
         pairs = [
-            render(base.tokenizer, base.settings, row.instruction, row.input, choice)
+            render(base.reader, base.settings, row.instruction, row.input, choice, row.images)
             for row, every in zip(rows, choices, strict=True)
             for choice in every
         ]
@@ -170,7 +175,7 @@ def pseudo_label(
     known = snapshot.rows("validation")
     known = tuple(known[i] for i in select_rows(len(known), settings.rows, seed))
     wordings = [text for text, _ in Counter(row.instruction for row in snapshot.rows("train")).most_common()]
-    questions = [Unlabelled(row.instruction, row.input, row.choices) for row in known]
+    questions = [Unlabelled(row.instruction, row.input, row.choices, row.images) for row in known]
     guesses = guess(labeller, snapshot.task, [*questions, *asked], wordings, settings.paraphrases, progress)
     ours, new = guesses[: len(known)], guesses[len(known) :]
     right = [g.text == row.output.strip() for g, row in zip(ours, known, strict=True)]
@@ -231,7 +236,7 @@ def guess(
     asked: list[Unlabelled] = []
     spans: list[range] = []
     for row in rows:
-        others = [text for text in wordings if text != row.instruction] if row.input else []
+        others = [text for text in wordings if text != row.instruction] if row.input or row.images else []
         each = [replace(row, instruction=text) for text in (row.instruction, *others[: paraphrases - 1])]
         fitting = [one for one in each if _fits(labeller, one, one.choices or task.choices or ("",))]
         spans.append(range(len(asked), len(asked) + len(fitting)))
@@ -300,7 +305,7 @@ def _fits(labeller: Labeller, row: Unlabelled, answers: Iterable[str]) -> bool:
     base = labeller.trunk.base
     try:
         for answer in answers:
-            render(base.tokenizer, base.settings, row.instruction, row.input, answer)
+            render(base.reader, base.settings, row.instruction, row.input, answer, row.images)
     except TooLong:
         return False
     return True

@@ -4,12 +4,14 @@ After Robins (1995), "Catastrophic forgetting, rehearsal and pseudorehearsal": t
 inputs, and the new one must go on agreeing with it there. Here a recalled row is an *instruction* of an
 earlier task, which every version names anyway, with an *input* that the task never had: one of the new
 task's, or one that the base model, which has seen no rows either, writes below the instruction. The parent
-adapter answers; its distribution at each token of the answer is the target (distillation).
+adapter answers; its distribution at each token of the answer is the target (distillation). Where the new task shows
+images, the input is always one of its own with its images: the base model writes texts only.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from transformers import DynamicCache
@@ -19,7 +21,10 @@ from components.model.base import BaseModel
 from components.model.generation import generate_greedy, left_padded, next_logits
 from components.model.prompts import Rendered, TooLong, render_prompt
 from components.settings import PseudoRehearsalSettings
+from components.tasks.images import Picture
 
+Input: TypeAlias = tuple[str, tuple[Picture, ...]]
+"""Text and images that an instruction is applied to."""
 INPUT_TOKENS, TOP_K, BATCH = 40, 50, 32
 """Longest written input, in tokens; the sampler's choice per token; rows sampled together."""
 
@@ -44,7 +49,7 @@ def recall_prompts(
     base: BaseModel,
     slot: AdapterSlot,
     tasks: Sequence[Recollection],
-    inputs: Sequence[str],
+    inputs: Sequence[Input],
     settings: PseudoRehearsalSettings,
     seed: int,
 ) -> list[Recall]:
@@ -53,15 +58,16 @@ def recall_prompts(
     chosen = [tasks[i % len(tasks)] for i in range(settings.rows if tasks else 0)]
     instructions = [draw.choice(task.instructions) for task in chosen]
     order = draw.sample(range(len(chosen)), len(chosen))
-    count = round(settings.written * len(chosen)) if inputs else len(chosen)
-    texts = dict.fromkeys(order, "")
+    shows = any(images for _, images in inputs)
+    count = 0 if shows else round(settings.written * len(chosen)) if inputs else len(chosen)
     with slot.switched_off():
-        texts.update(zip(order, write_inputs(base, [instructions[i] for i in order[:count]], seed), strict=False))
-    texts.update((i, draw.choice(inputs)) for i in order[count:])
+        written = write_inputs(base, [instructions[i] for i in order[:count]], seed)
+    own: dict[int, Input] = dict(zip(order, ((text, ()) for text in written), strict=False))
+    own.update((i, draw.choice(inputs)) for i in order[count:])
     out = []
     for i, task in enumerate(chosen):
         try:
-            prompt = render_prompt(base.tokenizer, base.settings, instructions[i], texts[i])
+            prompt = render_prompt(base.reader, base.settings, instructions[i], *own[i])
         except TooLong:
             continue
         out.append(Recall(prompt, task.limit))
@@ -82,7 +88,9 @@ def parents_answers(base: BaseModel, slot: AdapterSlot, recalls: Sequence[Recall
     out: dict[int, Rendered] = {}
     for limit in sorted({recall.limit for recall in recalls}):
         members = [i for i, recall in enumerate(recalls) if recall.limit == limit]
-        answers = generate_greedy(slot.model, [recalls[i].prompt for i in members], limit, end, batch_rows)
+        answers = generate_greedy(
+            slot.model, [recalls[i].prompt for i in members], limit, end, batch_rows, sight=base.sight
+        )
         for i, answer in zip(members, answers, strict=True):
             out[i] = Rendered(recalls[i].prompt, (*answer.tokens, end))
     return [out[i] for i in range(len(recalls))]
@@ -90,8 +98,8 @@ def parents_answers(base: BaseModel, slot: AdapterSlot, recalls: Sequence[Recall
 
 def _open_turn(base: BaseModel, instruction: str) -> list[int]:
     """Token ids of the prompt up to where the input would begin."""
-    whole = render_prompt(base.tokenizer, base.settings, instruction, "a")
-    other = render_prompt(base.tokenizer, base.settings, instruction, "7")
+    whole = render_prompt(base.reader, base.settings, instruction, "a")
+    other = render_prompt(base.reader, base.settings, instruction, "7")
     return list(whole[: next(i for i, (a, b) in enumerate(zip(whole, other, strict=False)) if a != b)])
 
 

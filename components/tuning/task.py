@@ -91,7 +91,7 @@ def tune_task(
 
     labels: _Labels | None = None
     if settings.tuning.pseudo_labels.share > 0 and snapshot.unlabelled_split:
-        labels = _Labels.read(scratch)
+        labels = _Labels.read(scratch, store)
         if labels is None:
             by = settings.tuning.pseudo_labels.labeller
             first = run(_FirstPass(scratch)) if by == "self" else None
@@ -107,7 +107,8 @@ def tune_task(
 
 
 def _render(bench: Workbench, rows: tuple[Example, ...] | list[Example]) -> list[Rendered]:
-    return [render(bench.base.tokenizer, bench.base.settings, r.instruction, r.input, r.output) for r in rows]
+    base = bench.base
+    return [render(base.reader, base.settings, r.instruction, r.input, r.output, r.images) for r in rows]
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,12 @@ class _Labels:
     record: dict[str, Any]
 
     @classmethod
-    def read(cls, scratch: Scratch) -> "_Labels | None":
+    def read(cls, scratch: Scratch, store: ObjectStore) -> "_Labels | None":
         data = scratch.read(LABELS)
         if data is None:
             return None
         value = json.loads(data)
-        return cls([Example.from_row(row) for row in value["rows"]], value["record"])
+        return cls([Example.from_row(row, store.get) for row in value["rows"]], value["record"])
 
     def write(self, scratch: Scratch) -> None:
         scratch.write(LABELS, json.dumps({"rows": [r.to_row() for r in self.rows], "record": self.record}).encode())
@@ -186,7 +187,7 @@ class _Earlier:
         recalled = [entry for entry in entries if every or entry not in rehearsed]
         rows = [row for entry in rehearsed if entry.kept_rows for row in store.get_lines(entry.kept_rows)]
         return cls(
-            _render(bench, [Example.from_row(row) for row in rows]),
+            _render(bench, [Example.from_row(row, store.get) for row in rows]),
             _recall(store, bench, snapshot, recalled, tuning) if tuning.pseudo_rehearsal.share > 0 else [],
             scale_shares(tuning, len(rehearsed), len(recalled), len(entries)),
         )
@@ -200,7 +201,7 @@ def _recall(
         Recollection(entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens)
         for entry in tasks
     ]
-    inputs = [row.input for row in snapshot.rows("train") if row.input]
+    inputs = [(row.input or "", row.images) for row in snapshot.rows("train") if row.input or row.images]
     return recall_prompts(bench.base, bench.slot, known, inputs, tuning.pseudo_rehearsal, tuning.seed)
 
 

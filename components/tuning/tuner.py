@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import cos, isnan, pi
 from typing import Any, Protocol
 
 import torch
@@ -11,12 +11,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from components.errors import LciaError
-from components.model.adapters import AdapterSlot
+from components.model.adapters import AdapterSlot, is_lora
 from components.model.prompts import Rendered
 from components.model.trunk import State, Trunk
 from components.settings import TuningSettings
 from components.tuning.curvature import diagonal_fisher
-from components.tuning.curve import grid, mix
+from components.tuning.curve import grid, layer_groups, mix
 from components.tuning.dynamic_ema import DynamicEMA
 from components.tuning.power_ema import PowerEMA, planned_error
 from components.tuning.progress_curves import FILE as CURVES
@@ -172,8 +172,12 @@ class _Run:
         self.parent, self.settings = parent, settings
         self.names = list(slot.parameters)
         self.parameters = list(slot.parameters.values())
+        self.rates = self._rates()
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+            [{"params": parameters} for _, parameters in self.rates],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            foreach=True,
         )
         self.optimizer.zero_grad(set_to_none=True)  # what an interrupted run left behind
         ema = settings.ema
@@ -201,6 +205,15 @@ class _Run:
         self.place = f"{numerics['device']}, {torch.get_num_threads()} threads, torch {numerics['torch']}"
         self.places: list[str] = []  # other kinds of machine that did earlier steps
 
+    def _rates(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
+        """Parameters by their learning rate relative to the peak, in the order of the slot."""
+        whole = [p for n, p in self.slot.parameters.items() if not is_lora(n)]
+        rate = self.settings.projector_learning_rate
+        if not whole or rate is None:
+            return [(1.0, self.parameters)]
+        lora = [p for n, p in self.slot.parameters.items() if is_lora(n)]
+        return [(1.0, lora), (rate / self.settings.learning_rate, whole)]
+
     def _rule(self) -> str:
         if self.parent is None:
             return "none"  # a new group trains plainly: there is nothing to protect
@@ -213,7 +226,13 @@ class _Run:
 
     def _mixes(self) -> dict[str, dict[str, float]]:
         try:
-            return grid(self.names, 2 if self.settings.curve_by_layers else 1, self.settings.curve)
+            layered, groups = [name for name in self.names if is_lora(name)], 2 if self.settings.curve_by_layers else 1
+            points = grid(layered, groups, self.settings.curve)
+            lowest = layer_groups(layered, groups)[0][0]  # a projector lies below all layers
+            return {
+                point: shares | {name: shares[lowest] for name in self.names if name not in shares}
+                for point, shares in points.items()
+            }
         except ValueError as error:
             raise TuningFailed(f"tuning.curve_by_layers is on, but {error}; switch it off") from error
 
@@ -234,24 +253,29 @@ class _Run:
         return PowerEMA(self.parameters, every=every)
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then linear decay to a tenth of the peak at the last step."""
+        """Linear warm-up, then linear decay to a tenth of the peak at the last step, or a cosine to zero."""
         warmup = max(1, round(self.settings.warmup * self.settings.steps))
         if step < warmup:
             return self.settings.learning_rate * (step + 1) / warmup
         done = (step - warmup) / max(1, self.settings.steps - warmup)
-        return self.settings.learning_rate * (1 - 0.9 * done)
+        left = 1 - 0.9 * done if self.settings.decay == "linear" else 0.5 * (1 + cos(pi * done))
+        return self.settings.learning_rate * left
 
     def step(self, step: int, batch: Sequence[int], earlier: range) -> None:
         """One optimizer step on the rows of `batch`, then the EMA; `earlier` are the rows of earlier tasks."""
         lr = self.learning_rate(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, (share, _) in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = share * lr
         torch.manual_seed(self.settings.seed * 1_000_003 + step)  # dropout, the same after a resume
         self.slot.dropout(active=True)
-        logits = self.trunk.answer_logits([self.states[i] for i in batch], [len(self.rows[i].prompt) for i in batch])
-        losses = torch.stack([self._row_loss(i, values) for i, values in zip(batch, logits, strict=True)])
-        loss = losses.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        size, parts = self.settings.rows_per_pass or len(batch), []
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            logits = self.trunk.answer_logits([self.states[i] for i in part], [len(self.rows[i].prompt) for i in part])
+            own = torch.stack([self._row_loss(i, values) for i, values in zip(part, logits, strict=True)])
+            (own.mean() * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
+            parts.append(own.detach())
+        losses = torch.cat(parts)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm, foreach=True)
         self.ema.read_gradients()
         self.optimizer.step()
@@ -260,7 +284,7 @@ class _Run:
         if self.power:
             self.power.update(step + 1)
         old = losses[[place for place, i in enumerate(batch) if i in earlier]]
-        self.losses.append(torch.stack([loss, old.mean()]).detach())
+        self.losses.append(torch.stack([losses.mean(), old.mean()]))
 
     def _row_loss(self, row: int, logits: Tensor) -> Tensor:
         """Mean over the answer's tokens, so that a row with a long answer weighs as much as one with a label."""

@@ -93,10 +93,12 @@ def plan(
     LOOK,
     'lcia ask "Rewrite the sentence in the passive voice." --input "The cat saw the dog."',
     'lcia ask "What is the capital of France?" --base',
+    'lcia ask "Which digit is shown?" --image digit.png',
 )
 def ask(
     instruction: Annotated[str, typer.Argument(help="What to do, as a task's instruction says it.")],
     text: Annotated[str | None, typer.Option("--input", metavar="TEXT", help="What to do it to.")] = None,
+    images: Annotated[list[Path], typer.Option("--image", metavar="FILE", help="What it is about.")] = [],  # noqa: B006
     version: Version = None,
     base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
     as_json: Json = False,
@@ -107,7 +109,7 @@ def ask(
     from lcia import answering
 
     with quiet_stdout(as_json=as_json):
-        value = answering.ask(open_place(config), instruction, text, version, base=base)
+        value = answering.ask(open_place(config), instruction, text, version, base=base, images=images)
     emit(value, as_json=as_json, text=words.answer(value))
 
 

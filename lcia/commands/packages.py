@@ -46,6 +46,7 @@ def import_(
     instruction_column: Annotated[str | None, typer.Option(help="Column with the instruction.")] = None,
     input_column: Annotated[str | None, typer.Option("--input", help="Column with the input.")] = None,
     output_column: Annotated[str | None, typer.Option("--output", help="Column with the answer.")] = None,
+    image_column: Annotated[str | None, typer.Option("--image", help="Column with the image, or the images.")] = None,
     version: Version = "1",
     owner: Owner = "site",
     licence: Licence = "LicenseRef-own",
@@ -56,7 +57,7 @@ def import_(
     """Make a task package from a Hugging Face data set folder, or from one file; nothing is downloaded."""
     from components.tasks.importing import Columns, import_folder
 
-    named = {"instruction": instruction_column, "input": input_column, "output": output_column}
+    named = {"instruction": instruction_column, "input": input_column, "output": output_column, "image": image_column}
     columns = Columns(instruction, {field: column for field, column in named.items() if column})
     header = _header(name, version, owner, licence, description, choices)
     made = import_folder(source, folder or Path(name), header, columns)

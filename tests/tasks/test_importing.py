@@ -1,16 +1,21 @@
 """Packages from nothing and from data sets as hubs and `datasets` write them."""
 
+import io
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from components.storage.objects import digest_of
 from components.tasks.importing import Columns, FolderTaken, import_folder, skeleton
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
 
+PICTURES = [np.random.default_rng(n).integers(0, 256, (8, 8, 3), dtype=np.uint8) for n in range(40)]
 HEAD = {"name": "mood", "version": "1", "owner": "demo", "description": "The mood of a text.", "licence": "CC0-1.0"}
 LABELS = {"info": {"features": {"text": {"_type": "Value"}, "label": {"names": ["neg", "pos"], "_type": "ClassLabel"}}}}
 COLUMNS = Columns("Which mood?", {"input": "text", "output": "label"})
@@ -96,3 +101,65 @@ def test_a_skeleton_is_a_package_and_overwrites_nothing(tmp_path):
     with pytest.raises(PackageError, match="name"):
         skeleton(tmp_path / "other", {**HEAD, "name": "No Name"})
     assert not (tmp_path / "other").exists()
+
+
+def png(number: int) -> bytes:
+    made = io.BytesIO()
+    Image.fromarray(PICTURES[number]).save(made, "PNG")
+    return made.getvalue()
+
+
+def shows(package) -> bool:
+    """Whether every row shows the picture of its number, which stands in its output."""
+    rows = [row for split in package.splits.values() for row in split]
+    right = [np.array_equal(row.images[0].pixels(), PICTURES[int(row.output)]) for row in rows]
+    return all(right) and len(right) == len(PICTURES)
+
+
+def test_images_of_a_column_become_files(tmp_path):
+    (tmp_path / "set").mkdir()
+    shown = [{"bytes": png(n), "path": f"{n}.png"} for n in range(40)]
+    pq.write_table(pa.table({"img": shown, "n": [str(n) for n in range(40)]}), tmp_path / "set" / "train.parquet")
+    made = import_folder(tmp_path / "set", tmp_path / "seen", HEAD, Columns("Which?", {"image": "img", "output": "n"}))
+    assert shows(read_package(tmp_path / "seen"))
+    assert set(made.files) - {"task.yaml", "train.jsonl"} == {f"images/{digest_of(png(n))}.png" for n in range(40)}
+
+
+def test_images_beside_the_rows_are_copied(tmp_path):
+    source = tmp_path / "set"
+    (source / "pictures").mkdir(parents=True)
+    for n in range(40):
+        (source / "pictures" / f"{n}.png").write_bytes(png(n))
+    rows = [{"img": f"pictures/{n}.png", "n": str(n)} for n in range(40)]
+    (source / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = Columns("Which?", {"image": "img", "output": "n"})
+    assert shows(import_folder(source, tmp_path / "seen", HEAD, columns))
+
+
+@pytest.mark.parametrize("layout", ["images of the row", "image of the part"])
+def test_images_of_chats_become_files(tmp_path, layout):
+    rows = []
+    for n in range(40):
+        held = {"bytes": png(n), "path": None}
+        part = {"type": "image"} if layout == "images of the row" else {"type": "image", "image": held}
+        turns = [
+            {"role": "user", "content": [part, {"type": "text", "text": "Which?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": str(n)}]},
+        ]
+        rows.append({"messages": turns, **({"images": [held]} if layout == "images of the row" else {})})
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / "train.parquet")
+    assert shows(import_folder(tmp_path / "set", tmp_path / "seen", HEAD, Columns()))
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "linked/outside.png", "gone.png", "text.png"])
+def test_images_outside_the_folder_or_none_are_refused(tmp_path, name):
+    source = tmp_path / "set"
+    source.mkdir()
+    (tmp_path / "outside.png").write_bytes(png(0))
+    (source / "linked").symlink_to(tmp_path)
+    (source / "text.png").write_text("no image")
+    (source / "train.jsonl").write_text(json.dumps({"img": name, "n": "0"}) + "\n")
+    with pytest.raises(PackageError, match=r"train.jsonl:1 image: seen .*, expected a path"):
+        import_folder(source, tmp_path / "seen", HEAD, Columns("Which?", {"image": "img", "output": "n"}))
+    assert not (tmp_path / "seen").exists()

@@ -6,12 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.tasks import parquet
+from components.tasks import layouts, parquet
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
 from components.tasks.rows import Example, Unlabelled, read_rows, read_unlabelled
 
 SYSTEM, ASK, ANSWER = "Name the colour.", "a lemon", "yellow"
+
+
+IMAGE, OPEN, TEXT = {"type": "image", "image": "a.png"}, {"type": "image"}, {"type": "text", "text": ASK}
 
 
 def turn(role: str, content: object) -> dict:
@@ -67,7 +70,29 @@ def test_nothing_that_was_said_is_lost(row, example):
         ({"messages": [turn("user", ASK), turn("user", ASK), turn("assistant", "x")]}, "messages", "in turn"),
         ({"messages": [turn("user", ASK), turn("system", SYSTEM), turn("assistant", "x")]}, "messages", "in turn"),
         ({"messages": [turn("tool", "x")]}, "messages[0].role", "system, user or assistant"),
-        ({"messages": [turn("user", [{"type": "text", "text": "x"}])]}, "messages[0].content", "not supported yet"),
+        ({"messages": [turn("user", [{"type": "audio"}])]}, "messages[0].content[0]", "of type image"),
+        ({"messages": [turn("user", [{"type": "image", "url": "x"}])]}, "messages[0].content[0]", "of type image"),
+        ({"messages": [turn("user", [IMAGE])]}, "messages[0].content", "a non-empty string"),
+        ({"messages": [turn("user", [TEXT, IMAGE, TEXT])]}, "messages[0].content", "before the text or after it"),
+        ({"messages": [turn("user", [IMAGE, TEXT, IMAGE])]}, "messages[0].content", "before the text or after it"),
+        ({"messages": [turn("system", [IMAGE, TEXT])]}, "messages[0].content", "images in the first user turn"),
+        (
+            {
+                "messages": [
+                    turn("user", ASK),
+                    turn("assistant", "x"),
+                    turn("user", [IMAGE, TEXT]),
+                    turn("assistant", "x"),
+                ]
+            },
+            "messages",
+            "images in the first user turn",
+        ),
+        (
+            {"messages": [turn("user", [IMAGE, TEXT]), turn("assistant", "x")], "image": ["a.png"]},
+            "image",
+            "without a path",
+        ),
         ({"messages": [turn("user", " ")]}, "messages[0].content", "a non-empty string"),
         ({"messages": [{**turn("user", ASK), "tool_calls": []}]}, "messages[0].'tool_calls'", "only role and content"),
         ({"messages": [turn("user", ASK), turn("assistant", "x")], "output": "y"}, "'output'", "messages alone"),
@@ -166,3 +191,31 @@ def test_a_text_that_repeats_stays_small_and_its_sum_is_limited(make_package, mo
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 1_000_000)
     with pytest.raises(PackageError, match=r"train.parquet:5: seen more than 1000000 characters"):
         read_package(folder)
+
+
+@pytest.mark.parametrize(
+    ("row", "images"),
+    [
+        ({"messages": [turn("user", [IMAGE, TEXT]), turn("assistant", ANSWER)]}, ["a.png"]),
+        ({"messages": [turn("user", [TEXT, IMAGE]), turn("assistant", ANSWER)]}, ["a.png"]),
+        ({"messages": [turn("user", [{"type": "image", "path": "b.png"}, IMAGE, TEXT]), turn("assistant", ANSWER)]},
+         ["b.png", "a.png"]),
+        ({"messages": [turn("user", [OPEN, OPEN, TEXT]), turn("assistant", ANSWER)], "image": ["a.png", "b.png"]},
+         ["a.png", "b.png"]),
+        ({"messages": [turn("user", ASK), turn("assistant", ANSWER)], "image": "a.png"}, "a.png"),
+        ({"prompt": ASK, "completion": ANSWER, "image": "a.png"}, "a.png"),
+        ({"prompt": [turn("user", [IMAGE, TEXT])], "completion": [turn("assistant", ANSWER)]}, ["a.png"]),
+        ({"messages": [turn("user", [{"type": "image", "image": "a.png", "text": None}, {**TEXT, "image": None}]),
+                       turn("assistant", ANSWER)]}, ["a.png"]),
+    ],
+)  # fmt: skip
+def test_images_in_chat_are_the_rows_images(row, images):
+    made = layouts.plain(row, labelled=True)
+    assert made == {"instruction": ASK, "output": ANSWER, "image": images}
+
+
+def test_images_of_a_conversation_stand_before_all_of_it():
+    turns = [turn("user", [IMAGE, TEXT]), turn("assistant", "x"), turn("user", "And now?"), turn("assistant", ANSWER)]
+    made = layouts.plain({"messages": turns}, labelled=True)
+    assert made["image"] == ["a.png"]
+    assert made["instruction"] == f"User: {ASK}\nAssistant: x\nUser: And now?"

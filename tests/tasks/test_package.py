@@ -53,7 +53,7 @@ def test_a_valid_package_is_read_whole(make_package):
         ('{"instruction": "a", "output": " "}\n', "output", "' '"),
         ('{"instruction": "a", "output": 3}\n', "output", "3"),
         ('{"instruction": "a", "output": "b", "label": "c"}\n', "'label'", "an unknown field"),
-        ('{"instruction": "a", "output": "b", "image": "c.png"}\n', "image", "an image"),
+        ('{"instruction": "a", "output": "b", "image": "c.png"}\n', "image", "no such file"),
         ('{"instruction": "a", "output": "b", "output": "c"}\n', None, "twice"),
         ('{"instruction": "a", "output": NaN}\n', None, "NaN"),
         ('{"instruction": "a", "output": "b\\u0000"}\n', "output", "U+0000"),

@@ -1,0 +1,178 @@
+"""How a multimodal base model reads: prompts with images as token ids, and the tensors its vision tower takes.
+
+An image is tokens of its own. Where the processor writes one and the same image token many times, the reader puts ids
+far beyond any vocabulary that follow from the images' digests, so that equal ids mean equal images: prefixes, caches
+and the order of batches need to know of nothing but tokens. `plain` gives the ids as the processor wrote them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.auto.processing_auto import processor_class_from_name
+from transformers.processing_utils import ProcessorMixin
+
+from components.errors import LciaError
+from components.storage.objects import canonical, digest_of
+from components.tasks.images import Picture
+
+TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
+"""What a processor gives besides the tensors of the images."""
+FIRST = 1 << 62
+"""Ids from here on are those of images: 44 bits of a digest, then the place among the image tokens of the prompt."""
+PLACE_BITS = 17
+MAX_PROMPTS = 65536
+"""Prompts whose ids are remembered: each is asked for by every adapter that is tried on it."""
+
+
+class ProcessorUnusable(LciaError):
+    """The image processor of a base model can't be loaded, or can't read an example."""
+
+
+class ImageReader:
+    """Tokenizer and image processor of one multimodal base model."""
+
+    def __init__(self, processor: ProcessorMixin, image_token: int) -> None:
+        self.processor, self.image_token = processor, image_token
+        self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
+        self._blocks: dict[int, tuple[str, tuple[Picture, ...]]] = {}
+        self._prompts: OrderedDict[tuple[str, tuple[Picture, ...]], list[int]] = OrderedDict()
+
+    @classmethod
+    def load(cls, folder: Path) -> "ImageReader":
+        """The reader of a base model's folder.
+
+        Raises:
+            ProcessorUnusable: it holds no processor that works here.
+        """
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return cls(_processor(folder), int(config.image_token_id))
+        except (OSError, ValueError, KeyError, AttributeError, ImportError, TypeError) as error:
+            raise ProcessorUnusable(f"the image processor in {folder} does not load: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """What the processing of images depends on."""
+        from PIL import __version__
+
+        return f"{type(self.processor.image_processor).__name__}, pillow {__version__}"
+
+    def prompt(self, turns: Sequence[Mapping[str, str]], images: Sequence[Picture]) -> list[int]:
+        """Token ids of turns, the images in front of the text of the last one.
+
+        Raises:
+            ProcessorUnusable: a text holds the model's own image token, or the processor can't read the example.
+        """
+        for marker in (self.processor.image_token, self.tokenizer.decode([self.image_token])):
+            if any(marker in turn["content"] for turn in turns):
+                raise ProcessorUnusable(
+                    f"a text holds {marker!r}, which the base model takes for an image; images are given apart from "
+                    "the text: leave it out"
+                )
+        text, key = self._text(turns, len(images)), tuple(images)
+        if not images:
+            return list(self.tokenizer(text, add_special_tokens=self._adds_special(text))["input_ids"])
+        if (text, key) in self._prompts:
+            self._prompts.move_to_end((text, key))
+            return self._prompts[text, key]
+        ids = self._process(text, key)["input_ids"][0].tolist()
+        self._prompts[text, key] = self._own_ids(ids, text, key)
+        if len(self._prompts) > MAX_PROMPTS:
+            self._prompts.popitem(last=False)
+        return self._prompts[text, key]
+
+    def plain(self, tokens: Sequence[int]) -> list[int]:
+        """The ids as the processor writes them."""
+        return [self.image_token if token >= FIRST else token for token in tokens]
+
+    def pictures(self, tokens: Sequence[int]) -> tuple[Picture, ...]:
+        """The images of a prompt."""
+        return next((self._blocks[token >> PLACE_BITS][1] for token in tokens if token >= FIRST), ())
+
+    def inputs(self, tokens: Sequence[int]) -> dict[str, Tensor]:
+        """What the vision tower takes for the images of a prompt."""
+        text, images = next(self._blocks[token >> PLACE_BITS] for token in tokens if token >= FIRST)
+        return {name: value for name, value in self._process(text, images).items() if name not in TEXT_KEYS}
+
+    def _own_ids(self, ids: Sequence[int], text: str, images: tuple[Picture, ...]) -> list[int]:
+        digest = int(digest_of(canonical([image.digest for image in images]))[:11], 16)
+        block = (FIRST >> PLACE_BITS) | digest
+        known = self._blocks.setdefault(block, (text, images))
+        if known[1] != images:
+            raise ProcessorUnusable("two images have digests that begin alike (1 in 10^13); leave one of them out")
+        places = iter(range(1 << PLACE_BITS))
+        return [(block << PLACE_BITS) | next(places) if token == self.image_token else token for token in ids]
+
+    def _process(self, text: str, images: tuple[Picture, ...]) -> Mapping[str, Any]:
+        shown = [Image.fromarray(image.pixels()) for image in images]
+        options = {"add_special_tokens": self._adds_special(text), "return_tensors": "pt"}
+        try:
+            made: Mapping[str, Any] = self.processor(text=[text], images=[shown], **options)
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            sizes = ", ".join(f"{image.width} x {image.height}" for image in shown)
+            raise ProcessorUnusable(f"the base model's processor can't read images of {sizes}: {error}") from error
+        return made
+
+    def _adds_special(self, text: str) -> bool:
+        begin = self.tokenizer.bos_token
+        return begin is None or not text.startswith(begin)
+
+    def _text(self, turns: Sequence[Mapping[str, str]], images: int) -> str:
+        """The turns by the chat template, or plainly where there is none."""
+        template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
+        if template is None:
+            plain = "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
+            return f"{self.processor.image_token}\n" * images + plain
+        parts = [{"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+        parts[-1]["content"] = [{"type": "image"}] * images + list(parts[-1]["content"])
+        text = ProcessorMixin.apply_chat_template(  # not the class's own, which may ask for a video processor
+            self.processor, parts, chat_template=template, add_generation_prompt=True, tokenize=False
+        )
+        return str(text)
+
+
+def sees(folder: Path) -> bool:
+    """Whether the base model in a folder takes images.
+
+    Raises:
+        OSError, ValueError: it has no readable configuration.
+    """
+    return type(AutoConfig.from_pretrained(folder, trust_remote_code=False)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def _processor(folder: Path) -> ProcessorMixin:
+    """The processor with Pillow's arithmetic, wherever it runs; without its videos, which nothing here reads."""
+    config, _ = ProcessorMixin.get_processor_dict(folder)
+    name = config.get("processor_class")
+    kind = processor_class_from_name(name) if name else type(AutoProcessor.from_pretrained(folder))
+    if kind is None:
+        raise ValueError(f"no processor class {name!r}")
+    parts = {
+        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False),
+        "tokenizer": AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+    }
+    still = type(f"Still{kind.__name__}", (kind,), {"get_attributes": classmethod(lambda _: list(parts))})
+    options = {key: value for key, value in config.items() if key not in _NOT_OPTIONS and key not in parts}
+    if "video_processor" in kind.get_attributes():
+        options["video_processor"] = None
+    made: ProcessorMixin = still(**parts, **options)
+    if made.chat_template is None:
+        made.chat_template = parts["tokenizer"].chat_template
+    return made
+
+
+_NOT_OPTIONS = frozenset({"processor_class", "auto_map", "video_processor", "image_processor_type"})
+
+
+def on_device(inputs: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors where the model is, numbers in its type."""
+    return {
+        name: value.to(device, dtype if value.is_floating_point() else value.dtype) for name, value in inputs.items()
+    }

@@ -1,0 +1,207 @@
+"""Images of a task: read as hostile, kept as plain pixels, named by the digest of these.
+
+What is kept of a file is the picture alone, upright and opaque, as 8-bit RGB in a binary PPM (netpbm.sourceforge.net):
+no EXIF, no colour profile, no thumbnail, nothing behind the end. Two files of the same pixels are the same image, by
+whatever program they were written; reading one back decodes nothing, so it is safe and the same in every release.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from components.errors import LciaError
+from components.storage.objects import digest_of
+from components.tasks.problems import Problem, path_fault, read_regular, show
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_IMAGE_BYTES = 16 * 1024 * 1024
+"""Largest image file."""
+MAX_PIXELS = 16 * 1024 * 1024
+MAX_SIDE = 8192
+"""Most pixels of an image, and of one side of it; known before anything is decoded."""
+MAX_PER_ROW = 8
+"""Most images of a row."""
+FAULTS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, Image.DecompressionBombError)
+"""What Pillow raises on bytes that are no whole image."""
+_HEADER = re.compile(rb"P6\n([1-9]\d{0,3}) ([1-9]\d{0,3})\n255\n")
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+
+class ImageRefused(LciaError):
+    """Bytes that are no image as a task may hold; `seen` and `expected` say why."""
+
+    def __init__(self, seen: str, expected: str) -> None:
+        self.seen, self.expected = seen, expected
+        super().__init__(f"an image is refused: seen {seen}, expected {expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image of a row, by the digest of its pixels; they are read when they are asked for."""
+
+    digest: str
+    _get: Callable[[], bytes] = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, file: bytes) -> "Picture":
+        """The image of a file's bytes, kept in memory.
+
+        Raises:
+            ImageRefused: see `plain_pixels`.
+        """
+        content = plain_pixels(file)
+        return cls(digest_of(content), lambda: content)
+
+    @classmethod
+    def stored(cls, digest: str, get: Callable[[str], bytes]) -> "Picture":
+        """An image that `get` gives by its digest."""
+        return cls(digest, partial(get, digest))
+
+    def content(self) -> bytes:
+        """The PPM file."""
+        return self._get()
+
+    def pixels(self) -> Pixels:
+        """Its pixels (height, width, 3).
+
+        Raises:
+            ImageRefused: what is stored is no such image.
+        """
+        return parse_pixels(self.content())
+
+
+def plain_pixels(file: bytes) -> bytes:
+    """The PPM file of an image file.
+
+    Raises:
+        ImageRefused: another format, an animation, too large, damaged or cut off.
+    """
+    if len(file) > MAX_IMAGE_BYTES:
+        raise ImageRefused(f"{len(file)} bytes", f"at most {MAX_IMAGE_BYTES} bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of bombs, whose size is checked here; of EXIF, which is thrown away
+        try:
+            image = Image.open(io.BytesIO(file), formats=FORMATS)
+            _need_small(image)
+            _need_whole(file, str(image.format))
+            image.load()
+            upright = _opaque(ImageOps.exif_transpose(image))
+        except FAULTS as error:
+            unknown = isinstance(error, UnidentifiedImageError)  # its text holds an address in memory
+            seen = "bytes of another kind" if unknown else f"{type(error).__name__}: {show(str(error))}"
+            raise ImageRefused(seen, "a whole PNG, JPEG or WebP file") from error
+    return b"P6\n%d %d\n255\n" % upright.size + upright.tobytes()
+
+
+def parse_pixels(content: bytes) -> Pixels:
+    """Pixels (height, width, 3) of a PPM file as `plain_pixels` writes it.
+
+    Raises:
+        ImageRefused: it is none.
+    """
+    header = _HEADER.match(content)
+    if header is None or len(content) - header.end() != 3 * int(header[1]) * int(header[2]):
+        raise ImageRefused(f"{len(content)} bytes that are no stored image", "a binary PPM of 8-bit RGB")
+    return np.frombuffer(content, np.uint8, offset=header.end()).reshape(int(header[2]), int(header[1]), 3)
+
+
+def _need_small(image: Image.Image) -> None:
+    width, height = image.size
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise ImageRefused(f"{width} x {height} pixels", f"at most {MAX_SIDE} a side and {MAX_PIXELS} in all")
+    frames = getattr(image, "n_frames", 1)
+    if frames != 1 and image.format != "MPO":  # a camera's JPEG with a second, smaller picture behind the first
+        raise ImageRefused(f"an animation of {frames} frames", "one still image")
+    if image.mode.startswith(("I", "F")):
+        raise ImageRefused(f"pixels of mode {image.mode}", "8 bits a channel")
+
+
+def _need_whole(file: bytes, kind: str) -> None:
+    """Refuse a file without its end, which a decoder may not miss."""
+    if kind == "PNG":
+        whole = b"IEND\xaeB`\x82" in file
+    elif kind == "WEBP":
+        whole = int.from_bytes(file[4:8], "little") + 8 <= len(file)
+    else:
+        whole = file.rfind(b"\xff\xd9") > file.rfind(b"\xff\xda")
+    if not whole:
+        raise ImageRefused(f"a {kind} file that is cut off after {len(file)} bytes", "a whole file")
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB, what is transparent on white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    above = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+
+
+class Album:
+    """The images of a package folder; each file is decoded once, and none is kept in memory."""
+
+    def __init__(self, folder: Path, files: Collection[str]) -> None:
+        self._folder, self._files = folder, frozenset(files)
+        self._known: dict[str, Picture | ImageRefused] = {}
+
+    @property
+    def asked(self) -> Collection[str]:
+        """Names that rows gave."""
+        return self._known.keys()
+
+    def pictures(self, names: object) -> Iterator[Picture | tuple[str, str, str]]:
+        """What a row's `image` names, a path or a list of paths; for each its picture, or field, seen and expected."""
+        paths = names if isinstance(names, list) else [names]
+        if not 1 <= len(paths) <= MAX_PER_ROW:
+            yield "image", f"{len(paths)} images", f"1 to {MAX_PER_ROW}"
+            return
+        for number, path in enumerate(paths):
+            place = f"image[{number}]" if isinstance(names, list) else "image"
+            if not isinstance(path, str):
+                yield place, show(path), "a path inside the package, such as images/1.png, or a list of paths"
+                continue
+            found = self._picture(path)
+            if isinstance(found, ImageRefused):
+                yield place, f"{show(path)}: {found.seen}", found.expected
+            else:
+                yield found
+
+    def _picture(self, name: str) -> Picture | ImageRefused:
+        if name not in self._known:
+            try:
+                content = self._read(name)
+            except ImageRefused as why:
+                self._known[name] = why
+            else:
+                self._known[name] = Picture(digest_of(content), partial(self._read, name))
+        return self._known[name]
+
+    def _read(self, name: str) -> bytes:
+        fault = path_fault(name)
+        if fault or not is_image(name):
+            raise ImageRefused(fault or "another kind of file", f"a file inside the package: {', '.join(SUFFIXES)}")
+        if name not in self._files:
+            raise ImageRefused("no such file", "an image file of the package")
+        file = read_regular(self._folder / name, name, MAX_IMAGE_BYTES)
+        if isinstance(file, Problem):
+            raise ImageRefused(file.seen, file.expected)
+        return plain_pixels(file)
+
+
+NO_IMAGES = Album(Path(), ())
+"""The album of rows that come without files."""
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name is that of an image."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
