@@ -71,7 +71,7 @@ FLIPPED: tuple[Column[FlipCount], ...] = (
 )
 ROWS: tuple[Column[Mapping[str, Any]], ...] = (
     Column("task", "Task", lambda row: row["task"], pick=True),
-    Column("kind", "", lambda row: row["kind"], pick=True),
+    Column("kind", "Lost or won", lambda row: row["kind"], pick=True),
     Column("prompt", "Asked", lambda row: row["prompt"]),
     Column("expected", "Expected", lambda row: row["expected"]),
     Column("before", "Before", lambda row: row["before"]),
