@@ -60,7 +60,7 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
     config = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False)
     listening = _listen(place.settings.serve)
     host, port = listening.getsockname()[:2]
-    say(f"lcia serves {place.assistant}: console and API on http://{host}:{port}; Ctrl-C ends it")
+    say(f"lcia serves {place.assistant}: console and API on http://{host}:{port} (Ctrl-C ends it)")
     rounds.start()
     try:
         uvicorn.Server(config).run(sockets=[listening])
