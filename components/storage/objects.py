@@ -398,6 +398,10 @@ class Scratch:
         """Replace file `name` (letters, digits, `._-`) in one step."""
         self._files.write(self._file(name), hashlib.sha256(content).digest() + content)
 
+    def tell(self, name: str, content: bytes) -> None:
+        """The same for what only those who watch now need; no work goes on from it."""
+        self._files.write(self._file(name), hashlib.sha256(content).digest() + content)
+
     def read(self, name: str) -> bytes | None:
         """Content of file `name`, or None if it is absent or damaged."""
         stored = self._files.read(self._file(name))

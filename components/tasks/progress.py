@@ -23,7 +23,7 @@ class Progress:
 def write(store: ObjectStore, package: str, what: str, done: int, total: int) -> None:
     """Say how far the run on a package is."""
     told = Progress(what, done, total, datetime.now(UTC).isoformat())
-    store.scratch(_area(package)).write(FILE, json.dumps(asdict(told)).encode())
+    store.scratch(_area(package)).tell(FILE, json.dumps(asdict(told)).encode())
 
 
 def read(store: ObjectStore, package: str) -> Progress | None:
