@@ -15,7 +15,8 @@ INPUTS = ("The first text.", "Another one", "and a third")
 
 def recalled(bench, written: float = 0.5, rows: int = 12, inputs=INPUTS, seed: int = 0):
     settings = PseudoRehearsalSettings(share=0.3, rows=rows, written=written)
-    return recall_prompts(bench.base, bench.slot, TASKS, inputs, settings, seed)
+    shown = [(text, ()) for text in inputs]
+    return recall_prompts(bench.base, bench.slot, TASKS, shown, settings, seed)
 
 
 def prompts_of(bench, task: Recollection, texts) -> set[tuple[int, ...]]:
