@@ -99,9 +99,9 @@ def measure(place: Workplace) -> Measures:
         decided = champion.lineage(connection, place.assistant)
         items = queue.items(connection, place.assistant)
         now, moment = champion.current(connection, place.assistant), place.db.now(connection)
-    line = _line(place.store, known, now.version if now else None)
+    own = line(place.store, known, now.version if now else None)
     costs = {item.id: cost for item in items if (cost := _cost_of(place.store, item))}
-    learnt = _learnt(known, decided, {item.id: item for item in items}, costs, line)
+    learnt = _learnt(known, decided, {item.id: item for item in items}, costs, own)
     timed = [one for one in learnt if one.seconds is not None]
     waiting = [(one, (moment - one.changed_at).total_seconds()) for one in known if one.state == "pending"]
     return Measures(
@@ -112,7 +112,7 @@ def measure(place: Workplace) -> Measures:
         slowest=max(timed, key=lambda one: one.seconds or 0.0, default=None),
         spent=_spent(list(costs.values())),
         runs=len(costs),
-        history=_history(line),
+        history=_history(own),
         waiting=sorted(waiting, key=lambda pair: -pair[1]),
         verdicts=Counter(one.verdict for one in known),
         ends=_ends(known, decided),
@@ -120,7 +120,7 @@ def measure(place: Workplace) -> Measures:
 
 
 @dataclass(frozen=True)
-class _Evaluated:
+class Evaluated:
     """What a version scored, off its evaluation record."""
 
     name: str
@@ -131,12 +131,12 @@ class _Evaluated:
 
 
 @lru_cache(maxsize=20_000)
-def _evaluated(store: ObjectStore, evidence: str) -> _Evaluated:
+def _evaluated(store: ObjectStore, evidence: str) -> Evaluated:
     record = store.get_json(evidence)
     evaluation = store.get_json(record["evaluation"])
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     name = next(entry.name for entry in pool.tasks() if entry.task == evaluation["task"])
-    return _Evaluated(name, evaluation["scores"], tuple(record.get("rebase", {}).get("links", ())[:-1]))
+    return Evaluated(name, evaluation["scores"], tuple(record.get("rebase", {}).get("links", ())[:-1]))
 
 
 @lru_cache(maxsize=50_000)
@@ -152,14 +152,14 @@ def _cost_of(store: ObjectStore, item: QueueItem) -> Cost | None:
         return None
 
 
-def _line(store: ObjectStore, known: Sequence[Candidate], now: str | None) -> list[tuple[Candidate, _Evaluated]]:
-    """The champion and what it was made on, oldest first; with another base model the line begins anew."""
-    by_digest, line = {one.digest: one for one in known}, []
-    while now is not None and now in by_digest:
-        line.append(by_digest[now])
-        now = by_digest[now].parent
-    found: list[tuple[Candidate, _Evaluated]] = []
-    for version in reversed(line):
+def line(store: ObjectStore, known: Sequence[Candidate], at: str | None) -> list[tuple[Candidate, Evaluated]]:
+    """Version `at` and what it was made on, oldest first; with another base model the line begins anew."""
+    by_digest, ancestors = {one.digest: one for one in known}, []
+    while at is not None and at in by_digest:
+        ancestors.append(by_digest[at])
+        at = by_digest[at].parent
+    found: list[tuple[Candidate, Evaluated]] = []
+    for version in reversed(ancestors):
         try:
             record = _evaluated(store, version.evidence)
             if record.links:
@@ -170,7 +170,7 @@ def _line(store: ObjectStore, known: Sequence[Candidate], now: str | None) -> li
     return found
 
 
-def _history(line: Sequence[tuple[Candidate, _Evaluated]]) -> list[Point]:
+def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[Point]:
     points: list[Point] = []
     first: dict[str, float] = {}
     for version, record in line:
@@ -190,7 +190,7 @@ def _learnt(
     decided: Sequence[Promotion],
     items: Mapping[int, QueueItem],
     costs: Mapping[int, Cost],
-    line: Sequence[tuple[Candidate, _Evaluated]],
+    line: Sequence[tuple[Candidate, Evaluated]],
 ) -> list[Learnt]:
     """One for each version that was promoted, by its first promotion."""
     by_digest = {one.digest: one for one in known}

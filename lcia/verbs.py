@@ -193,8 +193,7 @@ def flips(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, li
     """
     version = place.version(reference)
     assert version is not None  # noqa: S101 - a reference always finds one, or raises
-    brought = (version.submitted_by, version.launched_by)
-    if place.settings.policy.approval.four_eyes and any(approvals.same_person(p, actor.name) for p in brought):
+    if approvals.barred(version, actor.name, place.settings.policy.approval):
         raise NotForSubmitters(
             f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
             f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"

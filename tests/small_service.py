@@ -73,16 +73,7 @@ def served_loop(loop: SmallLoop, *overrides: str) -> Server:
     return server
 
 
-def start_server(loop: SmallLoop, *overrides: str) -> Server:
-    """The application over a loop's state, with one person per role, named like it."""
-    place = loop.open(*overrides)
-    server = Server(place, loop, TestClient(make_app(place, ENVIRONMENT)))
-    for role in get_args(Role):
-        server.person(role, role)
-    return server
-
-
 @pytest.fixture
 def serve() -> Callable[..., Server]:
-    """See `start_server`."""
-    return start_server
+    """See `served_loop`."""
+    return served_loop

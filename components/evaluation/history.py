@@ -109,12 +109,18 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
 
 def curve_picture(record: Record, margin: float) -> bytes | None:
     """The curve's points with the chosen one as PNG; None where there was nothing to choose."""
+    points = curve_points(record)
+    return curve_png(points, record["chosen"], margin) if points else None
+
+
+def curve_points(record: Record) -> list[tuple[str, float, float]]:
+    """Each point's name, score of the new task and largest drop of a prior one; empty with nothing to choose."""
     before = record["before"]
     points = [
         (p["name"], p["new"], max((before[task] - score for task, score in p["prior"].items()), default=0.0))
         for p in record["points"]
     ]
-    return curve_png(points, record["chosen"], margin) if len(points) > 1 else None
+    return points if len(points) > 1 else []
 
 
 def _new_task(store: ObjectStore, record: Record) -> str:

@@ -277,7 +277,7 @@ def valid(
     for one in given(connection, candidate):
         fresh = one.revoked_at is None and moment < one.expires_at
         fits = one.verdict == "approve" and one.evidence == candidate.evidence and one.override == override
-        own = policy.four_eyes and _brought(candidate, one.person)
+        own = barred(candidate, one.person, policy)
         if fresh and fits and not own and not any(same_person(one.person, other.person) for other in counted):
             counted.append(one)
     return counted
@@ -329,12 +329,17 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
+def barred(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:
+    """Whether four eyes keep a person from a candidate: they submitted or launched its task."""
+    return policy.four_eyes and _brought(candidate, person)
+
+
 def _brought(candidate: Candidate, person: str) -> bool:
     return same_person(person, candidate.submitted_by) or same_person(person, candidate.launched_by)
 
 
 def _need_other_eyes(candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
-    if policy.four_eyes and _brought(candidate, person):
+    if barred(candidate, person, policy):
         did = "submitted" if same_person(person, candidate.submitted_by) else "launched"
         raise FourEyesRefused(
             f"{person} {did} the task of version {candidate.number} and can't approve it; ask somebody else, or set "

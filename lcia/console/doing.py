@@ -1,12 +1,13 @@
 """From a form's fields to an operation's parameters, and from its answer to a sentence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from components.errors import LciaError
 from components.storage.objects import Json
+from lcia.console.wording import Say, _
 from lcia.operations import OPERATIONS
 from lcia.shapes import Params
 
@@ -50,13 +51,6 @@ def _keys(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ChangesUnreadable(f"the text holds {type(found).__name__}, expected keys and values such as `gate: ...`")
     return found
-
-
-Say = Callable[[str], str]
-
-
-def _(message: str) -> str:
-    return message
 
 
 DONE: Mapping[str, str] = {

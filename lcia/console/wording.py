@@ -36,7 +36,6 @@ NAMES: Mapping[str, str] = {
     "pending": _("waits for people"),
     "superseded": _("overtaken"),
     "champion": _("champion"),
-    "former": _("earlier champion"),
     "earlier": _("earlier champion"),
     # verdicts
     "pass": _("pass"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from small_loop import learnt
-from small_service import start_server
+from small_service import served_loop
 
 from components.audit import log
 from components.settings import ServeSettings
@@ -196,7 +196,7 @@ def test_what_only_one_answer_says_is_marked(left, right, marked):
 
 @pytest.fixture(scope="module")
 def server(learnt, tmp_path_factory):
-    return start_server(learnt.loop.copy(tmp_path_factory.mktemp("tried")))
+    return served_loop(learnt.loop.copy(tmp_path_factory.mktemp("tried")))
 
 
 def ask(server, csrf, script=True, **fields):
@@ -269,7 +269,7 @@ def test_nobody_without_a_role_may_ask(server):
 
 
 def test_the_champion_answers_only_with_its_statement(learnt, tmp_path):
-    server = start_server(learnt.loop.copy(tmp_path), "audit.public_key=/nowhere.pem")
+    server = served_loop(learnt.loop.copy(tmp_path), "audit.public_key=/nowhere.pem")
     csrf = server.sign_in("engineer")
     refused = ask(server, csrf)
     assert refused.status_code == 400
@@ -277,7 +277,7 @@ def test_the_champion_answers_only_with_its_statement(learnt, tmp_path):
 
 
 def test_a_service_without_a_model_says_so(learnt, tmp_path):
-    server = start_server(learnt.loop.copy(tmp_path), "serve.answers=false")
+    server = served_loop(learnt.loop.copy(tmp_path), "serve.answers=false")
     csrf = server.sign_in("engineer")
     page = server.client.get("/try").text
     assert "holds no model" in page

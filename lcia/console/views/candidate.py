@@ -9,16 +9,18 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy import Connection
 
-from components.evaluation.history import flip_counts
+from components.evaluation.history import curve_points, flip_counts
 from components.evaluation.reports import FlipCount
 from components.promotion import approvals, candidates, champion
 from components.promotion.candidates import Candidate
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks import queue
+from components.tuning.progress_curves import curves
 from lcia.console.base import Console, Reader
 from lcia.console.tables import Asked, Column, Table, arranged
 from lcia.console.views import reports
 from lcia.listing import costs_of
+from lcia.measures import line
 
 COMPARED = ("step", "lifetime", "unchanged", "not measurable", "superseded", "not taught")
 """Rules of the gate that are about one prior task; the others are about the version."""
@@ -159,7 +161,7 @@ def _told(console: Console, reader: Reader, number: str) -> dict[str, Any]:
             Asked("rules", params, "verdict"), RULES, [row for row in gate["rows"] if row["rule"] not in COMPARED]
         ),
         "evaluation": evaluation,
-        "points": _points(evaluation),
+        "points": curve_points(evaluation),
         "margin": place.settings.evaluation.choice_margin,
         "tuning": tuning,
         "lines": _lines(tuning),
@@ -235,9 +237,7 @@ def _decision(console: Console, reader: Reader, connection: Connection, version:
     counted = approvals.valid(connection, version, rules.approval, override=override)
     now = champion.current(connection, place.assistant)
     site = approvals.site_of(connection, version)
-    own = rules.approval.four_eyes and any(
-        approvals.same_person(reader.name, person) for person in (version.submitted_by, version.launched_by)
-    )
+    own = approvals.barred(version, reader.name, rules.approval)
     was = any(one.version == version.digest for one in champion.lineage(connection, place.assistant))
     here = now is not None and now.version == version.digest
     return {
@@ -255,66 +255,38 @@ def _decision(console: Console, reader: Reader, connection: Connection, version:
     }
 
 
-def _points(evaluation: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """Points of the curve: name, score of the new task, largest drop of a prior one; empty with nothing to choose."""
-    before = evaluation["before"]
-    points = [
-        (one["name"], one["new"], max((before[task] - score for task, score in one["prior"].items()), default=0.0))
-        for one in evaluation["points"]
-    ]
-    return points if len(points) > 1 else []
-
-
 def _lines(tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """Loss and beta over the steps, as points."""
-    old = [(step, loss) for step, loss in enumerate(tuning.get("old_losses", ()), 1) if loss is not None]
-    history, steps = tuning["history"], len(tuning["losses"])
-    stride = 1
-    while 0 < len(history["beta_median"]) * stride < steps:
-        stride *= 2
-    at = [min(steps, position * stride) for position in range(1, len(history["beta_median"]) + 1)]
+    """Loss and beta over the steps, as points, and the band of beta over the tensors."""
+    found, history = curves({"old_losses": (), **tuning}), tuning["history"]
+    beta = found.get("beta", [])
+    bounds = zip(history["beta_low"], history["beta_high"], strict=True)
     return {
-        "loss": list(enumerate(tuning["losses"], 1)),
-        "old_loss": old,
-        "beta": list(zip(at, history["beta_median"], strict=True)),
-        "beta_band": list(zip(at, history["beta_low"], history["beta_high"], strict=True)),
+        "loss": found["loss"],
+        "old_loss": found.get("loss_earlier_tasks", []),
+        "beta": beta,
+        "beta_band": [(at, *bound) for (at, _), bound in zip(beta, bounds, strict=False)],
     }
 
 
 def _matrix(console: Console, version: Candidate) -> dict[str, Any]:
     """Scores of every task after every task learnt, along the ancestors; means over them."""
     place = console.place
-    names: list[str] = []
-    rows: list[Sequence[float | None]] = []
-    for digest in place.lineage(version.digest):
-        name, scores = _scores(place.store, digest)
-        names.append(name)
-        rows.append([scores.get(one) for one in names])
-    last = rows[-1] if rows else ()
-    firsts = [row[-1] for row in rows]
+    with place.db.read() as connection:
+        known = candidates.ancestors(connection, version.digest)
+    records = [record for _, record in line(place.store, known, version.digest)]
+    names = [record.name for record in records]
+    rows = [[record.scores.get(name) for name in names[: j + 1]] for j, record in enumerate(records)]
+    last, firsts = rows[-1] if rows else [], [row[-1] for row in rows]
     pairs = [(now, then) for now, then in zip(last, firsts, strict=True) if now is not None and then is not None]
-    prior = pairs[:-1]
     return {
         "names": names,
         "rows": rows,
         "figures": [
             ("Avg.ACC", _mean([now for now, _ in pairs])),
             ("New.ACC", _mean([then for _, then in pairs])),
-            ("BWT", _mean([now - then for now, then in prior])),
+            ("BWT", _mean([now - then for now, then in pairs[:-1]])),
         ],
     }
-
-
-@lru_cache(maxsize=4096)
-def _scores(store: ObjectStore, digest: str) -> tuple[str, Mapping[str, float]]:
-    """The task that an evaluation record is about, and its score on every task."""
-    record = store.get_json(digest)
-    try:
-        pool = store.get_json(record["pool"])
-        name = next(t["name"] for group in pool["groups"] for t in group["tasks"] if t["task"] == record["task"])
-    except (ObjectMissing, StopIteration):
-        name = str(record["task"])[:12]
-    return name, record["scores"]
 
 
 def _mean(values: Sequence[float]) -> float | None:

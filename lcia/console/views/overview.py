@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -29,10 +29,6 @@ COLUMNS: tuple[Column[QueueItem], ...] = (
     Column("submitted_at", "Handed in", lambda item: item.submitted_at),
     Column("changed_at", "Last change", lambda item: item.changed_at, wide=True),
 )
-ORDERS: dict[str, browsing.Order] = {
-    "id": "id", "name": "name", "state": "state", "owner": "owner",
-    "submitted_at": "submitted_at", "changed_at": "changed_at",
-}  # fmt: skip
 LATEST = 5
 """Decisions about the champion that the page lists."""
 EVERY, LONGEST = 2.0, 600.0
@@ -85,7 +81,7 @@ def task_table(console: Console, connection: Connection, asked: Asked) -> Table[
         states=(state,) if state in queue.MOVES else (),
         owner=asked.get("owner") or None,
         text=asked.text,
-        order=ORDERS.get(asked.sort, "id"),
+        order=asked.sort if asked.sort in get_args(browsing.Order) else "id",
         falling=asked.falling,
         start=(asked.page - 1) * PAGE,
     )
@@ -138,9 +134,7 @@ def _approvals(console: Console, reader: Reader, connection: Connection, version
     """How far a version is decided about, and what the reader can do about it."""
     rules = console.place.current().settings.policy.approval
     given = approvals.valid(connection, version, rules)
-    own = rules.four_eyes and any(
-        approvals.same_person(reader.name, person) for person in (version.submitted_by, version.launched_by)
-    )
+    own = approvals.barred(version, reader.name, rules)
     may = reader.may("decide", approvals.site_of(connection, version))
     done = any(approvals.same_person(one.person, reader.name) for one in given)
     return {"given": given, "quorum": rules.quorum, "yours": may and not own and not done}
