@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads must not spin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # each worker, and each process it starts, has a core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
 from collections.abc import Callable, Iterator
