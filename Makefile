@@ -56,11 +56,14 @@ lint: $(STAMP)
 	$(BIN)/pip-licenses --partial-match --fail-on "$(REFUSED_LICENCES)" --ignore-packages psycopg psycopg-binary > /dev/null
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
+# Side by side, a file on one core; more than four take memory without saving time.
+TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 check: lint
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(TESTS) --cov --cov-report=term
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

@@ -9,7 +9,7 @@ from components.audit import statement
 from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
 from components.promotion import statements
-from components.settings import Settings
+from components.settings import MACHINE, Settings
 from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
 from components.tasks.problems import Problem, printable, read_regular
 from lcia.verbs import NothingToShow
@@ -70,7 +70,7 @@ def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":
     found = Workbench.load(settings)
     if version is None or not version.pool.groups or found.base.digest == version.pool.base_model:
         return found
-    here = {name: getattr(settings.base_model, name) for name in ("device", "threads")}
+    here = {name: getattr(settings.base_model, name) for name in MACHINE}
     own = {"base_model": version.settings.base_model.model_copy(update=here), "adapter": version.settings.adapter}
     return Workbench.load(settings.model_copy(update=own))
 

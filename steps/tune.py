@@ -6,7 +6,9 @@ from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.tuning_report import tuning_html
-from steps.order import open_order
+from components.model.ranks import Ranks
+from steps.order import Context, open_order
+from steps.processes import together
 from steps.progress import Progress
 
 
@@ -14,25 +16,7 @@ from steps.progress import Progress
 def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HTMLString, "tuning_report"]]:
     """Digest of the tuning record; continues at the last checkpoint of an interrupted call."""
     context = open_order(store, order)
-    digest = context.order.known.get("tune")
-    if digest is None:
-        from components.tuning.task import Workbench, tune_task
-
-        assessment = context.store.get_json(context.order.assessment)
-        merge = assessment["grouping"].get("merge")
-        progress = Progress(context.report)
-        bench = Workbench.load(context.settings, progress.say)
-        digest = tune_task(
-            context.store,
-            context.settings,
-            bench,
-            context.taught(),
-            context.pool(bench.base.digest),
-            assessment["group"],
-            context.order.scratch,
-            progress,
-            merge=tuple(merge) if merge else None,
-        )
+    digest = context.order.known.get("tune") or together(work, context, store, order)
     record = context.store.get_json(digest)
     log_metadata(
         {
@@ -46,3 +30,24 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
         }
     )
     return digest, HTMLString(tuning_html(record))
+
+
+def work(context: Context, ranks: Ranks) -> str:
+    """Tune, in each of the processes that share it."""
+    from components.tuning.task import Workbench, tune_task
+
+    assessment = context.store.get_json(context.order.assessment)
+    merge = assessment["grouping"].get("merge")
+    progress = Progress(context.report) if ranks.first else None
+    bench = Workbench.load(context.settings, progress.say if progress else None, ranks)
+    return tune_task(
+        context.store,
+        context.settings,
+        bench,
+        context.taught(),
+        context.pool(bench.base.digest),
+        assessment["group"],
+        context.order.scratch,
+        progress,
+        merge=tuple(merge) if merge else None,
+    )

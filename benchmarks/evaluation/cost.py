@@ -20,7 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from benchmarks.evaluation.chain import FULL, GROUPS, QUICK, Chain, Learnt
-from components.evaluation.carrying import Predictor, Version
+from components.evaluation.carrying import Predictor, Work, Version
 from components.evaluation.forgetting import Champion
 from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator, Query
@@ -150,7 +150,7 @@ def _measured(chain: Chain, version: Version, snapshot: Snapshot, way: str) -> t
         if "plain" in way:
             out = _plain(chain, queries, evaluator.batch_rows)
         else:
-            out = [(p.text, p.score, p.gap) for p in predictor.fresh(queries, way)]
+            out = [(p.text, p.score, p.gap) for p in predictor.fresh([Work(queries, way)])[0]]
         times.append(time.process_time() - start)
     return times[0], times[-1], out
 

@@ -23,10 +23,12 @@ import transformers
 
 from benchmarks.tuning_speed.variants import SwitchedTrunk, padded_lower_pass
 from components.model.prompts import Rendered, render
-from components.model.trunk import Trunk, packs
+from components.model.packing import packs
+from components.model.trunk import Trunk
 from components.settings import BaseModelSettings, EmaSettings, Settings, StorageSettings, TuningSettings
 from components.tasks.package import read_package
 from components.tuning import tuner
+from components.tuning.run import Run
 from components.tuning.rehearsal import batches, select_rows
 from components.tuning.task import Workbench
 
@@ -109,7 +111,7 @@ class Contest:
         """The same by SFTTrainer."""
         self.bench.slot.initialise(0)
         tuning = self.tuning(len(plan))
-        schedule = tuner._Run(self.bench.trunk, self.bench.slot, [], {}, None, tuning).learning_rate  # noqa: SLF001
+        schedule = Run(self.bench.trunk, self.bench.slot, [], {}, None, tuning).learning_rate
         run = self.baselines[name].train(plan, self.bench.slot.tensors(), tuning, schedule)
         return run.losses, run.clock
 

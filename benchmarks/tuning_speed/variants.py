@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
-from components.model.trunk import Progress, State, Tokens, Trunk, packs
+from components.model.packing import Tokens, packs
+from components.model.trunk import Progress, State, Trunk
 
 Pass = tuple[Tensor, dict[int, Tensor]]
 """Final hidden states of one forward pass (positions, hidden), and each row's positions in it."""

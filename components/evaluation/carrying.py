@@ -6,7 +6,7 @@ to the work area in portions, so a killed evaluation goes on where it was.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Self
@@ -69,6 +69,23 @@ class Stored:
     proof: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A task to predict; `known` holds an earlier version's rows, `what` says it to those who watch."""
+
+    snapshot: Snapshot
+    what: str
+    known: Stored | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Queries to predict; `what` says it to those who watch."""
+
+    queries: Sequence[Query]
+    what: str
+
+
 @dataclass
 class Predictor:
     """Predicts tasks under versions, and counts what it predicted and what it carried over."""
@@ -95,22 +112,35 @@ class Predictor:
 
         With `scores_only` an answer that is known to score 0 is not decoded to its end: its text is None.
         """
-        examples = snapshot.rows("test")
+        return self.tasks(version, [Ask(snapshot, what, known)], scores_only=scores_only)[0]
+
+    def tasks(self, version: Version, asks: Sequence[Ask], *, scores_only: bool = False) -> list[Rows]:
+        """The same for several tasks, which processes that share the work predict side by side."""
+        opened = [self._open(version, ask) for ask in asks]
+        work = [Work([q for q in o.queries if q.key not in o.old], a.what) for a, o in zip(asks, opened, strict=True)]
+        made = self.fresh(work, scores_only=scores_only)
+        return [self._rows(ask, each, iter(fresh)) for ask, each, fresh in zip(asks, opened, made, strict=True)]
+
+    def _open(self, version: Version, ask: Ask) -> "_Opened":
+        examples = ask.snapshot.rows("test")
         groups = version.groups([example.instruction for example in examples])
-        queries = self.queries(version, snapshot, examples, groups)
-        old = {row["key"]: row for row in self.read(known) if row["text"] is not None} if known else {}
-        made = iter(self.fresh([q for q in queries if q.key not in old], what, scores_only=scores_only))
+        rows = self.read(ask.known) if ask.known else []
+        old = {row["key"]: row for row in rows if row["text"] is not None}
+        return _Opened(groups, self.queries(version, ask.snapshot, examples, groups), old)
+
+    def _rows(self, ask: Ask, opened: "_Opened", made: Iterator[Prediction]) -> Rows:
         out: Rows = []
-        for query, group in zip(queries, groups, strict=True):
-            row = old.get(query.key)
+        for query, group in zip(opened.queries, opened.groups, strict=True):
+            row = opened.old.get(query.key)
             if row is None:
                 prediction = next(made)
                 self.predicted += 1
                 text, gap, origin = prediction.text, prediction.gap, None
             else:
                 self.carried += 1
-                text, gap, origin = row["text"], row["gap"], row.get("from") or (known.predictions if known else None)
-            score = score_of(snapshot, query.example, text)
+                text, gap = row["text"], row["gap"]
+                origin = row.get("from") or (ask.known.predictions if ask.known else None)
+            score = score_of(ask.snapshot, query.example, text)
             out.append(
                 {
                     "row": query.example.id,
@@ -133,18 +163,23 @@ class Predictor:
             for example, group in zip(examples, groups, strict=True)
         ]
 
-    def fresh(self, queries: Sequence[Query], what: str, *, scores_only: bool = False) -> list[Prediction]:
-        """Predict queries, portion by portion of similar prompts; portions found in the work area are read."""
-        order = sorted(range(len(queries)), key=lambda i: (queries[i].rendered.tokens, i))
-        count = ceil(len(order) / (PORTION * self.evaluator.batch_rows))
-        size = ceil(len(order) / count) if count else 1
-        out: dict[int, Prediction] = {}
-        for number, start in enumerate(range(0, len(order), size), 1):
-            members = order[start : start + size]
-            words = what if count == 1 else f"{what} {number}/{count}"
-            made = self._portion([queries[i] for i in members], words, scores_only)
-            out.update(zip(members, made, strict=True))
-        return [out[i] for i in range(len(queries))]
+    def fresh(self, work: Sequence[Work], *, scores_only: bool = False) -> list[list[Prediction]]:
+        """Predict queries, portion by portion of similar prompts; portions found in the work area are read.
+
+        Processes that share the work take the portions in turn: what a portion gives depends on its queries alone.
+        """
+        portions = [portion for number, each in enumerate(work) for portion in self._portions(number, each)]
+        ranks, shared = self.evaluator.trunk.base.ranks, not self.evaluator.trunk.base.sharded
+        own = [k for k in range(len(portions)) if not shared or k % ranks.count == ranks.number]
+        made = {k: self._portion(work[portions[k].work], portions[k], scores_only) for k in own}
+        if shared:
+            said = ranks.gather(canonical({str(k): [_values(p) for p in made[k]] for k in made}))
+            others = [parse_json(said[number]) for number in range(ranks.count) if number != ranks.number]
+            made |= {int(k): [Prediction(*p) for p in each] for other in others for k, each in other.items()}
+        out: list[dict[int, Prediction]] = [{} for _ in work]
+        for k, portion in enumerate(portions):
+            out[portion.work].update(zip(portion.members, made[k], strict=True))
+        return [[each[i] for i in range(len(each))] for each in out]
 
     def put(self, task: str, rows: Rows, instructions: Sequence[str]) -> Stored:
         """Store a task's predictions, and where each distinct instruction went."""
@@ -168,7 +203,17 @@ class Predictor:
         rows: Rows = self.store.get_json(stored.predictions)["rows"]
         return rows
 
-    def _portion(self, queries: Sequence[Query], what: str, scores_only: bool) -> list[Prediction]:
+    def _portions(self, number: int, work: Work) -> list["_Portion"]:
+        queries = work.queries
+        order = sorted(range(len(queries)), key=lambda i: (queries[i].rendered.tokens, i))
+        count = ceil(len(order) / (PORTION * self.evaluator.batch_rows))
+        size = ceil(len(order) / count) if count else 1
+        starts = range(0, len(order), size)
+        words = [work.what if count == 1 else f"{work.what} {k}/{count}" for k in range(1, len(starts) + 1)]
+        return [_Portion(number, order[s : s + size], said) for s, said in zip(starts, words, strict=True)]
+
+    def _portion(self, work: Work, portion: "_Portion", scores_only: bool) -> list[Prediction]:
+        queries = [work.queries[i] for i in portion.members]
         name = self._name(queries, scores_only) if self.work else ""
         stored = self.work.read(name) if self.work else None
         if stored is not None:
@@ -179,10 +224,10 @@ class Predictor:
         for digest in sorted(needed - self._adapters.keys()):
             self._adapters[digest] = self.evaluator.slot.fetch(self.store, digest)
         progress = self.progress
-        report = (lambda phase, n, total: progress(f"{what}, {phase}", n, total)) if progress else None
+        report = (lambda phase, n, total: progress(f"{portion.words}, {phase}", n, total)) if progress else None
         made = self.evaluator.predict(queries, self._adapters, scores_only=scores_only, progress=report)
         if self.work:
-            self.work.write(name, canonical([[p.text, p.score, p.gap] for p in made]))
+            self.work.write(name, canonical([_values(p) for p in made]))
         return made
 
     def _name(self, queries: Sequence[Query], scores_only: bool) -> str:
@@ -190,6 +235,28 @@ class Predictor:
         inputs = {"queries": [[q.key, q.example.output, q.task.metric] for q in queries]}
         config = {"scores_only": scores_only, "batch_rows": self.evaluator.batch_rows}
         return f"predicted-{step_key('predict', inputs, config, ('evaluation', 'model'))}.json"
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A task's queries, the group of each, and earlier rows by key."""
+
+    groups: list[str | None]
+    queries: list[Query]
+    old: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Places of queries that are predicted together, within work number `work`."""
+
+    work: int
+    members: list[int]
+    words: str
+
+
+def _values(prediction: Prediction) -> list[Any]:
+    return [prediction.text, prediction.score, prediction.gap]
 
 
 def score_of(snapshot: Snapshot, example: Example, text: str | None) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from components.evaluation.carrying import Predictor, Version
+from components.evaluation.carrying import Predictor, Version, Work
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.quality.known import ChampionScore
@@ -38,7 +38,7 @@ def champion_score(
     version = Version.of(pool, settings)
     predictor = Predictor(store, settings, Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows))
     queries = predictor.queries(version, snapshot, rows, version.groups([row.instruction for row in rows]))
-    scores = [made.score for made in predictor.fresh(queries, "champion", scores_only=True)]
+    scores = [made.score for made in predictor.fresh([Work(queries, "champion")], scores_only=True)[0]]
     before = _scores(store, resembled, evaluation)
     return ChampionScore(
         score=round(sum(scores) / len(scores), 6),

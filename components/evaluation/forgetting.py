@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from components.evaluation.carrying import EVALUATED, Predictor, Stored, Version, mean
+from components.evaluation.carrying import EVALUATED, Ask, Predictor, Stored, Version, Work, mean
 from components.evaluation.choose import Point, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
@@ -115,23 +115,19 @@ class Forgetting:
         group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
         entries = [e for e in group.tasks if self._measurable(e)] if group else []
         prior = {e.name: load_snapshot(self.store, e.task) for e in entries}
-        before: dict[str, float] = {}
-        if group:
-            before = {n: mean(self._scores(s, group.adapter)) for n, s in prior.items()}
-        points: list[Point] = []
-        per_row: dict[str, list[float]] = {}
-        names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))
-        for name in names:  # protected weights first: ties go to them
-            adapter = tuning["points"][name]
-            per_row[name] = self._scores(self.snapshot, adapter)
-            scores = {n: mean(self._scores(s, adapter)) for n, s in prior.items()}
-            points.append(Point(name, mean(per_row[name]), scores))
-        return points, before, per_row
+        names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))  # protected first: they win ties
+        own = {self.name: self.snapshot}
+        asked = [(None, n, s, group.adapter) for n, s in prior.items()] if group else []
+        asked += [(p, n, s, tuning["points"][p]) for p in names for n, s in (own | prior).items()]
+        made = self.predictor.fresh([self._choosing(s, a) for _, _, s, a in asked], scores_only=True)
+        scores = {(p, n): [m.score for m in each] for (p, n, _, _), each in zip(asked, made, strict=True)}
+        points = [Point(p, mean(scores[p, self.name]), {n: mean(scores[p, n]) for n in prior}) for p in names]
+        before = {n: mean(scores[None, n]) for n in prior}
+        return points, before, {p: scores[p, self.name] for p in names}
 
-    def _scores(self, snapshot: Snapshot, adapter: str) -> list[float]:
+    def _choosing(self, snapshot: Snapshot, adapter: str) -> Work:
         rows = snapshot.rows("validation")[: self.settings.evaluation.validation_rows]
-        queries = [self.evaluator.query(snapshot.task, row, adapter) for row in rows]
-        return [p.score for p in self.predictor.fresh(queries, "choose", scores_only=True)]
+        return Work([self.evaluator.query(snapshot.task, row, adapter) for row in rows], "choose")
 
     def _candidate(self, tuning: Mapping[str, Any], point: str, config: str) -> Pool:
         entry = GroupTask(self.snapshot.digest, self.name, self.snapshot.instructions(), tuning["kept_rows"])
@@ -173,23 +169,26 @@ class Forgetting:
     ) -> tuple[dict[str, Stored], dict[str, list[dict[str, Any]]]]:
         """The candidate's predictions of all measurable tasks, and which prior rows changed their group."""
         kept = self._unchanged(candidate, parent, champion)
+        entries = [entry for entry in candidate.pool.tasks() if entry.name in champion]
+        asks = {e.name: self._ask(e, champion[e.name]) for e in entries if e.name not in kept}
+        made = dict(zip(asks, self.predictor.tasks(candidate, list(asks.values())), strict=True))
         found: dict[str, Stored] = {}
         rerouted: dict[str, list[dict[str, Any]]] = {}
-        for entry in candidate.pool.tasks():
-            name, old = entry.name, champion.get(entry.name)
-            if old is None:
-                continue
+        for entry in entries:
+            name, old = entry.name, champion[entry.name]
             if name in kept:
                 self.predictor.carried += old.rows
                 found[name] = Stored(old.predictions, old.routes, old.score, old.rows, {old.predictions: old.rows})
                 continue
-            own = entry.task == self.snapshot.digest
-            what = f"predict {name}, candidate"
-            found[name] = self._task(candidate, entry.task, what, None if own else old)
-            moved = [] if own else self._moved(old, found[name])
+            found[name] = self.predictor.put(entry.task, made[name], _instructions(asks[name].snapshot))
+            moved = self._moved(old, found[name]) if asks[name].known else []
             if moved:
                 rerouted[name] = moved
         return found, rerouted
+
+    def _ask(self, entry: GroupTask, old: Stored) -> Ask:
+        known = None if entry.task == self.snapshot.digest else old
+        return Ask(load_snapshot(self.store, entry.task), f"predict {entry.name}, candidate", known)
 
     def _unchanged(self, candidate: Version, parent: Version, champion: Mapping[str, Stored]) -> set[str]:
         """Prior tasks whose every test instruction goes to the group it went to, under the adapter it had."""
@@ -206,12 +205,10 @@ class Forgetting:
         same = {group for group, adapter in parent.adapters.items() if candidate.adapters.get(group, "") == adapter}
         return {n for n, went in routes.items() if all(now[t] == g and g in same for t, g in went.items())}
 
-    def _task(
-        self, version: Version, task: str, what: str, known: Stored | None = None, *, scores_only: bool = False
-    ) -> Stored:
+    def _task(self, version: Version, task: str, what: str, *, scores_only: bool = False) -> Stored:
         snapshot = load_snapshot(self.store, task)
-        rows = self.predictor.task(version, snapshot, what, known, scores_only=scores_only)
-        return self.predictor.put(task, rows, [example.instruction for example in snapshot.rows("test")])
+        rows = self.predictor.task(version, snapshot, what, scores_only=scores_only)
+        return self.predictor.put(task, rows, _instructions(snapshot))
 
     def _moved(self, old: Stored, new: Stored) -> list[dict[str, Any]]:
         """How many rows went from one group to another: a new group may steal prior examples."""
@@ -283,3 +280,7 @@ class Forgetting:
             alone = trunk.answer_logits(states, [len(rendered.prompt)])[0]
         if not (applied - alone).abs().max().item() > 1e-4:
             raise EvaluationFailed("the tuned adapter does not change the model's output; it is not applied")
+
+
+def _instructions(snapshot: Snapshot) -> list[str]:
+    return [example.instruction for example in snapshot.rows("test")]

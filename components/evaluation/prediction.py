@@ -19,8 +19,9 @@ from components.evaluation.metrics import BINARY, METRICS
 from components.model.adapters import AdapterSlot
 from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import Begun, continue_greedy, generate_greedy
+from components.model.packing import batches_of_similar
 from components.model.prompts import Rendered, render
-from components.model.trunk import Past, State, Trunk, batches_of_similar, memory
+from components.model.trunk import Past, State, Trunk, memory
 from components.storage.objects import canonical, digest_of
 from components.tasks.package import Task
 from components.tasks.rows import Example

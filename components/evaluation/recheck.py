@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.errors import LciaError
-from components.evaluation.carrying import Predictor, Rows, Stored, Version, score_of
+from components.evaluation.carrying import Predictor, Rows, Stored, Version, Work, score_of
 from components.grouping.pool import Pool
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import load_snapshot
@@ -96,7 +96,7 @@ def _again(predictor: Predictor, version: Version, task: str, chosen: Sequence[i
     queries = predictor.queries(version, snapshot, examples, groups)
     return [
         {"key": q.key, "text": p.text, "score": score_of(snapshot, q.example, p.text), "gap": p.gap}
-        for q, p in zip(queries, predictor.fresh(queries, "recheck"), strict=True)
+        for q, p in zip(queries, predictor.fresh([Work(queries, "recheck")])[0], strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ import platform
 import shutil
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from components.errors import LciaError
+from components.model.memory import enough_memory
 from components.model.prompts import Reader
+from components.model.ranks import ALONE, Ranks
 from components.model.reader import ImageReader, ProcessorUnusable, sees
 from components.model.sight import Sight
 from components.settings import BaseModelSettings
@@ -55,6 +58,13 @@ class BaseModel:
     numerics: dict[str, Any]
     sight: Sight | None = None
     """None where it reads text only."""
+    ranks: Ranks = ALONE
+    """The processes that share its work, this one among them."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether its layers are spread over the processes, which then must run it in step with one another."""
+        return self.settings.sharded and self.ranks.count > 1
 
     @property
     def reader(self) -> Reader:
@@ -79,11 +89,12 @@ class BaseModel:
         return device
 
 
-def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
+def load_base(settings: BaseModelSettings, store: Path, ranks: Ranks = ALONE) -> BaseModel:
     """Load the configured base model; `store` keeps converted models and their fingerprints.
 
     Raises:
         BaseModelError: the model is not there, is not a causal language model, or holds code to execute.
+        OutOfMemory: the GPU can't hold it.
     """
     transformers_logging.disable_progress_bar()
     if settings.threads:
@@ -101,6 +112,7 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **_quantized(settings, device),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ProcessorUnusable) as error:
         raise BaseModelError(
@@ -116,11 +128,35 @@ def load_base(settings: BaseModelSettings, store: Path) -> BaseModel:
             f"the tokenizer of {settings.name!r} has no end token, so answers could never end; "
             "name `eos_token` in its tokenizer_config.json"
         )
-    model.to(device).eval().requires_grad_(requires_grad=False)
+    if not settings.quantization and not (settings.sharded and ranks.count > 1):  # the one is there, the other spread
+        with enough_memory("loading the base model", "set base_model.dtype to bfloat16 or base_model.quantization"):
+            model.to(device)
+    model.eval().requires_grad_(requires_grad=False)
     numerics = _numerics(model, settings, device)
     if reader is None:
-        return BaseModel(model, tokenizer, settings, digest, numerics)
-    return BaseModel(model, tokenizer, settings, digest, {**numerics, "images": reader.name}, Sight(model, reader))
+        return BaseModel(model, tokenizer, settings, digest, numerics, ranks=ranks)
+    numerics["images"] = reader.name
+    return BaseModel(model, tokenizer, settings, digest, numerics, Sight(model, reader), ranks)
+
+
+def _quantized(settings: BaseModelSettings, device: str) -> dict[str, Any]:
+    """Arguments of transformers for a base in four bits (QLoRA, arXiv 2305.14314), double quantisation included."""
+    if settings.quantization is None:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BaseModelError(
+            f"base_model.quantization is {settings.quantization}, which needs the package bitsandbytes: "
+            "pip install 'lcia[qlora]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
+    )
+    return {"quantization_config": four_bits, "device_map": {"": device}}
 
 
 def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
@@ -158,6 +194,7 @@ def _numerics(model: PreTrainedModel, settings: BaseModelSettings, device: str) 
         "peft": peft.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        **({"quantization": f"nf4, bitsandbytes {version('bitsandbytes')}"} if settings.quantization else {}),
     }
 
 

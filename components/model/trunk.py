@@ -11,6 +11,7 @@ of being read again.
 Images enter at the bottom, so a row that shows some is split as any other: what the lower layers make of its image
 tokens is remembered with the rest. Where the projector is trained it depends on the adapter, and with adapters on all
 layers it is but the images' features, of which `Sight` keeps what fits: such rows are read from the bottom each time.
+So is every row where the base is spread over processes, which must run the same layers in step.
 
 An architecture that cannot be split so (no Llama-like decoder, or a split that changes its output) runs
 whole each time: slower, otherwise the same.
@@ -19,15 +20,20 @@ whole each time: slower, otherwise the same.
 import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from components.model.adapters import AdapterSlot
-from components.model.base import BaseModel
+from components.model.base import BaseModel, BaseModelError
+from components.model.packing import Pack, Tokens, batches_of_similar, packs
 from components.model.prompts import render
 from components.model.reader import FIRST
 from components.model.sight import Opening, Sight
@@ -36,11 +42,9 @@ from components.tasks.images import Picture
 
 logger = logging.getLogger(__name__)
 
-Tokens = Sequence[int]
 Progress = Callable[[int], None]
 
-PACK_TOKENS = 1024
-"""Most tokens of one prefix tree: attention over it is dense, so its cost grows with the square."""
+AGAIN = partial(checkpoint, use_reentrant=False)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Trunk:
     ) -> list[State]:
         """Trunk output per row, on request with keys and values; rows are processed in deterministic batches."""
         out = [State(tuple(row), None) for row in rows]
-        if not self.split:
+        if not self.split or self.base.sharded:
             return out
         kept = [i for i, row in enumerate(rows) if self.keeps_images or not Sight.shown(row)]
         for batch in batches_of_similar([rows[i] for i in kept], batch_rows):
@@ -154,7 +158,30 @@ class Trunk:
             pasts.extend(made[row] for row in range(len(states)))
         return out
 
-    def _read(self, pack: "Pack", cache: DynamicCache | None) -> Tensor:
+    @contextmanager
+    def recomputing(self, *, active: bool) -> Iterator[None]:
+        """Passes within the block keep only what went into each adapted layer; gradients compute the rest again.
+
+        Raises:
+            BaseModelError: the architecture's layers can't.
+        """
+        within: Any = self._upper.layers if self.split else self._decoder.modules()
+        layers = [part for part in within if isinstance(part, GradientCheckpointingLayer)] if active else []
+        if active and not layers:
+            raise BaseModelError(
+                f"tuning.gradient_checkpointing is on, but layers of {type(self._decoder).__name__} can't be computed "
+                "again; set it to false"
+            )
+        for layer in layers:  # the flag of the layer alone: its parts, dropout among them, stay as they are
+            layer.gradient_checkpointing = layer.training = True
+            layer._gradient_checkpointing_func = AGAIN  # noqa: SLF001 - set so by transformers itself
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = layer.training = False
+
+    def _read(self, pack: Pack, cache: DynamicCache | None) -> Tensor:
         """Output of the lower layers for a pack (tokens, hidden)."""
         ids = torch.tensor(pack.tokens, device=self.base.device)
         if not self._openings(pack):
@@ -164,7 +191,7 @@ class Trunk:
             hidden = hidden.index_put((path[: opening.length].to(ids.device),), opening.hidden.to(hidden.dtype))
         return self._run(self._lower, pack, cache, inputs_embeds=hidden[None])
 
-    def _openings(self, pack: "Pack") -> list[tuple[Tensor, Opening]]:
+    def _openings(self, pack: Pack) -> list[tuple[Tensor, Opening]]:
         """Paths of the pack's rows that show images, and their openings, each once."""
         if self.base.sight is None or max(pack.tokens) < FIRST:
             return []
@@ -180,7 +207,7 @@ class Trunk:
             pack.openings = found
         return list(pack.openings.values())
 
-    def _positions(self, pack: "Pack") -> Tensor:
+    def _positions(self, pack: Pack) -> Tensor:
         """Positions (1, tokens), or (axes, 1, tokens) where images are counted in the architecture's own way."""
         plain = torch.tensor(pack.positions, device=self.base.device)[None]
         own = [opening for _, opening in self._openings(pack) if opening.positions is not None]
@@ -198,7 +225,7 @@ class Trunk:
                 places[:, path.to(plain.device)] = counted.to(places.dtype)
         return places[:, None]
 
-    def _run(self, part: nn.Module, pack: "Pack", cache: DynamicCache | None, **inputs: Tensor) -> Tensor:
+    def _run(self, part: nn.Module, pack: Pack, cache: DynamicCache | None, **inputs: Tensor) -> Tensor:
         device = self.base.device
         mask = torch.full((len(pack.tokens),) * 2, torch.finfo(self.base.model.dtype).min, dtype=self.base.model.dtype)
         for path in pack.paths:  # a token sees the tokens before it in the rows it belongs to
@@ -246,63 +273,6 @@ class Trunk:
             rows += [*images, (*images[0], *images[1][-2:])]
         pairs = zip(self._whole([State(tuple(r), None) for r in rows]), self.hidden(self.states(rows, 2)), strict=True)
         return all(bool((a - b).float().norm() <= 0.05 * a.float().norm()) for a, b in pairs)
-
-
-@dataclass
-class Pack:
-    """Rows merged into one prefix tree of tokens, listed depth by depth of each row in turn.
-
-    `paths[k]` are the places of row `rows[k]` in `tokens`; its tokens from `fresh[k]` on are in no row before it.
-    """
-
-    tokens: list[int]
-    positions: list[int]
-    rows: list[int]
-    paths: list[Tensor]
-    fresh: list[int]
-    openings: dict[tuple[int, ...], tuple[Tensor, Opening]] | None = None
-    """What the rows' images are to the decoder, once somebody asked."""
-
-
-def packs(rows: Sequence[Tokens], limit: int = PACK_TOKENS) -> Iterator[Pack]:
-    """Prefix trees over `rows`, in order, each of at most `limit` tokens (one row may exceed it)."""
-    pack, tree = Pack([], [], [], [], []), dict[tuple[int, int], int]()
-    for index, row in enumerate(rows):
-        path, fresh = _insert(tree, row, len(pack.tokens))
-        if pack.rows and len(pack.tokens) + len(row) - fresh > limit:
-            yield pack
-            pack, tree = Pack([], [], [], [], []), {}
-            path, fresh = _insert(tree, row, 0)
-        pack.tokens.extend(row[fresh:])
-        pack.positions.extend(range(fresh, len(row)))
-        pack.rows.append(index)
-        pack.paths.append(torch.tensor(path))
-        pack.fresh.append(fresh)
-    if pack.rows:
-        yield pack
-
-
-def _insert(tree: dict[tuple[int, int], int], row: Tokens, size: int) -> tuple[list[int], int]:
-    """Places of the row's tokens in a tree of `size` tokens, and how many of them were there already."""
-    path: list[int] = []
-    fresh = len(row)
-    place = -1
-    for depth, token in enumerate(row):
-        known = tree.get((place, token))
-        if known is None:
-            fresh = min(fresh, depth)
-            known = tree[place, token] = size
-            size += 1
-        place = known
-        path.append(place)
-    return path, fresh
-
-
-def batches_of_similar(rows: Sequence[Tokens], batch_rows: int) -> Iterator[list[int]]:
-    """Indices of `rows` in batches; sorted by their tokens, so that rows of a batch share most."""
-    ordered = sorted(range(len(rows)), key=lambda i: (tuple(rows[i]), i))
-    for start in range(0, len(ordered), batch_rows):
-        yield ordered[start : start + batch_rows]
 
 
 def _layers(cache: DynamicCache | None) -> dict[int, tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from components.settings.around import (
 )
 from components.settings.cluster import ClusterSettings, Schedule
 from components.settings.method import (
+    MACHINE,
     AdapterSettings,
     BaseModelSettings,
     EmaSettings,
@@ -28,6 +29,7 @@ from components.settings.reading import SettingsError, changed_keys, differences
 from components.settings.root import Settings
 
 __all__ = [
+    "MACHINE",
     "AdapterSettings",
     "ApprovalSettings",
     "AuditSettings",

@@ -24,6 +24,22 @@ class BaseModelSettings(Section):
     """Longest rendered example, prompt and answer, in tokens; longer ones are refused."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of torch; None takes the number of physical cores given to the process."""
+    quantization: Literal["nf4"] | None = None
+    """`nf4` keeps the frozen base's linear layers in four bits (QLoRA); needs the package bitsandbytes."""
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """Processes that share a tuning or an evaluation, each with a GPU of its own; `auto` takes one per GPU."""
+    sharded: bool = False
+    """Spread the base model's layers over these processes, for one that a single GPU can't hold (FSDP)."""
+
+    @model_validator(mode="after")
+    def _whole_layers_are_spread(self) -> Self:
+        if self.sharded and self.quantization:
+            raise ValueError("sharded and quantization are both set, but four-bit weights can't be spread; choose one")
+        return self
+
+
+MACHINE = ("device", "threads", "processes", "sharded")
+"""Keys of `base_model` that say where and how it runs; no version depends on them."""
 
 
 class AdapterSettings(Section):
@@ -157,8 +173,11 @@ class TuningSettings(Section):
     """Optimizer steps."""
     batch_size: Annotated[int, Field(ge=1)] = 4
     """New rows per optimizer step."""
-    rows_per_pass: Annotated[int, Field(ge=1)] | None = None
-    """Rows read at a time, their gradients adding up to a step's; None reads all at once. For want of memory."""
+    rows_per_pass: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """Rows read at a time, their gradients adding up to a step's; None reads all at once, `auto` halves what does not
+    fit into memory."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each layer, and compute the rest again for the gradients: less memory, more time."""
     max_rows: Annotated[int, Field(ge=1)] | None = 240
     """Training rows used, drawn at random; None uses all."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3

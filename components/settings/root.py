@@ -16,6 +16,7 @@ from components.settings.around import (
 )
 from components.settings.cluster import ClusterSettings, Schedule, ScheduleName
 from components.settings.method import (
+    MACHINE,
     AdapterSettings,
     BaseModelSettings,
     EvaluationSettings,
@@ -31,6 +32,8 @@ LATER = (
     ("tuning", "projector_learning_rate"),
     ("tuning", "decay"),
     ("tuning", "rows_per_pass"),
+    ("tuning", "gradient_checkpointing"),
+    ("base_model", "quantization"),
 )
 """Keys that came after versions were made without them: at their defaults they are no part of a version's content."""
 
@@ -65,7 +68,7 @@ class Settings(Section):
     def content(self) -> dict[str, Any]:
         """What a version may depend on: everything but where things are stored and run."""
         machine: dict[str, Any] = {
-            "base_model": {"device", "threads"},
+            "base_model": set(MACHINE),
             "storage": True,
             "registry": True,
             "inbox": True,

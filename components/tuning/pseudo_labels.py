@@ -23,8 +23,9 @@ from torch import Tensor
 from components.model.adapters import AdapterSlot
 from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import generate_greedy
+from components.model.packing import batches_of_similar
 from components.model.prompts import Rendered, TooLong, render, render_prompt
-from components.model.trunk import Trunk, batches_of_similar
+from components.model.trunk import Trunk
 from components.quality.leaks import reworded, seen_before
 from components.settings import PseudoLabelSettings
 from components.storage.objects import canonical, digest_of

@@ -16,6 +16,7 @@ from components.model.adapters import AdapterSlot, read_weights, store_adapter
 from components.model.base import BaseModel, is_available, load_base
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, render
+from components.model.ranks import ALONE, Ranks
 from components.model.trunk import Trunk
 from components.settings import AdapterSettings, BaseModelSettings, Settings, TuningSettings
 from components.storage.objects import ObjectStore, Scratch
@@ -38,17 +39,23 @@ class Workbench:
     trunk: Trunk
 
     @classmethod
-    def load(cls, settings: Settings, announce: Callable[[str], None] | None = None) -> "Workbench":
+    def load(
+        cls, settings: Settings, announce: Callable[[str], None] | None = None, ranks: Ranks = ALONE
+    ) -> "Workbench":
         """Load what the settings name; a process loads it once. `announce` is told of what takes long."""
         if announce and not is_available(settings.base_model, Path(settings.storage.models)):
             announce("converting the embedded model to safetensors (once, about 20 seconds)")
-        return _load(settings.base_model, settings.storage.models, settings.adapter)
+        return _load(settings.base_model, settings.storage.models, settings.adapter, ranks)
 
 
 @lru_cache(maxsize=1)
-def _load(base_model: BaseModelSettings, models: str, adapter: AdapterSettings) -> Workbench:
-    base = load_base(base_model, Path(models))
+def _load(base_model: BaseModelSettings, models: str, adapter: AdapterSettings, ranks: Ranks) -> Workbench:
+    base = load_base(base_model, Path(models), ranks)
     slot = AdapterSlot(base, adapter)
+    if base.sharded:
+        from components.model.sharding import spread
+
+        spread(base, slot)
     return Workbench(base, slot, Trunk(base, slot))
 
 

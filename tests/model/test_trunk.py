@@ -8,8 +8,9 @@ from torch import nn
 
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
+from components.model.packing import batches_of_similar, packs
 from components.model.prompts import render
-from components.model.trunk import Trunk, batches_of_similar, memory, packs
+from components.model.trunk import Trunk, memory
 from components.settings import BaseModelSettings, Settings
 
 TASKS = ("movie_sentiment", "request_domain", "passive_voice", "booking_slot")

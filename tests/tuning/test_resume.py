@@ -4,6 +4,7 @@ Killing a real process is tested in tests/faults.
 """
 
 import hashlib
+import json
 import os
 import signal
 
@@ -14,8 +15,8 @@ from test_tuner import RULES, Killed, Memory, assert_equal, changed, run
 
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
-from components.tuning import tuner
 from components.tuning.progress_curves import curves, read_curves
+from components.tuning.run import Run, _metadata
 from components.tuning.task import Workbench
 from components.tuning.tuner import CHECKPOINT, Parent, TuningResult
 
@@ -174,7 +175,7 @@ def test_asked_to_stop_it_writes_a_checkpoint_first(bench, rows, parent, monkeyp
 
     before = signal.signal(signal.SIGTERM, interrupted)
     try:
-        memory, step = Memory(), tuner._Run.step
+        memory, step = Memory(), Run.step
 
         def stepping(self, number: int, *rest: object) -> None:
             if number == 2:
@@ -182,13 +183,13 @@ def test_asked_to_stop_it_writes_a_checkpoint_first(bench, rows, parent, monkeyp
             step(self, number, *rest)
 
         with monkeypatch.context() as patched:
-            patched.setattr(tuner._Run, "step", stepping)
+            patched.setattr(Run, "step", stepping)
             with pytest.raises(InterruptedError):
                 run(bench, rows, parent, settings, memory)
         assert signal.getsignal(signal.SIGTERM) is interrupted
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert tuner._metadata(memory.files[CHECKPOINT])["step"] == "3"
+    assert _metadata(memory.files[CHECKPOINT])["step"] == 3
     bench.slot.initialise(99)
     assert_equal(run(bench, rows, parent, settings, memory), whole)
     assert whole.resumed_across == ()
@@ -198,6 +199,6 @@ def test_another_kind_of_machine_is_on_record(bench, rows, parent) -> None:
     settings = settings_of("curvature")
     memory = killed_after(2, bench, rows, parent, settings)
     content = memory.files[CHECKPOINT]
-    told = tuner._metadata(content) | {"places": '["cuda:NVIDIA H200, 16 threads, torch 2.13.0"]'}
-    memory.files[CHECKPOINT] = save(load(content), metadata=told)
+    told = _metadata(content) | {"places": ["cuda:NVIDIA H200, 16 threads, torch 2.13.0"]}
+    memory.files[CHECKPOINT] = save(load(content), metadata={key: json.dumps(value) for key, value in told.items()})
     assert run(bench, rows, parent, settings, memory).resumed_across == ("cuda:NVIDIA H200, 16 threads, torch 2.13.0",)

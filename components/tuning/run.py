@@ -1,0 +1,346 @@
+"""Live state of one tuning run: weights, optimizer, EMA, points and losses; a checkpoint is all of it.
+
+Where several processes share the work, each has a state of its own with the same bits: gradients add up to those of the
+whole batch before anything reads them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, cos, isnan, pi
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from components.model.adapters import AdapterSlot, is_lora
+from components.model.prompts import Rendered
+from components.model.trunk import State, Trunk
+from components.settings import TuningSettings
+from components.tuning.curvature import diagonal_fisher
+from components.tuning.dynamic_ema import DynamicEMA
+from components.tuning.points import Points, Tensors, TuningFailed
+
+FALLBACKS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a reused group brings along: its adapter and, where known, the curvature of its tasks."""
+
+    adapter: Tensors
+    curvature: Tensors | None
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """Points of the stability-plasticity curve and what was seen on the way.
+
+    `points` maps `ema`, `live`, `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) and
+    `ema-<length>` to adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
+    earlier ones decayed (None for rules that do not use it). `losses` is the mean over each step's rows,
+    `old_losses` over its rows of earlier tasks (None for a step without one; empty where no step had one).
+    `fallbacks` counts the updates that fell back, for the tensors where most did.
+    """
+
+    points: dict[str, Tensors]
+    curvature: Tensors | None
+    losses: list[float]
+    old_losses: list[float | None]
+    history: dict[str, list[float]]
+    fallback_share: float
+    fallbacks: dict[str, int]
+    rows: int
+    kept_rows: int
+    recalled_rows: int
+    resumed_across: tuple[str, ...] = ()
+    """Other kinds of machine that did earlier steps; where there are any, the last bits may differ."""
+
+
+class Run:
+    """Live state of one tuning run: weights, optimizer, EMA, losses."""
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        slot: AdapterSlot,
+        rows: Sequence[Rendered],
+        states: Mapping[int, State],
+        parent: Parent | None,
+        settings: TuningSettings,
+    ) -> None:
+        self.trunk, self.slot, self.rows, self.states = trunk, slot, rows, states
+        self.parent, self.settings, self.ranks = parent, settings, trunk.base.ranks
+        limit = settings.rows_per_pass
+        self.rows_per_pass = 1 if trunk.base.sharded else None if limit == "auto" else limit
+        self.names = list(slot.parameters)
+        self.parameters = list(slot.parameters.values())
+        self.rates = self._rates()
+        self.optimizer = torch.optim.AdamW(
+            [{"params": parameters} for _, parameters in self.rates],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=(on_gpu := trunk.base.device.type == "cuda"),
+            foreach=not on_gpu,
+        )
+        self.optimizer.zero_grad(set_to_none=True)  # what an interrupted run left behind
+        ema = settings.ema
+        self.rule = self._rule()
+        old = parent.curvature if parent and self.rule == "curvature" else None
+        self.ema = DynamicEMA(
+            self.parameters,
+            self.rule,
+            steps=settings.steps,
+            peak_lr=settings.learning_rate,
+            beta=ema.beta,
+            rho=ema.rho,
+            alpha_min=ema.alpha_min,
+            horizon=ema.horizon,
+            smoothing=ema.smoothing,
+            kappa=ema.kappa,
+            importance=[old[name] for name in self.names] if old else None,
+            names=self.names,
+        )
+        self.points = Points(self.names, self.parameters, settings, reused=self.rule != "none")
+        self.losses: list[Tensor] = []  # (2,) per step: over all rows, over those of earlier tasks (nan without)
+        self.teacher: dict[int, Tensor] = {}
+        numerics = trunk.base.numerics
+        self.place = f"{numerics['device']}, {torch.get_num_threads()} threads, torch {numerics['torch']}"
+        self.place += f", {self.ranks.count} processes" if self.ranks.count > 1 else ""
+        self.places: list[str] = []  # other kinds of machine that did earlier steps
+
+    def _rates(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
+        """Parameters by their learning rate relative to the peak, in the order of the slot."""
+        whole = [p for n, p in self.slot.parameters.items() if not is_lora(n)]
+        rate = self.settings.projector_learning_rate
+        if not whole or rate is None:
+            return [(1.0, self.parameters)]
+        lora = [p for n, p in self.slot.parameters.items() if is_lora(n)]
+        return [(1.0, lora), (rate / self.settings.learning_rate, whole)]
+
+    def _rule(self) -> str:
+        if self.parent is None:
+            return "none"  # a new group trains plainly: there is nothing to protect
+        if self.settings.ema.rule == "curvature" and self.parent.curvature is None:
+            raise TuningFailed(
+                "tuning.ema.rule is curvature, but the group's adapter was tuned without it and has no stored "
+                "curvature; use another rule for this group (--set tuning.ema.rule=scale_free)"
+            )
+        return self.settings.ema.rule
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then linear decay to a tenth of the peak at the last step, or a cosine to zero."""
+        warmup = max(1, round(self.settings.warmup * self.settings.steps))
+        if step < warmup:
+            return self.settings.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.settings.steps - warmup)
+        left = 1 - 0.9 * done if self.settings.decay == "linear" else 0.5 * (1 + cos(pi * done))
+        return self.settings.learning_rate * left
+
+    def step(self, step: int, batch: Sequence[int], places: Sequence[int], earlier: range) -> None:
+        """One optimizer step on the rows of `batch`, then the EMA; `earlier` are the rows of earlier tasks.
+
+        `places` are those of the batch that this process reads; the others read the rest.
+
+        Raises:
+            OutOfMemory: the device has not enough memory.
+        """
+        lr = self.learning_rate(step)
+        for group, (share, _) in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = share * lr
+        losses = self._gradients(step, batch, places)
+        if self.ranks.count > 1:
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self.ranks.add_up([*(p.grad for p in self.parameters if p.grad is not None), losses])
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm, foreach=True)
+        self.ema.read_gradients()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(lr)
+        self.points.update(step + 1)
+        old = losses[[place for place, i in enumerate(batch) if i in earlier]]
+        self.losses.append(torch.stack([losses.mean(), old.mean()]))
+
+    def _gradients(self, step: int, batch: Sequence[int], places: Sequence[int]) -> Tensor:
+        """Leave the gradient of this process's share; returns the losses (batch), zero at places of other processes.
+
+        With `rows_per_pass: auto` a pass that does not fit into memory is halved, and stays so.
+        """
+        while True:
+            size = self.rows_per_pass or max(1, len(places))
+            try:
+                return self._passes(step, batch, places, size)
+            except torch.OutOfMemoryError:
+                if self.settings.rows_per_pass != "auto" or size == 1:  # noqa: S105 - no password
+                    raise
+            # beyond the handler, whose traceback holds what filled the memory
+            self.rows_per_pass = ceil(size / 2)
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+
+    def _passes(self, step: int, batch: Sequence[int], places: Sequence[int], size: int) -> Tensor:
+        torch.manual_seed(self.settings.seed * 1_000_003 + step + 1_000_000_007 * self.ranks.number)
+        self.slot.dropout(active=True)  # the same after a resume
+        losses = torch.zeros(len(batch), device=self.parameters[0].device)
+        for start in range(0, len(places), size):
+            part = list(places[start : start + size])
+            own = self._losses([batch[place] for place in part])
+            (own.mean() * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
+            losses[part] = own.detach()
+        if self.trunk.base.sharded:  # every process makes the same passes, or they wait for one another for ever
+            for _ in range(ceil(len(batch) / self.ranks.count) - len(places)):
+                (0 * self._losses(batch[:1]).sum()).backward()  # type: ignore[no-untyped-call]
+        return losses
+
+    def _losses(self, rows: Sequence[int]) -> Tensor:
+        bfloat16 = self.trunk.base.model.dtype == torch.bfloat16
+        with (
+            torch.autocast(self.trunk.base.device.type, torch.bfloat16, enabled=bfloat16),
+            self.trunk.recomputing(active=self.settings.gradient_checkpointing),
+        ):
+            logits = self.trunk.answer_logits([self.states[i] for i in rows], [len(self.rows[i].prompt) for i in rows])
+        return torch.stack([self._row_loss(i, values) for i, values in zip(rows, logits, strict=True)])
+
+    def _row_loss(self, row: int, logits: Tensor) -> Tensor:
+        """Mean over the answer's tokens, so that a row with a long answer weighs as much as one with a label."""
+        teacher = self.teacher.get(row)
+        if teacher is None:
+            labels = torch.tensor(self.rows[row].answer, device=logits.device)
+            return torch.nn.functional.cross_entropy(logits, labels)
+        with torch.no_grad():
+            target = self.trunk.head(teacher).float().softmax(-1)
+        return torch.nn.functional.cross_entropy(logits, target)
+
+    @torch.no_grad()
+    def distil(self, rows: Sequence[int], batch_rows: int) -> None:
+        """Remember the parent's final hidden states at the answers of `rows`: their distribution is the target."""
+        for start in range(0, len(rows), batch_rows):
+            batch = rows[start : start + batch_rows]
+            for i, hidden in zip(batch, self.trunk.hidden([self.states[i] for i in batch]), strict=True):
+                self.teacher[i] = hidden[len(self.rows[i].prompt) - 1 : -1].clone()
+
+    def check(self) -> None:
+        """Fail as soon as a checkpoint would store a run that has diverged.
+
+        Raises:
+            TuningFailed: a loss is not finite.
+            RanksDisagree: the processes' weights are no longer the same.
+        """
+        losses = torch.stack(self.losses)[:, 0]
+        if not bool(torch.isfinite(losses).all()):
+            first = int((~torch.isfinite(losses)).nonzero()[0])
+            raise TuningFailed(f"the loss is not finite at step {first + 1}; lower tuning.learning_rate")
+        if self.ranks.count > 1:
+            content = b"".join(t.detach().cpu().numpy().tobytes() for t in (*self.parameters, *self.ema.average))
+            self.ranks.agree("the weights and their EMA", hashlib.sha256(content).digest())
+
+    def checkpoint(self, step: int) -> bytes:
+        """Everything a resumed run needs, as one safetensors file."""
+        tensors = {f"live.{name}": p.detach() for name, p in zip(self.names, self.parameters, strict=True)}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
+        tensors |= {f"power.{key}": value for key, value in self.points.state_dict().items()}
+        tensors["losses"] = torch.stack(self.losses)
+        on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
+        told = {"step": step, "places": [*self.places, self.place], "rows_per_pass": self.rows_per_pass}
+        data: bytes = save(on_cpu, metadata={key: json.dumps(value) for key, value in told.items()})
+        return data
+
+    def curves(self) -> dict[str, Any]:
+        """What `progress_curves` reads."""
+        losses, old = torch.stack(self.losses).T.tolist()
+        old_losses = [None if isnan(x) else x for x in old]
+        return {"losses": losses, "old_losses": old_losses, "history": self.ema.history(), "rule": self.rule}
+
+    def restore(self, data: bytes | None) -> int:
+        """Continue from a checkpoint, if there is one; returns the number of steps already done.
+
+        Raises:
+            RanksDisagree: the processes do not find the same checkpoint.
+        """
+        self.ranks.agree("the checkpoint", hashlib.sha256(data or b"").digest())
+        if data is None:
+            return 0
+        tensors, told = load(data), _metadata(data)
+        step: int = told["step"]
+        self.places = [place for place in told.get("places", []) if place != self.place]
+        self.rows_per_pass = told.get("rows_per_pass", self.rows_per_pass)
+        with torch.no_grad():
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                parameter.copy_(tensors[f"live.{name}"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, field = key.split(".", 2)
+                state.setdefault(int(index), {})[field] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.ema.load_state_dict(_part(tensors, "ema."))
+        self.points.load_state_dict(_part(tensors, "power."))
+        self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
+        return step
+
+    def finish(self, before: Tensors, chosen: Sequence[int], kept: int, recalled: int) -> TuningResult:
+        """Average, measure the curvature and lay out the curve."""
+        live = self.slot.tensors()
+        if all(torch.equal(live[name], before[name]) for name in live):
+            raise TuningFailed("tuning did not change the adapter at all; check tuning.learning_rate and steps")
+        curvature = None
+        if self.settings.ema.rule == "curvature":
+            curvature = self._curvature(len(chosen))
+        share, fallbacks = self.ema.fallback_share(), self._fallbacks()
+        if share > self.settings.ema.max_fallback:
+            most = ", ".join(f"{name} ({count} of {self.settings.steps})" for name, count in [*fallbacks.items()][:3])
+            raise TuningFailed(
+                f"{share:.0%} of the EMA updates of rule {self.rule!r} fell back to a fixed beta, more than "
+                f"tuning.ema.max_fallback ({self.settings.ema.max_fallback:.0%}), most of them at {most}: the rule "
+                "does not suit this adapter; use curvature or scale_free, or raise the limit knowingly"
+            )
+        seen = self.curves()
+        return TuningResult(
+            points=self.points.lay_out(before, live, self.ema.average),
+            curvature=curvature,
+            losses=seen["losses"],
+            old_losses=seen["old_losses"] if kept + recalled else [],
+            history=seen["history"],
+            fallback_share=share,
+            resumed_across=tuple(self.places),
+            fallbacks=fallbacks,
+            rows=len(chosen),
+            kept_rows=kept,
+            recalled_rows=recalled,
+        )
+
+    def _curvature(self, count: int) -> Tensors:
+        """decay F_old + F_new; on a reused group theta* is consolidated with F_old and F_new first."""
+        rows = range(min(self.settings.ema.fisher_rows, count))
+        fisher = diagonal_fisher(
+            self.trunk,
+            self.slot,
+            [self.states[i] for i in rows],
+            [len(self.rows[i].prompt) for i in rows],
+            self.settings.seed,
+        )
+        self.ranks.take_first(fisher)
+        if self.rule == "curvature":
+            self.ema.consolidate(fisher, self.settings.ema.tau)
+        old = self.parent.curvature if self.parent and self.parent.curvature else {}
+        kept = {name: self.settings.ema.decay * f for name, f in old.items()}
+        return {n: (f.cpu() + kept[n] if n in kept else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
+
+    def _fallbacks(self) -> dict[str, int]:
+        counts = sorted(self.ema.fallbacks().items(), key=lambda item: -item[1])
+        return {name: count for name, count in counts[:FALLBACKS_SHOWN] if count}
+
+
+def _part(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    size = int.from_bytes(data[:8], "little")
+    told: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
+    return {key: json.loads(value) for key, value in told.items()}

@@ -1,0 +1,59 @@
+"""One of the processes that share a step, started by torchrun (steps/processes.py, or a TrainJob on Kubernetes)."""
+
+import argparse
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+from components.errors import LciaError
+from components.model.ranks import Ranks
+from components.storage.objects import canonical
+from steps.order import open_order
+from steps.processes import Work, area
+
+STEPS = ("steps.tune", "steps.evaluate_forgetting")
+WATCH_SECONDS = 1.0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Join the others, do this process's share, leave the answer in the work area."""
+    parser = argparse.ArgumentParser(prog="python -m steps.rank", description=__doc__)
+    parser.add_argument("--answer", default="answer", help="name of the file in the work area")
+    parser.add_argument("--watch", type=int, help="process without which this one ends too")
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("store")
+    parser.add_argument("order")
+    parser.add_argument("rest", nargs="*")
+    told = parser.parse_args(argv)
+    if told.watch:
+        threading.Thread(target=_end_with, args=(told.watch,), daemon=True).start()
+    work: Work = importlib.import_module(told.step).work
+    context = open_order(told.store, told.order)
+    number, refused = int(os.environ.get("RANK", "0")), None
+    try:
+        ranks = Ranks.join(context.settings.base_model.device)
+        answer = {"digest": work(context, ranks, *told.rest)}
+    except LciaError as error:
+        answer, refused = {"refused": str(error)}, error
+    area(context, told.order).tell(f"{told.answer}-{number}", canonical(answer))
+    if refused:
+        raise SystemExit(f"process {number}: {refused}")
+    Ranks.leave()
+
+
+def _end_with(parent: int) -> None:
+    """Stop, with a checkpoint, once the step that started all of this is gone."""
+    while True:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+if __name__ == "__main__":
+    main()
