@@ -20,7 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from benchmarks.evaluation.chain import FULL, GROUPS, QUICK, Chain, Learnt
-from components.evaluation.carrying import Predictor, Work, Version
+from components.evaluation.carrying import Predictor, Version, Work
 from components.evaluation.forgetting import Champion
 from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator, Query
