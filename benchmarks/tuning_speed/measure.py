@@ -11,6 +11,7 @@ import json
 import os
 import time
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
@@ -49,18 +50,19 @@ Batches = list[list[Rendered]]
 class Stopwatch:
     """A checkpoint area that keeps nothing and notes when the first step began; a progress callback besides."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.process_time) -> None:
+        self.now = now
         self.seconds: list[float] = []
 
     def read(self, _name) -> None:
-        self.seconds.append(time.process_time())
+        self.seconds.append(self.now())
 
     def write(self, _name, _data) -> None:
         pass
 
     def report(self, what: str, *_) -> None:
         if what == "tune":
-            self.seconds.append(time.process_time())
+            self.seconds.append(self.now())
 
 
 class Contest:
@@ -115,13 +117,15 @@ class Contest:
         run = self.baselines[name].train(plan, self.bench.slot.tensors(), tuning, schedule)
         return run.losses, run.clock
 
-    def token_mean(self, trunk: Trunk, batch: list[Rendered]) -> float:
-        """SFTTrainer's loss before the first step: the mean over answer tokens, not over rows."""
-        self.bench.slot.initialise(0)
-        states = trunk.states([row.tokens for row in batch], len(batch))
-        with torch.no_grad():
-            logits = torch.cat(trunk.answer_logits(states, [len(row.prompt) for row in batch]))
-        return float(torch.nn.functional.cross_entropy(logits, torch.tensor([t for row in batch for t in row.answer])))
+
+def token_mean(bench: Workbench, batch: list[Rendered]) -> float:
+    """SFTTrainer's loss before the first step: the mean over answer tokens, not over rows."""
+    bench.slot.initialise(0)
+    states = bench.trunk.states([row.tokens for row in batch], len(batch))
+    with torch.no_grad():
+        logits = torch.cat(bench.trunk.answer_logits(states, [len(row.prompt) for row in batch]))
+    answers = torch.tensor([t for row in batch for t in row.answer], device=logits.device)
+    return float(torch.nn.functional.cross_entropy(logits, answers))
 
 
 def steps_of(contest: Contest, task: str, arguments: argparse.Namespace) -> dict[str, float]:
@@ -171,7 +175,7 @@ def _agreement(contest, name, losses, first, same_length, arguments) -> str:
     if "by length" in name:
         return "other batches"
     if name in contest.baselines:
-        gaps = [abs(contest.token_mean(contest.bench.trunk, first) - losses[name][0])]
+        gaps = [abs(token_mean(contest.bench, first) - losses[name][0])]
         words = "first loss differs by"
         if same_length:  # then the mean over tokens is the mean over rows
             gaps += [abs(a - b) for a, b in zip(losses[LCIA], losses[name], strict=True)]

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class Run:
-    """Losses of a run, CPU seconds at its begin and at the end of each step."""
+    """Losses of a run, seconds at its begin and at the end of each step."""
 
     losses: list[float]
     clock: list[float]
@@ -37,19 +37,40 @@ class Baseline:
     """SFTTrainer on its own copy of the base model.
 
     `checkpointing` is TRL's default: gradient checkpointing, for which TRL makes the embeddings require gradients, so
-    that the backward pass runs through all layers, also those below the first adapter.
+    that the backward pass runs through all layers, also those below the first adapter. `kind` loads the model, and
+    `now` tells the seconds. On a GPU a bfloat16 base means mixed precision, TRL's default.
     """
 
-    def __init__(self, folder: Path, dtype: str, lora: LoraConfig, *, checkpointing: bool = False) -> None:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str,
+        lora: LoraConfig,
+        *,
+        checkpointing: bool = False,
+        device: str = "cpu",
+        kind: type = AutoModelForCausalLM,
+        now: Callable[[], float] = time.process_time,
+    ) -> None:
+        model = kind.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True).to(device)
         self.model = get_peft_model(model, lora)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.checkpointing = checkpointing
+        self.on_cpu, self.now = device == "cpu", now
+        self.mixed = dtype == "bfloat16" and not self.on_cpu
 
     def train(
-        self, batches: Sequence[Sequence[Rendered]], start: Mapping[str, Tensor], settings: TuningSettings, schedule
+        self,
+        batches: Sequence[Sequence[Rendered]],
+        start: Mapping[str, Tensor],
+        settings: TuningSettings,
+        schedule,
+        collate: Callable | None = None,
     ) -> Run:
-        """One pass over `batches` from the adapter `start`; `schedule(step)` is the learning rate."""
+        """One pass over `batches` from the adapter `start`; `schedule(step)` is the learning rate.
+
+        `collate` makes a batch of rows `input_ids`, `labels`; None takes TRL's own.
+        """
         set_peft_model_state_dict(self.model, dict(start))
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -61,7 +82,7 @@ class Baseline:
             "input_ids": [list(r.tokens) for r in rows],
             "labels": [[-100] * len(r.prompt) + list(r.answer) for r in rows],
         }
-        clock = Clock()
+        clock = Clock(self.now)
         with tempfile.TemporaryDirectory() as folder:
             trainer = Recorded(
                 model=self.model,
@@ -73,14 +94,15 @@ class Baseline:
                     train_sampling_strategy="sequential",
                     dataset_kwargs={"skip_prepare_dataset": True},
                     gradient_checkpointing=self.checkpointing,
-                    bf16=False,
-                    use_cpu=True,
-                    dataloader_pin_memory=False,
+                    bf16=self.mixed,
+                    use_cpu=self.on_cpu,
+                    dataloader_pin_memory=not self.on_cpu,
                     save_strategy="no",
                     logging_strategy="no",
                     report_to="none",
                     disable_tqdm=True,
                 ),
+                data_collator=collate,
                 train_dataset=datasets.Dataset.from_dict(columns),
                 processing_class=self.tokenizer,
                 optimizers=(optimizer, scheduler),
@@ -92,16 +114,17 @@ class Baseline:
 
 
 class Clock(TrainerCallback):
-    """CPU seconds at the begin of training and at the end of each step."""
+    """Seconds at the begin of training and at the end of each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self.seconds: list[float] = []
 
     def on_train_begin(self, *_, **__) -> None:
-        self.seconds.append(time.process_time())
+        self.seconds.append(self.now())
 
     def on_step_end(self, *_, **__) -> None:
-        self.seconds.append(time.process_time())
+        self.seconds.append(self.now())
 
 
 class Recorded(trl.SFTTrainer):

@@ -1,0 +1,3 @@
+from benchmarks.gpu.measure import main
+
+main()
