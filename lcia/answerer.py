@@ -3,10 +3,11 @@
 It is started at the first question, told the settings by its standard input (no password is among them), answers one
 question at a time, and ends when nobody asked for a while or the service is gone. Each line is a JSON object:
 
-    to it      the settings, then {"versions": [digest or null, ...], "instruction": text, "input": text or null}
+    to it      the settings, then {"versions": [digest or null, ...], "instruction": text, "input": text or null,
+               "images": [file in base64, ...]}
     from it    {"answers": [...]} or {"refused": words}
 
-What is asked goes to it and back; it is neither stored nor logged.
+What is asked goes to it and back; it is neither stored nor logged, and images are forgotten once they are answered.
 """
 
 import importlib.util
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 import weakref
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import LciaError
 from components.settings import ServeSettings, Settings
 from components.storage.objects import ObjectStore
+from components.tasks.images import Picture
 
 if TYPE_CHECKING:
     from components.serving.bundle import Bundle
@@ -83,8 +86,12 @@ class Answerer:
         self._child: subprocess.Popen[str] | None = None
         self._rest: threading.Timer | None = None
 
-    def ask(self, versions: Sequence[str | None], instruction: str, text: str | None) -> list[dict[str, Any]]:
+    def ask(
+        self, versions: Sequence[str | None], instruction: str, text: str | None, images: Sequence[bytes] = ()
+    ) -> list[dict[str, Any]]:
         """What each version (None: the base model alone) answers: `text`, `group`, `similarity`, `nearest_task`.
+
+        `images` are files as they were sent.
 
         Raises:
             AnswererBusy: too many wait already.
@@ -95,7 +102,8 @@ class Answerer:
             raise AnswererBusy(f"{PLACES} questions are being answered already; wait a little and ask again")
         try:
             with self._turn:
-                reply = self._exchange({"versions": list(versions), "instruction": instruction, "input": text})
+                question = {"versions": list(versions), "instruction": instruction, "input": text}
+                reply = self._exchange({**question, "images": [b64encode(file).decode() for file in images]})
         finally:
             self._places.release()
         if "refused" in reply:
@@ -189,18 +197,25 @@ class _Versions:
         self._store = ObjectStore(settings.storage.objects)
         self._bundle = lru_cache(BUNDLES)(self._read)
 
-    def answer(self, version: str | None, instruction: str, text: str | None) -> dict[str, Any]:
+    def answer(
+        self, version: str | None, instruction: str, text: str | None, images: Sequence[Picture]
+    ) -> dict[str, Any]:
         """One answer.
 
         Raises:
-            TooLong, ObjectMissing, BaseModelError: the version can't give one.
+            TooLong, SeesNoImages, ObjectMissing, BaseModelError: the version can't give one.
         """
         from components.serving.assistant import Assistant
         from lcia.answering import bench_of
 
         loaded = self._bundle(version) if version else None
-        assistant = Assistant(bench_of(self._settings, loaded), loaded, self._settings.grouping)
-        return vars(assistant.answer([(instruction, text)])[0])
+        bench = bench_of(self._settings, loaded)
+        try:
+            return vars(Assistant(bench, loaded, self._settings.grouping).answer([(instruction, text, images)])[0])
+        finally:
+            if bench.base.sight:
+                bench.base.sight.forget()
+                bench.base.sight.reader.forget()
 
     def _read(self, version: str) -> "Bundle":
         from components.serving import bundle
@@ -216,8 +231,9 @@ def main() -> None:
     versions = _Versions(Settings.model_validate_json(sys.stdin.readline()))
     for line in sys.stdin:
         asked = json.loads(line)
-        request = asked["instruction"], asked["input"]
         try:
+            images = [Picture.of(b64decode(file)) for file in asked["images"]]
+            request = asked["instruction"], asked["input"], images
             reply: dict[str, Any] = {"answers": [versions.answer(each, *request) for each in asked["versions"]]}
         except LciaError as error:
             reply = {"refused": str(error)}

@@ -57,10 +57,19 @@ def _picture(path: Path) -> Picture:
     content = read_regular(path, str(path), MAX_IMAGE_BYTES)
     if isinstance(content, Problem):
         raise ImageRefused(f"{printable(str(path))}: {content.seen}", content.expected)
+    return picture_of(content, str(path))
+
+
+def picture_of(content: bytes, name: str) -> Picture:
+    """The image of a file's bytes.
+
+    Raises:
+        ImageRefused: it is none that a task could hold; says which.
+    """
     try:
         return Picture.of(content)
     except ImageRefused as why:
-        raise ImageRefused(f"{printable(str(path))}: {why.seen}", why.expected) from why
+        raise ImageRefused(f"{printable(name)}: {why.seen}", why.expected) from why
 
 
 def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":

@@ -3,6 +3,7 @@
 An operation says what it needs and whom it is about; who may ask for it is `components.identity.access.TABLE`.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from components.identity.access import Permission
 from components.promotion import approvals, candidates, policy, withdrawal
 from components.storage.objects import Json
 from components.tasks import queue
-from lcia import auditing, comparing, keeping, listing, syncing, verbs
+from lcia import auditing, changed_rows, comparing, keeping, listing, syncing, verbs
 from lcia.shapes import (
     Answer,
     Approval,
@@ -28,6 +29,7 @@ from lcia.shapes import (
     NewToken,
     Nothing,
     OfEntries,
+    OfImage,
     OfLines,
     OfNumber,
     OfProof,
@@ -145,8 +147,19 @@ def _diff(place: Workplace, _: Actor, params: Two) -> Json:
 
 def _flips(place: Workplace, actor: Actor, params: OfNumber) -> Json:
     """The test rows of prior tasks that a version changed; the look is logged."""
-    candidate, found, hidden = verbs.flips(place, params.version, actor)
+    candidate, found, hidden = changed_rows.look(place, params.version, actor)
     return {"version": candidate.number, "flips": [vars(flip) for flip in found], "held_back": hidden}
+
+
+def _image(place: Workplace, actor: Actor, params: OfImage) -> Json:
+    """An image of one of these rows, as a PNG file in base64."""
+    candidate, found = changed_rows.image(place, params.version, actor, params.task, params.image)
+    return {
+        "version": candidate.number,
+        "task": params.task,
+        "image": found.digest,
+        "content": b64encode(found.png()).decode(),
+    }
 
 
 def _entries(place: Workplace, _: Actor, params: OfEntries) -> Json:
@@ -382,6 +395,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("diff", "look", False, Two, _diff),
         Operation("retention", "look", False, Nothing, _retention),
         Operation("flips", "read_rows", False, OfNumber, _flips, _of_version),
+        Operation("image", "read_rows", False, OfImage, _image, _of_version),
         Operation("entries", "audit", False, OfEntries, _entries),
         Operation("verify", "audit", False, Nothing, _verify),
         Operation("head", "audit", False, Nothing, _head),

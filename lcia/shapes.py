@@ -38,6 +38,14 @@ class OfNumber(Params):
     version: Number
 
 
+class OfImage(OfNumber):
+    """An image of a test row that a version changed."""
+
+    task: Name
+    image: Name
+    """Its digest."""
+
+
 class Two(Params):
     """Two versions; the second defaults to the champion."""
 

@@ -9,14 +9,12 @@ from typing import Any
 from components.audit import log
 from components.audit.log import Actor
 from components.errors import LciaError
-from components.evaluation.history import flips as changed_rows
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
-from components.evaluation.reports import Flip
 from components.promotion import approvals, candidates, champion, superseding, withdrawal
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
-from components.promotion.evidence import held_back, replaced_tasks
+from components.promotion.evidence import replaced_tasks
 from components.promotion.outbox import pending
 from components.tasks import queue
 from components.tasks.containers import opened
@@ -31,10 +29,6 @@ from lcia.workplace import Workplace
 
 class NothingToShow(LciaError):
     """There is no version yet."""
-
-
-class NotForSubmitters(LciaError):
-    """Test rows are read by those who approve, not by those who submit."""
 
 
 class GroupUnknown(LciaError):
@@ -181,32 +175,6 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
         "approvals": [{"person": a.person, "assured": a.assured, "reason": a.reason} for a in given],
         "evidence": {"digest": version.evidence, **evidence},
     }
-
-
-def flips(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, list[Flip], int]:
-    """Test rows of prior tasks that a version changed, with their texts; the look is entered in the log.
-
-    Rows of the reserve stay unseen until the gate has opened it; the last value says how many.
-
-    Raises:
-        NotForSubmitters: whoever brought the task in may not read test rows, since four eyes are asked for.
-    """
-    version = place.version(reference)
-    assert version is not None  # noqa: S101 - a reference always finds one, or raises
-    if approvals.barred(version, actor.name, place.settings.policy.approval):
-        raise NotForSubmitters(
-            f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
-            f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"
-        )
-    evidence = place.evidence(version)
-    evaluation = place.store.get_json(str(evidence["evaluation"]))
-    hidden = held_back(place.store, evaluation, place.store.get_json(str(evidence["gate"])))
-    found = changed_rows(place.store, evaluation)
-    seen = [flip for flip in found if (flip.task, flip.row) not in hidden]
-    details = {"evaluation": str(evidence["evaluation"]), "rows": len(seen), "held_back": len(found) - len(seen)}
-    with place.db.begin() as connection:
-        log.append(connection, "flips.seen", actor, version.digest, details)
-    return version, seen, len(found) - len(seen)
 
 
 def approve(

@@ -145,6 +145,7 @@ def flips(value: Value) -> str:
         lines += [
             f"{'lost' if one['score_after'] < one['score_before'] else 'won '} {one['task']} {one['row'][:12]}",
             *(f"  {line}" for line in one["prompt"].splitlines()),
+            *(f"    image {n} of {len(one['images'])}: {name[:12]}" for n, name in enumerate(one["images"], start=1)),
             f"    expected {one['expected']!r}, before {one['before']!r}, after {one['after']!r}",
         ]
     hidden = f"; {value['held_back']} more in the unopened reserve" if value["held_back"] else ""

@@ -22,11 +22,13 @@ def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMat
     return AccuracyMatrix.from_scores(names, rows)
 
 
-def flips(store: ObjectStore, record: Record) -> list[Flip]:
-    """Test rows of prior tasks whose score differs between the champion and the candidate of a record."""
+def flips(store: ObjectStore, record: Record, task: str | None = None) -> list[Flip]:
+    """Test rows of prior tasks, or of one, whose score differs between the champion and the candidate of a record."""
     found: list[Flip] = []
     pool = Pool.from_manifest(store.get_json(record["pool"]))
     for entry in pool.tasks():
+        if task not in (None, entry.name):
+            continue
         if entry.task == record["task"] or not measured(store, record, entry.name):
             continue
         examples = load_snapshot(store, entry.task).rows("test")
@@ -44,6 +46,7 @@ def flips(store: ObjectStore, record: Record) -> list[Flip]:
                         after=new["text"],
                         score_before=old["score"],
                         score_after=new["score"],
+                        images=tuple(picture.digest for picture in example.images),
                     )
                 )
     return found

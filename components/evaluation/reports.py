@@ -27,6 +27,8 @@ class Flip:
     after: str
     score_before: float
     score_after: float
+    images: Sequence[str] = ()
+    """Digests of what the row shows, in its order."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,17 @@ def evaluation_html(
     return page(title, body)
 
 
-def flips_html(flips: Sequence[Flip], title: str = "Changed predictions of prior tasks") -> str:
-    """Every changed test row with its texts, lost ones first: for approvers only, as reading wears them out."""
+def flips_html(
+    flips: Sequence[Flip],
+    title: str = "Changed predictions of prior tasks",
+    images: Mapping[str, str] | None = None,
+) -> str:
+    """Every changed test row with its texts, lost ones first: for approvers only, as reading wears them out.
+
+    `images` gives the PNG file of each digest in base64.
+    """
     ordered = sorted(flips, key=lambda flip: flip.score_after - flip.score_before)
-    return page(title, fragment(_FLIPS, flips=ordered))
+    return page(title, fragment(_FLIPS, flips=ordered, images=images or {}))
 
 
 def _parts(matrix: AccuracyMatrix, groups: Mapping[str, str]) -> list[tuple[str, PartFigures]]:
@@ -179,7 +188,10 @@ tested on them.</p>
 <table><tr><th>task</th><th>prompt</th><th>expected</th><th>before</th><th>after</th><th></th></tr>
 {% for f in flips %}
 <tr><td>{{ f.task }}</td>
-{% for text in (f.prompt, f.expected, f.before, f.after) %}<td class="x">{{ text|truncate(400) }}</td>{% endfor %}
+<td class="x">{% for one in f.images %}<img style="max-height: 12rem" src="data:image/png;base64,{{ images[one] }}"
+ alt="image {{ loop.index }} of {{ loop.length }} of row {{ f.row[:12] }}">
+{% endfor %}{{ f.prompt|truncate(400) }}</td>
+{% for text in (f.expected, f.before, f.after) %}<td class="x">{{ text|truncate(400) }}</td>{% endfor %}
 <td>{% if f.score_after < f.score_before %}<span class="v fail">lost</span>
 {% else %}<span class="v pass">won</span>{% endif %}</td></tr>
 {% endfor %}

@@ -101,6 +101,11 @@ class ImageReader:
         text, images = next(self._blocks[token >> PLACE_BITS] for token in tokens if token >= FIRST)
         return {name: value for name, value in self._process(text, images).items() if name not in TEXT_KEYS}
 
+    def forget(self) -> None:
+        """Drop the prompts that were read, with their images: ids of images that were given out mean nothing more."""
+        self._blocks.clear()
+        self._prompts.clear()
+
     def _own_ids(self, ids: Sequence[int], text: str, images: tuple[Picture, ...]) -> list[int]:
         digest = int(digest_of(canonical([image.digest for image in images]))[:11], 16)
         block = (FIRST >> PLACE_BITS) | digest

@@ -80,6 +80,12 @@ class Picture:
         """
         return parse_pixels(self.content())
 
+    def png(self) -> bytes:
+        """A PNG file of the same pixels, for whoever shows it to people."""
+        made = io.BytesIO()
+        Image.fromarray(self.pixels()).save(made, "PNG", compress_level=1)
+        return made.getvalue()
+
 
 def plain_pixels(file: bytes) -> bytes:
     """The PPM file of an image file.

@@ -65,7 +65,12 @@ def flips(
         from components.evaluation.reports import Flip, flips_html
 
         title = f"Changed predictions of prior tasks in version {value['version']}"
-        html.write_text(flips_html([Flip(**flip) for flip in value["flips"]], title), encoding="utf-8")
+        shown = {image: flip["task"] for flip in value["flips"] for image in flip["images"]}
+        images = {
+            image: perform("image", name, config, version=version, task=task, image=image)["content"]
+            for image, task in shown.items()
+        }
+        html.write_text(flips_html([Flip(**flip) for flip in value["flips"]], title, images), encoding="utf-8")
     emit(value, as_json=as_json, text=f"written to {html}" if html else words.flips(value))
 
 

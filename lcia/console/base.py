@@ -25,7 +25,7 @@ THEME_COOKIE = "lcia_theme"
 FLASH = "flash"
 """Key of the session: what was just done, said once on the next page."""
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 """Content security policy of every page: nothing inline, nothing from elsewhere."""
@@ -79,14 +79,14 @@ class Console:
     place: Workplace
     rates: Rates
 
-    def reader(self, request: Request) -> Reader:
-        """Who is looking; everybody here may look.
+    def reader(self, request: Request, *, counted: bool = True) -> Reader:
+        """Who is looking; everybody here may look. `counted` unless the page that this is a part of was.
 
         Raises:
             NotSignedIn, TokenRefused, TooManyRequests: nobody known, or too often.
             Forbidden: somebody without any role.
         """
-        caller = caller_of(request, self.place, self.rates)
+        caller = caller_of(request, self.place, self.rates, counted=counted)
         caller.need("look", None)
         return Reader(request, caller)
 

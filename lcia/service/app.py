@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +21,12 @@ from components.promotion.candidates import CandidateUnknown
 from components.storage.database import DatabaseUnavailable
 from components.storage.objects import Json
 from components.tasks.containers import KINDS
+from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW
 from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
 from lcia import verbs
 from lcia.answerer import AnswererBusy, AnswererEnded
+from lcia.changed_rows import ImageUnknown
 from lcia.console.app import add_console, refusal
 from lcia.operations import OPERATIONS, Operation
 from lcia.service import metrics
@@ -34,7 +37,9 @@ from lcia.workplace import Workplace
 UPLOADS = {kind: suffix for suffix, kind in KINDS.items()}
 """Content types of a package."""
 BODY_LIMIT = 1024 * 1024
-"""Bytes of a request that carries no package."""
+"""Bytes of a request that carries no package and no image."""
+LIMITS = {"/try": MAX_PER_ROW * MAX_IMAGE_BYTES + BODY_LIMIT}
+"""Bytes of a request with images, by address."""
 
 
 class Refusal(BaseModel):
@@ -62,6 +67,7 @@ STATUS: Mapping[type[LciaError], int] = {
     Forbidden: 403,
     CandidateUnknown: 404,
     TokenUnknown: 404,
+    ImageUnknown: 404,
     QueueError: 409,
     GateRefused: 409,
     WaitingForPeople: 409,
@@ -101,7 +107,6 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
     _add_submit(app, place, who)
     _add_health(app, place)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.middleware("http")(_guarded)
     add_sign_in(app, place, rates, environment)
     console = add_console(app, place, rates)
 
@@ -115,6 +120,7 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
             return await http_exception_handler(request, error)
         return refusal(console, request, LciaError(f"{request.url.path}: {error.detail}"), error.status_code)
 
+    app.middleware("http")(partial(_guarded, refused))
     app.add_exception_handler(LciaError, refused)
     app.add_exception_handler(HTTPException, nothing_there)
     return app
@@ -217,15 +223,20 @@ def _invalid(_: Request, error: Exception) -> Response:
     return JSONResponse(refusal.model_dump(), 422)
 
 
-async def _guarded(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _guarded(
+    refused: Callable[[Request, Exception], Response],
+    request: Request,
+    following: Callable[[Request], Awaitable[Response]],
+) -> Response:
     """Size limit, and headers that keep browsers from guessing."""
-    length = request.headers.get("content-length", "0")
-    if request.url.path != "/v1/submit" and (not length.isdigit() or int(length) > BODY_LIMIT):
-        return _refused(TooLarge(f"the request has {length} bytes, expected at most {BODY_LIMIT}"))
+    length = request.headers.get("content-length", "unsaid" if "transfer-encoding" in request.headers else "0")
+    limit = LIMITS.get(request.url.path, BODY_LIMIT)
+    if request.url.path != "/v1/submit" and (not length.isdigit() or int(length) > limit):
+        return refused(request, TooLarge(f"the request has {length} bytes, expected at most {limit}"))
     response = await following(request)
     response.headers["x-content-type-options"] = "nosniff"
     lasting = request.url.path.startswith("/static/") and response.status_code == 200
-    response.headers["cache-control"] = "public, max-age=604800" if lasting else "no-store"
+    response.headers.setdefault("cache-control", "public, max-age=604800" if lasting else "no-store")
     response.headers["referrer-policy"] = "same-origin"
     response.headers.setdefault("content-security-policy", "default-src 'none'; frame-ancestors 'none'")
     return response

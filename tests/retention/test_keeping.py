@@ -19,7 +19,7 @@ from components.promotion.withdrawal import TaskUnknown, WithdrawalRefused
 from components.storage.objects import ObjectErased
 from components.storage.reach import Index
 from components.tasks.snapshot import load_snapshot
-from lcia import answering, auditing, comparing, keeping, keeping_words, listing, verbs
+from lcia import answering, auditing, changed_rows, comparing, keeping, keeping_words, listing, verbs
 from lcia.worker import LineageBusy, hold_lineage
 from lcia.workplace import Workplace
 
@@ -48,7 +48,7 @@ def test_after_a_sweep_everything_works_and_a_second_finds_nothing(own: SmallLoo
     assert not again["going"]
     assert again["results"] == again["leftovers"]["files"] == 0
     assert auditing.verify(place).ok
-    assert verbs.flips(place, "2", OPS)
+    assert changed_rows.look(place, "2", OPS)
     for number in ("1", "2", "3"):
         assert answering.ask(place, "Turn the sentence into passive voice.", "She read it.", number, base=False)
         assert verbs.show(place, number)["evidence"]
@@ -127,7 +127,7 @@ def test_the_next_task_is_learnt_without_the_withdrawn_rows(own: SmallLoop) -> N
     assert verbs.show(place, "2")["matrix"]["matrix"][1] == [None, verbs.matrix(place, "2")["matrix"][1][1]]
     assert next(task["anchor"] for task in listing.tasks(place)) is None
     assert comparing.diff(place, "1", "3")
-    assert not [flip for flip in verbs.flips(place, "3", OPS)[1] if flip.task == MOVIE]
+    assert not [flip for flip in changed_rows.look(place, "3", OPS)[1] if flip.task == MOVIE]
     assert answering.reevaluate(place, None)["tasks"] == 2
     learn(place, write_package(own.packages / "more", PRODUCT, first=50, version="2"))
     rules = {row["task"]: row["rule"] for row in verbs.show(place, "4")["gate"]["rows"] if row["task"]}

@@ -17,6 +17,7 @@ from lcia.operations import OPERATIONS
 PARAMS = {
     "diff": {"before": "1", "after": "1"},
     "flips": {"version": "1"},
+    "image": {"version": "1", "task": "movie_sentiment", "image": "0" * 64},
     "approve": {"version": "99", "reason": "r"},
     "reject": {"version": "99", "reason": "r"},
     "revoke": {"version": "99", "reason": "r"},

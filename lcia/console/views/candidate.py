@@ -1,5 +1,6 @@
 """A version: what it changes against the one it was made on, what the gate says, and the decision about it."""
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,8 @@ from lcia.measures import line
 COMPARED = ("step", "lifetime", "unchanged", "not measurable", "superseded", "not taught")
 """Rules of the gate that are about one prior task; the others are about the version."""
 SEVERITY = {"fail": 0, "inconclusive": 1, "info": 2, "pass": 3}
+IMAGE = {"content-security-policy": "default-src 'none'; sandbox", "cache-control": "private"}
+"""What browsers may do with an image from a task: show it."""
 REMEMBERED = 64
 """Immutable records that are kept read, by digest."""
 
@@ -115,6 +118,13 @@ def routes(console: Console) -> APIRouter:
         rows = [{**row, "kind": "lost" if row["score_after"] < row["score_before"] else "won"} for row in seen["flips"]]
         table = arranged(Asked("rows", dict(request.query_params), "kind"), ROWS, rows)
         return console.page(reader, "flips.html", number=seen["version"], rows=table, held_back=seen["held_back"])
+
+    @router.get("/versions/{number}/flips/{task}/{digest}")
+    def image(number: str, task: str, digest: str, request: Request) -> Response:
+        """An image of a changed test row, for those who may look at the row."""
+        reader = console.reader(request, counted=False)
+        found = console.ask(reader, "image", version=number, task=task, image=digest)
+        return Response(b64decode(found["content"]), media_type="image/png", headers=IMAGE)
 
     @router.get("/versions/{number}/reports/{name}")
     def report(number: str, name: str, request: Request) -> Response:

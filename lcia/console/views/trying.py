@@ -4,24 +4,31 @@ import difflib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
+from starlette.datastructures import UploadFile
 
 from components.errors import LciaError
+from components.model.seeing import may_see
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
+from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW, ImageRefused
+from components.tasks.problems import printable
 from lcia.answerer import Answerer, NoModelHere, answers_here
-from lcia.console.base import Console, form_of
+from lcia.answering import picture_of
+from lcia.console.base import Console, Reader, form_of
 from lcia.workplace import Workplace
 
 BASE = "base"
 """Stands for the base model alone where a version is named."""
 LONGEST = {"instruction": 4000, "input": 8000}
 """Characters of a text."""
+LONGEST_NAME = 80
+"""Characters of a file's name that are shown, the last ones."""
 OFFERED = 100
 """Versions to choose from, the newest first; any other can be named in the address."""
 _PIECES = re.compile(r"\s+|[\u3040-\u9fff]|[^\W\u3040-\u9fff]+|.", re.DOTALL)
@@ -38,6 +45,36 @@ class Piece:
     text: str
     differs: bool
     """The other answer has something else here, or nothing."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image that came with a question."""
+
+    name: str
+    width: int
+    height: int
+    file: bytes = field(repr=False)
+    """As it was sent."""
+
+    @property
+    def kilobytes(self) -> int:
+        """Size of the file, rounded up."""
+        return -(-len(self.file) // 1000)
+
+    @classmethod
+    def of(cls, sent: UploadFile) -> "Shown":
+        """The image of a file that was sent, checked like those of a task.
+
+        Raises:
+            ImageRefused: it is too large, or no image.
+        """
+        name = printable(sent.filename or "")[-LONGEST_NAME:]
+        if (sent.size or 0) > MAX_IMAGE_BYTES:
+            raise ImageRefused(f"{name}: {sent.size} bytes", f"at most {MAX_IMAGE_BYTES} bytes")
+        file = sent.file.read()
+        height, width, _ = picture_of(file, name).pixels().shape
+        return cls(name, width, height, file)
 
 
 @dataclass(frozen=True)
@@ -69,19 +106,28 @@ def routes(console: Console) -> APIRouter:
 
     @router.post("/try")
     async def asked(request: Request) -> Response:
-        fields = await form_of(request)
-        return await run_in_threadpool(_answered, console, answerer, request, fields)
+        reader = await run_in_threadpool(console.reader, request)  # before anything large is read
+        async with request.form() as form:
+            fields = await form_of(request)
+            files = [one for one in form.getlist("image") if isinstance(one, UploadFile) and one.filename]
+            return await run_in_threadpool(_answered, console, answerer, reader, fields, files)
 
     return router
 
 
-def _answered(console: Console, answerer: Answerer | None, request: Request, fields: Mapping[str, str]) -> Response:
+def _answered(
+    console: Console,
+    answerer: Answerer | None,
+    reader: Reader,
+    fields: Mapping[str, str],
+    files: Sequence[UploadFile],
+) -> Response:
     """The answers, in place where a script asks; else the page with them, or with why there are none."""
-    reader, place = console.reader(request), console.place
+    request, place = reader.request, console.place
     values: dict[str, Any] = {"why": ""}
     status = 200
     try:
-        values |= _ask(place, answerer, fields)
+        values |= _ask(place, answerer, fields, files)
     except LciaError as error:
         if request.headers.get("hx-request"):
             raise
@@ -91,29 +137,36 @@ def _answered(console: Console, answerer: Answerer | None, request: Request, fie
     return console.page(reader, "trying.html", status, **{**_form(place, answerer, fields), **values})
 
 
-def _ask(place: Workplace, answerer: Answerer | None, fields: Mapping[str, str]) -> dict[str, Any]:
+def _ask(
+    place: Workplace, answerer: Answerer | None, fields: Mapping[str, str], files: Sequence[UploadFile]
+) -> dict[str, Any]:
     """Both answers.
 
     Raises:
-        NoModelHere, QuestionRefused, CandidateUnknown, StatementRefused; see `Answerer.ask`.
+        NoModelHere, QuestionRefused, ImageRefused, CandidateUnknown, StatementRefused; see `Answerer.ask`.
     """
     if answerer is None:
         raise NoModelHere("this service holds no model, so nothing can be tried out here")
     instruction, text = (_text(fields, name) for name in LONGEST)
     if not instruction:
         raise QuestionRefused("there is no instruction; write what the assistant should do")
+    if len(files) > MAX_PER_ROW:
+        raise QuestionRefused(f"there are {len(files)} images, expected at most {MAX_PER_ROW}; leave some out")
+    images = [Shown.of(sent) for sent in files]
     versions = [_version(place, fields.get(side, BASE)) for side in ("before", "after")]
     for version in versions:
         if version:
             place.need_statement(version)
     began = time.monotonic()
-    answers = answerer.ask([version.digest if version else None for version in versions], instruction, text or None)
+    digests = [version.digest if version else None for version in versions]
+    answers = answerer.ask(digests, instruction, text or None, [one.file for one in images])
     pieces = differing(*(answer["text"] for answer in answers))
     sides = [
         Side(version, shown, answer["group"], answer["similarity"], answer["nearest_task"])
         for version, shown, answer in zip(versions, pieces, answers, strict=True)
     ]
-    return {"sides": sides, "same": answers[0]["text"] == answers[1]["text"], "seconds": time.monotonic() - began}
+    same = answers[0]["text"] == answers[1]["text"]
+    return {"sides": sides, "same": same, "images": images, "seconds": time.monotonic() - began}
 
 
 def differing(left: str, right: str) -> tuple[list[Piece], list[Piece]]:
@@ -161,7 +214,9 @@ def _form(place: Workplace, answerer: Answerer | None, fields: Mapping[str, str]
         "versions": offered[::-1],
         "champion": place.champion(),
         "longest": LONGEST,
+        "most_images": MAX_PER_ROW if may_see(place.settings.base_model) else 0,
         "base": BASE,
         "why": "",
         "sides": (),
+        "images": (),
     }
