@@ -1,4 +1,4 @@
-"""A step's work by several processes of this machine: torchrun starts them, the step waits and takes their answer."""
+"""A step's work by several processes, of this machine or of several nodes: the step waits and takes their answer."""
 
 import os
 import subprocess
@@ -10,7 +10,8 @@ from typing import Concatenate
 
 from components.errors import LciaError
 from components.model.ranks import ALONE, Ranks
-from components.settings import BaseModelSettings
+from components.settings import BaseModelSettings, ClusterSettings
+from components.settings.cluster import StepName
 from components.storage.objects import Scratch, parse_json
 from components.tuning.stopping import put_off
 from steps.order import Context
@@ -31,13 +32,16 @@ def together(work: Work, context: Context, store: str, order: str, *rest: str) -
     Raises:
         ProcessesFailed: in the words of the process that failed first.
     """
+    cluster, step = context.settings.cluster, work.__module__.rpartition(".")[2]
+    if cluster and cluster.pod(step).nodes > 1:
+        return _on_nodes(cluster, step, context, store, order, *rest)
     count = number_of(context.settings.base_model)
     if count == 1:
         return work(context, ALONE, *rest)
     answer = f"answer-{uuid.uuid4().hex}"
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     program = ["--shutdown-timeout", str(GRACE_SECONDS), "--module", "steps.rank"]
-    told = ["--answer", answer, "--watch", str(os.getpid()), work.__module__, store, order, *rest]
+    told = ["--answer", answer, "--watch", str(os.getpid()), step, store, order, *rest]
     threads = str(max(1, (os.cpu_count() or 1) // count))
     environment = {"OMP_NUM_THREADS": threads, **os.environ}
     with put_off() as stop:  # asked to stop, they write a checkpoint first
@@ -45,15 +49,25 @@ def together(work: Work, context: Context, store: str, order: str, *rest: str) -
             [sys.executable, "-m", *torchrun, *program, *told], env=environment
         )
         try:
-            while started.poll() is None:
+            while started.poll() is None and not stop.asked:
                 time.sleep(0.2)
-                if stop.asked:
-                    started.terminate()
-                    started.wait()
         finally:
             started.terminate()
             started.wait()
-    return _answer(area(context, order), answer, count, started.returncode)
+    return _answer(area(context, order), answer, count, f"ended with {started.returncode}")
+
+
+def _on_nodes(cluster: ClusterSettings, step: StepName, context: Context, store: str, order: str, *rest: str) -> str:
+    """The answer of as many nodes as the cluster's settings say, with a process for each of their GPUs."""
+    from infra.stacks.trainjob import run, train_job
+
+    answer, pod = f"answer-{uuid.uuid4().hex}", cluster.pod(step)
+    program = ["steps.rank", "--answer", answer, step, store, order, *rest]
+    job = train_job(cluster, step, os.environ.get("LCIA_HOME", ""), order, program, answer)
+    with put_off() as stop:
+        answer = run(cluster, job, lambda: stop.asked)
+    name = job["metadata"]["name"]
+    return _answer(area(context, order), answer, pod.nodes * max(1, pod.gpu), f"of TrainJob {name} ended")
 
 
 def area(context: Context, order: str) -> Scratch:
@@ -80,17 +94,17 @@ def number_of(settings: BaseModelSettings) -> int:
     return settings.processes
 
 
-def _answer(scratch: Scratch, name: str, count: int, code: int) -> str:
+def _answer(scratch: Scratch, name: str, count: int, how: str) -> str:
     said = [parse_json(content) for k in range(count) if (content := scratch.read(f"{name}-{k}"))]
     for each in said:
         if "refused" in each:
             raise ProcessesFailed(each["refused"])
-    digests = {each["digest"] for each in said}
-    if code != 0 or len(said) < count:
+    if len(said) < count:
         raise ProcessesFailed(
-            f"the {count} processes of the step ended with {code}, {len(said)} of them with an answer; what they "
-            "printed above says more. A lack of main memory kills without a word: base_model.processes=1 needs less"
+            f"the {count} processes {how}, {len(said)} of them with an answer; what they printed says more. A lack of "
+            "main memory kills without a word: fewer processes need less"
         )
+    digests = {each["digest"] for each in said}
     if len(digests) != 1:
         raise ProcessesFailed(f"the {count} processes made {len(digests)} different results; run on equal devices")
     return str(digests.pop())

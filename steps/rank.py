@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from components.errors import LciaError
 from components.model.ranks import Ranks
+from components.settings.cluster import SHARED
 from components.storage.objects import canonical
 from steps.order import open_order
 from steps.processes import Work, area
 
-STEPS = ("steps.tune", "steps.evaluate_forgetting")
 WATCH_SECONDS = 1.0
 
 
@@ -23,14 +23,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m steps.rank", description=__doc__)
     parser.add_argument("--answer", default="answer", help="name of the file in the work area")
     parser.add_argument("--watch", type=int, help="process without which this one ends too")
-    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("step", choices=SHARED)
     parser.add_argument("store")
     parser.add_argument("order")
     parser.add_argument("rest", nargs="*")
     told = parser.parse_args(argv)
     if told.watch:
         threading.Thread(target=_end_with, args=(told.watch,), daemon=True).start()
-    work: Work = importlib.import_module(told.step).work
+    work: Work = importlib.import_module(f"steps.{told.step}").work
     context = open_order(told.store, told.order)
     number, refused = int(os.environ.get("RANK", "0")), None
     try:

@@ -1,10 +1,10 @@
 """Settings of runs on Kubernetes and of what runs on a schedule; no version depends on them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from components.settings.section import Section
 
@@ -23,6 +23,8 @@ StepName: TypeAlias = Literal[
     "register_candidate",
 ]
 ScheduleName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
+SHARED: tuple[StepName, ...] = ("tune", "evaluate_forgetting")
+"""Steps that several processes can do together."""
 Work: TypeAlias = Literal["inbox", "reevaluate", "sync", "retention"]
 
 
@@ -35,6 +37,8 @@ class StepPod(Section):
     """Memory that is reserved, and the limit."""
     gpu: Annotated[int, Field(ge=0)] = 0
     """Number of GPUs."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Nodes that share tune or evaluate_forgetting, each with all of this; more than one asks for Kubeflow Trainer."""
     gpu_resource: str = "nvidia.com/gpu"
     """What the nodes call a GPU."""
     node_selector: dict[str, str] = Field(default_factory=dict)
@@ -67,6 +71,8 @@ class ClusterSettings(Section):
     """Service account of ZenML's orchestrator pod, which makes the Jobs."""
     step_account: Label = "step"
     """Service account of the steps, which may do nothing."""
+    trainer_account: Label = "trainer"
+    """Service account of a step on several nodes, which makes a TrainJob and waits for it."""
     claim: Label = "objects"
     """PersistentVolumeClaim of objects and base models, mounted where the state folder is."""
     shared_memory: Quantity = "1Gi"
@@ -87,6 +93,16 @@ class ClusterSettings(Section):
         "check_drift": StepPod(cpu="1", memory="4Gi"),
     }
     """Of single steps."""
+
+    @model_validator(mode="after")
+    def _some_steps_are_shared(self) -> Self:
+        odd = [name for name, pod in self.steps.items() if pod.nodes > 1 and name not in SHARED]
+        if odd or self.default.nodes > 1:
+            raise ValueError(
+                f"nodes of {odd[0] if odd else 'default'} in cluster is more than 1; only {' and '.join(SHARED)} can be "
+                "shared by several nodes"
+            )
+        return self
 
     def pod(self, step: StepName) -> StepPod:
         """What a step asks for."""

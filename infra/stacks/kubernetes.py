@@ -69,7 +69,7 @@ def examine(settings: ClusterSettings) -> Iterator[Check]:
 
     remote = Client().zen_store.type.value == "rest"
     yield Check("a ZenML server", remote, "set ZENML_STORE_URL, ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD to one")
-    api = _connect(settings)
+    api = connect(settings)
     core, space = client.CoreV1Api(api), settings.namespace
     try:
         for kind, name, read in (
@@ -85,7 +85,12 @@ def examine(settings: ClusterSettings) -> Iterator[Check]:
         raise ClusterRefused(f"the cluster of namespace {space} does not answer: {type(error).__name__}") from error
 
 
-def _connect(settings: ClusterSettings) -> Any:  # noqa: ANN401 - kubernetes' ApiClient
+def connect(settings: ClusterSettings) -> Any:  # noqa: ANN401 - kubernetes' ApiClient
+    """A client of the cluster that the settings name.
+
+    Raises:
+        ClusterRefused: the kubeconfig or the pod does not lead to one.
+    """
     from kubernetes import client, config
 
     try:

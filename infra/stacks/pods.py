@@ -52,12 +52,20 @@ def run_options(settings: ClusterSettings, state: str, steps: Iterable[StepName]
         "retry": {"max_retries": settings.retries},
         "steps": {
             step: {
-                "settings": {"orchestrator": {**common, "pod_settings": pod(settings, settings.pod(step), state)}},
+                "settings": {"orchestrator": common | _step(settings, step, state)},
                 "retry": {"max_retries": settings.retries},
             }
             for step in steps
         },
     }
+
+
+def _step(settings: ClusterSettings, step: StepName, state: str) -> dict[str, Any]:
+    """What differs from step to step; one on several nodes only makes a TrainJob of them, and waits."""
+    if settings.pod(step).nodes == 1:
+        return {"pod_settings": pod(settings, settings.pod(step), state)}
+    waiting = pod(settings, settings.default, state, token=True)
+    return {"pod_settings": waiting, "step_pod_service_account_name": settings.trainer_account}
 
 
 def pod(settings: ClusterSettings, asked: StepPod, state: str, *, token: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,21 @@ BROUGHT = {
 Doc = dict[str, Any]
 
 
-def render(overlay: str, folder: Path) -> list[Doc]:
-    """What `kubectl apply -k` would send, from a copy below `folder`, with fresh random secrets where it makes them."""
+def render(overlay: str, folder: Path, components: Sequence[str] = ()) -> list[Doc]:
+    """What `kubectl apply -k` would send, from a copy below `folder`, with fresh random secrets where it makes them.
+
+    `components` are taken in beside, as people would write it.
+    """
     copy = folder / "k8s"
     shutil.copytree(K8S, copy, ignore=shutil.ignore_patterns("secrets"))
     place = copy / "overlays" / overlay
     if (place / "make-secrets.sh").exists():
         subprocess.run([place / "make-secrets.sh"], check=True)
+    if components:
+        file = place / "kustomization.yaml"
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        told["components"] = [f"../../components/{name}" for name in components]
+        file.write_text(yaml.safe_dump(told), encoding="utf-8")
     kubectl = Path(sys.executable).with_name("kubectl")
     done = subprocess.run([kubectl, "kustomize", place], check=True, capture_output=True, text=True)
     return list(yaml.safe_load_all(done.stdout))

@@ -1,16 +1,13 @@
 """A task with images through the whole product: assessed, learnt, promoted, asked, withdrawn."""
 
 import contextlib
-import io
 import json
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from PIL import Image
+from image_packages import SHADES, image_package, seeing_settings
 from small_loop import OPS, SECTIONS, SmallLoop, learn, promote
 from vision_models import llava
 
@@ -21,40 +18,12 @@ from lcia import answering, auditing, keeping, verbs
 from lcia.worker import work
 from lcia.workplace import Workplace
 
-SHADES = {"dark": 30, "light": 225}
-ROWS = {"train": 20, "validation": 10, "test": 10}
-
-
-def picture(level: int, seed: int) -> bytes:
-    noise = np.random.default_rng(seed).integers(-25, 26, (16, 16, 3))
-    made = io.BytesIO()
-    Image.fromarray((level + noise).clip(0, 255).astype(np.uint8)).save(made, "PNG")
-    return made.getvalue()
-
-
-def image_package(folder: Path) -> Path:
-    (folder / "images").mkdir(parents=True)
-    header = {"name": folder.name, "version": "1", "owner": "site", "description": "Shades.", "licence": "CC0-1.0"}
-    choice = {"choices": list(SHADES), "decoding": {"mode": "choose"}, "retention": {"train_rows": 4}}
-    (folder / "task.yaml").write_text(yaml.safe_dump({**header, **choice}))
-    number = 0
-    for split, count in ROWS.items():
-        rows = []
-        for n in range(count):
-            answer = list(SHADES)[n % 2]
-            (folder / f"images/{number}.png").write_bytes(picture(SHADES[answer], number))
-            rows.append({"instruction": "How light is it?", "image": f"images/{number}.png", "output": answer})
-            number += 1
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
-
 
 @pytest.fixture
 def seeing(tmp_path: Path) -> SmallLoop:
     """An empty home whose base model sees."""
     base = llava(tmp_path / "llava")
-    settings = {"base_model": {"name": str(base), "device": "cpu", "threads": 1}, **SECTIONS}
-    (tmp_path / "zenml.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "zenml.yaml").write_text(seeing_settings(base, SECTIONS))
     return SmallLoop(tmp_path / "home", tmp_path / "zenml.yaml", tmp_path / "packages")
 
 
