@@ -99,8 +99,8 @@ class ClusterSettings(Section):
         odd = [name for name, pod in self.steps.items() if pod.nodes > 1 and name not in SHARED]
         if odd or self.default.nodes > 1:
             raise ValueError(
-                f"nodes of {odd[0] if odd else 'default'} in cluster is more than 1; only {' and '.join(SHARED)} can be "
-                "shared by several nodes"
+                f"nodes of {odd[0] if odd else 'default'} in cluster is more than 1; only {' and '.join(SHARED)} can "
+                "be shared by several nodes"
             )
         return self
 
