@@ -31,17 +31,21 @@ COMPETITORS = (*COMPETITORS, PLAIN + CHECKPOINTING, SFT, SFT_DEFAULTS)
 
 
 class Report:
-    """What was measured so far, in a file that is always whole."""
+    """What was measured so far, in a file that is always whole, and the profiles in a text beside it."""
 
     def __init__(self, file: Path, facts: dict) -> None:
         self.file, self.content = file, {**facts, "top_layers": {}}
+        self.profiles: list[str] = []
         file.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self) -> None:
-        """Replace the file."""
-        part = self.file.with_name(f".{self.file.name}.part")
-        part.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.file)
+        """Replace both."""
+        texts = {self.file: json.dumps(self.content, indent=1) + "\n"}
+        texts[self.file.with_suffix(".profile.txt")] = "\n\n".join(self.profiles) + "\n"
+        for file, text in texts.items():
+            part = file.with_name(f".{file.name}.part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(file)
 
 
 def peak_flops(name: str | None, given: float | None) -> float | None:
@@ -51,8 +55,9 @@ def peak_flops(name: str | None, given: float | None) -> float | None:
     return next((peak for pattern, peak in PEAKS.items() if name and re.search(pattern, name)), None)
 
 
-def measure(contest: Contest, predictions: Predictions, report: Report, found: dict, *, trl: bool) -> str:
-    """Fill `found` part by part; returns the profiles."""
+def measure(contest: Contest, predictions: Predictions, report: Report, top: int | str, *, trl: bool) -> None:
+    """Fill the report part by part."""
+    found = report.content["top_layers"][str(top)] = {}
     parameters, adapted = sum(contest.layer_parameters), contest.layer_parameters[contest.bench.slot.first_layer :]
     flops = 2 * parameters + 2 * sum(adapted)
     found |= {
@@ -91,14 +96,13 @@ def measure(contest: Contest, predictions: Predictions, report: Report, found: d
             note(name, contest.run_lcia(rule, checkpointing=checkpointing))
     found["ema"] = _ema(found["tuning"], ema_milliseconds(contest))
     found["evaluation"] = predictions.measure()
+    report.profiles.append(f"adapters on {top} layers: {profiles(contest, predictions)}")
     report.write()
-    seen = profiles(contest, predictions)
     for checkpointing in (False, True):
         note(PLAIN + CHECKPOINTING * checkpointing, contest.run_plain(checkpointing=checkpointing))
     if trl:
         for name, timed in contest.run_sft().items():
             note(name, timed)
-    return seen
 
 
 def _ema(tuning: dict, milliseconds: float | None) -> dict:
@@ -169,6 +173,7 @@ def main() -> None:
     facts = {
         "date": time.strftime("%Y-%m-%d"),
         "shape": told.shape,
+        "task": None if shape.side else told.task,
         "gpu": gpu,
         "peak_flops": peak_flops(gpu, told.peak_tflops),
         "versions": versions,
@@ -180,14 +185,10 @@ def main() -> None:
     folder = saved(told.shape, shape, told.work.absolute(), "cuda" if gpu else "cpu")
     rows = (facts["steps"] * facts["batch"], told.predict or shape.predict)
     task, train, test = examples(shape, told.task, *rows)
-    seen = []
     for top in shape.tops:
         print(f"adapters on {top} layers", flush=True)
-        found = report.content["top_layers"][str(top)] = {}
         contest = Contest(shape, folder, top, train, told)
-        text = measure(contest, Predictions(contest, task, test), report, found, trl=not told.without_trl)
-        seen.append(f"adapters on {top} layers: {text}")
-        out.with_suffix(".profile.txt").write_text("\n\n".join(seen) + "\n", encoding="utf-8")
+        measure(contest, Predictions(contest, task, test), report, top, trl=not told.without_trl)
         del contest
         release()
     print(json.dumps({top: found["ratios"] for top, found in report.content["top_layers"].items()}))

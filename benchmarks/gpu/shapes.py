@@ -126,8 +126,8 @@ def _qwen() -> Qwen2Config:
 _SEVEN = (4096, 32, 32, 32, 11008)
 _TINY = (48, 4, 4, 2, 96)
 SHAPES: dict[str, Callable[[], Shape]] = {
-    "1.5b": lambda: Shape(_qwen(), 4096, 16, 20, 64, ("all", 6)),
-    "7b": lambda: Shape(_llama(*_SEVEN, 32000), 4096, 16, 20, 64, ("all", 6)),
+    "1.5b": lambda: Shape(_qwen(), 4096, 32, 20, 64, ("all", 6)),
+    "7b": lambda: Shape(_llama(*_SEVEN, 32000), 4096, 32, 20, 64, ("all", 6)),
     "llava": lambda: Shape(_llava(_llama(*_SEVEN, 32064), 1024, 24, 16, 336, 14), 4096, 8, 20, 64, ("all", 6), 336),
     "tiny": lambda: Shape(_llama(*_TINY, 704), 700, 4, 2, 8, ("all", 2)),
     "tiny-llava": lambda: Shape(_llava(_llama(*_TINY, 704), 32, 2, 4, 32, 8), 700, 4, 2, 8, ("all", 2), 32),
