@@ -100,6 +100,14 @@ def test_only_the_page_of_flips_holds_test_rows():
     assert html.index(">lost<") < html.index("A fine film.") < html.index(">won<")
 
 
+def test_images_of_flips_stand_in_their_rows_in_order():
+    row = Flip("shade", "1" * 64, "How light?", "dark", "dark", "light", 1.0, 0.0, images=["b" * 64, "a" * 64])
+    html = flips_html([row], images={"a" * 64: "AAAA", "b" * 64: "BBBB"})
+    assert_self_contained(html)
+    first, second = html.index("image/png;base64,BBBB"), html.index("image/png;base64,AAAA")
+    assert first < html.index('alt="image 1 of 2 of row 111111111111"') < second < html.index("How light?")
+
+
 def test_gate_page():
     hits = (1.0,) * 150 + (0.0,) * 50
     evidence = GateEvidence(

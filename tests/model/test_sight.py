@@ -15,6 +15,7 @@ from components.model.generation import generate_greedy
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, SeesNoImages, TooLong, render, render_prompt
 from components.model.reader import FIRST, ProcessorUnusable
+from components.model.seeing import may_see
 from components.model.sight import Sight
 from components.model.trunk import Trunk
 from components.settings import AdapterSettings, BaseModelSettings
@@ -248,6 +249,31 @@ def test_a_folder_without_its_processor_does_not_load(folder_of, tmp_path):
     (tmp_path / "half" / "preprocessor_config.json").unlink()
     with pytest.raises(BaseModelError, match="image processor"):
         load_base(BaseModelSettings(name=str(tmp_path / "half"), device="cpu"), tmp_path / "models")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_that_a_base_model_sees_is_told_from_its_files(folder_of, name):
+    assert may_see(BaseModelSettings(name=str(folder_of(name))))
+
+
+def test_that_a_base_model_reads_text_only_is_told_from_its_files(tiny_settings, tmp_path, monkeypatch):
+    assert not may_see(tiny_settings.base_model)
+    assert not may_see(BaseModelSettings())
+    assert may_see(BaseModelSettings(name="nobody/has-fetched-it"))  # not known yet
+    cached = {"config.json": str(tmp_path)}
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda _, file, revision: cached.get(file))
+    assert not may_see(BaseModelSettings(name="text/only"))
+
+
+def test_prompts_with_images_can_be_forgotten(load):
+    base = load("llava")
+    tokens = render(base.reader, base.settings, "Read the digit.", None, "x", [picture(0)]).tokens
+    assert base.reader.pictures(tokens) == (picture(0),)
+    base.reader.forget()
+    assert base.reader.pictures(tokens[:0]) == ()
+    assert base.reader._blocks == {}
+    assert not base.reader._prompts
+    assert render(base.reader, base.settings, "Read the digit.", None, "x", [picture(0)]).tokens == tokens
 
 
 def test_openings_are_remembered_within_their_bytes(load, monkeypatch):

@@ -76,6 +76,11 @@ def test_pixels_survive_and_nothing_else_does():
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), NOISE)  # any viewer opens it
 
 
+def test_a_png_file_of_an_image_has_its_pixels():
+    shown = Picture.of(file_of(NOISE))
+    assert Picture.of(shown.png()) == shown
+
+
 def test_the_same_pixels_in_other_files_are_the_same_image():
     files = [file_of(NOISE), file_of(NOISE, compress_level=0), file_of(NOISE, "WEBP", lossless=True)]
     assert len(set(files)) == 3

@@ -26,8 +26,8 @@ from lcia.measures import line
 COMPARED = ("step", "lifetime", "unchanged", "not measurable", "superseded", "not taught")
 """Rules of the gate that are about one prior task; the others are about the version."""
 SEVERITY = {"fail": 0, "inconclusive": 1, "info": 2, "pass": 3}
-IMAGE = {"content-security-policy": "default-src 'none'; sandbox", "cache-control": "private"}
-"""What browsers may do with an image from a task: show it."""
+SHOWN = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""Policy of an image from a task: shown, and nothing more; the styles are those of the browser's own viewer."""
 REMEMBERED = 64
 """Immutable records that are kept read, by digest."""
 
@@ -124,7 +124,8 @@ def routes(console: Console) -> APIRouter:
         """An image of a changed test row, for those who may look at the row."""
         reader = console.reader(request, counted=False)
         found = console.ask(reader, "image", version=number, task=task, image=digest)
-        return Response(b64decode(found["content"]), media_type="image/png", headers=IMAGE)
+        headers = {"content-security-policy": SHOWN, "cache-control": "private"}
+        return Response(b64decode(found["content"]), media_type="image/png", headers=headers)
 
     @router.get("/versions/{number}/reports/{name}")
     def report(number: str, name: str, request: Request) -> Response:
