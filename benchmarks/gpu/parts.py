@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import torch
@@ -17,7 +17,8 @@ from components.tasks.package import Task
 from components.tasks.rows import Example
 from components.tuning.dynamic_ema import DynamicEMA
 
-OPERATORS = 10
+OPERATORS, PROFILED_STEPS, PROFILED_TOKENS = 10, 3, 8
+"""Operators shown; steps and decoded tokens profiled: torch takes minutes to sort out a million events."""
 
 
 def ema_milliseconds(contest: Contest) -> float | None:
@@ -76,10 +77,14 @@ class Predictions:
         return {"answers_per_second": answers, "scores_per_second": scores, "peak_bytes": peak}
 
 
-def profiles(contest: Contest, predictions: Predictions, steps: int = 5) -> str:
+def profiles(contest: Contest, predictions: Predictions) -> str:
     """Tables of the most expensive operators of a few tuning steps, and of predicting."""
-    steps = min(steps, len(contest.plan))
+    steps = min(PROFILED_STEPS, len(contest.plan))
     tuning = contest.tuning(RULE, steps=steps)
+    task = predictions.task
+    tokens = min(PROFILED_TOKENS, task.decoding.max_new_tokens)
+    short = task.model_copy(update={"decoding": task.decoding.model_copy(update={"max_new_tokens": tokens})})
+    predictions = replace(predictions, task=short)
 
     def tune(seen: profile) -> None:
         watch = Stopwatch(now)
@@ -94,7 +99,7 @@ def profiles(contest: Contest, predictions: Predictions, steps: int = 5) -> str:
         f"{title}\n{_table(run, contest.device)}"
         for title, run in (
             (f"{steps} tuning steps, rule {RULE}", tune),
-            (f"predicting {len(predictions.rows)} rows", predict),
+            (f"predicting {len(predictions.rows)} rows, up to {tokens} tokens", predict),
         )
     )
 
@@ -109,6 +114,8 @@ def _table(run: Callable[[profile], None], device: str) -> str:
     every = [event for event in seen.key_averages() if event.device_type == DeviceType.CPU]
     field = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     total = sum(getattr(event, field) for event in every)
+    if not total:
+        return f"no {field} was recorded; may this user read the device's counters (CUPTI)?"
     lines = [f"{'operator':64s} {'self ms':>10s} {'share':>6s} {'calls':>8s}   ({field})"]
     for event in sorted(every, key=lambda event: -getattr(event, field))[:OPERATORS]:
         time = getattr(event, field)
