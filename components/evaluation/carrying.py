@@ -172,7 +172,7 @@ class Predictor:
         ranks, shared = self.evaluator.trunk.base.ranks, not self.evaluator.trunk.base.sharded
         own = [k for k in range(len(portions)) if not shared or k % ranks.count == ranks.number]
         made = {k: self._portion(work[portions[k].work], portions[k], scores_only) for k in own}
-        if shared:
+        if shared and ranks.count > 1:
             said = ranks.gather(canonical({str(k): [_values(p) for p in made[k]] for k in made}))
             others = [parse_json(said[number]) for number in range(ranks.count) if number != ranks.number]
             made |= {int(k): [Prediction(*p) for p in each] for other in others for k, each in other.items()}

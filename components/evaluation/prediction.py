@@ -19,6 +19,7 @@ from components.evaluation.metrics import BINARY, METRICS
 from components.model.adapters import AdapterSlot
 from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import Begun, continue_greedy, generate_greedy
+from components.model.memory import enough_memory
 from components.model.packing import batches_of_similar
 from components.model.prompts import Rendered, render
 from components.model.trunk import Past, State, Trunk, memory
@@ -107,7 +108,21 @@ class Evaluator:
         """Predict every query; adapters are applied one after the other (measured in benchmarks/evaluation).
 
         `scores_only` leaves out the decoding of answers that are already known to score 0.
+
+        Raises:
+            OutOfMemory: the device has not enough memory for a batch.
         """
+        with enough_memory("while predicting", "lower evaluation.batch_rows, or set base_model.dtype to bfloat16"):
+            return self._predict(queries, adapters, progress, scores_only=scores_only)
+
+    def _predict(
+        self,
+        queries: Sequence[Query],
+        adapters: Mapping[str, Mapping[str, Tensor]],
+        progress: Progress | None,
+        *,
+        scores_only: bool,
+    ) -> list[Prediction]:
         rows = [self._rows(query) for query in queries]
         decoded = any(query.task.decoding.mode != "choose" for query in queries)
         states = self._states([row.tokens for each in rows for row in each], progress, keep_past=decoded)
