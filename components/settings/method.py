@@ -26,8 +26,8 @@ class BaseModelSettings(Section):
     """CPU threads of torch; None takes the number of physical cores given to the process."""
     quantization: Literal["nf4"] | None = None
     """`nf4` keeps the frozen base's linear layers in four bits (QLoRA); needs the package bitsandbytes."""
-    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    """Processes that share a tuning or an evaluation, each with a GPU of its own; `auto` takes one per GPU."""
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Processes that share a tuning or an evaluation, each with a GPU of its own; `auto`: one per GPU, else one."""
     sharded: bool = False
     """Spread the base model's layers over these processes, for one that a single GPU can't hold (FSDP)."""
 
