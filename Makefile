@@ -56,8 +56,9 @@ lint: $(STAMP)
 	$(BIN)/pip-licenses --partial-match --fail-on "$(REFUSED_LICENCES)" --ignore-packages psycopg psycopg-binary > /dev/null
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
-# Side by side, a file on one core; more than four take memory without saving time.
-TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# Side by side, a file on one core, in their own order (else files of one long test come last, beside an idle core);
+# more than four take memory without saving time.
+TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(TESTS)
