@@ -1,6 +1,6 @@
 """What each way to save memory, and a second process, costs and gains on the CPU, with the embedded model.
 
-    python -m benchmarks.features [--steps 6] [--rows 16] [--layers all]
+    PYTHONWARNINGS=ignore python -m benchmarks.features [--steps 6] [--rows 16] [--layers all]
 
 Each variant tunes the same rows in a process of its own on one thread: seconds of a step (median after the first), and
 the most memory that the process took beyond what it had once the model was loaded. One variant after the other.
@@ -8,7 +8,6 @@ the most memory that the process took beyond what it had once the model was load
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -86,7 +85,8 @@ def measure(task: str, steps: int, rows: int, layers: str, overrides: tuple[str,
     bench = Workbench.load(settings, ranks=ranks)
     examples = read_package(ROOT / "examples" / "tasks" / task).splits["train"][: 2 * rows]
     texts = [render(bench.base.reader, settings.base_model, e.instruction, e.input, e.output) for e in examples]
-    loaded, clock = _megabytes(), [time.perf_counter()]
+    Path("/proc/self/clear_refs").write_text("5")  # what loading took at most is forgotten
+    loaded, clock = _megabytes("VmRSS"), [time.perf_counter()]
 
     def count(what: str, *_: Any) -> None:
         if what == "tune":
@@ -99,19 +99,15 @@ def measure(task: str, steps: int, rows: int, layers: str, overrides: tuple[str,
         return None
     return {
         "seconds": statistics.median(seconds),
-        "tuning_mb": _peak() - loaded,
+        "tuning_mb": _megabytes("VmHWM") - loaded,
         "loaded_mb": loaded,
         "loss": made.losses[-1],
     }
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _megabytes() -> float:
-    """Memory of this process now; Linux only."""
-    kib = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+def _megabytes(what: str) -> float:
+    """Memory of this process, now (`VmRSS`) or at most (`VmHWM`); Linux only."""
+    kib = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
     return float(kib.split()[1]) / 1024
 
 

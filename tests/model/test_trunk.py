@@ -222,3 +222,14 @@ def test_the_embedded_model_split_and_whole_agree_on_real_rows(take_example, tmp
         theirs = whole_logits(bench.base, row)
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
         assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
+
+
+@pytest.mark.slow
+def test_the_embedded_model_is_split_in_bfloat16_too(tmp_path_factory) -> None:
+    """Its bfloat16 is off by half on arbitrary tokens, by hundredths on text; a split may be told by text only."""
+    from components.tuning.task import Workbench
+
+    home = Path(tmp_path_factory.getbasetemp()) / "models"
+    storage = Settings().storage.model_copy(update={"models": str(home)})
+    settings = Settings(base_model=BaseModelSettings(device="cpu", dtype="bfloat16"), storage=storage)
+    assert Workbench.load(settings).trunk.split
