@@ -35,8 +35,11 @@ def main() -> None:
     asked.add_argument("--rows", type=int, default=16, help="rows of a step")
     asked.add_argument("--layers", default="all", help="adapter.top_layers")
     asked.add_argument("--task", default="passive_voice")
+    asked.add_argument("--quick", action="store_true", help="three steps of two rows on the last two layers")
     asked.add_argument("--variant", choices=list(VARIANTS), help="measure this one alone, and print JSON")
     told = asked.parse_args()
+    if told.quick:
+        told.steps, told.rows, told.layers = 3, 2, "2"
     if told.variant:
         made = measure(told.task, told.steps, told.rows, told.layers, VARIANTS[told.variant])
         if made:
