@@ -46,6 +46,7 @@ def main() -> None:
             print(json.dumps(made))
         return
     first: dict[str, float] | None = None
+    ratios: dict[str, float] = {}
     print("| | seconds a step | ratio | memory of tuning, MB | ratio | model in memory, MB | loss |")
     print("|---|---|---|---|---|---|---|")
     for name, overrides in VARIANTS.items():
@@ -57,6 +58,8 @@ def main() -> None:
             f"{made['loaded_mb']:.0f} | {made['loss']:.4f} |",
             flush=True,
         )
+        ratios |= {f"{name}, seconds": round(seconds, 2), f"{name}, memory": round(memory, 2)}
+    print(json.dumps(ratios))
 
 
 def _in_a_process(name: str, overrides: tuple[str, ...], told: argparse.Namespace) -> dict[str, float]:
