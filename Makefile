@@ -16,7 +16,7 @@ help:
 	@echo "make check  the same, with the coverage of each file"
 	@echo "make docs   serve the documentation on http://127.0.0.1:8000"
 	@echo "make messages  bring the console's catalogues to the texts in its sources; what is new waits for a translation"
-	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 2.6 GB)"
+	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 3 GB)"
 	@echo "make bench-NAME  a benchmark of benchmarks/NAME; QUICK=1 for minutes: gate, evaluation, audit, packages, ..."
 	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
 	@echo "make images build the three container images and save them in build/"

@@ -27,30 +27,24 @@ if TYPE_CHECKING:
     from components.tuning.task import Workbench
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of four narrow layers with a real tokenizer, saved as any base model is."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    from benchmarks.byte_pairs import CHATML, byte_pairs
+
     texts = [text for file in sorted(EXAMPLES.glob("*/validation.jsonl")) for text in _texts(file)]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=700, special_tokens=special, initial_alphabet=alphabet)
-    )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token=special[1], eos_token=special[2], pad_token=special[2], chat_template=CHATML
+        tokenizer_object=byte_pairs(texts, 700, special),
+        bos_token=special[1],
+        eos_token=special[2],
+        pad_token=special[2],
+        chat_template=CHATML,
     )
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -25,6 +24,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from benchmarks.byte_pairs import CHATML, byte_pairs
 from components.storage.objects import canonical, digest_of
 from components.tasks.images import Picture
 from components.tasks.package import Task, read_package
@@ -32,15 +32,11 @@ from components.tasks.rows import Example
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"]
-TEXT = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 PARTS = (
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
 )
-IMAGE = TEXT.replace("{{ message['content'] }}", PARTS)
+IMAGE = CHATML.replace("{{ message['content'] }}", PARTS)
 SHADES = {"dark": 30, "grey": 128, "light": 225}
 IMAGE_TASK = Task.model_validate(
     {
@@ -181,15 +177,9 @@ def _tokenizer(shape: Shape) -> PreTrainedTokenizerFast:
     """Byte pairs of the example tasks."""
     tasks = [read_package(path) for path in sorted(EXAMPLES.iterdir()) if path.is_dir()]
     rows = [row for task in tasks for row in task.splits["train"]]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=shape.words, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    bpe.train_from_iterator((text for r in rows for text in (r.instruction, r.input or "", r.output)), trainer)
+    bpe = byte_pairs((text for r in rows for text in (r.instruction, r.input or "", r.output)), shape.words, SPECIAL)
     named = {"bos_token": SPECIAL[1], "eos_token": SPECIAL[2], "pad_token": SPECIAL[0]}
-    template = IMAGE if shape.side else TEXT
+    template = IMAGE if shape.side else CHATML
     return PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=template, **named)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from components.model.adapters import AdapterSlot
-from components.tuning import tuner
+from components.tuning import run
 from components.tuning.dynamic_ema import DynamicEMA
 
 Tensors = dict[str, Tensor]
@@ -35,11 +35,11 @@ def applied(variant: str, slot: AdapterSlot, earlier: int) -> Iterator[None]:
     """
     name, _, value = variant.partition(":")
     if name == "bfloat16":
-        kept, tuner.DynamicEMA = tuner.DynamicEMA, RoundedEMA  # type: ignore[misc]
+        kept, run.DynamicEMA = run.DynamicEMA, RoundedEMA  # type: ignore[misc]
         try:
             yield
         finally:
-            tuner.DynamicEMA = kept  # type: ignore[misc]
+            run.DynamicEMA = kept  # type: ignore[misc]
     elif name == "orthogonal":
         hooks = [p.register_hook(_own_slice(n, p, earlier, float(value))) for n, p in slot.parameters.items()]
         try:

@@ -97,6 +97,7 @@ class Evaluator:
             parts["images"] = [picture.digest for picture in example.images]
         return Query(example, task, adapter, rendered, digest_of(canonical(parts)))
 
+    @enough_memory("while predicting", "lower evaluation.batch_rows, or set base_model.dtype to bfloat16")
     def predict(
         self,
         queries: Sequence[Query],
@@ -112,17 +113,6 @@ class Evaluator:
         Raises:
             OutOfMemory: the device has not enough memory for a batch.
         """
-        with enough_memory("while predicting", "lower evaluation.batch_rows, or set base_model.dtype to bfloat16"):
-            return self._predict(queries, adapters, progress, scores_only=scores_only)
-
-    def _predict(
-        self,
-        queries: Sequence[Query],
-        adapters: Mapping[str, Mapping[str, Tensor]],
-        progress: Progress | None,
-        *,
-        scores_only: bool,
-    ) -> list[Prediction]:
         rows = [self._rows(query) for query in queries]
         decoded = any(query.task.decoding.mode != "choose" for query in queries)
         states = self._states([row.tokens for each in rows for row in each], progress, keep_past=decoded)

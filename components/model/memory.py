@@ -14,7 +14,7 @@ class OutOfMemory(LciaError):
 
 @contextmanager
 def enough_memory(for_what: str, advice: str) -> Iterator[None]:
-    """Within the block a lack of device memory becomes an error that says what to change.
+    """Within the block, or the function, a lack of device memory becomes an error that says what to change.
 
     Raises:
         OutOfMemory: there was not enough.

@@ -4,7 +4,6 @@
 they tell each other are tensors to add up and bytes; nothing is pickled.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from components.errors import LciaError
+from components.storage.objects import digest_of
 
 if TYPE_CHECKING:  # whoever only compiles a pipeline has no torch
     from torch import Tensor
@@ -112,7 +112,7 @@ class Ranks:
         """
         if self.count == 1:
             return
-        said = self.gather(hashlib.sha256(content).digest())
+        said = self.gather(digest_of(content).encode())
         odd = [number for number, other in enumerate(said) if other != said[0]]
         if odd:
             raise RanksDisagree(

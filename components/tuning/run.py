@@ -267,7 +267,8 @@ class Run:
         tensors, told = load(data), _metadata(data)
         step: int = told["step"]
         self.places = [place for place in told.get("places", []) if place != self.place]
-        self.rows_per_pass = told.get("rows_per_pass", self.rows_per_pass)
+        if self.settings.rows_per_pass == "auto" and not self.trunk.base.sharded:  # noqa: S105 - no password
+            self.rows_per_pass = told.get("rows_per_pass")
         with torch.no_grad():
             for name, parameter in zip(self.names, self.parameters, strict=True):
                 parameter.copy_(tensors[f"live.{name}"])

@@ -64,6 +64,8 @@ def tune(
     Raises:
         TuningFailed: the loss is not finite, too many EMA updates fell back, the adapter did not change, or the
             settings ask for points of the curve that cannot be had.
+        OutOfMemory: the device has not enough memory, whatever `rows_per_pass` allows.
+        RanksDisagree: processes that share the run no longer have the same rows, checkpoint or weights.
     """
     chosen = select_rows(len(new), settings.max_rows, settings.seed)
     kept = kept if settings.rehearsal.share > 0 else ()

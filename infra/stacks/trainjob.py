@@ -4,13 +4,13 @@ Trainer's runtime `torch-distributed` starts a pod a node and tells torchrun of 
 The step waits and takes the answer from the work area. Started again, it finds the TrainJob by its name and waits on.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from components.errors import LciaError
 from components.settings.cluster import ClusterSettings, StepName
+from components.storage.objects import digest_of
 from infra.stacks.kubernetes import SECONDS, connect
 from infra.stacks.pods import pod
 
@@ -30,7 +30,7 @@ class TrainJobFailed(LciaError):
 
 def name_of(step: StepName, order: str) -> str:
     """The TrainJob of a step of an order: the same whoever asks."""
-    return f"lcia-{step.replace('_', '-')}-{hashlib.sha256(order.encode()).hexdigest()[:10]}"
+    return f"lcia-{step.replace('_', '-')}-{digest_of(order.encode())[:10]}"
 
 
 def train_job(

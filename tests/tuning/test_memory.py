@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 from test_tuner import assert_equal, changed, run
-from work_area import Memory
+from work_area import Killed, Memory
 
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModelError
@@ -43,6 +43,19 @@ def test_what_does_not_fit_is_halved_and_stays_so(tiny_bench, rows, parent, monk
     assert max(tried[3:]) == 3, "what was found is kept"
     assert_equal(found, singly)
     assert _metadata(memory.files[CHECKPOINT])["rows_per_pass"] == 3
+
+
+def test_a_checkpoint_does_not_say_how_much_is_read_where_the_settings_do(
+    tiny_bench, rows, parent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where layers are spread since, whose processes must go row by row."""
+    settings, memory = changed("fixed", batch_size=8), Memory(fatal=3)
+    with pytest.raises(Killed):
+        run(tiny_bench, rows, parent, settings, memory)
+    memory.fatal = 0
+    tried = full_beyond(monkeypatch, 2)
+    run(tiny_bench, rows, parent, settings.model_copy(update={"rows_per_pass": 2}), memory)
+    assert set(tried) == {2}
 
 
 def test_where_one_row_does_not_fit_it_says_what_would_help(tiny_bench, rows, parent, monkeypatch) -> None:
