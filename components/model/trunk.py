@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 
-SAMPLES = ("Rewrite the sentence in the passive voice.", "Say whether the review is positive or negative.")
+SAMPLES = ("Name the river that flows through the town.", "Count the apples that are left in the basket.")
 """Instructions on which a split is compared with the whole."""
 AGAIN = partial(checkpoint, use_reentrant=False)
 
