@@ -1,6 +1,9 @@
 """Running a pipeline on ZenML's active stack, and what ZenML is told and asked about runs."""
 
+import functools
+import importlib.metadata
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,10 +66,32 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def load() -> None:
     """Load ZenML with its tables, before a thread loads MLflow: SQLAlchemy sets up the tables of both in one go, and
-    fails where those of one are half there."""
-    from zenml.client import Client
+    fails where those of one are half there.
 
+    The caller holds the lease. A database file whose making was cut short is made anew: ZenML would never finish it.
+    """
+    from zenml.client import Client
+    from zenml.environment import Environment
+
+    # ZenML asks pip, in a process of a second's work, four times a task.
+    Environment.get_python_packages = staticmethod(_packages)  # type: ignore[method-assign]
+    scheme, _, path = os.environ["ZENML_STORE_URL"].partition(":///")
+    unfinished = Path(path + ".unfinished")
+    if scheme == "sqlite":
+        if unfinished.exists():
+            Path(path).unlink(missing_ok=True)
+        if not Path(path).exists():
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()
     Client().zen_store.get_store_info()
+    if scheme == "sqlite":
+        unfinished.unlink(missing_ok=True)
+
+
+@functools.cache
+def _packages() -> list[str]:
+    """What is installed, as `pip freeze` writes it."""
+    return sorted({f"{each.name}=={each.version}" for each in importlib.metadata.distributions()})
 
 
 def run_pipeline(
@@ -91,6 +116,7 @@ def run_pipeline(
 
     options: Mapping[str, Any] = settings.zenml
     check_options(options)
+    load()
     _decline_survey(Client())
     for left in _unfinished(Client(), run_name):
         done = _ended(left, remote=settings.cluster is not None)

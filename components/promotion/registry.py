@@ -6,8 +6,6 @@ use. Alias moves in MLflow are last-writer-wins; the outbox lets only one proces
 """
 
 import json
-import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from urllib.parse import quote, urlencode, urlparse
 
 from components.audit.heads import need_same
 from components.errors import LciaError
+from components.promotion import registry_client
 from components.promotion import registry_runs as runs
 from components.promotion.registry_check import Difference, Told, differences
 from components.promotion.registry_forget import forget
@@ -26,30 +25,6 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ALIAS = "champion"
-_QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-
-
-_DATABASE_TRIES = 3
-"""How often a database of MLflow's is opened before it counts as unreachable: MLflow's own 10 take 100 seconds."""
-
-
-def prepare(tracking_uri: str) -> None:
-    """Keep MLflow's client quiet, and its patience short; what the environment says already stands."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    if urlparse(tracking_uri).scheme not in ("http", "https"):
-        from mlflow.store.db import utils
-
-        utils.MAX_RETRY_COUNT = _DATABASE_TRIES
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class RegistryError(LciaError):
@@ -322,15 +297,15 @@ class Registry:
     @contextmanager
     def _talk(self) -> Iterator["MlflowClient"]:
         """The client, with MLflow's own failures told as ours."""
-        prepare(self._tracking_uri)
+        registry_client.prepare(self._tracking_uri)
         from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             if self._opened is None:
-                self._opened = MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+                self._opened = registry_client.connect(self._tracking_uri)
             yield self._opened
-        except (MlflowException, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             raise RegistryError(
                 f"MLflow at registry.tracking_uri did not do as asked: {error}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"

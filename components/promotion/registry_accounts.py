@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from components.errors import LciaError
-from components.promotion.registry import prepare
+from components.promotion.registry_client import prepare
 from components.promotion.registry_runs import artifact_location
 
 if TYPE_CHECKING:

@@ -89,7 +89,7 @@ def test_killed_they_leave_with_their_step_and_one_process_goes_on(fresh: SmallL
     assert standing(place, item.id)["state"] == "promoted"
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 400) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"
