@@ -25,6 +25,12 @@ _KINDS = (
     ("other points", r".*", "o", _PALE),
 )
 """Kinds of points of the curve: legend, pattern of the name, marker, colour; the first that fits."""
+_WITH_NUMBERS = 16
+"""Tasks up to which the heat map writes each score and grows; beyond, it keeps its size and shows colours alone."""
+_NAMED = 40
+"""Rows and columns of a heat map without numbers that bear a name."""
+_HISTORIES = 24
+"""Tasks whose scores over the versions are drawn: those that lost most."""
 _DISTANCES = (8, 20, 34, 50, 68, 88)
 _DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
 
@@ -34,14 +40,37 @@ def heat_map_png(matrix: AccuracyMatrix) -> bytes:
     import numpy as np
 
     size = len(matrix.tasks)
-    figure = _figure(width=max(4.6, 1.25 * size + 2.6), height=max(2.8, 0.62 * size + 1.6))
+    numbers = size <= _WITH_NUMBERS
+    figure = _figure(*((max(4.6, 1.25 * size + 2.6), max(2.8, 0.62 * size + 1.6)) if numbers else (13.5, 10.0)))
     axes = figure.subplots()
     cells = np.full((size, size), np.nan)
     for j, row in enumerate(matrix.rows):
         for i, cell in enumerate(row):
             cells[j, i] = np.nan if cell is None else cell
     image = axes.imshow(cells, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
-    for j in range(size):
+    if numbers:
+        _write_scores(axes, cells)
+    else:
+        unknown = [(i, j) for j in range(size) for i in range(j + 1) if np.isnan(cells[j, i])]
+        axes.plot([i for i, _ in unknown], [j for _, j in unknown], "x", color=_ORANGE, markersize=3)
+    named = range(0, size, -(-size // _NAMED))
+    names = [_short(matrix.tasks[i]) for i in named]
+    axes.set_xticks(named, names, rotation=30 if size > 4 else 0, ha="right" if size > 4 else "center")
+    axes.set_yticks(named, [f"after {name}" for name in names])
+    axes.set_title(
+        "Score on each task after each task learnt" + ("" if numbers else "  (x: not measurable)"), fontsize=11
+    )
+    for side in ("top", "right", "bottom", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, labelsize=9 if numbers else 7)
+    figure.colorbar(image, ax=axes, shrink=0.85).ax.tick_params(labelsize=8)
+    return _png(figure)
+
+
+def _write_scores(axes: Any, cells: Any) -> None:  # noqa: ANN401  matplotlib and numpy are untyped here
+    import numpy as np
+
+    for j in range(len(cells)):
         for i in range(j + 1):
             known = not np.isnan(cells[j, i])
             text = f"{cells[j, i]:.2f}" if known else "not\nmeasurable"
@@ -50,30 +79,24 @@ def heat_map_png(matrix: AccuracyMatrix) -> bytes:
                 i, j, text, ha="center", va="center", fontsize=11 if known else 7,
                 color="white" if dark else _INK,
             )  # fmt: skip
-    names = [_short(name) for name in matrix.tasks]
-    axes.set_xticks(range(size), names, rotation=30 if size > 4 else 0, ha="right" if size > 4 else "center")
-    axes.set_yticks(range(size), [f"after {name}" for name in names])
-    axes.set_title("Score on each task after each task learnt", fontsize=11)
-    for side in ("top", "right", "bottom", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(length=0, labelsize=9)
-    figure.colorbar(image, ax=axes, shrink=0.85).ax.tick_params(labelsize=8)
-    return _png(figure)
 
 
 def history_png(matrix: AccuracyMatrix, groups: Mapping[str, str] | None = None) -> bytes:
     """One small plot per task: its score in every version since it was learnt, with 95 % intervals of the score.
 
     The dashed line is its anchor, the score when it was learnt. Without per-row scores there are no intervals.
+    Of many tasks those that lost most since then are shown, in the order in which they were learnt.
     """
     names = list(matrix.tasks)
-    columns = min(4, max(1, len(names)))
-    lines = max(1, -(-len(names) // columns))
+    shown = sorted(sorted(range(len(names)), key=lambda i: -_lost(matrix, i))[:_HISTORIES])
+    columns = min(4, max(1, len(shown)))
+    lines = max(1, -(-len(shown) // columns))
     figure = _figure(width=max(4.6, 2.9 * columns), height=2.15 * lines + 0.9)
-    for i, axes in enumerate(figure.subplots(lines, columns, squeeze=False, sharey=True).flat):
-        if i >= len(names):
+    for place, axes in enumerate(figure.subplots(lines, columns, squeeze=False, sharey=True).flat):
+        if place >= len(shown):
             axes.set_visible(False)
             continue
+        i = shown[place]
         versions = range(i + 1, len(names) + 1)
         known = [(v, row[i]) for v, row in zip(versions, matrix.rows[i:], strict=True) if row[i] is not None]
         title = _short(names[i], 24) + (f"  ({_plain(groups[names[i]])})" if groups and names[i] in groups else "")
@@ -93,10 +116,17 @@ def history_png(matrix: AccuracyMatrix, groups: Mapping[str, str] | None = None)
             bands = [wilson_interval(y * n, n) for y, n in zip(ys, rows, strict=True)]
             axes.fill_between(xs, [b.low for b in bands], [b.high for b in bands], color=_BLUE, alpha=0.18, linewidth=0)
         axes.plot(xs, ys, color=_BLUE, marker="o", markersize=3.5, linewidth=1.4)
-    figure.suptitle("Score of each task over the versions  (dashed: when it was learnt)", fontsize=11)
+    which = "each task" if len(shown) == len(names) else f"the {len(shown)} tasks of {len(names)} that lost most"
+    figure.suptitle(f"Score of {which} over the versions  (dashed: when it was learnt)", fontsize=11)
     figure.supxlabel("version along the lineage", fontsize=9)
     figure.supylabel("score on the test rows", fontsize=9)
     return _png(figure)
+
+
+def _lost(matrix: AccuracyMatrix, task: int) -> float:
+    """What a task's newest score lacks of its first; 0 where fewer than two are known."""
+    known = [score for row in matrix.rows[task:] if (score := row[task]) is not None]
+    return known[0] - known[-1] if known else 0.0
 
 
 def curve_png(points: Sequence[tuple[str, float, float]], chosen: str, margin: float | None = None) -> bytes:

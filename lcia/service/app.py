@@ -26,7 +26,7 @@ from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
 from lcia import verbs
 from lcia.answerer import AnswererBusy, AnswererEnded
-from lcia.changed_rows import ImageUnknown
+from lcia.changed_rows import ImageUnknown, NotForSubmitters
 from lcia.console.app import add_console, refusal
 from lcia.operations import OPERATIONS, Operation
 from lcia.service import metrics
@@ -65,6 +65,7 @@ STATUS: Mapping[type[LciaError], int] = {
     NotSignedIn: 401,
     TokenRefused: 401,
     Forbidden: 403,
+    NotForSubmitters: 403,
     CandidateUnknown: 404,
     TokenUnknown: 404,
     ImageUnknown: 404,

@@ -118,7 +118,7 @@ def test_images_are_for_those_who_may_read_the_rows(server: Server) -> None:
         ("submitter", 403, "needs one of approver"),
         ("engineer", 403, "needs one of approver"),
         ("elsewhere", 403, "`read_rows` at site"),
-        ("site", 400, "test rows are for those who approve"),
+        ("site", 403, "test rows are for those who approve"),
     ):
         server.sign_in(name)
         refused = server.client.get(address)
