@@ -1,5 +1,6 @@
 """What evaluation records say together: the accuracy matrix along a lineage, and what flipped."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,19 @@ Record = Mapping[str, Any]
 
 
 def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMatrix:
-    """`A[j, i]` of the records of a version and its ancestors, oldest first, with per-row scores."""
+    """`A[j, i]` of the records of a version and its ancestors, oldest first, with per-row scores.
+
+    Predictions that many versions carry over are read once.
+    """
+
+    @functools.cache
+    def scores(digest: str | None) -> list[float]:
+        if digest is None or store.erased(digest) is not None:
+            return []
+        return [row["score"] for row in store.get_json(digest)["rows"]]
+
     names = [_new_task(store, record) for record in records]
-    rows = [[_scores(store, record, name) for name in names[: j + 1]] for j, record in enumerate(records)]
+    rows = [[scores(record["predictions"].get(name)) for name in names[: j + 1]] for j, record in enumerate(records)]
     return AccuracyMatrix.from_scores(names, rows)
 
 
@@ -129,9 +140,3 @@ def curve_points(record: Record) -> list[tuple[str, float, float]]:
 def _new_task(store: ObjectStore, record: Record) -> str:
     pool = Pool.from_manifest(store.get_json(record["pool"]))
     return next(entry.name for entry in pool.tasks() if entry.task == record["task"])
-
-
-def _scores(store: ObjectStore, record: Record, name: str) -> list[float]:
-    if not measured(store, record, name):
-        return []
-    return [row["score"] for row in store.get_json(record["predictions"][name])["rows"]]

@@ -29,7 +29,7 @@ _WITH_NUMBERS = 16
 """Tasks up to which the heat map writes each score and grows; beyond, it keeps its size and shows colours alone."""
 _NAMED = 40
 """Rows and columns of a heat map without numbers that bear a name."""
-_HISTORIES = 24
+_HISTORIES = 12
 """Tasks whose scores over the versions are drawn: those that lost most."""
 _DISTANCES = (8, 20, 34, 50, 68, 88)
 _DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
