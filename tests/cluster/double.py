@@ -219,6 +219,7 @@ class Double:
         }
         (self.folder / "pods" / pod_name).mkdir(parents=True)
         log = self.folder / "pods" / pod_name / "log"
+        log.touch()
         process = start(command, environment, log, forked=self.forked)
         self.running[pod_name] = Running(process, log)
         labels = {
