@@ -16,8 +16,6 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2] / "tests"), str(Path(__file__).parents[2] / "tests" / "cluster")]
 
-from installation import installed, zenml_serving  # noqa: E402
-
 WAITING = 3
 """Exit code of a run whose version waits for a person."""
 
@@ -26,6 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="folder of a base model")
     base = parser.parse_args().base.absolute()
+    # Here, for each pod's process begins by reading this module.
+    from installation import installed, zenml_serving
+
     with tempfile.TemporaryDirectory() as name, zenml_serving(Path(name, "zenml")) as told:
         folder = Path(name, "site")
         folder.mkdir()
