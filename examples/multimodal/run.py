@@ -8,6 +8,7 @@ own below the folder.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -38,8 +39,10 @@ def main() -> None:
         lcia("run", folder / "tasks" / name, "--as", "site")
         lcia("approve", number, "--as", "ops", "--reason", "example: the matrix is what counts")
     lcia("matrix")
-    shown = folder / "tasks" / "read_digit" / "images" / "331.png"
-    lcia("ask", TASKS["read_digit"]["instruction"], "--image", shown)
+    package = folder / "tasks" / "read_digit"
+    row = json.loads((package / "test.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    lcia("ask", row["instruction"], "--image", package / row["image"][0])
+    print("right is:", row["output"])
 
 
 def lcia(verb: str, *arguments: object) -> None:
