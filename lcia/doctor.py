@@ -5,7 +5,6 @@ Each check gives lines of ok, warning or problem. Nothing is made or mended; a c
 
 import os
 import random
-import re
 import shutil
 import stat
 import sys
@@ -16,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from components import libraries
 from components.audit.keys import PRIVATE_NAME
 from components.audit.verify import verify_database
 from components.errors import LciaError
@@ -27,7 +27,6 @@ from components.quality.fingerprints import KEY_NAME
 from components.storage import leases
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
-from infra.runs import SOURCE_ROOT
 from lcia import doctor_accounts
 from lcia.findings import Finding, Patient
 
@@ -109,12 +108,11 @@ def _torch_elsewhere(patient: Patient) -> bool:
 
 
 def _libraries(patient: Patient) -> Iterator[Finding]:
-    lock = SOURCE_ROOT / "requirements.lock"
-    if not lock.exists():
-        yield Finding("libraries", "warning", f"{lock} is not there: versions can't be compared", "use the checkout")
+    expected = libraries.pinned()
+    if not expected:
+        told = f"{libraries.LOCK} is not there: versions can't be compared"
+        yield Finding("libraries", "warning", told, "use the checkout")
         return
-    locked = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
-    expected = {_plain(name): version for name, version in locked.items()}
     differing = []
     needed = [name for name in KEY_LIBRARIES if not (name in WITH_TORCH and _torch_elsewhere(patient))]
     for name in needed:
@@ -123,8 +121,8 @@ def _libraries(patient: Patient) -> Iterator[Finding]:
         except metadata.PackageNotFoundError:
             yield Finding("libraries", "problem", f"{name} is not installed", "`make setup` installs requirements.lock")
             continue
-        wanted = expected.get(_plain(name))
-        if wanted is not None and seen.partition("+")[0] != wanted.partition("+")[0]:
+        wanted = expected.get(libraries.plain(name))
+        if wanted is not None and libraries.public(seen) != libraries.public(wanted):
             differing.append(f"{name} {seen} (locked {wanted})")
     if differing:
         yield Finding(
@@ -135,10 +133,6 @@ def _libraries(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding("libraries", "ok", f"{len(needed)} key libraries as in requirements.lock")
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _settings(patient: Patient) -> Iterator[Finding]:
@@ -286,6 +280,10 @@ def _opened(patient: Patient) -> Database | None:
 def _model(patient: Patient) -> Iterator[Finding]:
     if _torch_elsewhere(patient):
         yield Finding("model", "ok", f"loaded by the steps alone, in {patient.settings.cluster.image}")
+        return
+    if find_spec("torch") is None:
+        told = "torch is not installed, and steps run where the worker runs (no `cluster` in the settings)"
+        yield Finding("model", "problem", told, "ask `lcia doctor` where the worker is, in the image `lcia-train`")
         return
     from components.model.base import is_available, load_base
 

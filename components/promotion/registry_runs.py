@@ -10,11 +10,11 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
+from components.libraries import requirement
 from components.storage.objects import Json
 
 if TYPE_CHECKING:
@@ -186,16 +186,11 @@ def _wrap(bundle: Path, version: str) -> None:
             artifacts={"assistant": str(bundle)},
             code_paths=[str(components)],
             model_config={"version": version, "base_model": "", "models": "", "public_key": "", "candidate": False},
-            pip_requirements=[f"{package}=={_public(package)}" for package in _REQUIREMENTS],
+            pip_requirements=list(map(requirement, _REQUIREMENTS)),
             signature=ModelSignature(inputs=inputs, outputs=outputs),
         )
         shutil.rmtree(bundle)
         shutil.move(made, bundle)
-
-
-def _public(package: str) -> str:
-    """The installed version without its local part, such as `+cpu`."""
-    return metadata.version(package).partition("+")[0]
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from components.libraries import version_of
 from components.storage.objects import Json, canonical, digest_of
 
 COMPONENTS = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ def step_key(step: str, inputs: Mapping[str, Json], config: Mapping[str, Json], 
                 "inputs": dict(inputs),
                 "config": dict(config),
                 "sources": {folder: _sources(folder) for folder in sorted(folders)},
-                "libraries": _libraries(),
+                "libraries": {name: version_of(name) for name in LIBRARIES},
             }
         )
     )
@@ -35,14 +35,3 @@ def _sources(folder: str) -> str:
     files = sorted((COMPONENTS / folder).rglob("*.py"))
     text = b"".join(str(f.relative_to(COMPONENTS)).encode() + b"\0" + f.read_bytes() for f in files)
     return hashlib.sha256(text).hexdigest()
-
-
-@cache
-def _libraries() -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None  # an image without it runs only steps that do not need it
-    return found

@@ -21,6 +21,7 @@ from small_loop import SECTIONS, write_package
 
 PASSWORD = "of-this-test"
 START_SECONDS = 300
+WITHOUT_TORCH = Path(__file__).with_name("without_torch")
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Site:
     python = sys.executable
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`lcia` as the worker's account."""
+        """`lcia` as the worker's account, and with what the worker's image has installed."""
+        more = {"KUBECONFIG": str(self.cluster.kubeconfig("worker")), "PYTHONPATH": str(WITHOUT_TORCH)}
         return subprocess.Popen(
             [sys.executable, "-m", "lcia.cli", *arguments, "--config", str(self.config)],
-            cwd=ROOT, env={**self.environment, "KUBECONFIG": str(self.cluster.kubeconfig("worker"))},
+            cwd=ROOT, env={**self.environment, **more},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 

@@ -1,7 +1,9 @@
 """Both pipelines as Jobs of the test double: ZenML's real orchestrator, its pod and the steps' pods."""
 
 import json
+import sqlite3
 import subprocess
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -55,6 +57,9 @@ def test_a_task_is_learnt_though_every_step_loses_its_pod_and_the_worker_dies_tw
     assert limits == {"memory": "8Gi", "nvidia.com/gpu": "1"}
     assert tuned[0]["spec"]["nodeSelector"] == {"pool": "gpu"}
     assert sorted(_zenml_runs(site).values()) == ["completed", "completed"], "the dead worker's runs were waited for"
+    with closing(sqlite3.connect(site.home / "mlflow.db")) as registry:
+        published = registry.execute("SELECT name, version FROM model_versions").fetchall()
+    assert published == [("assistant-candidates", 1)], "by a worker whose image has no torch"
     assert site.cluster.refused == []
     assert _restricted(site) == []
 
