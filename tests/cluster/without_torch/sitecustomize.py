@@ -3,25 +3,28 @@
 import runpy
 import sys
 from importlib.machinery import PathFinder
+from importlib.metadata import Distribution
 from pathlib import Path
 
 _image = runpy.run_path(str(Path(__file__).parents[3] / "infra" / "images" / "requirements.py"))
+_discover = Distribution.discover
 
 
 class WithoutTorch(PathFinder):
-    """Finds everything else, modules and distributions."""
+    """Finds every other module."""
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
         return None if _absent(fullname.partition(".")[0]) else super().find_spec(fullname, path, target)
-
-    @classmethod
-    def find_distributions(cls, *context):
-        return [found for found in super().find_distributions(*context) if not _absent(found.name)]
 
 
 def _absent(name):
     return _image["plain"](name) in _image["TORCH"]
 
 
+def _others(**wanted):
+    return (found for found in _discover(**wanted) if not _absent(found.name))
+
+
 sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTorch
+Distribution.discover = _others
