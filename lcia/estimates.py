@@ -83,7 +83,7 @@ def record(
 
 
 def _past(place: Workplace) -> list[dict[str, Any]]:
-    """Cost records of the newest whole runs with the same model, device and adapter depth."""
+    """Cost records of the newest whole runs with the same model, GPUs and adapter depth."""
     with place.db.read() as connection:
         items = queue.items(connection, place.assistant)
     found, like = [], _like(place.settings)
@@ -104,20 +104,25 @@ def _like(settings: Settings) -> dict[str, Any]:
     """What makes two runs comparable in speed."""
     base = settings.base_model
     layers = settings.adapter.top_layers
-    return {"base_model": base.name, "dtype": base.dtype, "device": device(settings), "top_layers": layers}
+    return {"base_model": base.name, "dtype": base.dtype, "gpus": gpus(settings), "top_layers": layers}
 
 
-def device(settings: Settings) -> str:
-    """`cpu` or `cuda`, as the base model's settings resolve on this machine."""
-    if settings.base_model.device != "auto":
-        return settings.base_model.device
+def gpus(settings: Settings) -> int:
+    """How many GPUs a run keeps busy; where steps are pods, as many as `tune` asks for."""
+    base = settings.base_model
+    if base.device == "cpu":
+        return 0
+    if settings.cluster is not None:
+        pod = settings.cluster.pod("tune")
+        return pod.gpu * pod.nodes
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    there = torch.cuda.device_count()
+    return there if base.processes == "auto" else min(there, base.processes)
 
 
 def _costs(settings: Settings, seconds: float, cpu_seconds: float) -> dict[str, Any]:
-    cpu_hours, gpu_hours = cpu_seconds / 3600, seconds / 3600 if device(settings) == "cuda" else 0.0
+    cpu_hours, gpu_hours = cpu_seconds / 3600, seconds / 3600 * gpus(settings)
     return {
         "seconds": round(seconds, 1),
         "cpu_hours": round(cpu_hours, 5),

@@ -137,7 +137,7 @@ def installed(folder: Path, zenml: Mapping[str, str], base: Path, *, forked: boo
     """Settings of a cluster, whose pods see the same state folder."""
     home, config = folder / "home", folder / "zenml.yaml"
     settings = {
-        "base_model": {"name": str(base), "device": "cpu", "threads": 1},
+        "base_model": {"name": str(base), "threads": 1},
         **SECTIONS,
         "cluster": {
             "context": "double",
