@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 LOCK = Path(__file__).parents[1] / "requirements.lock"
+WITH_TORCH = frozenset({"accelerate", "gguf", "peft", "tokenizers", "torch", "transformers"})
+"""Those that computing with a model needs; where steps run on a cluster, service and worker are without."""
 
 
 def plain(name: str) -> str:

@@ -4,6 +4,7 @@ import sys
 
 from typer.exceptions import TyperException
 
+from components import libraries
 from components.errors import LciaError
 from lcia.commands.frame import app
 
@@ -25,6 +26,12 @@ def main() -> None:
     except LciaError as error:
         print(f"lcia: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in libraries.WITH_TORCH:
+            raise
+        told = f"{error.name} is not installed here, and this verb computes with the model"
+        print(f"lcia: {told}; run it where the steps run, in the image `lcia-train`", file=sys.stderr)
+        sys.exit(1)
     except TyperException as error:
         error.show()  # type: ignore[attr-defined] # typer's parser raises only such that show themselves
         _example(error)

@@ -37,8 +37,6 @@ KEY_LIBRARIES = (
     "pydantic", "safetensors", "scikit-learn", "sqlalchemy", "tokenizers", "torch", "transformers", "typer", "zenml",
 )  # fmt: skip
 """Libraries whose versions decide what is computed, stored or understood."""
-WITH_TORCH = frozenset({"accelerate", "peft", "tokenizers", "torch", "transformers"})
-"""Those that only the steps of a run need; where they run on a cluster, an installation may be without."""
 PYTHON = (3, 11)
 LOW_DISK, NO_DISK = 5.0, 1.0
 """GiB free below which there is a warning, and a problem."""
@@ -114,7 +112,7 @@ def _libraries(patient: Patient) -> Iterator[Finding]:
         yield Finding("libraries", "warning", told, "use the checkout")
         return
     differing = []
-    needed = [name for name in KEY_LIBRARIES if not (name in WITH_TORCH and _torch_elsewhere(patient))]
+    needed = [name for name in KEY_LIBRARIES if not (name in libraries.WITH_TORCH and _torch_elsewhere(patient))]
     for name in needed:
         try:
             seen = metadata.version(name)
