@@ -24,7 +24,7 @@ def step_key(step: str, inputs: Mapping[str, Json], config: Mapping[str, Json], 
                 "inputs": dict(inputs),
                 "config": dict(config),
                 "sources": {folder: _sources(folder) for folder in sorted(folders)},
-                "libraries": {name: version_of(name) for name in LIBRARIES},
+                "libraries": _libraries(),
             }
         )
     )
@@ -35,3 +35,8 @@ def _sources(folder: str) -> str:
     files = sorted((COMPONENTS / folder).rglob("*.py"))
     text = b"".join(str(f.relative_to(COMPONENTS)).encode() + b"\0" + f.read_bytes() for f in files)
     return hashlib.sha256(text).hexdigest()
+
+
+@cache
+def _libraries() -> dict[str, Json]:
+    return {name: version_of(name) for name in LIBRARIES}
