@@ -19,7 +19,15 @@ import pyarrow as pa
 
 from components.tasks.images import is_image
 from components.tasks.package import MAX_FILES, MAX_IMAGES, MAX_PACKAGE_BYTES, TASK_FILE, list_files
-from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, path_fault, read_regular, show
+from components.tasks.problems import (
+    MAX_FILE_BYTES,
+    PackageError,
+    Problem,
+    is_system_file,
+    path_fault,
+    read_regular,
+    show,
+)
 
 KINDS = {".zip": "application/zip", ".tar.zst": "application/zstd"}
 """Suffixes of containers, and their media types."""
@@ -123,6 +131,8 @@ class _Target:
         fault = path_fault(name)
         if fault:
             raise _Refused(show(name), fault, "files inside the package with plain names")
+        if is_system_file(name):
+            return
         folded = unicodedata.normalize("NFC", name).casefold()
         if folded in self.seen:
             raise _Refused(show(name), "a name twice, or twice but for case", "each file once")
@@ -163,6 +173,8 @@ def _unzip(path: Path, target: _Target) -> None:
             if member.filename != member.orig_filename:
                 raise _Refused(show(member.orig_filename), "a name with a NUL or a backslash", "plain names with /")
             target.claim(member.filename)
+            if is_system_file(member.filename):
+                continue
             with archive.open(member) as content:
                 target.write(member.filename, content)  # type: ignore[arg-type] # ZipExtFile reads as a file does
 
@@ -178,6 +190,8 @@ def _untar(path: Path, target: _Target) -> None:
                 if not member.isreg() or member.issparse():
                     raise _Refused(show(member.name), "a link or special file", "regular files only")
                 target.claim(name)
+                if is_system_file(name):
+                    continue
                 bounded.left += 2 * tarfile.BLOCKSIZE if is_image(name) else 0  # the header and padding of one file
                 content = archive.extractfile(member)
                 assert content is not None  # noqa: S101 - a regular file has content
@@ -213,7 +227,7 @@ class _Bounded(io.RawIOBase):
 
 def _root(folder: Path) -> Path:
     """Where `task.yaml` is: at the top, or in the one folder that was packed."""
-    inside = list(folder.iterdir())
+    inside = [entry for entry in folder.iterdir() if not is_system_file(entry.name)]
     if not (folder / TASK_FILE).exists() and len(inside) == 1 and inside[0].is_dir():
         return folder / PurePosixPath(inside[0].name)
     return folder

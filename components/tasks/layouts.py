@@ -1,14 +1,19 @@
-"""Other ways to write a row: chat messages, and prompt with completion, as TRL and Hugging Face data sets have them.
+"""Other ways to write a row: chat messages, prompt with completion, and conversations as ShareGPT has them.
 
 A row becomes `instruction`, `input` and `output` without losing anything that was said: the last assistant turn is the
 output; a system turn is the instruction and the user's turn its input; without one the user's turn is the instruction.
 Turns before the last user's are written out in front of it, each with its speaker.
 
+Rows of these layouts come from other programs, which add fields of their own (`prompt_id`, `category`, a message's
+`id`): they are left out, and `Plain.ignored` names them. A field that changes what a row means (tools, weights) is a
+fault unless it is empty.
+
 A turn's content may be a list of parts, texts and images. Images come before all text in a prompt, so they may only
 stand at the beginning or the end of the first user turn; between two texts they would mean something that is lost.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from components.tasks.problems import show
@@ -18,7 +23,20 @@ Fault: TypeAlias = tuple[str, str, str]
 
 SPEAKERS = {"user": "User", "assistant": "Assistant"}
 """How earlier turns are introduced in the prompt."""
-CHAT, PAIR, BESIDE = {"messages"}, {"prompt", "completion"}, {"choices", "image"}
+ROLES = {
+    **{role: role for role in ("system", *SPEAKERS)},
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+}
+"""Names of speakers in the field, and ours."""
+EXPECTED_ROLE = "system, user or assistant (human and gpt in ShareGPT); tool calls are not learnt"
+OWN, BESIDE = frozenset({"instruction", "input", "output"}), frozenset({"choices", "image", "system"})
+"""Fields of a row that has no other layout, and those that may stand beside turns."""
+TOOLS = frozenset({"tools", "functions", "tool_calls", "function_call", "tool_call_id", "tool_choice"})
+FOREIGN = TOOLS | {"system", "images", "history", "reasoning_content", "reasoning", "thinking", "audio", "refusal"}
+"""Fields of other layouts that say something of what is asked or answered; none of ours holds it."""
 
 
 class LayoutRefused(Exception):
@@ -29,36 +47,81 @@ class LayoutRefused(Exception):
         self.fault: Fault = (field, seen, expected)
 
 
-def plain(row: dict[str, Any], *, labelled: bool) -> dict[str, Any]:
-    """The row with `instruction`, `input` and `output`; one that has them already is returned as it is.
+@dataclass(frozen=True)
+class Plain:
+    """A row with `instruction`, `input` and `output`."""
+
+    row: dict[str, Any]
+    ignored: frozenset[str] = frozenset()
+    """Names of the fields that were left out."""
+
+
+def layout_of(row: Mapping[str, Any]) -> str | None:
+    """The field that makes a row one of another layout: `messages`, `conversations`, `prompt`, or None."""
+    return next((field for field in ("messages", "conversations", "prompt") if field in row), None)
+
+
+def plain(row: dict[str, Any], *, labelled: bool) -> Plain:
+    """The row with `instruction`, `input` and `output`; one that has them already keeps all that says something.
 
     Raises:
         LayoutRefused: turns of another order, speaker or content than described.
     """
-    if CHAT & row.keys():
-        if others := row.keys() - CHAT - BESIDE:
-            raise LayoutRefused(show(min(others)), "a field beside messages", "messages alone, or with choices, image")
-        return _fields(list(_turns(row["messages"], "messages")), row, labelled=labelled)
-    if PAIR & row.keys():
-        if others := row.keys() - PAIR - BESIDE:
-            raise LayoutRefused(
-                show(min(others)), "a field beside prompt", "prompt, completion, or with choices, image"
-            )
-        return _fields(_pair(row), row, labelled=labelled)
-    return row
+    layout = layout_of(row)
+    if layout is None:
+        if "completion" in row:
+            raise LayoutRefused("prompt", "no such field", "a text or a list of messages")
+        return Plain({field: value for field, value in row.items() if field not in FOREIGN or not empty(value)})
+    if own := OWN & row.keys():
+        raise LayoutRefused(show(min(own)), f"a field beside {layout}", f"{layout} alone, or with choices, image")
+    used = {layout, *BESIDE, *({"completion"} if layout == "prompt" else ())}
+    ignored = set(without_meaning(row, used))
+    turns = _pair(row, ignored) if layout == "prompt" else list(_turns(row[layout], layout, ignored))
+    return Plain(_fields(_with_system(row, turns), row, layout, labelled=labelled), frozenset(ignored))
 
 
 Turn: TypeAlias = tuple[str, str, list[Any]]
 """Role, text, and the turn's images: paths, or None for one that the row's own `image` names."""
 
 
-def _pair(row: dict[str, Any]) -> list[Turn]:
+def without_meaning(row: Mapping[str, Any], used: Collection[str], at: str = "", of: str = "") -> Iterator[str]:
+    """Names of the fields that nothing reads, with `of` in front; those that say nothing are not named.
+
+    Raises:
+        LayoutRefused: one of them changes what the row means; the fault names it with `at` in front.
+    """
+    for field in sorted(row.keys() - set(used), key=str):
+        value = row[field]
+        if empty(value):
+            continue
+        if field in TOOLS:
+            raise LayoutRefused(f"{at}{field}", show(value), "none: tool calls are not learnt")
+        if field in FOREIGN or (field == "label" and value is False):
+            raise LayoutRefused(f"{at}{field}", show(value), "a row that means the same without this field")
+        yield f"{of}{field}"
+
+
+def empty(value: object) -> bool:
+    """Whether a field says nothing, as some programs write one that is absent."""
+    return value is None or value in ("", "[]", "{}", "null", [], {})
+
+
+def _with_system(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
+    """The turns, with the row's own `system` in front where they have none."""
+    if empty(row.get("system")):
+        return turns
+    if turns and turns[0][0] == "system":
+        raise LayoutRefused("system", show(row["system"]), "one system text: this row has a system turn as well")
+    return [("system", _text(row["system"], "system"), []), *turns]
+
+
+def _pair(row: dict[str, Any], ignored: set[str]) -> list[Turn]:
     """The turns of a prompt and its completion, each a text or a list of messages."""
     turns: list[Turn] = []
     for field, role in (("prompt", "user"), ("completion", "assistant")):
         value = row.get(field)
         if isinstance(value, list):
-            turns += _turns(value, field)
+            turns += _turns(value, field, ignored)
         elif value is not None:
             turns.append((role, _text(value, field), []))
         elif field == "prompt":
@@ -66,23 +129,32 @@ def _pair(row: dict[str, Any]) -> list[Turn]:
     return turns
 
 
-def _turns(messages: object, field: str) -> Iterator[Turn]:
+def _turns(messages: object, field: str, ignored: set[str]) -> Iterator[Turn]:
+    """The turns of a list of messages, as OpenAI (`role`, `content`) or as ShareGPT (`from`, `value`) writes them."""
     if not isinstance(messages, list) or not messages:
         raise LayoutRefused(field, show(messages), "a list of messages")
     for number, message in enumerate(messages):
-        place = f"{field}[{number}]"
-        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            raise LayoutRefused(place, show(message), "an object with role and content")
-        if others := {key for key in message.keys() - {"role", "content"} if message[key] is not None}:
-            raise LayoutRefused(f"{place}.{show(min(others))}", "an unknown field", "only role and content")
-        role = message["role"]
-        if role not in ("system", *SPEAKERS):
-            raise LayoutRefused(f"{place}.role", show(role), "system, user or assistant")
-        content = message["content"]
-        text, images = _parts(content, f"{place}.content") if isinstance(content, list) else (content, [])
+        at = f"{field}[{number}]"
+        keys = next((pair for pair in (("role", "content"), ("from", "value")) if _has(message, pair)), None)
+        if keys is None:
+            raise LayoutRefused(at, show(message), "an object with role and content, or with from and value")
+        ignored.update(without_meaning(message, keys, f"{at}.", f"{field}."))
+        said_by, content = (message[key] for key in keys)
+        role = ROLES.get(said_by) if isinstance(said_by, str) else None
+        if role is None:
+            raise LayoutRefused(f"{at}.{keys[0]}", show(said_by), EXPECTED_ROLE)
+        if role == "system" and empty(content):
+            continue
+        if role == "assistant" and number == len(messages) - 1 and message.get("weight") == 0:
+            raise LayoutRefused(f"{at}.weight", "0 on the answer", "an answer that is to be learnt")
+        text, images = _parts(content, f"{at}.{keys[1]}") if isinstance(content, list) else (content, [])
         if images and role != "user":
-            raise LayoutRefused(f"{place}.content", f"an image said by {role}", "images in the first user turn")
-        yield role, _text(text, f"{place}.content"), images
+            raise LayoutRefused(f"{at}.{keys[1]}", f"an image said by {said_by}", "images in the first user turn")
+        yield role, _text(text, f"{at}.{keys[1]}"), images
+
+
+def _has(message: object, keys: tuple[str, str]) -> bool:
+    return isinstance(message, dict) and all(key in message for key in keys)
 
 
 def _parts(parts: list[Any], place: str) -> tuple[str, list[Any]]:
@@ -97,6 +169,8 @@ def _parts(parts: list[Any], place: str) -> tuple[str, list[Any]]:
             images.append(part[told.pop()] if told else None)
         else:
             expected = "a part of type text with text, or of type image with image or path, or with neither"
+            if kind == "image_url":
+                expected = "a part of type image with the path of a file in the package: addresses are not fetched"
             raise LayoutRefused(f"{place}[{number}]", show(part), expected)
         kinds += kind[0]
     if "ti" in kinds and "it" in kinds:
@@ -125,20 +199,21 @@ def _images(turns: Sequence[Turn], row: dict[str, Any]) -> dict[str, Any]:
     return {"image": row["image"]}
 
 
-def _fields(turns: Sequence[Turn], row: dict[str, Any], *, labelled: bool) -> dict[str, Any]:
+def _fields(turns: Sequence[Turn], row: dict[str, Any], layout: str, *, labelled: bool) -> dict[str, Any]:
+    field = "messages" if layout == "prompt" else layout
     system = [text for role, text, _ in turns[:1] if role == "system"]
     spoken = list(turns[len(system) :])
     for number, (role, _, _) in enumerate(spoken):
         if role != ("user", "assistant")[number % 2]:
-            raise LayoutRefused("messages", f"{role} as turn {number + 1}", "user and assistant in turn, after system")
+            raise LayoutRefused(field, f"{role} as turn {number + 1}", "user and assistant in turn, after system")
     answer: dict[str, Any] = {}
     if labelled:
         if not spoken or spoken[-1][0] != "assistant":
-            raise LayoutRefused("messages", "no answer at the end", "an assistant turn last")
+            raise LayoutRefused(field, "no answer at the end", "an assistant turn last")
         answer = {"output": spoken.pop()[1]}
     if not spoken or spoken[-1][0] != "user":
         expected = "a user turn before the answer" if labelled else "a user turn last: this split has no answers"
-        raise LayoutRefused("messages", "no question at the end", expected)
+        raise LayoutRefused(field, "no question at the end", expected)
     asked = spoken[-1][1]
     if len(spoken) > 1:
         asked = "\n".join(f"{SPEAKERS[role]}: {text}" for role, text, _ in spoken)

@@ -9,26 +9,30 @@ Rows without an answer may stand in a split of their own, `unlabelled`, which is
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.tasks.images import Album, is_image
 from components.tasks.problems import (
     MAX_FILE_BYTES,
+    Findings,
     PackageError,
     Problem,
+    characters_expected,
     decode,
     forbidden_character,
+    is_system_file,
     path_fault,
     read_regular,
     show,
 )
-from components.tasks.rows import Example, Unlabelled, read_rows, read_unlabelled
+from components.tasks.rows import Example, Rows, Unlabelled, even_text, read_rows, read_unlabelled
 from components.tasks.splits import SHARES, cut
 from components.tasks.yaml_lines import Document, parse_yaml
 
@@ -50,7 +54,7 @@ def _plain(text: str) -> str:
         raise ValueError("empty text, expected at least one visible character")
     character = forbidden_character(text)
     if character:
-        raise ValueError(f"character {character}, expected text without control characters")
+        raise ValueError(f"character {character}, expected {characters_expected(character)}")
     return text
 
 
@@ -154,6 +158,12 @@ class TaskFile(Task):
 
     splits: SplitFiles = SplitFiles()
 
+    @model_validator(mode="after")
+    def _choices_differ_as_compared(self) -> Self:
+        if self.choices and len(set(map(even_text, self.choices))) < len(self.choices):
+            raise ValueError("choices holds an answer twice but for white space or Unicode form, expected each once")
+        return self
+
     def task(self) -> Task:
         """The task without its file names, which are not content."""
         return Task.model_validate(self.model_dump(exclude={"splits"}))
@@ -173,6 +183,10 @@ class Package:
     """Rows without an answer, in file order."""
     cut: tuple[str, ...] = ()
     """Splits that the package does not have and that were cut from its training rows."""
+    set_aside: tuple[Problem, ...] = ()
+    """Problems of the few faulty rows that are left out of `splits`."""
+    remarks: tuple[str, ...] = ()
+    """Sentences about what was read otherwise than it stands there, for people."""
 
 
 def read_package(path: Path | str, called: str | None = None) -> Package:
@@ -193,26 +207,36 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     choices = definition.choices if definition else None
     names = _found(names, files)
     missing = [split for split in SHARES if split not in names.model_fields_set and getattr(names, split) not in files]
-    lines: dict[str, list[tuple[int, Example]]] = {}
     album = Album(path, files)
-    for split in SPLITS:
-        if split not in missing:
-            lines[split], found = _read_split(path, files, getattr(names, split), choices, album)
-            problems += found
+    read: dict[str, Rows[Example]] = {
+        split: _read_split(path, files, getattr(names, split), choices, album)
+        for split in SPLITS
+        if split not in missing
+    }
+    lines = {split: rows.rows for split, rows in read.items()}
+    unlabelled = _read_unlabelled(path, files, names, album)
+    everything: list[Rows[Any]] = [*read.values(), unlabelled]
+    problems += [problem for rows in everything for problem in rows.problems]
     if missing:
         lines = cut(lines, missing)
         problems += [_too_few(names, lines, split) for split in SPLITS if not lines[split] and not problems]
-    unlabelled, found = _read_unlabelled(path, files, names, album)
-    problems += found
-    problems += _leaks(lines, names)
+    problems += leaks(lines, names.train, names.test)
     problems += _strangers(files, names, album, every=not problems)
     if definition is not None:
-        problems += _needs_choices(definition, {**lines, "unlabelled": unlabelled}, names)
+        problems += _needs_choices(definition, {**lines, "unlabelled": unlabelled.rows}, names)
     if problems or definition is None:
         raise PackageError(called, problems)
     splits = {split: tuple(example for _, example in rows) for split, rows in lines.items()}
-    rows = tuple(row for _, row in unlabelled)
-    return Package(path, definition.task(), splits, tuple(files), rows, tuple(missing))
+    asked = tuple(row for _, row in unlabelled.rows)
+    aside = tuple(problem for rows in everything for problem in rows.set_aside)
+    counts = sum((rows.remarks for rows in everything), Counter[str]())
+    remarks = (*remarks_on(aside), *(f"{count} rows: {words}" for words, count in sorted(counts.items())))
+    return Package(path, definition.task(), splits, tuple(files), asked, tuple(missing), aside, remarks)
+
+
+def remarks_on(set_aside: Sequence[Problem]) -> list[str]:
+    """Sentences about the faulty rows that were left out."""
+    return [f"set aside {problem}" for problem in set_aside]
 
 
 def list_files(path: Path) -> tuple[list[str], list[Problem]]:
@@ -224,9 +248,12 @@ def list_files(path: Path) -> tuple[list[str], list[Problem]]:
     problems: list[Problem] = []
     count, size = {False: 0, True: 0}, {False: 0, True: 0}  # of images: True
     for folder, folders, files in os.walk(path, followlinks=False):
+        folders[:] = [entry for entry in folders if entry != "__MACOSX"]
         for entry in sorted([*folders, *files]):
             full = Path(folder, entry)
             name = full.relative_to(path).as_posix()
+            if is_system_file(name):
+                continue
             fault = path_fault(name)
             if fault or full.is_symlink():
                 seen = fault or "a link"
@@ -314,41 +341,40 @@ def _too_few(names: SplitFiles, lines: Mapping[str, Sequence[object]], split: st
 
 def _read_split(
     path: Path, files: list[str], name: str, choices: tuple[str, ...] | None, album: Album
-) -> tuple[list[tuple[int, Example]], list[Problem]]:
+) -> Rows[Example]:
     if name not in files:
-        expected = "one JSON object a line, or a Parquet file of that name"
-        return [], [Problem(name, None, None, "no such file", expected)]
+        return Rows.refused(
+            Problem(name, None, None, "no such file", "one JSON object a line, or a Parquet file of that name")
+        )
     content = read_regular(path / name, name, MAX_FILE_BYTES)
-    if isinstance(content, Problem):
-        return [], [content]
-    return read_rows(content, name, choices, album)
+    return Rows.refused(content) if isinstance(content, Problem) else read_rows(content, name, choices, album)
 
 
-def _read_unlabelled(
-    path: Path, files: list[str], names: SplitFiles, album: Album
-) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
+def _read_unlabelled(path: Path, files: list[str], names: SplitFiles, album: Album) -> Rows[Unlabelled]:
     name = names.unlabelled
     if name not in files and "unlabelled" not in names.model_fields_set:
-        return [], []
+        return Rows.none()
     if name not in files:
-        return [], [Problem(name, None, None, "no such file", "one JSON object a line, or no `unlabelled` in splits")]
+        expected = "one JSON object a line, or no `unlabelled` in splits"
+        return Rows.refused(Problem(name, None, None, "no such file", expected))
     content = read_regular(path / name, name, MAX_FILE_BYTES)
-    return ([], [content]) if isinstance(content, Problem) else read_unlabelled(content, name, album)
+    return Rows.refused(content) if isinstance(content, Problem) else read_unlabelled(content, name, album)
 
 
-def _leaks(lines: Mapping[str, list[tuple[int, Example]]], names: SplitFiles) -> list[Problem]:
+def leaks(lines: Mapping[str, list[tuple[int, Example]]], train: str, test: str) -> list[Problem]:
+    """Test rows whose question is a training row's; `train` and `test` name the files."""
     trained = {example.question: number for number, example in lines["train"]}
-    return [
+    return Findings(
         Problem(
-            names.test,
+            test,
             number,
             "instruction+input+image" if example.images else "instruction+input",
-            f"the question of {names.train}:{trained[example.question]}",
+            f"the question of {train}:{trained[example.question]}",
             "test rows that do not occur in train: remove one of the two",
         )
         for number, example in lines["test"]
         if example.question in trained
-    ][:20]
+    ).problems
 
 
 def _strangers(files: list[str], names: SplitFiles, album: Album, *, every: bool) -> list[Problem]:

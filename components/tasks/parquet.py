@@ -4,7 +4,7 @@ Texts are read as dictionaries, so that a small file which repeats one long text
 their sum is limited as if the file were JSON Lines.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,15 @@ MAX_UNPACKED = 256 * 1024 * 1024
 """Bytes of all columns, as the file's own directory says."""
 
 
+FAULTS = (pa.ArrowException, OSError, ValueError, ArithmeticError, TypeError, KeyError, NotImplementedError)
+"""What pyarrow raises on bytes that are no whole file, and on values that Python's types can't hold."""
+
+
+def twice_named(names: Sequence[str]) -> str | None:
+    """A column name that occurs twice, or None."""
+    return next((name for name in names if names.count(name) > 1), None)
+
+
 def rows(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     """Row numbers, from 1, with their fields; ends with the first problem."""
     try:
@@ -28,6 +37,9 @@ def rows(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Prob
         if known.num_rows > MAX_ROWS or size > MAX_UNPACKED:
             seen = f"{known.num_rows} rows of {size} bytes"
             yield 1, Problem(name, None, None, seen, f"at most {MAX_ROWS} rows and {MAX_UNPACKED} bytes")
+            return
+        if twice := twice_named(file.schema_arrow.names):
+            yield 1, Problem(name, None, twice, "two columns of this name", "each column once")
             return
         texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
         file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
@@ -44,7 +56,7 @@ def rows(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Prob
                     yield number, Problem(name, number, None, seen, expected)
                     return
                 yield number, {key: value for key, value in row.items() if value is not None}
-    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+    except FAULTS as error:
         seen = f"{type(error).__name__}: {show(str(error))}"
         yield 1, Problem(name, None, None, seen, "a whole Parquet file")
 

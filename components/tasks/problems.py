@@ -1,14 +1,19 @@
 """What can be wrong with files from outside: where, what was seen, what was expected; and reading them safely."""
 
 import os
+import re
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.errors import LciaError
 
 MAX_PROBLEMS = 20
-"""Problems reported per file; reading stops there."""
+"""Kinds of problem reported per file; the same problem of many rows is one, with their number."""
+_INDEX = re.compile(r"\[\d+\]")
+LISTED_ROWS = 5
+"""Rows that a problem of many rows names."""
 MAX_LINE_BYTES = 256 * 1024
 """Longest row, in bytes."""
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -17,6 +22,15 @@ MAX_ROWS = 200_000
 """Most rows in a split."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Files that operating systems leave beside others; they are no part of a package."""
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a relative path names what macOS or Windows adds to folders and archives on their own."""
+    parts = name.split("/")
+    return "__MACOSX" in parts[:-1] or parts[-1] in {*SYSTEM_FILES, "__MACOSX"} or parts[-1].startswith("._")
 
 
 @dataclass(frozen=True)
@@ -28,24 +42,58 @@ class Problem:
     field: str | None
     seen: str
     expected: str
+    lines: tuple[int, ...] = ()
+    """The first rows with this problem, where there are several."""
+    count: int = 1
+    """Number of rows with this problem."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         field = "" if self.field is None else f" {self.field}"
-        return f"{place}{field}: seen {self.seen}, expected {self.expected}"
+        more = ", ..." if self.count > len(self.lines) else ""
+        rows = f" ({self.count} rows: {', '.join(map(str, self.lines))}{more})" if self.count > 1 else ""
+        return f"{place}{field}: seen {self.seen}, expected {self.expected}{rows}"
+
+
+class Findings:
+    """Problems by kind (file, field, what was expected): the first of each, with the number of rows that have it."""
+
+    def __init__(self, problems: Iterable[Problem] = ()) -> None:
+        self._kinds: dict[tuple[str, str | None, str, bool], Problem] = {}
+        for problem in problems:
+            self.add(problem)
+
+    def add(self, problem: Problem) -> None:
+        """Count a problem; kinds beyond 20 are left out."""
+        field = problem.field and _INDEX.sub("[]", problem.field)
+        kind = (problem.file, field, problem.expected, problem.line is None)
+        first = self._kinds.get(kind)
+        if first is None:
+            if len(self._kinds) < MAX_PROBLEMS:
+                self._kinds[kind] = problem
+        elif problem.line is not None and first.line is not None:
+            lines = first.lines or (first.line,)
+            lines = (*lines, problem.line) if len(lines) < LISTED_ROWS else lines
+            self._kinds[kind] = replace(first, lines=lines, count=first.count + problem.count)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """One of each kind, in the order in which they came up."""
+        return list(self._kinds.values())
 
 
 class PackageError(LciaError):
-    """A task package that cannot be taken in; `problems` lists the first findings of each file."""
+    """A task package that cannot be taken in; `problems` lists what is wrong, each kind once."""
+
+    kind = "package"
+    advice = "Mend and submit it again."
 
     def __init__(self, package: str, problems: list[Problem]) -> None:
         self.package = package
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         listing = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(
-            f"package {printable(package)} is refused, {count} to mend:\n{listing}\nMend and submit it again."
-        )
+        super().__init__(f"{self.kind} {printable(package)} is refused, {count} to mend:\n{listing}\n{self.advice}")
 
 
 def printable(text: str) -> str:
@@ -55,7 +103,10 @@ def printable(text: str) -> str:
 
 def show(value: object) -> str:
     """A value as it is printed in a problem: escaped and cut, safe for a terminal."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deep to print"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -70,6 +121,18 @@ def forbidden_character(text: str) -> str | None:
         if control or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code < 0xFDF0:
             return f"U+{code:04X}"
     return None
+
+
+def characters_expected(character: str) -> str:
+    """What should stand instead of a forbidden character, given as `forbidden_character` names it."""
+    code = int(character.removeprefix("U+"), 16)
+    if 0x80 <= code < 0xA0:
+        return (
+            "text without control characters: this one is Windows-1252 read as Latin-1; `lcia import --repair` mends it"
+        )
+    if 0xD800 <= code < 0xE000:
+        return "whole characters: this is half of one, of a text that was cut or escaped wrongly"
+    return "text without control characters"
 
 
 def path_fault(name: str) -> str | None:
@@ -104,6 +167,8 @@ def read_regular(path: Path, name: str, limit: int) -> bytes | Problem:
 def decode(content: bytes, name: str) -> str | Problem:
     """UTF-8 text with a leading byte order mark dropped, or the problem with its line."""
     content = content.removeprefix(BYTE_ORDER_MARK)
+    if content.startswith(UTF_16_MARKS):
+        return Problem(name, None, None, "UTF-16 text", "UTF-8 text: save the file as UTF-8")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,32 +1,25 @@
-"""Rows of a task: one JSON object a line, read strictly because packages come from outside.
+"""Rows of a task, checked strictly because they come from outside; every problem names file, line and field.
 
-Encoding is UTF-8; a UTF-8 byte order mark at the start of a file is dropped, UTF-16 and UTF-32 are
-refused. Lines end in LF or CRLF; empty lines are skipped. Every problem names file, line and field.
-Files that end in `.parquet` hold the same fields as columns; `layouts` has the other ways to write a row.
+`records` reads the lines, `parquet` the columns of a file; `layouts` has the other ways to write a row. A few faulty
+rows of a large file are set aside, counted and named; with more of them the file is refused.
 """
 
-import json
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from components.storage.objects import canonical, digest_of
-from components.tasks import layouts, parquet
+from components.tasks import layouts, parquet, records
 from components.tasks.images import NO_IMAGES, Album, Picture
 from components.tasks.layouts import Fault
-from components.tasks.problems import (
-    BYTE_ORDER_MARK,
-    MAX_LINE_BYTES,
-    MAX_PROBLEMS,
-    MAX_ROWS,
-    Problem,
-    decode,
-    forbidden_character,
-    show,
-)
+from components.tasks.problems import MAX_ROWS, Findings, Problem, characters_expected, forbidden_character, show
 
 TEXT_FIELDS = ("instruction", "input", "output")
 KNOWN_FIELDS = {*TEXT_FIELDS, "choices", "image"}
+SET_ASIDE_SHARE = 0.01
+"""Largest share of faulty rows that a file may have: they are set aside, the others are taken."""
 Row = TypeVar("Row")
 Get: TypeAlias = Callable[[str], bytes]
 """Bytes of an object by its digest."""
@@ -66,9 +59,14 @@ class Example:
         )
 
     @property
-    def question(self) -> tuple[str, ...]:
-        """What the model is asked, images by their digests: equal for rows that leak into or contradict each other."""
+    def asked(self) -> tuple[str, ...]:
+        """The question without the options it offers; images by their digests."""
         return (self.instruction, self.input or "", *(picture.digest for picture in self.images))
+
+    @property
+    def question(self) -> tuple[str, ...]:
+        """What the model is asked, options in any order: equal for rows that leak into or contradict each other."""
+        return (*self.asked, "choices", *sorted(self.choices)) if self.choices else self.asked
 
     @property
     def words(self) -> str:
@@ -117,99 +115,124 @@ class Unlabelled:
         return self.labelled("").question
 
 
-def read_rows(
-    content: bytes, name: str, choices: tuple[str, ...] | None, album: Album = NO_IMAGES
-) -> tuple[list[tuple[int, Example]], list[Problem]]:
-    """Parse the bytes of a split file into (line number, example) pairs and at most 20 problems.
+@dataclass(frozen=True)
+class Rows(Generic[Row]):
+    """What a split file holds: its rows with their numbers, or the problems for which it is refused."""
+
+    rows: list[tuple[int, Row]]
+    problems: list[Problem]
+    """Each kind once; none where `rows` may be used."""
+    set_aside: list[Problem]
+    """Problems of the few faulty rows that were left out."""
+    remarks: Counter[str]
+    """What was read otherwise than it stands there, and in how many rows."""
+
+    @classmethod
+    def none(cls) -> "Rows[Row]":
+        """No rows, and nothing wrong with that."""
+        return cls([], [], [], Counter())
+
+    @classmethod
+    def refused(cls, problem: Problem) -> "Rows[Row]":
+        """No rows, for one reason."""
+        return cls([], [problem], [], Counter())
+
+
+def read_rows(content: bytes, name: str, choices: tuple[str, ...] | None, album: Album = NO_IMAGES) -> Rows[Example]:
+    """Read the bytes of a split file.
 
     `choices` are the task's; a row's own `choices` go before them. `album` holds the images that rows may name.
     """
-    return _read(content, name, lambda row: _check(row, choices), Example.from_row, album, labelled=True)
+    return check_rows(_records(content, name), name, RowCheck(choices, album))
 
 
-def read_unlabelled(
-    content: bytes, name: str, album: Album = NO_IMAGES
-) -> tuple[list[tuple[int, Unlabelled]], list[Problem]]:
+def read_unlabelled(content: bytes, name: str, album: Album = NO_IMAGES) -> Rows[Unlabelled]:
     """As `read_rows`, for rows that must not have an output."""
-    return _read(content, name, _check_unlabelled, Unlabelled.from_row, album, labelled=False)
+    read = check_rows(_records(content, name), name, RowCheck(None, album, labelled=False))
+    rows = [(number, Unlabelled(row.instruction, row.input, row.choices, row.images)) for number, row in read.rows]
+    return Rows(rows, read.problems, read.set_aside, read.remarks)
 
 
-def _read(
-    content: bytes,
+@dataclass(frozen=True)
+class RowCheck:
+    """How one record becomes a row."""
+
+    choices: tuple[str, ...] | None = None
+    """The task's choices; a row's own go before them."""
+    album: Album = NO_IMAGES
+    labelled: bool = True
+
+    def __call__(self, record: records.Record, remarks: Counter[str]) -> Example | list[Fault]:
+        """The row of a record, or its faults; `remarks` counts what was read otherwise than it stands there."""
+        even = records.with_plain_line_ends(record)
+        try:
+            plain = layouts.plain(records.without_nulls(even), labelled=self.labelled)
+        except layouts.LayoutRefused as why:
+            return [why.fault]
+        row = plain.row
+        faults = [*_field_faults(row, TEXT_FIELDS if self.labelled else TEXT_FIELDS[:2]), *_choices_faults(row)]
+        if not self.labelled and "output" in row:
+            faults.append(("output", show(row["output"]), "no output: a row with an answer belongs in train"))
+        pictures = list(self.album.pictures(row["image"])) if "image" in row else []
+        faults += [fault for fault in pictures if isinstance(fault, tuple)]
+        allowed = row.get("choices") or self.choices
+        if not faults and self.labelled and allowed and row["output"] not in allowed:
+            same = next((choice for choice in allowed if even_text(choice) == even_text(row["output"])), None)
+            if same is None:
+                return [("output", show(row["output"]), f"one of the choices {show(list(allowed))}")]
+            row = {**row, "output": same}
+            remarks[
+                "an output is a choice apart from white space around it or its Unicode form: read as the choice"
+            ] += 1
+        if faults:
+            return faults
+        if even is not record:
+            remarks["CR LF inside a text: read as LF"] += 1
+        remarks.update(f"a field `{field}` that nothing reads: left out" for field in plain.ignored)
+        return Example.from_row({"output": "", **row, "input": row.get("input") or None, "image": pictures})
+
+
+def check_rows(
+    numbered: Iterable[tuple[int, records.Record | Problem]],
     name: str,
-    check: "Callable[[dict[str, Any]], list[Fault]]",
-    make: Callable[[dict[str, Any], None], Row],
-    album: Album,
-    *,
-    labelled: bool,
-) -> tuple[list[tuple[int, Row]], list[Problem]]:
-    problems: list[Problem] = []
-    rows: list[tuple[int, Row]] = []
-    records = parquet.rows(content, name) if name.endswith(".parquet") else _records(content, name)
-    for number, record in records:
-        if len(problems) >= MAX_PROBLEMS:
-            break
-        if len(rows) >= MAX_ROWS:
-            problems.append(Problem(name, number, None, f"more than {MAX_ROWS} rows", f"at most {MAX_ROWS}"))
+    check: RowCheck,
+    share: float = SET_ASIDE_SHARE,
+) -> Rows[Example]:
+    """Check every record of a file; up to `share` of them may be faulty."""
+    rows: list[tuple[int, Example]] = []
+    faulty, whole = Findings(), Findings()  # problems of rows, and of the file
+    remarks: Counter[str] = Counter()
+    faulty_rows = 0
+    for number, record in numbered:
+        if len(rows) + faulty_rows >= MAX_ROWS:
+            whole.add(Problem(name, number, None, f"more than {MAX_ROWS} rows", f"at most {MAX_ROWS}"))
             break
         if isinstance(record, Problem):
-            problems.append(record)
+            (whole if record.line is None else faulty).add(record)
+            faulty_rows += 1
             continue
-        try:
-            row = layouts.plain(record, labelled=labelled)
-        except layouts.LayoutRefused as why:
-            problems.append(Problem(name, number, *why.fault))
-            continue
-        found = check(row)
-        pictures = list(album.pictures(row["image"])) if "image" in row else []
-        found += [fault for fault in pictures if isinstance(fault, tuple)]
-        problems += [Problem(name, number, field, seen, expected) for field, seen, expected in found]
-        if not found:
-            rows.append((number, make({**row, "input": row.get("input") or None, "image": pictures}, None)))
-    if not rows and not problems:
-        problems.append(Problem(name, None, None, "0 rows", "at least one JSON object, one a line"))
-    return rows, problems[:MAX_PROBLEMS]
+        row = check(record, remarks)
+        if isinstance(row, Example):
+            rows.append((number, row))
+        else:
+            faulty_rows += 1
+            for fault in row:
+                faulty.add(Problem(name, number, *fault))
+    if not rows and not faulty_rows and not whole.problems:
+        whole.add(Problem(name, None, None, "0 rows", "at least one JSON object, one a line"))
+    few = faulty_rows <= share * (len(rows) + faulty_rows)
+    if few and not whole.problems:
+        return Rows(rows, [], faulty.problems, remarks)
+    return Rows(rows, [*whole.problems, *faulty.problems], [], remarks)
 
 
-def _records(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    return ((number, _parse(line, name, number)) for number, line in _lines(content))
+def even_text(text: str) -> str:
+    """A text as answers are compared: without white space around it, in the composed form of Unicode (NFC)."""
+    return unicodedata.normalize("NFC", text.strip())
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(content.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _parse(line: bytes, name: str, number: int) -> dict[str, Any] | Problem:
-    if len(line) > MAX_LINE_BYTES:
-        seen = f"a row of {len(line)} bytes"
-        return Problem(name, number, None, seen, f"at most {MAX_LINE_BYTES} bytes a row")
-    text = decode(line, name)
-    if isinstance(text, Problem):
-        return Problem(name, number, None, text.seen, text.expected)
-    try:
-        row = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        return Problem(name, number, None, f"{error} in {show(text)}", "one JSON object a line")
-    if not isinstance(row, dict):
-        return Problem(name, number, None, show(row), "a JSON object with instruction and output, or messages")
-    return row
-
-
-def _check(row: dict[str, Any], choices: tuple[str, ...] | None) -> list[Fault]:
-    faults = [*_field_faults(row, TEXT_FIELDS), *_choices_faults(row)]
-    allowed = row.get("choices") or choices
-    if not faults and allowed and row["output"] not in allowed:
-        faults.append(("output", show(row["output"]), f"one of the choices {show(list(allowed))}"))
-    return faults
-
-
-def _check_unlabelled(row: dict[str, Any]) -> list[Fault]:
-    faults = [*_field_faults(row, TEXT_FIELDS[:2]), *_choices_faults(row)]
-    if "output" in row:
-        faults.append(("output", show(row["output"]), "no output: a row with an answer belongs in train"))
-    return faults
+def _records(content: bytes, name: str) -> Iterator[tuple[int, records.Record | Problem]]:
+    return parquet.rows(content, name) if name.endswith(".parquet") else records.json_lines(content, name)
 
 
 def _field_faults(row: dict[str, Any], fields: Iterable[str]) -> Iterator[Fault]:
@@ -237,8 +260,8 @@ def _choices_faults(row: dict[str, Any]) -> Iterator[Fault]:
         if fault:
             yield "choices", *fault
             return
-    if len(set(choices)) < len(choices):
-        yield "choices", show(choices), "each choice once"
+    if len({even_text(choice) for choice in choices}) < len(choices):
+        yield "choices", show(choices), "each choice once (white space around it does not count)"
 
 
 def _text_fault(value: object, may_be_empty: bool = False) -> tuple[str, str] | None:
@@ -248,7 +271,7 @@ def _text_fault(value: object, may_be_empty: bool = False) -> tuple[str, str] | 
         return show(value), "a non-empty string"
     character = forbidden_character(value)
     if character:
-        return f"character {character} in {show(value)}", "text without control characters"
+        return f"character {character} in {show(value)}", characters_expected(character)
     return None
 
 
@@ -260,16 +283,3 @@ def _pictures(row: Mapping[str, Any], get: Get | None) -> tuple[Picture, ...]:
             raise ValueError("a row with images was read without a store that has them")
         return tuple(named)
     return tuple(Picture.stored(digest, get) for digest in named)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {show(twice)} twice")
-    return row
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is no JSON value,")

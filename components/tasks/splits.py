@@ -24,8 +24,8 @@ def cut(lines: Mapping[str, list[Numbered]], missing: Collection[str]) -> dict[s
 
 
 def _place(example: Example, missing: Collection[str]) -> str:
-    """A fixed place between 0 and 1 for each question: [0, .2) is for test, [.2, .3) for validation."""
-    place = int(digest_of(canonical(["split", *example.question]))[:13], 16) / 16**13
+    """A fixed place between 0 and 1 for each question, without its options: [0, .2) is test, [.2, .3) validation."""
+    place = int(digest_of(canonical(["split", *example.asked]))[:13], 16) / 16**13
     start = 0.0
     for split, share in SHARES.items():
         if start <= place < start + share and split in missing:

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.tasks.package import Package, read_package
-from components.tasks.problems import MAX_LINE_BYTES, MAX_PROBLEMS, PackageError, Problem, forbidden_character
+from components.tasks.problems import MAX_LINE_BYTES, PackageError, Problem, forbidden_character
 from components.tasks.rows import read_rows
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
@@ -202,14 +202,14 @@ def test_limits_on_size_hold(make_package, monkeypatch):
     monkeypatch.setattr("components.tasks.package.MAX_FILES", 3)
     assert "more than 3 files" in refused(package)[0].seen
     monkeypatch.setattr("components.tasks.rows.MAX_ROWS", 1)
-    _, problems = read_rows(ROW.encode() * 3, "train.jsonl", None)
-    assert problems[0].line == 2
+    assert read_rows(ROW.encode() * 3, "train.jsonl", None).problems[0].line == 2
 
 
-def test_all_problems_of_a_file_come_at_once_and_are_capped(make_package):
+def test_all_problems_of_a_file_come_at_once_each_kind_with_its_count(make_package):
     package = make_package(header={"version": 1, "owner": "NOT OK"}, train="x\n" * 50, test="{}\n")
     problems = refused(package)
-    assert sum(p.file == "train.jsonl" for p in problems) == MAX_PROBLEMS
+    (broken,) = [p for p in problems if p.file == "train.jsonl"]
+    assert (broken.line, broken.count, broken.lines) == (1, 50, (1, 2, 3, 4, 5))
     assert {p.field for p in problems if p.file == "task.yaml"} == {"version", "owner"}
     assert {p.field for p in problems if p.file == "test.jsonl"} == {"instruction", "output"}
 
@@ -222,8 +222,8 @@ def test_messages_hold_no_control_characters(make_package):
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_rows_or_problems(content):
-    rows, problems = read_rows(content, "train.jsonl", None)
-    assert rows or problems
+    read = read_rows(content, "train.jsonl", None)
+    assert read.rows or read.problems
 
 
 @given(st.one_of(st.binary(max_size=120), st.text(max_size=120).map(lambda t: t.encode("utf-8", "surrogatepass"))))

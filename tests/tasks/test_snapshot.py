@@ -118,13 +118,14 @@ def test_missing_changed_and_foreign_objects_are_told_apart(make_package, store,
 )
 def test_a_row_survives_writing_and_reading(example, ascii_only):
     line = json.dumps(example.to_row(), ensure_ascii=ascii_only).encode()
-    ((_, back),), problems = read_rows(line, "train.jsonl", None)
+    read = read_rows(line, "train.jsonl", None)
+    ((_, back),), problems = read.rows, read.problems
     assert not problems
     assert back == example
     assert back.id == digest_of(canonical(example.to_row()))
 
 
 def test_an_empty_input_is_no_input():
-    ((_, with_empty),), _ = read_rows(b'{"instruction": "a", "input": "", "output": "b"}', "train.jsonl", None)
+    ((_, with_empty),) = read_rows(b'{"instruction": "a", "input": "", "output": "b"}', "train.jsonl", None).rows
     assert with_empty == Example("a", None, "b")
     assert "input" not in with_empty.to_row()
