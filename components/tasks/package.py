@@ -294,7 +294,10 @@ def _read_task_file(path: Path, files: list[str]) -> tuple[TaskFile | None, list
 
 def _explain(error: ValidationError, document: Document) -> list[Problem]:
     problems = []
-    for fault in error.errors():
+    faults = error.errors()
+    for fault in faults:
+        if fault["type"] == "too_short" and any(other["loc"][:-1] == fault["loc"] != other["loc"] for other in faults):
+            continue  # a list that counts as short because of the fault in it
         place = ".".join(str(part) for part in fault["loc"]) or None
         line = document.line(tuple(fault["loc"]))
         message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
@@ -305,12 +308,20 @@ def _explain(error: ValidationError, document: Document) -> list[Problem]:
             seen, expected = "no such key", "a value"
         elif fault["type"] == "value_error":
             seen, _, expected = message.partition(", expected ")
-        elif isinstance(fault["input"], bool):
-            expected += " (YAML reads yes, no, on and off as booleans: write text in quotes)"
-        elif isinstance(fault["input"], int | float):
-            expected += " (write text in quotes)"
+        elif fault["type"] == "string_type" and (written := document.written.get(tuple(fault["loc"]))) is not None:
+            seen = _as_yaml_reads(written, fault["input"])
+            expected += f" (write text in quotes: {json.dumps(written)})"
         problems.append(Problem(TASK_FILE, line, place, seen or show(fault["input"]), expected or message))
     return problems
+
+
+def _as_yaml_reads(written: str, value: object) -> str:
+    """The text of a value that YAML takes for no text, and what it makes of it (YAML 1.1 knows 12:30 as a number)."""
+    if value is None:
+        return f"{written or 'nothing'}, which YAML reads as null"
+    if isinstance(value, bool):
+        return f"{written}, which YAML reads as {json.dumps(value)}"
+    return written if written == str(value) else f"{written}, which YAML reads as the number {value}"
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:

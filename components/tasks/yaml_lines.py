@@ -29,10 +29,11 @@ _PLAIN = {*_SCALARS, _TIMESTAMP, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed mapping and the line of each of its keys."""
+    """A parsed mapping, the line of each of its keys, and what stands there for each of its plain values."""
 
     values: dict[str, Any]
     lines: dict[tuple[str | int, ...], int]
+    written: dict[tuple[str | int, ...], str]
 
     def line(self, location: tuple[str | int, ...]) -> int | None:
         """Line of the value at a key path, or of the nearest key above it that exists."""
@@ -64,12 +65,12 @@ def parse_yaml(text: str, name: str) -> tuple[Document | None, list[Problem]]:
         return None, [Problem(name, None, None, show(str(error)), "valid YAML")]
     if not isinstance(root, yaml.MappingNode):
         return None, [Problem(name, None, None, "no mapping", "keys and values such as name: my_task")]
-    lines: dict[tuple[str | int, ...], int] = {}
+    reader = _Reader(name, {}, {})
     try:
-        values = _value(root, (), name, lines)
+        values = reader.value(root, ())
     except _RefusedError as refused:
         return None, [refused.problem]
-    return Document(values, lines), []
+    return Document(values, reader.lines, reader.written), []
 
 
 def _scan(text: str, name: str) -> Problem | None:
@@ -85,30 +86,44 @@ def _scan(text: str, name: str) -> Problem | None:
     return None
 
 
-def _value(node: yaml.Node, at: tuple[str | int, ...], name: str, lines: dict[tuple[str | int, ...], int]) -> Value:
-    line = node.start_mark.line + 1
-    field = ".".join(map(str, at)) or None
-    if node.tag not in _PLAIN:
-        raise _RefusedError(Problem(name, line, field, f"the tag {show(node.tag)}", "plain values without tags"))
-    if isinstance(node, yaml.MappingNode):
+@dataclass(frozen=True)
+class _Reader:
+    """Builds plain values, and notes where each stands and how it is written."""
+
+    name: str
+    lines: dict[tuple[str | int, ...], int]
+    written: dict[tuple[str | int, ...], str]
+
+    def value(self, node: yaml.Node, at: tuple[str | int, ...]) -> Value:
+        line = node.start_mark.line + 1
+        field = ".".join(map(str, at)) or None
+        if node.tag not in _PLAIN:
+            raise _RefusedError(
+                Problem(self.name, line, field, f"the tag {show(node.tag)}", "plain values without tags")
+            )
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, at, field)
+        if isinstance(node, yaml.SequenceNode):
+            for index, child in enumerate(node.value):
+                self.lines[(*at, index)] = child.start_mark.line + 1
+            return [self.value(child, (*at, index)) for index, child in enumerate(node.value)]
+        self.written[at] = node.value
+        if node.tag == _TIMESTAMP:
+            return node.value
+        try:
+            return yaml.SafeLoader("").construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:
+            raise _RefusedError(Problem(self.name, line, field, show(node.value), "a plain value")) from error
+
+    def _mapping(self, node: yaml.MappingNode, at: tuple[str | int, ...], field: str | None) -> Value:
         mapping: dict[str, Any] = {}
         for key_node, child in node.value:
             key_line = key_node.start_mark.line + 1
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode) or not isinstance(key, str):
-                raise _RefusedError(Problem(name, key_line, field, "a key that is no text", "a name"))
+                raise _RefusedError(Problem(self.name, key_line, field, "a key that is no text", "a name"))
             if key in mapping:
-                raise _RefusedError(Problem(name, key_line, key, "the key twice", "each key once"))
-            lines[(*at, key)] = key_line
-            mapping[key] = _value(child, (*at, key), name, lines)
+                raise _RefusedError(Problem(self.name, key_line, key, "the key twice", "each key once"))
+            self.lines[(*at, key)] = key_line
+            mapping[key] = self.value(child, (*at, key))
         return mapping
-    if isinstance(node, yaml.SequenceNode):
-        for index, child in enumerate(node.value):
-            lines[(*at, index)] = child.start_mark.line + 1
-        return [_value(child, (*at, index), name, lines) for index, child in enumerate(node.value)]
-    if node.tag == _TIMESTAMP:
-        return node.value
-    try:
-        return yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        raise _RefusedError(Problem(name, line, field, show(node.value), "a plain value")) from error

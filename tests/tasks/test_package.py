@@ -170,6 +170,26 @@ def test_task_yaml_types_are_strict(make_package):
     assert "UTF-8" in refused(package)[0].expected
 
 
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        ("12:30", "12:30, which YAML reads as the number 750"),
+        ("0755", "0755, which YAML reads as the number 493"),
+        ("1_000", "1_000, which YAML reads as the number 1000"),
+        ("1.50", "1.50, which YAML reads as the number 1.5"),
+        ("7", "7"),
+        ("no", "no, which YAML reads as false"),
+        ("~", "~, which YAML reads as null"),
+    ],
+)
+def test_a_value_that_yaml_takes_for_no_text_is_shown_as_it_is_written(make_package, written, seen):
+    package = make_package()
+    (package / "task.yaml").write_text((package / "task.yaml").read_text() + f"choices: [{written}, b]\n")
+    (problem,) = refused(package)
+    assert (problem.field, problem.seen) == ("choices.0", seen)
+    assert f'"{written}"' in problem.expected
+
+
 def test_links_special_files_and_strangers_are_refused(make_package, tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text(ROW)
