@@ -35,7 +35,13 @@ def take(place: Workplace) -> list[QueueItem]:
         except (PackageError, TaskVersionTaken) as error:
             inbox.put_away(name, "refused", {"package": name, "problems": _problems(error)})
             continue
-        told = {"item": item.id, "name": item.name, "version": item.version, "known": item.known}
+        told = {
+            "item": item.id,
+            "name": item.name,
+            "version": item.version,
+            "known": item.known,
+            "remarks": list(item.remarks),
+        }
         inbox.put_away(name, "done", {"package": name, **told})
         if not item.known:
             found.append(item)

@@ -56,7 +56,7 @@ def plan(place: Workplace, package: Path) -> dict[str, Any]:
         run = run_pipeline(assess_task, name, place.settings, place.home, digest)
     except StepFailed as failure:
         raise PlanFailed(str(failure)) from failure
-    return {**_told(place, run.outputs["group_instructions"]), "cut": list(read.cut)}
+    return {**_told(place, run.outputs["group_instructions"]), "cut": list(read.cut), "remarks": list(read.remarks)}
 
 
 def _told(place: Workplace, digest: str) -> dict[str, Any]:

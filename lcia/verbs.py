@@ -72,7 +72,7 @@ def submit(
             submitted_by=actor,
             task=task,
         )
-    return replace(item, cut=read.cut)
+    return replace(item, cut=read.cut, remarks=read.remarks)
 
 
 def status(place: Workplace) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def plan(value: Value) -> str:
         f"{value['name']}@{value['version']}: {value['verdict']} (nothing was queued or changed)",
         *(f"  {reason}" for reason in value["reasons"]),
         *([f"  cut from its training rows: {' and '.join(value['cut'])}"] if value["cut"] else []),
+        *(f"  {remark}" for remark in value["remarks"]),
         f"  validation: {checked['verdict']}{failed}",
         f"  drift: {drift['verdict']}",
         f"  grouping: {value['grouping']['words']}",
@@ -222,10 +223,30 @@ def submitted(value: Value) -> str:
     if value["known"]:
         where = f"task {value['id']}, {value['state']}: {value['reason']}"
         return f"{value['name']}@{value['version']} is known already ({where}); nothing was added."
-    queued = f"{value['name']}@{value['version']} is in the queue as task {value['id']}; `lcia work` works on it."
-    if not value["cut"]:
-        return queued
-    return f"{queued}\nIt has no rows for {' and '.join(value['cut'])}; they were cut from its training rows, by row."
+    cut = f"It has no rows for {' and '.join(value['cut'])}; they were cut from its training rows, by row."
+    return "\n".join(
+        [
+            f"{value['name']}@{value['version']} is in the queue as task {value['id']}; `lcia work` works on it.",
+            *([cut] if value["cut"] else []),
+            *value["remarks"],
+        ]
+    )
+
+
+def imported(value: Value) -> str:
+    """`lcia import`: the package, the files it was made from, and all that was read otherwise or left out."""
+    rows = ", ".join(f"{count} {split} rows" for split, count in value["rows"].items())
+    cut = f"; {' and '.join(value['cut'])} will be cut from train" if value["cut"] else ""
+    return "\n".join(
+        [
+            f"{value['task']} in {value['folder']}: {rows}{cut}",
+            *(f"  {split}: {', '.join(files)}" for split, files in value["files"].items()),
+            *([f"  not read: {', '.join(value['not_read'])}"] if value["not_read"] else []),
+            *(f"  {remark}" for remark in value["remarks"]),
+            f"  scored by {value['metric']}, {value['decoding']}",
+            f"Look at its task.yaml, then `lcia plan {value['folder']}`",
+        ]
+    )
 
 
 def outcomes(told: Sequence[Value]) -> str:

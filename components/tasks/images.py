@@ -157,7 +157,7 @@ class Album:
     """The images of a package folder; each file is decoded once, and none is kept in memory."""
 
     def __init__(self, folder: Path, files: Collection[str]) -> None:
-        self._folder, self._files = folder, frozenset(files)
+        self._folder, self._files = folder, files
         self._known: dict[str, Picture | ImageRefused] = {}
 
     @property

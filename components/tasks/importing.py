@@ -1,50 +1,93 @@
-"""Packages made from nothing, or from a Hugging Face data set folder; never from the network.
+"""Packages made from nothing, or from a data set as hubs and other programs write it; never from the network.
 
-A folder is read as hubs and `datasets` write it: files named after splits (`train-00000-of-00002.parquet`,
-`test.jsonl`, also below `data/`), or the Arrow files of `save_to_disk`. Class labels become their names, and the task's
-choices. Images, whether files beside the rows or bytes in a column, become files of the package.
+`sources` says which files are which split, `foreign` reads them, `columns` says what their columns are. A refusal names
+the data set's own file and row. Class labels become their names, and the task's choices; images become files of the
+package.
 """
 
 import json
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet as pq
 import yaml
 
 from components.errors import LciaError
-from components.storage.objects import digest_of
-from components.tasks.images import MAX_IMAGE_BYTES
-from components.tasks.package import TASK_FILE, Package, read_package
-from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, path_fault, read_regular, show
+from components.storage.objects import Json
+from components.tasks import sources
+from components.tasks.columns import Columns, ColumnsUnclear, answerless, as_task_row, suggestion
+from components.tasks.foreign import Table, read_table
+from components.tasks.images import Album
+from components.tasks.layouts import Fault, LayoutRefused
+from components.tasks.package import SPLITS, TASK_FILE, Package, check_header, leaks, read_package, remarks_on
+from components.tasks.problems import Findings, PackageError, Problem
+from components.tasks.records import Record
+from components.tasks.repair import Repair
+from components.tasks.rows import SET_ASIDE_SHARE, Example, PlainRow, RowCheck, Rows, check_rows
+from components.tasks.source_images import SourceImages
+from components.tasks.sources import Source
 
-SPLIT_NAMES = {
-    "train": "train",
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    "test": "test",
-    **dict.fromkeys(("unlabelled", "unsupervised"), "unlabelled"),
-}
-"""What a split is called elsewhere, and here."""
-KNOWN = {"instruction", "messages", "prompt"}
-"""A row with one of these needs no columns named."""
-_FILE = re.compile(r"(?P<split>[a-z]+)([-_.].*)?\.(?P<kind>parquet|jsonl|arrow)")
+ORDER = (*SPLITS, "unlabelled")
+WORTH_LEAVING = 0.25
+"""Share of faulty rows up to which leaving them out is suggested."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns hold what; rows in a layout of their own (`messages`, `prompt`) need none of it."""
+class Reading:
+    """How a data set is read, besides its columns."""
 
-    instruction: str | None = None
-    """Text of the instruction, the same for all rows; null where a column has it."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Our field -> the data set's column, for `instruction`, `input`, `output`, `choices`, `image`."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Split -> its file, a pattern of files, or `none`; others are found by their names."""
+    header: tuple[str, ...] = ()
+    """Names of the columns of CSV files without a header."""
+    repair: bool = False
+    """Whether texts that were decoded with the wrong code page are mended."""
+    set_aside: float = SET_ASIDE_SHARE
+    """Largest share of a split's rows that may be faulty: they are left out, counted and named."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A package that was made, and what people should know about it."""
+
+    package: Package
+    taken: Mapping[str, tuple[str, ...]]
+    """Split -> the data set's files."""
+    left: tuple[str, ...]
+    """Files of the data set that were not read."""
+    set_aside: tuple[Problem, ...]
+    """Problems of the faulty rows that were left out."""
+    remarks: tuple[str, ...]
+    """Sentences about what was read otherwise than it stands there, or left out."""
+
+    def to_json(self) -> dict[str, Json]:
+        """For `--json`; see `docs/json.md`."""
+        task = self.package.task
+        longest = f"answers of at most {task.decoding.max_new_tokens} tokens"
+        decoding = "the likeliest choice" if task.decoding.mode == "choose" else longest
+        return {
+            "folder": str(self.package.path),
+            "task": task.label,
+            "rows": {split: len(rows) for split, rows in self.package.splits.items()},
+            "cut": list(self.package.cut),
+            "files": {split: list(files) for split, files in self.taken.items()},
+            "not_read": list(self.left),
+            "set_aside": [asdict(problem) for problem in self.set_aside],
+            "remarks": list(self.remarks),
+            "metric": task.metric,
+            "decoding": decoding,
+        }
+
+
+class ImportRefused(PackageError):
+    """A data set of which no package can be made; nothing is left behind."""
+
+    kind = "data set"
+    advice = "Nothing was written."
 
 
 class FolderTaken(LciaError):
@@ -69,31 +112,167 @@ def skeleton(folder: Path, header: Mapping[str, Any]) -> Package:
         return read_package(folder)
 
 
-def import_folder(source: Path, folder: Path, header: Mapping[str, Any], columns: Columns) -> Package:
-    """Write a package from a data set folder or file, and read it as `submit` would.
+def import_folder(
+    source: Path, folder: Path, header: Mapping[str, Any], columns: Columns, reading: Reading = Reading()
+) -> Imported:
+    """Write a package from a data set's folder or file, and read it as `submit` would.
 
     Raises:
-        PackageError: no split is found, a column is not there, or the package is refused; nothing is left behind.
+        SourceUnclear: which files are which split is not clear.
+        ImportRefused: a column is not there, or more than a few rows are faulty.
+        PackageError: the header does not fit.
         FolderTaken: the folder is there already.
     """
-    found = dict(_splits(source))
-    if "train" not in found:
-        seen = ", ".join(sorted(found)) or "no file that is named after a split"
-        expected = "train.parquet, train.jsonl, data/train-*.parquet, or a folder of `save_to_disk`"
-        raise PackageError(str(source), [Problem(source.name, None, None, seen, expected)])
+    check_header(header)
+    files = sources.find(source, reading.splits)
     with _fresh(folder):
-        labels: list[str] = []
-        for split, files in found.items():
-            images = _Images(source if source.is_dir() else source.parent, folder)
-            rows = [
-                images.copied(file, number, row)
-                for file in files
-                for number, row in enumerate(_mapped(file, columns, labels), start=1)
-            ]
-            _write_rows(folder / f"{split}.jsonl", rows)
-        chosen = {"choices": labels} if labels and "choices" not in header else {}
-        _write_header(folder, {**header, **chosen})
-        return read_package(folder, called=f"made from {source}")
+        work = _Import(files, folder, columns, reading, header)
+        splits = {split: work.read(split, files.splits[split]) for split in ORDER if split in files.splits}
+        kept = work.without_leaks({split: rows for split, rows in splits.items() if rows})
+        work.images.keep({path for rows in kept.values() for row in rows for path in row.images})
+        for split, rows in kept.items():
+            _write_rows(folder / f"{split}.jsonl", [row.fields for row in rows])
+        labels = {"choices": work.labels} if work.labels and "choices" not in header else {}
+        _write_header(folder, {**header, **labels})
+        try:
+            package = read_package(folder)
+        except PackageError as error:
+            raise ImportRefused(str(source), error.problems) from error
+    taken = {split: tuple(files.name(path) for path in files.splits[split]) for split in kept}
+    return Imported(package, taken, files.left, tuple(work.set_aside.problems), work.remarks)
+
+
+@dataclass(frozen=True)
+class _SourceRow:
+    """A row of the package, and where it stands in the data set."""
+
+    file: str
+    line: int
+    fields: Record
+    example: Example
+
+    @property
+    def images(self) -> list[str]:
+        """Paths of its images in the package."""
+        named = self.fields.get("image") or []
+        return named if isinstance(named, list) else [named]
+
+
+class _Import:
+    """One data set on its way into a package."""
+
+    def __init__(
+        self, source: Source, folder: Path, columns: Columns, reading: Reading, header: Mapping[str, Any]
+    ) -> None:
+        self.source, self.columns, self.reading, self.header = source, columns, reading, header
+        self.images = SourceImages(source.root, folder)
+        self.repair = Repair(active=reading.repair)
+        self.labels: list[str] = []
+        """Names of the classes of the answer."""
+        self.set_aside = Findings()
+        self._counts: Counter[str] = Counter()
+        self._left_out: list[str] = []
+        self._album = Album(folder, self.images.written)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences about what was read otherwise than it stands there, or left out."""
+        counted = [f"{count} rows: {words}" for words, count in sorted(self._counts.items())]
+        return (*self._left_out, *counted, *self.repair.remarks, *remarks_on(self.set_aside.problems))
+
+    def read(self, split: str, paths: Sequence[Path]) -> list[_SourceRow]:
+        """The rows of a split; none where it has no answers and is no training split.
+
+        Raises:
+            ImportRefused: more rows are faulty than may be.
+        """
+        tables = {self.source.name(path): self._table(path) for path in paths}
+        records = [row for table in tables.values() for _, row in table.rows if not isinstance(row, Problem)]
+        if split != "unlabelled" and records and all(answerless(record, self.columns) for record in records):
+            column = self.columns.names.get("output", "output")
+            if split == "train":
+                seen = f"no row with an answer among columns {', '.join(sorted(records[0]))}"
+                raise self._refused([Problem(next(iter(tables)), None, column, seen, suggestion(list(records[0])))])
+            self._left_out.append(f"{split} is left out: none of its {len(records)} rows has an answer in {column}")
+            return []
+        checked = {name: self._checked(name, table, split) for name, table in tables.items()}
+        faulty = Findings(problem for rows in checked.values() for problem in (*rows.problems, *rows.set_aside))
+        self._set_aside(
+            faulty.problems,
+            sum(rows.faulty for rows in checked.values()),
+            sum(len(rows.rows) + rows.faulty for rows in checked.values()),
+            whole=any(rows.problems for rows in checked.values()),
+        )
+        for rows in checked.values():
+            self._counts += rows.remarks
+        return [
+            _SourceRow(name, line, row.fields, row.example) for name, rows in checked.items() for line, row in rows.rows
+        ]
+
+    def without_leaks(self, splits: dict[str, list[_SourceRow]]) -> dict[str, list[_SourceRow]]:
+        """The splits without test rows whose question is a training row's: few such rows are set aside.
+
+        Raises:
+            ImportRefused: there are more of them.
+        """
+        train, test = splits["train"], splits.get("test", [])
+        leaking = leaks(_places(train), _places(test))
+        if not leaking:
+            return splits
+        self._set_aside(leaking, sum(problem.count for problem in leaking), len(test))
+        trained = {row.example.question for row in train}
+        return {**splits, "test": [row for row in test if row.example.question not in trained]}
+
+    def _table(self, path: Path) -> Table:
+        name = self.source.name(path)
+        table = read_table(path, name, self.source.root, self.reading.header or None, self.repair)
+        rows = [(line, row if isinstance(row, Problem) else self.repair.row(row)) for line, row in table.rows]
+        return Table(rows, table.labels)
+
+    def _checked(self, name: str, table: Table, split: str) -> Rows[PlainRow]:
+        labelled = split != "unlabelled"
+        names = {part: column for part, column in self.columns.names.items() if labelled or part != "output"}
+        columns = replace(self.columns, names=names)
+        if labelled and not self.labels:
+            self.labels += table.labels.get(names.get("output", ""), [])
+        choices = tuple(self.header.get("choices") or ()) or None
+        check = RowCheck(choices, self._album, labelled=labelled)
+
+        def plain(record: Record, remarks: Counter[str]) -> PlainRow | list[Fault]:
+            try:
+                row, remarks_on_row = as_task_row(record, columns, table.labels)
+                row = self.images.copied(row)
+            except ColumnsUnclear as why:
+                return [(why.column or "columns", why.seen, why.expected)]
+            except LayoutRefused as why:
+                return [why.fault]
+            remarks.update(remarks_on_row)
+            if not labelled and answerless(record, self.columns):
+                row.pop("output", None)
+            return check.plain(row, remarks)
+
+        return check_rows(table.rows, name, plain, share=1.0)
+
+    def _set_aside(self, problems: Sequence[Problem], faulty: int, total: int, *, whole: bool = False) -> None:
+        if whole or faulty > self.reading.set_aside * total:
+            raise self._refused(problems, faulty, total)
+        for problem in problems:
+            self.set_aside.add(problem)
+
+    def _refused(self, problems: Sequence[Problem], faulty: int = 0, total: int = 0) -> "ImportRefused":
+        error = ImportRefused(str(self.source.path), list(problems))
+        if 0 < faulty <= WORTH_LEAVING * total:
+            error.add_note(
+                f"{faulty} of {total} rows have a fault; up to {self.reading.set_aside:.1%} would be left out. "
+                f"`--set-aside {faulty / total + 0.005:.2f}` leaves them out."
+            )
+        for remark in self.repair.remarks:
+            error.add_note(remark)
+        return error
+
+
+def _places(rows: Sequence[_SourceRow]) -> list[tuple[str, int, Example]]:
+    return [(row.file, row.line, row.example) for row in rows]
 
 
 @contextmanager
@@ -108,150 +287,6 @@ def _fresh(folder: Path) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(folder)
         raise
-
-
-def _splits(source: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Our split names with their files, in the order of their names."""
-    if source.is_file():
-        yield "train", [source]
-        return
-    by_split: dict[str, list[Path]] = {}
-    for path in sorted([*source.glob("*"), *source.glob("data/*"), *source.glob("*/data-*.arrow")]):
-        told = _FILE.fullmatch(path.name)
-        name = path.parent.name if path.name.startswith("data-") else told["split"] if told else ""
-        if path.is_file() and not path.is_symlink() and told and name in SPLIT_NAMES:
-            by_split.setdefault(SPLIT_NAMES[name], []).append(path)
-    yield from by_split.items()
-
-
-def _mapped(file: Path, columns: Columns, labels: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows with our fields; names of class labels are added to `labels`."""
-    for number, (row, names) in enumerate(_rows(file), start=1):
-        if not columns.names and columns.instruction is None:
-            if not KNOWN & row.keys():
-                seen, expected = f"columns {', '.join(sorted(row))}", "--instruction, --input and --output to say which"
-                raise PackageError(str(file), [Problem(file.name, number, None, seen, expected)])
-            yield row
-            continue
-        made = {"instruction": columns.instruction} if columns.instruction is not None else {}
-        for part, column in columns.names.items():
-            if column not in row:
-                expected = f"a column for {part}: one of {', '.join(sorted(row))}"
-                raise PackageError(str(file), [Problem(file.name, number, column, "no such column", expected)])
-            value = row[column]
-            if column in names and isinstance(value, int):
-                value = names[column][value] if 0 <= value < len(names[column]) else None  # -1: not labelled
-                if part == "output" and not labels:
-                    labels += names[column]
-            if value is not None:
-                made[part] = value
-        yield made
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Copies images of rows into the package, under the digest of their bytes."""
-
-    source: Path
-    folder: Path
-
-    def copied(self, file: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with paths inside the package, in `image` and in parts of its messages."""
-        out = {name: self._in_parts(file, number, value) if name in TURNS else value for name, value in row.items()}
-        for column in ("image", "images"):
-            value = out.pop(column, None)
-            if value is not None:
-                several = isinstance(value, list)
-                made = [self._copy(file, number, one) for one in (value if several else [value])]
-                out["image"] = made if several else made[0]
-        return out
-
-    def _in_parts(self, file: Path, number: int, turns: Any) -> Any:  # noqa: ANN401 - whatever stands there is checked later
-        if not isinstance(turns, list):
-            return turns
-        return [
-            {**turn, "content": [self._part(file, number, part) for part in turn["content"]]}
-            if isinstance(turn, dict) and isinstance(turn.get("content"), list)
-            else turn
-            for turn in turns
-        ]
-
-    def _part(self, file: Path, number: int, part: Any) -> Any:  # noqa: ANN401 - as above
-        if not isinstance(part, dict) or part.get("type") != "image":
-            return part
-        held = {key: value for key, value in part.items() if value is not None}
-        return {key: value if key == "type" else self._copy(file, number, value) for key, value in held.items()}
-
-    def _copy(self, file: Path, number: int, value: Any) -> str:  # noqa: ANN401 - a path, or what `datasets` makes of an image
-        told = value if isinstance(value, dict) else {"path": value}
-        content, name = told.get("bytes"), told.get("path")
-        seen, expected = show(name or value), "a path, or the bytes, of a PNG, JPEG or WebP image"
-        if content is None and isinstance(name, str):
-            seen = path_fault(name) or self._link(name) or seen
-            read = read_regular(self.source / name, name, MAX_IMAGE_BYTES) if seen == show(name) else b""
-            content, seen = (b"", f"{seen}: {read.seen}") if isinstance(read, Problem) else (read, seen)
-        kind = _kind_of_image(content) if isinstance(content, bytes) else None
-        if not isinstance(content, bytes) or kind is None:
-            raise PackageError(str(file), [Problem(file.name, number, "image", seen, expected)])
-        made = f"images/{digest_of(content)}.{kind}"
-        (self.folder / "images").mkdir(exist_ok=True)
-        if not (self.folder / made).exists():
-            (self.folder / made).write_bytes(content)
-        return made
-
-    def _link(self, name: str) -> str | None:
-        """Why no file may be read by this name: a folder on the way is a link, so it may lie anywhere."""
-        folders = [self.source / part for part in list(PurePosixPath(name).parents)[:-1]]
-        return f"{show(name)}, which goes through a link" if any(folder.is_symlink() for folder in folders) else None
-
-
-TURNS = ("messages", "prompt")
-"""Fields that may be lists of messages with parts."""
-_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
-
-
-def _kind_of_image(content: bytes) -> str | None:
-    return next((kind for start, kind in _MAGIC.items() if content.startswith(start)), None)
-
-
-Labels = Mapping[str, list[str]]
-"""Column -> names of its classes."""
-
-
-def _rows(file: Path) -> Iterator[tuple[dict[str, Any], Labels]]:
-    if file.suffix == ".jsonl":
-        content = read_regular(file, file.name, MAX_FILE_BYTES)
-        if isinstance(content, Problem):
-            raise PackageError(str(file), [content])
-        for number, line in enumerate(content.splitlines(), start=1):
-            try:
-                row = json.loads(line) if line.strip() else None
-            except ValueError as error:
-                raise PackageError(str(file), [Problem(file.name, number, None, str(error), "JSON")]) from error
-            if row is not None:
-                yield row, {}
-        return
-    try:
-        table = pq.read_table(file) if file.suffix == ".parquet" else _arrow(file)
-    except (pa.ArrowException, OSError) as error:
-        problem = Problem(file.name, None, None, type(error).__name__, f"a whole {file.suffix[1:]} file")
-        raise PackageError(str(file), [problem]) from error
-    labels = _class_labels(table.schema)
-    for row in table.to_pylist():
-        yield row, labels
-
-
-def _arrow(file: Path) -> pa.Table:
-    """The stream that `datasets` writes."""
-    with pa.memory_map(str(file)) as source:
-        return pa.ipc.open_stream(source).read_all()
-
-
-def _class_labels(schema: pa.Schema) -> Labels:
-    """Names of classes, as `datasets` notes them in the schema."""
-    told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = told.get("info", {}).get("features") or {}
-    return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
 
 
 def _write_header(folder: Path, header: Mapping[str, Any]) -> None:

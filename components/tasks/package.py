@@ -10,7 +10,7 @@ Rows without an answer may stand in a split of their own, `unlabelled`, which is
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -220,7 +220,10 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     if missing:
         lines = cut(lines, missing)
         problems += [_too_few(names, lines, split) for split in SPLITS if not lines[split] and not problems]
-    problems += leaks(lines, names.train, names.test)
+    problems += leaks(
+        [(names.train, *numbered) for numbered in lines["train"]],
+        [(names.test if "test" in read else names.train, *numbered) for numbered in lines["test"]],
+    )
     problems += _strangers(files, names, album, every=not problems)
     if definition is not None:
         problems += _needs_choices(definition, {**lines, "unlabelled": unlabelled.rows}, names)
@@ -290,6 +293,18 @@ def _read_task_file(path: Path, files: list[str]) -> tuple[TaskFile | None, list
         return TaskFile.model_validate_json(json.dumps(document.values)), []
     except ValidationError as error:
         return None, _explain(error, document)
+
+
+def check_header(header: Mapping[str, Any]) -> None:
+    """See that `task.yaml` may be written from these values.
+
+    Raises:
+        PackageError: they do not fit.
+    """
+    try:
+        TaskFile.model_validate_json(json.dumps(dict(header)))
+    except ValidationError as error:
+        raise PackageError(str(header.get("name")), _explain(error, Document({}, {}, {}))) from error
 
 
 def _explain(error: ValidationError, document: Document) -> list[Problem]:
@@ -372,18 +387,18 @@ def _read_unlabelled(path: Path, files: list[str], names: SplitFiles, album: Alb
     return Rows.refused(content) if isinstance(content, Problem) else read_unlabelled(content, name, album)
 
 
-def leaks(lines: Mapping[str, list[tuple[int, Example]]], train: str, test: str) -> list[Problem]:
-    """Test rows whose question is a training row's; `train` and `test` name the files."""
-    trained = {example.question: number for number, example in lines["train"]}
+def leaks(train: Iterable[tuple[str, int, Example]], test: Iterable[tuple[str, int, Example]]) -> list[Problem]:
+    """Test rows whose question is a training row's; each row with its file and number."""
+    trained = {example.question: f"{file}:{number}" for file, number, example in train}
     return Findings(
         Problem(
-            test,
+            file,
             number,
             "instruction+input+image" if example.images else "instruction+input",
-            f"the question of {train}:{trained[example.question]}",
+            f"the question of {trained[example.question]}",
             "test rows that do not occur in train: remove one of the two",
         )
-        for number, example in lines["test"]
+        for file, number, example in test
         if example.question in trained
     ).problems
 

@@ -94,6 +94,8 @@ class QueueItem:
     """True when `submit` found the package already there."""
     cut: tuple[str, ...] = ()
     """Splits that the package did not have and that `submit` cut from its training rows."""
+    remarks: tuple[str, ...] = ()
+    """What `submit` read otherwise than it stands in the package, rows that it set aside included."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""

@@ -126,6 +126,8 @@ class Rows(Generic[Row]):
     """Problems of the few faulty rows that were left out."""
     remarks: Counter[str]
     """What was read otherwise than it stands there, and in how many rows."""
+    faulty: int = 0
+    """Number of rows that were left out."""
 
     @classmethod
     def none(cls) -> "Rows[Row]":
@@ -154,6 +156,14 @@ def read_unlabelled(content: bytes, name: str, album: Album = NO_IMAGES) -> Rows
 
 
 @dataclass(frozen=True)
+class PlainRow:
+    """A row as a package writes it, images by their paths, and the example that it is."""
+
+    fields: records.Record
+    example: Example
+
+
+@dataclass(frozen=True)
 class RowCheck:
     """How one record becomes a row."""
 
@@ -164,6 +174,11 @@ class RowCheck:
 
     def __call__(self, record: records.Record, remarks: Counter[str]) -> Example | list[Fault]:
         """The row of a record, or its faults; `remarks` counts what was read otherwise than it stands there."""
+        plain = self.plain(record, remarks)
+        return plain if isinstance(plain, list) else plain.example
+
+    def plain(self, record: records.Record, remarks: Counter[str]) -> "PlainRow | list[Fault]":
+        """The same, with the fields as a package writes them."""
         even = records.with_plain_line_ends(record)
         try:
             plain = layouts.plain(records.without_nulls(even), labelled=self.labelled)
@@ -189,17 +204,19 @@ class RowCheck:
         if even is not record:
             remarks["CR LF inside a text: read as LF"] += 1
         remarks.update(f"a field `{field}` that nothing reads: left out" for field in plain.ignored)
-        return Example.from_row({"output": "", **row, "input": row.get("input") or None, "image": pictures})
+        if not row.get("input"):
+            row = {field: value for field, value in row.items() if field != "input"}
+        return PlainRow(row, Example.from_row({"output": "", **row, "image": pictures}))
 
 
 def check_rows(
     numbered: Iterable[tuple[int, records.Record | Problem]],
     name: str,
-    check: RowCheck,
+    check: Callable[[records.Record, Counter[str]], Row | list[Fault]],
     share: float = SET_ASIDE_SHARE,
-) -> Rows[Example]:
+) -> Rows[Row]:
     """Check every record of a file; up to `share` of them may be faulty."""
-    rows: list[tuple[int, Example]] = []
+    rows: list[tuple[int, Row]] = []
     faulty, whole = Findings(), Findings()  # problems of rows, and of the file
     remarks: Counter[str] = Counter()
     faulty_rows = 0
@@ -212,17 +229,17 @@ def check_rows(
             faulty_rows += 1
             continue
         row = check(record, remarks)
-        if isinstance(row, Example):
-            rows.append((number, row))
-        else:
+        if isinstance(row, list):
             faulty_rows += 1
             for fault in row:
                 faulty.add(Problem(name, number, *fault))
+        else:
+            rows.append((number, row))
     if not rows and not faulty_rows and not whole.problems:
         whole.add(Problem(name, None, None, "0 rows", "at least one JSON object, one a line"))
     few = faulty_rows <= share * (len(rows) + faulty_rows)
     if few and not whole.problems:
-        return Rows(rows, [], faulty.problems, remarks)
+        return Rows(rows, [], faulty.problems, remarks, faulty_rows)
     return Rows(rows, [*whole.problems, *faulty.problems], [], remarks)
 
 

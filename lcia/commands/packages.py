@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lcia import words
 from lcia.commands.frame import DO, Json, emit, verb
 
 NAME = typer.Option(help="Name of the task: lower-case letters, digits, - and _.")
@@ -35,11 +36,14 @@ def new(
 @verb(
     DO,
     "lcia import reviews --name review_mood --instruction 'Positive or negative?' --input text --output label",
+    "lcia import maths --name school --instruction-column question --output answer --split train=data/train.jsonl",
     "lcia import chats.parquet --name support --owner north",
     name="import",
 )
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder or file of a data set: Parquet, JSON Lines, Arrow.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder or file of a data set: JSON Lines, JSON, CSV, Parquet, Arrow; .gz as well.")
+    ],
     name: Annotated[str, NAME],
     folder: Annotated[Path | None, typer.Option("--to", help="Folder to write; default the task's name.")] = None,
     instruction: Annotated[str | None, typer.Option(help="The instruction of all rows, as text.")] = None,
@@ -47,6 +51,23 @@ def import_(
     input_column: Annotated[str | None, typer.Option("--input", help="Column with the input.")] = None,
     output_column: Annotated[str | None, typer.Option("--output", help="Column with the answer.")] = None,
     image_column: Annotated[str | None, typer.Option("--image", help="Column with the image, or the images.")] = None,
+    messages_column: Annotated[str | None, typer.Option("--messages", help="Column with a list of messages.")] = None,
+    choices_columns: Annotated[
+        str | None, typer.Option("--choices", help="Column with each row's options, or one column an option: A,B,C,D.")
+    ] = None,
+    split: Annotated[
+        list[str],
+        typer.Option("--split", metavar="SPLIT=FILE", help="Files of a split: a path, a pattern, or none; repeatable."),
+    ] = [],  # noqa: B006 - typer reads it
+    header: Annotated[
+        str | None, typer.Option("--header", help="Names of the columns of CSV files without a header: a,b,c.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend texts that were decoded with the wrong code page.")
+    ] = False,
+    set_aside: Annotated[
+        float, typer.Option("--set-aside", min=0, max=1, help="Largest share of faulty rows that is left out.")
+    ] = 0.01,
     version: Version = "1",
     owner: Owner = "site",
     licence: Licence = "LicenseRef-own",
@@ -54,18 +75,41 @@ def import_(
     choices: Choices = [],  # noqa: B006 - typer reads it
     as_json: Json = False,
 ) -> None:
-    """Make a task package from a Hugging Face data set folder, or from one file; nothing is downloaded."""
-    from components.tasks.importing import Columns, import_folder
+    """Make a task package from a data set's folder, or from one file; nothing is downloaded.
+
+    Files are taken by their names: train, validation, test. If several could be meant, --split says which. Rows with
+    instruction and output, messages, ShareGPT conversations, or prompt and completion need no columns named.
+    """
+    from components.tasks.columns import Columns
+    from components.tasks.importing import Reading, import_folder
 
     named = {"instruction": instruction_column, "input": input_column, "output": output_column, "image": image_column}
-    columns = Columns(instruction, {field: column for field, column in named.items() if column})
-    header = _header(name, version, owner, licence, description, choices)
-    made = import_folder(source, folder or Path(name), header, columns)
-    rows = {split: len(part) for split, part in made.splits.items()}
-    cut = f"; {' and '.join(made.cut)} will be cut from train" if made.cut else ""
-    text = f"{made.task.label} in {made.path}: {', '.join(f'{n} {split} rows' for split, n in rows.items())}{cut}"
-    value = {"folder": str(made.path), "task": made.task.label, "rows": rows, "cut": list(made.cut)}
-    emit(value, as_json=as_json, text=f"{text}\nLook at its task.yaml, then `lcia plan {made.path}`")
+    columns = Columns(
+        instruction,
+        {field: column for field, column in named.items() if column},
+        messages_column,
+        _names(choices_columns),
+    )
+    reading = Reading(_splits(split), _names(header), repair, set_aside)
+    task = _header(name, version, owner, licence, description, choices)
+    value = import_folder(source, folder or Path(name), task, columns, reading).to_json()
+    emit(value, as_json=as_json, text=words.imported(value))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _splits(given: list[str]) -> dict[str, str]:
+    """`--split test=FILE` as a mapping."""
+    pairs = [text.partition("=") for text in given]
+    if wrong := next(
+        (text for text, (split, _, file) in zip(given, pairs, strict=True) if not split or not file), None
+    ):
+        raise typer.BadParameter(
+            f"seen {wrong!r}, expected SPLIT=FILE such as test=data/test.jsonl", param_hint="--split"
+        )
+    return {split: file for split, _, file in pairs}
 
 
 def _header(name: str, version: str, owner: str, licence: str, description: str, choices: list[str]) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def test_a_text_that_repeats_stays_small_and_its_sum_is_limited(make_package, mo
     pq.write_table(table, folder / "train.parquet", compression="zstd")
     assert (folder / "train.parquet").stat().st_size < 10_000
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 1_000_000)
-    with pytest.raises(PackageError, match=r"train.parquet:5: seen more than 1000000 characters"):
+    with pytest.raises(PackageError, match=r"train.parquet: seen more than 1000000 characters, at row 5"):
         read_package(folder)
 
 

@@ -1,0 +1,64 @@
+"""Texts that were decoded with the wrong code page (mojibake): told from others, and mended where people ask for it.
+
+Both by ftfy (Speer, doi:10.5281/zenodo.2591652): it mends only what its heuristic takes for no text of any language.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import ftfy
+from ftfy.badness import is_bad
+
+from components.tasks.problems import Problem, decode, printable
+from components.tasks.records import Record, mapped_texts
+
+
+class Repair:
+    """Mends the texts of rows if `active`; else counts the rows that would be mended."""
+
+    def __init__(self, *, active: bool) -> None:
+        self.active = active
+        self._rows: Counter[str] = Counter()
+        self._example: tuple[str, str] | None = None
+
+    def decoded(self, content: bytes, name: str) -> str | Problem:
+        """The text of some bytes: UTF-8, or, if active, whatever code page fits them best."""
+        text = decode(content, name)
+        if isinstance(text, str):
+            return text
+        if not self.active:
+            return replace(text, expected=f"{text.expected}, or let `--repair` read it")
+        guessed, encoding = ftfy.guess_bytes(content)
+        self._rows[f"read as {encoding.removeprefix('sloppy-')}: it is not UTF-8"] += 1
+        return guessed
+
+    def row(self, record: Record) -> Record:
+        """The row, mended if active."""
+        mended: Record = mapped_texts(record, self._text)
+        if mended is record:
+            return record
+        words = "mojibake mended" if self.active else "likely mojibake; `--repair` mends it"
+        self._rows[words] += 1
+        return mended if self.active else record
+
+    def _text(self, text: str) -> str:
+        if text.isascii() or not is_bad(text):
+            return text
+        mended = ftfy.fix_encoding(text)
+        if mended != text and self._example is None:
+            self._example = _difference(text, mended)
+        return mended if mended != text else text
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences for people."""
+        seen = f", such as {self._example[0]} for {self._example[1]}" if self._example else ""
+        return [f"{count} rows: {words}{seen if 'mojibake' in words else ''}" for words, count in self._rows.items()]
+
+
+def _difference(text: str, mended: str) -> tuple[str, str]:
+    """The first word that differs, as it is and as it would be."""
+    pairs: Any = zip(text.split(), mended.split(), strict=False)
+    words = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), (text, mended))
+    return printable(words[0][:40]), printable(words[1][:40])
