@@ -32,10 +32,12 @@ class LeakKeyUnusable(LciaError):
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes per split, row by row: of instruction, input and images; of loose input, images and loose output."""
+    """Hashes per split, row by row: of the question; of loose input, images and loose output."""
 
     questions: dict[Split, list[str]]
     answers: dict[Split, list[str]]
+    asked: dict[Split, list[str]]
+    """Of the questions without their options, by which rows were known in releases before options counted."""
 
 
 def loose(text: str) -> str:
@@ -91,6 +93,7 @@ def store_fingerprints(snapshot: Snapshot, key: bytes, store: ObjectStore) -> st
         split: {
             "questions": [_hash(key, "question", example.question) for example in snapshot.rows(split)],
             "answers": [_hash(key, "answer", answer_of(example)) for example in snapshot.rows(split)],
+            **_asked(snapshot.rows(split), key),
         }
         for split in SPLITS
     }
@@ -104,7 +107,15 @@ def load_fingerprints(store: ObjectStore, digest: str) -> Fingerprints:
     return Fingerprints(
         {split: found["questions"] for split, found in splits.items()},
         {split: found["answers"] for split, found in splits.items()},
+        {split: found.get("asked", found["questions"]) for split, found in splits.items()},
     )
+
+
+def _asked(rows: Sequence[Example], key: bytes) -> dict[str, list[str]]:
+    """Hashes without options, where any row has some; else the record is as it always was."""
+    if not any(row.choices for row in rows):
+        return {}
+    return {"asked": [_hash(key, "question", row.asked) for row in rows]}
 
 
 def _hash(key: bytes, purpose: str, parts: Sequence[str]) -> str:

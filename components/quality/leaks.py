@@ -78,8 +78,11 @@ def occurrences(rows: Sequence[Example], places: Places, hashes: Fingerprints | 
     found = [_place(places, example.question, answer_of(example)) for example in rows]
     if hashes is None:
         return found
-    pairs = zip(found, hashes.questions[split], hashes.answers[split], strict=True)
-    return [seen or _place(places, asked, said) for seen, asked, said in pairs]
+    rows_hashes = zip(hashes.questions[split], hashes.asked[split], hashes.answers[split], strict=True)
+    return [
+        seen or _place(places, question, said) or places.questions.get(asked, "")
+        for seen, (question, asked, said) in zip(found, rows_hashes, strict=True)
+    ]
 
 
 def _place(places: Places, question: Key | str, answer: Key | str) -> str:

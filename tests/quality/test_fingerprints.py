@@ -10,6 +10,7 @@ from components.quality.fingerprints import (
     load_fingerprints,
     store_fingerprints,
 )
+from components.quality.leaks import occurrences, seen_before
 from components.quality.validation import Background, validate
 from components.settings import ValidationSettings
 from components.tasks.rows import Example
@@ -80,3 +81,20 @@ def test_leaks_from_erased_rows_are_found_as_if_they_were_there(snapshot_of, sto
     blind = validate(task, [erased(earlier, "train", "test")], lenient)
     assert not blind.quarantined_rows
     assert blind.statistics["leaks_not_checkable"] == ["earlier@1 train", "earlier@1 test"]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_question_with_options_is_known_by_them_and_by_records_of_older_releases(snapshot_of, store, older):
+    offered, others = ("red", "blue"), ("red", "green")
+    task = snapshot_of([Example("Which?", None, "red", offered)], rows("validation", 5), rows("test", 5))
+    digest = store_fingerprints(task, KEY, store)
+    if older:  # it hashed questions without their options
+        record = store.get_json(digest)
+        for split in record["splits"].values():
+            split["questions"] = split.pop("asked", split["questions"])
+        digest = store.put_json(record)
+    places = seen_before([erased(task, "train")], (), {task.digest: load_fingerprints(store, digest)}).trained
+    new = [Example("Which?", None, "red", offered), Example("Which?", None, "red", others)]
+    mine = snapshot_of(rows("train", 5), rows("validation", 5), new)
+    found = occurrences(new, places, load_fingerprints(store, store_fingerprints(mine, KEY, store)), "test")
+    assert [bool(place) for place in found] == [True, older]

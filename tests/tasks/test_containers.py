@@ -95,6 +95,20 @@ def test_the_one_folder_that_was_packed_is_entered(make_package, write, tmp_path
         assert read_package(found).task.name == "colours"
 
 
+@pytest.mark.parametrize("top", ["", "colours/"])
+def test_what_macos_adds_to_an_archive_is_no_part_of_it(make_package, write, tmp_path, top):
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        for name, content in files_of(make_package()):
+            archive.writestr(f"{top}{name}", content)
+            for number in range(9):  # more than a package may have files
+                archive.writestr(f"__MACOSX/{top}{number}/._{name}", b"\0\5\26\7")
+        archive.writestr(f"{top}.DS_Store", b"\0\0\0\1Bud1")
+    with opened(write("p.zip", raw.getvalue()), tmp_path / "scratch") as found:
+        assert read_package(found).task.name == "colours"
+        assert package_digest(found) == package_digest(tmp_path / "package")
+
+
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
     made = tarfile.TarInfo(name)
     made.type, made.linkname = kind, link

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.tasks.package import Package, read_package
+from components.tasks.inbox import package_digest
+from components.tasks.package import Package, Task, read_package
 from components.tasks.problems import MAX_LINE_BYTES, PackageError, Problem, forbidden_character
 from components.tasks.rows import read_rows
 
@@ -300,3 +301,84 @@ def test_choosing_needs_choices_for_unlabelled_rows_too(make_package):
     assert read_package(make_package("own", header=header, **labelled, unlabelled=own(ASKED)))
     (problem,) = refused(make_package("none", header=header, **labelled, unlabelled=ASKED))
     assert (problem.file, problem.line, problem.field) == ("unlabelled.jsonl", 1, "choices")
+
+
+def labelled(*outputs: str, at: str = "x") -> list[dict]:
+    return [{"instruction": "Say it.", "input": f"{at} {n}", "output": output} for n, output in enumerate(outputs)]
+
+
+def test_an_output_is_a_choice_apart_from_white_space_and_unicode_form(make_package):
+    rows = labelled("positive ", "the\u0301", "positive")  # e and a combining accent
+    package = read_package(
+        make_package(header={"choices": ["positive", "th\u00e9"]}, train=rows, **evaluated("positive"))
+    )
+    assert [row.output for row in package.splits["train"]] == ["positive", "th\u00e9", "positive"]
+    assert any(remark.startswith("2 rows: an output is a choice apart from white space") for remark in package.remarks)
+
+
+def evaluated(output: str) -> dict:
+    return {"validation": labelled(output, at="y"), "test": labelled(output, at="z")}
+
+
+@pytest.mark.parametrize("twice", ["positive ", "positive\n"])
+def test_choices_that_compare_as_equal_are_refused(make_package, twice):
+    (problem,) = refused(make_package("task", header={"choices": ["positive", twice]}, train=labelled("positive")))
+    assert "but for white space or Unicode form" in problem.seen
+    rows = [{**row, "choices": ["positive", twice]} for row in labelled("positive")]
+    assert refused(make_package("rows", train=rows))[0].field == "choices"
+
+
+def test_a_task_of_an_older_release_with_such_choices_is_still_read():
+    content = {"name": "a", "version": "1", "owner": "b", "description": "c", "licence": "d", "choices": ["e", "e "]}
+    assert Task.model_validate(content, strict=False).choices == ("e", "e ")
+
+
+def test_the_same_question_with_other_options_is_another_question(make_package):
+    asked = {"instruction": "Which is true?", "output": "a"}
+    other, same = {**asked, "choices": ["a", "c"]}, {**asked, "choices": ["b", "a"]}
+    splits = {"train": [{**asked, "choices": ["a", "b"]}], "validation": labelled("x")}
+    assert read_package(make_package("other", **splits, test=[other]))
+    (problem,) = refused(make_package("same", **splits, test=[same]))
+    assert problem.file == "test.jsonl"
+
+
+def test_line_ends_in_texts_become_line_feeds_and_nulls_are_absent(make_package):
+    rows = [{**row, "input": "a\r\nb\rc", "choices": None} for row in labelled("one\r\ntwo")]
+    rows.append(
+        {"messages": [{"role": "user", "content": "q\r\n1"}, {"role": "assistant", "content": "a"}], "input": None}
+    )
+    package = read_package(make_package(train=rows))
+    assert [(row.instruction, row.input, row.output) for row in package.splits["train"]] == [
+        ("Say it.", "a\nb\nc", "one\ntwo"),
+        ("q\n1", None, "a"),
+    ]
+    assert "2 rows: CR LF inside a text: read as LF" in package.remarks
+
+
+@pytest.mark.parametrize("faulty", [5, 11])
+def test_a_few_faulty_rows_of_a_large_split_are_set_aside_and_counted(make_package, faulty):
+    rows = labelled(*["x"] * 1_000)
+    for row in rows[100 : 100 + faulty]:
+        row["input"] += "\x85"
+    package = make_package(train=rows)
+    if faulty > 10:
+        (problem,) = refused(package)
+        assert (problem.line, problem.count) == (101, 11)
+        assert "`lcia import --repair`" in problem.expected
+        return
+    read = read_package(package)
+    assert len(read.splits["train"]) == 995
+    assert (read.set_aside[0].count, read.set_aside[0].lines) == (5, (101, 102, 103, 104, 105))
+    assert read.remarks[0].startswith("set aside train.jsonl:101 input: seen character U+0085")
+
+
+def test_what_operating_systems_leave_in_folders_is_no_part_of_a_package(make_package):
+    package = make_package()
+    before = package_digest(package)
+    (package / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (package / "Thumbs.db").write_bytes(b"x")
+    (package / "._train.jsonl").write_bytes(b"x")
+    (package / "__MACOSX").mkdir()
+    (package / "__MACOSX" / "._task.yaml").write_bytes(b"x")
+    assert set(read_package(package).files) == {"task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl"}
+    assert package_digest(package) == before
