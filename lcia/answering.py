@@ -99,7 +99,8 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
     if version is None:
         raise NothingToShow("there is no champion yet; name a version: `lcia export 1 FOLDER`")
     place.need_statement(version)
-    bundle.write(place.store, version.digest, folder)
+    models = Path(place.settings.storage.models)
+    bundle.write(place.store, version.digest, folder, models)
     with contextlib.suppress(StatementRefused):  # it was never champion
         content = statements.content(place.db, place.store, place.assistant, version)
         (folder / statement.FILE).write_bytes(content)

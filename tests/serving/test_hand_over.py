@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from small_loop import TASKS, Learnt, SmallLoop
 
+from components.model.prompts import render
 from components.serving import bundle
 from components.serving.assistant import Assistant, WrongBaseModel
 from components.serving.bundle import BundleRefused
@@ -122,6 +123,84 @@ def test_adapters_are_plain_peft_folders(place, exported) -> None:
     model = AutoModelForCausalLM.from_pretrained(place.settings.base_model.name)
     loaded = get_peft_model_state_dict(Peft.from_pretrained(model, str(exported / "adapters" / group)))
     assert loaded.keys() == read.adapters[group].keys()
+
+
+@pytest.mark.parametrize("at", ["here", "elsewhere"])
+def test_an_adapter_loads_with_its_base_model_by_the_folder_alone(place, exported, tmp_path, monkeypatch, at) -> None:
+    import torch
+    from peft import AutoPeftModelForCausalLM
+
+    folder = exported
+    if at == "elsewhere":
+        folder = exported.rename(tmp_path / "moved")
+        monkeypatch.chdir("/")
+    digest = place.champion().digest
+    read = bundle.read(folder, digest)
+    row = load_snapshot(place.store, read.pool.tasks()[0].task).rows("test")[0]
+    bench = Workbench.load(place.settings)
+    ids = torch.tensor([render(bench.base.reader, bench.base.settings, row.instruction, row.input, row.output).tokens])
+    for group in read.pool.groups:
+        model = AutoPeftModelForCausalLM.from_pretrained(folder / "adapters" / group.id)
+        bench.slot.load(read.adapters[group.id])
+        with torch.no_grad():
+            assert torch.allclose(model(input_ids=ids).logits, bench.slot.model(input_ids=ids).logits, atol=1e-4)
+        beside = json.loads((folder / "adapters" / group.id / "base_model.json").read_text())
+        assert beside == {"name": place.settings.base_model.name, "revision": None, "sha256": bench.base.digest}
+
+
+def test_a_base_model_from_a_hub_is_named_with_its_revision(place, tmp_path) -> None:
+    version = with_settings(place, {"name": "some/model", "revision": "abc123"})
+    bundle.write(place.store, version, tmp_path / "out")
+    config = json.loads(next((tmp_path / "out" / "adapters").glob("*/adapter_config.json")).read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("some/model", "abc123")
+    assert bundle.read(tmp_path / "out", version).version == version
+
+
+def test_the_embedded_base_model_is_named_where_it_is_converted_to(place, tmp_path) -> None:
+    version = with_settings(place, {"name": "embedded:smollm2-135m-instruct"})
+    bundle.write(place.store, version, tmp_path / "out", tmp_path / "models")
+    config = json.loads(next((tmp_path / "out" / "adapters").glob("*/adapter_config.json")).read_text())
+    read = bundle.read(tmp_path / "out", version)
+    assert config["base_model_name_or_path"] == str(tmp_path / "models" / read.pool.base_model)
+
+
+def with_settings(place: Workplace, base_model: dict) -> str:
+    """The champion's manifest under settings that name another base model."""
+    manifest = place.store.get_json(place.champion().digest)
+    settings = place.store.get_json(manifest["config"])
+    settings["base_model"] |= base_model
+    return place.store.put_json({**manifest, "config": place.store.put_json(settings)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_model_name_or_path": "evil/model"},
+        {"base_model_name_or_path": "/tmp/evil"},
+        {"revision": "main"},
+        {"r": 64},
+        {"base_model_name_or_path": None},
+    ],
+)
+def test_an_altered_adapter_config_is_refused(exported, change) -> None:
+    path = next(exported.glob("adapters/*/adapter_config.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}, sort_keys=True, indent=1))
+    with pytest.raises(BundleRefused, match="altered|not the one that was exported"):
+        bundle.read(exported)
+
+
+def test_folders_of_the_release_before_are_still_read(place, exported) -> None:
+    read = bundle.read(exported)
+    for group in read.pool.groups:  # as it was: PEFT's files from the store, and nothing beside them
+        folder = exported / "adapters" / group.id
+        for file in folder.iterdir():
+            file.unlink()
+        for name, digest in place.store.folder_files(group.adapter).items():
+            (folder / name).write_bytes(place.store.get(digest))
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"].startswith("sha256:")
+    again = bundle.read(exported, read.version)
+    assert again.pool == read.pool
+    assert again.adapters.keys() == read.adapters.keys()
 
 
 def test_vllm_is_started_with_every_adapter(place, exported) -> None:
