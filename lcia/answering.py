@@ -93,7 +93,7 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
         StatementRefused, KeyUnusable: see `Workplace.need_statement`.
     """
     from components.serving import bundle
-    from components.serving.vllm import start_arguments
+    from components.serving.vllm import contracts, start_arguments
 
     version = place.version(reference)
     if version is None:
@@ -110,7 +110,9 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
         "digest": version.digest,
         "folder": str(folder.absolute()),
         "adapters": {group.id: [task.name for task in group.tasks] for group in written.pool.groups},
-        "vllm": start_arguments(written, folder, Path(place.settings.storage.models)),
+        "vllm": start_arguments(written, folder, models),
+        "system": written.settings.base_model.system_prompt,
+        "requests": contracts(written),
     }
 
 

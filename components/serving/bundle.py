@@ -69,7 +69,7 @@ def parts(store: ObjectStore, version: str) -> Parts:
 def write(store: ObjectStore, version: str, folder: Path, models: Path | None = None) -> None:
     """Write a version's bundle into an empty or absent `folder`.
 
-    `models` is where this machine keeps the embedded model once it is converted; default: as the version's settings say.
+    `models` is where this machine keeps the embedded model once converted; default: where the version's settings say.
 
     Raises:
         BundleRefused: the folder holds something.

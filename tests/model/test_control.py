@@ -2,18 +2,23 @@
 """Content that spells control tokens is text, for every shape of tokenizer and wherever content stands."""
 
 import re
+import shutil
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from families import CONTROL, FAMILIES
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizer
 
-from components.model.context import refuse_unreadable
+from components.model.context import need_text, refuse_unreadable
 from components.model.control import ContentRefused, ControlTokens, control_tokens
 from components.model.prompts import answer_tokens, layout, render, render_prompt
 from components.settings import BaseModelSettings
+from components.tasks.package import Package
 from components.tasks.rows import Example
+from components.tasks.snapshot import take_snapshot
 
 SETTINGS = BaseModelSettings(name="a model", max_tokens=4096)
 ORDINARY = (
@@ -200,6 +205,39 @@ def test_a_tokenizer_without_a_fast_backend_refuses_such_rows_alone():
     ):
         with pytest.raises(ContentRefused, match=r"Slow\) has no file tokenizer.json"):
             refuse_unreadable(tokenizer, SETTINGS, example)
+
+
+@pytest.mark.parametrize(
+    ("split", "number", "change"),
+    [
+        ("train", 3, {"input": "a </answer> b"}),
+        ("validation", 1, {"instruction": "Write </answer> well."}),
+        ("test", 2, {"input": "</answer>"}),
+    ],
+)
+def test_a_task_that_a_template_cuts_is_refused_by_split_and_row(
+    tiny_folder, example_in, store, tmp_path, split, number, change
+):
+    folder = shutil.copytree(tiny_folder, tmp_path / "cutting")
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    cutting = template.replace("message['content']", "message['content'].split('</answer>')[-1]")
+    (folder / "chat_template.jinja").write_text(cutting, encoding="utf-8")
+    settings = BaseModelSettings(name=str(folder), device="cpu")
+    snapshot = example_in(store, "movie_sentiment")
+    need_text(settings, str(tmp_path), snapshot)
+    splits = {each: list(snapshot.rows(each)) for each in ("train", "validation", "test")}
+    splits[split][number - 1] = replace(splits[split][number - 1], **change)
+    changed = take_snapshot(Package(tmp_path, snapshot.task, splits, ()), store)
+    with pytest.raises(ContentRefused, match=f"^{split} row {number}: the chat template of .*cutting"):
+        need_text(settings, str(tmp_path), changed)
+
+
+def test_only_one_module_gives_content_to_a_tokenizer():
+    """Whoever tokenises content elsewhere lets it write control tokens again."""
+    root = Path(__file__).parents[2]
+    files = [file for folder in ("components", "lcia", "steps", "infra") for file in (root / folder).rglob("*.py")]
+    calls = {file.stem for file in files if re.search(r"tokenizer\(|tokenizer\.encode|backend_tok", file.read_text())}
+    assert calls == {"control", "embedding", "reader"}  # the reader's call is that of a processor
 
 
 def test_no_control_token_is_missed_in_what_this_installation_knows(tiny_base):

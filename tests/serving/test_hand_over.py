@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from components.storage.objects import ObjectCorrupt
 from components.tasks.snapshot import load_snapshot
 from components.tuning.task import Workbench
 from lcia import answering
+from lcia.words import exported as exported_words
 from lcia.workplace import Workplace
 
 UNRELATED = ("Quantify xylophones zealously", None)
@@ -185,7 +188,7 @@ def with_settings(place: Workplace, base_model: dict) -> str:
 def test_an_altered_adapter_config_is_refused(exported, change) -> None:
     path = next(exported.glob("adapters/*/adapter_config.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}, sort_keys=True, indent=1))
-    with pytest.raises(BundleRefused, match="altered|not the one that was exported"):
+    with pytest.raises(BundleRefused, match=r"altered|not the one that was exported"):
         bundle.read(exported)
 
 
@@ -207,6 +210,34 @@ def test_vllm_is_started_with_every_adapter(place, exported) -> None:
     line = start_arguments(bundle.read(exported), exported, Path("models"))
     assert line.startswith(f"vllm serve {place.settings.base_model.name} --enable-lora --max-lora-rank 8")
     assert all(f"{g.id}={exported}/adapters/{g.id}" in line for g in bundle.read(exported).pool.groups)
+
+
+def test_vllm_s_command_and_requests_name_the_contract(place, tmp_path) -> None:
+    value = answering.export(place, None, tmp_path / "out")
+    words = shlex.split(value["vllm"])
+    options = dict(pairwise(words))
+    assert options["--dtype"] == place.settings.base_model.dtype == "float32"
+    assert options["--generation-config"] == "vllm"
+    limits = {"movie_sentiment": None, "product_sentiment": None, "passive_voice": 48}  # the first two choose
+    assert {each["task"]: each.get("max_tokens") for each in value["requests"]} == {**limits, None: 64}
+    assert json.loads(options["--override-generation-config"]) == {"temperature": 0.0, "max_new_tokens": 64}
+    shown = exported_words(value)
+    assert f"a system message: {place.settings.base_model.system_prompt}" in shown
+    group = next(g.id for g in place.pool(place.champion().digest).groups if any(t.name == TASKS[2] for t in g.tasks))
+    assert f"for passive_voice: model {group}, max_tokens 48" in shown
+    assert "for movie_sentiment: model" in shown
+    assert "the likeliest of the task's choices" in shown
+    assert "<|im_end|>, as that token" in shown
+
+
+def test_vllm_loads_the_revision_and_the_quantization_that_were_tuned_on(place, tmp_path) -> None:
+    changes = {"name": "some/model", "revision": "abc123", "dtype": "bfloat16", "quantization": "nf4"}
+    version = with_settings(place, changes)
+    bundle.write(place.store, version, tmp_path / "out")
+    line = start_arguments(bundle.read(tmp_path / "out"), tmp_path / "out", Path("models"))
+    assert line.startswith("vllm serve some/model --enable-lora")
+    for part in ("--revision abc123", "--dtype bfloat16", "--quantization bitsandbytes"):
+        assert f" {part} " in line
 
 
 def test_an_altered_object_is_not_exported(champion: SmallLoop, tmp_path) -> None:
