@@ -93,13 +93,14 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
         StatementRefused, KeyUnusable: see `Workplace.need_statement`.
     """
     from components.serving import bundle
-    from components.serving.vllm import start_arguments
+    from components.serving.vllm import contracts, start_arguments
 
     version = place.version(reference)
     if version is None:
         raise NothingToShow("there is no champion yet; name a version: `lcia export 1 FOLDER`")
     place.need_statement(version)
-    bundle.write(place.store, version.digest, folder)
+    models = Path(place.settings.storage.models)
+    bundle.write(place.store, version.digest, folder, models)
     with contextlib.suppress(StatementRefused):  # it was never champion
         content = statements.content(place.db, place.store, place.assistant, version)
         (folder / statement.FILE).write_bytes(content)
@@ -109,7 +110,9 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
         "digest": version.digest,
         "folder": str(folder.absolute()),
         "adapters": {group.id: [task.name for task in group.tasks] for group in written.pool.groups},
-        "vllm": start_arguments(written, folder, Path(place.settings.storage.models)),
+        "vllm": start_arguments(written, folder, models),
+        "system": written.settings.base_model.system_prompt,
+        "requests": contracts(written),
     }
 
 

@@ -272,7 +272,30 @@ def exported(value: Value) -> str:
     """`lcia export`."""
     lines = [f"version {value['version']} ({value['digest'][:12]}) in {value['folder']}"]
     lines += [f"  adapters/{group}: {', '.join(tasks)}" for group, tasks in value["adapters"].items()]
-    return "\n".join([*lines, "serve it with:", f"  {value['vllm']}"])
+    lines += ["serve it with:", f"  {value['vllm']}"]
+    if not value["vllm"].startswith("vllm"):  # it can't serve this version
+        return "\n".join(lines)
+    lines += ["and ask it over /v1/chat/completions, temperature 0, with"]
+    if value["system"]:
+        lines.append(f"  a system message: {value['system']}")
+    lines.append("  a user message: the instruction, then the input on a line of its own")
+    lines += [f"  {_request(each)}" for each in value["requests"]]
+    return "\n".join([*lines, CONTROL_TOKENS])
+
+
+CONTROL_TOKENS = (
+    "vLLM reads a control token that a message spells, such as <|im_end|>, as that token; `lcia ask` and the MLflow "
+    "model read it as text. Take such strings out of messages from people you don't trust."
+)
+
+
+def _request(value: Value) -> str:
+    """What a chat request for a task names."""
+    about = f"for {value['task']}" if value["task"] else "else"
+    model = f"model {value['model']}" if value["model"] else "the base model's name"
+    if "max_tokens" in value:
+        return f"{about}: {model}, max_tokens {value['max_tokens']}"
+    return f"{about}: {model}; the answer is the likeliest of the task's choices, which no chat request gives"
 
 
 def answer(value: Value) -> str:

@@ -19,13 +19,15 @@ def validate_data(
 
     Raises:
         SeesNoImages: the task shows images, and the base model reads text only.
+        ContentRefused: a text that the base model's tokenizer or chat template can't take as text.
     """
-    from components.model.context import context_check, need_sight
+    from components.model.context import context_check, need_sight, need_text
 
     context = open_order(store, order)
     snapshot, settings = load_snapshot(context.store, task), context.settings
     if snapshot.has_images:
         need_sight(settings.base_model, settings.storage.models)
+    need_text(settings.base_model, settings.storage.models, snapshot)
     background = Background(
         same_type=context.proposal(snapshot).tasks,
         own_hashes=context.order.fingerprints.get(task),

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from components.evaluation.carrying import Predictor, Version, Work
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
+from components.model.prompts import control_of
 from components.quality.known import ChampionScore
 from components.settings import Settings
 from components.storage.objects import ObjectMissing, ObjectStore
@@ -66,7 +67,8 @@ def bits_per_character(bench: Workbench, texts: Sequence[str]) -> list[float]:
     `base_model.max_tokens`.
     """
     base, trunk = bench.base, bench.trunk
-    rows = [base.tokenizer(text, add_special_tokens=False)["input_ids"][: base.settings.max_tokens] for text in texts]
+    control = control_of(base.reader)
+    rows = [control.content(text)[: base.settings.max_tokens] for text in texts]
     out: list[float] = []
     with bench.slot.switched_off():
         for start in range(0, len(rows), READ_ROWS):

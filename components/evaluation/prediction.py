@@ -21,7 +21,7 @@ from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import Begun, continue_greedy, generate_greedy
 from components.model.memory import enough_memory
 from components.model.packing import batches_of_similar
-from components.model.prompts import Rendered, render
+from components.model.prompts import Rendered, answer_tokens, control_of, render
 from components.model.trunk import Past, State, Trunk, memory
 from components.storage.objects import canonical, digest_of
 from components.tasks.package import Task
@@ -92,6 +92,9 @@ class Evaluator:
             "base": base.digest,
             "tokens": list(rendered.prompt),
         }
+        spelled = [choice for choice in parts["choices"] if control_of(base.reader).spelled(choice)]
+        if spelled:  # once read as control tokens: a prediction of then is another one
+            parts["answers"] = [list(answer_tokens(base.reader, choice)) for choice in spelled]
         if base.sight and example.images:
             parts["tokens"] = base.sight.reader.plain(rendered.prompt)
             parts["images"] = [picture.digest for picture in example.images]
@@ -224,9 +227,8 @@ class Evaluator:
         """What the model reads for a query: prompt and reference, or prompt and each choice."""
         if query.task.decoding.mode != "choose":
             return [query.rendered]
-        tokenizer, prompt = self.trunk.base.tokenizer, query.rendered.prompt
-        answers = [tokenizer(c, add_special_tokens=False)["input_ids"] for c in choices_of(query.task, query.example)]
-        return [Rendered(prompt, (*answer, tokenizer.eos_token_id)) for answer in answers]
+        reader, prompt = self.trunk.base.reader, query.rendered.prompt
+        return [Rendered(prompt, answer_tokens(reader, c)) for c in choices_of(query.task, query.example)]
 
     def _states(self, rows: Sequence[Tokens], progress: Progress | None, *, keep_past: bool) -> dict[Tokens, State]:
         """Trunk states by row; whole batches are remembered, since a state's last bits depend on its batch."""

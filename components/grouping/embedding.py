@@ -167,7 +167,14 @@ def _embed(folder: Path, digest: str, texts: Sequence[str]) -> NDArray[np.float6
 
     tokenizer, model = _model(folder, digest)
     clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # tokenizers refuse lone surrogates
-    inputs = tokenizer(clean, padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
+    inputs = tokenizer(
+        clean,
+        padding=True,
+        truncation=True,
+        max_length=_MAX_TOKENS,
+        return_tensors="pt",
+        split_special_tokens=True,  # "[SEP]" in an instruction is text
+    )
     with torch.inference_mode():
         hidden = model(**inputs).last_hidden_state.double()  # (batch, tokens, dimension)
     mask = inputs["attention_mask"].unsqueeze(-1)

@@ -23,6 +23,8 @@ from components.settings import AdapterSettings
 from components.storage.objects import ObjectStore
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+DIGEST = "sha256:"
+"""What a stored adapter names its base model by, followed by the digest; a bundle says where the model lies."""
 SHAPING = {
     "r": "adapter.rank",
     "lora_alpha": "adapter.alpha",
@@ -154,11 +156,15 @@ class AdapterSlot:
         """The adapter as PEFT files; equal tensors give equal bytes."""
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
         config["target_modules"] = _sorted(config["target_modules"])
-        config["base_model_name_or_path"] = f"sha256:{base_digest}"
+        config["base_model_name_or_path"] = DIGEST + base_digest
         config["inference_mode"] = True
-        text = json.dumps(config, sort_keys=True, indent=1, default=str)
         ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
-        return {CONFIG: text.encode(), WEIGHTS: save(ordered, metadata={"format": "pt"})}
+        return {CONFIG: config_bytes(config), WEIGHTS: save(ordered, metadata={"format": "pt"})}
+
+
+def config_bytes(config: Mapping[str, Any]) -> bytes:
+    """PEFT's configuration as it is written: equal configurations give equal bytes."""
+    return json.dumps(config, sort_keys=True, indent=1, default=str).encode()
 
 
 def read_weights(data: bytes) -> dict[str, Tensor]:

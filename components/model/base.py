@@ -181,6 +181,17 @@ def is_available(settings: BaseModelSettings, store: Path) -> bool:
     return source is None or (store / _sha256(_embedded_file(*source)) / "lcia.json").exists()
 
 
+def location(settings: BaseModelSettings, digest: str, store: Path) -> tuple[str, str | None]:
+    """What other programs load the base model by: a folder's absolute path, or a hub name and its revision.
+
+    The embedded model lies where it is converted to.
+    """
+    if settings.name in EMBEDDED:
+        return str((store / digest).absolute()), None
+    folder = Path(settings.name).expanduser()
+    return (str(folder.absolute()), None) if folder.is_dir() else (settings.name, settings.revision)
+
+
 def _numerics(model: PreTrainedModel, settings: BaseModelSettings, device: str) -> dict[str, Any]:
     import peft
     import transformers

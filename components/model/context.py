@@ -1,13 +1,16 @@
-"""Which rows of a task do not fit into the base model's context, told before anything is trained."""
+"""Rows of a task that the base model can't read as they are, named before anything is trained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from components.model.base import BaseModelError, is_available, load_reader
-from components.model.prompts import Reader, SeesNoImages, render, user_text
+from components.model.control import ContentRefused
+from components.model.prompts import Reader, SeesNoImages, answer_tokens, control_of, layout, render, user_text
 from components.model.reader import ImageReader
 from components.settings import BaseModelSettings
+from components.tasks.package import SPLITS
 from components.tasks.rows import Example
+from components.tasks.snapshot import Snapshot
 
 SURE_BYTES = 2
 """A row of this many bytes fewer than there are tokens left fits without being counted: a token is a byte or more."""
@@ -52,6 +55,47 @@ def need_sight(settings: BaseModelSettings, models: str) -> None:
             f"the task shows images, and base_model.name {settings.name} reads text only; name a base model with an "
             "image processor, then `lcia retry` the task"
         )
+
+
+def need_text(settings: BaseModelSettings, models: str, snapshot: Snapshot) -> None:
+    """Refuse a task with a text that the base model can't take as text; nothing where it is not on this machine.
+
+    Raises:
+        ContentRefused: it spells a control token that can't be kept apart, or the chat template cuts or rewrites it.
+    """
+    reader = _reader(settings, models)
+    if reader is None:
+        return
+    for place, example in _examples(snapshot):
+        try:
+            refuse_unreadable(reader, settings, example)
+        except ContentRefused as error:
+            raise ContentRefused(f"{place}: {error}") from error
+
+
+def refuse_unreadable(reader: Reader, settings: BaseModelSettings, example: Example) -> None:
+    """Refuse an example whose texts the base model can't take as text.
+
+    Raises:
+        ContentRefused: see `need_text`.
+    """
+    control = control_of(reader)
+    prompt, strings = layout(reader, settings, example.instruction, example.input, len(example.images))
+    if strings:
+        control.encode(prompt, strings, special=False)
+    for answer in (example.output, *(example.choices or ())):
+        if control.spelled(answer):
+            answer_tokens(reader, answer)
+
+
+def _examples(snapshot: Snapshot) -> Iterator[tuple[str, Example]]:
+    """Every row with where it stands, those without a label and one for the task's own choices among them."""
+    for split in SPLITS:
+        for number, example in enumerate(snapshot.rows(split), 1):
+            yield f"{split} row {number}", example
+    for number, row in enumerate(snapshot.unlabelled(), 1):
+        yield f"unlabelled row {number}", row.labelled("")
+    yield "the task's choices", Example("a", None, "a", choices=snapshot.task.choices)
 
 
 def _reader(settings: BaseModelSettings, models: str) -> Reader | None:

@@ -1,12 +1,14 @@
 """How an example becomes tokens: one rendering for training, evaluation, `ask` and export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from components.errors import LciaError
+from components.model.control import ContentRefused, ControlTokens, Script, control_tokens
 from components.model.reader import ImageReader
 from components.settings import BaseModelSettings
 from components.tasks.images import Picture
@@ -41,9 +43,43 @@ def user_text(instruction: str, text: str | None) -> str:
     return f"{instruction}\n{text}" if text else instruction
 
 
-def tokenizer_of(reader: Reader) -> PreTrainedTokenizerBase:
-    """The tokenizer, which reads answers in either case."""
-    return reader.tokenizer if isinstance(reader, ImageReader) else reader
+def control_of(reader: Reader) -> ControlTokens:
+    """The control tokens of either reader."""
+    return reader.control if isinstance(reader, ImageReader) else control_tokens(reader)
+
+
+def answer_tokens(reader: Reader, output: str) -> tuple[int, ...]:
+    """Token ids of an answer or a choice, read as text, and the end token.
+
+    Raises:
+        ContentRefused: the tokenizer can't take it as text.
+    """
+    control = control_of(reader)
+    end: int = control.tokenizer.eos_token_id
+    return (*control.content(output), end)
+
+
+def layout(
+    reader: Reader, settings: BaseModelSettings, instruction: str, text: str | None, images: int = 0
+) -> tuple[str, tuple[str, ...]]:
+    """The prompt by the chat template, with marks for the control strings in its content; and these strings.
+
+    Raises:
+        ContentRefused: the template refuses the turns, or does not write their content as it is.
+    """
+    turns = {"system": settings.system_prompt} if settings.system_prompt else {}
+    turns["user"] = user_text(instruction, text)
+    script = control_of(reader).script(list(turns.values()))
+    marked = [{"role": role, "content": content} for role, content in zip(turns, script.texts, strict=True)]
+    try:
+        prompt = reader.text(marked, images) if isinstance(reader, ImageReader) else _by_template(reader, marked)
+    except TemplateError as error:
+        raise ContentRefused(
+            f"the chat template of {settings.name} refuses a system turn and a user turn: {error}; where it knows no "
+            'system turn, set base_model.system_prompt to ""'
+        ) from error
+    _need_whole(settings, turns, script, prompt)
+    return prompt, script.strings
 
 
 def render_prompt(
@@ -58,23 +94,19 @@ def render_prompt(
     Raises:
         TooLong: it exceeds `base_model.max_tokens`.
         SeesNoImages: it has images, and the base model reads text only.
+        ContentRefused: tokenizer or chat template can't take its texts as text.
         ProcessorUnusable: the base model's processor can't read it.
     """
-    turns = [{"role": "user", "content": user_text(instruction, text)}]
-    if settings.system_prompt:
-        turns.insert(0, {"role": "system", "content": settings.system_prompt})
-    if isinstance(reader, ImageReader):
-        ids = reader.prompt(turns, images)
-    elif images:
+    if images and not isinstance(reader, ImageReader):
         raise SeesNoImages(
             f"an example shows {len(images)} image(s), and {settings.name} reads text only; name a base model with an "
             "image processor in base_model.name"
         )
-    elif reader.chat_template is None:
-        plain = "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
-        ids = reader(plain)["input_ids"]
+    prompt, strings = layout(reader, settings, instruction, text, len(images))
+    if isinstance(reader, ImageReader):
+        ids = reader.prompt(prompt, images, strings)
     else:
-        ids = reader.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
+        ids = control_of(reader).encode(prompt, strings, special=reader.chat_template is None)
     if len(ids) >= settings.max_tokens:
         raise TooLong(
             f"a prompt has {len(ids)} tokens and base_model.max_tokens is {settings.max_tokens}: "
@@ -95,13 +127,28 @@ def render(
 
     Raises:
         TooLong: prompt and answer together exceed `base_model.max_tokens`.
-        SeesNoImages, ProcessorUnusable: see `render_prompt`.
+        SeesNoImages, ContentRefused, ProcessorUnusable: see `render_prompt`.
     """
-    tokenizer, prompt = tokenizer_of(reader), render_prompt(reader, settings, instruction, text, images)
-    answer = tokenizer(output, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    prompt, answer = render_prompt(reader, settings, instruction, text, images), answer_tokens(reader, output)
     if len(prompt) + len(answer) > settings.max_tokens:
         raise TooLong(
             f"an example has {len(prompt) + len(answer)} tokens and base_model.max_tokens is "
             f"{settings.max_tokens}: {user_text(instruction, text)[:60]!r}...; shorten it or raise the setting"
         )
-    return Rendered(prompt, tuple(answer))
+    return Rendered(prompt, answer)
+
+
+def _by_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]]) -> str:
+    if tokenizer.chat_template is None:
+        return "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
+    return str(tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False))
+
+
+def _need_whole(settings: BaseModelSettings, turns: Mapping[str, str], script: Script, prompt: str) -> None:
+    """Refuse turns that the template cut or rewrote; a system prompt without control strings may be left out."""
+    for (role, content), marked in zip(turns.items(), script.texts, strict=True):
+        if marked.strip() not in prompt and (role == "user" or marked != content):
+            raise ContentRefused(
+                f"the chat template of {settings.name} cuts or rewrites the {role} turn {content[:60]!r}..., expected "
+                "to be written as it is; change the text, or name a base model whose template leaves content alone"
+            )

@@ -8,17 +8,25 @@ and the order of batches need to know of nothing but tokens. `plain` gives the i
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    BatchEncoding,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
 
 from components.errors import LciaError
+from components.model.control import PLACEHOLDERS, ControlTokens
 from components.storage.objects import canonical, digest_of
 from components.tasks.images import Picture
 
@@ -41,8 +49,10 @@ class ImageReader:
     def __init__(self, processor: ProcessorMixin, image_token: int) -> None:
         self.processor, self.image_token = processor, image_token
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
+        named = {getattr(processor, name, None) for name in PLACEHOLDERS}
+        self.control = ControlTokens(self.tokenizer, {each for each in named if isinstance(each, str)})
         self._blocks: dict[int, tuple[str, tuple[Picture, ...]]] = {}
-        self._prompts: OrderedDict[tuple[str, tuple[Picture, ...]], list[int]] = OrderedDict()
+        self._prompts: OrderedDict[_Key, list[int]] = OrderedDict()
 
     @classmethod
     def load(cls, folder: Path) -> "ImageReader":
@@ -64,29 +74,24 @@ class ImageReader:
 
         return f"{type(self.processor.image_processor).__name__}, pillow {__version__}"
 
-    def prompt(self, turns: Sequence[Mapping[str, str]], images: Sequence[Picture]) -> list[int]:
-        """Token ids of turns, the images in front of the text of the last one.
+    def prompt(self, text: str, images: Sequence[Picture], strings: Sequence[str] = ()) -> list[int]:
+        """Token ids of a prompt as `text` wrote it; its marks stand for `strings`, which are read as text.
 
         Raises:
-            ProcessorUnusable: a text holds the model's own image token, or the processor can't read the example.
+            ContentRefused: the tokenizer can't take one of the strings as text.
+            ProcessorUnusable: the processor can't read the images, or writes no text around them.
         """
-        for marker in (self.processor.image_token, self.tokenizer.decode([self.image_token])):
-            if any(marker in turn["content"] for turn in turns):
-                raise ProcessorUnusable(
-                    f"a text holds {marker!r}, which the base model takes for an image; images are given apart from "
-                    "the text: leave it out"
-                )
-        text, key = self._text(turns, len(images)), tuple(images)
         if not images:
-            return list(self.tokenizer(text, add_special_tokens=self._adds_special(text))["input_ids"])
-        if (text, key) in self._prompts:
-            self._prompts.move_to_end((text, key))
-            return self._prompts[text, key]
-        ids = self._process(text, key)["input_ids"][0].tolist()
-        self._prompts[text, key] = self._own_ids(ids, text, key)
+            return self.control.encode(text, strings, special=self._adds_special(text))
+        key = (text, tuple(strings), tuple(images))
+        if key in self._prompts:
+            self._prompts.move_to_end(key)
+            return self._prompts[key]
+        ids = self._spelled(text, key[1], key[2]) if strings else self._process(text, key[2])["input_ids"][0].tolist()
+        self._prompts[key] = self._own_ids(ids, text, key[2])
         if len(self._prompts) > MAX_PROMPTS:
             self._prompts.popitem(last=False)
-        return self._prompts[text, key]
+        return self._prompts[key]
 
     def plain(self, tokens: Sequence[int]) -> list[int]:
         """The ids as the processor writes them."""
@@ -125,12 +130,28 @@ class ImageReader:
             raise ProcessorUnusable(f"the base model's processor can't read images of {sizes}: {error}") from error
         return made
 
+    def _spelled(self, text: str, strings: tuple[str, ...], images: tuple[Picture, ...]) -> list[int]:
+        """Token ids of a prompt with marks: of the text that the processor hands to its tokenizer."""
+        record = _Record(self.tokenizer)
+        self.processor.tokenizer = record
+        try:
+            self._process(text, images)
+        finally:
+            self.processor.tokenizer = self.tokenizer
+        if not record.texts:
+            spelled = ", ".join(sorted({repr(each) for each in strings}))
+            raise ProcessorUnusable(
+                f"a text spells {spelled}, which the base model's processor can't keep apart from its own tokens; take "
+                "it out of the text"
+            )
+        return self.control.encode(max(record.texts, key=len), strings, special=self._adds_special(text))
+
     def _adds_special(self, text: str) -> bool:
         begin = self.tokenizer.bos_token
         return begin is None or not text.startswith(begin)
 
-    def _text(self, turns: Sequence[Mapping[str, str]], images: int) -> str:
-        """The turns by the chat template, or plainly where there is none."""
+    def text(self, turns: Sequence[Mapping[str, str]], images: int) -> str:
+        """The turns by the chat template, or plainly where there is none; images in front of the text of the last."""
         template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         if template is None:
             plain = "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
@@ -141,6 +162,26 @@ class ImageReader:
             self.processor, parts, chat_template=template, add_generation_prompt=True, tokenize=False
         )
         return str(text)
+
+
+_Key: TypeAlias = tuple[str, tuple[str, ...], tuple[Picture, ...]]
+"""A prompt's text, the strings its marks stand for, and its images."""
+
+
+class _Record:
+    """A tokenizer that notes the texts it is given."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self.texts: list[str] = []
+
+    def __call__(self, text: str | list[str], **options: Any) -> BatchEncoding:  # noqa: ANN401 - passed on
+        self.texts += [text] if isinstance(text, str) else text
+        encoding: BatchEncoding = self._tokenizer(text, **options)
+        return encoding
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the tokenizer has
+        return getattr(self._tokenizer, name)
 
 
 def sees(folder: Path) -> bool:

@@ -4,12 +4,15 @@
     settings.json            the settings the version was made under; the manifest names their digest
     statement.json           signed statement of its promotion; absent where it was never champion
     tasks/<digest>.json      header of each task (decoding contract, choices), without any row
-    adapters/<group>/        adapter_config.json, adapter_model.safetensors
+    adapters/<group>/        adapter_config.json, adapter_model.safetensors, base_model.json
 
 Every file is named, directly or through the manifest, by its own digest, so the version's digest alone vouches
-for the whole folder, and the statement for the digest.
+for the whole folder, and the statement for the digest. Where the base model lies differs by machine: an exported
+adapter_config.json names the place, for PEFT loads from there, and the digest holds with the base model's digest put
+back. base_model.json says both. Folders without that file, of MLflow and of older releases, hold the digest alone.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,7 @@ from components.audit import statement
 from components.audit.keys import read_public_key
 from components.audit.statement import FILE, Statement, StatementRefused
 from components.errors import LciaError
-from components.grouping.pool import Pool
+from components.grouping.pool import Group, Pool
 from components.settings import Settings
 from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
 from components.tasks.package import Task
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST, SETTINGS = "manifest.json", "settings.json"
+BASE = "base_model.json"
 
 
 class BundleRefused(LciaError):
@@ -62,8 +66,10 @@ def parts(store: ObjectStore, version: str) -> Parts:
     return Parts(files, {f"adapters/{group.id}": group.adapter for group in pool.groups})
 
 
-def write(store: ObjectStore, version: str, folder: Path) -> None:
+def write(store: ObjectStore, version: str, folder: Path, models: Path | None = None) -> None:
     """Write a version's bundle into an empty or absent `folder`.
+
+    `models` is where this machine keeps the embedded model once converted; default: where the version's settings say.
 
     Raises:
         BundleRefused: the folder holds something.
@@ -76,8 +82,11 @@ def write(store: ObjectStore, version: str, folder: Path) -> None:
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(store.get(digest))
+    pool = Pool.from_manifest(store.get_json(version))
+    settings = Settings.model_validate(store.get_json(str(pool.config)))
     for place, digest in made.folders.items():
         store.get_folder(digest, folder / place)
+        _name_base(folder / place, pool.base_model, settings, models or Path(settings.storage.models))
 
 
 def read(folder: Path, version: str | None = None) -> Bundle:
@@ -96,7 +105,7 @@ def read(folder: Path, version: str | None = None) -> Bundle:
     pool = Pool.from_manifest(manifest)
     settings = Settings.model_validate(_json(folder, SETTINGS, pool.config)[0])
     tasks = {e.task: header(e.task, _json(folder, f"tasks/{e.task}.json", e.task)[0]) for e in pool.tasks()}
-    adapters = {group.id: _adapter(folder, group.id, group.adapter) for group in pool.groups}
+    adapters = {group.id: _adapter(folder, group, pool.base_model, settings) for group in pool.groups}
     return Bundle(seen, pool, settings, tasks, adapters)
 
 
@@ -142,18 +151,51 @@ class _Stored(Mapping[str, Mapping[str, "Tensor"]]):
         return len(self._digests)
 
 
-def _adapter(folder: Path, group: str, digest: str) -> dict[str, "Tensor"]:
+def _name_base(adapter: Path, base_model: str, settings: Settings, models: Path) -> None:
+    """Let an adapter's folder say where its base model lies."""
+    from components.model.adapters import CONFIG, config_bytes
+    from components.model.base import location
+
+    name, revision = location(settings.base_model, base_model, models)
+    config = json.loads((adapter / CONFIG).read_bytes())
+    (adapter / CONFIG).write_bytes(config_bytes({**config, "base_model_name_or_path": name, "revision": revision}))
+    (adapter / BASE).write_bytes(canonical({"name": name, "revision": revision, "sha256": base_model}))
+
+
+def _adapter(folder: Path, group: Group, base_model: str, settings: Settings) -> dict[str, "Tensor"]:
     from components.model.adapters import CONFIG, WEIGHTS, read_weights
 
-    names = {name: _bytes(folder, f"adapters/{group}/{name}") for name in (CONFIG, WEIGHTS)}
+    place = f"adapters/{group.id}"
+    names = {name: _bytes(folder, f"{place}/{name}") for name in (CONFIG, WEIGHTS)}
+    if (folder / place / BASE).exists():
+        names[CONFIG] = _with_digest(names[CONFIG], _json(folder, f"{place}/{BASE}")[0], base_model, settings)
     files: Json = {name: digest_of(data) for name, data in names.items()}
     seen = digest_of(canonical({"kind": "folder", "files": files}))
-    if seen != digest:
+    if seen != group.adapter:
         raise BundleRefused(
-            f"the adapter of group {group} in {folder} has digest {seen[:12]}, the manifest says {digest[:12]}: its "
-            "files were altered; export the version again"
+            f"the adapter of group {group.id} in {folder} has digest {seen[:12]}, the manifest says "
+            f"{group.adapter[:12]}: its files were altered; export the version again"
         )
     return read_weights(names[WEIGHTS])
+
+
+def _with_digest(config: bytes, base: Any, base_model: str, settings: Settings) -> bytes:  # noqa: ANN401 - any JSON
+    """An adapter's configuration as it is stored, where it names the place that `base` and the settings allow."""
+    from components.model.adapters import DIGEST, config_bytes
+
+    try:
+        found = json.loads(config)
+        name, revision = found["base_model_name_or_path"], found["revision"]
+        local = revision is None and Path(name).is_absolute()
+        right = base == {"name": name, "revision": revision, "sha256": base_model}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleRefused(f"an adapter_config.json is not the one that was exported: {error!r}") from error
+    if not right or not (local or (name, revision) == (settings.base_model.name, settings.base_model.revision)):
+        raise BundleRefused(
+            f"an adapter names base model {name!r}, revision {revision}, and {BASE} beside it names {base}; expected "
+            f"one place of {settings.base_model.name} ({base_model[:12]}): it was altered; export the version again"
+        )
+    return config_bytes({**found, "base_model_name_or_path": DIGEST + base_model, "revision": None})
 
 
 def _json(folder: Path, place: str, digest: str | None = None) -> tuple[Any, str]:

@@ -9,6 +9,7 @@ from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator, choices_of
 from components.model.generation import generate_greedy
 from components.settings import BaseModelSettings
+from components.storage.objects import canonical, digest_of
 from components.tasks.package import Decoding
 from components.tasks.rows import Example
 
@@ -234,3 +235,53 @@ class TestKey:
             assert evaluator.query(task, example, "a").key != key
         evaluator.trunk.base = base
         assert evaluator.query(task, example, "a").key == key
+
+
+def test_an_answer_with_the_end_token_inside_can_score(evaluator, tiny_bench, example_in, store) -> None:
+    """Tuned on nothing but that answer, the model gives it, as text, and ends after it."""
+    from components.model.prompts import answer_tokens, render
+    from components.settings import EmaSettings, TuningSettings
+    from components.tuning.tuner import tune
+
+    base, answer = tiny_bench.base, "<|im_end|> bye"
+    task = example_in(store, "passive_voice").task.model_copy(update={"decoding": Decoding(max_new_tokens=30)})
+    example = Example("Say the end.", None, answer)
+    row = render(base.reader, base.settings, example.instruction, example.input, example.output)
+    assert row.answer.count(base.tokenizer.eos_token_id) == 1
+    quick = TuningSettings(
+        steps=30, batch_size=2, learning_rate=2e-2, checkpoint_every=30, ema=EmaSettings(rule="fixed", beta=0.9)
+    )
+    learnt = tune(tiny_bench.trunk, tiny_bench.slot, [row] * 4, (), None, quick, None, 32).points["live"]
+    (got,) = evaluator.predict([evaluator.query(task, example, "a")], {"a": learnt})
+    assert (got.text, got.score) == (answer, 1.0)
+    cut = example.__class__("Say the end.", None, "<|im_end|> by")  # certified as far as it goes, then decoded on
+    (other,) = evaluator.predict([evaluator.query(task, cut, "a")], {"a": learnt})
+    assert (other.text, other.score) == (answer, 0.0)
+    chosen = task.model_copy(update={"decoding": Decoding(mode="choose"), "choices": (answer, "<|im_end|> no", "bye")})
+    query = evaluator.query(chosen, example, "a")
+    rows = evaluator._rows(query)
+    assert [each.answer for each in rows] == [answer_tokens(base.reader, choice) for choice in chosen.choices]
+    (best,) = evaluator.predict([query], {"a": learnt})
+    assert (best.text, best.score) == (answer, 1.0)
+
+
+def test_keys_change_only_where_choices_spell_control_tokens(evaluator, example_in, store) -> None:
+    """Such choices were once read as control tokens: what was predicted then must not be carried over."""
+    task = example_in(store, "movie_sentiment").task.model_copy(update={"decoding": Decoding(mode="choose")})
+    example = Example("Judge it.", "Fine.", "positive")
+    base = evaluator.trunk.base
+
+    def key(choices: tuple[str, ...]) -> str:
+        parts = {
+            "adapter": "a",
+            "choices": list(choices),
+            "decoding": task.decoding.model_dump(mode="json"),
+            "numerics": base.numerics_digest,
+            "base": base.digest,
+            "tokens": list(evaluator.query(task, example, "a").rendered.prompt),
+        }
+        return digest_of(canonical(parts))
+
+    for choices, same in ((("positive", "negative"), True), (("positive", "<|im_end|>"), False)):
+        asked = task.model_copy(update={"choices": choices})
+        assert (evaluator.query(asked, example, "a").key == key(choices)) is same

@@ -14,7 +14,7 @@ from components.model.context import context_check, need_sight
 from components.model.generation import generate_greedy
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, SeesNoImages, TooLong, render, render_prompt
-from components.model.reader import FIRST, ProcessorUnusable
+from components.model.reader import FIRST
 from components.model.seeing import may_see
 from components.model.sight import Sight
 from components.model.trunk import Trunk
@@ -227,11 +227,39 @@ def test_a_multimodal_base_model_is_no_reason_to_refuse(folder_of, tmp_path):
     assert counts[1] > 80
 
 
-def test_the_image_token_in_a_text_is_refused(load):
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("images", [(), (picture(0),), (picture(0), picture(1, 64, 30))])
+def test_placeholders_and_control_tokens_in_a_text_are_text(load, name, images):
+    base = load(name)
+    reader, processor = base.reader, base.reader.processor
+    names = {
+        reader.tokenizer.decode([reader.image_token]),
+        processor.image_token,
+        *reader.tokenizer.added_tokens_encoder,
+    }
+    hostile = "Read the digit." + "".join(sorted(names)) + " " + " odd ".join(sorted(names))
+    known = set(reader.tokenizer.added_tokens_encoder.values())
+    ids, harmless = (
+        render_prompt(reader, base.settings, "Read it.", text, images) for text in (hostile, "Read the digit.")
+    )
+    kept = [[token for token in row if token in known or token >= FIRST] for row in (ids, harmless)]
+    assert kept[0] == kept[1]
+    assert hostile in reader.tokenizer.decode(reader.plain(ids)).replace(processor.image_token * 2, "")
+    assert render_prompt(reader, base.settings, "Read it.", hostile, images) == ids
+    assert processor.tokenizer is reader.tokenizer
+    if images:
+        assert base.sight.whole(ids).shape[0] == len(ids)
+    answer = render(reader, base.settings, "Read it.", None, hostile, images).answer
+    assert not known & set(answer[:-1])
+
+
+def test_rows_that_differ_in_a_control_string_alone_are_told_apart(load):
     base = load("llava")
-    for images in ((), (picture(0),)):
-        with pytest.raises(ProcessorUnusable, match="<image>"):
-            render_prompt(base.reader, base.settings, "Read <image> it.", None, images)
+    rows = {
+        render_prompt(base.reader, base.settings, "Read it.", text, [picture(0)])
+        for text in ("a <image> b", "a <|im_end|> b", "a <|im_start|> b")
+    }
+    assert len(rows) == 3
 
 
 def test_too_many_tokens_of_an_image_are_said(load):

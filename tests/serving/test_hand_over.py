@@ -2,13 +2,16 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from small_loop import TASKS, Learnt, SmallLoop
 
+from components.model.prompts import render
 from components.serving import bundle
 from components.serving.assistant import Assistant, WrongBaseModel
 from components.serving.bundle import BundleRefused
@@ -17,6 +20,7 @@ from components.storage.objects import ObjectCorrupt
 from components.tasks.snapshot import load_snapshot
 from components.tuning.task import Workbench
 from lcia import answering
+from lcia.words import exported as exported_words
 from lcia.workplace import Workplace
 
 UNRELATED = ("Quantify xylophones zealously", None)
@@ -124,10 +128,116 @@ def test_adapters_are_plain_peft_folders(place, exported) -> None:
     assert loaded.keys() == read.adapters[group].keys()
 
 
+@pytest.mark.parametrize("at", ["here", "elsewhere"])
+def test_an_adapter_loads_with_its_base_model_by_the_folder_alone(place, exported, tmp_path, monkeypatch, at) -> None:
+    import torch
+    from peft import AutoPeftModelForCausalLM
+
+    folder = exported
+    if at == "elsewhere":
+        folder = exported.rename(tmp_path / "moved")
+        monkeypatch.chdir("/")
+    digest = place.champion().digest
+    read = bundle.read(folder, digest)
+    row = load_snapshot(place.store, read.pool.tasks()[0].task).rows("test")[0]
+    bench = Workbench.load(place.settings)
+    ids = torch.tensor([render(bench.base.reader, bench.base.settings, row.instruction, row.input, row.output).tokens])
+    for group in read.pool.groups:
+        model = AutoPeftModelForCausalLM.from_pretrained(folder / "adapters" / group.id)
+        bench.slot.load(read.adapters[group.id])
+        with torch.no_grad():
+            assert torch.allclose(model(input_ids=ids).logits, bench.slot.model(input_ids=ids).logits, atol=1e-4)
+        beside = json.loads((folder / "adapters" / group.id / "base_model.json").read_text())
+        assert beside == {"name": place.settings.base_model.name, "revision": None, "sha256": bench.base.digest}
+
+
+def test_a_base_model_from_a_hub_is_named_with_its_revision(place, tmp_path) -> None:
+    version = with_settings(place, {"name": "some/model", "revision": "abc123"})
+    bundle.write(place.store, version, tmp_path / "out")
+    config = json.loads(next((tmp_path / "out" / "adapters").glob("*/adapter_config.json")).read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("some/model", "abc123")
+    assert bundle.read(tmp_path / "out", version).version == version
+
+
+def test_the_embedded_base_model_is_named_where_it_is_converted_to(place, tmp_path) -> None:
+    version = with_settings(place, {"name": "embedded:smollm2-135m-instruct"})
+    bundle.write(place.store, version, tmp_path / "out", tmp_path / "models")
+    config = json.loads(next((tmp_path / "out" / "adapters").glob("*/adapter_config.json")).read_text())
+    read = bundle.read(tmp_path / "out", version)
+    assert config["base_model_name_or_path"] == str(tmp_path / "models" / read.pool.base_model)
+
+
+def with_settings(place: Workplace, base_model: dict) -> str:
+    """The champion's manifest under settings that name another base model."""
+    manifest = place.store.get_json(place.champion().digest)
+    settings = place.store.get_json(manifest["config"])
+    settings["base_model"] |= base_model
+    return place.store.put_json({**manifest, "config": place.store.put_json(settings)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_model_name_or_path": "evil/model"},
+        {"base_model_name_or_path": "/tmp/evil"},
+        {"revision": "main"},
+        {"r": 64},
+        {"base_model_name_or_path": None},
+    ],
+)
+def test_an_altered_adapter_config_is_refused(exported, change) -> None:
+    path = next(exported.glob("adapters/*/adapter_config.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}, sort_keys=True, indent=1))
+    with pytest.raises(BundleRefused, match=r"altered|not the one that was exported"):
+        bundle.read(exported)
+
+
+def test_folders_of_the_release_before_are_still_read(place, exported) -> None:
+    read = bundle.read(exported)
+    for group in read.pool.groups:  # as it was: PEFT's files from the store, and nothing beside them
+        folder = exported / "adapters" / group.id
+        for file in folder.iterdir():
+            file.unlink()
+        for name, digest in place.store.folder_files(group.adapter).items():
+            (folder / name).write_bytes(place.store.get(digest))
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"].startswith("sha256:")
+    again = bundle.read(exported, read.version)
+    assert again.pool == read.pool
+    assert again.adapters.keys() == read.adapters.keys()
+
+
 def test_vllm_is_started_with_every_adapter(place, exported) -> None:
     line = start_arguments(bundle.read(exported), exported, Path("models"))
     assert line.startswith(f"vllm serve {place.settings.base_model.name} --enable-lora --max-lora-rank 8")
     assert all(f"{g.id}={exported}/adapters/{g.id}" in line for g in bundle.read(exported).pool.groups)
+
+
+def test_vllm_s_command_and_requests_name_the_contract(place, tmp_path) -> None:
+    value = answering.export(place, None, tmp_path / "out")
+    words = shlex.split(value["vllm"])
+    options = dict(pairwise(words))
+    assert options["--dtype"] == place.settings.base_model.dtype == "float32"
+    assert options["--generation-config"] == "vllm"
+    limits = {"movie_sentiment": None, "product_sentiment": None, "passive_voice": 48}  # the first two choose
+    assert {each["task"]: each.get("max_tokens") for each in value["requests"]} == {**limits, None: 64}
+    assert json.loads(options["--override-generation-config"]) == {"temperature": 0.0, "max_new_tokens": 64}
+    shown = exported_words(value)
+    assert f"a system message: {place.settings.base_model.system_prompt}" in shown
+    group = next(g.id for g in place.pool(place.champion().digest).groups if any(t.name == TASKS[2] for t in g.tasks))
+    assert f"for passive_voice: model {group}, max_tokens 48" in shown
+    assert "for movie_sentiment: model" in shown
+    assert "the likeliest of the task's choices" in shown
+    assert "<|im_end|>, as that token" in shown
+
+
+def test_vllm_loads_the_revision_and_the_quantization_that_were_tuned_on(place, tmp_path) -> None:
+    changes = {"name": "some/model", "revision": "abc123", "dtype": "bfloat16", "quantization": "nf4"}
+    version = with_settings(place, changes)
+    bundle.write(place.store, version, tmp_path / "out")
+    line = start_arguments(bundle.read(tmp_path / "out"), tmp_path / "out", Path("models"))
+    assert line.startswith("vllm serve some/model --enable-lora")
+    for part in ("--revision abc123", "--dtype bfloat16", "--quantization bitsandbytes"):
+        assert f" {part} " in line
 
 
 def test_an_altered_object_is_not_exported(champion: SmallLoop, tmp_path) -> None:
