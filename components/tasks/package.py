@@ -4,7 +4,8 @@ A package comes from outside and is read as hostile: no links, no paths that lea
 unknown keys or files, bounded sizes, and nothing in it is ever executed. `read_package` reports all it
 finds at once, so that a site mends a package in one round.
 
-Rows without an answer may stand in a split of their own, `unlabelled`, which is optional.
+Rows without an answer may stand in a split of their own, `unlabelled`, which is optional. Where `task.yaml` names no
+`decoding.max_new_tokens`, it is derived from the longest reference.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from components.tasks.decoding_defaults import LEAST_TOKENS, MOST_TOKENS, Metric, answer_limit
 from components.tasks.images import Album, is_image
 from components.tasks.problems import (
     MAX_FILE_BYTES,
@@ -78,8 +80,8 @@ class Decoding(_Strict):
 
     mode: Literal["generate", "choose"] = "generate"
     """Greedy decoding, or the likeliest of the choices."""
-    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Longest generated answer, in tokens."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = LEAST_TOKENS
+    """Longest generated answer, in tokens; where `task.yaml` does not name it, the longest reference and room."""
     length_normalisation: Literal["none", "tokens"] = "none"
     """`choose`: compare the sum or the mean of the answer's token log-likelihoods."""
 
@@ -103,7 +105,7 @@ class Task(_Strict):
     owner: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")]
     """The site that owns the rows."""
     description: Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
-    metric: Literal["exact_match", "choice_accuracy", "token_f1", "rouge_l"] = "exact_match"
+    metric: Metric = "exact_match"
     """Score of an answer against `output`, a fraction."""
     decoding: Decoding = Decoding()
     choices: Annotated[tuple[Line, ...], Field(min_length=2)] | None = None
@@ -173,6 +175,8 @@ class Package:
     """Rows without an answer, in file order."""
     cut: tuple[str, ...] = ()
     """Splits that the package does not have and that were cut from its training rows."""
+    answer_limit_derived: bool = False
+    """Whether `decoding.max_new_tokens` follows from the longest reference, as `task.yaml` does not name it."""
 
 
 def read_package(path: Path | str, called: str | None = None) -> Package:
@@ -212,7 +216,18 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
         raise PackageError(called, problems)
     splits = {split: tuple(example for _, example in rows) for split, rows in lines.items()}
     rows = tuple(row for _, row in unlabelled)
-    return Package(path, definition.task(), splits, tuple(files), rows, tuple(missing))
+    task = _with_answer_limit(definition, splits)
+    derived = task.decoding != definition.decoding
+    return Package(path, task, splits, tuple(files), rows, tuple(missing), derived)
+
+
+def _with_answer_limit(definition: TaskFile, splits: Mapping[str, Sequence[Example]]) -> Task:
+    """The task with an answer limit for its references, where an answer is generated and no limit is named."""
+    task = definition.task()
+    if task.decoding.mode == "choose" or "max_new_tokens" in definition.decoding.model_fields_set:
+        return task
+    limit = answer_limit(example.output for rows in splits.values() for example in rows)
+    return task.model_copy(update={"decoding": task.decoding.model_copy(update={"max_new_tokens": limit})})
 
 
 def list_files(path: Path) -> tuple[list[str], list[Problem]]:
