@@ -1,8 +1,8 @@
 """Words of a text in any script, as measures and data checks count them.
 
-White space separates the words of most languages. Chinese, Japanese, Thai, Lao, Khmer, Burmese and their like write none
-between words: there the text between two spaces is cut by ICU's dictionaries (UAX #29 with the tailoring of
-ICU's word break iterator). A text without a letter of such a script is split at white space and nothing else.
+White space separates the words of most languages. Chinese, Japanese, Thai, Lao, Khmer, Burmese and their like write
+none between words: there ICU's dictionaries cut the text between two spaces (UAX #29 as ICU's word break iterator
+tailors it). A text without a letter of such a script is split at white space and nothing else.
 """
 
 from functools import cache

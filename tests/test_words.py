@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 import pytest
 
 from components.words import unspaced, words
@@ -5,8 +6,17 @@ from components.words import unspaced, words
 
 @pytest.mark.parametrize(
     "text",
-    ["", "The cat, sat on 3.14 mats.", "Ångström  naïve\tœuvre\n", "오늘 아침 병원 매점이", "Привет, мир", "مرحبا بالعالم", "नमस्ते दुनिया", "한국어 ２６６ full－width"],
-)  # fmt: skip
+    [
+        "",
+        "The cat, sat on 3.14 mats.",
+        "Ångström  naïve\tœuvre\n",
+        "오늘 아침 병원 매점이",
+        "Привет, мир",
+        "مرحبا بالعالم",
+        "नमस्ते दुनिया",
+        "한국어 ２６６ full－width",
+    ],
+)
 def test_spaced_text_is_split_at_white_space_alone(text):
     assert not unspaced(text)
     assert words(text) == text.split()

@@ -1,7 +1,7 @@
 """Metric and answer limit that fit a task's references, worked out without a tokenizer.
 
-A package is read where no base model is, and its digest must not depend on one: so tokens are estimated from the text, by
-script. The estimate leans to the high side of the byte-pair tokenizers of today (a limit that is too high costs time
+A package is read where no base model is, and its digest must not depend on one: so tokens are estimated from the text,
+by script. The estimate leans to the high side of the byte-pair tokenizers of today (a limit that is too high costs time
 only where an answer does not end); what it still misses, the data checks find with the base model's own tokenizer.
 """
 
