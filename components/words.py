@@ -5,6 +5,7 @@ none between words: there ICU's dictionaries cut the text between two spaces (UA
 tailors it). A text without a letter of such a script is split at white space and nothing else.
 """
 
+import unicodedata
 from functools import cache
 
 import regex  # type: ignore[import-untyped]
@@ -16,6 +17,8 @@ _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Tibetan}\p{Line_Break=Complex_Context}]"
 )
 """Letters of scripts written without spaces; Unicode's line breaking class SA holds those of South East Asia."""
+_COMPLEX = regex.compile(r"\p{Line_Break=Complex_Context}")
+_GAP = regex.compile(rf"(?<={_UNSPACED.pattern})\s+|\s+(?={_UNSPACED.pattern})")
 _INVISIBLE = regex.compile(r"\p{Cf}+")
 """Zero-width spaces and the like, which some writers set between words."""
 
@@ -23,6 +26,38 @@ _INVISIBLE = regex.compile(r"\p{Cf}+")
 def unspaced(text: str) -> bool:
     """Whether a text has letters of a script that sets no spaces between words."""
     return not text.isascii() and _UNSPACED.search(text) is not None
+
+
+def evened(text: str) -> str:
+    """Text with case and white space evened out; in unspaced scripts also widths, and without the space at letters.
+
+    Full-width and half-width forms are the same characters there (NFKC), and a space between two words is chance.
+    """
+    if not unspaced(text):
+        return " ".join(text.casefold().split())
+    folded = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    return " ".join(_GAP.sub("", folded).split())
+
+
+def letter_bytes(text: str) -> bytes:
+    """UTF-8 bytes, but one byte for each letter of the South East Asian alphabets.
+
+    A run of some bytes then holds as many letters of these alphabets as of others; UTF-8 gives each three bytes.
+    """
+    if not unspaced(text):
+        return text.encode()
+    return b"".join(bytes([ord(c) & 0xFF]) if _COMPLEX.match(c) else c.encode() for c in text)
+
+
+def without_unspaced(text: str) -> str:
+    """Text with a space for each letter of an unspaced script, forms of other widths as plain ones.
+
+    For patterns that look at the edges of words.
+    """
+    if not unspaced(text):
+        return text
+    bare = _UNSPACED.sub(" ", text).replace("\N{FULLWIDTH COLON}", " ")
+    return unicodedata.normalize("NFKC", bare)
 
 
 def words(text: str) -> list[str]:
