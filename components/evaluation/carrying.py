@@ -136,10 +136,10 @@ class Predictor:
             if row is None:
                 prediction = next(made)
                 self.predicted += 1
-                text, gap, origin = prediction.text, prediction.gap, None
+                text, gap, origin, cut = prediction.text, prediction.gap, None, prediction.cut
             else:
                 self.carried += 1
-                text, gap = row["text"], row["gap"]
+                text, gap, cut = row["text"], row["gap"], row.get("cut", False)
                 origin = row.get("from") or (ask.known.predictions if ask.known else None)
             score = score_of(ask.snapshot, query.example, text)
             out.append(
@@ -151,6 +151,7 @@ class Predictor:
                     "score": score,
                     "gap": gap,
                     "from": origin,
+                    **({"cut": True} if cut else {}),
                 }
             )
         return out
@@ -259,7 +260,7 @@ class _Portion:
 
 
 def _values(prediction: Prediction) -> list[Any]:
-    return [prediction.text, prediction.score, prediction.gap]
+    return [prediction.text, prediction.score, prediction.gap, prediction.cut]
 
 
 def score_of(snapshot: Snapshot, example: Example, text: str | None) -> float:

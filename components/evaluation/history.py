@@ -107,6 +107,7 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
             f"{len(newest['recheck']['ties'])} near ties differed."
         ),
     ]
+    notes += _cut_notes(store, newest)
     notes += [f"{name}: its owner allows no evaluation rows, so its forgetting is not measurable."
               for name in newest["not_measurable"]]  # fmt: skip
     curve = curve_picture(newest, margin)
@@ -120,6 +121,18 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
         notes=notes,
         look="`lcia flips VERSION` shows them and enters who looked in the log",
     )
+
+
+def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
+    """A sentence per task with answers that did not end within the limit."""
+    notes = []
+    for name, digest in record["predictions"].items():
+        if store.erased(digest) is None:
+            rows = store.get_json(digest)["rows"]
+            cut = sum(row.get("cut", False) for row in rows)
+            if cut:
+                notes.append(f"{name}: {cut} of {len(rows)} answers were cut at decoding.max_new_tokens.")
+    return notes
 
 
 def curve_picture(record: Record, margin: float) -> bytes | None:

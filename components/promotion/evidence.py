@@ -62,6 +62,8 @@ def gate_evidence(
             live_validation=tuple(evaluation["validation"]["live"]),
             target=new.task.target,
             reserve=reserve_rows([row["row"] for row in predicted], share),
+            cut=sum(row.get("cut", False) and row["score"] < 1 for row in predicted),
+            answer_limit=new.task.decoding.max_new_tokens,
         ),
         validation=checked["verdict"],
         drift=drifted["verdict"],

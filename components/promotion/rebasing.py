@@ -91,6 +91,7 @@ def reassessed(
         "parent": parent,
         "verdict": "learn",
         "reasons": [f"learnt again on another base model; {decision.words}"],
+        "not_checked": list(earlier.get("not_checked", ())),
         "group": decision.group if decision.action == "reuse" else None,
         "grouping": decision.to_json(),
         "estimate": estimate(settings, snapshot, pool, decision),

@@ -61,8 +61,12 @@ def drift_html(result: DriftResult) -> str:
             for label, found in others.items()
         ]
         tables.append(PageTable("Other earlier tasks", head, rows))
-    words = [f"{reason[:1].upper()}{reason[1:]}." for reason in (*result.reasons, f"what to do: {result.advice}")]
+    words = [f"{reason[:1].upper()}{reason[1:]}." for reason in _words(result)]
     return verdict_page(f"Drift of {result.name}", result.verdict, words, tables)
+
+
+def _words(result: DriftResult) -> list[str]:
+    return [*result.reasons, *map(str, result.not_checked), f"what to do: {result.advice}"]
 
 
 def _is_main(found: Effect, result: DriftResult) -> bool:

@@ -163,10 +163,10 @@ def test_soft_findings_carry_masked_values_and_long_rows_are_set_aside(snapshot_
     assert [(aside.row, aside.reason) for aside in result.quarantined_rows] == [
         (200, "prompt and output take 200 tokens, more than the context")
     ]
-    assert result.to_json()["suite"] == {"name": "lcia-task-rows", "version": 2}
+    assert result.to_json()["suite"] == {"name": "lcia-task-rows", "version": 3}
     strict = settings.model_copy(update={"max_too_long": 0.001})
     assert validate(task, [], strict, too_long).verdict == "refuse"
-    assert "context_not_checkable" in validate(task, [], settings).statistics
+    assert [one.check for one in validate(task, [], settings).not_checked] == ["context", "reachable"]
 
 
 def test_another_answer_to_an_earlier_input_warns_within_the_instruction_type(snapshot_of):
