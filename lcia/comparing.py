@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.errors import LciaError
+from components.evaluation.scored import mean_score, scored_rows
 from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
 from components.promotion.candidates import Candidate
@@ -86,7 +87,7 @@ def _scores(
     if None in digests:
         return {**told, **empty}
     try:
-        left, right = (place.store.get_json(digest)["rows"] for digest in digests)
+        left, right = (scored_rows(place.store, digest) for digest in digests)
     except ObjectMissing:  # its rows were erased
         return {**told, **empty}
     pairs = list(zip(left, right, strict=True))
@@ -94,6 +95,8 @@ def _scores(
     found = compare([a["score"] for a in left], [b["score"] for b in right], ONE_SIDED)
     return {
         **told,
+        "before": mean_score(left),
+        "after": mean_score(right),
         "gain": 0.0 - found.drop,
         "interval": [0.0, 0.0] if unchanged else [0.0 - found.high, 0.0 - found.low],
         "rows": len(pairs),

@@ -56,7 +56,9 @@ def plan(place: Workplace, package: Path) -> dict[str, Any]:
         run = run_pipeline(assess_task, name, place.settings, place.home, digest)
     except StepFailed as failure:
         raise PlanFailed(str(failure)) from failure
-    return {**_told(place, run.outputs["group_instructions"]), "cut": list(read.cut), "remarks": list(read.remarks)}
+    limit = {"max_new_tokens": task.decoding.max_new_tokens, "derived": read.answer_limit_derived}
+    intake = {"cut": list(read.cut), "remarks": list(read.remarks), "answer_limit": limit}
+    return {**_told(place, run.outputs["group_instructions"]), **intake}
 
 
 def _told(place: Workplace, digest: str) -> dict[str, Any]:
@@ -71,10 +73,11 @@ def _told(place: Workplace, digest: str) -> dict[str, Any]:
         "version": task.task.version,
         "verdict": record["verdict"],
         "reasons": record["reasons"],
+        "not_checked": record["not_checked"],
         "group": record["group"],
         "validation": {
             "verdict": checked["verdict"],
-            "failed": [check["name"] for check in checked["checks"] if not check["success"]],
+            "failed": list(dict.fromkeys(check["name"] for check in checked["checks"] if not check["success"])),
         },
         "drift": {"verdict": drift["verdict"], "reasons": drift["reasons"]},
         "grouping": record["grouping"],

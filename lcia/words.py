@@ -116,8 +116,10 @@ def plan(value: Value) -> str:
     lines = [
         f"{value['name']}@{value['version']}: {value['verdict']} (nothing was queued or changed)",
         *(f"  {reason}" for reason in value["reasons"]),
+        *(f"  {omission(one)}" for one in value["not_checked"]),
         *([f"  cut from its training rows: {' and '.join(value['cut'])}"] if value["cut"] else []),
         *(f"  {remark}" for remark in value["remarks"]),
+        *_answer_limit(value["answer_limit"]),
         f"  validation: {checked['verdict']}{failed}",
         f"  drift: {drift['verdict']}",
         f"  grouping: {value['grouping']['words']}",
@@ -137,6 +139,19 @@ def plan(value: Value) -> str:
         )
         lines.append(f"  WARNING: the test split is too small for this policy; {need}")
     return "\n".join(lines)
+
+
+def omission(value: Value) -> str:
+    """A check that was not made, and why."""
+    return f"not checked: {value['check'].replace('_', ' ')}: {value['reason']}"
+
+
+def _answer_limit(value: Value) -> list[str]:
+    """The limit of an answer where `task.yaml` leaves it to its references."""
+    if not value["derived"]:
+        return []
+    why = "from the longest answer, as task.yaml names no decoding.max_new_tokens"
+    return [f"  answers: at most {value['max_new_tokens']} new tokens ({why})"]
 
 
 def flips(value: Value) -> str:

@@ -13,6 +13,7 @@ from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, promote
 from components.promotion.publication import publication
 from components.quality.fingerprints import key_name, store_fingerprints
+from components.quality.omissions import Omission
 from components.settings import changed_keys
 from components.storage import leases, results
 from components.storage.database import Database
@@ -157,6 +158,8 @@ class Advance:
         self._fingerprint(record["task"])  # the rows that are learnt, without those set aside
         for reason in record["reasons"]:
             self.say(f"  {record['verdict']}: {reason}")
+        for omission in Omission.of(record):
+            self.say(f"  {omission}")
         return self._judge(item, digest, record)
 
     def _judge(self, item: QueueItem, digest: str, record: dict[str, Any]) -> QueueItem:

@@ -33,6 +33,7 @@ def check_drift(
         context.settings.tuning.seed,
         context.proposal(snapshot),
         (lambda texts: bits_per_character(bench, texts)) if bench else None,
+        skipped,
     )
     aside = {row["id"] for row in checked["quarantined_rows"] if row["split"] == "validation"}
     champion = _champion(context, bench, snapshot, aside, result) if bench else None
@@ -40,7 +41,7 @@ def check_drift(
     record = {
         **result.to_json(),
         "champion": champion,
-        "champion_skipped": "" if champion else skipped or "no validation row is left, or quality.known.rows is 0",
+        "champion_skipped": "" if champion else skipped or _untried(context),
         "report": context.put_html(html),
         "evidently": context.put_html(evidently),
     }
@@ -61,6 +62,11 @@ def _bench(context: Context, *, refused: bool) -> tuple["Workbench | None", str]
         return Workbench.load(context.settings), ""
     except BaseModelError as error:
         return None, f"the base model is not on this machine ({error})"
+
+
+def _untried(context: Context) -> str:
+    """Why a champion that is there did not predict the task."""
+    return "no validation row is left" if context.settings.quality.known.rows else "quality.known.rows is 0"
 
 
 def _champion(

@@ -21,22 +21,31 @@ def validate_data(
         SeesNoImages: the task shows images, and the base model reads text only.
         ContentRefused: a text that the base model's tokenizer or chat template can't take as text.
     """
-    from components.model.context import context_check, need_sight, need_text
+    from components.model.base import BaseModelError
+    from components.model.context import need_sight, token_checks
 
     context = open_order(store, order)
     snapshot, settings = load_snapshot(context.store, task), context.settings
     if snapshot.has_images:
         need_sight(settings.base_model, settings.storage.models)
-    need_text(settings.base_model, settings.storage.models, snapshot)
+    try:
+        tokens, no_tokenizer = token_checks(settings.base_model, settings.storage.models), ""
+    except BaseModelError as error:
+        tokens, no_tokenizer = None, str(error)
+    if tokens:
+        tokens.need_text(snapshot)
     background = Background(
         same_type=context.proposal(snapshot).tasks,
         own_hashes=context.order.fingerprints.get(task),
         kept_hashes={digest: hashes for digest, hashes in context.order.fingerprints.items() if digest != task},
-        too_long=context_check(settings.base_model, settings.storage.models),
+        too_long=tokens.too_long if tokens else None,
+        reach=tokens.out_of_reach if tokens else None,
+        no_tokenizer=no_tokenizer,
     )
     result = validate(snapshot, context.prior(), settings.quality.validation, background)
     html = validation_html(result)
     record = {**result.to_json(), "report": context.put_html(html)}
     failed = [check["name"] for check in record["checks"] if not check["success"]]
-    log_metadata({"verdict": record["verdict"], "failed": failed, "rows_set_aside": len(record["quarantined_rows"])})
+    shown = {"failed": failed, "rows_set_aside": len(record["quarantined_rows"])}
+    log_metadata({"verdict": record["verdict"], **shown, "not_checked": record["not_checked"]})
     return context.store.put_json(record), HTMLString(html)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator, Prediction, Progress, Query
+from components.evaluation.scored import scored_rows, words_mark
 from components.grouping.pool import Pool
 from components.grouping.router import Router
 from components.settings import Settings
@@ -135,10 +136,10 @@ class Predictor:
             if row is None:
                 prediction = next(made)
                 self.predicted += 1
-                text, gap, origin = prediction.text, prediction.gap, None
+                text, gap, origin, cut = prediction.text, prediction.gap, None, prediction.cut
             else:
                 self.carried += 1
-                text, gap = row["text"], row["gap"]
+                text, gap, cut = row["text"], row["gap"], row.get("cut", False)
                 origin = row.get("from") or (ask.known.predictions if ask.known else None)
             score = score_of(ask.snapshot, query.example, text)
             out.append(
@@ -150,6 +151,7 @@ class Predictor:
                     "score": score,
                     "gap": gap,
                     "from": origin,
+                    **({"cut": True} if cut else {}),
                 }
             )
         return out
@@ -181,27 +183,29 @@ class Predictor:
             out[portion.work].update(zip(portion.members, made[k], strict=True))
         return [[each[i] for i in range(len(each))] for each in out]
 
-    def put(self, task: str, rows: Rows, instructions: Sequence[str]) -> Stored:
+    def put(self, snapshot: Snapshot, rows: Rows) -> Stored:
         """Store a task's predictions, and where each distinct instruction went."""
+        examples = snapshot.rows("test")
+        texts = [*(row["text"] for row in rows), *(example.output for example in examples)]
         predictions = self.store.put_json(
             {
                 "kind": "predictions",
                 "schema": 1,
-                "task": task,
+                "task": snapshot.digest,
                 "split": "test",
                 "numerics": self.evaluator.trunk.base.numerics_digest,
                 "rows": rows,
+                **words_mark(snapshot.task.metric, texts),
             }
         )
-        went = dict(zip(instructions, (row["group"] for row in rows), strict=True))
+        went = dict(zip((e.instruction for e in examples), (row["group"] for row in rows), strict=True))
         routes = self.store.put_json({"kind": "routes", "schema": 1, "groups": went})
         proof = Counter(row["from"] for row in rows if row["from"])
         return Stored(predictions, routes, mean([row["score"] for row in rows]), len(rows), dict(sorted(proof.items())))
 
     def read(self, stored: Stored) -> Rows:
         """The rows of a predictions object."""
-        rows: Rows = self.store.get_json(stored.predictions)["rows"]
-        return rows
+        return scored_rows(self.store, stored.predictions)
 
     def _portions(self, number: int, work: Work) -> list["_Portion"]:
         queries = work.queries
@@ -256,7 +260,7 @@ class _Portion:
 
 
 def _values(prediction: Prediction) -> list[Any]:
-    return [prediction.text, prediction.score, prediction.gap]
+    return [prediction.text, prediction.score, prediction.gap, prediction.cut]
 
 
 def score_of(snapshot: Snapshot, example: Example, text: str | None) -> float:

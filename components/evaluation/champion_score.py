@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from components.evaluation.carrying import Predictor, Version, Work
 from components.evaluation.prediction import Evaluator
+from components.evaluation.scored import scored_rows
 from components.grouping.pool import Pool
 from components.model.prompts import control_of
 from components.quality.known import ChampionScore
@@ -54,7 +55,7 @@ def _scores(store: ObjectStore, name: str | None, evaluation: Mapping[str, Any] 
     if name is None or evaluation is None or name not in evaluation["predictions"]:
         return []
     try:
-        return [row["score"] for row in store.get_json(evaluation["predictions"][name])["rows"]]
+        return [row["score"] for row in scored_rows(store, evaluation["predictions"][name])]
     except ObjectMissing:
         return []
 

@@ -18,6 +18,7 @@ from components.evaluation.carrying import EVALUATED, Ask, Predictor, Stored, Ve
 from components.evaluation.choose import Point, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
+from components.evaluation.scored import mean_score, rescored
 from components.grouping.pool import GroupTask, Merge, Pool
 from components.grouping.router import extend
 from components.model.prompts import render
@@ -180,7 +181,7 @@ class Forgetting:
                 self.predictor.carried += old.rows
                 found[name] = Stored(old.predictions, old.routes, old.score, old.rows, {old.predictions: old.rows})
                 continue
-            found[name] = self.predictor.put(entry.task, made[name], _instructions(asks[name].snapshot))
+            found[name] = self.predictor.put(asks[name].snapshot, made[name])
             moved = self._moved(old, found[name]) if asks[name].known else []
             if moved:
                 rerouted[name] = moved
@@ -208,7 +209,7 @@ class Forgetting:
     def _task(self, version: Version, task: str, what: str, *, scores_only: bool = False) -> Stored:
         snapshot = load_snapshot(self.store, task)
         rows = self.predictor.task(version, snapshot, what, scores_only=scores_only)
-        return self.predictor.put(task, rows, _instructions(snapshot))
+        return self.predictor.put(snapshot, rows)
 
     def _moved(self, old: Stored, new: Stored) -> list[dict[str, Any]]:
         """How many rows went from one group to another: a new group may steal prior examples."""
@@ -225,7 +226,10 @@ class Forgetting:
         """A task's predictions as an evaluation record has them; an earlier release's knows no routes."""
         predictions, routes, proofs = (record.get(k, {}).get(name) for k in ("predictions", "routes", "proofs"))
         rows = proofs["rows"] if proofs else len(self.store.get_json(predictions)["rows"])
-        return Stored(str(predictions), routes, record["scores"][name], rows)
+        present = rescored(self.store, str(predictions))
+        if present != predictions:
+            return Stored(present, routes, mean_score(self.store.get_json(present)["rows"]), rows)
+        return Stored(present, routes, record["scores"][name], rows)
 
     def _anchors(self, stored: Mapping[str, Stored]) -> dict[str, dict[str, str | None]]:
         """Per task the predictions of the version that first promoted it; the new task's are this candidate's.
@@ -236,6 +240,8 @@ class Forgetting:
         record = self.champion.evaluation
         for task, anchor in record["anchors"].items() if record else ():
             version, predictions = str(anchor["version"] or self.champion.digest), anchor["predictions"]
+            if task in stored:
+                predictions = rescored(self.store, predictions)
             if record and not self._comparable(record) and task in stored:
                 ancestor = Version.of(Pool.from_manifest(self.store.get_json(version)), self.settings)
                 digest = next(e.task for e in self.champion.pool.tasks() if e.name == task)
@@ -280,7 +286,3 @@ class Forgetting:
             alone = trunk.answer_logits(states, [len(rendered.prompt)])[0]
         if not (applied - alone).abs().max().item() > 1e-4:
             raise EvaluationFailed("the tuned adapter does not change the model's output; it is not applied")
-
-
-def _instructions(snapshot: Snapshot) -> list[str]:
-    return [example.instruction for example in snapshot.rows("test")]

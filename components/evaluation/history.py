@@ -7,6 +7,7 @@ from typing import Any
 from components.evaluation.matrix import CONFIDENCE, AccuracyMatrix
 from components.evaluation.pictures import curve_png
 from components.evaluation.reports import Flip, FlipCount, evaluation_html
+from components.evaluation.scored import scored_rows
 from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
 from components.proportions import Interval
@@ -26,7 +27,7 @@ def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMat
     def scores(digest: str | None) -> list[float]:
         if digest is None or store.erased(digest) is not None:
             return []
-        return [row["score"] for row in store.get_json(digest)["rows"]]
+        return [row["score"] for row in scored_rows(store, digest)]
 
     names = [_new_task(store, record) for record in records]
     rows = [[scores(record["predictions"].get(name)) for name in names[: j + 1]] for j, record in enumerate(records)]
@@ -43,8 +44,8 @@ def flips(store: ObjectStore, record: Record, task: str | None = None) -> list[F
         if entry.task == record["task"] or not measured(store, record, entry.name):
             continue
         examples = load_snapshot(store, entry.task).rows("test")
-        before = store.get_json(record["champion"][entry.name])["rows"]
-        after = store.get_json(record["predictions"][entry.name])["rows"]
+        before = scored_rows(store, record["champion"][entry.name])
+        after = scored_rows(store, record["predictions"][entry.name])
         for example, old, new in zip(examples, before, after, strict=True):
             if old["score"] != new["score"]:
                 found.append(
@@ -68,8 +69,8 @@ def flip_counts(store: ObjectStore, record: Record) -> list[FlipCount]:
     counts = []
     for entry in Pool.from_manifest(store.get_json(record["pool"])).tasks():
         if entry.task != record["task"] and measured(store, record, entry.name):
-            before = store.get_json(record["champion"][entry.name])["rows"]
-            after = store.get_json(record["predictions"][entry.name])["rows"]
+            before = scored_rows(store, record["champion"][entry.name])
+            after = scored_rows(store, record["predictions"][entry.name])
             gains = [new["score"] - old["score"] for old, new in zip(before, after, strict=True)]
             lost, won = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
             counts.append(FlipCount(entry.name, len(gains), lost, won))
@@ -82,7 +83,7 @@ def against_anchor(store: ObjectStore, record: Record) -> dict[str, Interval]:
     for name, digest in record["predictions"].items():
         anchor = record["anchors"][name]["predictions"]
         if record["anchors"][name]["version"] is not None and measured(store, record, name):
-            then, now = ([row["score"] for row in store.get_json(d)["rows"]] for d in (anchor, digest))
+            then, now = ([row["score"] for row in scored_rows(store, d)] for d in (anchor, digest))
             gain = compare(now, then, (1 - CONFIDENCE) / 2)
             gains[name] = Interval(gain.drop, gain.low, gain.high)
     return gains
@@ -106,6 +107,7 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
             f"{len(newest['recheck']['ties'])} near ties differed."
         ),
     ]
+    notes += _cut_notes(store, newest)
     notes += [f"{name}: its owner allows no evaluation rows, so its forgetting is not measurable."
               for name in newest["not_measurable"]]  # fmt: skip
     curve = curve_picture(newest, margin)
@@ -119,6 +121,18 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
         notes=notes,
         look="`lcia flips VERSION` shows them and enters who looked in the log",
     )
+
+
+def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
+    """A sentence per task with answers that did not end within the limit."""
+    notes = []
+    for name, digest in record["predictions"].items():
+        if store.erased(digest) is None:
+            rows = store.get_json(digest)["rows"]
+            cut = sum(row.get("cut", False) for row in rows)
+            if cut:
+                notes.append(f"{name}: {cut} of {len(rows)} answers were cut at decoding.max_new_tokens.")
+    return notes
 
 
 def curve_picture(record: Record, margin: float) -> bytes | None:

@@ -48,11 +48,15 @@ class Query:
 
 @dataclass(frozen=True)
 class Prediction:
-    """`text` is None where only the score was asked for; `gap` is the smallest top-2 logit gap."""
+    """`text` is None where only the score was asked for; `gap` is the smallest top-2 logit gap.
+
+    `cut`: decoding stopped at `max_new_tokens`, not at an end token.
+    """
 
     text: str | None
     score: float
     gap: float
+    cut: bool = False
 
 
 CACHE_BYTES = 2**30
@@ -152,7 +156,8 @@ class Evaluator:
             ended = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
             text = tokenizer.decode([t for t in tokens if t != tokenizer.eos_token_id], skip_special_tokens=True)
             if ended:
-                out.append(Prediction(text, METRICS[query.task.metric](text, query.example.output), gap))
+                cut = tokens[-1] != tokenizer.eos_token_id
+                out.append(Prediction(text, METRICS[query.task.metric](text, query.example.output), gap, cut))
             else:
                 out.append(Prediction(None, 0.0, gap))  # to be decoded below, unless it is lost already
             lost = scores_only and query.task.metric in BINARY and not _may_become(text, query.example.output)
@@ -161,7 +166,8 @@ class Evaluator:
         report = (lambda n: progress("decoding", n, len(misses))) if progress else None
         for index, (tokens, gap) in zip(misses, self._decode(queries, certified, misses, report), strict=True):
             query, text = queries[index], tokenizer.decode(tokens, skip_special_tokens=True)
-            out[index] = Prediction(text, METRICS[query.task.metric](text, query.example.output), gap)
+            cut = len(tokens) == query.task.decoding.max_new_tokens
+            out[index] = Prediction(text, METRICS[query.task.metric](text, query.example.output), gap, cut)
         return out
 
     def _decode(

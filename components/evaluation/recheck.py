@@ -11,6 +11,7 @@ from typing import Any
 
 from components.errors import LciaError
 from components.evaluation.carrying import Predictor, Rows, Stored, Version, Work, score_of
+from components.evaluation.scored import scored_rows
 from components.grouping.pool import Pool
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import load_snapshot
@@ -141,7 +142,7 @@ def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluat
     tasks = {entry.name: entry.task for entry in version.pool.tasks()}
     kept = {name: digest for name, digest in evaluation["predictions"].items() if store.erased(digest) is None}
     for name, digest in kept.items():
-        stored = store.get_json(digest)["rows"]
+        stored = scored_rows(store, digest)
         fresh = predictor.task(version, load_snapshot(store, tasks[name]), f"predict {name}")
         found += compare(name, stored, fresh, tie_gap) + unproven(store, name, stored)
         rows += len(stored)

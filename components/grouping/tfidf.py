@@ -18,6 +18,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from components.grouping.pool import EncoderStateError
+from components.words import unspaced
+from components.words import words as dictionary_words
 
 DIMENSION = 2**20
 """Columns of an encoding; a word's column is the CRC-32 of its UTF-8 bytes modulo this."""
@@ -25,6 +27,8 @@ DIMENSION = 2**20
 _KIND = "tfidf"
 _ANALYSER = "words-en-1"
 """Names the tokeniser and the stop-word list below; a change of either needs a new name."""
+_WITH_DICTIONARY = "words-en-1+dictionary-1"
+"""The same, with words cut by a dictionary in scripts that write no spaces; fitted where the pool has such texts."""
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _STOP_TEXT = """
@@ -37,13 +41,14 @@ why will with within without would yes you your
 _STOP_WORDS = frozenset(_STOP_TEXT.split())
 
 
-def words(text: str) -> list[str]:
-    """Content words of a text, lower case, in order.
+def words(text: str, *, dictionary: bool = False) -> list[str]:
+    """Content words of a text, lower case, in order; `dictionary` cuts them in scripts that write no spaces.
 
     A text of stop words only keeps them all, and a text without any letter or digit is one token of its
     own, so every text has at least one token.
     """
-    tokens = _WORD.findall(text.lower())
+    parts = dictionary_words(text.lower()) if dictionary and unspaced(text) else [text.lower()]
+    tokens = [token for part in parts for token in ([part] if unspaced(part) else _WORD.findall(part))]
     content = [token for token in tokens if token not in _STOP_WORDS]
     return content or tokens or [f"\0{text.strip()}"]
 
@@ -54,13 +59,16 @@ class TfidfEncoder:
 
     documents: int
     frequencies: Mapping[str, int]
+    dictionary: bool = False
+    """Whether a dictionary cuts the words of scripts that write no spaces."""
 
     @classmethod
     def fit(cls, texts: Iterable[str]) -> Self:
         """Count in how many distinct texts each content word occurs; the order of the texts is irrelevant."""
         distinct = sorted(set(texts))
-        counts = Counter(word for text in distinct for word in set(words(text)))
-        return cls(documents=len(distinct), frequencies=dict(sorted(counts.items())))
+        dictionary = any(map(unspaced, distinct))
+        counts = Counter(word for text in distinct for word in set(words(text, dictionary=dictionary)))
+        return cls(documents=len(distinct), frequencies=dict(sorted(counts.items())), dictionary=dictionary)
 
     def weight(self, word: str) -> float:
         """Inverse document frequency `ln((1 + n) / (1 + df)) + 1`, at least 1."""
@@ -74,7 +82,7 @@ class TfidfEncoder:
         starts = [0]
         for text in texts:
             row: dict[int, float] = {}
-            for word in sorted(words(text)):
+            for word in sorted(words(text, dictionary=self.dictionary)):
                 if word not in known:
                     known[word] = zlib.crc32(word.encode("utf-8", "surrogatepass")) % DIMENSION, self.weight(word)
                 column, weight = known[word]
@@ -96,7 +104,7 @@ class TfidfEncoder:
         """The whole state, for the pool manifest."""
         return {
             "kind": _KIND,
-            "analyser": _ANALYSER,
+            "analyser": _WITH_DICTIONARY if self.dictionary else _ANALYSER,
             "documents": self.documents,
             "frequencies": dict(sorted(self.frequencies.items())),
         }
@@ -109,7 +117,7 @@ class TfidfEncoder:
             EncoderStateError: another kind or analyser, or counts that are not whole numbers.
         """
         kind, analyser = state.get("kind"), state.get("analyser")
-        if kind != _KIND or analyser != _ANALYSER:
+        if kind != _KIND or analyser not in (_ANALYSER, _WITH_DICTIONARY):
             raise EncoderStateError(
                 f"the pool's encoder is {kind!r} with analyser {analyser!r}, expected {_KIND!r} with "
                 f"{_ANALYSER!r}; "
@@ -127,4 +135,4 @@ class TfidfEncoder:
                 "`frequencies` as "
                 "whole numbers; restore the manifest object from a backup"
             )
-        return cls(documents=documents, frequencies=dict(frequencies))
+        return cls(documents, dict(frequencies), dictionary=analyser == _WITH_DICTIONARY)

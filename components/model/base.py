@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
@@ -162,10 +164,15 @@ def _quantized(settings: BaseModelSettings, device: str) -> dict[str, Any]:
 def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
     """What turns examples into tokens, without the model; `store` as in `load_base`.
 
+    Of an embedded model that was not converted yet only the tokenizer is, which takes seconds.
+
     Raises:
         BaseModelError: the model is not there, or has no tokenizer or image processor.
     """
-    folder, _ = _locate(settings, store)
+    if settings.name in EMBEDDED and not is_available(settings, store):
+        folder = _convert_tokenizer(settings.name, store)
+    else:
+        folder, _ = _locate(settings, store)
     try:
         if sees(folder):
             return ImageReader.load(folder)
@@ -249,22 +256,43 @@ def _embedded_file(package: str, file: str) -> Path:
 def _convert_embedded(name: str, store: Path) -> tuple[Path, str]:
     source = _embedded_file(*EMBEDDED[name])
     digest = _sha256(source)
-    folder = store / digest
-    if (folder / "lcia.json").exists():
-        return folder, digest
-    from transformers import GgufConfig
 
-    store.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=store, prefix=".convert-"))
-    place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**place)
+    def convert(scratch: Path) -> None:
+        from transformers import GgufConfig
+
+        gguf = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
         # dequantize=True: otherwise the config keeps a quantization_config and cannot be saved.
         model = AutoModelForCausalLM.from_pretrained(
-            **place, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+            **gguf, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
         model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
+        AutoTokenizer.from_pretrained(**gguf).save_pretrained(scratch)
+
+    return _converted(store / digest, source, digest, convert), digest
+
+
+def _convert_tokenizer(name: str, store: Path) -> Path:
+    """Folder with the tokenizer of an embedded model alone."""
+    source = _embedded_file(*EMBEDDED[name])
+    digest = _sha256(source)
+
+    def convert(scratch: Path) -> None:
+        gguf = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+        AutoConfig.from_pretrained(**gguf).save_pretrained(scratch)  # names the kind of model that the tokenizer is of
+        AutoTokenizer.from_pretrained(**gguf).save_pretrained(scratch)
+
+    return _converted(store / f"{digest}.tokenizer", source, digest, convert)
+
+
+def _converted(folder: Path, source: Path, digest: str, convert: Callable[[Path], None]) -> Path:
+    """The folder that `convert` fills, whole or not at all; made once."""
+    if (folder / "lcia.json").exists():
+        return folder
+    store = folder.parent
+    store.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=store, prefix=".convert-"))
+    try:
+        convert(scratch)
         (scratch / "lcia.json").write_text(json.dumps({"source": source.name, "sha256": digest}))
         if not folder.exists():
             scratch.rename(folder)
@@ -273,7 +301,7 @@ def _convert_embedded(name: str, store: Path) -> tuple[Path, str]:
             raise BaseModelError(f"the embedded model could not be converted into {store}: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder, digest
+    return folder
 
 
 def _fingerprint(folder: Path, store: Path) -> str:

@@ -1,19 +1,19 @@
-"""Rows of a task that the base model can't read as they are, named before anything is trained."""
+"""What the base model's tokenizer says of a task's rows before anything is trained."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from components.model.base import BaseModelError, is_available, load_reader
+from components.model.base import BaseModelError, load_reader
 from components.model.control import ContentRefused
 from components.model.prompts import Reader, SeesNoImages, answer_tokens, control_of, layout, render, user_text
+from components.model.reachability import SURE_BYTES, out_of_reach
 from components.model.reader import ImageReader
+from components.quality.reachable import OutOfReach
 from components.settings import BaseModelSettings
-from components.tasks.package import SPLITS
+from components.tasks.package import SPLITS, Task
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
-
-SURE_BYTES = 2
-"""A row of this many bytes fewer than there are tokens left fits without being counted: a token is a byte or more."""
 
 
 def too_long(reader: Reader, settings: BaseModelSettings, rows: Sequence[Example]) -> list[int]:
@@ -34,13 +34,33 @@ def too_long(reader: Reader, settings: BaseModelSettings, rows: Sequence[Example
     return out
 
 
-def context_check(settings: BaseModelSettings, models: str) -> Callable[[Sequence[Example]], list[int]] | None:
-    """`too_long` of the configured base model, or None where it is not on this machine (yet).
+@dataclass(frozen=True)
+class TokenChecks:
+    """Checks of rows with the configured base model's tokenizer."""
 
-    The embedded model is not converted for it: that takes long, and tuning does it.
+    reader: Reader
+    settings: BaseModelSettings
+
+    def too_long(self, rows: Sequence[Example]) -> list[int]:
+        """See `too_long`."""
+        return too_long(self.reader, self.settings, rows)
+
+    def out_of_reach(self, task: Task, rows: Sequence[Example]) -> list[OutOfReach | None]:
+        """See `out_of_reach`."""
+        return out_of_reach(self.reader, self.settings, task, rows)
+
+    def need_text(self, snapshot: Snapshot) -> None:
+        """See `need_text`."""
+        need_text(self.reader, self.settings, snapshot)
+
+
+def token_checks(settings: BaseModelSettings, models: str) -> TokenChecks:
+    """Checks with the configured base model's tokenizer, which is made ready where it is not yet.
+
+    Raises:
+        BaseModelError: there is no tokenizer to be had.
     """
-    reader = _reader(settings, models)
-    return None if reader is None else lambda rows: too_long(reader, settings, rows)
+    return TokenChecks(load_reader(settings, Path(models)), settings)
 
 
 def need_sight(settings: BaseModelSettings, models: str) -> None:
@@ -49,23 +69,25 @@ def need_sight(settings: BaseModelSettings, models: str) -> None:
     Raises:
         SeesNoImages: it does.
     """
-    reader = _reader(settings, models)
-    if settings.name.startswith("embedded:") or not (reader is None or isinstance(reader, ImageReader)):
+    try:
+        sees = not settings.name.startswith("embedded:") and isinstance(
+            load_reader(settings, Path(models)), ImageReader
+        )
+    except BaseModelError:  # nothing is known of it; tuning says what it lacks
+        return
+    if not sees:
         raise SeesNoImages(
             f"the task shows images, and base_model.name {settings.name} reads text only; name a base model with an "
             "image processor, then `lcia retry` the task"
         )
 
 
-def need_text(settings: BaseModelSettings, models: str, snapshot: Snapshot) -> None:
-    """Refuse a task with a text that the base model can't take as text; nothing where it is not on this machine.
+def need_text(reader: Reader, settings: BaseModelSettings, snapshot: Snapshot) -> None:
+    """Refuse a task with a text that the base model can't take as text.
 
     Raises:
         ContentRefused: it spells a control token that can't be kept apart, or the chat template cuts or rewrites it.
     """
-    reader = _reader(settings, models)
-    if reader is None:
-        return
     for place, example in _examples(snapshot):
         try:
             refuse_unreadable(reader, settings, example)
@@ -96,12 +118,3 @@ def _examples(snapshot: Snapshot) -> Iterator[tuple[str, Example]]:
     for number, row in enumerate(snapshot.unlabelled(), 1):
         yield f"unlabelled row {number}", row.labelled("")
     yield "the task's choices", Example("a", None, "a", choices=snapshot.task.choices)
-
-
-def _reader(settings: BaseModelSettings, models: str) -> Reader | None:
-    if not is_available(settings, Path(models)):
-        return None
-    try:
-        return load_reader(settings, Path(models))
-    except BaseModelError:
-        return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from components.evaluation.history import measured
+from components.evaluation.scored import scored_rows
 from components.grouping.pool import Pool
 from components.promotion.gate import GateReport
 from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
@@ -50,17 +51,19 @@ def gate_evidence(
                 task = prior_task(store, evaluation, entry.name, entry.task, group.id, share, look)
                 prior.append(replace(task, superseded_by=replaced.get(entry.name)))
     checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
-    predicted = _rows(store, evaluation["predictions"][name])
+    predicted = scored_rows(store, evaluation["predictions"][name])
     return GateEvidence(
         prior=tuple(prior),
         new=NewTask(
             name=name,
-            champion_test=_scores(_rows(store, evaluation["champion"][name])),
+            champion_test=_scores(scored_rows(store, evaluation["champion"][name])),
             candidate_test=_scores(predicted),
             candidate_validation=tuple(evaluation["validation"]["candidate"]),
             live_validation=tuple(evaluation["validation"]["live"]),
             target=new.task.target,
             reserve=reserve_rows([row["row"] for row in predicted], share),
+            cut=sum(row.get("cut", False) and row["score"] < 1 for row in predicted),
+            answer_limit=new.task.decoding.max_new_tokens,
         ),
         validation=checked["verdict"],
         drift=drifted["verdict"],
@@ -83,8 +86,11 @@ def prior_task(
     """One earlier task's scores in the champion, its anchor and the candidate; `looks` at its anchor so far."""
     if name not in evaluation["predictions"]:
         return PriorTask(name, task, group, (), (), (), changed=True)
-    before, after = _rows(store, evaluation["champion"][name]), _rows(store, evaluation["predictions"][name])
-    anchor = _rows(store, evaluation["anchors"][name]["predictions"])
+    before, after = (
+        scored_rows(store, evaluation["champion"][name]),
+        scored_rows(store, evaluation["predictions"][name]),
+    )
+    anchor = scored_rows(store, evaluation["anchors"][name]["predictions"])
     changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
     held = reserve_rows([row["row"] for row in after], share)
     return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held, looks + 1)
@@ -189,7 +195,7 @@ def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple
         pooled = any(row["rule"] == "pooled" and f"group {group.id}," in row["words"] for row in opened)
         for entry in group.tasks:
             if measured(store, evaluation, entry.name) and entry.name not in tasks and not pooled:
-                ids = [row["row"] for row in _rows(store, evaluation["predictions"][entry.name])]
+                ids = [row["row"] for row in scored_rows(store, evaluation["predictions"][entry.name])]
                 held = reserve_rows(ids, share)
                 hidden |= {(entry.name, i) for i, reserved in zip(ids, held, strict=True) if reserved}
     return hidden
@@ -209,17 +215,12 @@ def present_rows(
     for group in pool.groups:
         for entry in group.tasks:
             if measured(store, evaluation, entry.name) and entry.name not in replaced:
-                now = _rows(store, evaluation["predictions"][entry.name])
-                anchor = _rows(store, evaluation["anchors"][entry.name]["predictions"])
+                now = scored_rows(store, evaluation["predictions"][entry.name])
+                anchor = scored_rows(store, evaluation["anchors"][entry.name]["predictions"])
                 held = reserve_rows([row["row"] for row in now], share)
                 look = looks.get(entry.name, 0) + 1
                 tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), held, look))
     return tasks
-
-
-def _rows(store: ObjectStore, digest: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = store.get_json(digest)["rows"]
-    return rows
 
 
 def _scores(rows: list[dict[str, Any]]) -> tuple[float, ...]:

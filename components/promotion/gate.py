@@ -264,14 +264,37 @@ def _new_task_row(new: NewTask, policy: GateSettings, alpha: float, look: int = 
     elif new.target is not None and score >= new.target and short.high <= policy.new_task_margin:
         verdict, words = "pass", f"{words}; at or above its owner's target {new.target:.3f}; {beside}"
     elif gain.high < 0:
-        verdict, words = "fail", f"{words}: worse than the champion"
+        verdict, words = "fail", f"{words}: worse than the champion{_cut_words(new)}"
     elif short.low > policy.new_task_margin:
-        verdict, words = "fail", f"{words}; {beside}: not learnt"
+        verdict, words = "fail", f"{words}; {beside}: not learnt{_cut_words(new)}"
     else:
         aim = "has no owner's target" if new.target is None else f"the owner's target is {new.target:.3f}"
         verdict = "inconclusive"
-        words = f"{words}; {beside}; {aim}: already known, or too few test rows to show a gain"
+        words = f"{words}; {beside}; {aim}: {_no_gain_words(new, candidate, champion)}"
     return GateRow("new task", new.name, verdict, gain.drop, gain.low, gain.high, 0.0, words, look)
+
+
+def _no_gain_words(new: NewTask, candidate: Scores, champion: Scores) -> str:
+    """Why no gain is shown, as far as the scores tell."""
+    if _mostly_cut(new):
+        return f"not learnt as far as the answers show{_cut_words(new)}"
+    if not any(candidate) and not any(champion):
+        return f"no answer scores anything, before or after: metric, references or training do not fit{_cut_words(new)}"
+    return f"already known, or too few test rows to show a gain{_cut_words(new)}"
+
+
+def _mostly_cut(new: NewTask) -> bool:
+    wrong = sum(score < 1 for score in new.candidate_test)
+    return 2 * new.cut > wrong
+
+
+def _cut_words(new: NewTask) -> str:
+    """How many wrong answers never ended, and what mends it; nothing where all did."""
+    if not new.cut:
+        return ""
+    mend = "decoding.max_new_tokens" + ("; raise it in task.yaml and submit a new version" if _mostly_cut(new) else "")
+    rows = len(new.candidate_test)
+    return f"; {new.cut} of {rows} answers were cut at {new.answer_limit} new tokens ({mend})"
 
 
 def _lost_rows(lost: Sequence[str]) -> list[GateRow]:

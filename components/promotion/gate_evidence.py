@@ -51,6 +51,10 @@ class NewTask:
     target: float | None = None
     reserve: tuple[bool, ...] = ()
     """Which test rows are held back for a second look; empty: none."""
+    cut: int = 0
+    """Wrong answers of the candidate that were cut at the limit; an earlier release did not count them."""
+    answer_limit: int = 0
+    """The task's `decoding.max_new_tokens`."""
 
 
 @dataclass(frozen=True)

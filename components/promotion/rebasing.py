@@ -14,6 +14,7 @@ from typing import Any
 from components.evaluation.carrying import EVALUATED
 from components.evaluation.history import measured
 from components.evaluation.reports import gate_html
+from components.evaluation.scored import rescored
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import decide
 from components.promotion.evidence import prior_task, rebase_card
@@ -90,6 +91,7 @@ def reassessed(
         "parent": parent,
         "verdict": "learn",
         "reasons": [f"learnt again on another base model; {decision.words}"],
+        "not_checked": list(earlier.get("not_checked", ())),
         "group": decision.group if decision.action == "reuse" else None,
         "grouping": decision.to_json(),
         "estimate": estimate(settings, snapshot, pool, decision),
@@ -113,11 +115,12 @@ def against_champion(store: ObjectStore, last: Record, champion: str, before: Re
     ]
     kept = {name for name, _ in both}
     anchors = {new: before["anchors"][name] for new, name in both}
+    anchors = {new: {**a, "predictions": rescored(store, a["predictions"])} for new, a in anchors.items()}
     return {
         **last,
         "parent": champion,
         "pool": store.put_json(replace(pool, parents=(champion, *pool.parents)).to_manifest()),
-        "champion": {new: before["predictions"][name] for new, name in both},
+        "champion": {new: rescored(store, before["predictions"][name]) for new, name in both},
         "predictions": {name: digest for name, digest in last["predictions"].items() if name in kept},
         "routes": {name: digest for name, digest in last["routes"].items() if name in kept},
         "scores": {name: score for name, score in last["scores"].items() if name in kept},

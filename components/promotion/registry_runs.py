@@ -32,8 +32,8 @@ DATASET_DIGEST = 36
 MODEL_PATH = "assistant"
 """Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
 _REQUIREMENTS = (
-    "cryptography", "fsspec", "gguf", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml", "rfc8785",
-    "safetensors", "scipy", "securesystemslib", "torch", "transformers",
+    "cryptography", "fsspec", "gguf", "icu4py", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml", "regex",
+    "rfc8785", "safetensors", "scipy", "securesystemslib", "torch", "transformers",
 )  # fmt: skip
 """What answering needs in another environment; the sources of `components` travel with the model."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from components.grouping.pool import Pool
 from components.grouping.router import GroupingDecision
 from components.quality.known import ChampionScore, Known, judge_known
+from components.quality.omissions import Omission, listed
 from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import Snapshot, without_rows
@@ -46,6 +47,9 @@ def assess(
     if pool.group_of(clean.digest) is not None:
         known = Known(known=True, words="the champion has learnt exactly these rows already")
     opinion = _opinion(checked, drifted, decision, known, forced=forced or policy.force, released=released)
+    omissions = [*Omission.of(checked), *Omission.of(drifted)]
+    if champion is None and parent is not None and checked["verdict"] != "refuse":
+        omissions.append(Omission("known already", f"the champion was not tried on it: {skipped}"))
     return {
         "kind": "assessment",
         "schema": 1,
@@ -54,6 +58,7 @@ def assess(
         "parent": parent,
         "verdict": opinion.verdict,
         "reasons": list(opinion.reasons),
+        "not_checked": listed(omissions),
         "group": decision.group if decision.action == "reuse" else None,
         "grouping": decision.to_json(),
         "validation": validation,
@@ -78,7 +83,9 @@ def _opinion(
 ) -> _Opinion:
     if checked["verdict"] == "refuse":
         failed = [c for c in checked["checks"] if c["severity"] == "hard" and not c["success"]]
-        return _Opinion("refuse", tuple(f"{c['name']}: seen {c['seen']}, expected {c['expected']}" for c in failed))
+        return _Opinion(
+            "refuse", tuple(f"{c['name']} of {c['split']}: seen {c['seen']}, expected {c['expected']}" for c in failed)
+        )
     if known.known and not forced:
         return _Opinion("nothing_to_learn", (known.words,))
     if drifted["verdict"] == "extreme" and not released:

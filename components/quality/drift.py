@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from components.quality.admixture import DRAWN, unlike_rows
+from components.quality.admixture import DRAWN, LEAST_ROWS, unlike_rows
+from components.quality.omissions import Omission, listed
 from components.quality.samples import Effect, Read, Sample, closeness, compare, effect, reach
 from components.quality.two_samples import instruction_similarities
 from components.settings import DriftSettings
@@ -67,13 +68,15 @@ class DriftResult:
     advice: str
     unlike_rows: tuple[int, ...] = ()
     """Training rows (from 1) that are unlike the evaluation rows, if more than chance would make; the first 20."""
+    not_checked: tuple[Omission, ...] = ()
+    """Measures that nothing could be said about."""
 
     def to_json(self) -> dict[str, Any]:
         """A canonical JSON object."""
         value = asdict(self)
         for name in ("effects", "reasons", "unlike_rows"):
             value[name] = list(value[name])
-        return {"kind": "drift", "schema": 1, **value}
+        return {"kind": "drift", "schema": 1, **value, "not_checked": listed(self.not_checked)}
 
 
 def check_drift(
@@ -83,11 +86,12 @@ def check_drift(
     seed: int = 0,
     proposal: Proposal | None = None,
     read: Read | None = None,
+    unread: str = "no base model was given",
 ) -> DriftResult:
     """Compare a task's training rows with its group and with every earlier task whose rows are kept.
 
     `prior` is in the order in which the tasks were learnt. `read` is the base model; without it nothing is said
-    about difficulty.
+    about difficulty, and `unread` says why.
 
     Raises:
         ObjectMissing, ObjectCorrupt: rows of this task are gone or damaged.
@@ -96,10 +100,20 @@ def check_drift(
     current = Sample(snapshot.task.label, snapshot.digest, snapshot.rows("train"), snapshot.instructions())
     samples, reasons = _kept(snapshot, prior)
     mixed, rows, odd = _admixture(snapshot, current, seed)
+    omissions = [*_gone(snapshot, prior, samples), *(() if mixed else (_too_few_rows(),))]
     if not samples:
         reasons.insert(0, "no earlier task to compare with: everything is new to an empty assistant")
         return DriftResult(
-            current.digest, current.label, "new", None, None, mixed, (*reasons, *odd), "learn it", unlike_rows=rows
+            current.digest,
+            current.label,
+            "new",
+            None,
+            None,
+            mixed,
+            (*reasons, *odd),
+            "learn it",
+            unlike_rows=rows,
+            not_checked=tuple(omissions),
         )
     similar = dict(
         zip(
@@ -119,6 +133,12 @@ def check_drift(
     if own and own != [chosen[nearest]]:
         effects += compare(current, Sample.together(label, own), None, seed).values()
     far = reach(current, measured, label, read, settings.model_rows, seed)
+    if "surprise" not in far:
+        why = unread if read is None else "quality.drift.model_rows is 0"
+        omissions.append(Omission("difficulty for the base model", why))
+    if len(chosen) < len(samples):
+        why = f"only the {len(chosen)} most similar of {len(samples)} earlier tasks are told apart row by row"
+        omissions.append(Omission("drift against every earlier task", why))
     verdict, words = _decide(compared[nearest], far, settings)
     slide = _slide(versions, compared, settings)
     if slide and verdict == "known":
@@ -136,7 +156,19 @@ def check_drift(
         reasons=(*words, *slide, *odd, *reasons),
         advice=ADVICE[verdict],
         unlike_rows=rows,
+        not_checked=tuple(omissions),
     )
+
+
+def _gone(snapshot: Snapshot, prior: Sequence[Snapshot], samples: Sequence[Sample]) -> list[Omission]:
+    """Earlier tasks of which no rows are kept."""
+    kept = {sample.digest for sample in samples}
+    gone = [one.task.label for one in prior if one.digest not in kept and one.digest != snapshot.digest]
+    return [Omission("drift", f"no rows are kept of {', '.join(gone)}")] if gone else []
+
+
+def _too_few_rows() -> Omission:
+    return Omission("rows unlike the rest", f"fewer than {LEAST_ROWS} rows in train or in validation and test")
 
 
 def _kept(snapshot: Snapshot, prior: Sequence[Snapshot]) -> tuple[list[Sample], list[str]]:

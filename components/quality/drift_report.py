@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from components.quality.samples import Effect, Sample
 from components.tasks.images import Picture
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.words import words
 
 MEASURES = {
     "question_auc": "telling the questions apart (0.5 = alike, 1 = always told apart)",
@@ -59,8 +61,12 @@ def drift_html(result: DriftResult) -> str:
             for label, found in others.items()
         ]
         tables.append(PageTable("Other earlier tasks", head, rows))
-    words = [f"{reason[:1].upper()}{reason[1:]}." for reason in (*result.reasons, f"what to do: {result.advice}")]
+    words = [f"{reason[:1].upper()}{reason[1:]}." for reason in _words(result)]
     return verdict_page(f"Drift of {result.name}", result.verdict, words, tables)
+
+
+def _words(result: DriftResult) -> list[str]:
+    return [*result.reasons, *map(str, result.not_checked), f"what to do: {result.advice}"]
 
 
 def _is_main(found: Effect, result: DriftResult) -> bool:
@@ -131,11 +137,11 @@ MAX_IMAGE_ROWS = 1000
 _COUNTS: dict[str, Callable[[Example], float]] = {
     "instruction characters": lambda row: len(row.instruction),
     "input characters": lambda row: len(row.input or ""),
-    "input words": lambda row: len((row.input or "").split()),
+    "input words": lambda row: len(words(row.input or "")),
     "output characters": lambda row: len(row.output),
 }
 
 
 def _harmless(label: str) -> str:
-    """A label fit for a page that escapes nothing: letters, digits and plain marks, cut."""
-    return re.sub(r"[^\w .,'-]", "?", label)[:40]
+    """A label fit for a page that escapes nothing: letters with their signs, digits and plain marks, cut."""
+    return "".join(c if c.isalnum() or c in "_ .,'-" or category(c).startswith("M") else "?" for c in label)[:40]

@@ -8,10 +8,10 @@ log or report. Only the worker reads it; steps compare hashes.
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from components.audit.keys import write_key_file
 from components.errors import LciaError
@@ -19,11 +19,15 @@ from components.storage.objects import ObjectStore, canonical
 from components.tasks.package import SPLITS, Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.words import evened
 
 KEY_NAME = "leak-key"
 KEY_BYTES = 32
 HASH_BYTES = 16
 """128 of HMAC's 256 bits: two different rows among 10^9 have the same hash with probability 10^-21."""
+
+Even: TypeAlias = Callable[[str], str]
+"""Makes texts equal that differ in nothing that is asked or said."""
 
 
 class LeakKeyUnusable(LciaError):
@@ -32,29 +36,32 @@ class LeakKeyUnusable(LciaError):
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes per split, row by row: of the question; of loose input, images and loose output."""
+    """Hashes per split, row by row: of the question; of evened input, images and evened output.
+
+    `asked` and `spaced` are those of an earlier release: `asked` as `questions`, without a row's options; `spaced` as
+    `answers`, with case and white space evened out alone whatever the script.
+    """
 
     questions: dict[Split, list[str]]
     answers: dict[Split, list[str]]
     asked: dict[Split, list[str]]
-    """Of the questions without their options, by which rows were known in releases before options counted."""
+    spaced: dict[Split, list[str]]
 
 
-def loose(text: str) -> str:
-    """Text with case and white space evened out."""
-    return " ".join(text.casefold().split())
-
-
-def asked_of(example: Example) -> str:
+def asked_of(example: Example, even: Even = evened) -> str:
     """What the instruction is applied to: the input and the images, or the instruction where there is neither."""
     if not example.images:
-        return loose(example.subject)
-    return " ".join((*(picture.digest for picture in example.images), loose(example.input or "")))
+        return even(example.subject)
+    return " ".join((*(picture.digest for picture in example.images), even(example.input or "")))
 
 
-def answer_of(example: Example) -> tuple[str, str]:
+def answer_of(example: Example, even: Even = evened) -> tuple[str, str]:
     """What is asked and answered, whatever the words of the instruction."""
-    return asked_of(example), loose(example.output)
+    return asked_of(example, even), even(example.output)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def leak_key(folder: Path) -> bytes:
@@ -89,14 +96,7 @@ def store_fingerprints(snapshot: Snapshot, key: bytes, store: ObjectStore) -> st
     Raises:
         ObjectMissing: rows of the task are gone.
     """
-    hashed = {
-        split: {
-            "questions": [_hash(key, "question", example.question) for example in snapshot.rows(split)],
-            "answers": [_hash(key, "answer", answer_of(example)) for example in snapshot.rows(split)],
-            **_asked(snapshot.rows(split), key),
-        }
-        for split in SPLITS
-    }
+    hashed = {split: _hashes(snapshot.rows(split), key) for split in SPLITS}
     record = {"kind": "fingerprints", "schema": 1, "task": snapshot.digest, "key": key_name(key), "splits": hashed}
     return store.put_json(record)
 
@@ -108,14 +108,23 @@ def load_fingerprints(store: ObjectStore, digest: str) -> Fingerprints:
         {split: found["questions"] for split, found in splits.items()},
         {split: found["answers"] for split, found in splits.items()},
         {split: found.get("asked", found["questions"]) for split, found in splits.items()},
+        {split: found.get("spaced", found["answers"]) for split, found in splits.items()},
     )
 
 
-def _asked(rows: Sequence[Example], key: bytes) -> dict[str, list[str]]:
-    """Hashes without options, where any row has some; else the record is as it always was."""
-    if not any(row.choices for row in rows):
-        return {}
-    return {"asked": [_hash(key, "question", row.asked) for row in rows]}
+def _hashes(rows: Sequence[Example], key: bytes) -> dict[str, list[str]]:
+    """Hashes of a split's rows; those of an earlier release only where they differ, by options or unspaced scripts."""
+    hashed = {
+        "questions": [_hash(key, "question", example.question) for example in rows],
+        "answers": [_hash(key, "answer", answer_of(example)) for example in rows],
+    }
+    asked = [_hash(key, "question", example.asked) for example in rows]
+    spaced = [_hash(key, "answer", answer_of(example, _spaced)) for example in rows]
+    if asked != hashed["questions"]:
+        hashed["asked"] = asked
+    if spaced != hashed["answers"]:
+        hashed["spaced"] = spaced
+    return hashed
 
 
 def _hash(key: bytes, purpose: str, parts: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ class Places:
     answers: dict[Key | str, str] = field(default_factory=dict)
     """By input and output, of tasks of the same instruction type."""
     inputs: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By input alone, of tasks of the same instruction type: place and loose output."""
+    """By input alone, of tasks of the same instruction type: place and evened output."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def seen_before(
             except ObjectMissing:
                 (unknown if hashes is None else by_hash).append(place)
                 if hashes is not None:
-                    _add_hashes(places, place, hashes.questions[split], hashes.answers[split] if alike else ())
+                    answers = [*hashes.answers[split], *hashes.spaced[split]] if alike else ()
+                    _add_hashes(places, place, hashes.questions[split], answers)
                 continue
             _add_rows(places, place, rows, alike=alike)
     return SeenBefore(trained, evaluated, tuple(by_hash), tuple(unknown))
@@ -78,10 +79,10 @@ def occurrences(rows: Sequence[Example], places: Places, hashes: Fingerprints | 
     found = [_place(places, example.question, answer_of(example)) for example in rows]
     if hashes is None:
         return found
-    rows_hashes = zip(hashes.questions[split], hashes.asked[split], hashes.answers[split], strict=True)
+    own = (hashes.questions[split], hashes.answers[split], hashes.asked[split], hashes.spaced[split])
     return [
-        seen or _place(places, question, said) or places.questions.get(asked, "")
-        for seen, (question, asked, said) in zip(found, rows_hashes, strict=True)
+        seen or _place(places, question, said) or _place(places, asked, spaced)
+        for seen, question, said, asked, spaced in zip(found, *own, strict=True)
     ]
 
 

@@ -1,9 +1,10 @@
 """Rows that say nearly the same: MinHash and locality-sensitive hashing, checked exactly.
 
-Two rows are near duplicates when the sets of their rare shingles (runs of five characters of instruction-free
-text, white space and case evened out) have a Jaccard index of at least `SIMILAR`. Shingles that many rows share
-are a template's, not a row's: they are left out, so that templated rows, which differ in a word or two by
-intention, are not taken for copies. MinHash: Broder 1997; banding: Leskovec et al., Mining of Massive Datasets, ch. 3.
+Two rows are near duplicates when the sets of their rare shingles (runs of five bytes of instruction-free text, white
+space and case evened out; a letter of a South East Asian alphabet is one byte) have a Jaccard index of at least
+`SIMILAR`. Shingles that many rows share are a template's, not a row's: they are left out, so that templated rows, which
+differ in a word or two by intention, are not taken for copies. MinHash: Broder 1997; banding: Leskovec et al., Mining
+of Massive Datasets, ch. 3.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.quality.fingerprints import loose
 from components.tasks.rows import Example
+from components.words import evened, letter_bytes
 
 SIMILAR = 0.7
 """Jaccard index of rare shingles from which two rows are near duplicates."""
 SHINGLE = 5
-"""Characters of a shingle."""
+"""Bytes of a shingle: five Latin letters, or two Chinese characters."""
 COMMON_ROWS = 3
 COMMON_SHARE = 0.005
 """A shingle in more rows than both of these (a count, a share) belongs to a template."""
@@ -82,7 +83,7 @@ def _among(values: Hashes, ordered: Hashes) -> NDArray[np.bool_]:
 
 
 def _shingles(row: Example) -> Hashes:
-    text = loose(row.subject).encode()
+    text = letter_bytes(evened(row.subject))
     if len(text) < SHINGLE:
         return np.empty(0, np.uint32)
     windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text, np.uint8), SHINGLE).astype(np.uint64)

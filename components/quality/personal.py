@@ -7,6 +7,8 @@ Patterns find what looks like it, so this warns and never refuses. A card number
 import re
 from collections.abc import Iterator
 
+from components.words import without_unspaced
+
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d.-]?\d)")
 _PHONE = re.compile(
@@ -17,7 +19,7 @@ _PHONE = re.compile(
     r"|0\d{2,4}[ /-]\d{3,4}[ -]?\d{2,4}"  # 0301 234 567
     r")(?![\w/:]|[.-]\d)"
 )
-_MAYBE = re.compile(r"@|\d{3}")
+_MAYBE = re.compile(r"[@\uff20]|\d{3}")
 """What every finding contains: most rows are done with after this."""
 
 
@@ -25,7 +27,7 @@ def personal_data(text: str) -> list[str]:
     """Masked findings in a text, such as `card ****1111`, in the order of their kinds; empty if there are none."""
     if not _MAYBE.search(text):
         return []
-    return [f"{kind} {masked}" for kind, masked in _findings(text)]
+    return [f"{kind} {masked}" for kind, masked in _findings(without_unspaced(text))]
 
 
 def _findings(text: str) -> Iterator[tuple[str, str]]:

@@ -7,21 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from components.quality.fingerprints import Fingerprints
 from components.quality.leaks import SeenBefore, contradictions, occurrences, reworded, shown_again, shown_before
 from components.quality.near_duplicates import near_duplicates
 from components.quality.personal import personal_data
+from components.quality.reachable import Reach, compared_words, reach_column, whole_answer_rule
+from components.quality.rule import Rule, Severity
 from components.quality.scripts import foreign_scripts
 from components.settings import ValidationSettings
-from components.tasks.package import Split
+from components.tasks.package import Split, Task
 from components.tasks.rows import Example
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Severity: TypeAlias = Literal["hard", "soft"]
 
 VISIBLE = "[^\\s\u00a0\u2000-\u200b\u3000]"
 CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
@@ -30,25 +30,13 @@ INVISIBLE = "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 themselves: they are read by Python or by Arrow's RE2, which knows no \\u escapes."""
 COLUMNS = (
     "row", "id", "instruction", "input", "output", "allowed", "answers", "leak", "reworded", "contradicts", "near",
-    "script", "personal", "too_long",
+    "script", "personal", "too_long", "unreachable", "compared_words",
 )  # fmt: skip
 IMAGE_COLUMNS = ("bad_image", "shown_again", "shown_in_train")
 """Further columns of tasks with images."""
 SUITE = "lcia-task-rows"
-SUITE_VERSION = 2
+SUITE_VERSION = 3
 """Raised with every change of a rule or of what a column means; two results compare only within one."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One expectation with its name and severity, and in words what it expects."""
-
-    name: str
-    severity: Severity
-    expected: str
-    expectation: Any
-    shows: str = ""
-    """Column whose values are shown with the rows that break the rule; its values may be shown to anybody."""
 
 
 TooLong: TypeAlias = Callable[[Sequence[Example]], Sequence[int]]
@@ -70,6 +58,8 @@ class Surroundings:
     """What `near_places` says."""
     too_long: TooLong | None
     """None where there is no tokenizer: nothing is too long then."""
+    reach: Reach | None = None
+    """None where there is no tokenizer: nothing is out of reach then."""
     bad_images: "BadImages | None" = None
     """None in a task without images."""
 
@@ -78,12 +68,12 @@ def split_frame(
     split: Split,
     rows: Mapping[Split, Sequence[Example]],
     around: Surroundings,
-    choices: tuple[str, ...] | None,
+    task: Task,
 ) -> "pd.DataFrame":
     """One row per example: its texts and, per kind of fault, what the rules look at."""
     import pandas as pd
 
-    examples, before = rows[split], around.before
+    examples, before, choices = rows[split], around.before, task.choices
     answers: dict[tuple[str, ...], set[str]] = {}
     for example in examples:
         answers.setdefault(example.question, set()).add(example.output)
@@ -112,6 +102,8 @@ def split_frame(
         "script": foreign_scripts(examples),
         "personal": [_personal(example) for example in examples],
         "too_long": list(around.too_long(examples)) if around.too_long else [0] * len(examples),
+        "unreachable": reach_column(around.reach, task, examples),
+        "compared_words": compared_words(task, examples),
     }
     if around.bad_images is not None:
         shown = shown_before(examples, () if split == "train" else rows["train"])
@@ -200,6 +192,7 @@ def split_rules(split: Split, settings: ValidationSettings, *, images: bool = Fa
         gxe.ExpectColumnValuesToBeBetween(column="answers", max_value=1),
     )
     yield from _softer_rules(settings)
+    yield whole_answer_rule()
     yield from _leak_rules(split, settings)
     if images:
         yield from _image_rules(split, settings)

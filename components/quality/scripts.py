@@ -13,14 +13,23 @@ OWN_LETTERS = 0.5
 """A script leads in a row when at least this share of its letters belong to it."""
 
 LATIN = frozenset({"LATIN"})
+WIDTHS = frozenset({"FULLWIDTH", "HALFWIDTH"})
+JAPANESE = frozenset({"KANA", "CJK"})
+"""Scripts of one language: a Japanese row may be led by either."""
 
 
 @lru_cache(maxsize=65536)
 def script_of(character: str) -> str:
-    """Script of a letter by the first word of its Unicode name, e.g. LATIN; empty for anything else."""
+    """Script of a letter by the first word of its Unicode name, e.g. LATIN; empty for anything else.
+
+    Forms of another width belong to the script they are forms of, and hiragana and katakana to one, KANA.
+    """
     if not character.isalpha():
         return ""
-    return unicodedata.name(character, "UNNAMED").split()[0]
+    script, *others = unicodedata.name(character, "UNNAMED").split()
+    if script in WIDTHS and others:
+        script = others[0]
+    return "KANA" if script in {"HIRAGANA", "KATAKANA"} else script
 
 
 def letters(texts: Iterable[str]) -> Counter[str]:
@@ -44,6 +53,8 @@ def foreign_scripts(rows: Sequence[Example]) -> list[str]:
     leading = [_leading_scripts(row) for row in rows]
     counts = Counter(script for found in leading for script in found)
     minority = {script for script, count in counts.items() if count < MINORITY * len(rows)}
+    if minority & JAPANESE and sum(map(_has_kana, rows)) >= MINORITY * len(rows):
+        minority -= JAPANESE
     return [min(found & minority, default="").lower() for found in leading]
 
 
@@ -52,6 +63,10 @@ def _leading_scripts(row: Example) -> frozenset[str]:
     if all(text.isascii() for text in texts):
         return LATIN
     return frozenset(script for script in map(_leading, texts) if script)
+
+
+def _has_kana(row: Example) -> bool:
+    return "KANA" in letters([row.subject, row.output])
 
 
 def _leading(text: str) -> str:

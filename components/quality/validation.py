@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from components.errors import LciaError
 from components.quality.fingerprints import load_fingerprints
 from components.quality.leaks import SeenBefore, seen_before
+from components.quality.omissions import Omission, listed
+from components.quality.reachable import Reach, reach_rule
+from components.quality.rule import Rule, Severity
 from components.quality.rules import (
     SUITE,
     SUITE_VERSION,
-    Rule,
-    Severity,
     Surroundings,
     TooLong,
     balance_rule,
@@ -85,6 +86,8 @@ class ValidationResult:
     checks: tuple[Check, ...]
     quarantined_rows: tuple[Quarantined, ...] = ()
     statistics: dict[str, Any] = field(default_factory=dict)
+    not_checked: tuple[Omission, ...] = ()
+    """Rules, or rows of earlier tasks, that nothing could be said about."""
 
     def excluded(self, split: Split) -> frozenset[str]:
         """Row ids of a split that are set aside."""
@@ -100,6 +103,7 @@ class ValidationResult:
             "suite": {"name": SUITE, "version": SUITE_VERSION},
             **value,
             "quarantined_rows": list(value["quarantined_rows"]),
+            "not_checked": listed(self.not_checked),
         }
 
 
@@ -115,6 +119,10 @@ class Background:
     """Task digest -> fingerprints of earlier tasks."""
     too_long: TooLong | None = None
     """Finds rows beyond the context; None where the base model's tokenizer is not to be had."""
+    reach: Reach | None = None
+    """Finds answers that can't score; None likewise."""
+    no_tokenizer: str = "no base model was named"
+    """Why there is no tokenizer, where there is none."""
 
 
 def validate(
@@ -136,13 +144,14 @@ def validate(
     own = load_fingerprints(store, known.own_hashes) if known.own_hashes else None
     rows: dict[Split, tuple[Example, ...]] = {split: snapshot.rows(split) for split in SPLITS}
     images = snapshot.has_images
-    around = Surroundings(before, own, near_places(rows), known.too_long, _bad_images if images else None)
+    around = Surroundings(before, own, near_places(rows), known.too_long, known.reach, _bad_images if images else None)
     expectations = _quiet_expectations()
     checks: list[Check] = []
     aside: list[Quarantined] = []
     for split in SPLITS:
-        frame = split_frame(split, rows, around, snapshot.task.choices)
-        checks += expectations.run(split, frame, list(split_rules(split, settings, images=images)))
+        frame = split_frame(split, rows, around, snapshot.task)
+        own_rules = [reach_rule(known.reach, snapshot.task, rows[split], settings)] if known.reach else []
+        checks += expectations.run(split, frame, [*split_rules(split, settings, images=images), *own_rules])
         aside += _quarantined(split, frame)
     shares = label_shares(rows["train"], snapshot.task.choices)
     if shares is not None:
@@ -150,8 +159,6 @@ def validate(
     statistics = _statistics(rows, snapshot, before)
     if images:
         statistics |= _image_statistics(rows)
-    if known.too_long is None:
-        statistics["context_not_checkable"] = "the base model's tokenizer is not on this machine yet"
     return ValidationResult(
         task=snapshot.digest,
         name=snapshot.task.label,
@@ -159,7 +166,19 @@ def validate(
         checks=tuple(checks),
         quarantined_rows=tuple(aside),
         statistics=statistics,
+        not_checked=tuple(_omissions(known, before)),
     )
+
+
+def _omissions(known: Background, before: SeenBefore) -> Iterator[Omission]:
+    for check, found in (("context", known.too_long), ("reachable", known.reach)):
+        if found is None:
+            yield Omission(check, known.no_tokenizer)
+    if before.unknown:
+        yield Omission("leaks", f"no rows or hashes are kept of {', '.join(before.unknown)}")
+    if before.by_hash and known.same_type:
+        gone = ", ".join(before.by_hash)
+        yield Omission("earlier_conflicts", f"only hashes are kept of {gone}, and they show equal rows alone")
 
 
 class _Expectations:
@@ -227,6 +246,8 @@ def _check(split: str, rule: Rule, entry: dict[str, Any]) -> Check:
     rows = tuple(item["row"] for item in places)
     found = tuple(str(item[rule.shows]) for item in places) if rule.shows else ()
     seen = f"{result['unexpected_count']} of {result['element_count']}"
+    if rule.worst and rows:
+        seen += f", worst {rule.worst}"
     return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected, rows, found)
 
 

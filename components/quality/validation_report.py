@@ -25,6 +25,7 @@ def validation_html(result: ValidationResult) -> str:
         ("what", "value"),
         [PageRow((key.replace("_", " "), _words(value))) for key, value in result.statistics.items()],
     )
+    words += [f"{str(omission)[:1].upper()}{str(omission)[1:]}." for omission in result.not_checked]
     words.append(f"Rules: {SUITE} version {SUITE_VERSION}.")
     tables = [checks, aside, numbers] if result.quarantined_rows else [checks, numbers]
     return verdict_page(f"Data checks of {result.name}", result.verdict, words, tables)
@@ -58,7 +59,7 @@ def _summary(result: ValidationResult, failed: Sequence[Check]) -> str:
     hard = sum(check.severity == "hard" for check in failed)
     soft = len(failed) - hard
     if result.verdict == "pass":
-        return f"All {len(result.checks)} checks hold."
+        return f"All {len(result.checks)} checks{' that were made' if result.not_checked else ''} hold."
     parts = [f"{hard} hard and {soft} soft of {len(result.checks)} checks do not hold."]
     if hard:
         parts.append("A hard rule refuses the task: mend the rows and submit it as a new version.")

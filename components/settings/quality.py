@@ -54,6 +54,8 @@ class ValidationSettings(Section):
     """Share of rows that nearly repeat another row of the task above which a warning is given."""
     max_too_long: Fraction = 0.01
     """Largest share of rows beyond base_model.max_tokens; they are quarantined."""
+    max_unreachable: Fraction = 0.01
+    """Largest share of a split's answers that the task's decoding, choices and metric can't give or count."""
     min_label_share: Fraction = 0.2
     """Training share of a label, relative to an even split, below which a warning is given."""
 

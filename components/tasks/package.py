@@ -4,7 +4,8 @@ A package comes from outside and is read as hostile: no links, no paths that lea
 unknown keys or files, bounded sizes, and nothing in it is ever executed. `read_package` reports all it
 finds at once, so that a site mends a package in one round.
 
-Rows without an answer may stand in a split of their own, `unlabelled`, which is optional.
+Rows without an answer may stand in a split of their own, `unlabelled`, which is optional. Where `task.yaml` names no
+`decoding.max_new_tokens`, it is derived from the longest reference.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from components.tasks.decoding_defaults import LEAST_TOKENS, MOST_TOKENS, Metric, answer_limit
 from components.tasks.images import Album, is_image
 from components.tasks.problems import (
     MAX_FILE_BYTES,
@@ -82,8 +84,8 @@ class Decoding(_Strict):
 
     mode: Literal["generate", "choose"] = "generate"
     """Greedy decoding, or the likeliest of the choices."""
-    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Longest generated answer, in tokens."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = LEAST_TOKENS
+    """Longest generated answer, in tokens; where `task.yaml` does not name it, the longest reference and room."""
     length_normalisation: Literal["none", "tokens"] = "none"
     """`choose`: compare the sum or the mean of the answer's token log-likelihoods."""
 
@@ -107,7 +109,7 @@ class Task(_Strict):
     owner: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")]
     """The site that owns the rows."""
     description: Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
-    metric: Literal["exact_match", "choice_accuracy", "token_f1", "rouge_l"] = "exact_match"
+    metric: Metric = "exact_match"
     """Score of an answer against `output`, a fraction."""
     decoding: Decoding = Decoding()
     choices: Annotated[tuple[Line, ...], Field(min_length=2)] | None = None
@@ -187,6 +189,8 @@ class Package:
     """Problems of the few faulty rows that are left out of `splits`."""
     remarks: tuple[str, ...] = ()
     """Sentences about what was read otherwise than it stands there, for people."""
+    answer_limit_derived: bool = False
+    """Whether `decoding.max_new_tokens` follows from the longest reference, as `task.yaml` does not name it."""
 
 
 def read_package(path: Path | str, called: str | None = None) -> Package:
@@ -234,12 +238,23 @@ def read_package(path: Path | str, called: str | None = None) -> Package:
     aside = tuple(problem for rows in everything for problem in rows.set_aside)
     counts = sum((rows.remarks for rows in everything), Counter[str]())
     remarks = (*remarks_on(aside), *(f"{count} rows: {words}" for words, count in sorted(counts.items())))
-    return Package(path, definition.task(), splits, tuple(files), asked, tuple(missing), aside, remarks)
+    task = _with_answer_limit(definition, splits)
+    derived = task.decoding != definition.decoding
+    return Package(path, task, splits, tuple(files), asked, tuple(missing), aside, remarks, derived)
 
 
 def remarks_on(set_aside: Sequence[Problem]) -> list[str]:
     """Sentences about the faulty rows that were left out."""
     return [f"set aside {problem}" for problem in set_aside]
+
+
+def _with_answer_limit(definition: TaskFile, splits: Mapping[str, Sequence[Example]]) -> Task:
+    """The task with an answer limit for its references, where an answer is generated and no limit is named."""
+    task = definition.task()
+    if task.decoding.mode == "choose" or "max_new_tokens" in definition.decoding.model_fields_set:
+        return task
+    limit = answer_limit(example.output for rows in splits.values() for example in rows)
+    return task.model_copy(update={"decoding": task.decoding.model_copy(update={"max_new_tokens": limit})})
 
 
 def list_files(path: Path) -> tuple[list[str], list[Problem]]:

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from components.evaluation.champion_score import bits_per_character
-from components.model.context import context_check, too_long
+from components.model.base import BaseModelError
+from components.model.context import token_checks, too_long
 from components.model.prompts import TooLong, render
+from components.settings import BaseModelSettings
 from components.tasks.rows import Example
 
 TEXTS = ["Say yes or no.\nIs this a sentence?", "one", "Rewrite it: the judge thanked the lawyer for the letter."]
@@ -36,8 +38,18 @@ def test_rows_beyond_the_context_are_those_that_rendering_refuses(tiny_settings,
     assert 0 < sum(tokens > 0 for tokens in found) < len(rows)
 
 
-def test_without_a_model_nothing_is_said_of_the_context(tiny_settings):
-    models = tiny_settings.storage.models
-    assert context_check(tiny_settings.base_model, models)([Example("a", "b", "c")]) == [0]
-    absent = tiny_settings.base_model.model_copy(update={"name": "embedded:smollm2-135m-instruct"})
-    assert context_check(absent, f"{models}/nowhere") is None
+def test_the_embedded_models_tokenizer_is_made_ready_without_the_model(tmp_path):
+    """A fresh installation checks its first task: nothing was converted before."""
+    settings = BaseModelSettings(name="embedded:smollm2-135m-instruct")
+    rows = [Example("Count.", "one two three " * 300, "yes"), Example("Count.", "one", "yes")]
+    first = token_checks(settings, str(tmp_path)).too_long(rows)
+    assert first[0] > settings.max_tokens
+    assert first[1] == 0
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert token_checks(settings, str(tmp_path)).too_long(rows) == first
+
+
+def test_a_base_model_without_a_tokenizer_says_so(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BaseModelError, match=r"no \.safetensors weights"):
+        token_checks(BaseModelSettings(name=str(tmp_path / "empty")), str(tmp_path))

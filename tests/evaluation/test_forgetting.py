@@ -183,6 +183,36 @@ def test_rows_that_the_new_router_sends_elsewhere_are_predicted_again(world) -> 
     assert [a["key"] == b["key"] for a, b in zip(after, before, strict=True)] == [False] * 3 + [True] * 5
 
 
+def as_before(world: World, digest: str) -> str:
+    """A predictions object as the release without dictionaries wrote it: words ended at white space alone."""
+    value = world.store.get_json(digest)
+    assert value.pop("words")
+    value["rows"] = [{**row, "score": 0.0} for row in value["rows"]]
+    return world.store.put_json(value)
+
+
+def test_scores_that_rest_on_another_segmentation_are_made_again(world) -> None:
+    japanese = "病院の売店が開きました"
+    known = world.take("movie_sentiment", version="8", metric="rouge_l", choices=None)
+    splits = {s: tuple(replace(row, output=japanese) for row in known.rows(s)) for s in known.splits}
+    champion = world.learn(take_snapshot(Package(Path(), known.task, splits, ()), world.store), world.nobody)
+    record = champion.evaluation
+    present = record["predictions"]["movie_sentiment"]
+    old = as_before(world, present)
+    assert old != present
+    stale = {
+        **record,
+        "predictions": {"movie_sentiment": old},
+        "scores": {"movie_sentiment": 0.0},
+        "anchors": {"movie_sentiment": {"version": None, "predictions": old}},
+    }
+    after = world.learn(world.take("grammar_check"), replace(champion, evaluation=stale)).evaluation
+    assert after["champion"]["movie_sentiment"] == after["predictions"]["movie_sentiment"] == present
+    assert after["anchors"]["movie_sentiment"]["predictions"] == present
+    assert after["scores"]["movie_sentiment"] == record["scores"]["movie_sentiment"] > 0
+    assert after["carried"] == 8
+
+
 def reworded(world: World, snapshot: Snapshot, instruction: str, **which: range) -> Snapshot:
     splits = {split: list(snapshot.rows(split)) for split in ("train", "validation", "test")}
     for split, indices in which.items():

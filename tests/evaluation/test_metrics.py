@@ -1,3 +1,6 @@
+# ruff: noqa: RUF001
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,3 +78,41 @@ def test_exact_match_minds_case_and_punctuation() -> None:
 def test_rouge_l_is_that_of_rouge_score(text, reference, f1) -> None:
     """Values of rouge-score 0.1.2, without its stemmer."""
     assert rouge_l(text, reference) == pytest.approx(f1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "least"),
+    [
+        (
+            "ご報告いたします。今朝、病院の売店が開きました。番号は266でございます。",
+            "ご報告いたします。今朝、病院の売店が開きました。番号は267でございます。",
+            0.9,
+        ),
+        ("我今天去北京大学学习，编号是266。", "我今天去北京大学学习，编号是267。", 0.8),
+        ("ร้านค้าในโรงพยาบาลเปิดเมื่อเช้านี้ หมายเลข 266 ครับ", "ร้านค้าในโรงพยาบาลเปิดเมื่อเช้านี้ หมายเลข 267 ครับ", 0.8),
+        ("ຂ້ອຍຮັກປະເທດລາວ 266", "ຂ້ອຍຮັກປະເທດລາວ 267", 0.7),
+        ("ខ្ញុំស្រឡាញ់ប្រទេសកម្ពុជា ២៦៦", "ខ្ញុំស្រឡាញ់ប្រទេសកម្ពុជា ២៦៧", 0.7),
+        ("ကျွန်တော်မြန်မာစကားပြောတတ်တယ် ၂၆၆", "ကျွန်တော်မြန်မာစကားပြောတတ်တယ် ၂၆၇", 0.7),
+        ("The shop 東京駅前の店 opened at 266", "The shop 東京駅前の店 opened at 267", 0.8),
+    ],
+)
+@pytest.mark.parametrize("metric", [rouge_l, token_f1])
+def test_one_wrong_number_costs_little_in_scripts_without_spaces(metric, text, reference, least) -> None:
+    assert least <= metric(text, reference) < 1
+
+
+@pytest.mark.parametrize("metric", [rouge_l, token_f1])
+def test_an_unrelated_sentence_scores_low_in_scripts_without_spaces(metric) -> None:
+    assert metric("猫が好きだ", "病院の売店が開きました") <= 0.3
+    assert metric("天气很好", "我今天去北京大学学习") <= 0.2
+
+
+def test_full_width_spaces_are_white_space() -> None:
+    assert rouge_l("全角　スペース", "全角 スペース") == token_f1("全角　スペース", "全角 スペース") == 1
+
+
+@given(st.text(st.characters(codec="ascii")), st.text(st.characters(codec="ascii")))
+def test_text_without_such_letters_scores_as_by_white_space(a, b) -> None:
+    ours, theirs = a.lower().split(), b.lower().split()
+    common = sum((Counter(ours) & Counter(theirs)).values())
+    assert token_f1(a, b) == (2 * common / (len(ours) + len(theirs)) if common else float(not ours and not theirs))

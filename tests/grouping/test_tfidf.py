@@ -45,6 +45,36 @@ def test_texts_of_stop_words_or_signs_only_still_match_themselves():
 
 
 @pytest.mark.parametrize(
+    ("a", "b", "other"),
+    [
+        ("次の文を丁寧な報告文に書き換えてください。", "この文を丁寧な文に書き換えてください", "質問に答えよ"),
+        ("请把下面的句子翻译成英文", "把这个句子翻译成英文。", "情感是正面还是负面"),
+        ("แปลประโยคนี้เป็นภาษาอังกฤษ", "ช่วยแปลประโยคเป็นภาษาอังกฤษ", "รีวิวนี้ดีหรือไม่"),
+    ],
+)
+def test_paraphrases_in_scripts_without_spaces_share_words(a, b, other):
+    encoder = TfidfEncoder.fit([a, b, other])
+    rows = encoder.encode([a, b, other])
+    similar = (rows @ rows.T).toarray()
+    assert similar[0, 1] > 0.3 > similar[0, 2]
+    assert TfidfEncoder.from_json(encoder.to_json()) == encoder
+
+
+def test_the_state_of_spaced_texts_is_that_of_the_release_before():
+    state = TfidfEncoder.fit(["Negate this sentence.", "Привет мир"]).to_json()
+    assert state["analyser"] == "words-en-1"
+    assert set(state["frequencies"]) == {"negate", "sentence", "привет", "мир"}
+
+
+def test_a_version_of_the_release_before_is_read_as_it_was_fitted():
+    text = "この文を書き換えて"
+    old = {"kind": "tfidf", "analyser": "words-en-1", "documents": 1, "frequencies": {text: 1}}
+    encoder = TfidfEncoder.from_json(old)
+    assert encoder.to_json() == old
+    assert encoder.encode([text]).nnz == 1
+
+
+@pytest.mark.parametrize(
     "change",
     [{"kind": "embedding"}, {"analyser": "words-en-0"}, {"documents": None}, {"frequencies": {"a": "2"}}],
 )

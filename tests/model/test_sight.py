@@ -10,7 +10,7 @@ from vision_models import ARCHITECTURES
 
 from components.model.adapters import AdapterError, AdapterSlot, fetch_adapter, is_lora, store_adapter
 from components.model.base import BaseModel, BaseModelError, load_base
-from components.model.context import context_check, need_sight
+from components.model.context import need_sight, token_checks
 from components.model.generation import generate_greedy
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, SeesNoImages, TooLong, render, render_prompt
@@ -220,8 +220,7 @@ def test_a_base_model_that_reads_text_only_refuses_images(tiny_base, tiny_settin
 def test_a_multimodal_base_model_is_no_reason_to_refuse(folder_of, tmp_path):
     settings = BaseModelSettings(name=str(folder_of("llava")), device="cpu", max_tokens=80)
     need_sight(settings, str(tmp_path))
-    check = context_check(settings, str(tmp_path))
-    assert check is not None
+    check = token_checks(settings, str(tmp_path)).too_long
     counts = check([EXAMPLES[0], EXAMPLES[4], EXAMPLES[6]])
     assert counts[0] == counts[2] == 0
     assert counts[1] > 80

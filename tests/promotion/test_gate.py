@@ -142,6 +142,40 @@ def test_new_task(new, verdict, words):
     assert row(report, "new task").verdict == verdict
     assert words in row(report, "new task").words
     assert report.verdict == verdict
+    assert "cut at" not in row(report, "new task").words
+
+
+NOTHING = NewTask("n", hits(0.0), hits(0.0), hits(0.0, 100), hits(0.0, 100))
+
+
+def new_task_words(new) -> str:
+    return row(decide_gate(evidence(new=new), POLICY), "new task").words
+
+
+def test_answers_that_never_ended_are_named_as_the_cause():
+    words = new_task_words(replace(NOTHING, cut=ROWS, answer_limit=32))
+    assert f"{ROWS} of {ROWS} answers were cut at 32 new tokens" in words
+    assert "raise it in task.yaml" in words
+    assert "already known" not in words
+    assert "too few test rows" not in words
+
+
+def test_a_few_cut_answers_are_counted_and_no_cause():
+    known = NewTask("n", hits(0.8), hits(0.8), hits(0.8, 100), hits(0.8, 100), cut=1, answer_limit=32)
+    words = new_task_words(known)
+    assert f"already known, or too few test rows to show a gain; 1 of {ROWS} answers were cut at 32" in words
+    assert "raise it" not in words
+
+
+def test_where_no_answer_scores_nothing_is_called_known():
+    words = new_task_words(NOTHING)
+    assert "no answer scores anything, before or after" in words
+    assert "already known" not in words
+
+
+def test_a_task_that_was_not_learnt_says_that_its_answers_were_cut():
+    fallen = NewTask("n", hits(0.1), hits(0.1), hits(0.1, 100), hits(0.8, 100), cut=ROWS // 2 + 1, answer_limit=16)
+    assert f"not learnt; {ROWS // 2 + 1} of {ROWS} answers were cut at 16" in new_task_words(fallen)
 
 
 @pytest.mark.parametrize(

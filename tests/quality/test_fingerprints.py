@@ -98,3 +98,42 @@ def test_a_question_with_options_is_known_by_them_and_by_records_of_older_releas
     mine = snapshot_of(rows("train", 5), rows("validation", 5), new)
     found = occurrences(new, places, load_fingerprints(store, store_fingerprints(mine, KEY, store)), "test")
     assert [bool(place) for place in found] == [True, older]
+
+
+def japanese(prefix: str, count: int) -> list[Example]:
+    return [Example("読む。", f"{prefix}の店は{i}時に開く", "はい") for i in range(count)]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("said", ["東京の店は 7時に開く", "東京の店は　７時に開く"])
+def test_width_and_spaces_hide_no_leak_in_scripts_without_spaces(snapshot_of, store, kept, said):
+    earlier = snapshot_of(japanese("東京", 20), japanese("大阪", 5), japanese("京都", 5), name="earlier")
+    leaked = Example("答える。", said, "はい")
+    task = snapshot_of(japanese("横浜", 20), japanese("札幌", 5), [*japanese("福岡", 19), leaked])
+    hashes = {one.digest: store_fingerprints(one, KEY, store) for one in (earlier, task)}
+    known = Background(frozenset({earlier.digest}), hashes[task.digest], {earlier.digest: hashes[earlier.digest]})
+    before = earlier if kept else erased(earlier, "train", "validation", "test")
+    result = validate(task, [before], SETTINGS.model_copy(update={"max_leak": 0.1}), known)
+    assert [(row.split, row.row) for row in result.quarantined_rows] == [("test", 20)]
+
+
+def test_hashes_of_an_earlier_release_are_still_compared(snapshot_of, store):
+    """It evened out white space alone, whatever the script."""
+    spaced = [Example("読む。", f"東京 の店は {i}", "はい") for i in range(20)]
+    earlier = snapshot_of(spaced, japanese("大阪", 5), japanese("京都", 5), name="earlier")
+    written = store.get_json(store_fingerprints(earlier, KEY, store))
+    splits = {s: {"questions": one["questions"], "answers": one.get("spaced", one["answers"])}
+              for s, one in written["splits"].items()}  # fmt: skip
+    assert splits["train"]["answers"] != written["splits"]["train"]["answers"]
+    old = store.put_json({**written, "splits": splits})
+    leaked = Example("答える。", "東京  の店は 7", "はい")
+    task = snapshot_of(japanese("横浜", 20), japanese("札幌", 5), [*japanese("福岡", 19), leaked])
+    known = Background(frozenset({earlier.digest}), store_fingerprints(task, KEY, store), {earlier.digest: old})
+    gone = erased(earlier, "train", "validation", "test")
+    result = validate(task, [gone], SETTINGS.model_copy(update={"max_leak": 0.1}), known)
+    assert [(row.split, row.row) for row in result.quarantined_rows] == [("test", 20)]
+
+
+def test_hashes_of_spaced_text_are_those_of_the_release_before(snapshot_of, store):
+    task = snapshot_of(rows("train", 5), rows("validation", 5), rows("test", 5))
+    assert store_fingerprints(task, KEY, store) == "49118fcd5f655ed51b3a6ac3f6335049ff83d295646bf1a9bcd97bb2660c3161"

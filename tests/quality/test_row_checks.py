@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 from dataclasses import replace
 from itertools import product
 
@@ -61,6 +62,22 @@ def test_near_duplicates_equal_comparing_every_pair():
     assert sum(place is not None for place in found) >= 8
 
 
+THAI = "กขคงจชซญดตถทนบปผพฟมยรลวสหอะาเแโไ"
+HANZI = "".join(map(chr, range(0x4E00, 0x4E00 + 1500)))
+
+
+@pytest.mark.parametrize(("letters", "count"), [(THAI, 80), (HANZI, 40)])
+def test_near_duplicates_are_found_in_scripts_without_spaces(letters, count):
+    rng = np.random.default_rng(0)
+    rows = [row("".join(rng.choice(list(letters), count))) for _ in range(400)]
+    for i in range(0, 20, 2):  # a fortieth exchanged
+        text = rows[i].input
+        rows[i + 1] = row(f"{text[: count // 2]}{letters[0] * (count // 40)}{text[count // 2 + count // 40 :]}")
+    found = near_duplicates(rows)
+    assert sum(place is not None for place in found[:20]) >= 9
+    assert not any(place is not None for place in found[20:])
+
+
 def test_templated_rows_are_no_near_duplicates(example):
     people = ["doctor", "lawyer", "author", "judge", "artist", "actor", "senator", "student"]
     rows = [row(f"Would you be so kind as to tell the {a} that the {b} is here?") for a, b in product(people, people)]
@@ -90,6 +107,11 @@ def test_exact_duplicates_and_short_rows_are_left_to_other_rules():
         ("2026-11-23 10:15, 12 30 2026, 11/12/2026", []),
         ("version 1.2.3.4, pi is 3.14159265358979, 1,000,000", []),
         ("a table for 4 at 12:00 PM in 25 days", []),
+        ("電話は090-1234-5678です", ["phone ****78"]),
+        ("連絡先：０９０－１２３４－５６７８まで", ["phone ****78"]),
+        ("โทร090-123-4567นะ", ["phone ****67"]),
+        ("メールはbob.smith@example.co.jpへ", ["e-mail b***@***.jp"]),
+        ("番号は266です。2026年11月30日", []),
     ],
 )
 def test_personal_data_is_found_and_masked(text, found):
@@ -111,6 +133,18 @@ def test_rows_in_another_script_are_named_and_translation_is_not():
     assert not any(foreign_scripts([row("1 + 1", "2")] * 5))
 
 
+def test_katakana_kanji_and_width_are_no_other_script_in_a_japanese_task():
+    japanese = [row(f"今日は天気がとてもよいです{i}") for i in range(30)]
+    mixed = [*japanese, row("コンピューター"), row("ｶﾀｶﾅ"), row("東京都千代田区"), row("きょうはいいてんき")]
+    assert not any(foreign_scripts(mixed))
+    assert not any(foreign_scripts([*[row(f"a line {i}") for i in range(30)], row("Ａ　ｌｉｎｅ")]))
+
+
+def test_a_japanese_row_in_a_chinese_task_is_named():
+    chinese = [row(f"今天天气很好我们去公园{i}") for i in range(30)]
+    assert foreign_scripts([*chinese, row("きょうはいいてんき")]) == [""] * 30 + ["kana"]
+
+
 def test_soft_findings_carry_masked_values_and_long_rows_are_set_aside(snapshot_of):
     def plain(prefix: str, count: int) -> list[Example]:
         return [row(f"{prefix} {i}") for i in range(count)]
@@ -129,10 +163,10 @@ def test_soft_findings_carry_masked_values_and_long_rows_are_set_aside(snapshot_
     assert [(aside.row, aside.reason) for aside in result.quarantined_rows] == [
         (200, "prompt and output take 200 tokens, more than the context")
     ]
-    assert result.to_json()["suite"] == {"name": "lcia-task-rows", "version": 2}
+    assert result.to_json()["suite"] == {"name": "lcia-task-rows", "version": 3}
     strict = settings.model_copy(update={"max_too_long": 0.001})
     assert validate(task, [], strict, too_long).verdict == "refuse"
-    assert "context_not_checkable" in validate(task, [], settings).statistics
+    assert [one.check for one in validate(task, [], settings).not_checked] == ["context", "reachable"]
 
 
 def test_another_answer_to_an_earlier_input_warns_within_the_instruction_type(snapshot_of):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from components.evaluation.history import curve_points, flip_counts
 from components.evaluation.reports import FlipCount
+from components.evaluation.scored import present_scores
 from components.promotion import approvals, candidates, champion
 from components.promotion.candidates import Candidate
 from components.storage.objects import ObjectMissing, ObjectStore
@@ -157,7 +158,7 @@ def _told(console: Console, reader: Reader, number: str) -> dict[str, Any]:
         item = None if found.item is None else queue.item(connection, found.item)
         parent = candidates.get(connection, place.assistant, found.parent) if found.parent else None
         decision = _decision(console, reader, connection, found)
-    before = _record(place.store, place.evidence(parent)["evaluation"])["scores"] if parent else {}
+    before = present_scores(place.store, _record(place.store, place.evidence(parent)["evaluation"])) if parent else {}
     params = dict(reader.request.query_params)
     return {
         "version": found,

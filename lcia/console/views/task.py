@@ -100,6 +100,7 @@ def _assessment(console: Console, item: QueueItem) -> dict[str, Any] | None:
         return {
             "verdict": record["verdict"],
             "reasons": record["reasons"],
+            "not_checked": record.get("not_checked", ()),
             "grouping": record["grouping"],
             "validation": checked["verdict"],
             "failed": [check for check in checked["checks"] if not check["success"]],

@@ -1,0 +1,74 @@
+"""Scores of stored predictions under the present segmentation of words.
+
+Texts of scripts without spaces score by words that a dictionary cuts. A predictions object with such texts names the
+segmentation its scores rest on; where that is another one, or none as in objects of an earlier release, its rows are
+scored again from their texts. Objects without such texts name none, and their scores stand for ever.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from components.evaluation.metrics import BY_WORDS, METRICS
+from components.storage.objects import ObjectMissing, ObjectStore
+from components.tasks.snapshot import load_snapshot
+from components.words import segmentation, unspaced
+
+Rows = list[dict[str, Any]]
+
+
+def scored_rows(store: ObjectStore, digest: str) -> Rows:
+    """Rows of a predictions object, their scores under the present segmentation."""
+    rows: Rows = _present(store, store.get_json(digest))["rows"]
+    return rows
+
+
+def rescored(store: ObjectStore, digest: str) -> str:
+    """Digest of the predictions with present scores: the same one where no score rests on another segmentation."""
+    found = store.get_json(digest)
+    present = _present(store, found)
+    return digest if present is found else store.put_json(dict(present))
+
+
+def present_scores(store: ObjectStore, record: Mapping[str, Any]) -> dict[str, float]:
+    """Scores of an evaluation record, task by task, under the present segmentation."""
+    scores = dict(record["scores"])
+    for name, digest in record["predictions"].items():
+        if store.erased(digest) is None:
+            found = store.get_json(digest)
+            present = _present(store, found)
+            if present is not found:
+                scores[name] = mean_score(present["rows"])
+    return scores
+
+
+def mean_score(rows: Rows) -> float:
+    """Mean score of rows, 0 without any."""
+    return sum(row["score"] for row in rows) / len(rows) if rows else 0.0
+
+
+def words_mark(metric: str, texts: Iterable[str | None]) -> dict[str, str]:
+    """What a predictions object says of the segmentation: nothing where no text of it is cut by a dictionary."""
+    depends = metric in BY_WORDS and any(unspaced(text) for text in texts if text)
+    return {"words": segmentation()} if depends else {}
+
+
+def _present(store: ObjectStore, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same object where its scores are present ones, or where the references to score by were erased."""
+    try:
+        snapshot = load_snapshot(store, found["task"])
+        metric = snapshot.task.metric
+        if metric not in BY_WORDS or found.get("words") == segmentation():
+            return found
+        references = [example.output for example in snapshot.rows(found["split"])]
+    except ObjectMissing:
+        return found
+    rows = found["rows"]
+    mark = words_mark(metric, [*references, *(row["text"] for row in rows)])
+    if not mark:
+        return found
+    score = METRICS[metric]
+    again = [
+        {**row, "score": row["score"] if row["text"] is None else score(row["text"], reference)}
+        for row, reference in zip(rows, references, strict=True)
+    ]
+    return {**found, "rows": again, **mark}
