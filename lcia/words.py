@@ -258,8 +258,7 @@ def imported(value: Value) -> str:
             *(f"  {split}: {', '.join(files)}" for split, files in value["files"].items()),
             *([f"  not read: {', '.join(value['not_read'])}"] if value["not_read"] else []),
             *(f"  {remark}" for remark in value["remarks"]),
-            f"  scored by {value['metric']}, {value['decoding']}",
-            f"Look at its task.yaml, then `lcia plan {value['folder']}`",
+                f"Look at its task.yaml, then `lcia plan {value['folder']}`",
         ]
     )
 

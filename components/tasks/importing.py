@@ -20,6 +20,7 @@ from components.errors import LciaError
 from components.storage.objects import Json
 from components.tasks import sources
 from components.tasks.columns import Columns, ColumnsUnclear, answerless, as_task_row, suggestion
+from components.tasks.decoding_defaults import decoding_defaults
 from components.tasks.foreign import Table, read_table
 from components.tasks.images import Album
 from components.tasks.layouts import Fault, LayoutRefused
@@ -67,8 +68,6 @@ class Imported:
     def to_json(self) -> dict[str, Json]:
         """For `--json`; see `docs/json.md`."""
         task = self.package.task
-        longest = f"answers of at most {task.decoding.max_new_tokens} tokens"
-        decoding = "the likeliest choice" if task.decoding.mode == "choose" else longest
         return {
             "folder": str(self.package.path),
             "task": task.label,
@@ -79,7 +78,7 @@ class Imported:
             "set_aside": [asdict(problem) for problem in self.set_aside],
             "remarks": list(self.remarks),
             "metric": task.metric,
-            "decoding": decoding,
+            "max_new_tokens": task.decoding.max_new_tokens,
         }
 
 
@@ -132,8 +131,8 @@ def import_folder(
         work.images.keep({path for rows in kept.values() for row in rows for path in row.images})
         for split, rows in kept.items():
             _write_rows(folder / f"{split}.jsonl", [row.fields for row in rows])
-        labels = {"choices": work.labels} if work.labels and "choices" not in header else {}
-        _write_header(folder, {**header, **labels})
+        scoring = work.scoring([row.example for rows in kept.values() for row in rows])
+        _write_header(folder, {**header, **scoring})
         try:
             package = read_package(folder)
         except PackageError as error:
@@ -171,14 +170,14 @@ class _Import:
         """Names of the classes of the answer."""
         self.set_aside = Findings()
         self._counts: Counter[str] = Counter()
-        self._left_out: list[str] = []
+        self._sentences: list[str] = []
         self._album = Album(folder, self.images.written)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences about what was read otherwise than it stands there, or left out."""
         counted = [f"{count} rows: {words}" for words, count in sorted(self._counts.items())]
-        return (*self._left_out, *counted, *self.repair.remarks, *remarks_on(self.set_aside.problems))
+        return (*self._sentences, *counted, *self.repair.remarks, *remarks_on(self.set_aside.problems))
 
     def read(self, split: str, paths: Sequence[Path]) -> list[_SourceRow]:
         """The rows of a split; none where it has no answers and is no training split.
@@ -193,7 +192,7 @@ class _Import:
             if split == "train":
                 seen = f"no row with an answer among columns {', '.join(sorted(records[0]))}"
                 raise self._refused([Problem(next(iter(tables)), None, column, seen, suggestion(list(records[0])))])
-            self._left_out.append(f"{split} is left out: none of its {len(records)} rows has an answer in {column}")
+            self._sentences.append(f"{split} is left out: none of its {len(records)} rows has an answer in {column}")
             return []
         checked = {name: self._checked(name, table, split) for name, table in tables.items()}
         faulty = Findings(problem for rows in checked.values() for problem in (*rows.problems, *rows.set_aside))
@@ -222,6 +221,16 @@ class _Import:
         self._set_aside(leaking, sum(problem.count for problem in leaking), len(test))
         trained = {row.example.question for row in train}
         return {**splits, "test": [row for row in test if row.example.question not in trained]}
+
+    def scoring(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Choices, metric and decoding for `task.yaml` that fit the rows; why is remarked on."""
+        choices = list(self.header.get("choices") or self.labels)
+        defaults = decoding_defaults([example.output for example in examples if example.output], choices)
+        self._sentences.append(
+            f"scored by {defaults.metric}, answers of at most {defaults.max_new_tokens} tokens: {defaults.reason}"
+        )
+        decoding = {"mode": "generate", "max_new_tokens": defaults.max_new_tokens}
+        return {**({"choices": choices} if choices else {}), "metric": defaults.metric, "decoding": decoding}
 
     def _table(self, path: Path) -> Table:
         name = self.source.name(path)

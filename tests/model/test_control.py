@@ -238,7 +238,11 @@ def test_only_one_module_gives_content_to_a_tokenizer():
     """Whoever tokenises content elsewhere lets it write control tokens again."""
     root = Path(__file__).parents[2]
     files = [file for folder in ("components", "lcia", "steps", "infra") for file in (root / folder).rglob("*.py")]
-    calls = {file.stem for file in files if re.search(r"(?<!_)tokenizer\(|tokenizer\.encode|backend_tok", file.read_text())}
+    calls = {
+        file.stem
+        for file in files
+        if re.search(r"(?<!convert_)tokenizer\(|tokenizer\.encode|backend_tok", file.read_text())
+    }
     assert calls == {"control", "embedding", "reader"}  # the reader's call is that of a processor
 
 
