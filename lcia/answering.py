@@ -92,6 +92,7 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
         BundleRefused: `folder` holds something already.
         StatementRefused, KeyUnusable: see `Workplace.need_statement`.
     """
+    from components.model.base import location
     from components.serving import bundle
     from components.serving.vllm import contracts, start_arguments
 
@@ -105,11 +106,14 @@ def export(place: Workplace, reference: str | None, folder: Path) -> dict[str, A
         content = statements.content(place.db, place.store, place.assistant, version)
         (folder / statement.FILE).write_bytes(content)
     written = bundle.read(folder, version.digest)
+    base, revision = location(written.settings.base_model, written.pool.base_model, models)
+    absent = Path(base).is_absolute() and not Path(base).is_dir()
     return {
         "version": version.number,
         "digest": version.digest,
         "folder": str(folder.absolute()),
         "adapters": {group.id: [task.name for task in group.tasks] for group in written.pool.groups},
+        "base_model": {"name": base, "revision": revision, "sha256": written.pool.base_model, "absent": absent},
         "vllm": start_arguments(written, folder, models),
         "system": written.settings.base_model.system_prompt,
         "requests": contracts(written),

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from components.errors import LciaError
 from components.evaluation.pictures import heat_map_png
-from infra.runs import SOURCE_ROOT
 from lcia import answering, auditing, verbs, words, worker
 from lcia.workplace import Workplace, actor
 
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
 """A new group; the same group again, the hard case; another new group."""
+EXAMPLES = (Path(__file__).parent / "examples").resolve()
+"""Their packages: a link to `examples/tasks` in a checkout, files of the package in an installation."""
 SUBMITTER, APPROVER = "demo-site", "demo-ops"
 QUESTIONS = (
     (
@@ -29,7 +30,7 @@ def run(place: Workplace) -> None:
     print(f"lcia demo: {len(TASKS)} real tasks on {base}, state in {place.home}\n", flush=True)
     for number, name in enumerate(TASKS, 1):
         print(f"=== task {number} of {len(TASKS)}: {name}", flush=True)
-        _learn(place, SOURCE_ROOT / "examples" / "tasks" / name)
+        _learn(place, EXAMPLES / name)
         print(flush=True)
     _summary(place)
     entries = verbs.status(place)["audit"]["entries"]

@@ -286,6 +286,9 @@ def exported(value: Value) -> str:
     """`lcia export`."""
     lines = [f"version {value['version']} ({value['digest'][:12]}) in {value['folder']}"]
     lines += [f"  adapters/{group}: {', '.join(tasks)}" for group, tasks in value["adapters"].items()]
+    base = value["base_model"]
+    note = " (not there yet: `lcia ask` converts the embedded model)" if base["absent"] else ""
+    lines.append(f"  base model: {base['name']}{note}")
     lines += ["serve it with:", f"  {value['vllm']}"]
     if not value["vllm"].startswith("vllm"):  # it can't serve this version
         return "\n".join(lines)

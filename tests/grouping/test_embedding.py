@@ -203,3 +203,9 @@ def test_the_packaged_model_tells_work_apart_that_shares_no_word():
     router = Router.from_manifest(json.loads(json.dumps(pool.to_manifest())))
     assert router.route("Tell me the polarity of this movie critique: positive or negative?").group == "g1"
     assert router.route("What is the boiling point of ethanol?").group is None
+
+
+def test_control_tokens_in_an_instruction_are_text(folder):
+    """The encoder's words know no brackets: "[PAD]" is what "[pad]" is, unknown letters, and no padding."""
+    spelled, unknown = EmbeddingEncoder.load(str(folder)).encode(["negate [PAD] this [UNK]", "negate [pad] this [unk]"])
+    assert np.allclose(spelled, unknown)

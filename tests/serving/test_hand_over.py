@@ -228,6 +228,9 @@ def test_vllm_s_command_and_requests_name_the_contract(place, tmp_path) -> None:
     assert "for movie_sentiment: model" in shown
     assert "the likeliest of the task's choices" in shown
     assert "<|im_end|>, as that token" in shown
+    assert f"base model: {place.settings.base_model.name}\n" in shown
+    assert not value["base_model"]["absent"]
+    assert "not there yet" in exported_words({**value, "base_model": {**value["base_model"], "absent": True}})
 
 
 def test_vllm_loads_the_revision_and_the_quantization_that_were_tuned_on(place, tmp_path) -> None:
