@@ -1,0 +1,52 @@
+"""What became of a decision in MLflow: told, served, or still on its way; part of every answer of those who decide."""
+
+import time
+from typing import Any
+
+from components.promotion import champion
+from components.promotion.outbox import Undelivered, pending, undelivered
+from components.storage import leases
+from lcia.workplace import Workplace
+
+PATIENCE = 20.0
+"""Seconds that an answer waits while another process tells MLflow."""
+LOOK_SECONDS = 0.2
+
+
+def settle(place: Workplace) -> None:
+    """Tell MLflow what was decided; while another process does, wait for it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        place.tell_registry()
+        with place.db.read() as connection:
+            busy = leases.holder(connection, f"outbox:{place.assistant}")
+            left = pending(connection, place.assistant)
+        if not (busy and left) or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:
+    """`served`: whether MLflow serves the champion that was decided; `registry_untold`: what it was not told yet.
+
+    With `version` only what is about that version; `exit_code` is 1 where something of it is left.
+    """
+    with place.db.read() as connection:
+        now = champion.current(connection, place.assistant)
+        waiting = undelivered(connection, place.assistant)
+    untold = [line(row) for row in waiting if version in (None, row.digest)]
+    served = now is None or now.served == now.version
+    concerned = version is None or (now is not None and now.version == version)
+    return {
+        "served": served,
+        "registry_untold": untold,
+        "exit_code": 1 if untold or (concerned and not served) else 0,
+    }
+
+
+def line(row: Undelivered) -> str:
+    """A row that MLflow was not told, for people."""
+    what = f"{row.kind} of version {row.number}" if row.number is not None else row.kind
+    if row.parked_at is not None:
+        return f"{what}: MLflow refused it ({row.attempts} attempts): {row.error}"
+    return f"{what}: {row.error or 'not tried yet'}"
