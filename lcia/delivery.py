@@ -4,8 +4,10 @@ import time
 from typing import Any
 
 from components.promotion import champion
+from components.promotion.champion import Champion
 from components.promotion.outbox import Undelivered, pending, undelivered
 from components.storage import leases
+from lcia import moving
 from lcia.workplace import Workplace
 
 PATIENCE = 20.0
@@ -26,6 +28,11 @@ def settle(place: Workplace) -> None:
         time.sleep(LOOK_SECONDS)
 
 
+def served(place: Workplace, now: Champion | None) -> bool:
+    """Whether MLflow was last seen to serve the champion that was decided, from this state's own files."""
+    return now is None or (now.served == now.version and moving.moved(place) is None)
+
+
 def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:
     """`served`: whether MLflow serves the champion that was decided; `registry_untold`: what it was not told yet.
 
@@ -35,12 +42,12 @@ def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:
         now = champion.current(connection, place.assistant)
         waiting = undelivered(connection, place.assistant)
     untold = [line(row) for row in waiting if version in (None, row.digest)]
-    served = now is None or now.served == now.version
+    serves = served(place, now)
     concerned = version is None or (now is not None and now.version == version)
     return {
-        "served": served,
+        "served": serves,
         "registry_untold": untold,
-        "exit_code": 1 if untold or (concerned and not served) else 0,
+        "exit_code": 1 if untold or (concerned and not serves) else 0,
     }
 
 

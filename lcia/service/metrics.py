@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from components.promotion import candidates, champion, outbox
 from components.storage import leases
 from components.tasks import queue
+from lcia import delivery
 from lcia.workplace import Workplace
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
@@ -45,7 +46,7 @@ def _lines(place: Workplace) -> Iterator[str]:
     yield from _head("lcia_outbox_parked", "Changes of them that MLflow refused.")
     yield f"lcia_outbox_parked {sum(row.parked_at is not None for row in waiting)}"
     yield from _head("lcia_champion_served", "1 where MLflow serves the champion that was decided.")
-    yield f"lcia_champion_served {int(served is None or served.served == served.version)}"
+    yield f"lcia_champion_served {int(delivery.served(place, served))}"
     yield from _head("lcia_lease_silent_seconds", "Since the holder of a lease was last heard.")
     yield from (f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in held)
     yield from _head("lcia_lease_lost", "1 where the holder runs no more.")
