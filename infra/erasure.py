@@ -40,7 +40,7 @@ def _delete(client: Any, run: Any) -> None:  # noqa: ANN401 - zenml's Client and
 def _erase(client: Any, uri: str, store: Any) -> None:  # noqa: ANN401 - zenml's Client, and the id of a store
     """Delete what is at a place of an artifact store, and look."""
     files = _store(client, store)
-    root = str(files.path)
+    root = _root(files)
     need_below(uri, root, "ZenML keeps an artifact", ADVICE)
     here, top = local_path(uri), local_path(root)
     if here is not None and top is not None:
@@ -54,6 +54,15 @@ def _erase(client: Any, uri: str, store: Any) -> None:  # noqa: ANN401 - zenml's
         files.remove(uri)
     if files.exists(uri):
         raise NotErased(f"{uri} is still there after ZenML's artifact store deleted it")
+
+
+def _root(files: Any) -> str:  # noqa: ANN401 - zenml's BaseArtifactStore
+    """Where an artifact store keeps its files; asked of ZenML's settings, for the store remembers an earlier place."""
+    from zenml.artifact_stores import LocalArtifactStore
+
+    if isinstance(files, LocalArtifactStore) and not files.config.path:
+        return LocalArtifactStore.get_default_local_path(files.id)
+    return str(files.path)
 
 
 def _store(client: Any, identity: Any) -> Any:  # noqa: ANN401 - zenml's Client, BaseArtifactStore

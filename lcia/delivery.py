@@ -30,7 +30,7 @@ def settle(place: Workplace) -> None:
 
 def served(place: Workplace, now: Champion | None) -> bool:
     """Whether MLflow was last seen to serve the champion that was decided, from this state's own files."""
-    return now is None or (now.served == now.version and moving.moved(place) is None)
+    return now is None or (now.served == now.version and moving.mlflow_moved(place) is None)
 
 
 def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:

@@ -11,9 +11,14 @@ from lcia.workplace import Workplace
 
 def moved(place: Workplace) -> str | None:
     """Where MLflow or ZenML say this state's files are, if that is elsewhere; read without either of them."""
+    return mlflow_moved(place) or zenml_places.moved_from(place.home)
+
+
+def mlflow_moved(place: Workplace) -> str | None:
+    """Where MLflow's own database says the files are, if that is elsewhere: then it serves those, or nothing."""
     told = place.settings.registry
     recorded = registry_places.recorded_place(told.tracking_uri, told.experiment)
-    return registry_places.moved_from(recorded, told.artifacts) or zenml_places.moved_from(place.home)
+    return registry_places.moved_from(recorded, told.artifacts)
 
 
 def need_here(place: Workplace) -> None:

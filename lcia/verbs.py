@@ -86,7 +86,7 @@ def status(place: Workplace) -> dict[str, Any]:
         found = candidates.listed(connection, place.assistant)
         head = log.head(connection)
         waiting = undelivered(connection, place.assistant)
-    shown, moved = None, moving.moved(place)
+    shown = None
     if now is not None:
         version = next(c for c in found if c.digest == now.version)
         pool = place.pool(now.version)
@@ -94,7 +94,7 @@ def status(place: Workplace) -> dict[str, Any]:
             "version": version.number,
             "digest": now.version,
             "epoch": now.epoch,
-            "served": now.served if moved is None else None,
+            "served": now.served if moving.mlflow_moved(place) is None else None,
             "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks], "adapter": g.adapter} for g in pool.groups],
             "tasks": [entry.name for entry in _in_order(place, version)],
             "marks": decided[-1].marks,
@@ -108,7 +108,7 @@ def status(place: Workplace) -> dict[str, Any]:
         "registry": {
             "pending": len(waiting),
             "parked": [row.to_json() for row in waiting if row.parked_at is not None],
-            "moved": moved,
+            "moved": moving.moved(place),
         },
     }
 

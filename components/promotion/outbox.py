@@ -232,13 +232,14 @@ def _serve(db: Database, store: ObjectStore, registry: Registry, row: RowMapping
         known = replay(connection, store, registry.name, signed, only=digest).told.get(digest)
     if signed is not None and not overtaken:
         put_statement(store, registry, digest, statement)
-    version = registry.promote(digest, payload.get("tags", {}), serve=False)
+    version = registry.add_promoted(digest, payload.get("tags", {}))
     if overtaken:
         return f"version {version} is promoted; a later champion is served"
     if known is not None:
         _need_loadable(registry, digest, known, statement)
-    registry.promote(digest, serve=True)
-    return f"champion is {'again ' if kind == 'rollback' else ''}version {version}"
+    if kind == "rollback":
+        return f"champion is again version {registry.rollback(digest)}"
+    return f"champion is version {registry.promote(digest)}"
 
 
 def _need_loadable(registry: Registry, digest: str, known: Told, statement: str | None) -> None:

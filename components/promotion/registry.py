@@ -117,19 +117,27 @@ class Registry:
                 if promoted is not None:
                     client.set_model_version_tag(self.name, str(promoted), name, value)
 
-    def promote(self, digest: str, tags: Mapping[str, str] | None = None, *, serve: bool = True) -> int:
-        """Copy a candidate's version to `<name>` unless it is there, move the alias, read back.
+    def add_promoted(self, digest: str, tags: Mapping[str, str]) -> int:
+        """Copy a candidate's version to `<name>` unless it is there, with these tags; the alias stays.
 
-        Without `serve` the alias stays: a later decision was told already.
+        Raises:
+            RegistryError: never published, or refused.
+        """
+        with self._talk() as client:
+            version = self._find(client, self.name, digest) or self._copy(client, digest)
+            for name, value in runs.texts(tags).items():
+                client.set_model_version_tag(self.name, str(version), name, value)
+            return version
+
+    def promote(self, digest: str, tags: Mapping[str, str] | None = None) -> int:
+        """Copy a candidate's version to `<name>` unless it is there, move the alias, read back.
 
         Raises:
             RegistryError: never published, refused, or the alias was moved by somebody else meanwhile.
         """
+        version = self.add_promoted(digest, tags or {})
         with self._talk() as client:
-            version = self._find(client, self.name, digest) or self._copy(client, digest)
-            for name, value in runs.texts(tags or {}).items():
-                client.set_model_version_tag(self.name, str(version), name, value)
-            return self._serve(client, version, digest) if serve else version
+            return self._serve(client, version, digest)
 
     # -- repairing what was changed in MLflow itself ------------------------------------------------
 

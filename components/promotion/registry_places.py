@@ -78,6 +78,8 @@ def correct(tracking_uri: str, home: Path, old: str, root: str) -> int:
             "a copy, give it a registry.tracking_uri of its own; if the files moved, set registry.artifacts to where "
             "MLflow says they are, or change the places in MLflow's database"
         )
+    if not file.exists():
+        return 0
     new = artifact_location(root)
     assert new is not None  # noqa: S101 - with files that a server keeps nothing is moved
     before = local_path(old)

@@ -98,7 +98,7 @@ def follow(
     """Show a run that still learns; each call adds what its curves have gained."""
     begun = _in_flight(client, experiment, key)
     if not begun:
-        shown = {**tags, LEARNING: key, "state": "learning"}
+        shown = {**texts(tags), LEARNING: key, "state": "learning"}
         named = fitted(name, limits.RUN_NAME)
         begun = [str(client.create_run(experiment, run_name=named, tags=shown).info.run_id)]
     _log_curves(client, begun[0], curves)
