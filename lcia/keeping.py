@@ -163,14 +163,12 @@ def _compact(place: Workplace) -> list[str]:
     for file in (_sqlite(place.settings.storage.database), _sqlite(place.settings.registry.tracking_uri), zenml):
         if file is None or not file.exists():
             continue
-        connection = sqlite3.connect(file, timeout=COMPACT_SECONDS, isolation_level=None)
         try:
-            connection.execute("VACUUM")
-            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            with contextlib.closing(sqlite3.connect(file, COMPACT_SECONDS, isolation_level=None)) as connection:
+                connection.execute("VACUUM")
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         except sqlite3.OperationalError:
             busy = 1
-        finally:
-            connection.close()
         if busy:
             left.append(str(file))
     return left

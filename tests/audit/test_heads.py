@@ -56,7 +56,10 @@ def test_a_place_that_is_down_loses_nothing(database, key, tmp_path):
         told = heads.deliver(database, places)
         assert [(one.place, one.ok) for one in told][-1] == (str(tmp_path / "up"), True)
     with database.read() as connection:
-        assert [(place, entries) for place, entries, _ in heads.waiting(connection, places)] == [(str(down), 4), (str(down), 7)]
+        assert [(place, entries) for place, entries, _ in heads.waiting(connection, places)] == [
+            (str(down), 4),
+            (str(down), 7),
+        ]
     down.unlink()
     assert [one.ok for one in heads.deliver(database, places)] == [True, True]
     assert len([*down.iterdir()]) == 2

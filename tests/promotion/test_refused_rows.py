@@ -13,7 +13,7 @@ from promotion_state import BOB, SITE, State, client
 from sqlalchemy import select, update
 
 from components.audit.log import SYSTEM
-from components.promotion import approvals, champion, notices, outbox, registry_limits
+from components.promotion import approvals, champion, notices, registry_limits
 from components.promotion.outbox import apply_outbox, enqueue, undelivered
 from components.promotion.reconcile import reconcile
 from components.promotion.registry import Registry
