@@ -45,9 +45,11 @@ class SmallLoop:
         if "zenml" in sys.modules and before != os.environ["ZENML_CONFIG_PATH"]:
             from zenml.client import Client
             from zenml.config.global_config import GlobalConfiguration
+            from zenml.stack import stack
 
             GlobalConfiguration._reset_instance()
             Client._reset_instance()
+            stack._STACK_CACHE.clear()  # it would write to the home before
 
     def open(self, *overrides: str) -> Workplace:
         """What the command line opens before each verb."""

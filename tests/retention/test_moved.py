@@ -129,11 +129,10 @@ def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path
     lost = original.home / "mlflow-artifacts" / ("f" * 32) / weights.name
     lost.parent.mkdir()
     lost.write_bytes(weights.read_bytes())
-    database = original.home / "mlflow.db"
-    database.rename(tmp_path / "mlflow.db")
-    database.mkdir()  # MLflow can't be opened
+    (tmp_path / "no folder").write_text("")
+    away = f"registry.tracking_uri=sqlite:///{tmp_path}/no folder/mlflow.db"
 
-    said = keeping.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
+    said = keeping.withdraw(original.open(REFUSE, away), PASSIVE, OPS, "no licence")
     told = keeping_words.withdrawn(said)
     assert said["exit_code"] == 1
     assert "are erased" not in told
@@ -141,8 +140,6 @@ def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path
     assert f"Still there: {weights} holds what was erased" in told
     assert "files of version 3 in MLflow" in told
 
-    database.rmdir()
-    (tmp_path / "mlflow.db").rename(database)
     said = keeping.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["exit_code"]) == ([f"{lost} holds what was erased"], 1)
     lost.unlink()
