@@ -5,25 +5,29 @@ from typing import Any
 
 from components.promotion import champion
 from components.promotion.champion import Champion
-from components.promotion.outbox import Undelivered, pending, undelivered
+from components.promotion.outbox import Undelivered, undelivered
 from components.storage import leases
 from lcia import moving
 from lcia.workplace import Workplace
 
 PATIENCE = 20.0
-"""Seconds that an answer waits while another process tells MLflow."""
+"""Seconds that an answer waits where another process tells MLflow: the service does so every ten."""
 LOOK_SECONDS = 0.2
 
 
 def settle(place: Workplace) -> None:
-    """Tell MLflow what was decided; while another process does, wait for it."""
+    """Tell MLflow what was decided, or wait for the process that does: with separate accounts it is another one.
+
+    What became of it stands in the rows, see `standing`.
+    """
     deadline = time.monotonic() + PATIENCE
     while True:
         place.tell_registry()
         with place.db.read() as connection:
-            busy = leases.holder(connection, f"outbox:{place.assistant}")
-            left = pending(connection, place.assistant)
-        if not (busy and left) or time.monotonic() > deadline:
+            busy = leases.holder(connection, f"outbox:{place.assistant}") is not None
+            left = undelivered(connection, place.assistant)
+        untried = all(row.attempts == 0 for row in left)
+        if not left or not (busy or untried) or time.monotonic() > deadline:
             return
         time.sleep(LOOK_SECONDS)
 

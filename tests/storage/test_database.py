@@ -56,9 +56,11 @@ def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(db):
     with db.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0004")
-    row = "'a', 'state', '{\"digest\":\"d\",\"number\":1}', '2026-11-30T00:00:00.000000Z', 2, 'away'"
+    row = {"assistant": "a", "kind": "state", "payload": '{"digest":"d","number":1}', "attempts": 2, "error": "away"}
+    row |= {"at": "2026-11-30T00:00:00.000000Z"}
+    names = ", ".join(row)
     with db.begin() as connection:
-        connection.execute(text(f"INSERT INTO outbox (assistant, kind, payload, at, attempts, error) VALUES ({row})"))
+        connection.execute(text(f"INSERT INTO outbox ({names}) VALUES ({', '.join(f':{name}' for name in row)})"), row)
     db.migrate()
     with db.read() as connection:
         (waiting,) = undelivered(connection, "a")
