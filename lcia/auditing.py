@@ -71,7 +71,8 @@ def head(place: Workplace) -> dict[str, Any]:
 def keep_head(place: Workplace) -> list[dict[str, Any]]:
     """Send a signed head to every place of `audit.heads_to`, with those that still wait; what became of each."""
     heads.enqueue(place.promoter, place.signing_key(), place.settings.audit.heads_to)
-    return [vars(kept) for kept in heads.deliver(place.promoter, {heads.MLFLOW: place.registry.keep_head})]
+    keepers = {heads.MLFLOW: place.registry.keep_head}
+    return [vars(kept) for kept in heads.deliver(place.promoter, place.settings.audit.heads_to, keepers)]
 
 
 def prove(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.errors import LciaError
 from components.evaluation.pictures import heat_map_png
-from lcia import answering, auditing, verbs, words, worker
+from lcia import answering, auditing, delivery, verbs, words, worker
 from lcia.workplace import Workplace, actor
 
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
@@ -22,8 +22,11 @@ QUESTIONS = (
 )
 
 
-def run(place: Workplace) -> None:
-    """Run what is not done yet, then show everything; a second call changes nothing and says so."""
+def run(place: Workplace) -> bool:
+    """Run what is not done yet, then show everything; a second call changes nothing and says so.
+
+    False where MLflow does not serve the champion in the end.
+    """
     before = verbs.status(place)["audit"]["entries"]
     began = time.monotonic()
     base = place.settings.base_model.name
@@ -39,6 +42,7 @@ def run(place: Workplace) -> None:
         print("Nothing was changed: all three tasks had been learnt and decided before.")
     else:
         print(f"{entries - before} log entries were added in {time.monotonic() - began:.0f} seconds.")
+    return bool(delivery.standing(place)["served"])
 
 
 def _learn(place: Workplace, package: Path) -> None:
@@ -58,13 +62,16 @@ def _learn(place: Workplace, package: Path) -> None:
         print(f"  version {candidate.number} is {candidate.state} already")
         return
     try:
-        verbs.approve(place, str(candidate.number), actor(APPROVER), "demo: the evidence was read")
+        _, made = verbs.approve(place, str(candidate.number), actor(APPROVER), "demo: the evidence was read")
     except LciaError as refusal:
         print(f"  {APPROVER} cannot approve: {refusal}")
         verbs.reject(place, str(candidate.number), actor(APPROVER), f"demo: {shown['gate']['verdict']}")
         print(f"  {APPROVER} rejects version {candidate.number}; the champion stays as it is")
     else:
-        print(f"  {APPROVER} approves: version {candidate.number} is the champion")
+        what = "is the champion" if made else "waits for more people"
+        print(f"  {APPROVER} approves: version {candidate.number} {what}")
+        for line in words.delivered(delivery.standing(place, candidate.digest)):
+            print(f"  {line}")
 
 
 def _summary(place: Workplace) -> None:

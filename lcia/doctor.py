@@ -21,12 +21,15 @@ from components.audit.verify import verify_database
 from components.errors import LciaError
 from components.promotion import candidates, champion
 from components.promotion.approvals import check_version
-from components.promotion.outbox import pending
+from components.promotion.outbox import undelivered
 from components.promotion.registry import Registry
+from components.promotion.replay import replay
+from components.promotion.statements import newest
 from components.quality.fingerprints import KEY_NAME
 from components.storage import leases
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
+from infra import zenml_places
 from lcia import doctor_accounts
 from lcia.findings import Finding, Patient
 
@@ -315,15 +318,27 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
     served = registry.champion()
     with db.read() as connection:
         now = champion.current(connection, name)
-        untold = pending(connection, name)
+        waiting = undelivered(connection, name)
         number = candidates.get(connection, name, now.version).number if now else None
+        store = ObjectStore(patient.settings.storage.objects)
+        shown = replay(connection, store, name, newest, only=now.version).told.get(now.version) if now else None
+    if (old := registry.moved_from()) is not None:
+        what = f"its records name files at {old}, registry.artifacts is {told.artifacts}: the state was moved or copied"
+        yield Finding("mlflow", "problem", what, "`lcia sync` corrects the records")
+        return
     yield from doctor_accounts.of_mlflow(patient.settings)
-    if untold:
-        yield Finding("mlflow", "warning", f"{untold} changes were not told yet", "`lcia sync` tells them")
+    refused = [row for row in waiting if row.parked_at is not None]
+    for row in refused:
+        what = f"it refused {row.kind} of version {row.number} ({row.attempts} attempts): {row.error}"
+        yield Finding("mlflow", "problem", what, "`lcia sync` publishes again what is missing and tries it again")
+    if waiting and not refused:
+        yield Finding("mlflow", "warning", f"{len(waiting)} changes were not told yet", "`lcia sync` tells them")
     elif served != (now.version if now else None):
         what = f"its alias serves {(served or 'nothing')[:12]}, the champion is version {number}"
         yield Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")
-    else:
+    elif not refused:
+        if now and shown:
+            registry.need_loadable(now.version, shown)
         yield Finding(
             "mlflow", "ok", f"reachable and in step; serves {f'version {number}' if number else 'nothing yet'}"
         )
@@ -332,6 +347,10 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
 def _zenml(patient: Patient) -> Iterator[Finding]:
     if not (patient.home / "zenml").is_dir():
         yield Finding("zenml", "ok", "its folder is made with the first run")
+        return
+    if (old := zenml_places.moved_from(patient.home)) is not None:
+        what = f"its records name files below {old}, the state is in {patient.home}: it was moved or copied"
+        yield Finding("zenml", "problem", what, "`lcia sync` corrects the records")
         return
     from zenml.client import Client
 

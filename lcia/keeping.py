@@ -13,12 +13,18 @@ from sqlalchemy.engine import make_url
 
 from components.audit import log
 from components.audit.log import Actor
+from components.errors import LciaError
 from components.promotion import withdrawal
+from components.promotion.outbox import undelivered
 from components.promotion.sweep import Books, Plan, assistants, plan, sweep
 from components.promotion.withdrawal import Withdrawal
+from components.storage.fence import local_path
 from components.storage.leases import Lease
 from components.storage.reach import Index
+from components.storage.remains import copies_of
 from components.tasks.queue import QueueItem
+from infra import zenml_places
+from lcia import delivery, moving
 from lcia.worker import hold_lineage
 from lcia.workplace import Workplace
 
@@ -36,16 +42,18 @@ def clean(place: Workplace, actor: Actor) -> dict[str, Any]:
     """Delete what may or need not be kept any more.
 
     Raises:
+        StateMoved: records name the files of another place; nothing was deleted.
         LineageBusy: a worker is at work; what it has written may not be referred to yet.
         ObjectCorrupt: a record was altered, so that nobody knows what it keeps; nothing was deleted.
     """
+    moving.need_here(place)
     with _all_lineages(place) as leases:
         found, reports = _plan(place), _old_reports(place)
         sweep(place.keeper, place.store, found, leases, actor)
         for report in reports:
             shutil.rmtree(report, ignore_errors=True)
-    untold = [delivery.message for delivery in place.tell_registry() if not delivery.ok]
-    return {**found.to_json(), "quarantine": len(reports), "swept": True, "registry_untold": untold}
+    delivery.settle(place)
+    return {**found.to_json(), "quarantine": len(reports), "swept": True, **_proof(place, [])}
 
 
 def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str, Any]:
@@ -53,7 +61,10 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
 
     Raises:
         TaskUnknown, WithdrawalRefused, ReasonMissing, LineageBusy, ObjectCorrupt.
+        StateMoved: records name the files of another place; nothing was changed.
     """
+    moving.need_here(place)
+    still_there: list[str] = []
     with _all_lineages(place) as leases:
         index = Index.of(place.store)
         with place.keeper.begin() as connection:
@@ -70,15 +81,30 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
         found = _plan(place, everything=True)
         sweep(place.keeper, place.store, found, leases, actor)
         shutil.rmtree(place.home / "quarantine", ignore_errors=True)
-        runs = _forget_runs(done.item)
-    untold = [delivery.message for delivery in place.tell_registry() if not delivery.ok]
+        try:
+            runs = _forget_runs(done.item)
+        except LciaError as error:  # MLflow's files have to go all the same
+            runs, still_there = 0, [str(error)]
+    delivery.settle(place)
     with place.db.read() as connection:
         head = log.head(connection)
     tombstone = place.home / "withdrawals" / f"{done.item.name}@{done.item.version}-{done.item.id}.head"
     tombstone.parent.mkdir(parents=True, exist_ok=True)
     tombstone.write_bytes(place.signing_key().sign(head))
-    return {**_told(done), **_counts(found), "zenml_runs": runs, "registry_untold": untold,
-            "not_compacted": _compact(place), "head": str(tombstone), "entries": head.entries}  # fmt: skip
+    return {**_told(done), **_counts(found), "zenml_runs": runs, "not_compacted": _compact(place),
+            **_proof(place, still_there), "head": str(tombstone), "entries": head.entries}  # fmt: skip
+
+
+def _proof(place: Workplace, known: list[str]) -> dict[str, Any]:
+    """`still_there`: what was to be erased and is there, found by looking; `exit_code` is 1 where something is."""
+    told = delivery.standing(place)
+    gone = set(place.store.tombstones())
+    folders = [local_path(place.settings.registry.artifacts), zenml_places.stores(place.home)]
+    left = [f"{path} holds what was erased" for path in copies_of(gone, [one for one in folders if one])]
+    with place.db.read() as connection:
+        waiting = [row for row in undelivered(connection, place.assistant) if row.kind == "forget"]
+    left += [f"files of version {row.number} in MLflow: {row.error or 'MLflow was not asked yet'}" for row in waiting]
+    return {**told, "still_there": [*known, *left], "exit_code": 1 if known or left or told["registry_untold"] else 0}
 
 
 def _told(done: Withdrawal) -> dict[str, Any]:
@@ -137,14 +163,12 @@ def _compact(place: Workplace) -> list[str]:
     for file in (_sqlite(place.settings.storage.database), _sqlite(place.settings.registry.tracking_uri), zenml):
         if file is None or not file.exists():
             continue
-        connection = sqlite3.connect(file, timeout=COMPACT_SECONDS, isolation_level=None)
         try:
-            connection.execute("VACUUM")
-            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            with contextlib.closing(sqlite3.connect(file, COMPACT_SECONDS, isolation_level=None)) as connection:
+                connection.execute("VACUUM")
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         except sqlite3.OperationalError:
             busy = 1
-        finally:
-            connection.close()
         if busy:
             left.append(str(file))
     return left

@@ -23,7 +23,7 @@ def retention(value: Value) -> str:
         lines.append(f"files of version(s) {named} {'are deleted' if done else 'would go'} in MLflow")
     lines.append(f"{kept['objects']} objects stay ({size(kept['bytes'])})")
     lines += [f"  {one['why']}: {one['objects']} ({size(one['bytes'])})" for one in kept["why"]]
-    lines += [f"MLflow was not told yet: {line}" for line in value.get("registry_untold", [])]
+    lines += _still_there(value) if done else []
     if not done and (erased["objects"] or dropped["objects"] or files or reports):
         lines.append("Nothing was deleted; `lcia retention --sweep` does it.")
     return "\n".join(lines)
@@ -43,15 +43,26 @@ def withdrawn(value: Value) -> str:
         )
     gone = sorted(set(value["tuned"]) - set(value["stay"]))
     if gone:
-        lines.append(f"Version(s) {', '.join(map(str, gone))}, tuned on its rows, are erased.")
+        named = f"Version(s) {', '.join(map(str, gone))}, tuned on its rows,"
+        proven = "are erased." if not value["still_there"] else "are given up, but NOT ERASED everywhere: see below."
+        lines.append(f"{named} {proven}")
     if not value["tuned"]:
         lines.append("No version was tuned on its rows.")
     lines += [f"In use by another program, so freed pages were not rewritten: {f}" for f in value["not_compacted"]]
     if value["not_compacted"]:
         lines.append("Close it and run the same command again.")
-    lines += [f"MLflow was not told yet: {line}" for line in value["registry_untold"]]
+    lines += _still_there(value)
     lines.append(f"The log has {value['entries']} entries; its signed head is {value['head']}")
     return "\n".join(lines)
+
+
+def _still_there(value: Value) -> list[str]:
+    """What was looked for and found, and what MLflow was not told."""
+    lines = [f"Still there: {line}" for line in value["still_there"]]
+    lines += [f"MLflow was not told yet: {line}" for line in value["registry_untold"]]
+    if value["still_there"]:
+        lines.append("Mend what it names (`lcia sync` tells MLflow again), then run the same command again.")
+    return lines
 
 
 def size(count: int) -> str:

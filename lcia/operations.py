@@ -18,7 +18,7 @@ from components.identity.access import Permission
 from components.promotion import approvals, candidates, policy, withdrawal
 from components.storage.objects import Json
 from components.tasks import queue
-from lcia import auditing, changed_rows, comparing, keeping, listing, syncing, verbs
+from lcia import auditing, changed_rows, comparing, delivery, keeping, listing, syncing, verbs
 from lcia.shapes import (
     Answer,
     Approval,
@@ -229,12 +229,15 @@ def _approve(place: Workplace, actor: Actor, params: Approval) -> Json:
         place, params.version, actor, params.reason, override=params.override, evidence=params.evidence
     )
     epoch, known = (made.epoch, made.known) if made else (None, False)
-    return {**_decided(candidate), "epoch": epoch, "known": known, "exit_code": 0 if made else 3}
+    told = delivery.standing(place, candidate.digest)
+    code = told["exit_code"] if made else 3
+    return {**_decided(candidate), "epoch": epoch, "known": known, **told, "exit_code": code}
 
 
 def _reject(place: Workplace, actor: Actor, params: Decision) -> Json:
     """Say no to a candidate; it ends."""
-    return _decided(verbs.reject(place, params.version, actor, params.reason))
+    candidate = verbs.reject(place, params.version, actor, params.reason)
+    return {**_decided(candidate), **delivery.standing(place, candidate.digest)}
 
 
 def _revoke(place: Workplace, actor: Actor, params: Decision) -> Json:
@@ -247,7 +250,8 @@ def _rollback(place: Workplace, actor: Actor, params: Decision) -> Json:
     """Make an earlier champion the champion again."""
     made = verbs.rollback(place, params.version, actor, params.reason)
     with place.db.read() as connection:
-        return {**made.to_json(), "number": candidates.get(connection, place.assistant, made.version).number}
+        number = candidates.get(connection, place.assistant, made.version).number
+    return {**made.to_json(), "number": number, **delivery.standing(place, made.version)}
 
 
 def _supersede(place: Workplace, actor: Actor, params: Replacement) -> Json:

@@ -15,6 +15,7 @@ from components.settings import changed_keys
 from components.storage.database import now
 from components.storage.leases import Lease
 from components.tasks import queue
+from lcia import delivery
 from lcia.worker import Advance, Learnt, Say, hold_lineage, make_order, what_next
 from lcia.workplace import Workplace
 
@@ -53,14 +54,16 @@ def rebase(place: Workplace, actor: Actor, say: Say) -> dict[str, Any]:
         learnt = list(_learn(Advance(place, lease, actor, say), champion, lessons))
         candidate = _register(place, lease, actor, champion, learnt, lost)
     say(f"  version {candidate.number}: gate {candidate.verdict}; {what_next(candidate, place)}")
-    for delivery in place.tell_registry():
-        if not delivery.ok:
-            say(f"  MLflow not updated yet: {delivery.message}")
+    delivery.settle(place)
+    told = delivery.standing(place, candidate.digest)
+    for line in told["registry_untold"]:
+        say(f"  MLflow not updated yet: {line}")
     return {
         **candidate.to_json(),
         "learnt": [lesson.entry.name for lesson in lessons],
         "lost": lost,
         "superseded": sorted(replaced),
+        **told,
         "exit_code": 2 if approvals.gate_stands_against(candidate, place.settings.policy.gate) else 3,
     }
 

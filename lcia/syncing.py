@@ -5,37 +5,48 @@ from typing import Any
 from components.audit.log import Actor
 from components.promotion.reconcile import reconcile
 from components.storage import leases
+from lcia import delivery, moving
 from lcia.workplace import Workplace
 
 
 def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
-    """Deliveries, then differences with what became of them.
+    """A moved state's places, then deliveries, then differences with what became of them.
 
     Raises:
+        StateMoved: the files are elsewhere, and MLflow's records are not this state's alone.
         RegistryError: MLflow can't be reached.
     """
-    told = place.tell_registry()
+    moved = moving.mend(place, actor)
+    told = place.tell_registry(retry=True)
     with place.db.read() as connection:
         busy = leases.holder(connection, f"outbox:{place.assistant}")
     repairs = [] if busy else reconcile(place.promoter, place.store, place.registry, actor)
-    if repairs and not all(delivery.ok for delivery in told):  # what it failed for may be there again
-        told = [*(delivery for delivery in told if delivery.ok), *place.tell_registry()]
+    if repairs and not all(one.ok for one in told):  # what it failed for may be there again
+        told = [*(one for one in told if one.ok), *place.tell_registry(retry=True)]
         repairs += reconcile(place.promoter, place.store, place.registry, actor)
-    failed = [delivery.message for delivery in told if not delivery.ok]
+    failed = [one.message for one in told if not one.ok]
     wrong = [repair for repair in repairs if not repair.repaired and repair.difference.kind != "unknown"]
+    standing = delivery.standing(place)
     return {
-        "ok": not failed and not wrong and not busy,
-        "told": sum(delivery.ok for delivery in told),
+        "ok": not failed and not wrong and not busy and standing["served"] and not standing["registry_untold"],
+        "moved": moved,
+        "told": sum(one.ok for one in told),
         "failed": failed,
         "busy": busy.owner if busy else None,
         "differences": [repair.to_json() for repair in repairs],
         "serves": place.registry.champion(),
+        "served": standing["served"],
+        "registry_untold": standing["registry_untold"],
     }
 
 
 def words(value: dict[str, Any]) -> str:
     """What was told, what differed, what stays."""
-    lines = [f"{value['told']} changes were told to MLflow"] if value["told"] else []
+    lines = [
+        f"the state was moved or copied from {one['from']}: {one['corrected']} records of {one['records']} corrected"
+        for one in value["moved"]
+    ]
+    lines += [f"{value['told']} changes were told to MLflow"] if value["told"] else []
     lines += [f"not told: {message}" for message in value["failed"]]
     if value["busy"]:
         lines.append(f"{value['busy']} tells MLflow something at this moment; run `lcia sync` again")
@@ -47,4 +58,6 @@ def words(value: dict[str, Any]) -> str:
         lines.append("somebody changed MLflow directly; it is in the log (`lcia audit show --kind registry`)")
     elif value["ok"]:
         lines.append("MLflow is in step")
+    if not value["served"]:
+        lines.append("MLflow does not serve the champion: run `lcia sync` again when what stands above is mended")
     return "\n".join(lines)

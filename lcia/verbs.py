@@ -15,7 +15,7 @@ from components.promotion import approvals, candidates, champion, superseding, w
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
 from components.promotion.evidence import replaced_tasks
-from components.promotion.outbox import pending
+from components.promotion.outbox import undelivered
 from components.tasks import queue
 from components.tasks.containers import opened
 from components.tasks.inbox import quarantine, store_package
@@ -23,6 +23,7 @@ from components.tasks.package import read_package
 from components.tasks.problems import PackageError
 from components.tasks.queue import QueueItem
 from components.tasks.snapshot import take_snapshot
+from lcia import delivery, moving
 from lcia.listing import costs_of
 from lcia.workplace import Workplace
 
@@ -84,7 +85,7 @@ def status(place: Workplace) -> dict[str, Any]:
         counts = queue.counts(connection, place.assistant)
         found = candidates.listed(connection, place.assistant)
         head = log.head(connection)
-        untold = pending(connection, place.assistant)
+        waiting = undelivered(connection, place.assistant)
     shown = None
     if now is not None:
         version = next(c for c in found if c.digest == now.version)
@@ -93,7 +94,7 @@ def status(place: Workplace) -> dict[str, Any]:
             "version": version.number,
             "digest": now.version,
             "epoch": now.epoch,
-            "served": now.served,
+            "served": now.served if moving.mlflow_moved(place) is None else None,
             "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks], "adapter": g.adapter} for g in pool.groups],
             "tasks": [entry.name for entry in _in_order(place, version)],
             "marks": decided[-1].marks,
@@ -104,7 +105,11 @@ def status(place: Workplace) -> dict[str, Any]:
         "queue": {**counts, "items": [item.to_json() for item in items]},
         "candidates": [candidate.to_json() for candidate in found],
         "audit": {"entries": head.entries, "head": head.root},
-        "registry": {"pending": untold},
+        "registry": {
+            "pending": len(waiting),
+            "parked": [row.to_json() for row in waiting if row.parked_at is not None],
+            "moved": moving.moved(place),
+        },
     }
 
 
@@ -222,7 +227,7 @@ def approve(
             policy=settings.policy,
             reason=reason,
         )
-    place.tell_registry()
+    delivery.settle(place)
     with place.db.read() as connection:
         return candidates.get(connection, place.assistant, reference), made
 
@@ -230,7 +235,7 @@ def approve(
 def reject(place: Workplace, reference: str, actor: Actor, reason: str) -> Candidate:
     """End a candidate."""
     approvals.reject(place.db, assistant=place.assistant, version=reference, actor=actor, reason=reason)
-    place.tell_registry()
+    delivery.settle(place)
     with place.db.read() as connection:
         return candidates.get(connection, place.assistant, reference)
 
@@ -247,7 +252,7 @@ def rollback(place: Workplace, reference: str, actor: Actor, reason: str) -> Pro
     made = champion.rollback(
         place.promoter, place.store, assistant=place.assistant, version=reference, actor=actor, reason=reason
     )
-    place.tell_registry()
+    delivery.settle(place)
     return made
 
 
@@ -285,7 +290,7 @@ def candidate_of(place: Workplace, item: QueueItem) -> Candidate | None:
 
 
 def outcomes(place: Workplace, items: list[QueueItem]) -> list[dict[str, Any]]:
-    """Where tasks stand after work, each with its version, verdict and exit code."""
+    """Where tasks stand after work, each with its version, verdict, what MLflow knows of it, and exit code."""
     told = []
     for item in items:
         made = candidate_of(place, item)
@@ -293,12 +298,16 @@ def outcomes(place: Workplace, items: list[QueueItem]) -> list[dict[str, Any]]:
         verdict = made.verdict if made else None
         if item.state == "candidate" and verdict != "pass" and place.settings.policy.gate.enforce:
             code = 2
+        known = delivery.standing(place, made.digest if made else "")
+        if item.state == "promoted":  # by policy.approval.auto
+            code = known["exit_code"]
         told.append(
             {
                 **item.to_json(),
                 "candidate": made.number if made else None,
                 "digest": made.digest if made else None,
                 "verdict": verdict,
+                **known,
                 "exit_code": code,
             }
         )

@@ -19,7 +19,7 @@ def status(value: Value, *, everything: bool = False) -> str:
     if champion is None:
         lines.append(f"{value['assistant']}: no champion yet")
     else:
-        served = "served by MLflow" if champion["served"] == champion["digest"] else "MLflow serves another version yet"
+        served = "served by MLflow" if champion["served"] == champion["digest"] else "not served by MLflow yet"
         lines.append(
             f"{value['assistant']}: champion is version {champion['version']} ({champion['digest'][:12]}), {served}"
         )
@@ -44,9 +44,21 @@ def status(value: Value, *, everything: bool = False) -> str:
             )
     head = value["audit"]["head"]
     lines.append(f"  log: {value['audit']['entries']} entries, root {head[:16]}")
-    if value["registry"]["pending"]:
-        lines.append(f"  MLflow has not been told {value['registry']['pending']} change(s) yet")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_registry(value["registry"])])
+
+
+def _registry(value: Value) -> list[str]:
+    """What MLflow does not know, what it refused, and a state that is not where its records say."""
+    parked = value["parked"]
+    lines = []
+    if value["moved"]:
+        lines.append(f"  this state was moved or copied from {value['moved']}; `lcia sync` corrects MLflow's records")
+    if value["pending"]:
+        lines.append(f"  MLflow has not been told {value['pending']} change(s) yet; `lcia sync` tells it")
+    for row in parked:
+        what = row["kind"] if row["version"] is None else f"{row['kind']} of version {row['version']}"
+        lines.append(f"    refused {row['attempts']} times: {what}: {row['error']}")
+    return lines
 
 
 def _names(names: Sequence[str], everything: bool) -> str:
@@ -265,7 +277,11 @@ def imported(value: Value) -> str:
 
 def outcomes(told: Sequence[Value]) -> str:
     """`lcia run` and `lcia work`."""
-    return "\n".join(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}" for one in told)
+    lines = []
+    for one in told:
+        lines.append(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}")
+        lines += delivered(one) if one["registry_untold"] or one["state"] == "promoted" else []
+    return "\n".join(lines)
 
 
 def approved(value: Value) -> str:
@@ -275,6 +291,16 @@ def approved(value: Value) -> str:
     if value["known"]:
         return f"Version {value['version']} is the champion already; nothing was changed."
     return f"Version {value['version']} is the champion (epoch {value['epoch']})."
+
+
+def delivered(value: Value) -> list[str]:
+    """Below what was decided: what MLflow was not told, whether it serves the champion; nothing where all is well."""
+    lines = [f"  not told: {one}" for one in value["registry_untold"]]
+    if not value["served"]:
+        lines.insert(0, "It is decided, but not served: MLflow does not serve the champion yet.")
+    elif lines:
+        lines.insert(0, "It is decided, but MLflow was not told all of it yet.")
+    return [*lines, "Nothing is lost: `lcia sync` delivers it, or says what stands in the way."] if lines else []
 
 
 def queued(value: Value) -> str:

@@ -169,11 +169,14 @@ class Workplace:
         with self.db.read() as connection:
             return declared(connection, self.assistant)
 
-    def tell_registry(self) -> list[Delivery]:
-        """Sign what was decided, send heads, bring MLflow up to date; failures are returned, never raised."""
+    def tell_registry(self, *, retry: bool = False) -> list[Delivery]:
+        """Sign what was decided, send heads, bring MLflow up to date; failures are returned, never raised.
+
+        With `retry` rows that MLflow refused are tried again at once.
+        """
         places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}
         done = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
-        return [*done, *apply_outbox(self.promoter, self.store, self.registry, statements.newest)]
+        return [*done, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]
 
 
 def actor(name: str | None) -> Actor:

@@ -1,10 +1,8 @@
 """A small instance of the whole product for tests: a tiny base model, three short real tasks, homes of their own."""
 
-import contextlib
 import json
 import os
 import shutil
-import sqlite3
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.promotion import registry_places
 from components.settings import load_settings
 from components.storage.objects import Json
-from infra import environment
+from infra import environment, zenml_places
 from lcia import verbs, worker
 from lcia.workplace import Workplace, actor
 
@@ -46,9 +45,11 @@ class SmallLoop:
         if "zenml" in sys.modules and before != os.environ["ZENML_CONFIG_PATH"]:
             from zenml.client import Client
             from zenml.config.global_config import GlobalConfiguration
+            from zenml.stack import stack
 
             GlobalConfiguration._reset_instance()
             Client._reset_instance()
+            stack._STACK_CACHE.clear()  # it would write to the home before
 
     def open(self, *overrides: str) -> Workplace:
         """What the command line opens before each verb."""
@@ -61,11 +62,16 @@ class SmallLoop:
 
     def copy(self, folder: Path) -> "SmallLoop":
         """The same state elsewhere, to be changed freely."""
+        found = self.copy_as_it_is(folder)
+        told = load_settings(found.config, home_folder=found.home).registry
+        before = f"{self.home.as_uri()}/mlflow-artifacts"
+        registry_places.correct(told.tracking_uri, found.home, before, told.artifacts)
+        zenml_places.correct(found.home)
+        return found
+
+    def copy_as_it_is(self, folder: Path) -> "SmallLoop":
+        """The same files elsewhere: what MLflow and ZenML remember still names the files of this one."""
         shutil.copytree(self.home, folder / "home")
-        zenml = folder / "home" / "zenml" / "config.yaml"  # names its own place
-        text = zenml.read_text(encoding="utf-8").replace(str(self.home), str(folder / "home"))
-        zenml.write_text(text, encoding="utf-8")
-        _move_artifacts(folder / "home" / "mlflow.db", str(self.home), str(folder / "home"))
         shutil.copytree(self.packages, folder / "packages")
         return replace(self, home=folder / "home", packages=folder / "packages")
 
@@ -118,16 +124,6 @@ def promote(place: Workplace) -> str:
 def standing(place: Workplace, item: int) -> Json:
     """One queue item as `status` shows it."""
     return next(i for i in verbs.status(place)["queue"]["items"] if i["id"] == item)
-
-
-def _move_artifacts(mlflow: Path, before: str, after: str) -> None:
-    """Let MLflow's records name the copied files: what a test writes there must not reach other tests."""
-    places = {"experiments": ["artifact_location"], "runs": ["artifact_uri"]}
-    places["model_versions"] = ["source", "storage_location"]
-    with contextlib.closing(sqlite3.connect(mlflow)) as connection, connection:
-        for table, columns in places.items():
-            for column in columns:
-                connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (before, after))
 
 
 def write_loop(folder: Path, base: Path) -> SmallLoop:

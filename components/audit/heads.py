@@ -65,13 +65,14 @@ def enqueue(db: Database, key: SigningKey, places: Iterable[str]) -> bytes:
     return content
 
 
-def deliver(db: Database, keepers: Mapping[str, Keep] | None = None) -> list[Kept]:
+def deliver(db: Database, places: Iterable[str], keepers: Mapping[str, Keep] | None = None) -> list[Kept]:
     """Bring every head that waits to its place, oldest first; a place that fails once is left alone for this time.
 
+    Only to `places`: those that the settings name no more are another state's, where this one was moved or copied.
     `keepers` are the places that are no file system. May be repeated and run at once by several processes.
     """
     with db.read() as connection:
-        waiting = heads.c.done_at.is_(None)
+        waiting = heads.c.done_at.is_(None) & heads.c.place.in_(list(places))
         rows = connection.execute(select(heads).where(waiting).order_by(heads.c.entries)).mappings().all()
     done: list[Kept] = []
     failed: set[str] = set()
@@ -94,9 +95,10 @@ def deliver(db: Database, keepers: Mapping[str, Keep] | None = None) -> list[Kep
     return done
 
 
-def waiting(connection: Connection) -> list[tuple[str, int, str]]:
-    """Place, length and last error of every head that is not delivered yet."""
-    query = select(heads.c.place, heads.c.entries, heads.c.error).where(heads.c.done_at.is_(None))
+def waiting(connection: Connection, places: Iterable[str]) -> list[tuple[str, int, str]]:
+    """Place, length and last error of every head that is not delivered yet to one of the places."""
+    mine = heads.c.done_at.is_(None) & heads.c.place.in_(list(places))
+    query = select(heads.c.place, heads.c.entries, heads.c.error).where(mine)
     return [(place, entries, error or "") for place, entries, error in connection.execute(query)]
 
 

@@ -36,12 +36,12 @@ def attest(
             last = champion.lineage(connection, assistant)[-1:]
             length = max((entry.index + 1 for entry in entries_of(connection, last).values()), default=0)
             headless = heads.missing(connection, places, length) if length else []
-            undelivered = heads.waiting(connection)
+            undelivered = heads.waiting(connection, places)
         if unsigned:
             sign_owed(db, store, key(), assistant)
         if headless:
             heads.enqueue(db, key(), headless)
-        kept = heads.deliver(db, keepers) if headless or undelivered else []
+        kept = heads.deliver(db, places, keepers) if headless or undelivered else []
     except AccountRefused:
         return []
     except LciaError as error:

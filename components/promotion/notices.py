@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from components.audit import log
 from components.errors import LciaError
 from components.promotion import approvals, candidates
+from components.promotion.outbox import undelivered
 from components.settings import ApprovalSettings
 from components.storage.database import Database, now
 from components.storage.leases import acquire, process_owner, release
@@ -32,7 +33,7 @@ KINDS = {
     "policy.proposed": "policy",
     "version.differs": "worse",
 }
-"""Log entry -> kind of the notice that it makes; `expiring` and `tampering` come from elsewhere too."""
+"""Log entry -> kind of the notice that it makes; `expiring`, `tampering` and `refused by MLflow` are no entries."""
 
 CURSOR = "cursor"
 """Kind of the row that remembers up to where the log was read."""
@@ -118,6 +119,23 @@ def warn_of_expiry(
                     "link": _link(link, f"versions/{candidate.number}"),
                 }
                 made += _tell(connection, assistant, "expiring", f"approval {given.id}", payload, channels)
+    return made
+
+
+def warn_of_refusals(connection: Connection, assistant: str, channels: list[str], link: str = "") -> int:
+    """Tell of what MLflow was to be told and refused: it does not show, or serve, what was decided."""
+    made = 0
+    for row in undelivered(connection, assistant):
+        if row.parked_at is not None:
+            what = f"{row.kind} of version {row.number}" if row.number is not None else row.kind
+            payload: dict[str, Json] = {
+                "title": f"MLflow refused: {what}",
+                "text": f"{what} was decided and MLflow does not take it: {row.error} `lcia sync` publishes again what "
+                "is missing and tries it again.",
+                "subject": row.digest,
+                "link": _link(link, f"versions/{row.number}" if row.number is not None else ""),
+            }
+            made += _tell(connection, assistant, "refused by MLflow", f"outbox {row.id}", payload, channels)
     return made
 
 

@@ -4,25 +4,27 @@ The database is the truth, so nothing that people do in MLflow changes a decisio
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from components.audit.log import Actor, append, entries
 from components.errors import LciaError
-from components.promotion import champion
-from components.promotion.outbox import LEASE_SECONDS, STATEMENT, publish, put_statement
+from components.promotion.outbox import LEASE_SECONDS, publish, publish_files, put_statement, undelivered
 from components.promotion.registry import Registry
-from components.promotion.registry_check import Difference, Kind, Told, model_place
+from components.promotion.registry_check import Difference, Told, model_place
+from components.promotion.registry_files import ADVICE
+from components.promotion.replay import SERVING, STATEMENT, Replay, replay
 from components.promotion.statements import newest
+from components.storage import tables
 from components.storage.database import Database
 from components.storage.leases import acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
-from components.storage.tables import outbox
 
-_GONE: frozenset[Kind] = frozenset({"version", "copy", "run"})
+ROUNDS = 3
+"""How often differences are looked for: mending one may show, or make, another."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Repair:
 
 
 def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[Repair]:
-    """Compare MLflow with what it was told and repair what differs.
+    """Compare MLflow with what it was told and repair what differs; then note what it serves.
 
-    What is unknown to us is said and left. While something still has to be told, a difference may come of that, so only
-    what is gone is restored: it may be what stands in the way. Another process that tells MLflow something now is
-    waited for by giving up: the result is empty then.
+    What is unknown to us is said and left. While something about a version still has to be told, a difference may come
+    of that, so only what it is loaded from is restored: it may be what stands in the way. Another process that tells
+    MLflow something now is waited for by giving up: the result is empty then.
 
     Raises:
         RegistryError: MLflow can't be reached.
@@ -60,29 +62,57 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
         return []
     try:
         with db.read() as connection:
-            told = replay(connection, store, registry.name)
-            now = champion.current(connection, registry.name)
-            waiting = _untold(connection, registry.name)
-        for kind, digest in waiting:
+            known = replay(connection, store, registry.name, newest)
+            waiting = {row.digest: row.kind for row in undelivered(connection, registry.name)}
+            serving = {row.digest for row in undelivered(connection, registry.name) if row.kind in SERVING}
+        for digest, kind in waiting.items():
             if kind == "forget":
-                told.pop(digest, None)
-        expected = None if now is None else now.version
-        found = [one for one in registry.differences(told, expected) if not waiting or one.kind in _GONE]
-        reasons = {}
-        for one in found:
-            try:
-                _repair(store, registry, one, told)
-            except LciaError as error:
-                reasons[one.words] = str(error)
-        left = {one.words for one in registry.differences(told, expected)} if found else set()
+                known.told.pop(digest, None)
+        reasons: dict[str, str] = {}
+        found: dict[str, Difference] = {}
+        left: dict[str, Difference] = {}
+        for _ in range(ROUNDS):
+            left = _differences(registry, known, waiting.keys(), serving)
+            fresh = [one for words, one in left.items() if words not in found]
+            if not fresh:
+                break
+            found |= left
+            for one in fresh:
+                try:
+                    _repair(store, registry, one, known.told)
+                except LciaError as error:
+                    reasons[one.words] = str(error)
+        _note_served(db, registry, left)
     finally:
         release(db, lease)
-    repairs = [_outcome(one, left, reasons) for one in found]
+    repairs = [_outcome(one, left.keys(), reasons) for one in found.values()]
     with db.begin() as connection:
         if repairs and not _logged(connection, registry.name, repairs):
             details: dict[str, Json] = {"differences": [repair.to_json() for repair in repairs]}
             append(connection, "registry.repaired", actor, registry.name, details)
     return repairs
+
+
+def _differences(
+    registry: Registry, known: Replay, waiting: Collection[str], serving: Collection[str]
+) -> dict[str, Difference]:
+    """By their words: those that do not come of what MLflow is still to be told."""
+    found = registry.differences(known.told, known.champion)
+    if serving:  # an answer that was lost on the way
+        found = [one for one in found if one.kind != "alias" or registry.champion() not in serving]
+    return {one.words: one for one in found if one.loading or one.digest not in waiting}
+
+
+def _note_served(db: Database, registry: Registry, left: Mapping[str, Difference]) -> None:
+    """What MLflow serves, for `status`: nothing where that can't be loaded."""
+    seen = registry.champion()
+    broken = any(one.digest == seen and (one.loading or one.kind == "alias") for one in left.values())
+    served = None if broken else seen or None
+    with db.begin() as connection:
+        mine = tables.champion.c.name == registry.name
+        stands = connection.execute(select(tables.champion.c.served).where(mine)).scalar_one_or_none()
+        if stands != served:
+            connection.execute(update(tables.champion).where(mine).values(served=served))
 
 
 def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bool:
@@ -96,47 +126,6 @@ def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bo
     return all(repair.difference.kind == "unknown" and repair.difference.words in told for repair in repairs)
 
 
-def replay(connection: Connection, store: ObjectStore, assistant: str) -> dict[str, Told]:
-    """What MLflow was told of each version, by digest, all rows of the outbox in order."""
-    query = select(outbox.c.kind, outbox.c.payload, outbox.c.done_at).where(
-        outbox.c.assistant == assistant, outbox.c.done_at.is_not(None)
-    )
-    told: dict[str, Told] = {}
-    for kind, payload, moment in connection.execute(query.order_by(outbox.c.id)).all():
-        digest = str(payload["digest"])
-        if kind == "candidate":
-            before = told.get(digest)
-            tags = {**(before.tags if before else {}), **_texts(payload.get("tags", {})), "digest": digest}
-            told[digest] = Told(payload, tags, _files(store, payload), before.copy_tags if before else None)
-        elif kind == "forget":
-            told.pop(digest, None)
-        elif digest in told:
-            _learn(told[digest], str(kind), payload)
-            signed = newest(connection, assistant, digest, moment) if kind in {"promote", "rollback"} else None
-            if signed is not None:
-                told[digest].files[STATEMENT] = signed
-    return told
-
-
-def _learn(told: Told, kind: str, payload: Mapping[str, Json]) -> None:
-    if kind == "promote":
-        told.copy_tags = {**told.tags, **_texts(payload.get("tags", {}))}
-        return
-    fresh = {"state": str(payload["state"])} if kind == "state" else {}
-    if kind == "marks":
-        fresh = {"marks": ", ".join(payload["marks"])}
-    told.tags.update(fresh)
-    if told.copy_tags is not None:
-        told.copy_tags.update(fresh)
-
-
-def _files(store: ObjectStore, payload: Mapping[str, Json]) -> dict[str, str]:
-    found = {str(place): str(digest) for place, digest in payload.get("files", {}).items()}
-    for folder, digest in payload.get("folders", {}).items():
-        found |= {f"{folder}/{place}": content for place, content in store.folder_files(digest).items()}
-    return found
-
-
 def _repair(store: ObjectStore, registry: Registry, found: Difference, told: Mapping[str, Told]) -> None:
     if found.kind == "alias":
         registry.serve(found.digest or None)
@@ -144,6 +133,7 @@ def _repair(store: ObjectStore, registry: Registry, found: Difference, told: Map
     if one is None:
         return
     if found.kind == "version":
+        registry.drop_broken(found.digest)
         publish(store, registry, one.payload)
         if STATEMENT in one.files:
             put_statement(store, registry, found.digest, one.files[STATEMENT])
@@ -156,28 +146,31 @@ def _repair(store: ObjectStore, registry: Registry, found: Difference, told: Map
     elif found.kind == "run":
         registry.restore_run(found.digest)
     elif found.kind == "files":
-        with tempfile.TemporaryDirectory(prefix="lcia-repair-") as name:
-            for place in found.files:
-                file = Path(name) / model_place(place)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(store.get(one.files[place]))
-            registry.upload(found.digest, Path(name))
+        _restore_files(store, registry, found, one)
 
 
-def _outcome(found: Difference, left: set[str], reasons: Mapping[str, str]) -> Repair:
+def _restore_files(store: ObjectStore, registry: Registry, found: Difference, told: Told) -> None:
+    """Write what is missing or altered; all of it, where MLflow's own packing of the model is."""
+    if not set(found.files) <= told.files.keys():
+        publish_files(store, registry, told.payload)
+        if STATEMENT in told.files:
+            put_statement(store, registry, found.digest, told.files[STATEMENT])
+        return
+    with tempfile.TemporaryDirectory(prefix="lcia-repair-") as name:
+        for place in found.files:
+            file = Path(name) / model_place(place)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(store.get(told.files[place]))
+        registry.upload(found.digest, Path(name))
+
+
+def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str]) -> Repair:
     if found.words not in left:
         return Repair(found, repaired=True)
-    stays = "lcia did not make it and leaves it; delete it in MLflow if nobody needs it"
-    return Repair(
-        found, repaired=False, why_not=stays if found.kind == "unknown" else reasons.get(found.words, "it came back")
-    )
-
-
-def _texts(values: Mapping[str, Json]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in values.items()}
-
-
-def _untold(connection: Connection, assistant: str) -> list[tuple[str, str]]:
-    """Kind and version of what MLflow does not know yet."""
-    query = select(outbox.c.kind, outbox.c.payload).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None))
-    return [(kind, str(payload["digest"])) for kind, payload in connection.execute(query).all()]
+    stays = {
+        "unknown": "lcia did not make it and leaves it; delete it in MLflow if nobody needs it",
+        "place": ADVICE,
+        "unclear": "look at what it names, then run `lcia sync` again",
+    }
+    why = reasons.get(found.words) or stays.get(found.kind, "it came back")
+    return Repair(found, repaired=False, why_not=why)

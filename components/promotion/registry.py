@@ -15,9 +15,10 @@ from urllib.parse import quote, urlencode, urlparse
 
 from components.audit.heads import need_same
 from components.errors import LciaError
-from components.promotion import registry_client
+from components.promotion import registry_client, registry_limits, registry_places
 from components.promotion import registry_runs as runs
-from components.promotion.registry_check import Difference, Told, differences
+from components.promotion.registry_check import Difference, Shown, Told, run_of, source
+from components.promotion.registry_files import RunFiles, artifact_location
 from components.promotion.registry_forget import forget
 from components.storage.objects import Json
 
@@ -37,7 +38,7 @@ class Registry:
     def __init__(self, tracking_uri: str, artifacts: str, experiment: str, name: str) -> None:
         """Remember where; MLflow is imported and contacted at the first call.
 
-        `artifacts` is a path or URL, used only if the experiment has to be made.
+        `artifacts` is a path or URL: where the files of every run are. Nothing outside it is written or deleted.
         """
         self.name = name
         self.candidates_name = f"{name}-candidates"
@@ -65,15 +66,19 @@ class Registry:
                 for name, value in tags.items():
                     client.set_model_version_tag(self.candidates_name, str(known), name, value)
                 return known
-            run = runs.candidate_run(client, self._experiment_id(client), self.name, publication, folder)
+            model = (folder / runs.MODEL_PATH).is_dir()
+            experiment = self._experiment_id(client)
+            run = runs.candidate_run(client, experiment, self._artifacts, self.name, publication, folder)
             self._ensure_model(client, self.candidates_name)
-            model = f"runs:/{run}/{runs.MODEL_PATH}" if (folder / runs.MODEL_PATH).is_dir() else f"runs:/{run}"
+            text = publication.get("description")
             made = client.create_model_version(
                 self.candidates_name,
-                source=model,
+                source=source(run, model=model),
                 run_id=run,
                 tags=tags,
-                description=publication.get("description"),
+                description=registry_limits.fitted(text, registry_limits.DESCRIPTION, runs.WHOLE_CARD)
+                if text
+                else None,
             )
             return int(made.version)
 
@@ -101,6 +106,7 @@ class Registry:
         Raises:
             RegistryError: the candidate was never published, or MLflow can't be reached.
         """
+        tags = runs.texts(tags)
         with self._talk() as client:
             candidate = self._candidate(client, digest)
             promoted = self._find(client, self.name, digest)
@@ -111,16 +117,26 @@ class Registry:
                 if promoted is not None:
                     client.set_model_version_tag(self.name, str(promoted), name, value)
 
+    def add_promoted(self, digest: str, tags: Mapping[str, str]) -> int:
+        """Copy a candidate's version to `<name>` unless it is there, with these tags; the alias stays.
+
+        Raises:
+            RegistryError: never published, or refused.
+        """
+        with self._talk() as client:
+            version = self._find(client, self.name, digest) or self._copy(client, digest)
+            for name, value in runs.texts(tags).items():
+                client.set_model_version_tag(self.name, str(version), name, value)
+            return version
+
     def promote(self, digest: str, tags: Mapping[str, str] | None = None) -> int:
         """Copy a candidate's version to `<name>` unless it is there, move the alias, read back.
 
         Raises:
             RegistryError: never published, refused, or the alias was moved by somebody else meanwhile.
         """
+        version = self.add_promoted(digest, tags or {})
         with self._talk() as client:
-            version = self._find(client, self.name, digest) or self._copy(client, digest)
-            for name, value in (tags or {}).items():
-                client.set_model_version_tag(self.name, str(version), name, value)
             return self._serve(client, version, digest)
 
     # -- repairing what was changed in MLflow itself ------------------------------------------------
@@ -132,7 +148,45 @@ class Registry:
             RegistryError: MLflow can't be reached.
         """
         with self._talk() as client:
-            return differences(client, (self.candidates_name, self.name), ALIAS, told, champion)
+            return self._shown(client).differences(told, champion)
+
+    def need_loadable(self, digest: str, told: Told) -> None:
+        """Refuse a version that can't be loaded from MLflow, or that would load as something else.
+
+        Raises:
+            RegistryError: it says what is missing or elsewhere.
+        """
+        with self._talk() as client:
+            wrong = [one.words for one in self._shown(client).of_version(digest, told) if one.loading]
+        if wrong:
+            raise RegistryError(f"{'; '.join(wrong)}: it can't be loaded. `lcia sync` publishes again what is missing")
+
+    def answers(self) -> bool:
+        """Whether MLflow can be reached: what it does not do then is its refusal."""
+        try:
+            with self._talk() as client:
+                client.search_registered_models(max_results=1)
+        except LciaError:
+            return False
+        return True
+
+    def recorded_place(self) -> str | None:
+        """Where MLflow says the experiment's files are; None where there is no experiment yet.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        with self._talk() as client:
+            found = client.get_experiment_by_name(self._experiment)
+        return None if found is None else str(found.artifact_location)
+
+    def moved_from(self) -> str | None:
+        """Where MLflow says the experiment's files are, if that is not `registry.artifacts`.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        return registry_places.moved_from(self.recorded_place(), self._artifacts)
 
     def serve(self, digest: str | None) -> None:
         """Move the alias to a promoted version, or take it away where there is no champion."""
@@ -141,6 +195,16 @@ class Registry:
             return
         with self._talk() as client:
             client.delete_registered_model_alias(self.name, ALIAS)
+
+    def drop_broken(self, digest: str) -> None:
+        """Delete a candidate's registered versions that lead to no run, or to other files than the run's."""
+        with self._talk() as client:
+            for model in (self.candidates_name, self.name):
+                for version in client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'"):
+                    seen = client.get_model_version_download_uri(model, str(version.version))
+                    own = {source(version.run_id, model=True), source(version.run_id, model=False)}
+                    if run_of(client, version) is None or seen not in own:
+                        client.delete_model_version(model, str(version.version))
 
     def copy_again(self, digest: str) -> None:
         """Make the promoted copy of a candidate anew."""
@@ -160,14 +224,22 @@ class Registry:
                     client.set_model_version_tag(self.name, str(version), name, value)
 
     def restore_run(self, digest: str) -> None:
-        """Bring back a deleted run of a candidate."""
+        """Bring back a deleted run of a candidate, and its experiment."""
         with self._talk() as client:
-            client.restore_run(self._run(client, digest))
+            run = self._run(client, digest)
+            self._experiment_id(client)  # restores it with the runs that were deleted with it
+            if client.get_run(run).info.lifecycle_stage == "deleted":
+                client.restore_run(run)
 
     def upload(self, digest: str, folder: Path) -> None:
         """Write files into a candidate's run, over what is there."""
         with self._talk() as client:
-            runs.files_of(client, client.get_run(self._run(client, digest))).log_artifacts(str(folder))
+            RunFiles(client, client.get_run(self._run(client, digest)), self._artifacts).write(folder)
+
+    def upload_all(self, digest: str, folder: Path) -> None:
+        """Write all files of a publication into a candidate's run, the model packed as MLflow loads it."""
+        with self._talk() as client:
+            runs.write_files(client, self._run(client, digest), self._artifacts, folder, digest)
 
     def keep_head(self, name: str, content: bytes) -> None:
         """Write a signed head of the log as an artifact of a run of its own, and read it back.
@@ -178,12 +250,13 @@ class Registry:
         """
         with self._talk() as client:
             run = runs.heads_run(client, self._experiment_id(client), self.name)
-            seen = runs.artifact(client, run, name)
+            files = RunFiles(client, client.get_run(run), self._artifacts)
+            seen = files.read(name) if files.own else None
             if seen is None:
                 with tempfile.TemporaryDirectory(prefix="lcia-head-") as folder:
                     (Path(folder) / name).write_bytes(content)
-                    runs.files_of(client, client.get_run(run)).log_artifacts(folder)
-                seen = runs.artifact(client, run, name) or b""
+                    files.write(Path(folder))
+                seen = files.read(name) or b""
         need_same("MLflow", name, content, seen)
 
     def rollback(self, digest: str) -> int:
@@ -226,7 +299,8 @@ class Registry:
         if self.champion() == digest:
             raise RegistryError(f"MLflow serves {digest[:12]} as champion; it is not deleted before another one is")
         with self._talk() as client:
-            return forget(client, self._experiment_id(client), (self.candidates_name, self.name), digest)
+            models = (self.candidates_name, self.name)
+            return forget(client, self._experiment_id(client), self._artifacts, models, digest)
 
     def champion(self) -> str | None:
         """Digest of the version under the alias, '' if it bears none, None if there is no champion.
@@ -239,6 +313,11 @@ class Registry:
             if model is None or ALIAS not in model.aliases:
                 return None
             return str(client.get_model_version_by_alias(self.name, ALIAS).tags.get("digest", ""))
+
+    def _shown(self, client: "MlflowClient") -> Shown:
+        names = (self.candidates_name, self.name)
+        versions = {name: list(client.search_model_versions(f"name = '{name}'")) for name in names}
+        return Shown(client, self._artifacts, *names, ALIAS, versions)
 
     def _serve(self, client: "MlflowClient", version: int, digest: str) -> int:
         model = self._model(client, self.name)
@@ -266,7 +345,8 @@ class Registry:
     def _experiment_id(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self._experiment)
         if found is None:
-            location = runs.artifact_location(self._artifacts)
+            location = artifact_location(self._artifacts)
+            registry_places.need_short(location, self._tracking_uri)
             return str(client.create_experiment(self._experiment, artifact_location=location))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
@@ -296,17 +376,17 @@ class Registry:
 
     @contextmanager
     def _talk(self) -> Iterator["MlflowClient"]:
-        """The client, with MLflow's own failures told as ours."""
+        """The client, with MLflow's own failures, and those of the libraries it calls, told as ours."""
         registry_client.prepare(self._tracking_uri)
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             if self._opened is None:
                 self._opened = registry_client.connect(self._tracking_uri)
             yield self._opened
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except LciaError:
+            raise
+        except Exception as error:  # MLflow's, SQLAlchemy's, the operating system's, those of a bucket's client
+            said = str(error) or type(error).__name__
             raise RegistryError(
-                f"MLflow at registry.tracking_uri did not do as asked: {error}. Nothing is lost: it is told "
+                f"MLflow at registry.tracking_uri did not do as asked: {said}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error

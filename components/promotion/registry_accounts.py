@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from components.errors import LciaError
 from components.promotion.registry_client import prepare
-from components.promotion.registry_runs import artifact_location
+from components.promotion.registry_files import artifact_location
 
 if TYPE_CHECKING:
     from mlflow.server.auth.client import AuthServiceClient

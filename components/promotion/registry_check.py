@@ -1,24 +1,29 @@
-"""What was changed in MLflow directly: versions deleted or added, tags, files or runs altered, the alias moved.
+"""What MLflow shows otherwise than it was told: versions deleted or added, tags, files, runs or places altered, the
+alias moved.
 
-The outbox says what MLflow was told; what it shows is compared with that, file by file by digest. The code that MLflow
-packs around a model (`MLmodel`, `code/`) has no digest of ours and is not compared.
+The outbox says what MLflow was told; all that loading a version needs is compared with that: the version MLflow finds
+by its alias, the run and the place that its source leads to, every file by digest. The code that MLflow packs around a
+model (`MLmodel`, `code/`) has no digest of ours: it has to be there and to name what is there.
 """
 
-import contextlib
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.promotion.registry_runs import MODEL_PATH, files_of
+import yaml
+
+from components.promotion.registry_files import RunFiles
+from components.promotion.registry_runs import MODEL_PATH
 from components.storage.objects import Json, digest_of
 
 if TYPE_CHECKING:
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-Kind = Literal["alias", "version", "copy", "tags", "copy tags", "run", "files", "unknown"]
+Kind = Literal["alias", "version", "copy", "tags", "copy tags", "run", "place", "files", "unclear", "unknown"]
+LOADING: frozenset[Kind] = frozenset({"version", "copy", "run", "place", "files", "unclear"})
+"""Without these a version can't be loaded, or loads as something else."""
 
 
 @dataclass
@@ -32,6 +37,8 @@ class Told:
     """Place below the run's artifacts -> digest of the content."""
     copy_tags: dict[str, str] | None = None
     """Tags of its promoted copy; None: never promoted."""
+    problem: str = ""
+    """Why not all of its files are known."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +52,115 @@ class Difference:
     files: tuple[str, ...] = field(default=())
     """Places that are missing or hold something else."""
 
+    @property
+    def loading(self) -> bool:
+        """Whether the version can't be loaded for it, or would load as something else."""
+        return self.kind in LOADING
 
-def differences(
-    client: "MlflowClient", models: tuple[str, str], alias: str, told: Mapping[str, Told], champion: str | None
-) -> list[Difference]:
-    """Every difference; `models` are the names of the candidates' and of the promoted model."""
-    candidates, promoted = models
-    shown = {name: client.search_model_versions(f"name = '{name}'") for name in models}
-    found: list[Difference] = []
-    for digest, one in told.items():
-        found += _version(client, shown, models, digest, one)
-    for name in models:
-        expected = {digest for digest, one in told.items() if name == candidates or one.copy_tags is not None}
-        found += _strangers(name, shown[name], expected)
-    return [*found, *_alias(client, promoted, alias, champion)]
+
+@dataclass(frozen=True)
+class Shown:
+    """What MLflow shows of one assistant."""
+
+    client: "MlflowClient"
+    root: str
+    """`registry.artifacts`."""
+    candidates: str
+    promoted: str
+    alias: str
+    versions: Mapping[str, list[Any]]
+    """Registered versions by model."""
+
+    def differences(self, told: Mapping[str, Told], champion: str | None) -> list[Difference]:
+        """Every difference; what can't be compared is one."""
+        found = [one for digest in told for one in self.of_version(digest, told[digest])]
+        for name in (self.candidates, self.promoted):
+            expected = {d for d, one in told.items() if name == self.candidates or one.copy_tags is not None}
+            found += _strangers(name, self.versions[name], expected)
+        return [*found, *self._alias(champion)]
+
+    def of_version(self, digest: str, told: Told) -> list[Difference]:
+        """What differs of one version."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return list(self._version(digest, told))
+        except (MlflowException, OSError) as error:
+            what = f"version {told.payload['number']} can't be compared with what MLflow was told: {error}"
+            return [Difference("unclear", digest, what)]
+
+    def _version(self, digest: str, told: Told) -> Iterator[Difference]:
+        number = f"version {told.payload['number']}"
+        if told.problem:
+            yield Difference("unclear", digest, f"{number} can't be compared file by file: {told.problem}")
+        version = version_of(self.versions[self.candidates], digest)
+        if version is None:
+            words = f"{number} is gone from {self.candidates}, or its tag `digest` was changed"
+            yield Difference("version", digest, words)
+            return
+        run = run_of(self.client, version)
+        if run is None:
+            yield Difference("version", digest, f"the run of {number} is gone from MLflow, with its files")
+            return
+        yield from _tags("tags", digest, f"{number} in {self.candidates}", version.tags, told.tags)
+        if run.info.lifecycle_stage == "deleted":
+            yield Difference("run", digest, f"the run of {number} was deleted")
+        yield from self._source("version", digest, number, version, told)
+        yield from self._files(digest, number, run, told)
+        if told.copy_tags is None:
+            return
+        copy = version_of(self.versions[self.promoted], digest)
+        if copy is None:
+            yield Difference("copy", digest, f"{number} is gone from {self.promoted}, or its tag `digest` was changed")
+        elif copy.run_id != version.run_id:
+            words = f"{number} in {self.promoted} shows the files of another run ({copy.run_id})"
+            yield Difference("copy", digest, words)
+        else:
+            yield from self._source("copy", digest, number, copy, told)
+            yield from _tags("copy tags", digest, f"{number} in {self.promoted}", copy.tags, told.copy_tags)
+
+    def _source(
+        self,
+        kind: Kind,
+        digest: str,
+        number: str,
+        version: Any,  # noqa: ANN401 - mlflow's ModelVersion
+        told: Told,
+    ) -> Iterator[Difference]:
+        """Where loading a registered version leads."""
+        expected = source(version.run_id, model=any(place.startswith(f"{MODEL_PATH}/") for place in told.files))
+        seen = self.client.get_model_version_download_uri(version.name, str(version.version))
+        if seen != expected:
+            yield Difference(kind, digest, f"{number} in {version.name} is loaded from {seen}, expected {expected}")
+
+    def _files(self, digest: str, number: str, run: "Run", told: Told) -> Iterator[Difference]:
+        files = RunFiles(self.client, run, self.root)
+        if not files.own:
+            yield Difference("place", digest, f"the files of {number} are at {files.place}, outside {self.root}")
+            return
+        wrong = tuple(place for place, text in told.files.items() if _digest(files, model_place(place)) != text)
+        if any(place.startswith(f"{MODEL_PATH}/") for place in told.files):
+            wrong += tuple(_packing(files))
+        if wrong:
+            yield Difference("files", digest, f"{number}: missing or altered: {', '.join(wrong)}", wrong)
+
+    def _alias(self, champion: str | None) -> Iterator[Difference]:
+        known = self.client.search_registered_models(f"name = '{self.promoted}'")
+        number = str(known[0].aliases.get(self.alias, "")) if known else ""
+        serving = next((one for one in self.versions[self.promoted] if str(one.version) == number), None)
+        seen = str(serving.tags.get("digest", "nothing of ours")) if serving else number and "nothing of ours"
+        copy = version_of(self.versions[self.promoted], champion) if champion else None
+        if (seen or None) != champion:
+            what = f"{(seen or 'nothing')[:12]}, expected {(champion or 'nothing')[:12]}"
+            yield Difference("alias", champion or "", f"the alias {self.alias} of {self.promoted} points to {what}")
+        elif copy is not None and serving is not None and copy.version != serving.version:
+            what = f"version {number}, which was registered a second time, expected {copy.version}"
+            yield Difference("alias", champion or "", f"the alias {self.alias} of {self.promoted} points to {what}")
+
+
+def source(run: str, *, model: bool) -> str:
+    """Where the files of a version are, as MLflow names them."""
+    return f"runs:/{run}/{MODEL_PATH}" if model else f"runs:/{run}"
 
 
 def model_place(place: str) -> str:
@@ -67,30 +169,22 @@ def model_place(place: str) -> str:
     return place if inner == place else f"{MODEL_PATH}/artifacts/{MODEL_PATH}/{inner}"
 
 
-def _version(
-    client: "MlflowClient", shown: Mapping[str, Iterable[Any]], models: tuple[str, str], digest: str, told: Told
-) -> Iterator[Difference]:
-    number, (candidates, promoted) = f"version {told.payload['number']}", models
-    version = _of(shown[candidates], digest)
-    if version is None:
-        yield Difference("version", digest, f"{number} is gone from {candidates}, or its tag `digest` was changed")
-        return
-    yield from _tags("tags", digest, f"{number} in {candidates}", version.tags, told.tags)
-    run = client.get_run(version.run_id)
-    if run.info.lifecycle_stage == "deleted":
-        yield Difference("run", digest, f"the run of {number} was deleted")
-    wrong = tuple(_wrong_files(files_of(client, run), told.files))
-    if wrong:
-        yield Difference("files", digest, f"{number}: missing or altered: {', '.join(wrong)}", wrong)
-    if told.copy_tags is None:
-        return
-    copy = _of(shown[promoted], digest)
-    if copy is None:
-        yield Difference("copy", digest, f"{number} is gone from {promoted}, or its tag `digest` was changed")
-    elif copy.run_id != version.run_id:
-        yield Difference("copy", digest, f"{number} in {promoted} shows the files of another run ({copy.run_id})")
-    else:
-        yield from _tags("copy tags", digest, f"{number} in {promoted}", copy.tags, told.copy_tags)
+def version_of(versions: Iterable[Any], digest: str) -> Any:  # noqa: ANN401 - mlflow's ModelVersion
+    """The lowest version with a digest."""
+    found = [version for version in versions if version.tags.get("digest") == digest]
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def run_of(client: "MlflowClient", version: Any) -> "Run | None":  # noqa: ANN401 - mlflow's ModelVersion
+    """The run of a registered version, deleted or not; None where `mlflow gc` removed it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def _tags(
@@ -114,28 +208,19 @@ def _strangers(name: str, versions: Iterable[Any], expected: set[str]) -> Iterat
         seen.add(digest)
 
 
-def _alias(client: "MlflowClient", model: str, alias: str, champion: str | None) -> Iterator[Difference]:
-    known = client.search_registered_models(f"name = '{model}'")
-    seen: str | None = None
-    if known and alias in known[0].aliases:
-        seen = str(client.get_model_version_by_alias(model, alias).tags.get("digest", "nothing of ours"))
-    if seen != champion:
-        what = f"{(seen or 'nothing')[:12]}, expected {(champion or 'nothing')[:12]}"
-        yield Difference("alias", champion or "", f"the alias {alias} of {model} points to {what}")
+def _digest(files: RunFiles, name: str) -> str | None:
+    content = files.read(name)
+    return None if content is None else digest_of(content)
 
 
-def _wrong_files(files: "ArtifactRepository", expected: Mapping[str, str]) -> Iterator[str]:
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory(prefix="lcia-check-") as name:
-        for place, digest in expected.items():
-            seen = None
-            with contextlib.suppress(MlflowException, OSError):  # it is not there
-                seen = digest_of(Path(files.download_artifacts(model_place(place), name)).read_bytes())
-            if seen != digest:
-                yield place
-
-
-def _of(versions: Iterable[Any], digest: str) -> Any:  # noqa: ANN401 - mlflow's ModelVersion
-    found = [version for version in versions if version.tags.get("digest") == digest]
-    return min(found, key=lambda version: int(version.version), default=None)
+def _packing(files: RunFiles) -> Iterator[str]:
+    """What MLflow has packed around a model and lost since: its description, or what that names."""
+    content = files.read(f"{MODEL_PATH}/MLmodel")
+    try:
+        flavor = yaml.safe_load(content or b"")["flavors"]["python_function"]
+        named = [flavor["code"], Path(flavor["model_code_path"]).name, *flavor["env"].values()]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        yield f"{MODEL_PATH}/MLmodel"
+        return
+    here = set(files.names(MODEL_PATH))
+    yield from (f"{MODEL_PATH}/{name}" for name in named if f"{MODEL_PATH}/{name}" not in here)

@@ -6,7 +6,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from components.promotion.registry_runs import files_of
+from components.promotion.registry_files import RunFiles
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -15,20 +15,32 @@ ERASED = "erased"
 """Tag of a run whose files were removed; its value is the digest of what it was."""
 
 
-def forget(client: "MlflowClient", experiment: str, models: Iterable[str], digest: str) -> int:
+def forget(client: "MlflowClient", experiment: str, root: str, models: Iterable[str], digest: str) -> int:
     """Delete the registered versions with this digest and the files of their runs; returns how many versions.
 
-    The run loses its tag `digest`, so that the same candidate, made again, is published anew.
+    The run loses its tag `digest`, so that the same candidate, made again, is published anew. Files of runs that
+    somebody deleted in MLflow go too: MLflow keeps them.
+
+    Raises:
+        OutsideRoot: MLflow keeps the files outside `root`; no version was deleted.
+        NotErased: files are still there.
     """
+    from mlflow.entities import ViewType
+
     found = [version for model in models for version in client.search_model_versions(_of(model, digest))]
+    runs = client.search_runs([experiment], f"tags.digest = '{digest}'", run_view_type=ViewType.ALL)
+    for run in runs:
+        RunFiles(client, run, root).erase()
     for version in found:
         client.delete_model_version(version.name, str(version.version))
-    for run in client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'"):
-        files = files_of(client, run)
-        for file in files.list_artifacts():
-            files.delete_artifacts(file.path)
+    for run in runs:
+        deleted = run.info.lifecycle_stage == "deleted"
+        if deleted:  # a deleted run takes no tags
+            client.restore_run(run.info.run_id)
         client.set_tag(run.info.run_id, ERASED, digest)
         client.delete_tag(run.info.run_id, "digest")
+        if deleted:
+            client.delete_run(run.info.run_id)
     return len(found)
 
 

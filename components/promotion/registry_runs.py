@@ -12,25 +12,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
 
 from components.libraries import requirement
+from components.promotion import registry_limits as limits
+from components.promotion.registry_files import RunFiles
+from components.promotion.registry_limits import fitted
 from components.storage.objects import Json
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Run
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.entities import DatasetInput
     from mlflow.tracking import MlflowClient
 
 LEARNING = "learning"
 """Tag of a run that is shown while it learns; its value is the run's key."""
 HEADS = "heads"
 """Tag of the run that keeps signed heads of the log; its value is the assistant's name."""
-MOST_METRICS = 1000
-DATASET_DIGEST = 36
-"""What MLflow takes: points in one call, characters of a data set's digest."""
 MODEL_PATH = "assistant"
 """Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
+WHOLE_CARD = "the whole card is the file reports/card.md of the run"
 _REQUIREMENTS = (
     "cryptography", "fsspec", "gguf", "icu4py", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml", "regex",
     "rfc8785", "safetensors", "scipy", "securesystemslib", "torch", "transformers",
@@ -38,19 +37,15 @@ _REQUIREMENTS = (
 """What answering needs in another environment; the sources of `components` travel with the model."""
 
 
-def artifact_location(root: str) -> str | None:
-    """Where a new experiment's files go; None where the server keeps them, below its id, by which rights are given."""
-    if root.startswith("mlflow-artifacts:"):
-        return None
-    return root if urlparse(root).scheme else Path(root).absolute().as_uri()
-
-
 def candidate_run(
-    client: "MlflowClient", experiment: str, assistant: str, publication: Mapping[str, Json], folder: Path
+    client: "MlflowClient", experiment: str, root: str, assistant: str, publication: Mapping[str, Json], folder: Path
 ) -> str:
     """Id of the finished run of a candidate; see `Registry.publish_candidate` for what it shows.
 
-    The run that showed the learning becomes it, or one that a crash left.
+    The run that showed the learning becomes it, or one that a crash left. `root` is where its files have to go.
+
+    Raises:
+        OutsideRoot: MLflow keeps its files elsewhere.
     """
     digest = str(publication["digest"])
     tags = {**texts(publication.get("tags", {})), "digest": digest}
@@ -61,23 +56,35 @@ def candidate_run(
     begun = [str(run.info.run_id) for run in known] or _in_flight(client, experiment, publication.get("learning"))
     identity = begun[0] if begun else str(client.create_run(experiment, tags=tags).info.run_id)
     description = publication.get("description")
-    tags |= {"mlflow.runName": f"{assistant} v{publication['number']}"}
-    for key, text in (tags | ({"mlflow.note.content": str(description)} if description else {})).items():
-        client.set_tag(identity, key, text)
+    tags |= {"mlflow.runName": fitted(f"{assistant} v{publication['number']}", limits.RUN_NAME)}
+    note = {"mlflow.note.content": fitted(description, limits.RUN_TAG, WHOLE_CARD)} if description else {}
+    for key, text in (tags | note).items():
+        client.set_tag(identity, key, fitted(text, limits.RUN_TAG))
     for key, value in publication.get("params", {}).items():
-        client.log_param(identity, key, value)
+        client.log_param(identity, limits.key(key), fitted(value, limits.PARAM))
     for key, value in publication.get("metrics", {}).items():
-        client.log_metric(identity, key.replace("@", ":"), float(value))  # MLflow allows no @: name@version
+        client.log_metric(identity, limits.key(key), float(value))
     _log_curves(client, identity, publication.get("curves", {}))
-    client.log_inputs(identity, [_dataset(entry) for entry in publication.get("datasets", [])])
-    if (folder / MODEL_PATH).is_dir():
-        _wrap(folder / MODEL_PATH, digest)
-    if any(folder.iterdir()):
-        client.log_artifacts(identity, str(folder))
+    datasets = [_dataset(entry) for entry in publication.get("datasets", [])]
+    for start in range(0, len(datasets), limits.DATASETS):
+        client.log_inputs(identity, datasets[start : start + limits.DATASETS])
+    write_files(client, identity, root, folder, digest)
     if LEARNING in client.get_run(identity).data.tags:
         client.delete_tag(identity, LEARNING)
     client.set_terminated(identity, "FINISHED")
     return identity
+
+
+def write_files(client: "MlflowClient", run: str, root: str, folder: Path, version: str) -> None:
+    """Put a publication's files into its run; those of the model become an MLflow model on the way.
+
+    Raises:
+        OutsideRoot: MLflow keeps the run's files elsewhere.
+    """
+    if (folder / MODEL_PATH).is_dir():
+        _wrap(folder / MODEL_PATH, version)
+    if any(folder.iterdir()):
+        RunFiles(client, client.get_run(run), root).write(folder)
 
 
 def follow(
@@ -91,8 +98,9 @@ def follow(
     """Show a run that still learns; each call adds what its curves have gained."""
     begun = _in_flight(client, experiment, key)
     if not begun:
-        shown = {**tags, LEARNING: key, "state": "learning"}
-        begun = [str(client.create_run(experiment, run_name=name, tags=shown).info.run_id)]
+        shown = {**texts(tags), LEARNING: key, "state": "learning"}
+        named = fitted(name, limits.RUN_NAME)
+        begun = [str(client.create_run(experiment, run_name=named, tags=shown).info.run_id)]
     _log_curves(client, begun[0], curves)
 
 
@@ -100,7 +108,7 @@ def unfollow(client: "MlflowClient", experiment: str, key: str, reason: str) -> 
     """End what `follow` showed: the run failed."""
     for identity in _in_flight(client, experiment, key):
         client.set_tag(identity, "state", "failed")
-        client.set_tag(identity, "mlflow.note.content", reason)
+        client.set_tag(identity, "mlflow.note.content", fitted(reason, limits.RUN_TAG))
         client.set_terminated(identity, "FAILED")
 
 
@@ -112,22 +120,6 @@ def heads_run(client: "MlflowClient", experiment: str, assistant: str) -> str:
     made = client.create_run(experiment, run_name=f"{assistant}: signed heads of the log", tags={HEADS: assistant})
     client.set_terminated(made.info.run_id, "FINISHED")
     return str(made.info.run_id)
-
-
-def files_of(client: "MlflowClient", run: "Run") -> "ArtifactRepository":
-    """A run's files, wherever they are: the client's own calls remember where they were before."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(run.info.artifact_uri, client.tracking_uri)
-
-
-def artifact(client: "MlflowClient", run: str, name: str) -> bytes | None:
-    """Content of a file of a run; None where it has none of that name."""
-    files = files_of(client, client.get_run(run))
-    if all(file.path != name for file in files.list_artifacts()):
-        return None
-    with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as folder:
-        return Path(files.download_artifacts(name, folder)).read_bytes()
 
 
 def _in_flight(client: "MlflowClient", experiment: str, key: str | None) -> list[str]:
@@ -146,8 +138,8 @@ def _log_curves(client: "MlflowClient", run: str, curves: Mapping[str, Json]) ->
     for name, points in curves.items():
         last = max((point.step for point in client.get_metric_history(run, name)), default=0)
         fresh = [Metric(name, float(value), moment, int(step)) for step, value in points if step > last]
-        for start in range(0, len(fresh), MOST_METRICS):
-            client.log_batch(run, metrics=fresh[start : start + MOST_METRICS])
+        for start in range(0, len(fresh), limits.METRICS):
+            client.log_batch(run, metrics=fresh[start : start + limits.METRICS])
 
 
 def _dataset(entry: Mapping[str, Json]) -> "DatasetInput":
@@ -155,9 +147,15 @@ def _dataset(entry: Mapping[str, Json]) -> "DatasetInput":
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     profile = json.dumps({"num_rows": entry["rows"]}) if "rows" in entry else None
-    digest = str(entry["digest"])[:DATASET_DIGEST]
+    digest = str(entry["digest"])[: limits.DATASET_DIGEST]
     source = json.dumps({"object": entry["digest"], "task": entry["source"]})
-    named = Dataset(name=str(entry["name"]), digest=digest, source_type="lcia", source=source, profile=profile)
+    named = Dataset(
+        name=fitted(entry["name"], limits.DATASET_NAME),
+        digest=digest,
+        source_type="lcia",
+        source=source,
+        profile=profile,
+    )
     return DatasetInput(named, [InputTag("mlflow.data.context", str(entry["context"]))])
 
 
@@ -207,5 +205,5 @@ def unprinted() -> Iterator[None]:
 
 
 def texts(values: Mapping[str, Json]) -> dict[str, str]:
-    """Values as MLflow's tags take them."""
-    return {name: str(value) for name, value in values.items()}
+    """Values as the tags of MLflow's runs and versions take them."""
+    return {name: fitted(value, limits.RUN_TAG) for name, value in values.items()}

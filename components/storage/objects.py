@@ -25,6 +25,7 @@ import rfc8785
 from fsspec.implementations.local import LocalFileSystem
 
 from components.errors import LciaError
+from components.storage.fence import erase
 
 Json: TypeAlias = Any
 """A JSON value; which one is the reader's to check."""
@@ -192,7 +193,10 @@ class _Files:
                 continue
 
     def remove(self, path: str) -> None:
-        if self._fs.exists(path):
+        """Locally a link is removed, never followed: the store's root alone may be one."""
+        if self._local:
+            erase(Path(path), Path(self.root))
+        elif self._fs.exists(path):
             self._fs.rm(path, recursive=True)
 
 
@@ -258,6 +262,12 @@ class ObjectStore:
         if why is not None:
             self._files.write(self._tombstone(digest), why.encode())
         self._files.remove(self._path(digest))
+
+    def tombstones(self) -> Iterator[str]:
+        """Digests of the objects that were erased on purpose and are not there again."""
+        for file in self._files.below(f"{self._files.root}/erased"):
+            if _DIGEST.fullmatch(file.name) and not self.exists(file.name):
+                yield file.name
 
     def younger(self, digest: str, moment: datetime) -> bool:
         """Whether an object is there and was stored, or stored once more, after `moment`."""

@@ -53,6 +53,7 @@ _AGAIN = (
 )  # fmt: skip
 _BEAT = ("owner", "epoch", "heartbeat", "ttl")
 _TOLD = ("attempts", "error", "done_at")
+_PARKED = (*_TOLD, "parked_at")
 _LOG = Right("INSERT", "log")
 _REVOKE = Right("UPDATE", "approvals", ("revoked_at",), "revoked_at IS NULL", "revoked_at IS NOT NULL")
 
@@ -72,7 +73,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("INSERT", "results"),
         *_leases("lineage", "outbox"),
         Right("INSERT", "outbox", after="kind = 'candidate'"),
-        Right("UPDATE", "outbox", _TOLD, "kind NOT IN ('promote', 'rollback')"),
+        Right("UPDATE", "outbox", _PARKED, "kind NOT IN ('promote', 'rollback')"),
         _LOG,
     ),
     "service": (
@@ -102,7 +103,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "champion", ("version", "epoch", "decided_at", "served")),
         Right("INSERT", "promotions"),
         Right("INSERT", "outbox", after="kind IN ('state', 'promote', 'rollback')"),
-        Right("UPDATE", "outbox", _TOLD),
+        Right("UPDATE", "outbox", _PARKED),
         Right("INSERT", "signing_keys"),
         Right("INSERT", "statements"),
         Right("INSERT", "heads"),

@@ -1,6 +1,6 @@
 """Verbs by which people decide about versions."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +21,7 @@ def approve(
     """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
     with quiet_stdout(as_json=as_json):
         value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
-    emit(value, as_json=as_json, text=words.approved(value))
-    if value["exit_code"]:
-        raise typer.Exit(value["exit_code"])
+    _answer(value, as_json=as_json, text=words.approved(value))
 
 
 @verb(DO, 'lcia reject 4 --reason "answers became longer"')
@@ -37,7 +35,7 @@ def reject(
     """Say no to a candidate; it ends."""
     with quiet_stdout(as_json=as_json):
         value = perform("reject", name, config, version=version, reason=reason)
-    emit(value, as_json=as_json, text=f"Version {value['version']} is rejected.")
+    _answer(value, as_json=as_json, text=f"Version {value['version']} is rejected.")
 
 
 @verb(DO, 'lcia revoke 4 --reason "read the flips again"')
@@ -81,4 +79,12 @@ def rollback(
     """Make an earlier champion the champion again."""
     with quiet_stdout(as_json=as_json):
         value = perform("rollback", name, config, version=version, reason=reason)
-    emit(value, as_json=as_json, text=f"Version {value['number']} is the champion again (epoch {value['epoch']}).")
+    text = f"Version {value['number']} is the champion again (epoch {value['epoch']})."
+    _answer(value, as_json=as_json, text=text)
+
+
+def _answer(value: dict[str, Any], *, as_json: bool, text: str) -> None:
+    """What was decided, and whether MLflow knows and serves it: 0 only then."""
+    emit(value, as_json=as_json, text="\n".join([text, *words.delivered(value)]))
+    if value["exit_code"]:
+        raise typer.Exit(value["exit_code"])

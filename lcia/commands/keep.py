@@ -24,6 +24,8 @@ def retention(
     with quiet_stdout(as_json=as_json):
         value = perform("sweep" if sweep else "retention", name, config, overrides)
     emit(value, as_json=as_json, text=keeping_words.retention(value))
+    if value.get("exit_code"):
+        raise typer.Exit(value["exit_code"])
 
 
 @verb(
@@ -52,3 +54,5 @@ def withdraw(
     with quiet_stdout(as_json=as_json):
         value = perform("withdraw", name, config, overrides, task=task, reason=reason)
     emit(value, as_json=as_json, text=keeping_words.withdrawn(value))
+    if value["exit_code"]:
+        raise typer.Exit(value["exit_code"])

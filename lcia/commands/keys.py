@@ -40,3 +40,5 @@ def keys_rotate(reason: Reason, name: As = None, as_json: Json = False, config: 
     value = auditing.rotate_key(open_place(config), actor(name), reason)
     lines = [f"key {value['id']} signs from now on, signed in by {value['from']}; back up {value['folder']}"]
     emit(value, as_json=as_json, text="\n".join([*lines, *(f"not told: {one}" for one in value["not_told"])]))
+    if value["not_told"]:
+        raise typer.Exit(1)

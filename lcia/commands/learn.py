@@ -209,4 +209,5 @@ def demo() -> None:
     here_only("demo")
     from lcia import demo as demonstration
 
-    demonstration.run(open_place())
+    if not demonstration.run(open_place()):
+        raise typer.Exit(1)

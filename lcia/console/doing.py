@@ -75,10 +75,23 @@ DONE: Mapping[str, str] = {
 
 def told(say: Say, name: str, answer: Json) -> str:
     """A sentence for whoever did it."""
-    if name == "approve":
-        if answer["epoch"] is None:
-            return say(_("Your approval of version %(version)s counts; more people have to approve.")) % answer
-        return say(_("Version %(version)s is the champion now.")) % answer
-    if name not in DONE:
+    if name not in DONE and name != "approve":
         return say(_("Done."))
-    return say(DONE[name]) % answer
+    sentences = [_done(say, name, answer)]
+    if answer.get("still_there"):
+        left = say(_("The task is withdrawn, but what was to be erased is still there in %(count)s places."))
+        sentences = [left % {"count": len(answer["still_there"])}]
+    if answer.get("served") is False:
+        sentences.append(say(_("MLflow does not serve the champion yet.")))
+    if answer.get("registry_untold"):
+        untold = say(_("MLflow was not told %(count)s changes yet; the first page says why."))
+        sentences.append(untold % {"count": len(answer["registry_untold"])})
+    return " ".join(sentences)
+
+
+def _done(say: Say, name: str, answer: Json) -> str:
+    if name != "approve":
+        return say(DONE[name]) % answer
+    if answer["epoch"] is None:
+        return say(_("Your approval of version %(version)s counts; more people have to approve.")) % answer
+    return say(_("Version %(version)s is the champion now.")) % answer

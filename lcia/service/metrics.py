@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from components.promotion import candidates, champion, outbox
 from components.storage import leases
 from components.tasks import queue
+from lcia import delivery
 from lcia.workplace import Workplace
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,7 +31,7 @@ def _lines(place: Workplace) -> Iterator[str]:
         now = place.db.now(connection)
         undecided = candidates.listed(connection, name, "pending")
         served = champion.current(connection, name)
-        untold = outbox.pending(connection, name)
+        waiting = outbox.undelivered(connection, name)
     yield from _head("lcia_tasks", "Tasks in each state.")
     yield from (f'lcia_tasks{{state="{state}"}} {count}' for state, count in sorted(states.items()))
     yield from _head("lcia_candidates_undecided", "Versions that wait for people.")
@@ -41,7 +42,11 @@ def _lines(place: Workplace) -> Iterator[str]:
     yield from _head("lcia_champion_epoch", "Number of promotions and rollbacks so far.")
     yield f"lcia_champion_epoch {served.epoch if served else 0}"
     yield from _head("lcia_outbox_pending", "Changes that MLflow was not told yet.")
-    yield f"lcia_outbox_pending {untold}"
+    yield f"lcia_outbox_pending {len(waiting)}"
+    yield from _head("lcia_outbox_parked", "Changes of them that MLflow refused.")
+    yield f"lcia_outbox_parked {sum(row.parked_at is not None for row in waiting)}"
+    yield from _head("lcia_champion_served", "1 where MLflow serves the champion that was decided.")
+    yield f"lcia_champion_served {int(delivery.served(place, served))}"
     yield from _head("lcia_lease_silent_seconds", "Since the holder of a lease was last heard.")
     yield from (f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in held)
     yield from _head("lcia_lease_lost", "1 where the holder runs no more.")

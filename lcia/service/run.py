@@ -86,6 +86,7 @@ def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
     settings, link = place.settings, place.settings.notify.link or place.settings.serve.address
     with place.db.begin() as connection:
         notices.collect(connection, place.assistant, list(ways), link)
+        notices.warn_of_refusals(connection, place.assistant, list(ways), link)
         notices.warn_of_expiry(
             connection, place.assistant, settings.policy.approval, settings.notify.expiry_hours, list(ways), link
         )

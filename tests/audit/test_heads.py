@@ -33,8 +33,8 @@ def test_each_head_is_kept_once_in_each_place(database, key, tmp_path):
         grow(database)
         for _ in range(2):
             content = heads.enqueue(database, key, places)
-            heads.deliver(database)
-    assert heads.deliver(database) == []
+            heads.deliver(database, places)
+    assert heads.deliver(database, places) == []
     files = sorted((tmp_path / "one").iterdir())
     assert [read_head(file.read_bytes(), key.public).entries for file in files] == [4, 7]
     assert files[1].read_bytes() == content
@@ -53,33 +53,43 @@ def test_a_place_that_is_down_loses_nothing(database, key, tmp_path):
     for _ in range(2):
         grow(database)
         heads.enqueue(database, key, places)
-        told = heads.deliver(database)
+        told = heads.deliver(database, places)
         assert [(one.place, one.ok) for one in told][-1] == (str(tmp_path / "up"), True)
     with database.read() as connection:
-        assert [(place, entries) for place, entries, _ in heads.waiting(connection)] == [(str(down), 4), (str(down), 7)]
+        assert [(place, entries) for place, entries, _ in heads.waiting(connection, places)] == [
+            (str(down), 4),
+            (str(down), 7),
+        ]
     down.unlink()
-    assert [one.ok for one in heads.deliver(database)] == [True, True]
+    assert [one.ok for one in heads.deliver(database, places)] == [True, True]
     assert len([*down.iterdir()]) == 2
 
 
 def test_what_lies_there_already_is_not_replaced(database, key, tmp_path):
     grow(database)
     heads.enqueue(database, key, [str(tmp_path / "one")])
-    heads.deliver(database)
+    heads.deliver(database, [str(tmp_path / "one")])
     file = next((tmp_path / "one").iterdir())
     file.chmod(0o644)
     file.write_bytes(file.read_bytes().replace(b'"entries":4', b'"entries":3'))
     tamper(database, update(tables.heads).values(done_at=None))
-    told = heads.deliver(database)
+    told = heads.deliver(database, [str(tmp_path / "one")])
     assert not told[0].ok
     assert "somebody altered it" in told[0].message
     assert b'"entries":3' in file.read_bytes()
 
 
+def test_heads_that_wait_go_to_no_place_that_the_settings_name_no_more(database, key, tmp_path):
+    grow(database)
+    heads.enqueue(database, key, [str(tmp_path / "original")])
+    assert heads.deliver(database, [str(tmp_path / "copy")]) == []
+    assert not (tmp_path / "original").exists()
+
+
 def test_a_bucket_without_its_library_is_refused_clearly(database, key):
     grow(database)
     heads.enqueue(database, key, ["s3://bucket/heads"])
-    told = heads.deliver(database)
+    told = heads.deliver(database, ["s3://bucket/heads"])
     assert not told[0].ok
     assert "heads can't be kept at s3://bucket/heads" in told[0].message
     assert "s3fs" in told[0].message
@@ -107,7 +117,7 @@ def test_every_promotion_and_rollback_sends_one_and_nothing_waits_for_it(pending
     assert syncing.sync(place, OPS)["ok"]
     assert next(down.iterdir()).read_bytes() == next(up.iterdir()).read_bytes()
     with place.db.read() as connection:
-        assert heads.waiting(connection) == []
+        assert heads.waiting(connection, place.settings.audit.heads_to) == []
         content = connection.execute(
             select(tables.heads.c.content).where(tables.heads.c.place == "mlflow")
         ).scalar_one()

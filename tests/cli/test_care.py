@@ -125,7 +125,6 @@ def test_sync_mends_what_was_changed_in_mlflow(lcia: "Lcia", champion: SmallLoop
     place = champion.open()
     uri = place.settings.registry.tracking_uri
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    _own_files(champion, learnt)
     assert lcia(champion, "sync").code == 0  # the copy has a folder of its own for the log's heads
     quiet = lcia(champion, "sync")
     assert (quiet.code, quiet.out) == (0, "MLflow is in step\n")
@@ -153,17 +152,6 @@ def test_sync_mends_what_was_changed_in_mlflow(lcia: "Lcia", champion: SmallLoop
     entry = lcia(champion, "audit", "show", "--kind", "registry.repaired", "--json").json[0]
     assert (entry["actor"]["name"], len(entry["details"]["differences"])) == ("ops", len(told.json["differences"]))
     assert lcia(champion, "audit", "verify").code == 0
-
-
-def _own_files(loop: SmallLoop, learnt: Learnt) -> None:
-    """A copied MLflow points to the files of the one it was copied from."""
-    import sqlite3
-
-    with sqlite3.connect(loop.home / "mlflow.db") as connection:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            query = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-            connection.execute(query, (str(learnt.loop.home), str(loop.home)))
-    connection.close()
 
 
 # -- estimates --------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def synced(site: Site, expected: str, fault: Fault) -> None:
     told = syncing.sync(site.place, BOB)
     assert told["ok"], told
     assert (site.decided(), site.shown()) == ((expected, expected), expected)
-    assert {one["kind"] for one in told["differences"]} == ({"version"} if fault is emptied else set())
+    assert {one["kind"] for one in told["differences"]} == ({"version", "alias"} if fault is emptied else set())
 
 
 def test_the_page_that_compares_names_each_version_with_its_run(site) -> None:

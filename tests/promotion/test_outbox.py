@@ -22,8 +22,8 @@ def promote(state, version):
     )
 
 
-def deliver(state, registry):
-    return [(done.kind, done.ok) for done in apply_outbox(state.db, state.store, registry)]
+def deliver(state, registry, retry=False):
+    return [(done.kind, done.ok) for done in apply_outbox(state.db, state.store, registry, retry=retry)]
 
 
 def shown(registry):
@@ -132,7 +132,8 @@ def test_failures_are_recorded_and_retried_in_order(state, registry, tmp_path):
     state.damage(state.store.get_json(first.evidence)["reports"]["gate"])
     assert deliver(state, registry) == [("candidate", False)]
     state.damage(state.store.get_json(first.evidence)["reports"]["gate"])
-    assert deliver(state, registry) == [("candidate", True), ("state", True), ("promote", True)]
+    assert deliver(state, registry) == [], "what was refused is not tried again at once"
+    assert deliver(state, registry, retry=True) == [("candidate", True), ("state", True), ("promote", True)]
     with state.db.read() as connection:
         row = connection.execute(select(tables.outbox).order_by(tables.outbox.c.id)).first()
         assert (row.attempts, row.error) == (3, None)

@@ -14,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from components.promotion.outbox import undelivered
 from components.storage import database, leases, results, tables
 from components.storage.database import Database, DatabaseUnavailable, ValueRefused
 
@@ -48,6 +49,23 @@ def test_the_same_migrations_compile_for_postgresql():
     command.upgrade(config, "head", sql=True)
     assert "CREATE TRIGGER log_no_truncate BEFORE TRUNCATE ON log" in out.getvalue()
     assert "body BYTEA NOT NULL" in out.getvalue()
+
+
+def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(db):
+    config = database._alembic()
+    with db.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0004")
+    row = {"assistant": "a", "kind": "state", "payload": '{"digest":"d","number":1}', "attempts": 2, "error": "away"}
+    row |= {"at": "2026-11-30T00:00:00.000000Z"}
+    names = ", ".join(row)
+    with db.begin() as connection:
+        connection.execute(text(f"INSERT INTO outbox ({names}) VALUES ({', '.join(f':{name}' for name in row)})"), row)
+    db.migrate()
+    with db.read() as connection:
+        (waiting,) = undelivered(connection, "a")
+    assert (waiting.kind, waiting.number, waiting.attempts, waiting.error) == ("state", 1, 2, "away")
+    assert waiting.parked_at is None, "it was not refused"
 
 
 def _migrate(url: str) -> None:

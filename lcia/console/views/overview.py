@@ -17,6 +17,7 @@ from components.promotion.candidates import Candidate
 from components.storage import leases
 from components.tasks import browsing, progress, queue
 from components.tasks.queue import QueueItem
+from lcia import delivery, moving
 from lcia.console.base import Console, Reader
 from lcia.console.tables import PAGE, Asked, Column, Table
 
@@ -99,7 +100,13 @@ def _present(console: Console, connection: Connection) -> dict[str, Any]:
     now = champion.current(connection, name)
     decided = champion.lineage(connection, name)[-LATEST:][::-1]
     numbers = {one.version: candidates.get(connection, name, one.version) for one in decided}
-    values: dict[str, Any] = {"now": now, "version": None, "groups": (), "scores": {}}
+    values: dict[str, Any] = {
+        "now": now,
+        "served": delivery.served(console.place, now),
+        "version": None,
+        "groups": (),
+        "scores": {},
+    }
     if now is not None:
         version = numbers.get(now.version) or candidates.get(connection, name, now.version)
         evaluation = console.place.store.get_json(str(console.place.evidence(version)["evaluation"]))
@@ -118,6 +125,7 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
     held = queue.items(connection, name, ("held",))
     undecided = candidates.listed(connection, name, "pending")
     worker = next((one for one in leases.standing(connection) if one.name == f"lineage:{name}"), None)
+    undelivered = outbox.undelivered(connection, name)
     proposed = [one for one in policy.listed(connection, name) if one.state == "open"]
     return {
         "busy": [(item, progress.read(place.store, item.package)) for item in busy],
@@ -126,7 +134,9 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
         "proposed": proposed if reader.may("administer") else [],
         "counts": {state: count for state, count in queue.counts(connection, name).items() if count},
         "worker": worker,
-        "untold": outbox.pending(connection, name),
+        "untold": len(undelivered),
+        "parked": [row for row in undelivered if row.parked_at is not None],
+        "moved": moving.moved(place),
     }
 
 

@@ -1,0 +1,103 @@
+"""Files of MLflow's runs: read where MLflow says they are, written and deleted below this installation's root alone."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from components.storage.fence import NotErased, erase, lies_below, local_path, need_below
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.tracking import MlflowClient
+
+ADVICE = "A state that was moved or copied is mended by `lcia sync`; else registry.artifacts has to name their place"
+SERVED = "mlflow-artifacts:"
+"""Artifacts that the MLflow server keeps and hands out itself."""
+
+
+def artifact_location(root: str) -> str | None:
+    """Where a new experiment's files go; None where the server keeps them, below its id, by which rights are given."""
+    if root.startswith(SERVED):
+        return None
+    return root if urlparse(root).scheme else Path(root).absolute().as_uri()
+
+
+class RunFiles:
+    """The files of one run.
+
+    The client's own calls remember where files were before, so MLflow's repository of the run's place is asked.
+    """
+
+    def __init__(self, client: "MlflowClient", run: "Run", root: str) -> None:
+        """`root` is `registry.artifacts`: nothing outside it is written or deleted."""
+        self.place = str(run.info.artifact_uri)
+        self._run, self._client = run, client
+        self._root = self._server_root() if root.startswith(SERVED) and local_path(self.place) is None else root
+
+    @property
+    def own(self) -> bool:
+        """Whether they are below this installation's root."""
+        return lies_below(self.place, self._root)
+
+    def read(self, name: str) -> bytes | None:
+        """Content of one file; None where there is none."""
+        from mlflow.exceptions import MlflowException
+
+        with (
+            tempfile.TemporaryDirectory(prefix="lcia-artifact-") as folder,
+            contextlib.suppress(MlflowException, OSError),
+        ):
+            return Path(self._repository().download_artifacts(name, folder)).read_bytes()
+        return None
+
+    def names(self, folder: str) -> list[str]:
+        """Files and folders that stand in a folder, by their whole names; nothing where there is none."""
+        return [str(file.path) for file in self._repository().list_artifacts(folder)]
+
+    def write(self, folder: Path) -> None:
+        """Put every file of a folder beside what is there; a file or link of the same name is replaced.
+
+        Raises:
+            OutsideRoot: they would go elsewhere.
+        """
+        self._need_own()
+        here = local_path(self.place)
+        for path in sorted(folder.rglob("*")) if here is not None else ():
+            if path.is_file():  # written anew: a link would be followed, and a hard link is another state's file
+                assert here is not None  # noqa: S101 - said above
+                erase(here / path.relative_to(folder), Path(str(local_path(self._root))))
+        self._repository().log_artifacts(str(folder))
+
+    def erase(self) -> None:
+        """Delete all of them, and look.
+
+        Raises:
+            OutsideRoot: they are elsewhere.
+            NotErased: some are still there.
+        """
+        self._need_own()
+        here = local_path(self.place)
+        if here is not None:
+            erase(here, Path(str(local_path(self._root))))
+            return
+        files = self._repository()
+        for file in files.list_artifacts():
+            files.delete_artifacts(file.path)
+        left = [file.path for file in files.list_artifacts()]
+        if left:
+            raise NotErased(f"{self.place} still holds {', '.join(left)} after they were deleted")
+
+    def _need_own(self) -> None:
+        need_below(self.place, self._root, f"MLflow keeps the files of run {self._run.info.run_id}", ADVICE)
+
+    def _repository(self) -> "ArtifactRepository":
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(self.place, self._client.tracking_uri)
+
+    def _server_root(self) -> str:
+        """The experiment's own place, which the server chose."""
+        return str(self._client.get_experiment(self._run.info.experiment_id).artifact_location)

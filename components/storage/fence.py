@@ -1,0 +1,73 @@
+"""The fence around what may be written or deleted: a root that the settings name, with every link followed.
+
+MLflow and ZenML remember absolute places. In a state that was copied or moved they are another state's, so that a
+place on record is never a reason to write or delete there: it has to lie below the root of this installation.
+"""
+
+import shutil
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlparse
+
+from components.errors import LciaError
+
+
+class OutsideRoot(LciaError):
+    """A place that is not below the root it has to be in, once links are followed."""
+
+
+class NotErased(LciaError):
+    """Something is still there after it was deleted."""
+
+
+def local_path(place: str) -> Path | None:
+    """Folder or file of this machine that a path or a `file:` URL names; None for any other URL."""
+    parsed = urlparse(place)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    return None if "://" in place or place.startswith("mlflow-artifacts:") else Path(place)
+
+
+def lies_below(place: str, root: str) -> bool:
+    """Whether a path or URL is the root or below it; on this machine links are followed first."""
+    here, top = local_path(place), local_path(root)
+    if here is not None and top is not None:
+        real, real_top = here.resolve(), top.resolve()
+        return real == real_top or real_top in real.parents
+    if here is not None or top is not None:
+        return False
+    below, above = urlparse(place), urlparse(root)
+    parts, first = PurePosixPath(below.path).parts, PurePosixPath(above.path).parts
+    same_host = (below.scheme, below.netloc) == (above.scheme, above.netloc)
+    return same_host and ".." not in parts and parts[: len(first)] == first
+
+
+def need_below(place: str, root: str, what: str, advice: str) -> None:
+    """Refuse a place that is not the root or below it.
+
+    Raises:
+        OutsideRoot: it is not; `what` says whose place it is, `advice` what to do.
+    """
+    if not lies_below(place, root):
+        raise OutsideRoot(f"{what} at {place}, outside {root}: nothing is written or deleted there. {advice}")
+
+
+def erase(path: Path, root: Path) -> None:
+    """Delete a file or folder below `root`; a link is removed and never followed. What is absent is fine.
+
+    Raises:
+        OutsideRoot: its folder is not below `root`, or it is the root itself.
+        NotErased: it is still there.
+    """
+    folder, top = path.parent.resolve(), root.resolve()
+    if folder != top and top not in folder.parents:
+        raise OutsideRoot(f"{path} leads to {folder}, outside {root}; it was not deleted. Look who put a link there")
+    target = folder / path.name
+    try:
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        elif target.exists():
+            shutil.rmtree(target)
+    except OSError as error:
+        raise NotErased(f"{path} can't be deleted ({error.strerror}); it is still there") from error
+    if target.is_symlink() or target.exists():
+        raise NotErased(f"{path} is still there after it was deleted; somebody writes it again")

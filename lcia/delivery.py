@@ -1,0 +1,63 @@
+"""What became of a decision in MLflow: told, served, or still on its way; part of every answer of those who decide."""
+
+import time
+from typing import Any
+
+from components.promotion import champion
+from components.promotion.champion import Champion
+from components.promotion.outbox import Undelivered, undelivered
+from components.storage import leases
+from lcia import moving
+from lcia.workplace import Workplace
+
+PATIENCE = 20.0
+"""Seconds that an answer waits where another process tells MLflow: the service does so every ten."""
+LOOK_SECONDS = 0.2
+
+
+def settle(place: Workplace) -> None:
+    """Tell MLflow what was decided, or wait for the process that does: with separate accounts it is another one.
+
+    What became of it stands in the rows, see `standing`.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        place.tell_registry()
+        with place.db.read() as connection:
+            busy = leases.holder(connection, f"outbox:{place.assistant}") is not None
+            left = undelivered(connection, place.assistant)
+        untried = all(row.attempts == 0 for row in left)
+        if not left or not (busy or untried) or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def served(place: Workplace, now: Champion | None) -> bool:
+    """Whether MLflow was last seen to serve the champion that was decided, from this state's own files."""
+    return now is None or (now.served == now.version and moving.mlflow_moved(place) is None)
+
+
+def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:
+    """`served`: whether MLflow serves the champion that was decided; `registry_untold`: what it was not told yet.
+
+    With `version` only what is about that version; `exit_code` is 1 where something of it is left.
+    """
+    with place.db.read() as connection:
+        now = champion.current(connection, place.assistant)
+        waiting = undelivered(connection, place.assistant)
+    untold = [line(row) for row in waiting if version in (None, row.digest)]
+    serves = served(place, now)
+    concerned = version is None or (now is not None and now.version == version)
+    return {
+        "served": serves,
+        "registry_untold": untold,
+        "exit_code": 1 if untold or (concerned and not serves) else 0,
+    }
+
+
+def line(row: Undelivered) -> str:
+    """A row that MLflow was not told, for people."""
+    what = f"{row.kind} of version {row.number}" if row.number is not None else row.kind
+    if row.parked_at is not None:
+        return f"{what}: MLflow refused it ({row.attempts} attempts): {row.error}"
+    return f"{what}: {row.error or 'not tried yet'}"

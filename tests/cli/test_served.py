@@ -1,0 +1,114 @@
+"""What was decided while MLflow is away is said not to be served, by words, JSON and exit code, until it is."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+from small_loop import OPS, Learnt, SmallLoop
+
+from components.tasks import queue
+from lcia import verbs
+from lcia.console.doing import told
+from lcia.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from conftest import Lcia
+
+AWAY = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """MLflow does not answer; undone by `delenv`."""
+    monkeypatch.setenv("LCIA__REGISTRY__TRACKING_URI", AWAY)
+    return monkeypatch
+
+
+def back(away: pytest.MonkeyPatch) -> None:
+    away.delenv("LCIA__REGISTRY__TRACKING_URI")
+
+
+def test_a_rollback_that_mlflow_does_not_know(
+    lcia: "Lcia", champion: SmallLoop, learnt: Learnt, away: pytest.MonkeyPatch
+) -> None:
+    done = lcia(champion, "rollback", 1, "--reason", "complaints", "--as", "ops")
+    assert done.code == 1
+    first, second, *untold, last = done.out.splitlines()
+    assert first == "Version 1 is the champion again (epoch 4)."
+    assert second == "It is decided, but not served: MLflow does not serve the champion yet."
+    assert untold[0].startswith("  not told: rollback of version 1: MLflow at registry.tracking_uri")
+    assert last == "Nothing is lost: `lcia sync` delivers it, or says what stands in the way."
+
+    status = lcia(champion, "status", "--json").json
+    assert (status["champion"]["version"], status["champion"]["served"]) == (1, learnt.digests[-1])
+    assert "not served by MLflow yet" in lcia(champion, "status").out
+    again = lcia(champion, "rollback", 2, "--reason", "no, that one", "--as", "ops", "--json")
+    assert (again.code, again.json["number"], again.json["epoch"]) == (1, 2, 5)
+    assert (again.json["served"], len(again.json["registry_untold"])) == (False, 1)
+
+    back(away)
+    assert lcia(champion, "sync").code == 0
+    status = lcia(champion, "status", "--json").json
+    assert status["champion"]["served"] == learnt.digests[1]
+    done = lcia(champion, "rollback", 3, "--reason", "and back", "--as", "ops", "--json")
+    assert (done.code, done.json["served"], done.json["registry_untold"]) == (0, True, [])
+
+
+def test_an_approval_that_mlflow_does_not_know(lcia: "Lcia", pending: SmallLoop, away: pytest.MonkeyPatch) -> None:
+    done = lcia(pending, "approve", 1, "--reason", "read", "--as", "ops", "--json")
+    assert (done.code, done.json["state"], done.json["epoch"]) == (1, "promoted", 1)
+    assert (done.json["served"], done.json["exit_code"]) == (False, 1)
+    assert len(done.json["registry_untold"]) == 2
+    again = lcia(pending, "approve", 1, "--reason", "read", "--as", "ops")
+    assert (again.code, "champion already" in again.out, "not served" in again.out) == (1, True, True)
+
+    place = pending.open()
+    with place.db.read() as connection:
+        item = queue.item(connection, 1)
+    (outcome,) = verbs.outcomes(place, [item])
+    assert (outcome["state"], outcome["served"], outcome["exit_code"]) == ("promoted", False, 1)
+    back(away)
+    assert lcia(pending, "approve", 1, "--reason", "read", "--as", "ops", "--json").code == 0
+    (outcome,) = verbs.outcomes(place, [item])
+    assert (outcome["served"], outcome["registry_untold"], outcome["exit_code"]) == (True, [], 0)
+
+
+def test_more_people_are_needed_before_anything_is_served(
+    lcia: "Lcia", pending: SmallLoop, away: pytest.MonkeyPatch
+) -> None:
+    away.setenv("LCIA__POLICY__APPROVAL__QUORUM", "2")
+    done = lcia(pending, "approve", 1, "--reason", "read", "--as", "ops", "--json")
+    assert (done.code, done.json["epoch"], done.json["exit_code"]) == (3, None, 3)
+
+
+def test_a_rejection_that_mlflow_does_not_know(lcia: "Lcia", pending: SmallLoop, away: pytest.MonkeyPatch) -> None:
+    done = lcia(pending, "reject", 1, "--reason", "no", "--as", "ops")
+    assert done.code == 1
+    assert done.out.startswith("Version 1 is rejected.\nIt is decided, but MLflow was not told all of it yet.\n")
+    back(away)
+    assert lcia(pending, "sync").code == 0
+    assert lcia(pending, "status", "--json").json["registry"] == {"pending": 0, "parked": [], "moved": None}
+
+
+def test_a_sweep_and_a_withdrawal_that_mlflow_does_not_know(
+    lcia: "Lcia", champion: SmallLoop, away: pytest.MonkeyPatch
+) -> None:
+    done = lcia(champion, "withdraw", "passive_voice", "--reason", "no licence", "--as", "ops", "--json")
+    assert (done.code, bool(done.json["registry_untold"])) == (1, True)
+    back(away)
+    done = lcia(champion, "withdraw", "passive_voice", "--reason", "no licence", "--as", "ops", "--json")
+    assert (done.code, done.json["registry_untold"], done.json["still_there"]) == (0, [], [])
+
+
+def test_the_service_and_the_console_say_it_too(champion: SmallLoop, away: pytest.MonkeyPatch) -> None:
+    operation = OPERATIONS["rollback"]
+    answer = operation.run(champion.open(), OPS, operation.checked({"version": "1", "reason": "complaints"}))
+    assert (answer["number"], answer["served"], answer["exit_code"]) == (1, False, 1)
+    sentence = told(lambda text: text, "rollback", answer)
+    assert sentence == (
+        "Version 1 is the champion again. MLflow does not serve the champion yet. "
+        "MLflow was not told 1 changes yet; the first page says why."
+    )
+    back(away)
+    answer = operation.run(champion.open(), OPS, operation.checked({"version": "2", "reason": "no, that one"}))
+    assert (answer["served"], answer["exit_code"]) == (True, 0)
+    assert told(lambda text: text, "rollback", answer) == "Version 2 is the champion again."

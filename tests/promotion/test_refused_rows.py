@@ -1,0 +1,325 @@
+"""What MLflow lost or refuses keeps nothing else waiting, is said, and is published again; on SQLite and PostgreSQL."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow.entities import ViewType
+from private_postgresql import Cluster
+from promotion_state import BOB, SITE, State, client
+from sqlalchemy import select, update
+
+from components.audit.log import SYSTEM
+from components.promotion import approvals, champion, notices, registry_limits
+from components.promotion.outbox import apply_outbox, enqueue, undelivered
+from components.promotion.reconcile import reconcile
+from components.promotion.registry import Registry
+from components.promotion.registry_limits import fitted
+from components.settings import ApprovalSettings, PolicySettings
+from components.storage import tables
+
+AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
+MLFLOW_TEMPLATE = "mlflow_template"
+
+
+def promote(state: State, version: int | str) -> None:
+    champion.promote(
+        state.db, state.store, assistant="a", version=version, actor=SYSTEM, policy=AUTO, reason="go", automatic=True
+    )
+
+
+def deliver(state: State, registry: Registry, *, retry: bool = True) -> list[tuple[str, bool]]:
+    return [(one.kind, one.ok) for one in apply_outbox(state.db, state.store, registry, retry=retry)]
+
+
+def synced(state: State, registry: Registry) -> dict[str, bool]:
+    """What `lcia sync` does; differences by kind, and whether they were repaired."""
+    deliver(state, registry)
+    found = reconcile(state.db, state.store, registry, SITE)
+    deliver(state, registry)
+    found += reconcile(state.db, state.store, registry, SITE)
+    return {one.difference.kind: one.repaired for one in found}
+
+
+def served(state: State) -> tuple[str, str | None]:
+    """Decided, and served."""
+    with state.db.read() as connection:
+        now = champion.current(connection, "a")
+    assert now is not None
+    return now.version, now.served
+
+
+def waiting(state: State) -> list[tuple[str, int | None, bool]]:
+    with state.db.read() as connection:
+        return [(row.kind, row.number, row.parked_at is not None) for row in undelivered(connection, "a")]
+
+
+def collected(registry: Registry, tmp_path: Path, *runs: str) -> None:
+    """MLflow's own garbage collection: what was deleted goes from its database, with its files."""
+    subprocess.run(
+        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db",
+         *(["--run-ids", ",".join(runs)] if runs else [])],
+        check=True, capture_output=True, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def two(state: State, registry: Registry) -> list[str]:
+    """Two champions, one after the other, of which MLflow was told."""
+    first = state.candidate("news", None)
+    promote(state, 1)
+    second = state.candidate("mail", first.digest)
+    promote(state, 2)
+    assert all(ok for _, ok in deliver(state, registry))
+    assert served(state) == (second.digest, second.digest)
+    return [first.digest, second.digest]
+
+
+def run_of(registry: Registry, digest: str) -> str:
+    return str(client(registry).search_model_versions(f"name = 'a-candidates' and tags.digest = '{digest}'")[0].run_id)
+
+
+# -- lost in MLflow ---------------------------------------------------------------------------------
+
+
+def test_a_deleted_run_is_brought_back(state: State, registry: Registry, two: list[str]) -> None:
+    client(registry).delete_run(run_of(registry, two[0]))
+    champion.rollback(state.db, state.store, assistant="a", version=1, actor=SITE, reason="worse")
+    assert deliver(state, registry) == [("rollback", False)]
+    assert waiting(state) == [("rollback", 1, True)]
+    assert served(state) == (two[0], two[1])
+    assert synced(state, registry) == {"run": True}
+    assert served(state) == (two[0], two[0])
+
+
+def test_a_run_that_was_collected_is_published_again(
+    state: State, registry: Registry, two: list[str], tmp_path: Path
+) -> None:
+    """The champion's run: deleted and gone from MLflow's database with its files, while its versions point to it."""
+    lost = run_of(registry, two[1])
+    client(registry).delete_run(lost)
+    collected(registry, tmp_path, lost)
+    found = {one.difference.kind: one for one in reconcile(state.db, state.store, registry, SITE)}
+    assert "version" in found
+    assert all(one.repaired for one in found.values())
+    assert run_of(registry, two[1]) != lost
+    assert registry.champion() == two[1]
+    assert served(state) == (two[1], two[1])
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def test_the_check_goes_on_beyond_what_it_cannot_compare(
+    state: State, registry: Registry, two: list[str], tmp_path: Path
+) -> None:
+    client(registry).delete_run(run_of(registry, two[0]))
+    collected(registry, tmp_path, run_of(registry, two[0]))
+    client(registry).set_model_version_tag("a-candidates", "2", "state", "by hand")
+    state.damage(_folder(state, two[0]))
+    found = reconcile(state.db, state.store, registry, SITE)
+    assert {one.difference.kind for one in found} >= {"unclear", "version", "tags"}
+    assert {one.repaired for one in found if one.difference.kind == "tags"} == {True}
+    assert served(state) == (two[1], two[1]), "the champion is whole"
+
+
+def test_a_deleted_experiment_and_a_deleted_model_come_back(
+    state: State, registry: Registry, two: list[str], tmp_path: Path
+) -> None:
+    mlflow = client(registry)
+    mlflow.delete_experiment(mlflow.get_experiment_by_name("lcia").experiment_id)
+    assert synced(state, registry) == {"run": True}
+    for name in ("a", "a-candidates"):
+        mlflow.delete_registered_model(name)
+    assert set(synced(state, registry).values()) == {True}
+    assert (registry.champion(), served(state)) == (two[1], (two[1], two[1]))
+    mlflow.delete_experiment(mlflow.get_experiment_by_name("lcia").experiment_id)
+    collected(registry, tmp_path)
+    assert set(synced(state, registry).values()) == {True}
+    assert (registry.champion(), served(state)) == (two[1], (two[1], two[1]))
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+# -- refused by MLflow ------------------------------------------------------------------------------
+
+
+def test_a_row_that_cannot_be_told_waits_alone(state: State, registry: Registry) -> None:
+    """Version 1's row is damaged; its other rows wait for it, those of version 2 do not."""
+    first = state.candidate("news", None)
+    _spoil(state, {"files": {"reports/gate.html": "f" * 64}})
+    promote(state, 1)
+    second = state.candidate("mail", first.digest)
+    promote(state, 2)
+    assert deliver(state, registry) == [("candidate", False), ("candidate", True), ("state", True), ("promote", True)]
+    assert served(state) == (second.digest, second.digest)
+    assert waiting(state) == [("candidate", 1, True), ("state", 1, False), ("promote", 1, False)]
+    assert deliver(state, registry, retry=False) == [], "what was refused is not tried at every call"
+    with state.db.read() as connection:
+        row = undelivered(connection, "a")[0]
+    assert (row.attempts, "ffffff" in row.error) == (1, True)
+    assert row.to_json()["parked_at"] is not None
+
+    _spoil(state, None)
+    assert deliver(state, registry) == [("candidate", True), ("state", True), ("promote", True)]
+    assert registry.champion() == second.digest, "a decision that was told late does not undo a later one"
+    assert served(state) == (second.digest, second.digest)
+    assert waiting(state) == []
+    tags = client(registry).search_model_versions(f"name = 'a' and tags.digest = '{first.digest}'")[0].tags
+    assert tags["epoch"] == "1"
+
+
+def test_whatever_is_in_a_row_the_others_are_told(state: State, registry: Registry) -> None:
+    with state.db.begin() as connection:
+        for payload in ({"digest": "x"}, {"digest": 7}, {}):
+            enqueue(connection, "a", "state", payload)
+        enqueue(connection, "a", "nonsense", {"digest": "y"})
+    state.candidate("news", None)
+    done = deliver(state, registry)
+    assert [kind for kind, ok in done if ok] == ["candidate"]
+    assert len(done) == 5
+    assert [parked for _, _, parked in waiting(state)] == [True] * 4
+
+
+def test_nothing_that_waited_is_told_of_a_version_that_was_forgotten(state: State, registry: Registry) -> None:
+    version = state.candidate("news", None)
+    _spoil(state, {"files": {"reports/gate.html": "f" * 64}})
+    approvals.reject(state.db, assistant="a", version=1, actor=BOB, reason="no")
+    deliver(state, registry)
+    assert len(waiting(state)) == 2
+    with state.db.begin() as connection:
+        enqueue(connection, "a", "forget", {"digest": version.digest, "number": 1})
+    assert deliver(state, registry)[-1] == ("forget", True)
+    assert waiting(state) == []
+    assert client(registry).search_model_versions("name = 'a-candidates'") == []
+
+
+def test_forgetting_takes_the_files_of_deleted_runs_too(state: State, registry: Registry, tmp_path: Path) -> None:
+    version = state.candidate("news", None)
+    deliver(state, registry)
+    run = run_of(registry, version.digest)
+    client(registry).delete_run(run)
+    folder = tmp_path / "art ifacts" / run / "artifacts"
+    assert folder.is_dir()
+    assert registry.forget(version.digest) == 1
+    assert not folder.exists()
+    known = client(registry).search_runs(["1"], run_view_type=ViewType.DELETED_ONLY)
+    assert [one.data.tags.get("erased") for one in known] == [version.digest]
+
+
+def test_people_are_told_once_of_what_mlflow_refused(state: State, registry: Registry) -> None:
+    state.candidate("news", None)
+    _spoil(state, {"files": {"reports/gate.html": "f" * 64}})
+    deliver(state, registry)
+    with state.db.begin() as connection:
+        assert notices.warn_of_refusals(connection, "a", ["mail"], "https://lcia") == 1
+        assert notices.warn_of_refusals(connection, "a", ["mail"], "https://lcia") == 0
+        (notice,) = notices.waiting(connection, "a")
+    assert (notice.payload["title"], notice.payload["link"]) == (
+        "MLflow refused: candidate of version 1",
+        "https://lcia/versions/1",
+    )
+    assert "ffffff" in notice.payload["text"]
+
+
+# -- what MLflow's stores take ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mlflow_cluster(postgresql: Cluster) -> Cluster:
+    """MLflow's own tables on PostgreSQL, to be copied."""
+    postgresql.execute(f"CREATE DATABASE {MLFLOW_TEMPLATE}")
+    made = Registry(postgresql.url(MLFLOW_TEMPLATE), "/nowhere", "x", "a")
+    assert made.champion() is None
+    mine = f"datname = '{MLFLOW_TEMPLATE}'"  # MLflow keeps connections open, and nobody may copy it meanwhile
+    postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
+    return postgresql
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    """MLflow on each of the databases it has."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("registry")
+        return
+    cluster: Cluster = request.getfixturevalue("mlflow_cluster")
+    name = cluster.new(MLFLOW_TEMPLATE)
+    made = Registry(cluster.url(name), str(tmp_path / "files"), "lcia", "a")
+    yield made
+    cluster.drop(name)
+
+
+LONG = "Größe 数据 " * 2000
+"""16,000 characters, of which PostgreSQL counts characters and not bytes."""
+
+
+def test_long_texts_are_shown_as_far_as_they_fit(tmp_path: Path, any_registry: Registry) -> None:
+    names = ["m" * 63, *(f"task_{i}" for i in range(12))]
+    publication = {
+        "digest": "d" * 64,
+        "number": 7,
+        "description": f"# card\n{LONG}",
+        "tags": {"marks": LONG, "task": f"{names[0]}@{'9' * 32}", "state": "pending"},
+        "params": {"changed_settings": LONG, "task": "x"},
+        "metrics": {f"gate/step margin/{name}@1": 0.5 for name in names},
+        "curves": {"loss": [[step, 1.0] for step in range(1, 2500)]},
+        "datasets": [
+            {"name": f"{n} {LONG}"[:600], "digest": f"{n:064d}", "context": "train", "source": "t" * 64}
+            for n in range(3)
+        ],
+    }
+    folder = tmp_path / "folder"
+    (folder / "reports").mkdir(parents=True)
+    (folder / "reports" / "card.md").write_text(publication["description"], encoding="utf-8")
+    for _ in range(2):  # once more, as after a crash
+        assert any_registry.publish_candidate(publication, folder) == 1
+    any_registry.tag("d" * 64, {"state": "rejected", "marks": LONG})
+    any_registry.promote("d" * 64, {"marks": LONG})
+    any_registry.follow("k" * 64, LONG, {"task": LONG}, {"loss": [[1, 1.0]]})
+    any_registry.unfollow("k" * 64, LONG)
+    version = client(any_registry).get_model_version("a-candidates", "1")
+    assert len(version.description) == registry_limits.DESCRIPTION
+    assert version.description.startswith("# card\nGröße 数据")
+    assert version.description.endswith("MLflow takes 5000; the whole card is the file reports/card.md of the run]")
+    run = client(any_registry).get_run(version.run_id)
+    assert len(run.data.tags["mlflow.note.content"]) == len(run.data.tags["marks"]) == registry_limits.RUN_TAG
+    assert len(run.data.params["changed_settings"]) == registry_limits.PARAM
+    assert run.data.metrics[f"gate/step margin/{names[0]}:1"] == 0.5
+    assert len(run.inputs.dataset_inputs) == 3
+    assert any_registry.champion() == "d" * 64
+
+
+def test_the_card_of_a_version_with_many_changed_tasks_is_told_and_compared(
+    state: State, any_registry: Registry
+) -> None:
+    """A card of more than 5,000 characters: twelve earlier tasks that changed reach it."""
+    version = state.candidate("news", None, marks=[LONG])
+    _spoil(state, {"description": LONG})
+    promote(state, 1)
+    assert deliver(state, any_registry) == [("candidate", True), ("state", True), ("promote", True)]
+    assert served(state) == (version.digest, version.digest)
+    assert reconcile(state.db, state.store, any_registry, SITE) == []
+
+
+def test_what_is_cut_says_so() -> None:
+    assert fitted("short", 5) == "short"
+    assert fitted("nul\0", 5) == "nul"
+    cut = fitted("x" * 100, 60)
+    assert (len(cut), cut.endswith("[cut: 100 characters, MLflow takes 60]")) == (60, True)
+
+
+def _spoil(state: State, changes: dict | None) -> None:
+    """Change the payload of the first row that publishes a candidate, as no program of ours would; None mends it."""
+    table = tables.outbox
+    with state.db.begin() as connection:
+        query = select(table.c.id, table.c.payload).where(table.c.kind == "candidate").order_by(table.c.id)
+        found = connection.execute(query).first()
+        assert found is not None
+        kept = {**found.payload, **(changes or {})}
+        if changes is None:
+            kept["files"] = {"assistant/manifest.json": found.payload["digest"]}
+        connection.execute(update(table).where(table.c.id == found.id).values(payload=kept))
+
+
+def _folder(state: State, digest: str) -> str:
+    return str(state.store.get_json(digest)["groups"][0]["adapter"])
