@@ -29,6 +29,7 @@ from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from lcia import doctor_accounts
 from lcia.findings import Finding, Patient
+from lcia.workplace import user_name
 
 __all__ = ["Finding", "Patient", "examine", "report", "words"]
 
@@ -156,7 +157,7 @@ def _disk(patient: Patient) -> Iterator[Finding]:
     else:
         yield Finding("disk", "warning" if free < LOW_DISK else "ok", told, advice if free < LOW_DISK else "")
     if patient.home.is_dir() and not os.access(patient.home, os.W_OK):
-        who = patient.home.owner()
+        who = user_name(patient.home.stat().st_uid)
         yield Finding("disk", "problem", f"{patient.home} can't be written", f"run lcia as {who}, its owner")
 
 
@@ -218,21 +219,17 @@ def _leases(patient: Patient) -> Iterator[Finding]:
     with db.read() as connection:
         held = leases.standing(connection)
     for one in held:
-        told = f"{one.name} is held by {_owner(one.owner)}, heard {one.silent:.0f} seconds ago"
-        if one.lost:
+        if one.ahead:
+            advice = "set the clock of the database's machine right; the next process that wants the lease gets it"
+            yield Finding("leases", "warning", f"{one.words}: the clock was set back", advice)
+        elif one.lost:
             yield Finding(
-                "leases", "warning", f"{told}: it runs no more", "nothing: `lcia work` takes over and goes on"
+                "leases", "warning", f"{one.words}: it runs no more", "nothing: `lcia work` takes over and goes on"
             )
         else:
-            yield Finding("leases", "ok", told)
+            yield Finding("leases", "ok", one.words)
     if not held:
         yield Finding("leases", "ok", "none is held: nobody is at work")
-
-
-def _owner(name: str) -> str:
-    """An owner as `leases.process_owner` names it, for people."""
-    role, host, _, process, _ = [*name.rsplit("/", 4), "", "", "", ""][:5]
-    return f"{role} (host {host}, process {process})" if process else name
 
 
 def _store(patient: Patient) -> Iterator[Finding]:

@@ -138,7 +138,10 @@ def deliver(db: Database, assistant: str, channels: Mapping[str, Channel]) -> li
     sent: list[Sent] = []
     try:
         with db.read() as connection:
-            due = notices.c.done_at.is_(None) & (notices.c.kind != CURSOR) & (notices.c.next_at <= now(connection))
+            moment = now(connection)
+            # No pause is longer than that: a time further ahead was written while the clock was wrong.
+            ready = (notices.c.next_at <= moment) | (notices.c.next_at > moment + LONGEST_RETRY)
+            due = notices.c.done_at.is_(None) & (notices.c.kind != CURSOR) & ready
             query = select(notices).where(notices.c.assistant == assistant, due).order_by(notices.c.id)
             rows = connection.execute(query).mappings().all()
         failed: set[str] = set()

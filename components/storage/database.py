@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ BUSY_SECONDS = 30
 """How long a writer waits for another one, and anybody for PostgreSQL to answer the door."""
 IDLE_SECONDS = 300
 """How long a transaction may do nothing before PostgreSQL ends it: a client that hangs must not keep others waiting."""
+AHEAD = timedelta(minutes=1)
+"""How far a stored time may lie ahead of the clock: beyond that the clock was wrong, then or now."""
 _WRITER_LOCK = 7_103_951
 """Key of the PostgreSQL advisory lock that write transactions take turns on."""
 NO_RIGHT = "42501"
@@ -178,6 +180,11 @@ def now(connection: Connection) -> datetime:
         return datetime.fromisoformat(str(seen))
     moment = connection.execute(text("SELECT clock_timestamp() AT TIME ZONE 'UTC'")).scalar_one()
     return datetime.fromisoformat(f"{moment.isoformat()}+00:00")
+
+
+def is_ahead(stored: datetime, moment: datetime) -> bool:
+    """True if a stored time lies in the future of `moment` by more than `AHEAD`."""
+    return stored - moment > AHEAD
 
 
 def _explain(error: DBAPIError, url: str) -> str:

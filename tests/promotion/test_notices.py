@@ -103,6 +103,16 @@ def test_held_failed_overridden_and_promoted_are_told(told):
     assert "unlike everything seen" in box.got[-1].payload["text"]
 
 
+def test_a_notice_put_off_on_a_clock_ahead_is_not_put_off_for_days(told):
+    told.candidate("news", None)
+    collect(told)
+    box = Box()
+    with told.db.begin() as connection:
+        later = told.db.now(connection) + timedelta(days=2)
+        connection.execute(update(tables.notices).where(tables.notices.c.channel == "box").values(next_at=later))
+    assert [sent.ok for sent in deliver(told, box)] == [True]
+
+
 def test_a_channel_that_is_down_is_tried_again_later_and_others_are_not_kept_waiting(told):
     told.candidate("news", None)
     told.candidate("mail", None)

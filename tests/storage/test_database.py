@@ -265,6 +265,54 @@ def test_lease_is_exclusive_fenced_and_taken_over_when_it_runs_out(db):
     assert third.epoch == 3
 
 
+def _beat_at(db: Database, seconds: float) -> None:
+    """Let the heartbeat of every lease lie so many seconds after now."""
+    with db.begin() as connection:
+        connection.execute(update(tables.leases).values(heartbeat=db.now(connection) + timedelta(seconds=seconds)))
+
+
+def test_a_heartbeat_from_the_future_keeps_nobody_out(db):
+    first = leases.acquire(db, "lineage", "a", 60)
+    _beat_at(db, 2 * 86400)
+    with db.read() as connection:
+        assert leases.holder(connection, "lineage") is None
+        (stands,) = leases.standing(connection)
+    assert (stands.lost, stands.ahead) == (True, True)
+    assert "172800 seconds in the future" in stands.words or "172799 seconds in the future" in stands.words
+    second = leases.acquire(db, "lineage", "b", 60)
+    assert second is not None
+    assert second.epoch == 2
+    with pytest.raises(leases.StaleLease):
+        leases.renew(db, first)
+
+
+def test_a_clock_that_was_set_back_a_little_takes_no_lease_away(db):
+    leases.acquire(db, "lineage", "a", 60)
+    _beat_at(db, 20)
+    assert leases.acquire(db, "lineage", "b", 60) is None
+    with db.read() as connection:
+        (stands,) = leases.standing(connection)
+    assert (stands.lost, stands.ahead) == (False, False)
+    assert stands.words == "lineage is held by a, heard 0 seconds ago"
+
+
+def test_a_lease_is_broken_where_its_owner_is_lost_or_by_force(db):
+    first = leases.acquire(db, "lineage", "a", 60)
+    with db.begin() as connection:
+        with pytest.raises(leases.LeaseUnknown, match="held: lineage"):
+            leases.break_lease(connection, "lineag")
+        with pytest.raises(leases.LeaseAlive, match="--force"):
+            leases.break_lease(connection, "lineage")
+        assert leases.break_lease(connection, "lineage", force=True).owner == "a"
+        with pytest.raises(leases.StaleLease):
+            leases.check(connection, first)
+    _, second = leases.acquire(db, "other", "a", 60), leases.acquire(db, "lineage", "a", 60)
+    assert second.epoch == 3, "neither who had it before nor its epoch comes back"
+    _beat_at(db, -61)
+    with db.begin() as connection:
+        assert leases.break_lease(connection, "lineage").lost
+
+
 def _hold(url: str, ready) -> None:  # type: ignore[no-untyped-def]
     ready.put(leases.acquire(Database(url), "lineage", leases.process_owner("worker"), 3600).epoch)
 
