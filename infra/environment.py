@@ -1,6 +1,7 @@
 """What has to be set before the heavy libraries are imported: state inside `LCIA_HOME`, telemetry off, quiet."""
 
 import os
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -33,11 +34,25 @@ class StateUnusable(LciaError):
 
 
 def found_state(config: Path | None) -> tuple[Path | None, Path]:
-    """The settings file, if any, and the state folder: `LCIA_HOME`, else `.lcia` beside that file."""
+    """The settings file, if any, and the state folder: `LCIA_HOME`, else `.lcia` beside that file.
+
+    Raises:
+        StateUnusable: the folder's name has characters that no URL of a file can carry.
+    """
     here = [config] if config else [Path("zenml.yaml"), Path(__file__).parents[1] / "zenml.yaml"]
     file = next((path for path in here if path.exists()), config)
     folder = file.absolute().parent if file else Path.cwd()
-    return file, Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+    home = Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+    # SQLAlchemy, and MLflow and ZenML with it, read `?` as the end of a path; fsspec reads `::` as a chain of URLs.
+    wrong = next((part for part in ("?", "::") if part in str(home)), None)
+    control = any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in str(home))
+    if wrong is None and not control:
+        return file, home
+    seen = repr(wrong) if wrong else "control characters or bytes that are no UTF-8"
+    raise StateUnusable(
+        f"the state folder {str(home)!r} has {seen} in its path, and the databases of MLflow and ZenML can't be "
+        "opened with that; rename the folder, or set LCIA_HOME to one without"
+    )
 
 
 def prepare(home: Path) -> None:

@@ -27,6 +27,7 @@ from components.quality.fingerprints import KEY_NAME
 from components.storage import leases
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
+from components.storage.sqlite import sqlite_file
 from lcia import doctor_accounts
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
@@ -180,7 +181,8 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
 
 
 def _sqlite_missing(url: str) -> bool:
-    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+    file = sqlite_file(url)
+    return file is not None and not file.exists()
 
 
 def _database(patient: Patient) -> Iterator[Finding]:
