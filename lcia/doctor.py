@@ -25,7 +25,7 @@ from components.promotion.outbox import pending
 from components.promotion.registry import Registry
 from components.quality.fingerprints import KEY_NAME
 from components.storage import leases
-from components.storage.database import Database
+from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
 from lcia import doctor_accounts
@@ -267,7 +267,10 @@ def _opened(patient: Patient) -> Database | None:
     if _sqlite_missing(url):
         return None
     db = Database(url)
-    seen, head = db.revisions()
+    try:
+        seen, head = db.revisions()
+    except SchemaUnknown:
+        return None
     return db if seen == head else None
 
 

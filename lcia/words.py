@@ -144,7 +144,7 @@ def flips(value: Value) -> str:
     for one in sorted(value["flips"], key=lambda flip: flip["score_after"] - flip["score_before"]):
         lines += [
             f"{'lost' if one['score_after'] < one['score_before'] else 'won '} {one['task']} {one['row'][:12]}",
-            *(f"  {line}" for line in one["prompt"].splitlines()),
+            *(f"  | {line}" for line in one["prompt"].splitlines()),
             *(f"    image {n} of {len(one['images'])}: {name[:12]}" for n, name in enumerate(one["images"], start=1)),
             f"    expected {one['expected']!r}, before {one['before']!r}, after {one['after']!r}",
         ]
@@ -228,9 +228,10 @@ def submitted(value: Value) -> str:
     return f"{queued}\nIt has no rows for {' and '.join(value['cut'])}; they were cut from its training rows, by row."
 
 
-def outcomes(told: Sequence[Value]) -> str:
-    """`lcia run` and `lcia work`."""
-    return "\n".join(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}" for one in told)
+def outcomes(told: Value | Sequence[Value]) -> str:
+    """`lcia run` and `lcia work`: a line for each task."""
+    each = [told] if isinstance(told, Mapping) else told
+    return "\n".join(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}" for one in each)
 
 
 def approved(value: Value) -> str:

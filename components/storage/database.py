@@ -58,6 +58,10 @@ class ReadOnly(DatabaseUnavailable):
     """The database's file can be read, and not written, by this process."""
 
 
+class DiskFull(DatabaseUnavailable):
+    """The disk of the database has no room; what was committed stands."""
+
+
 class ValueRefused(LciaError):
     """A value that no column takes: too long, out of range, or with characters that are no text."""
 
@@ -176,8 +180,7 @@ class Database:
                     f"the account of {self.url} may not do this ({_reason(error)}); docs/database.md says which "
                     "process has which account, `lcia doctor` what this one can do"
                 ) from error
-            kind = ReadOnly if "readonly database" in str(error.orig) else DatabaseUnavailable
-            raise kind(_explain(error, self.url)) from error
+            raise _kind(error)(_explain(error, self.url)) from error
 
 
 def _parse(url: str) -> URL:
@@ -218,6 +221,7 @@ _EXPLANATIONS = (
     ("lock timeout", "stayed locked for {seconds} s by another program; end it and try again"),
     (sqlite.NO_WAL, "is on a network mount: {reason}; move LCIA_HOME to a local disk, or use PostgreSQL"),
     ("disk is full", "can't grow: disk full; free space and run the same command again, it goes on from there"),
+    ("No space left", "can't grow: disk full; free space and run the same command again, it goes on from there"),
     ("readonly database", "is read-only for user {uid}, and this verb writes; run it as the owner of the state folder"),
     ("malformed", "is damaged ({reason}); restore it from a backup, then run `lcia audit verify`"),
     ("not a database", "is damaged ({reason}); restore it from a backup, then run `lcia audit verify`"),
@@ -232,6 +236,13 @@ def _explain(error: DBAPIError, url: str) -> str:
     missing = 'relation "' in reason and "does not exist" in reason  # PostgreSQL's words for a table
     words = next(words for part, words in _EXPLANATIONS if part in ("no such table" if missing else reason))
     return f"database {url} {words.format(reason=reason, seconds=BUSY_SECONDS, uid=os.getuid())}"
+
+
+def _kind(error: DBAPIError) -> type[DatabaseUnavailable]:
+    reason = _reason(error)
+    if "readonly database" in reason:
+        return ReadOnly
+    return DiskFull if "disk is full" in reason or "No space left" in reason else DatabaseUnavailable
 
 
 def _reason(error: DBAPIError) -> str:

@@ -36,7 +36,7 @@ def doctor(
 
         found = examination.examine(examination.Patient(home, file, settings), quick=quick)
     value = examination.report(found)
-    emit(value, as_json=as_json, text=examination.words(value))
+    emit(value, as_json=as_json, text=examination.words)
     if not value["ok"]:
         raise typer.Exit(1)
 
@@ -48,7 +48,7 @@ def sync(name: As = None, as_json: Json = False, config: Config = None) -> None:
 
     with quiet_stdout(as_json=as_json):
         value = perform("sync", name, config)
-    emit(value, as_json=as_json, text=syncing.words(value))
+    emit(value, as_json=as_json, text=syncing.words)
     if not value["ok"]:
         raise typer.Exit(1)
 
@@ -69,5 +69,4 @@ def break_lease(
 ) -> None:
     """Free a lease that a process which is gone still holds; what that process writes later is refused."""
     value = perform("break-lease", name, config, lease=lease, reason=reason, force=force)
-    text = f"{value['words']}; it is free now, and the next `lcia work` takes it."
-    emit(value, as_json=as_json, text=text)
+    emit(value, as_json=as_json, text=lambda shown: f"{shown['words']}; now it is free for the next one.")

@@ -21,7 +21,7 @@ def approve(
     """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
     with quiet_stdout(as_json=as_json):
         value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
-    emit(value, as_json=as_json, text=words.approved(value))
+    emit(value, as_json=as_json, text=words.approved)
     if value["exit_code"]:
         raise typer.Exit(value["exit_code"])
 
