@@ -64,6 +64,10 @@ def prepare(home: Path) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    try:
+        Path.home()
+    except RuntimeError:  # a container's user without HOME and without a name; libraries ask for it
+        os.environ["HOME"] = str(home)
     # Waiting OpenMP threads otherwise spin and take the cores from each other.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # ZenML keeps a database of its own; losing it costs dashboards only.

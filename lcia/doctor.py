@@ -28,7 +28,7 @@ from components.storage import leases
 from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
-from lcia import doctor_accounts
+from lcia import doctor_accounts, failures
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
 
@@ -68,8 +68,8 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         except LciaError as error:
             found.append(Finding(name, "problem", str(error), "mend what it names, then run `lcia doctor` again"))
         except Exception as error:  # noqa: BLE001 - the doctor says what is ill, whatever it is
-            what = f"the check itself failed: {type(error).__name__}: {error}"
-            found.append(Finding(name, "problem", what, "run `lcia doctor` again; report it if it stays"))
+            advice = "mend what it names, then run `lcia doctor` again; report it if it stays"
+            found.append(Finding(name, "problem", failures.explain(error), advice))
     return found
 
 

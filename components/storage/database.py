@@ -75,11 +75,12 @@ class Database:
         Raises:
             DatabaseUnavailable: `url` is not a database URL, or its driver is not installed.
         """
+        self._file: Path | None = None
         try:
             parsed = _parse(url)
             self._sqlite = parsed.get_backend_name() == "sqlite"
             if self._sqlite:
-                file = sqlite.file_of(parsed, url)
+                self._file = file = sqlite.file_of(parsed, url)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
                 event.listen(self._engine, "do_connect", partial(sqlite.open_read_only, file))
@@ -180,7 +181,8 @@ class Database:
                     f"the account of {self.url} may not do this ({_reason(error)}); docs/database.md says which "
                     "process has which account, `lcia doctor` what this one can do"
                 ) from error
-            raise _kind(error)(_explain(error, self.url)) from error
+            full = self._file is not None and sqlite.has_no_room(self._file)
+            raise _kind(error, full=full)(_explain(error, self.url, full=full)) from error
 
 
 def _parse(url: str) -> URL:
@@ -215,12 +217,14 @@ def is_ahead(stored: datetime, moment: datetime) -> bool:
     return stored - moment > AHEAD
 
 
+FULL = "disk is full"
+"""What SQLite says of a write without room, among other words."""
 _EXPLANATIONS = (
     ("no such table", "lacks a table ({reason}); `lcia status` or any other verb creates them"),
     ("locked", "stayed locked for {seconds} s by another program; end it and try again"),
     ("lock timeout", "stayed locked for {seconds} s by another program; end it and try again"),
     (sqlite.NO_WAL, "is on a network mount: {reason}; move LCIA_HOME to a local disk, or use PostgreSQL"),
-    ("disk is full", "can't grow: disk full; free space and run the same command again, it goes on from there"),
+    (FULL, "can't grow: disk full; free space and run the same command again, it goes on from there"),
     ("No space left", "can't grow: disk full; free space and run the same command again, it goes on from there"),
     ("readonly database", "is read-only for user {uid}, and this verb writes; run it as the owner of the state folder"),
     ("malformed", "is damaged ({reason}); restore it from a backup, then run `lcia audit verify`"),
@@ -231,18 +235,20 @@ _EXPLANATIONS = (
 """What a driver's message has in it, and what it means; the first that fits."""
 
 
-def _explain(error: DBAPIError, url: str) -> str:
+def _explain(error: DBAPIError, url: str, *, full: bool) -> str:
+    """`full`: the disk has no room, for which SQLite has several words."""
     reason = _reason(error)
     missing = 'relation "' in reason and "does not exist" in reason  # PostgreSQL's words for a table
-    words = next(words for part, words in _EXPLANATIONS if part in ("no such table" if missing else reason))
+    seen = "no such table" if missing else FULL if full else reason
+    words = next(words for part, words in _EXPLANATIONS if part in seen)
     return f"database {url} {words.format(reason=reason, seconds=BUSY_SECONDS, uid=os.getuid())}"
 
 
-def _kind(error: DBAPIError) -> type[DatabaseUnavailable]:
+def _kind(error: DBAPIError, *, full: bool) -> type[DatabaseUnavailable]:
     reason = _reason(error)
-    if "readonly database" in reason:
-        return ReadOnly
-    return DiskFull if "disk is full" in reason or "No space left" in reason else DatabaseUnavailable
+    if full or FULL in reason or "No space left" in reason:
+        return DiskFull
+    return ReadOnly if "readonly database" in reason else DatabaseUnavailable
 
 
 def _reason(error: DBAPIError) -> str:

@@ -13,6 +13,8 @@ from sqlalchemy.exc import ArgumentError
 
 BUSY_SECONDS = 30
 """How long a connection waits for another one's lock."""
+ROOM = 64 * 1024
+"""Bytes that SQLite needs beside its file: 32 KiB of index, and a page of the log."""
 NO_WAL = "its file system has no write-ahead log"
 """Error of a connection whose file can't have one."""
 
@@ -53,12 +55,13 @@ def open_read_only(
     arguments: object,  # noqa: ARG001
     options: object,  # noqa: ARG001
 ) -> sqlite3.Connection | None:
-    """A connection that only reads, where this process can't write beside the file; else None, and SQLAlchemy opens it.
+    """A connection that only reads, where nothing can be written beside the file; else None, and SQLAlchemy opens it.
 
     SQLite writes also when it reads (the index of its write-ahead log), unless it takes the file for immutable, which
     is true only of one without changes that wait beside it.
     """
-    if not file.exists() or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+    may_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    if not file.exists() or (may_write and not has_no_room(file)):
         return None
     log = file.with_name(f"{file.name}-wal")
     waiting = log.exists() and log.stat().st_size > 0
@@ -66,6 +69,16 @@ def open_read_only(
     connection = sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def has_no_room(file: Path) -> bool:
+    """True if the disk of a file has no room for the index of a write-ahead log, which SQLite makes to read, too."""
+    try:
+        disk = os.statvfs(file.parent)
+    except OSError:
+        return False
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return disk.f_blocks > 0 and free * disk.f_frsize < ROOM
 
 
 def prepare(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001
