@@ -29,6 +29,10 @@ ZenML logs a traceback for every failed step; the worker says it in one line, an
 raised on with its own traceback."""
 
 
+LOCAL = ("localhost", "127.0.0.1", "::1")
+"""This machine, as addresses name it."""
+
+
 class StateUnusable(LciaError):
     """The state folder can't be written to."""
 
@@ -68,6 +72,7 @@ def prepare(home: Path) -> None:
         Path.home()
     except RuntimeError:  # a container's user without HOME and without a name; libraries ask for it
         os.environ["HOME"] = str(home)
+    _go_straight_to_this_machine()
     # Waiting OpenMP threads otherwise spin and take the cores from each other.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # ZenML keeps a database of its own; losing it costs dashboards only.
@@ -88,6 +93,14 @@ def prepare(home: Path) -> None:
             f"the state folder {home} can't be made or written to ({error.strerror}: {error.filename}); give it to the "
             "user who runs lcia, or set LCIA_HOME to another folder"
         ) from error
+
+
+def _go_straight_to_this_machine() -> None:
+    """Keep MLflow, ZenML and whoever else reads a proxy from the environment from asking it for this machine."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = [name.strip() for name in known.split(",") if name.strip()]
+    if "*" not in names:
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*names, *LOCAL]))
 
 
 def stay_offline() -> None:

@@ -1,8 +1,10 @@
 """What is no error of our own: seen, expected and what to do in one message, and the rest in a file."""
 
 import errno
+import logging
 import os
 import platform
+import secrets
 import sys
 import tempfile
 import traceback
@@ -25,6 +27,13 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 MOST = 10
 """Entries of the log that are named one by one."""
+
+
+LOG = logging.getLogger("lcia.service")
+
+
+class Unforeseen(LciaError):
+    """A server failed at something; what it was stands in its log, under a reference."""
 
 
 class Begun(Protocol):
@@ -119,6 +128,15 @@ def write(error: BaseException, home: Path | None, about: Sequence[str]) -> Path
             continue
         return Path(name)
     return None
+
+
+def noted(error: Exception, home: Path, *about: str) -> str:
+    """A message for clients of a server: a reference, under which its log and a file have the rest."""
+    reference = secrets.token_hex(4)
+    file = write(error, home, [f"reference {reference}", *about])
+    LOG.error("%s: %s (%s)", reference, explain(error), f"details in {file}" if file else "no room for details")
+    what = "the server's disk is full" if is_full(error) else "the server failed at this"
+    return f"{what}; its administrators find the reason in its log under {reference}"
 
 
 def report(error: Exception, home: Path | None, begun: Begun) -> str:

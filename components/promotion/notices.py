@@ -19,6 +19,7 @@ from components.storage.database import Database, now
 from components.storage.leases import acquire, process_owner, release
 from components.storage.objects import Json
 from components.storage.tables import notices
+from components.visible import visible
 
 KINDS = {
     "candidate.registered": "pending",
@@ -51,7 +52,7 @@ class Notice:
     id: int
     kind: str
     payload: dict[str, Json]
-    """`title` and `text` for people; `subject`, `position` and `link` for programs."""
+    """`title` and `text` for people, hidden signs spelt out; `subject`, `position` and `link` for programs."""
     at: datetime
     attempts: int
 
@@ -149,7 +150,8 @@ def deliver(db: Database, assistant: str, channels: Mapping[str, Channel]) -> li
             channel = channels.get(row["channel"])
             if channel is None or channel.name in failed:
                 continue
-            notice = Notice(row["id"], row["kind"], row["payload"], row["at"], row["attempts"])
+            shown = {name: visible(str(row["payload"][name])) for name in ("title", "text")}
+            notice = Notice(row["id"], row["kind"], {**row["payload"], **shown}, row["at"], row["attempts"])
             error: str | None = None
             try:
                 channel.send(notice)

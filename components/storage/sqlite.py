@@ -60,7 +60,7 @@ def open_read_only(
     SQLite writes also when it reads (the index of its write-ahead log), unless it takes the file for immutable, which
     is true only of one without changes that wait beside it.
     """
-    may_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    may_write = all(os.access(path, os.W_OK, effective_ids=True) for path in (file, file.parent))
     if not file.exists() or (may_write and not has_no_room(file)):
         return None
     log = file.with_name(f"{file.name}-wal")
