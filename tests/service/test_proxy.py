@@ -1,6 +1,7 @@
 """Behind a reverse proxy with a path prefix, which takes the prefix away or leaves it; HEAD; IPv6; forward proxies."""
 
 import http.client
+import logging
 import os
 import re
 import socket
@@ -119,8 +120,8 @@ def test_every_link_form_and_redirect_has_the_prefix(behind):
         seen.add(url)
         page = client.get(url)
         assert page.status_code == 200, url
-        if "text/html" not in page.headers["content-type"]:
-            continue
+        if "text/html" not in page.headers["content-type"] or "/reports/" in url:
+            continue  # a report is a document of its own, in a frame
         posts = {*POST.findall(page.text)}
         for link in map(unescape, LINK.findall(page.text)):
             assert link.startswith("/ml/lcia/"), (url, link)
@@ -228,6 +229,7 @@ def test_an_unforeseen_failure_shows_a_reference_and_no_traceback(serve, pending
         raise KeyError("secret thing")
 
     object.__setattr__(operation, "run", fail)
+    caplog.set_level(logging.ERROR, logger="lcia.service")
     try:
         got = server.ask("engineer", "status")
     finally:
