@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from components.visible import visible
+from components.pages import shown
 from lcia.console import drawing, wording
 from lcia.console.language import LANGUAGES, catalogue
 
@@ -23,7 +23,7 @@ def environment(language: str, root: str = "") -> Environment:
     found = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
-        finalize=_shown,
+        finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -86,11 +86,3 @@ def static(name: str) -> str:
 def render(language: str, template: str, values: dict[str, Any], root: str = "") -> str:
     """One template with `values`; its links begin with `root`."""
     return environment(language, root).get_template(template).render(**values)
-
-
-def _shown(value: object) -> object:
-    """What a page shows of a value: words of packages and people can't turn a line around or hide in it."""
-    if not isinstance(value, str):
-        return value
-    text = visible(value, lines=True)
-    return Markup(text) if isinstance(value, Markup) else text  # noqa: S704 - it was markup before
