@@ -63,8 +63,8 @@ def open_read_only(
     may_write = all(os.access(path, os.W_OK, effective_ids=True) for path in (file, file.parent))
     if not file.exists() or (may_write and not has_no_room(file)):
         return None
-    log = file.with_name(f"{file.name}-wal")
-    waiting = log.exists() and log.stat().st_size > 0
+    log, index = (file.with_name(f"{file.name}-{part}") for part in ("wal", "shm"))
+    waiting = log.exists() and (index.exists() or log.stat().st_size > 0)  # also if its writer is about to begin
     mode = "mode=ro" if waiting else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS)
     connection.execute("PRAGMA query_only = ON")
