@@ -7,7 +7,20 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+from components.visible import visible
+
+
+def shown(value: object) -> object:
+    """What a page shows of a value: words of packages and people can't turn a line around or hide in it."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value, lines=True)
+    return Markup(text) if isinstance(value, Markup) else text  # noqa: S704 - it was markup before
+
+
+_ENVIRONMENT = Environment(
+    autoescape=True, finalize=shown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 
 _PAGE = _ENVIRONMENT.from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>

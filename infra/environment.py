@@ -1,6 +1,7 @@
 """What has to be set before the heavy libraries are imported: state inside `LCIA_HOME`, telemetry off, quiet."""
 
 import os
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -28,16 +29,34 @@ ZenML logs a traceback for every failed step; the worker says it in one line, an
 raised on with its own traceback."""
 
 
+LOCAL = ("localhost", "127.0.0.1", "::1")
+"""This machine, as addresses name it."""
+
+
 class StateUnusable(LciaError):
     """The state folder can't be written to."""
 
 
 def found_state(config: Path | None) -> tuple[Path | None, Path]:
-    """The settings file, if any, and the state folder: `LCIA_HOME`, else `.lcia` beside that file."""
+    """The settings file, if any, and the state folder: `LCIA_HOME`, else `.lcia` beside that file.
+
+    Raises:
+        StateUnusable: the folder's name has characters that no URL of a file can carry.
+    """
     here = [config] if config else [Path("zenml.yaml"), Path(__file__).parents[1] / "zenml.yaml"]
     file = next((path for path in here if path.exists()), config)
     folder = file.absolute().parent if file else Path.cwd()
-    return file, Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+    home = Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
+    # SQLAlchemy, and MLflow and ZenML with it, read `?` as the end of a path; fsspec reads `::` as a chain of URLs.
+    wrong = next((part for part in ("?", "::") if part in str(home)), None)
+    control = any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in str(home))
+    if wrong is None and not control:
+        return file, home
+    seen = repr(wrong) if wrong else "control characters or bytes that are no UTF-8"
+    raise StateUnusable(
+        f"the state folder {str(home)!r} has {seen} in its path, and the databases of MLflow and ZenML can't be "
+        "opened with that; rename the folder, or set LCIA_HOME to one without"
+    )
 
 
 def prepare(home: Path) -> None:
@@ -49,6 +68,11 @@ def prepare(home: Path) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    try:
+        Path.home()
+    except RuntimeError:  # a container's user without HOME and without a name; libraries ask for it
+        os.environ["HOME"] = str(home)
+    _go_straight_to_this_machine()
     # Waiting OpenMP threads otherwise spin and take the cores from each other.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # ZenML keeps a database of its own; losing it costs dashboards only.
@@ -69,6 +93,14 @@ def prepare(home: Path) -> None:
             f"the state folder {home} can't be made or written to ({error.strerror}: {error.filename}); give it to the "
             "user who runs lcia, or set LCIA_HOME to another folder"
         ) from error
+
+
+def _go_straight_to_this_machine() -> None:
+    """Keep MLflow, ZenML and whoever else reads a proxy from the environment from asking it for this machine."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = [name.strip() for name in known.split(",") if name.strip()]
+    if "*" not in names:
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*names, *LOCAL]))
 
 
 def stay_offline() -> None:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 from components.settings import Settings, load_settings
 from infra.environment import found_state
@@ -77,8 +78,8 @@ def _rows(query: str) -> list[Offer]:
 @contextlib.contextmanager
 def _opened(url: str) -> Iterator[sqlite3.Connection]:
     """A SQLite file, for reading; sqlite3 raises where there is none."""
-    file = url.removeprefix("sqlite:///")
-    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=0.5)) as connection:
+    file = Path(url.removeprefix("sqlite:///")).absolute()
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=0.5)) as connection:
         yield connection
 
 

@@ -1,5 +1,6 @@
 """The demo: three real tasks arrive one after the other; two demo identities play submitter and approver."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -100,8 +101,9 @@ def _summary(place: Workplace) -> None:
     print("\n=== where to look next")
     print("  .venv/bin/lcia status | show | matrix | ask ... | audit verify")
     uri = place.settings.registry.tracking_uri
-    print(f"  MLflow (versions, reports):  .venv/bin/mlflow ui --backend-store-uri {uri}")
-    print(f"  ZenML (runs, reports):       ZENML_CONFIG_PATH={place.home / 'zenml'} .venv/bin/zenml login --local")
+    print(f"  MLflow (versions, reports):  .venv/bin/mlflow ui --backend-store-uri {shlex.quote(uri)}")
+    folder = shlex.quote(str(place.home / "zenml"))
+    print(f"  ZenML (runs, reports):       ZENML_CONFIG_PATH={folder} .venv/bin/zenml login --local")
 
 
 def _say(line: str) -> None:

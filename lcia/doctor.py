@@ -27,11 +27,13 @@ from components.promotion.replay import replay
 from components.promotion.statements import newest
 from components.quality.fingerprints import KEY_NAME
 from components.storage import leases
-from components.storage.database import Database
+from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
+from components.storage.sqlite import sqlite_file
 from infra import zenml_places
-from lcia import doctor_accounts
+from lcia import doctor_accounts, failures
 from lcia.findings import Finding, Patient
+from lcia.workplace import user_name
 
 __all__ = ["Finding", "Patient", "examine", "report", "words"]
 
@@ -69,8 +71,8 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         except LciaError as error:
             found.append(Finding(name, "problem", str(error), "mend what it names, then run `lcia doctor` again"))
         except Exception as error:  # noqa: BLE001 - the doctor says what is ill, whatever it is
-            what = f"the check itself failed: {type(error).__name__}: {error}"
-            found.append(Finding(name, "problem", what, "run `lcia doctor` again; report it if it stays"))
+            advice = "mend what it names, then run `lcia doctor` again; report it if it stays"
+            found.append(Finding(name, "problem", failures.explain(error), advice))
     return found
 
 
@@ -159,7 +161,7 @@ def _disk(patient: Patient) -> Iterator[Finding]:
     else:
         yield Finding("disk", "warning" if free < LOW_DISK else "ok", told, advice if free < LOW_DISK else "")
     if patient.home.is_dir() and not os.access(patient.home, os.W_OK):
-        who = patient.home.owner()
+        who = user_name(patient.home.stat().st_uid)
         yield Finding("disk", "problem", f"{patient.home} can't be written", f"run lcia as {who}, its owner")
 
 
@@ -182,7 +184,8 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
 
 
 def _sqlite_missing(url: str) -> bool:
-    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+    file = sqlite_file(url)
+    return file is not None and not file.exists()
 
 
 def _database(patient: Patient) -> Iterator[Finding]:
@@ -221,21 +224,17 @@ def _leases(patient: Patient) -> Iterator[Finding]:
     with db.read() as connection:
         held = leases.standing(connection)
     for one in held:
-        told = f"{one.name} is held by {_owner(one.owner)}, heard {one.silent:.0f} seconds ago"
-        if one.lost:
+        if one.ahead:
+            advice = "set the clock of the database's machine right; the next process that wants the lease gets it"
+            yield Finding("leases", "warning", f"{one.words}: the clock was set back", advice)
+        elif one.lost:
             yield Finding(
-                "leases", "warning", f"{told}: it runs no more", "nothing: `lcia work` takes over and goes on"
+                "leases", "warning", f"{one.words}: it runs no more", "nothing: `lcia work` takes over and goes on"
             )
         else:
-            yield Finding("leases", "ok", told)
+            yield Finding("leases", "ok", one.words)
     if not held:
         yield Finding("leases", "ok", "none is held: nobody is at work")
-
-
-def _owner(name: str) -> str:
-    """An owner as `leases.process_owner` names it, for people."""
-    role, host, _, process, _ = [*name.rsplit("/", 4), "", "", "", ""][:5]
-    return f"{role} (host {host}, process {process})" if process else name
 
 
 def _store(patient: Patient) -> Iterator[Finding]:
@@ -271,7 +270,10 @@ def _opened(patient: Patient) -> Database | None:
     if _sqlite_missing(url):
         return None
     db = Database(url)
-    seen, head = db.revisions()
+    try:
+        seen, head = db.revisions()
+    except SchemaUnknown:
+        return None
     return db if seen == head else None
 
 

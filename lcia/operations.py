@@ -11,17 +11,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.audit.log import Actor
+from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Permission
 from components.promotion import approvals, candidates, policy, withdrawal
+from components.storage import leases
 from components.storage.objects import Json
 from components.tasks import queue
 from lcia import auditing, changed_rows, comparing, delivery, keeping, listing, syncing, verbs
 from lcia.shapes import (
     Answer,
     Approval,
+    BrokenLease,
     Decision,
     Gone,
     Grant,
@@ -287,6 +289,16 @@ def _cancel(place: Workplace, actor: Actor, params: Answer) -> Json:
         return queue.move(connection, None, params.item, "cancelled", params.reason, actor=actor).to_json()
 
 
+def _break_lease(place: Workplace, actor: Actor, params: BrokenLease) -> Json:
+    """Free a lease whose owner is gone, or with `force` one that hangs; who did it and why is entered in the log."""
+    approvals.need_reason(params.reason)
+    with place.keeper.begin() as connection:
+        held = leases.break_lease(connection, params.lease, force=params.force)
+        stood: dict[str, Json] = {"owner": held.owner, "silent_seconds": round(held.silent), "lost": held.lost}
+        append(connection, "lease.broken", actor, held.name, {**stood, "reason": params.reason, "forced": params.force})
+    return {"lease": held.name, **stood, "words": held.words}
+
+
 def _sync(place: Workplace, actor: Actor, _: Nothing) -> Json:
     """Bring MLflow up to date, and find what was changed there directly."""
     return syncing.sync(place, actor)
@@ -419,6 +431,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("release", "operate", True, Answer, _release, _of_item),
         Operation("regroup", "operate", True, Regroup, _regroup, _of_item),
         Operation("cancel", "operate", True, Answer, _cancel, _of_item),
+        Operation("break-lease", "operate", True, BrokenLease, _break_lease),
         Operation("sync", "operate", True, Nothing, _sync),
         Operation("sweep", "operate", True, Nothing, _sweep),
         Operation("withdraw", "withdraw", True, Withdrawal, _withdraw, _of_task),

@@ -1,5 +1,6 @@
 """A server's operations, asked for over HTTP: LCIA_SERVER names it, LCIA_TOKEN says who asks."""
 
+import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ import httpx2
 from components.errors import LciaError
 
 SERVER, TOKEN = "LCIA_SERVER", "LCIA_TOKEN"
+PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
+"""Variables that name a proxy, in capitals or not."""
 SECONDS = 300.0
 """How long an answer may take: a promotion tells MLflow before it answers."""
 
@@ -78,12 +81,12 @@ def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = 
         raise Refused(f"{SERVER} is set, but {TOKEN} is not; an admin makes a token with `lcia tokens create`", 1)
     heads = {"authorization": f"Bearer {token}", **(headers or {})}
     try:
-        got = httpx2.request(method, f"{server}/v1/{operation}", headers=heads, timeout=SECONDS, **sent)
+        with _client(server) as client:
+            got = client.request(method, f"{server}/v1/{operation}", headers=heads, **sent)
+    except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, ValueError) as error:
+        raise ServerUnreachable(_unreachable(server, error)) from error
+    try:
         value = got.json()
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise ServerUnreachable(
-            f"{SERVER}={server} does not answer ({type(error).__name__}); is `lcia serve` running there?"
-        ) from error
     except ValueError as error:
         raise ServerUnreachable(
             f"{SERVER}={server} answered {got.status_code} with something that is no JSON; is it lcia's service?"
@@ -93,6 +96,32 @@ def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = 
     if not isinstance(value, dict) or "message" not in value:
         raise ServerUnreachable(f"{SERVER}={server} answered {got.status_code}; is it lcia's service?")
     raise Refused(str(value["message"]), int(value.get("exit_code", 1)))
+
+
+def _client(server: str) -> httpx2.Client:
+    """A client that goes through the proxy of the environment, but never to this machine itself."""
+    # A transport of its own reads certificates from the environment, and no proxies.
+    transport = httpx2.HTTPTransport() if is_local(httpx2.URL(server).host) else None
+    return httpx2.Client(transport=transport, timeout=SECONDS)
+
+
+def is_local(host: str) -> bool:
+    """True for this machine by its usual names and addresses."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _unreachable(server: str, error: Exception) -> str:
+    proxies = ", ".join(sorted(name for name in os.environ if name.upper() in PROXIES))
+    if isinstance(error, ImportError):
+        return f"{proxies} names a SOCKS proxy, which needs `pip install socksio`; or name the server in NO_PROXY"
+    if isinstance(error, ValueError | httpx2.InvalidURL):
+        seen = f"{SERVER}={server!r}" + (f" or a proxy's address ({proxies})" if proxies else "")
+        return f"{seen} can't be used ({error}); expected http(s)://HOST[:PORT][/PREFIX]"
+    way = f" The way there is the proxy of {proxies}; NO_PROXY names what needs none." if proxies else ""
+    return f"{SERVER}={server} does not answer ({type(error).__name__}); is `lcia serve` running there?{way}"
 
 
 def export(path: Path) -> dict[str, Any]:

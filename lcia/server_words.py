@@ -54,6 +54,11 @@ def token_made(value: Value) -> str:
     )
 
 
+def token_revoked(value: Value) -> str:
+    """`lcia tokens revoke`."""
+    return f"Token {value['id']} ({value['label']}) of {value['person']} counts no more."
+
+
 def proposal(value: Value) -> str:
     """A proposal, in a line."""
     by = f", accepted by {value['accepted_by']}" if value["accepted_by"] else ""

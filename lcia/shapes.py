@@ -157,6 +157,16 @@ class PolicyAnswer(Params):
     reason: Why
 
 
+class BrokenLease(Params):
+    """A lease to be freed."""
+
+    lease: Name
+    """Its name, as `lcia doctor` shows it."""
+    reason: Why
+    force: bool = False
+    """Although its owner is at work."""
+
+
 class Grant(Params):
     """A role at a site, given or taken back."""
 

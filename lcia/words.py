@@ -172,7 +172,7 @@ def flips(value: Value) -> str:
     for one in sorted(value["flips"], key=lambda flip: flip["score_after"] - flip["score_before"]):
         lines += [
             f"{'lost' if one['score_after'] < one['score_before'] else 'won '} {one['task']} {one['row'][:12]}",
-            *(f"  {line}" for line in one["prompt"].splitlines()),
+            *(f"  | {line}" for line in one["prompt"].splitlines()),
             *(f"    image {n} of {len(one['images'])}: {name[:12]}" for n, name in enumerate(one["images"], start=1)),
             f"    expected {one['expected']!r}, before {one['before']!r}, after {one['after']!r}",
         ]
@@ -270,15 +270,15 @@ def imported(value: Value) -> str:
             *(f"  {split}: {', '.join(files)}" for split, files in value["files"].items()),
             *([f"  not read: {', '.join(value['not_read'])}"] if value["not_read"] else []),
             *(f"  {remark}" for remark in value["remarks"]),
-                f"Look at its task.yaml, then `lcia plan {value['folder']}`",
+            f"Look at its task.yaml, then `lcia plan {value['folder']}`",
         ]
     )
 
 
-def outcomes(told: Sequence[Value]) -> str:
-    """`lcia run` and `lcia work`."""
+def outcomes(told: Value | Sequence[Value]) -> str:
+    """`lcia run` and `lcia work`: a line for each task."""
     lines = []
-    for one in told:
+    for one in [told] if isinstance(told, Mapping) else told:
         lines.append(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}")
         lines += delivered(one) if one["registry_untold"] or one["state"] == "promoted" else []
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """One assistant's state on this machine, opened: settings, database, objects, registry, signing key."""
 
-import getpass
+import os
+import pwd
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -180,11 +181,22 @@ class Workplace:
 
 
 def actor(name: str | None) -> Actor:
-    """Who acts: the operating system's user, or an asserted name.
+    """The person who acts: the owner of this process as the system knows them, or an asserted name.
 
     Raises:
         ActorUnnamed: the name is blank; nobody acts as somebody else by mistake.
     """
     if name is not None:
         return Actor(name, assured=False, how="asserted")
-    return Actor(getpass.getuser(), assured=True, how="os-user")
+    return Actor(user_name(os.getuid()), assured=True, how="os-user")
+
+
+def user_name(uid: int) -> str:
+    """The name of a user of this system, or `uid N` where it has none (containers with arbitrary user ids).
+
+    The environment (LOGNAME, USER) is not asked: anybody sets it.
+    """
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from components.visible import visible
+
 EVERY = {True: 0.2, False: 10.0}
 """Seconds between two updates, on a terminal and elsewhere."""
 TOLD_EVERY = 2.0
@@ -21,7 +23,7 @@ class Progress:
     def say(self, line: str) -> None:
         """One line about something that takes long and cannot be counted."""
         if sys.__stderr__ is not None:
-            print(f"  {line}", file=sys.__stderr__, flush=True)
+            print(f"  {visible(line)}", file=sys.__stderr__, flush=True)
 
     def __call__(self, what: str, count: int, total: int) -> None:
         """`count` more of `total` are done."""
@@ -37,7 +39,7 @@ class Progress:
         if now - self._shown < EVERY[self._terminal] and not (finished and long):
             return
         self._shown = now
-        line = f"  {what}: {self._done} of {total} ({now - self._began:.0f} s)"
+        line = f"  {visible(what)}: {self._done} of {total} ({now - self._began:.0f} s)"
         stream = sys.__stderr__
         if stream is None:
             return

@@ -18,7 +18,7 @@ from components.errors import LciaError
 from components.identity import people
 from components.identity.access import Permission
 from components.identity.people import Person
-from components.storage.database import Database, now
+from components.storage.database import Database, is_ahead, now
 from components.storage.objects import digest_of
 from components.storage.tables import tokens
 
@@ -126,6 +126,11 @@ def standing(db: Database, identity: str) -> tuple[Person, Token]:
     if found.revoked_at is not None or moment >= found.expires_at:
         ended = "was revoked" if found.revoked_at is not None else f"expired at {found.expires_at:%Y-%m-%d %H:%M} UTC"
         raise TokenRefused(f"token {found.id} ({found.label}) {ended}; an admin makes a new one")
+    if is_ahead(found.created_at, moment):
+        raise TokenRefused(
+            f"token {found.id} ({found.label}) was made at {found.created_at:%Y-%m-%d %H:%M} UTC, which is still to "
+            "come: set the database's clock right, or an admin makes a new one"
+        )
     if person.disabled_at is not None:
         raise TokenRefused(f"the owner of token {found.id} was shut out")
     return person, found

@@ -17,7 +17,7 @@ from components.promotion import candidates
 from components.promotion.candidates import Candidate, NotPending
 from components.promotion.whole import read_below
 from components.settings import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
-from components.storage.database import Database, now
+from components.storage.database import Database, is_ahead, now
 from components.storage.objects import FolderRefused, Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import approvals
 from components.tasks import queue
@@ -275,7 +275,7 @@ def valid(
     moment = now(connection)
     counted: list[Approval] = []
     for one in given(connection, candidate):
-        fresh = one.revoked_at is None and moment < one.expires_at
+        fresh = one.revoked_at is None and moment < one.expires_at and not is_ahead(one.at, moment)
         fits = one.verdict == "approve" and one.evidence == candidate.evidence and one.override == override
         own = barred(candidate, one.person, policy)
         if fresh and fits and not own and not any(same_person(one.person, other.person) for other in counted):

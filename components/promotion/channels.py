@@ -54,7 +54,7 @@ class Mail:
                 if settings.user:
                     server.login(settings.user, self._password or "")
                 server.send_message(mail)
-        except (OSError, smtplib.SMTPException) as error:
+        except (OSError, smtplib.SMTPException, ValueError) as error:  # the last of an address that is none
             raise NotDelivered(f"mail server {settings.host}:{settings.port}: {type(error).__name__}") from error
 
 
@@ -78,7 +78,7 @@ class Webhook:
         }
         try:
             answer = httpx2.post(self._url, content=body, headers=headers, timeout=SECONDS, follow_redirects=False)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, ValueError) as error:  # the last two of a proxy
             raise NotDelivered(f"{_host(self._url)}: {type(error).__name__}") from error
         if not answer.is_success:
             raise NotDelivered(f"{_host(self._url)} answered {answer.status_code}, expected 2xx")

@@ -20,6 +20,7 @@ from components.storage.database import Database, now
 from components.storage.leases import acquire, process_owner, release
 from components.storage.objects import Json
 from components.storage.tables import notices
+from components.visible import visible
 
 KINDS = {
     "candidate.registered": "pending",
@@ -52,7 +53,7 @@ class Notice:
     id: int
     kind: str
     payload: dict[str, Json]
-    """`title` and `text` for people; `subject`, `position` and `link` for programs."""
+    """`title` and `text` for people, hidden signs spelt out; `subject`, `position` and `link` for programs."""
     at: datetime
     attempts: int
 
@@ -156,7 +157,10 @@ def deliver(db: Database, assistant: str, channels: Mapping[str, Channel]) -> li
     sent: list[Sent] = []
     try:
         with db.read() as connection:
-            due = notices.c.done_at.is_(None) & (notices.c.kind != CURSOR) & (notices.c.next_at <= now(connection))
+            moment = now(connection)
+            # No pause is longer than that: a time further ahead was written while the clock was wrong.
+            ready = (notices.c.next_at <= moment) | (notices.c.next_at > moment + LONGEST_RETRY)
+            due = notices.c.done_at.is_(None) & (notices.c.kind != CURSOR) & ready
             query = select(notices).where(notices.c.assistant == assistant, due).order_by(notices.c.id)
             rows = connection.execute(query).mappings().all()
         failed: set[str] = set()
@@ -164,7 +168,8 @@ def deliver(db: Database, assistant: str, channels: Mapping[str, Channel]) -> li
             channel = channels.get(row["channel"])
             if channel is None or channel.name in failed:
                 continue
-            notice = Notice(row["id"], row["kind"], row["payload"], row["at"], row["attempts"])
+            shown = {name: visible(str(row["payload"][name])) for name in ("title", "text")}
+            notice = Notice(row["id"], row["kind"], {**row["payload"], **shown}, row["at"], row["attempts"])
             error: str | None = None
             try:
                 channel.send(notice)

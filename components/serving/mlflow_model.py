@@ -13,6 +13,7 @@ signed it, or handed over to the one that did; without it the keys beside the st
 shows that a promotion took place and not by whom. `candidate=True` loads what was never promoted, to try it out.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel
 
-CACHE = Path.home() / ".cache" / "lcia" / "models"
+
+def _cache() -> Path:
+    """Where converted base models are kept; a folder of this process alone for a user without a home."""
+    try:
+        return Path.home() / ".cache" / "lcia" / "models"
+    except RuntimeError:
+        return Path(tempfile.mkdtemp(prefix="lcia-models-"))
 
 
 class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped here
@@ -40,7 +47,7 @@ class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped h
         base = version.settings.base_model
         if told["base_model"]:
             base = base.model_copy(update={"name": str(told["base_model"])})
-        storage = version.settings.storage.model_copy(update={"models": str(told["models"] or CACHE)})
+        storage = version.settings.storage.model_copy(update={"models": str(told["models"] or _cache())})
         settings = version.settings.model_copy(update={"base_model": base, "storage": storage})
         self._assistant = Assistant(Workbench.load(settings), version)
 

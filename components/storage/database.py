@@ -8,12 +8,12 @@ Passwords come from PostgreSQL's own places (PGPASSWORD, PGPASSFILE, a service f
 """
 
 import logging
+import os
 import re
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from components.errors import LciaError
+from components.storage import sqlite
+from components.storage.sqlite import BUSY_SECONDS
 
 if TYPE_CHECKING:
     from psycopg import Connection as PostgresqlConnection
 
-BUSY_SECONDS = 30
-"""How long a writer waits for another one, and anybody for PostgreSQL to answer the door."""
 IDLE_SECONDS = 300
 """How long a transaction may do nothing before PostgreSQL ends it: a client that hangs must not keep others waiting."""
+AHEAD = timedelta(minutes=1)
+"""How far a stored time may lie ahead of the clock: beyond that the clock was wrong, then or now."""
 _WRITER_LOCK = 7_103_951
 """Key of the PostgreSQL advisory lock that write transactions take turns on."""
 NO_RIGHT = "42501"
@@ -46,6 +48,18 @@ class DatabaseUnavailable(LciaError):
 
 class AccountRefused(DatabaseUnavailable):
     """The account that the database was opened with may not do this."""
+
+
+class SchemaUnknown(DatabaseUnavailable):
+    """The tables are of a later version of lcia."""
+
+
+class ReadOnly(DatabaseUnavailable):
+    """The database's file can be read, and not written, by this process."""
+
+
+class DiskFull(DatabaseUnavailable):
+    """The disk of the database has no room; what was committed stands."""
 
 
 class ValueRefused(LciaError):
@@ -61,16 +75,17 @@ class Database:
         Raises:
             DatabaseUnavailable: `url` is not a database URL, or its driver is not installed.
         """
+        self._file: Path | None = None
         try:
             parsed = _parse(url)
             self._sqlite = parsed.get_backend_name() == "sqlite"
             if self._sqlite:
-                if parsed.database in (None, "", ":memory:"):
-                    raise DatabaseUnavailable(f"{url} is a database in memory; expected sqlite:///a/file.db")
-                Path(str(parsed.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
+                self._file = file = sqlite.file_of(parsed, url)
+                file.parent.mkdir(parents=True, exist_ok=True)
                 self._engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
-                event.listen(self._engine, "connect", _prepare_sqlite)
-                event.listen(self._engine, "begin", _begin_sqlite)
+                event.listen(self._engine, "do_connect", partial(sqlite.open_read_only, file))
+                event.listen(self._engine, "connect", sqlite.prepare)
+                event.listen(self._engine, "begin", sqlite.begin)
             else:
                 patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": BUSY_SECONDS}
                 about = {"application_name": "lcia", **patience}
@@ -89,7 +104,11 @@ class Database:
         return self._engine
 
     def migrate(self) -> None:
-        """Bring the tables to this version's shape; any number of processes may call it at once."""
+        """Bring the tables to this version's shape; any number of processes may call it at once.
+
+        Raises:
+            SchemaUnknown: they have the shape of a later version.
+        """
         seen, head = self.revisions()
         if seen == head:
             return  # also with an account that may not create tables
@@ -105,11 +124,22 @@ class Database:
             ) from error
 
     def revisions(self) -> tuple[str | None, str | None]:
-        """The schema revision of the database (None: no tables yet) and the one that this version of lcia needs."""
+        """The schema revision of the database (None: no tables yet) and the one that this version of lcia needs.
+
+        Raises:
+            SchemaUnknown: the database's is none that this version knows.
+        """
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        head = ScriptDirectory.from_config(_alembic()).get_current_head()
+        scripts = ScriptDirectory.from_config(_alembic())
+        head = scripts.get_current_head()
         with self.read() as connection:
-            return MigrationContext.configure(connection).get_current_revision(), head
+            seen = MigrationContext.configure(connection).get_current_revision()
+        if seen is not None and seen not in {script.revision for script in scripts.walk_revisions()}:
+            raise SchemaUnknown(
+                f"{self.url} has schema {seen}, and this version of lcia knows schemas up to {head}: a later version "
+                "has changed the tables. Install that version, or restore the backup from before it"
+            )
+        return seen, head
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -117,7 +147,7 @@ class Database:
 
         Raises:
             DatabaseUnavailable: no connection, no lock within 30 s, or no tables.
-        AccountRefused, ValueRefused: see the classes.
+            ReadOnly, AccountRefused, ValueRefused: see the classes.
         """
         with self._connect(write=True) as connection:
             if not self._sqlite:
@@ -151,7 +181,8 @@ class Database:
                     f"the account of {self.url} may not do this ({_reason(error)}); docs/database.md says which "
                     "process has which account, `lcia doctor` what this one can do"
                 ) from error
-            raise DatabaseUnavailable(_explain(error, self.url)) from error
+            full = self._file is not None and sqlite.has_no_room(self._file)
+            raise _kind(error, full=full)(_explain(error, self.url, full=full)) from error
 
 
 def _parse(url: str) -> URL:
@@ -167,7 +198,8 @@ def _shown(url: str) -> str:
 
 def _alembic() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    folder = str(Path(__file__).with_name("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # a parser of INI files reads it
     return config
 
 
@@ -180,13 +212,43 @@ def now(connection: Connection) -> datetime:
     return datetime.fromisoformat(f"{moment.isoformat()}+00:00")
 
 
-def _explain(error: DBAPIError, url: str) -> str:
+def is_ahead(stored: datetime, moment: datetime) -> bool:
+    """True if a stored time lies in the future of `moment` by more than `AHEAD`."""
+    return stored - moment > AHEAD
+
+
+FULL = "disk is full"
+"""What SQLite says of a write without room, among other words."""
+_EXPLANATIONS = (
+    ("no such table", "lacks a table ({reason}); `lcia status` or any other verb creates them"),
+    ("locked", "stayed locked for {seconds} s by another program; end it and try again"),
+    ("lock timeout", "stayed locked for {seconds} s by another program; end it and try again"),
+    (sqlite.NO_WAL, "is on a network mount: {reason}; move LCIA_HOME to a local disk, or use PostgreSQL"),
+    (FULL, "can't grow: disk full; free space and run the same command again, it goes on from there"),
+    ("No space left", "can't grow: disk full; free space and run the same command again, it goes on from there"),
+    ("readonly database", "is read-only for user {uid}, and this verb writes; run it as the owner of the state folder"),
+    ("malformed", "is damaged ({reason}); restore it from a backup, then run `lcia audit verify`"),
+    ("not a database", "is damaged ({reason}); restore it from a backup, then run `lcia audit verify`"),
+    ("unable to open", "can't be opened by user {uid}; run it as the owner of the state folder, who can write there"),
+    ("", "does not answer ({reason}); check storage.database in zenml.yaml and the server"),
+)
+"""What a driver's message has in it, and what it means; the first that fits."""
+
+
+def _explain(error: DBAPIError, url: str, *, full: bool) -> str:
+    """`full`: the disk has no room, for which SQLite has several words."""
     reason = _reason(error)
-    if "no such table" in reason or ('relation "' in reason and "does not exist" in reason):
-        return f"database {url} lacks a table ({reason}); `lcia status` or any other verb creates them"
-    if "locked" in reason or "lock timeout" in reason:
-        return f"database {url} stayed locked for {BUSY_SECONDS} s by another program; end it and try again"
-    return f"database {url} does not answer ({reason}); check storage.database in zenml.yaml and the server"
+    missing = 'relation "' in reason and "does not exist" in reason  # PostgreSQL's words for a table
+    seen = "no such table" if missing else FULL if full else reason
+    words = next(words for part, words in _EXPLANATIONS if part in seen)
+    return f"database {url} {words.format(reason=reason, seconds=BUSY_SECONDS, uid=os.getuid())}"
+
+
+def _kind(error: DBAPIError, *, full: bool) -> type[DatabaseUnavailable]:
+    reason = _reason(error)
+    if full or FULL in reason or "No space left" in reason:
+        return DiskFull
+    return ReadOnly if "readonly database" in reason else DatabaseUnavailable
 
 
 def _reason(error: DBAPIError) -> str:
@@ -199,31 +261,3 @@ def _prepare_postgresql(connection: "PostgresqlConnection[Any]", record: object)
     connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'".encode())
     connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'".encode())
     connection.commit()
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001
-    """Manual transactions, foreign keys, full durability and write-ahead logging for one connection."""
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA recursive_triggers = ON")
-    cursor.execute("PRAGMA synchronous = FULL")
-    deadline = time.monotonic() + BUSY_SECONDS
-    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            # the switch ignores busy_timeout; it is made once in the life of the file
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    if connection.get_execution_options().get("lcia_write"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql("PRAGMA query_only = ON")
-        connection.exec_driver_sql("BEGIN")

@@ -1,24 +1,34 @@
 """Leases: one owner at a time, told apart by an epoch that every write checks.
 
 An owner that stalls and comes back finds a higher epoch and its writes refused (a fencing token). All times
-are the database's, so clocks of different machines never meet.
+are the database's, so clocks of different machines never meet. That one clock may be set back: a heartbeat from the
+future proves nothing, and its lease is lost like one that has run out.
 """
 
 import os
 import socket
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from components.errors import LciaError
-from components.storage.database import Database, now
+from components.storage.database import Database, is_ahead, now
 from components.storage.tables import leases
 
 
 class StaleLease(LciaError):
     """The lease was taken over; whatever its former owner was about to write must not be written."""
+
+
+class LeaseUnknown(LciaError):
+    """Nobody holds a lease of this name."""
+
+
+class LeaseAlive(LciaError):
+    """The owner of the lease was heard a moment ago, so it is not broken without force."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def process_owner(role: str) -> str:
 
 
 def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
-    """Take the lease if it is free, run out, or held by a process of this host that is dead; else None.
+    """Take the lease if it is free or lost (see `Standing`), else None.
 
     `ttl` is in seconds. A live owner's own second call also gives None: a lease is not re-entrant.
     """
@@ -48,8 +58,7 @@ def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
         if row is None:
             connection.execute(insert(leases).values(name=name, owner=owner, epoch=1, heartbeat=moment, ttl=ttl))
             return Lease(name, owner, 1, ttl)
-        alive = row.owner is not None and moment < row.heartbeat + timedelta(seconds=row.ttl)
-        if alive and not _is_dead(row.owner):
+        if row.owner is not None and not _standing(row, moment).lost:
             return None
         connection.execute(
             update(leases)
@@ -60,9 +69,9 @@ def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
 
 
 def holder(connection: Connection, name: str) -> Lease | None:
-    """Who holds the lease now, for `status`; None when it is free or has run out."""
+    """The lease as it is held now, for `status`; None when it is free or its heartbeat holds no more."""
     row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
-    if row is None or row.owner is None or now(connection) >= row.heartbeat + timedelta(seconds=row.ttl):
+    if row is None or row.owner is None or _is_over(row, now(connection)):
         return None
     return Lease(row.name, row.owner, row.epoch, row.ttl)
 
@@ -74,20 +83,46 @@ class Standing:
     name: str
     owner: str
     silent: float
-    """Seconds since its owner was heard."""
+    """Seconds since its owner was heard; negative where the heartbeat lies in the future."""
     lost: bool
-    """It has run out, or its owner certainly runs no more; the next one that wants it gets it."""
+    """It has run out, lies in the future, or its owner certainly runs no more; the next one that wants it gets it."""
+    ahead: bool
+    """Its heartbeat lies in the future: the clock was set back."""
+
+    @property
+    def words(self) -> str:
+        """Its owner and when that was heard, for people."""
+        role, host, _, process, _ = [*self.owner.rsplit("/", 4), "", "", "", ""][:5]
+        owner = f"{role} (host {host}, process {process})" if process else self.owner
+        if self.ahead:
+            return f"{self.name} is held by {owner}, whose heartbeat lies {-self.silent:.0f} seconds in the future"
+        return f"{self.name} is held by {owner}, heard {max(self.silent, 0):.0f} seconds ago"
 
 
 def standing(connection: Connection) -> list[Standing]:
     """Every lease that was not given back, for `doctor`."""
     moment = now(connection)
     rows = connection.execute(select(leases).where(leases.c.owner.is_not(None)).order_by(leases.c.name)).all()
-    return [
-        Standing(row.name, row.owner, silent, lost=silent >= row.ttl or _is_dead(row.owner))
-        for row in rows
-        for silent in [(moment - row.heartbeat).total_seconds()]
-    ]
+    return [_standing(row, moment) for row in rows]
+
+
+def break_lease(connection: Connection, name: str, *, force: bool = False) -> Standing:
+    """Free a lease that is lost, or with `force` any; its owner's next fenced write is refused. Returns how it stood.
+
+    Raises:
+        LeaseUnknown: nobody holds one of that name.
+        LeaseAlive: its owner was heard within its time, and `force` is not given.
+    """
+    held = {one.name: one for one in standing(connection)}
+    if name not in held:
+        raise LeaseUnknown(f"nobody holds the lease {name!r}; held: {', '.join(held) or 'none'}")
+    if not held[name].lost and not force:
+        raise LeaseAlive(
+            f"{held[name].words}, so it is at work: stop that process, and the lease is free. --force takes the lease "
+            "from it all the same; what it has not recorded by then is refused and done again by the next worker"
+        )
+    connection.execute(update(leases).where(leases.c.name == name).values(owner=None, epoch=leases.c.epoch + 1))
+    return held[name]
 
 
 def renew(db: Database, lease: Lease) -> None:
@@ -124,6 +159,17 @@ def check(connection: Connection, lease: Lease) -> None:
             f"lease {lease.name!r} is {seen}; {lease.owner} held epoch {lease.epoch}, so its work is not "
             "recorded. Nothing is lost: the next `lcia run` goes on from what was stored"
         )
+
+
+def _standing(row: Row[Any], moment: datetime) -> Standing:
+    silent = (moment - row.heartbeat).total_seconds()
+    lost = _is_over(row, moment) or _is_dead(row.owner)
+    return Standing(row.name, row.owner, silent, lost=lost, ahead=is_ahead(row.heartbeat, moment))
+
+
+def _is_over(row: Row[Any], moment: datetime) -> bool:
+    """True if the last heartbeat keeps others out no more: too old, or from the future."""
+    return (moment - row.heartbeat).total_seconds() >= row.ttl or is_ahead(row.heartbeat, moment)
 
 
 def _place() -> str:

@@ -79,10 +79,11 @@ class FolderInbox:
         return found
 
     def _newest(self, path: Path) -> float:
-        """When something of a package last changed."""
+        """When something of a package last changed; copies may keep a date of their source, even one still to come."""
         try:
             inside = [Path(folder) / name for folder, *lists in os.walk(path) for names in lists for name in names]
-            return max(one.lstat().st_mtime for one in (path, *inside))
+            stats = [one.lstat() for one in (path, *inside)]
+            return max(min(stat.st_mtime, stat.st_ctime) for stat in stats)
         except OSError:  # it vanished meanwhile
             return float("inf")
 

@@ -10,6 +10,7 @@ from lcia.commands.frame import (
     As,
     Config,
     Json,
+    Reason,
     Set,
     emit,
     here_only,
@@ -35,7 +36,7 @@ def doctor(
 
         found = examination.examine(examination.Patient(home, file, settings), quick=quick)
     value = examination.report(found)
-    emit(value, as_json=as_json, text=examination.words(value))
+    emit(value, as_json=as_json, text=examination.words)
     if not value["ok"]:
         raise typer.Exit(1)
 
@@ -47,6 +48,25 @@ def sync(name: As = None, as_json: Json = False, config: Config = None) -> None:
 
     with quiet_stdout(as_json=as_json):
         value = perform("sync", name, config)
-    emit(value, as_json=as_json, text=syncing.words(value))
+    emit(value, as_json=as_json, text=syncing.words)
     if not value["ok"]:
         raise typer.Exit(1)
+
+
+@verb(
+    DO,
+    'lcia break-lease lineage:assistant --reason "the worker\'s machine is gone"',
+    'lcia break-lease lineage:assistant --force --reason "it hangs since noon"',
+    name="break-lease",
+)
+def break_lease(
+    lease: Annotated[str, typer.Argument(metavar="LEASE", help="Its name, as `lcia doctor` shows it.")],
+    reason: Reason,
+    force: Annotated[bool, typer.Option("--force", help="Also from a process that is still at work.")] = False,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Free a lease that a process which is gone still holds; what that process writes later is refused."""
+    value = perform("break-lease", name, config, lease=lease, reason=reason, force=force)
+    emit(value, as_json=as_json, text=lambda shown: f"{shown['words']}; now it is free for the next one.")

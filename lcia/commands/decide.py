@@ -1,5 +1,6 @@
 """Verbs by which people decide about versions."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ def approve(
     """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
     with quiet_stdout(as_json=as_json):
         value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
-    _answer(value, as_json=as_json, text=words.approved(value))
+    _answer(value, as_json=as_json, text=words.approved)
 
 
 @verb(DO, 'lcia reject 4 --reason "answers became longer"')
@@ -83,8 +84,12 @@ def rollback(
     _answer(value, as_json=as_json, text=text)
 
 
-def _answer(value: dict[str, Any], *, as_json: bool, text: str) -> None:
-    """What was decided, and whether MLflow knows and serves it: 0 only then."""
-    emit(value, as_json=as_json, text="\n".join([text, *words.delivered(value)]))
+def _answer(value: dict[str, Any], *, as_json: bool, text: str | Callable[[Any], str]) -> None:
+    """Print what was decided, and whether MLflow knows and serves it: the exit code is 0 only then."""
+
+    def answer(shown: dict[str, Any]) -> str:
+        return "\n".join([text if isinstance(text, str) else text(shown), *words.delivered(shown)])
+
+    emit(value, as_json=as_json, text=answer)
     if value["exit_code"]:
         raise typer.Exit(value["exit_code"])

@@ -22,4 +22,4 @@ def export(
 
     with quiet_stdout(as_json=as_json):
         value = answering.export(open_place(config), version, folder)
-    emit(value, as_json=as_json, text=words.exported(value))
+    emit(value, as_json=as_json, text=words.exported)

@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +16,27 @@ from components.settings import Settings, load_settings
 from infra import environment
 from infra.environment import found_state
 from infra.runs import check_options
-from lcia import completing, words
+from lcia import completing, terminal, words
 
 if TYPE_CHECKING:
+    from components.storage.database import Database
     from lcia.workplace import Workplace
 
 LOOK, DO = "Look", "Do"
 Function = Callable[..., Any]
+
+
+@dataclass
+class Session:
+    """The state that the command at work has opened, for a message about its failure."""
+
+    home: Path | None = None
+    db: "Database | None" = None
+    entries: int = 0
+    """Of the log, when it was opened."""
+
+
+SESSION = Session()
 
 
 class Verbs(TyperGroup):
@@ -89,6 +104,7 @@ def read_settings(
     Without `touch` a state folder that is not there is not made.
     """
     file, home = found_state(config)
+    SESSION.home, SESSION.db = home, None
     if touch or home.is_dir():
         environment.prepare(home)
     settings = load_settings(file, overrides or (), home_folder=home)
@@ -102,9 +118,12 @@ def read_settings(
 def open_place(config: Path | None = None, overrides: list[str] | None = None) -> "Workplace":
     """Settings and state, which is made where it is not there yet."""
     home, _, settings = read_settings(config, overrides)
+    from components.audit import log
     from lcia.workplace import Workplace
 
     place = Workplace.open(home, settings)
+    with place.db.read() as connection:
+        SESSION.db, SESSION.entries = place.db, log.count(connection)
     changed = [
         key for key in [*(overrides or ()), *os.environ] if key.lower().startswith(("policy.", "lcia__policy__"))
     ]
@@ -158,9 +177,22 @@ def here_only(verb_name: str) -> None:
         )
 
 
-def emit(value: Any, *, as_json: bool, text: str) -> None:  # noqa: ANN401 - any JSON value
-    """Print the words, or with --json the value as one JSON object."""
-    print(json.dumps(value, ensure_ascii=False, default=str) if as_json else text)
+def emit(
+    value: Any,  # noqa: ANN401 - any JSON value
+    *,
+    as_json: bool,
+    text: str | Callable[[Any], str],
+    as_is: Collection[str] = (),
+) -> None:
+    """Print the words, or with --json the value as one JSON object.
+
+    A `text` that is made from the value is a function of it: no word of the value ends a line of it then, but those
+    under the keys `as_is`, which it shows in lines of their own or as Python writes them.
+    """
+    if as_json:
+        print(terminal.json_text(json.dumps(value, ensure_ascii=False, default=str), json.dumps(value, default=str)))
+    else:
+        print(text if isinstance(text, str) else text(terminal.fields_visible(value, as_is)))
 
 
 @contextlib.contextmanager
@@ -172,7 +204,7 @@ def quiet_stdout(*, as_json: bool) -> Iterator[None]:
 
 def say(line: str) -> None:
     """Progress and remarks go to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(terminal.indented(line), file=sys.stderr, flush=True)
 
 
 def say_power(place: "Workplace") -> None:

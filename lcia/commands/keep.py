@@ -23,7 +23,7 @@ def retention(
     """
     with quiet_stdout(as_json=as_json):
         value = perform("sweep" if sweep else "retention", name, config, overrides)
-    emit(value, as_json=as_json, text=keeping_words.retention(value))
+    emit(value, as_json=as_json, text=keeping_words.retention)
     if value.get("exit_code"):
         raise typer.Exit(value["exit_code"])
 
@@ -53,6 +53,6 @@ def withdraw(
     """
     with quiet_stdout(as_json=as_json):
         value = perform("withdraw", name, config, overrides, task=task, reason=reason)
-    emit(value, as_json=as_json, text=keeping_words.withdrawn(value))
+    emit(value, as_json=as_json, text=keeping_words.withdrawn)
     if value["exit_code"]:
         raise typer.Exit(value["exit_code"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lcia import completing, words
+from lcia import completing, terminal, words
 from lcia.commands.frame import (
     DO,
     As,
@@ -47,7 +47,7 @@ def submit(
         from lcia.workplace import actor
 
         value = verbs.submit(open_place(config), package, actor(name)).to_json()
-    emit(value, as_json=as_json, text=words.submitted(value))
+    emit(value, as_json=as_json, text=words.submitted)
 
 
 @verb(DO, "lcia run examples/tasks/booking_slot", "lcia run examples/tasks/booking_slot --set tuning.steps=60 --json")
@@ -66,7 +66,7 @@ def run(
     place, who = open_place(config, overrides), actor(name)
     item = verbs.submit(place, package, who)
     if item.known:
-        say(words.submitted(item.to_json()))
+        say(words.submitted(terminal.fields_visible(item.to_json())))
     with quiet_stdout(as_json=as_json):
         say_power(place)
         _work(place, name, item.id)
@@ -131,7 +131,7 @@ def rebase(
     place = open_place(config, overrides)
     with quiet_stdout(as_json=as_json):
         value = rebasing.rebase(place, actor(name), say)
-    emit(value, as_json=as_json, text=words.rebased(value))
+    emit(value, as_json=as_json, text=words.rebased)
     raise typer.Exit(value["exit_code"])
 
 
@@ -149,7 +149,7 @@ def _end(items: list[int], place: "Workplace", *, as_json: bool) -> None:
     with place.db.read() as connection:
         found = [queue.item(connection, i) for i in items]
     told = verbs.outcomes(place, found)
-    emit(told if len(told) != 1 else told[0], as_json=as_json, text=words.outcomes(told))
+    emit(told if len(told) != 1 else told[0], as_json=as_json, text=words.outcomes)
     code = max((one["exit_code"] for one in told), default=0)
     if code:
         raise typer.Exit(code)
@@ -165,14 +165,14 @@ def retry(
 ) -> None:
     """Put a task that failed, was refused or rejected back into the queue."""
     value = perform("retry", name, config, item=item, force=force)
-    emit(value, as_json=as_json, text=words.queued(value))
+    emit(value, as_json=as_json, text=words.queued)
 
 
 @verb(DO, 'lcia release 5 --reason "a new language, as agreed"')
 def release(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Let a task go on that is held because it is unlike everything seen."""
     value = perform("release", name, config, item=item, reason=reason)
-    emit(value, as_json=as_json, text=words.queued(value))
+    emit(value, as_json=as_json, text=words.queued)
 
 
 @verb(
@@ -193,7 +193,7 @@ def regroup(
 ) -> None:
     """Say which group learns a task that is held between two."""
     value = perform("regroup", name, config, item=item, group=group, reason=reason)
-    emit(value, as_json=as_json, text=words.queued(value))
+    emit(value, as_json=as_json, text=words.queued)
 
 
 @verb(DO, 'lcia cancel 5 --reason "the data will be collected again"')

@@ -1,6 +1,7 @@
 """Verbs that list and compare what the state holds."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ def tasks(
 ) -> None:
     """Every task: where it stands, its group, its score now and when learnt, what may be kept of it, what it cost."""
     found = perform("tasks", None, config, state=state, owner=owner)["tasks"]
-    emit(found, as_json=as_json, text=listing_words.tasks(found, everything=everything))
+    emit(found, as_json=as_json, text=partial(listing_words.tasks, everything=everything))
 
 
 @verb(LOOK, "lcia candidates", "lcia candidates --state rejected")
@@ -31,14 +32,14 @@ def candidates(
 ) -> None:
     """Every version ever proposed: state, gate, task, parent, attempt, and who said yes or no."""
     found = perform("candidates", None, config, state=state)["candidates"]
-    emit(found, as_json=as_json, text=listing_words.versions(found, everything=everything))
+    emit(found, as_json=as_json, text=partial(listing_words.versions, everything=everything))
 
 
 @verb(LOOK, "lcia lineage", "lcia lineage 4 --json")
 def lineage(version: Maybe = None, as_json: Json = False, config: Config = None) -> None:
     """The versions a version was made on, when each was champion, and what branched off."""
     found = perform("lineage", None, config, version=version)
-    emit(found, as_json=as_json, text=listing_words.lineage(found))
+    emit(found, as_json=as_json, text=listing_words.lineage)
 
 
 @verb(LOOK, "lcia diff 3 4", "lcia diff 1 --json")
@@ -55,7 +56,7 @@ def diff(
 ) -> None:
     """What differs between two versions: tasks, groups, adapters, scores with intervals, changed rows, settings."""
     found = perform("diff", None, config, before=before, after=after)
-    emit(found, as_json=as_json, text=listing_words.diff(found))
+    emit(found, as_json=as_json, text=listing_words.diff)
 
 
 @verb(
@@ -77,4 +78,4 @@ def audit_show(
     """Entries of the log: who did what to what, and why."""
     filters = {"kind": kind, "subject": subject, "person": person, "since": since, "tail": tail}
     found = perform("entries", None, config, **filters)["entries"]
-    emit(found, as_json=as_json, text=listing_words.entries(found))
+    emit(found, as_json=as_json, text=listing_words.entries)

@@ -1,11 +1,13 @@
 """The log: verify it, export it, prove one entry of it, hand out signed heads and statements."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lcia.commands.frame import LOOK, Config, Json, Maybe, audit, emit, here_only, on_server, open_place, perform, verb
+from lcia.terminal import print_document
 
 Key = Annotated[Path | None, typer.Option("--key", help="Public key, a PEM file, that signed or handed over.")]
 Out = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where to write it; default standard output.")]
@@ -35,7 +37,7 @@ def audit_verify(
             here_only("audit verify --key/--head")
         place = open_place(config) if export is None else None
         value = auditing.verify(place, export, key, head or ()).to_json()
-    emit(value, as_json=as_json, text=f"{value['message']}; {value['freshness']}")
+    emit(value, as_json=as_json, text=lambda shown: f"{shown['message']}; {shown['freshness']}")
     if not value["ok"]:
         raise typer.Exit(1)
 
@@ -101,7 +103,7 @@ def audit_prove(
 
     earlier = auditing.text_of(since) if since is not None else None
     value = perform("prove", config=config, version=version, entry=entry, since=earlier)
-    _hand_out(value, "proof", file, as_json=as_json, text=auditing.proof_words(value))
+    _hand_out(value, "proof", file, as_json=as_json, text=auditing.proof_words)
 
 
 @verb(LOOK, "lcia audit statement 3", "lcia audit statement --to statement.json", on=audit, name="statement")
@@ -110,7 +112,7 @@ def audit_statement(version: Maybe = None, file: Out = None, as_json: Json = Fal
     from lcia import auditing
 
     value = perform("statement", config=config, version=version)
-    _hand_out(value, "statement", file, as_json=as_json, text=auditing.statement_words(value))
+    _hand_out(value, "statement", file, as_json=as_json, text=auditing.statement_words)
 
 
 @verb(LOOK, "lcia audit check-proof promotion.proof --key audit-key.pub.pem", on=audit, name="check-proof")
@@ -121,13 +123,18 @@ def audit_check_proof(
     from lcia import auditing
 
     value = auditing.check_file(file, key)
-    words = auditing.statement_words(value) if value["kind"] == "statement" else auditing.proof_words(value)
+    words = auditing.statement_words if value["kind"] == "statement" else auditing.proof_words
     trust = "" if key else "\nno --key was given: the keys that came along were taken at their word"
-    emit(value, as_json=as_json, text=f"holds: {words}{trust}")
+    emit(value, as_json=as_json, text=lambda shown: f"holds: {words(shown)}{trust}")
 
 
-def _hand_out(value: dict[str, Any], name: str, file: Path | None, *, as_json: bool, text: str) -> None:
+def _hand_out(
+    value: dict[str, Any], name: str, file: Path | None, *, as_json: bool, text: Callable[[dict[str, Any]], str]
+) -> None:
     """Write the signed bytes to a file and say what they are, or print them."""
     if file is not None:
         file.write_text(value[name], encoding="utf-8")
-    emit(value, as_json=as_json, text=f"{text}; in {file}" if file else value[name].rstrip("\n"))
+    if file is None and not as_json:
+        print_document(value[name].rstrip("\n"))
+    else:
+        emit(value, as_json=as_json, text=lambda shown: f"{text(shown)}; in {file}")

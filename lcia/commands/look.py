@@ -1,5 +1,6 @@
 """Verbs that look and change nothing."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,14 +31,14 @@ from lcia.commands.frame import (
 def status(everything: All = False, as_json: Json = False, config: Config = None) -> None:
     """Champion, queue, candidates and log."""
     value = perform("status", None, config)
-    emit(value, as_json=as_json, text=words.status(value, everything=everything))
+    emit(value, as_json=as_json, text=partial(words.status, everything=everything))
 
 
 @verb(LOOK, "lcia matrix", "lcia matrix --version 4")
 def matrix(version: Version = None, as_json: Json = False, config: Config = None) -> None:
     """The accuracy matrix along the ancestors of a version, with Avg.ACC, New.ACC, BWT and Forgetting."""
     value = perform("matrix", None, config, version=version)
-    emit(value, as_json=as_json, text=words.matrix(value))
+    emit(value, as_json=as_json, text=words.matrix)
 
 
 @verb(LOOK, "lcia show", "lcia show 4 --json")
@@ -48,7 +49,7 @@ def show(
 ) -> None:
     """Everything a decision about a version rests on: gate rows, curve, groups, matrix, approvals."""
     value = perform("show", None, config, version=version)
-    emit(value, as_json=as_json, text=words.show(value))
+    emit(value, as_json=as_json, text=words.show)
 
 
 @verb(LOOK, "lcia flips 4 --as ops", "lcia flips 4 --as ops --html flips.html")
@@ -71,7 +72,8 @@ def flips(
             for image, task in shown.items()
         }
         html.write_text(flips_html([Flip(**flip) for flip in value["flips"]], title, images), encoding="utf-8")
-    emit(value, as_json=as_json, text=f"written to {html}" if html else words.flips(value))
+    text = f"written to {html}" if html else words.flips
+    emit(value, as_json=as_json, text=text, as_is=("prompt", "expected", "before", "after"))
 
 
 @verb(LOOK, "lcia plan examples/tasks/booking_slot", "lcia plan examples/tasks/booking_slot --set tuning.steps=60")
@@ -89,7 +91,7 @@ def plan(
     with quiet_stdout(as_json=as_json):
         say_power(place)
         value = planning.plan(place, package)
-    emit(value, as_json=as_json, text=words.plan(value))
+    emit(value, as_json=as_json, text=words.plan)
     if value["exit_code"]:
         raise typer.Exit(value["exit_code"])
 
@@ -115,7 +117,7 @@ def ask(
 
     with quiet_stdout(as_json=as_json):
         value = answering.ask(open_place(config), instruction, text, version, base=base, images=images)
-    emit(value, as_json=as_json, text=words.answer(value))
+    emit(value, as_json=as_json, text=words.answer, as_is=("answer",))
 
 
 @verb(LOOK, "lcia reevaluate", "lcia reevaluate 3 --json")
@@ -130,6 +132,6 @@ def reevaluate(
 
     with quiet_stdout(as_json=as_json):
         value = answering.reevaluate(open_place(config), version)
-    emit(value, as_json=as_json, text=words.reevaluation(value))
+    emit(value, as_json=as_json, text=words.reevaluation, as_is=("before", "again"))
     if not value["ok"]:
         raise typer.Exit(1)

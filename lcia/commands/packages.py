@@ -93,7 +93,7 @@ def import_(
     reading = Reading(_splits(split), _names(header), repair, set_aside)
     task = _header(name, version, owner, licence, description, choices)
     value = import_folder(source, folder or Path(name), task, columns, reading).to_json()
-    emit(value, as_json=as_json, text=words.imported(value))
+    emit(value, as_json=as_json, text=words.imported)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def all_people(context: typer.Context, as_json: Json = False, config: Config = N
     """Who may sign in, and their roles."""
     if context.invoked_subcommand is None:
         value = perform("people", None, config)
-        emit(value, as_json=as_json, text=words.people(value))
+        emit(value, as_json=as_json, text=words.people)
 
 
 @verb(DO, "lcia people add bob --subject 'https://idp.example.org|bob'", on=people, name="add")
@@ -63,7 +63,7 @@ def add_person(
 ) -> None:
     """Record somebody who may sign in, or a program; roles are granted apart."""
     value = perform("add-person", name, config, person=person, subject=subject)
-    emit(value, as_json=as_json, text=words.person(value))
+    emit(value, as_json=as_json, text=words.person)
 
 
 @verb(DO, "lcia people grant bob approver", "lcia people grant bob submitter --site north", on=people, name="grant")
@@ -72,7 +72,7 @@ def grant(
 ) -> None:
     """Give a role at a site."""
     value = perform("grant", name, config, person=person, role=role, site=site)
-    emit(value, as_json=as_json, text=words.person(value))
+    emit(value, as_json=as_json, text=words.person)
 
 
 @verb(DO, "lcia people ungrant bob approver", on=people, name="ungrant")
@@ -81,14 +81,14 @@ def ungrant(
 ) -> None:
     """Take a role back."""
     value = perform("grant", name, config, person=person, role=role, site=site, take_back=True)
-    emit(value, as_json=as_json, text=words.person(value))
+    emit(value, as_json=as_json, text=words.person)
 
 
 @verb(DO, 'lcia people disable bob --reason "left the company"', on=people, name="disable")
 def disable(person: PersonName, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Shut somebody out; what was decided stands."""
     value = perform("disable-person", name, config, person=person, reason=reason)
-    emit(value, as_json=as_json, text=words.person(value))
+    emit(value, as_json=as_json, text=words.person)
 
 
 @tokens.callback()
@@ -96,7 +96,7 @@ def all_tokens(context: typer.Context, as_json: Json = False, config: Config = N
     """API tokens of people and programs, without their secrets."""
     if context.invoked_subcommand is None:
         value = perform("tokens", None, config)
-        emit(value, as_json=as_json, text=words.tokens(value))
+        emit(value, as_json=as_json, text=words.tokens)
 
 
 @verb(
@@ -117,7 +117,7 @@ def create_token(
 ) -> None:
     """Make a token; its text is shown this once."""
     value = perform("create-token", name, config, person=person, label=label, days=days, permissions=tuple(only))
-    emit(value, as_json=as_json, text=words.token_made(value))
+    emit(value, as_json=as_json, text=words.token_made)
 
 
 @verb(DO, 'lcia tokens revoke 3f2a9c41b7d0 --reason "laptop lost"', on=tokens, name="revoke")
@@ -130,7 +130,7 @@ def revoke_token(
 ) -> None:
     """End a token."""
     value = perform("revoke-token", name, config, token=token, reason=reason)
-    emit(value, as_json=as_json, text=f"Token {value['id']} ({value['label']}) of {value['person']} counts no more.")
+    emit(value, as_json=as_json, text=words.token_revoked)
 
 
 @policy.callback()
@@ -138,7 +138,7 @@ def show_policy(context: typer.Context, as_json: Json = False, config: Config = 
     """The policy in force, and proposed changes."""
     if context.invoked_subcommand is None:
         value = perform("policy", None, config)
-        emit(value, as_json=as_json, text=words.policy(value))
+        emit(value, as_json=as_json, text=words.policy)
 
 
 @verb(DO, 'lcia policy propose tighter.yaml --reason "two complaints in May"', on=policy, name="propose")
@@ -151,7 +151,7 @@ def propose(
 ) -> None:
     """Ask for a change of the server's policy; another admin has to accept it."""
     value = perform("propose-policy", name, config, changes=_changes(file), reason=reason)
-    emit(value, as_json=as_json, text=words.proposal(value))
+    emit(value, as_json=as_json, text=words.proposal)
 
 
 def _changes(file: Path) -> dict[str, Any]:
@@ -169,11 +169,11 @@ def _changes(file: Path) -> dict[str, Any]:
 def accept(proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Put a proposed policy into force; not by whoever proposed it."""
     value = perform("answer-policy", name, config, proposal=proposal, accept=True, reason=reason)
-    emit(value, as_json=as_json, text=words.proposal(value))
+    emit(value, as_json=as_json, text=words.proposal)
 
 
 @verb(DO, 'lcia policy refuse 2 --reason "margins stay"', on=policy, name="refuse")
 def refuse(proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """End a proposed policy."""
     value = perform("answer-policy", name, config, proposal=proposal, accept=False, reason=reason)
-    emit(value, as_json=as_json, text=words.proposal(value))
+    emit(value, as_json=as_json, text=words.proposal)

@@ -70,12 +70,12 @@ def _signing_in(console: Console) -> APIRouter:
 
     @router.post("/preferences")
     async def preferences(request: Request) -> Response:
-        return _prefer(await form_of(request), secure=place.settings.serve.https_only)
+        return _prefer(await form_of(request), path=console.root or "/", secure=place.settings.serve.https_only)
 
     return router
 
 
-def _prefer(fields: dict[str, str], *, secure: bool) -> Response:
+def _prefer(fields: dict[str, str], *, path: str, secure: bool) -> Response:
     """Language and colours, kept in cookies of their own: they outlast a sign-in."""
     answer = RedirectResponse(local(fields.get("back", "/")), 303)
     for cookie, field, known in (
@@ -83,7 +83,7 @@ def _prefer(fields: dict[str, str], *, secure: bool) -> Response:
         (THEME_COOKIE, "theme", THEMES),
     ):
         if fields.get(field) in known:
-            answer.set_cookie(cookie, fields[field], YEAR, samesite="lax", secure=secure, httponly=True)
+            answer.set_cookie(cookie, fields[field], YEAR, path=path, samesite="lax", secure=secure, httponly=True)
     return answer
 
 
@@ -97,7 +97,7 @@ def _sign_in_page(console: Console, request: Request, why: str = "", status: int
         "onwards": request.session.get(NEXT, "/"),
         "why": why,
     }
-    return html(render(values["language"], "sign_in.html", values), status)
+    return html(render(values["language"], "sign_in.html", values, console.root), status)
 
 
 def _doing(console: Console) -> APIRouter:
@@ -133,4 +133,4 @@ def refusal(console: Console, request: Request, error: LciaError, status: int) -
         "status": status,
         "old_form": isinstance(error, FormRefused),
     }
-    return html(render(language.chosen(request), template, values), status)
+    return html(render(language.chosen(request), template, values, console.root), status)

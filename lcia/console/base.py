@@ -16,6 +16,7 @@ from components.storage.objects import Json
 from lcia.console import language
 from lcia.console.rendering import render
 from lcia.operations import OPERATIONS
+from lcia.service.border import root_of
 from lcia.service.callers import Caller, Rates, caller_of, perform
 from lcia.service.sign_in import CSRF, NEXT
 from lcia.workplace import Workplace
@@ -79,6 +80,11 @@ class Console:
     place: Workplace
     rates: Rates
 
+    @cached_property
+    def root(self) -> str:
+        """What every address of the service begins with, for browsers."""
+        return root_of(self.place.settings.serve.address)
+
     def reader(self, request: Request, *, counted: bool = True) -> Reader:
         """Who is looking; everybody here may look. `counted` unless the page that this is a part of was.
 
@@ -120,7 +126,7 @@ class Console:
 
     def _render(self, reader: Reader, template: str, values: Mapping[str, Any]) -> str:
         common = {"reader": reader, "assistant": self.place.assistant, "path": reader.request.url.path}
-        return render(reader.language, template, {**common, **values})
+        return render(reader.language, template, {**common, **values}, self.root)
 
 
 def theme_of(request: Request) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from components.pages import shown
 from lcia.console import drawing, wording
 from lcia.console.language import LANGUAGES, catalogue
 
@@ -17,11 +18,12 @@ STATIC = HERE / "static"
 
 
 @cache
-def environment(language: str) -> Environment:
-    """The templates in one language."""
+def environment(language: str, root: str = "") -> Environment:
+    """The templates in one language, for a service whose addresses begin with `root`."""
     found = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
+        finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -41,7 +43,7 @@ def environment(language: str) -> Environment:
         explained=lambda name: wording.explained(say, name),
         gate_row=lambda row: wording.gate_row(say, row),
     )
-    found.globals.update(draw=drawing, static=static, languages=LANGUAGES)
+    found.globals.update(draw=drawing, root=root, static=lambda name: root + static(name), languages=LANGUAGES)
     return found
 
 
@@ -81,6 +83,6 @@ def static(name: str) -> str:
     return f"/static/{name}?{hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def render(language: str, template: str, values: dict[str, Any]) -> str:
-    """One template with `values`."""
-    return environment(language).get_template(template).render(**values)
+def render(language: str, template: str, values: dict[str, Any], root: str = "") -> str:
+    """One template with `values`; its links begin with `root`."""
+    return environment(language, root).get_template(template).render(**values)

@@ -122,6 +122,7 @@ NAMES: Mapping[str, str] = {
     "token.created": _("token made"),
     "token.revoked": _("token revoked"),
     "access.denied": _("access denied"),
+    "lease.broken": _("lease broken"),
     "registry.repaired": _("MLflow repaired"),
     "version.differs": _("MLflow shows something else"),
     "retention.swept": _("old data deleted"),

@@ -18,18 +18,19 @@ from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity.access import Forbidden
 from components.identity.tokens import TokenRefused, TokenUnknown
 from components.promotion.candidates import CandidateUnknown
-from components.storage.database import DatabaseUnavailable
+from components.storage.database import DatabaseUnavailable, DiskFull
 from components.storage.objects import Json
 from components.tasks.containers import KINDS
 from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW
 from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
-from lcia import verbs
+from lcia import failures, verbs
 from lcia.answerer import AnswererBusy, AnswererEnded
 from lcia.changed_rows import ImageUnknown, NotForSubmitters
 from lcia.console.app import add_console, refusal
 from lcia.operations import OPERATIONS, Operation
 from lcia.service import metrics
+from lcia.service.border import Border, root_of
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
 from lcia.service.sign_in import add_sign_in
 from lcia.workplace import Workplace
@@ -78,7 +79,9 @@ STATUS: Mapping[type[LciaError], int] = {
     TooManyRequests: 429,
     AnswererBusy: 503,
     AnswererEnded: 503,
+    DiskFull: 507,
     DatabaseUnavailable: 503,
+    failures.Unforeseen: 500,
 }
 """HTTP status by error; any other refusal is 400."""
 REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Refusal} for code in (400, *sorted(set(STATUS.values())))}
@@ -89,12 +92,15 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
 
     Raises:
         ServeRefused: a secret that the settings ask for is not there.
+        AddressRefused: see `border.root_of`.
     """
+    root = root_of(place.settings.serve.address)
     app = FastAPI(
         title=f"lcia: {place.assistant}",
         description="Every look and every decision about an assistant. `/v1` is stable: fields may be added.",
         version="1",
         responses=REFUSALS,
+        servers=[{"url": root}] if root else None,
         docs_url=None,  # its page loads scripts from outside
         redoc_url=None,
     )
@@ -121,9 +127,14 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
             return await http_exception_handler(request, error)
         return refusal(console, request, LciaError(f"{request.url.path}: {error.detail}"), error.status_code)
 
-    app.middleware("http")(partial(_guarded, refused))
+    def unforeseen(request: Request, error: Exception) -> Response:
+        message = failures.noted(error, place.home, request.method, request.url.path)
+        return refused(request, failures.Unforeseen(message))
+
+    app.middleware("http")(partial(_guarded, refused, unforeseen))
     app.add_exception_handler(LciaError, refused)
     app.add_exception_handler(HTTPException, nothing_there)
+    app.add_middleware(Border, root=root)
     return app
 
 
@@ -226,15 +237,19 @@ def _invalid(_: Request, error: Exception) -> Response:
 
 async def _guarded(
     refused: Callable[[Request, Exception], Response],
+    unforeseen: Callable[[Request, Exception], Response],
     request: Request,
     following: Callable[[Request], Awaitable[Response]],
 ) -> Response:
-    """Size limit, and headers that keep browsers from guessing."""
+    """Size limit, an answer to what nobody foresaw, and headers that keep browsers from guessing."""
     length = request.headers.get("content-length", "unsaid" if "transfer-encoding" in request.headers else "0")
     limit = LIMITS.get(request.url.path, BODY_LIMIT)
     if request.url.path != "/v1/submit" and (not length.isdigit() or int(length) > limit):
         return refused(request, TooLarge(f"the request has {length} bytes, expected at most {limit}"))
-    response = await following(request)
+    try:
+        response = await following(request)
+    except Exception as error:  # noqa: BLE001 - whatever it is, clients get a reference and no traceback
+        response = await run_in_threadpool(unforeseen, request, error)
     response.headers["x-content-type-options"] = "nosniff"
     lasting = request.url.path.startswith("/static/") and response.status_code == 200
     response.headers.setdefault("cache-control", "public, max-age=604800" if lasting else "no-store")

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 import uvicorn
 
@@ -16,7 +17,10 @@ from components.promotion import notices, policy
 from components.promotion.channels import channels
 from components.promotion.notices import Channel
 from components.settings import ServeSettings
+from components.visible import visible
+from lcia import failures
 from lcia.service.app import make_app
+from lcia.terminal import indented
 from lcia.workplace import Workplace
 
 LOG = logging.getLogger("lcia.service")
@@ -57,10 +61,12 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
         policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
     stop = threading.Event()
     rounds = threading.Thread(target=_rounds, args=(place, ways, stop), daemon=True)
-    config = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False)
+    log_plainly()
+    config = uvicorn.Config(app, log_config=None, log_level="warning", server_header=False, proxy_headers=False)
     listening = _listen(place.settings.serve)
     host, port = listening.getsockname()[:2]
-    say(f"lcia serves {place.assistant}: console and API on http://{host}:{port} (Ctrl-C ends it)")
+    where = f"[{host}]" if ":" in host else host
+    say(f"lcia serves {place.assistant}: console and API on http://{where}:{port} (Ctrl-C ends it)")
     rounds.start()
     try:
         uvicorn.Server(config).run(sockets=[listening])
@@ -70,8 +76,11 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
 
 
 def _listen(settings: ServeSettings) -> socket.socket:
+    host = settings.host.removeprefix("[").removesuffix("]")
     try:
-        return socket.create_server((settings.host, settings.port))
+        family, *_, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, dualstack_ipv6=both)
     except OSError as error:
         raise PortTaken(
             f"serve.host {settings.host} and serve.port {settings.port} can't be listened on ({error.strerror}); is "
@@ -101,3 +110,26 @@ def _rounds(place: Workplace, ways: Mapping[str, Channel], stop: threading.Event
             tell(place, ways)
         except LciaError as error:  # the database is away: the next round tells
             LOG.warning("a round was not finished: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, later rounds have other things to tell
+            failures.noted(error, place.home, "a round of telling MLflow and people")
+
+
+class _Lines(logging.Formatter):
+    """A record in one line, its words visible; a traceback below it, indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's
+        return indented(f"  {super().formatException(ei)}")
+
+
+def log_plainly() -> None:
+    """Log to standard error, so that no word of a request or package forges a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("lcia", "uvicorn"):  # ZenML, once imported, has the root logger say next to nothing
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.WARNING)

@@ -18,6 +18,7 @@ from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.people import Person, PersonRefused
 from components.identity.tokens import TokenRefused
+from lcia.service.border import root_of
 from lcia.service.callers import PERSON, TOKEN, NotSignedIn, Rates
 from lcia.workplace import Workplace
 
@@ -44,6 +45,7 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
         SessionMiddleware,
         secret_key=_session_secret(environment, needed=settings.issuer is not None),
         session_cookie="lcia_session",
+        path=root_of(settings.address) or "/",
         max_age=int(settings.session_hours * 3600),
         same_site="lax",
         https_only=settings.https_only,

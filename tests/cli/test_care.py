@@ -116,6 +116,36 @@ def test_doctor_finds_what_is_ill(lcia: "Lcia", champion: SmallLoop) -> None:
     assert all(one["advice"] for one in ended.json["findings"] if one["verdict"] != "ok")
 
 
+# -- leases -----------------------------------------------------------------------------------------
+
+
+def test_a_lease_from_the_future_is_told_broken_and_logged(lcia: "Lcia", champion: SmallLoop) -> None:
+    from datetime import timedelta
+
+    from sqlalchemy import update
+
+    from components.storage import leases, tables
+
+    db = champion.open().db
+    leases.acquire(db, "lineage:assistant", "worker/elsewhere/boot/7/1", 60)
+    refused = lcia(champion, "break-lease", "lineage:assistant", "--reason", "stuck", "--as", "ops")
+    assert refused.code == 1
+    assert "worker (host elsewhere, process 7), heard 0 seconds ago" in refused.err
+    with db.begin() as connection:
+        later = db.now(connection) + timedelta(days=2)
+        connection.execute(update(tables.leases).values(heartbeat=later))
+    (told,) = _found(lcia(champion, "doctor", "--quick", "--json").json, "leases")
+    assert (told["verdict"], "in the future" in told["words"]) == ("warning", True)
+    freed = lcia(champion, "break-lease", "lineage:assistant", "--reason", "its machine is gone", "--as", "ops")
+    assert freed.code == 0
+    (entry,) = lcia(champion, "audit", "show", "--kind", "lease.broken", "--json").json
+    assert (entry["actor"]["name"], entry["subject"]) == ("ops", "lineage:assistant")
+    assert entry["details"]["reason"] == "its machine is gone"
+    assert entry["details"]["owner"] == "worker/elsewhere/boot/7/1"
+    (told,) = _found(lcia(champion, "doctor", "--quick", "--json").json, "leases")
+    assert told["words"] == "none is held: nobody is at work"
+
+
 # -- sync -------------------------------------------------------------------------------------------
 
 

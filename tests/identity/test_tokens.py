@@ -107,3 +107,12 @@ def test_all_are_listed_without_secrets(db):
         found = tokens.listed(connection)
     assert {token.label for token in found} == {"one", "two"}
     assert not hasattr(found[0], "secret")
+
+
+def test_a_token_made_on_a_clock_ahead_does_not_live_longer(db):
+    made, text = create(db)
+    with db.begin() as connection:
+        later = made.created_at + timedelta(days=2)
+        connection.execute(update(tables.tokens).values(created_at=later, expires_at=later + DAY))
+    with pytest.raises(TokenRefused, match="still to come"):
+        tokens.check(db, text)

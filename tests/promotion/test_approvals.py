@@ -156,6 +156,18 @@ def test_approvals_expire_and_can_be_taken_back(state):
         approvals.need_quorum(connection, candidate, ApprovalSettings())
 
 
+def test_an_approval_given_on_a_clock_ahead_does_not_count_longer(state):
+    candidate = state.candidate("news", None)
+    approve(state)
+    with state.db.begin() as connection:
+        later = state.db.now(connection) + timedelta(days=2)
+        connection.execute(update(tables.approvals).values(at=later, expires_at=later + timedelta(hours=72)))
+        assert approvals.valid(connection, candidate, POLICY.approval) == []
+    again = approve(state)
+    with state.db.read() as connection:
+        assert approvals.valid(connection, candidate, POLICY.approval) == [again]
+
+
 def test_a_no_ends_it(state):
     candidate = state.candidate("news", None)
     with pytest.raises(ReasonMissing):

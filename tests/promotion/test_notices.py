@@ -12,6 +12,7 @@ from aiosmtpd.controller import Controller
 from promotion_state import BOB, CAROL
 from sqlalchemy import select, update
 
+from components.audit import log
 from components.audit.log import SYSTEM
 from components.promotion import approvals, channels, notices
 from components.promotion.channels import SECRET, ChannelMissing, sign
@@ -101,6 +102,16 @@ def test_held_failed_overridden_and_promoted_are_told(told):
     assert next(n for n in box.got if n.kind == "held").payload["link"] == f"https://console/tasks/{item.id}"
     assert [notice.kind for notice in box.got] == ["pending", "gate overridden", "gate overridden", "held"]
     assert "unlike everything seen" in box.got[-1].payload["text"]
+
+
+def test_a_notice_put_off_on_a_clock_ahead_is_not_put_off_for_days(told):
+    told.candidate("news", None)
+    collect(told)
+    box = Box()
+    with told.db.begin() as connection:
+        later = told.db.now(connection) + timedelta(days=2)
+        connection.execute(update(tables.notices).where(tables.notices.c.channel == "box").values(next_at=later))
+    assert [sent.ok for sent in deliver(told, box)] == [True]
 
 
 def test_a_channel_that_is_down_is_tried_again_later_and_others_are_not_kept_waiting(told):
@@ -246,3 +257,21 @@ def test_channels_without_what_they_need_are_refused(settings, environment, word
 def test_the_pause_grows_to_its_limit():
     assert FIRST_RETRY * 2**9 > notices.LONGEST_RETRY > timedelta(hours=1)
     assert SYSTEM.assured
+
+
+def test_words_in_a_notice_forge_no_line_and_no_header(told):
+    reason = "done\n\nhttps://evil.example\x1b[31m\u202egood"
+    with told.db.begin() as connection:
+        log.append(connection, "policy.proposed", BOB, "policy\r\nBcc: all@example.org", {"reason": reason})
+    box = Box()
+    collect(told)
+    deliver(told, box)
+    (notice,) = box.got
+    assert notice.payload["title"] == "policy: policy\\r\\nBcc: all@example.org"
+    assert "done\\n\\nhttps://evil.example\\x1b[31m\\u202egood" in notice.payload["text"]
+    assert notice.payload["subject"] == "policy\r\nBcc: all@example.org", "programs get it as it was said"
+    with told.db.read() as connection:
+        assert log.entries(connection)[-1].details["reason"] == reason
+    mail = MailSettings(host="127.0.0.1", port=9, starttls=False, sender="lcia@x.org", to=("a@x.org",))
+    with pytest.raises(NotDelivered, match=r"127\.0\.0\.1:9: ConnectionRefusedError"):
+        channels.Mail("a", mail, None).send(notice)

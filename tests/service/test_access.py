@@ -32,6 +32,7 @@ PARAMS = {
     "release": {"item": 99, "reason": "r"},
     "regroup": {"item": 99, "reason": "r", "group": "g1"},
     "cancel": {"item": 99, "reason": "r"},
+    "break-lease": {"lease": "nothing", "reason": "r"},
     "propose-policy": {"changes": {"gate": {"step_margin": 9}}, "reason": "r"},
     "answer-policy": {"proposal": 99, "accept": True, "reason": "r"},
     "add-person": {"person": "new"},

@@ -1,6 +1,5 @@
 """The command line against a real server says what it says without one: same words, same JSON, same exit codes."""
 
-import getpass
 import os
 import re
 import shlex
@@ -21,8 +20,9 @@ from components.identity import people, tokens
 from components.roles import Role
 from lcia import auditing
 from lcia.cli import main
+from lcia.workplace import user_name
 
-ME = getpass.getuser()
+ME = user_name(os.getuid())
 """Who acts without a server, and so the name that the token stands for."""
 
 ASKED = """

@@ -2,6 +2,9 @@
 
 import io
 import multiprocessing
+import os
+import shutil
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,11 +15,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from components.promotion.outbox import undelivered
 from components.storage import database, leases, results, tables
 from components.storage.database import Database, DatabaseUnavailable, ValueRefused
+from components.storage.sqlite import sqlite_file
 
 
 @pytest.fixture
@@ -283,6 +287,54 @@ def test_lease_is_exclusive_fenced_and_taken_over_when_it_runs_out(db):
     assert third.epoch == 3
 
 
+def _beat_at(db: Database, seconds: float) -> None:
+    """Let the heartbeat of every lease lie so many seconds after now."""
+    with db.begin() as connection:
+        connection.execute(update(tables.leases).values(heartbeat=db.now(connection) + timedelta(seconds=seconds)))
+
+
+def test_a_heartbeat_from_the_future_keeps_nobody_out(db):
+    first = leases.acquire(db, "lineage", "a", 60)
+    _beat_at(db, 2 * 86400)
+    with db.read() as connection:
+        assert leases.holder(connection, "lineage") is None
+        (stands,) = leases.standing(connection)
+    assert (stands.lost, stands.ahead) == (True, True)
+    assert "172800 seconds in the future" in stands.words or "172799 seconds in the future" in stands.words
+    second = leases.acquire(db, "lineage", "b", 60)
+    assert second is not None
+    assert second.epoch == 2
+    with pytest.raises(leases.StaleLease):
+        leases.renew(db, first)
+
+
+def test_a_clock_that_was_set_back_a_little_takes_no_lease_away(db):
+    leases.acquire(db, "lineage", "a", 60)
+    _beat_at(db, 20)
+    assert leases.acquire(db, "lineage", "b", 60) is None
+    with db.read() as connection:
+        (stands,) = leases.standing(connection)
+    assert (stands.lost, stands.ahead) == (False, False)
+    assert stands.words == "lineage is held by a, heard 0 seconds ago"
+
+
+def test_a_lease_is_broken_where_its_owner_is_lost_or_by_force(db):
+    first = leases.acquire(db, "lineage", "a", 60)
+    with db.begin() as connection:
+        with pytest.raises(leases.LeaseUnknown, match="held: lineage"):
+            leases.break_lease(connection, "lineag")
+        with pytest.raises(leases.LeaseAlive, match="--force"):
+            leases.break_lease(connection, "lineage")
+        assert leases.break_lease(connection, "lineage", force=True).owner == "a"
+        with pytest.raises(leases.StaleLease):
+            leases.check(connection, first)
+    _, second = leases.acquire(db, "other", "a", 60), leases.acquire(db, "lineage", "a", 60)
+    assert second.epoch == 3, "neither who had it before nor its epoch comes back"
+    _beat_at(db, -61)
+    with db.begin() as connection:
+        assert leases.break_lease(connection, "lineage").lost
+
+
 def _hold(url: str, ready) -> None:  # type: ignore[no-untyped-def]
     ready.put(leases.acquire(Database(url), "lineage", leases.process_owner("worker"), 3600).epoch)
 
@@ -323,3 +375,93 @@ def test_results_first_writer_wins_and_stale_writers_lose(db):
     leases.acquire(db, "lineage", "b", 60)
     with pytest.raises(leases.StaleLease), db.begin() as connection:
         results.record(connection, lease, "x" * 64, "tune", "1" * 64)
+
+
+# -- files ------------------------------------------------------------------------------------------
+
+NAMES = ["a b", "a%b", "a%20b", "a#b", "a&b=c", "a'b", 'a"b', "日本\N{IDEOGRAPHIC SPACE}é", "a[b]*", "a@b:c", "a\\b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_opened_as_it_is_spelt(tmp_path, name):
+    file = tmp_path / name / "state.db"
+    Database(f"sqlite:///{file}").migrate()
+    assert file.exists()
+    assert sqlite_file(f"sqlite:///{file}") == file
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a?b", "a?b=c", "a?mode=memory"])
+def test_a_path_that_a_url_cannot_carry_is_refused(tmp_path, name):
+    with pytest.raises(DatabaseUnavailable, match=r"rename the folder|in memory"):
+        Database(f"sqlite:///{tmp_path}/{name}/state.db")
+    assert list(tmp_path.iterdir()) == []
+    file = tmp_path / name / "state.db"
+    Database(f"sqlite:///{file.as_uri().replace('file://', 'file:')}?uri=true").migrate()
+    assert file.exists()
+    assert sqlite_file("postgresql://me@host/name") is None
+    assert sqlite_file("http://mlflow:5000") is None
+
+
+def test_migrations_are_found_in_any_folder(tmp_path, monkeypatch):
+    package = tmp_path / "50%s" / "storage"
+    shutil.copytree(Path(database.__file__).with_name("migrations"), package / "migrations")
+    monkeypatch.setattr(database, "__file__", str(package / "database.py"))
+    Database(f"sqlite:///{tmp_path}/state.db").migrate()
+
+
+def test_a_file_system_without_a_write_ahead_log_is_refused_at_once(tmp_path):
+    """The VFS with locks by file has no shared memory, as network mounts have none."""
+    found = Database(f"sqlite:///file:{tmp_path}/state.db?vfs=unix-dotfile&uri=true")
+    with pytest.raises(DatabaseUnavailable, match=r"no write-ahead log; move LCIA_HOME"):
+        found.migrate()
+
+
+def test_a_later_schema_is_named(sqlite):
+    with sqlite.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
+    for ask in (sqlite.migrate, sqlite.revisions):
+        with pytest.raises(database.SchemaUnknown, match=r"has schema 9999_later.*Install that version"):
+            ask()
+
+
+@pytest.fixture
+def no_rights(monkeypatch):
+    """A process that may write nothing: root is not kept out by the modes of files."""
+    monkeypatch.setattr(os, "access", lambda _path, mode, **_: mode != os.W_OK)
+
+
+def test_a_read_only_file_is_read_and_not_written(sqlite, no_rights):
+    folder = sqlite_file(sqlite.url).parent
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    sqlite.migrate()
+    with sqlite.read() as connection:
+        assert connection.execute(select(tables.log)).all() == []
+    with pytest.raises(database.ReadOnly, match="this verb writes"), sqlite.begin() as connection:
+        connection.execute(insert(tables.log).values(**entry(0)))
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_read_only_file_shows_what_waits_beside_it(sqlite, monkeypatch):
+    writer = sqlite.engine.connect()  # an open connection keeps the changes beside the file
+    with sqlite.begin() as connection:
+        connection.execute(insert(tables.log).values(**entry(0)))
+    monkeypatch.setattr(os, "access", lambda _path, mode, **_: mode != os.W_OK)
+    with sqlite.read() as connection:
+        assert len(connection.execute(select(tables.log)).all()) == 1
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("database or disk is full", "disk full; free space"),
+        ("database disk image is malformed", "is damaged .*backup"),
+        ("file is not a database", "is damaged .*backup"),
+        ("unable to open database file", "can't be opened by user"),
+        ("disk I/O error", "does not answer"),
+    ],
+)
+def test_what_sqlite_reports_is_explained(sqlite, reason, words):
+    with pytest.raises(DatabaseUnavailable, match=words), sqlite.read():
+        raise OperationalError("SELECT 1", {}, sqlite3.OperationalError(reason))

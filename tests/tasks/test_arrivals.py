@@ -74,3 +74,14 @@ def test_an_inbox_that_is_not_there_is_said(tmp_path):
     with pytest.raises(InboxUnusable, match="can't be opened"):
         open_inbox("nosuch://bucket", 60)
     assert open_inbox("memory://nothing-here-yet", 60).complete(NOW) == []
+
+
+def test_dates_of_a_source_in_the_future_do_not_keep_a_package_waiting(tmp_path):
+    package = tmp_path / "task"
+    package.mkdir()
+    (package / "task.yaml").write_text("name: x\n", encoding="utf-8")
+    moment = time.time()
+    for path in (package, package / "task.yaml"):
+        os.utime(path, (moment + 172_800, moment + 172_800))
+    assert FolderInbox(tmp_path, 60).complete(moment) == []
+    assert FolderInbox(tmp_path, 60).complete(moment + 61) == ["task"]

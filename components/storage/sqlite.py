@@ -1,0 +1,114 @@
+"""SQLite as the state database: its file, and each connection set up so that nothing is lost and readers don't wait."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from sqlalchemy import URL, Connection, Dialect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+BUSY_SECONDS = 30
+"""How long a connection waits for another one's lock."""
+ROOM = 64 * 1024
+"""Bytes that SQLite needs beside its file: 32 KiB of index, and a page of the log."""
+NO_WAL = "its file system has no write-ahead log"
+"""Error of a connection whose file can't have one."""
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; None where it is another database's, or no URL of a database."""
+    try:
+        parsed = make_url(url)
+        return file_of(parsed, url) if parsed.get_backend_name() == "sqlite" else None
+    except (ArgumentError, ValueError):
+        return None
+
+
+def file_of(parsed: URL, url: str) -> Path:
+    """The file that SQLite opens for a URL.
+
+    Raises:
+        ValueError: it is in memory, or its path holds what a URL can't carry.
+    """
+    name = parsed.database
+    if name in (None, "", ":memory:") or "mode" in parsed.query:
+        raise ValueError("it is a database in memory")
+    unknown = set(parsed.query) - {"uri", "timeout", "cache", "vfs", "nolock", "isolation_level"}
+    if unknown or ("?" in url and not parsed.query):
+        raise ValueError(
+            "SQLite takes what follows the '?' for options, so a path can't hold one: rename the folder, or write "
+            "sqlite:///file:PATH?uri=true with %3F for it"
+        )
+    if str(name).startswith("file:") and parsed.query.get("uri"):
+        return Path(url2pathname(urlsplit(str(name)).path)).absolute()
+    return Path(str(name)).absolute()
+
+
+def open_read_only(
+    file: Path,
+    dialect: Dialect,  # noqa: ARG001
+    record: object,  # noqa: ARG001
+    arguments: object,  # noqa: ARG001
+    options: object,  # noqa: ARG001
+) -> sqlite3.Connection | None:
+    """A connection that only reads, where nothing can be written beside the file; else None, and SQLAlchemy opens it.
+
+    SQLite writes also when it reads (the index of its write-ahead log), unless it takes the file for immutable, which
+    is true only of one without changes that wait beside it.
+    """
+    may_write = all(os.access(path, os.W_OK, effective_ids=True) for path in (file, file.parent))
+    if not file.exists() or (may_write and not has_no_room(file)):
+        return None
+    log, index = (file.with_name(f"{file.name}-{part}") for part in ("wal", "shm"))
+    waiting = log.exists() and (index.exists() or log.stat().st_size > 0)  # also if its writer is about to begin
+    mode = "mode=ro" if waiting else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def has_no_room(file: Path) -> bool:
+    """True if the disk of a file has no room for the index of a write-ahead log, which SQLite makes to read, too."""
+    try:
+        disk = os.statvfs(file.parent)
+    except OSError:
+        return False
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return disk.f_blocks > 0 and free * disk.f_frsize < ROOM
+
+
+def prepare(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001
+    """Manual transactions, foreign keys, full durability and write-ahead logging for one connection."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA recursive_triggers = ON")
+    cursor.execute("PRAGMA synchronous = FULL")
+    deadline = time.monotonic() + BUSY_SECONDS
+    read_only = cursor.execute("PRAGMA query_only").fetchone()[0]
+    while not read_only and cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError:
+            # the switch ignores busy_timeout; it is made once in the life of the file
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            if mode != "wal":
+                raise sqlite3.OperationalError(NO_WAL)
+    cursor.close()
+
+
+def begin(connection: Connection) -> None:
+    """Begin a transaction: one that writes holds the lock from its start, any other sees one snapshot."""
+    if connection.get_execution_options().get("lcia_write"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        connection.exec_driver_sql("BEGIN")
