@@ -83,7 +83,9 @@ def _opinion(
 ) -> _Opinion:
     if checked["verdict"] == "refuse":
         failed = [c for c in checked["checks"] if c["severity"] == "hard" and not c["success"]]
-        return _Opinion("refuse", tuple(f"{c['name']} of {c['split']}: seen {c['seen']}, expected {c['expected']}" for c in failed))
+        return _Opinion(
+            "refuse", tuple(f"{c['name']} of {c['split']}: seen {c['seen']}, expected {c['expected']}" for c in failed)
+        )
     if known.known and not forced:
         return _Opinion("nothing_to_learn", (known.words,))
     if drifted["verdict"] == "extreme" and not released:
