@@ -13,8 +13,8 @@ from components.audit.keys import SigningKey, read_public_key
 from components.audit.log import Actor
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion, policy, statements
-from components.promotion.attestation import attest
 from components.promotion.attempts import Family, attempts
+from components.promotion.attestation import attest
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import anchor_looks
 from components.promotion.outbox import Delivery, apply_outbox

@@ -1,9 +1,10 @@
 """Attempts at a task: how often versions of it were judged since the last one was promoted.
 
-Whoever submits a task again and again, changed a little, draws from the gate's luck each time: at the whole level twenty
-resubmissions pass a margin once with probability up to .64. So attempts count by the task's name and owner, whatever
-its rows and the champion they were learnt on, and attempt k is tested at `(1 - confidence) / 2^(k - 1)`. Old ones leave
-the count after `policy.gate.attempts_window_days`. Every registration is in the log, also of versions registered again.
+Whoever submits a task again and again, changed a little, draws from the gate's luck each time: at the whole level
+twenty resubmissions pass a margin once with probability up to .64. So attempts count by the task's name and owner,
+whatever its rows and the champion they were learnt on, and attempt k is tested at `(1 - confidence) / 2^(k - 1)`. Old
+ones leave the count after `policy.gate.attempts_window_days`. The log has every registration, also of versions that
+were registered again.
 """
 
 from collections.abc import Iterator

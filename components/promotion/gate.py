@@ -339,8 +339,8 @@ def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:
 
 def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> GateRow:
     verdict: RowVerdict = "pass" if evidence.attempt <= policy.max_attempts else "fail"
-    counted = f"counted by name and owner over {policy.attempts_window_days:g} days"
-    words = f"attempt {evidence.attempt} of {policy.max_attempts} ({counted}), tested at {alpha:.4f} one-sided"
+    counted = f" (counted by name and owner over {policy.attempts_window_days:g} days)" if evidence.attempt > 1 else ""
+    words = f"attempt {evidence.attempt} of {policy.max_attempts}{counted}, tested at {alpha:.4f} one-sided"
     return GateRow("attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words)
 
 

@@ -3,7 +3,6 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from promotion_state import BOB, SITE
 from sqlalchemy import select, update
 
@@ -14,7 +13,7 @@ from components.promotion.gate import decide_gate
 from components.promotion.gate_evidence import GateEvidence
 from components.promotion.policy import accept, in_force, install, propose
 from components.settings import GateSettings, PolicySettings
-from components.storage.tables import log, moment_text, policies, queue
+from components.storage.tables import log, policies
 
 NEWS = Family("a", "news", "team")
 WINDOW = 90
