@@ -156,6 +156,17 @@ class TaskFile(Task):
 
     splits: SplitFiles = SplitFiles()
 
+    @model_validator(mode="after")
+    def _choices_differ_when_compared(self) -> Self:
+        bare = [choice.strip() for choice in self.choices or ()]
+        twice = next((choice for choice in bare if bare.count(choice) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"choices {show(twice)} and the same with other white space around it, expected choices that differ "
+                "in more: answers are compared without it"
+            )
+        return self
+
     def task(self) -> Task:
         """The task without its file names, which are not content."""
         return Task.model_validate(self.model_dump(exclude={"splits"}))
