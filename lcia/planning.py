@@ -68,6 +68,7 @@ def _told(place: Workplace, digest: str) -> dict[str, Any]:
     drift = place.store.get_json(record["drift"])
     beside = [rows for rows in _present(place) if rows.group == record["group"]]
     state = {"hold": "held", "refuse": "refused"}.get(record["verdict"], "")
+    attempt = place.next_attempt(task.task.name, task.task.owner)
     return {
         "name": task.task.name,
         "version": task.task.version,
@@ -84,7 +85,9 @@ def _told(place: Workplace, digest: str) -> dict[str, Any]:
         "estimate": record["estimate"],
         "cost": estimates.estimate(place, record["estimate"]),
         "gate": {
-            "now": _power(place, record["group"], beside) if beside else None,
+            "now": _power(place, record["group"], beside, attempt) if beside else None,
+            "attempt": attempt,
+            "attempts_allowed": place.settings.policy.gate.max_attempts,
             "later": _later(place, task.splits["test"].rows, beside) if task.task.retention.evaluation_rows else None,
         },
         "reports": record["reports"],
@@ -108,9 +111,9 @@ def _later(place: Workplace, rows: int, beside: list[TaskRows]) -> dict[str, Any
     }
 
 
-def _power(place: Workplace, group: str, tasks: list[TaskRows]) -> dict[str, Any]:
+def _power(place: Workplace, group: str, tasks: list[TaskRows], attempt: int = 1) -> dict[str, Any]:
     policy = place.settings.policy.gate
-    power = policy_power(tasks, policy)
+    power = policy_power(tasks, policy, attempt)
     enough = power.pass_probability >= LEAST_POWER
     return {
         "group": group,

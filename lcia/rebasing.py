@@ -7,6 +7,7 @@ from components.audit.log import Actor
 from components.errors import LciaError
 from components.grouping.pool import Pool
 from components.promotion import approvals, candidates, rebasing
+from components.promotion.attempts import attempts, base_model_family
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import fallback_share, replaced_tasks
 from components.promotion.publication import publication
@@ -137,8 +138,9 @@ def _register(
     before = store.get_json(str(place.evidence(champion)["evaluation"]))
     evaluation = rebasing.against_champion(store, store.get_json(records[-1]["evaluation"]), champion.digest, before)
     task = evaluation["task"]
+    family = base_model_family(place.assistant, place.settings.base_model.name)
     with place.db.read() as connection:
-        attempt = candidates.attempts(connection, task, champion.digest) + 1
+        attempt = attempts(connection, family, place.settings.policy.gate.attempts_window_days) + 1
     gate = rebasing.judge(
         store,
         place.settings,
@@ -158,12 +160,13 @@ def _register(
             assistant=place.assistant,
             digest=evaluation["pool"],
             task=task,
-            task_name=f"{len(learnt)} tasks again on {place.settings.base_model.name}"[:200],
+            task_name=f"{len(learnt)} tasks{family.name}",
             parent=champion.digest,
             evidence=store.put_json(evidence),
             verdict=gate.verdict,
             submitted_by=actor.name,
             launched_by=actor.name,
+            attempt=attempt,
             marks=["another base model", *(f"changed {key}" for key in changed_keys(place.settings))],
             publication=publication(store, evidence, lineage, costs),
         )

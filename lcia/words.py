@@ -140,6 +140,7 @@ def plan(value: Value) -> str:
     ]
     now, later = value["gate"]["now"], value["gate"]["later"]
     lines.append(f"  gate now: {now['words']}" if now else "  gate now: no prior task would change")
+    lines += _attempt(value["gate"])
     if later is None:
         return "\n".join([*lines, "  gate later: keeps no evaluation rows, so its forgetting will not be measurable"])
     share = f"passes the forgetting rules with probability {later['pass_probability']:.2f}"
@@ -151,6 +152,15 @@ def plan(value: Value) -> str:
         )
         lines.append(f"  WARNING: the test split is too small for this policy; {need}")
     return "\n".join(lines)
+
+
+def _attempt(gate: Value) -> list[str]:
+    """Which attempt learning would be, where there were others; the gate refuses those beyond the allowed ones."""
+    number, allowed = gate["attempt"], gate["attempts_allowed"]
+    if number == 1:
+        return []
+    refused = "" if number <= allowed else f"; the gate allows {allowed}, so it would fail"
+    return [f"  gate now: attempt {number} at a task of this name and owner, tested more strictly{refused}"]
 
 
 def omission(value: Value) -> str:

@@ -186,7 +186,7 @@ class Advance:
         order = self._order(item, parent).model_copy(
             update={
                 "assessment": assessment,
-                "attempt": self._attempt(self._assessment(item)["task"], parent),
+                "attempt": place.next_attempt(item.name, item.owner),
                 "looks": place.anchor_looks(),
                 "superseded": place.superseded(),
             }
@@ -266,7 +266,8 @@ class Advance:
         evidence = place.store.get_json(learnt.evidence)
         lineage = [*place.lineage(parent), evidence["evaluation"]]
         shown = {**publication(place.store, evidence, lineage, learnt.costs), "learning": learnt.run}
-        verdict = place.store.get_json(evidence["gate"])["verdict"]
+        gate = place.store.get_json(evidence["gate"])
+        verdict = gate["verdict"]
         with place.db.begin() as connection:
             candidate = candidates.register(
                 connection,
@@ -280,6 +281,7 @@ class Advance:
                 verdict=verdict,
                 submitted_by=item.submitted_by,
                 launched_by=item.launched_by or self.actor.name,
+                attempt=gate["attempt"],
                 item=item.id,
                 marks=[f"changed {key}" for key in changed_keys(place.settings)],
                 publication=shown,
@@ -366,10 +368,6 @@ class Advance:
         checks = self.place.store.get_json(record["validation"])["checks"]
         failed = [c for c in checks if c["severity"] == "hard" and not c["success"]]
         return [Problem(f"{c['split']} split", None, c["name"], str(c["seen"]), str(c["expected"])) for c in failed]
-
-    def _attempt(self, task: str, parent: str | None) -> int:
-        with self.place.db.read() as connection:
-            return candidates.attempts(connection, task, parent) + 1
 
     def _move(self, item: QueueItem, state: str, reason: str, **facts: Any) -> QueueItem:  # noqa: ANN401
         with self.place.db.begin() as connection:

@@ -14,6 +14,7 @@ from components.audit.keys import SigningKey, read_public_key
 from components.audit.log import Actor
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion, policy, statements
+from components.promotion.attempts import Family, attempts
 from components.promotion.attestation import attest
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import anchor_looks
@@ -164,6 +165,12 @@ class Workplace:
         with self.db.read() as connection:
             known = candidates.listed(connection, self.assistant)
         return anchor_looks(self.store, [str(self.evidence(version)["gate"]) for version in known])
+
+    def next_attempt(self, name: str, owner: str) -> int:
+        """The number that the next attempt at a task of this name and owner has, from 1."""
+        family, window = Family(self.assistant, name, owner), self.settings.policy.gate.attempts_window_days
+        with self.db.read() as connection:
+            return attempts(connection, family, window) + 1
 
     def superseded(self) -> dict[str, str]:
         """Learnt tasks that people declared replaced: `name@version` -> of what replaces it."""

@@ -61,7 +61,7 @@ class Candidate:
     verdict: str
     """What the gate said: pass, fail or inconclusive."""
     attempt: int
-    """Which attempt at this task on this parent, from 1."""
+    """Which attempt of its task's name and owner, from 1; see `attempts`."""
     submitted_by: str
     launched_by: str
     item: int | None
@@ -92,6 +92,7 @@ def register(
     verdict: str,
     submitted_by: str,
     launched_by: str,
+    attempt: int = 1,
     item: int | None = None,
     marks: list[str] | None = None,
     publication: dict[str, Json] | None = None,
@@ -100,7 +101,7 @@ def register(
     """Record a candidate, its log entry and its publication; one that waits or was promoted stays as it is.
 
     A rejected or superseded one that was made again waits again under its old number: as a further attempt, on
-    the new evidence, its earlier approvals void.
+    the new evidence, its earlier approvals void. `attempt` is the one that the gate judged it as.
 
     `publication` is what the registry shows (see `Registry.publish_candidate`), with artifacts by digest; this adds
     digest, number and the tags that say where it comes from.
@@ -127,7 +128,7 @@ def register(
         "parent": parent,
         "evidence": evidence,
         "verdict": verdict,
-        "attempt": attempts(connection, task, parent) + 1,
+        "attempt": attempt,
         "submitted_by": submitted_by,
         "launched_by": launched_by,
         "item": item,
@@ -163,13 +164,6 @@ def _made_on(connection: Connection, parent: str | None) -> str:
         return "nothing"
     query = select(candidates.c.number).where(candidates.c.digest == parent)
     return f"v{connection.execute(query).scalar_one()}"
-
-
-def attempts(connection: Connection, task: str, parent: str | None) -> int:
-    """How many attempts this task has had on this parent; the gate gets stricter with each."""
-    mine = (candidates.c.task == task) & candidates.c.parent.is_not_distinct_from(parent)
-    query = select(func.coalesce(func.max(candidates.c.attempt), 0)).where(mine)
-    return int(connection.execute(query).scalar_one())
 
 
 def get(connection: Connection, assistant: str, reference: str | int) -> Candidate:

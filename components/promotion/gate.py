@@ -277,24 +277,25 @@ def _new_task_row(new: NewTask, policy: GateSettings, alpha: float, look: int = 
 def _no_gain_words(new: NewTask, candidate: Scores, champion: Scores) -> str:
     """Why no gain is shown, as far as the scores tell."""
     if _mostly_cut(new):
-        return f"not learnt as far as the answers show{_cut_words(new)}"
+        return f"nothing shows whether it was learnt{_cut_words(new)}"
     if not any(candidate) and not any(champion):
         return f"no answer scores anything, before or after: metric, references or training do not fit{_cut_words(new)}"
     return f"already known, or too few test rows to show a gain{_cut_words(new)}"
 
 
 def _mostly_cut(new: NewTask) -> bool:
-    wrong = sum(score < 1 for score in new.candidate_test)
-    return 2 * new.cut > wrong
+    """Whether most wrong answers did not end."""
+    return 2 * new.cut > sum(score < 1 for score in new.candidate_test)
 
 
 def _cut_words(new: NewTask) -> str:
-    """How many wrong answers never ended, and what mends it; nothing where all did."""
+    """How many answers never ended, and where it explains the score, what mends it; nothing where all ended."""
     if not new.cut:
         return ""
-    mend = "decoding.max_new_tokens" + ("; raise it in task.yaml and submit a new version" if _mostly_cut(new) else "")
-    rows = len(new.candidate_test)
-    return f"; {new.cut} of {rows} answers were cut at {new.answer_limit} new tokens ({mend})"
+    words = f"; {new.cut} of {len(new.candidate_test)} answers were cut at {new.answer_limit} new tokens"
+    if not _mostly_cut(new):
+        return words
+    return f"{words}: raise decoding.max_new_tokens in task.yaml and submit a new version"
 
 
 def _lost_rows(lost: Sequence[str]) -> list[GateRow]:
@@ -339,7 +340,8 @@ def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:
 
 def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> GateRow:
     verdict: RowVerdict = "pass" if evidence.attempt <= policy.max_attempts else "fail"
-    words = f"attempt {evidence.attempt} of {policy.max_attempts}, tested at {alpha:.4f} one-sided"
+    counted = f" (counted by name and owner over {policy.attempts_window_days:g} days)" if evidence.attempt > 1 else ""
+    words = f"attempt {evidence.attempt} of {policy.max_attempts}{counted}, tested at {alpha:.4f} one-sided"
     return GateRow("attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words)
 
 

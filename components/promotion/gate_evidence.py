@@ -66,7 +66,7 @@ class GateEvidence:
     was not taught, for no rows of them are kept. `drift_accepted`: a person released a task that was held for extreme
     drift. `routing_share`: share of the new task's test rows that the candidate's router sends to its group.
     `fallback_share` and `fallback_limit`: share of EMA updates that fell back to a fixed beta, and
-    `tuning.ema.max_fallback`; None where the rule has no fallback. `attempt` counts from 1 per task and parent.
+    `tuning.ema.max_fallback`; None where the rule has no fallback. `attempt` counts from 1 per name and owner.
     `costs`: measured seconds or bytes, shown only.
     """
 

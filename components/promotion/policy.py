@@ -173,7 +173,8 @@ def _end(
 
 def _told(wanted: Proposal, before: Proposal | None) -> dict[str, Json]:
     """What a log entry says: the whole policy, and the keys that change."""
-    changed = sorted(differences(wanted.content, before.content)) if before else []
+    known = before.settings.model_dump(mode="json") if before else {}  # an earlier release knew fewer keys
+    changed = sorted(differences(wanted.content, known)) if before else []
     return {"policy": wanted.content, "changed": changed}
 
 

@@ -116,6 +116,8 @@ def policy_power(
         f"A candidate without any true change, {discordance:.0%} of whose hits flip by chance, passes the forgetting "
         f"rules on {len(tasks)} changed prior task{'' if len(tasks) == 1 else 's'} with probability {probability:.2f}"
     )
+    if attempt > 1:
+        words += f" at attempt {attempt}, tested at {alpha:.4f}"
     if probability < LEAST_POWER:
         words += (
             f", below {LEAST_POWER:.2f}: the margins are tight for this many rows; "

@@ -98,11 +98,13 @@ def check_drift(
     """
     joins = proposal or Proposal()
     current = Sample(snapshot.task.label, snapshot.digest, snapshot.rows("train"), snapshot.instructions())
-    samples, reasons = _kept(snapshot, prior)
+    samples = [sample for earlier in prior if earlier.digest != snapshot.digest if (sample := Sample.kept(earlier))]
     mixed, rows, odd = _admixture(snapshot, current, seed)
     omissions = [*_gone(snapshot, prior, samples), *(() if mixed else (_too_few_rows(),))]
+    if any(len(row.images) > 1 for row in current.rows):
+        omissions.append(Omission("drift of further images", "only the first image of a row is compared"))
     if not samples:
-        reasons.insert(0, "no earlier task to compare with: everything is new to an empty assistant")
+        alone = "no earlier task to compare with: everything is new to an empty assistant"
         return DriftResult(
             current.digest,
             current.label,
@@ -110,7 +112,7 @@ def check_drift(
             None,
             None,
             mixed,
-            (*reasons, *odd),
+            (alone, *odd),
             "learn it",
             unlike_rows=rows,
             not_checked=tuple(omissions),
@@ -153,7 +155,7 @@ def check_drift(
         nearest=nearest,
         nearest_task=chosen[nearest].digest,
         effects=(*effects, *far.values(), *mixed),
-        reasons=(*words, *slide, *odd, *reasons),
+        reasons=(*words, *slide, *odd),
         advice=ADVICE[verdict],
         unlike_rows=rows,
         not_checked=tuple(omissions),
@@ -164,24 +166,11 @@ def _gone(snapshot: Snapshot, prior: Sequence[Snapshot], samples: Sequence[Sampl
     """Earlier tasks of which no rows are kept."""
     kept = {sample.digest for sample in samples}
     gone = [one.task.label for one in prior if one.digest not in kept and one.digest != snapshot.digest]
-    return [Omission("drift", f"no rows are kept of {', '.join(gone)}")] if gone else []
+    return [Omission("drift", f"no rows of {', '.join(gone)} are kept to compare with")] if gone else []
 
 
 def _too_few_rows() -> Omission:
     return Omission("rows unlike the rest", f"fewer than {LEAST_ROWS} rows in train or in validation and test")
-
-
-def _kept(snapshot: Snapshot, prior: Sequence[Snapshot]) -> tuple[list[Sample], list[str]]:
-    samples, missing = [], []
-    for earlier in prior:
-        if earlier.digest == snapshot.digest:
-            continue
-        sample = Sample.kept(earlier)
-        if sample is None:
-            missing.append(f"no rows of {earlier.task.label} are kept: it cannot be compared")
-        else:
-            samples.append(sample)
-    return samples, missing
 
 
 def _versions(snapshot: Snapshot, prior: Sequence[Snapshot], samples: Sequence[Sample]) -> list[Sample]:

@@ -78,6 +78,9 @@ def judge_known(
         bound = f"at least {seen.low:.3f} with 95 % confidence; its owner's target is {target:.3f}"
         return Known(known=seen.low >= target, words=f"{said}, {bound}")
     short = champion.shortfall
+    if drift == "known" and short is None and champion.resembled is not None:
+        gone = f"not checked against its score on {champion.resembled}: no predictions of that task are kept"
+        return Known(known=False, words=f"{said}; {gone}")
     if drift != "known" or short is None:
         return Known(known=False, words=said)
     words = (

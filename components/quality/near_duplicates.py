@@ -31,14 +31,14 @@ PERMUTATIONS, BANDS = 48, 16
 Hashes = NDArray[np.uint32]
 
 
-def near_duplicates(rows: Sequence[Example]) -> list[int | None]:
-    """Per row the place of an earlier row that it nearly repeats, or None.
+def near_duplicates(rows: Sequence[Example], rare: Sequence[Hashes] | None = None) -> list[int | None]:
+    """Per row the place of an earlier row that it nearly repeats, or None; `rare` is what `rare_shingles` says.
 
     Exact repetitions of a question are not counted: other rules name them. Rows with other images ask something else.
     """
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
-    sets = _rare(rows)
+    sets = rare_shingles(rows) if rare is None else rare
     index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
     sketch = MinHash(num_perm=PERMUTATIONS, hashfunc=int)  # shingles are hashed already
     known: set[tuple[str, ...]] = set()
@@ -65,7 +65,12 @@ def _similar(candidates: Sequence[Any], shingles: Hashes, sets: Sequence[Hashes]
     return None
 
 
-def _rare(rows: Sequence[Example]) -> list[Hashes]:
+def not_compared(rare: Sequence[Hashes]) -> int:
+    """Rows that are compared with no other: short ones, those of a template, and those with very many copies."""
+    return sum(len(shingles) < LEAST_SHINGLES for shingles in rare)
+
+
+def rare_shingles(rows: Sequence[Example]) -> list[Hashes]:
     """Hashes of each row's rare shingles, sorted."""
     sets = [_shingles(row) for row in rows]
     limit = max(COMMON_ROWS, COMMON_SHARE * len(rows))

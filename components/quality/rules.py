@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from components.quality.fingerprints import Fingerprints
 from components.quality.leaks import SeenBefore, contradictions, occurrences, reworded, shown_again, shown_before
-from components.quality.near_duplicates import near_duplicates
+from components.quality.near_duplicates import near_duplicates, not_compared, rare_shingles
 from components.quality.personal import personal_data
 from components.quality.reachable import Reach, compared_words, reach_column, whole_answer_rule
 from components.quality.rule import Rule, Severity
@@ -113,14 +113,20 @@ def split_frame(
     return pd.DataFrame(columns)
 
 
-def near_places(rows: Mapping[Split, Sequence[Example]]) -> dict[Split, list[str]]:
-    """Per split and row the place of an earlier row that it nearly repeats, such as `train 12`, or an empty text."""
+def near_places(rows: Mapping[Split, Sequence[Example]]) -> tuple[dict[Split, list[str]], int]:
+    """Per split and row the place of an earlier row that it nearly repeats, such as `train 12`, or an empty text.
+
+    Beside it, how many rows were compared with no other.
+    """
     names = [f"{split} {row}" for split in rows for row in range(1, len(rows[split]) + 1)]
-    found = iter(near_duplicates([example for examples in rows.values() for example in examples]))
-    return {
+    everything = [example for examples in rows.values() for example in examples]
+    rare = rare_shingles(everything)
+    found = iter(near_duplicates(everything, rare))
+    places = {
         split: ["" if place is None else names[place] for place in islice(found, len(examples))]
         for split, examples in rows.items()
     }
+    return places, not_compared(rare)
 
 
 def _personal(example: Example) -> str:

@@ -144,7 +144,8 @@ def validate(
     own = load_fingerprints(store, known.own_hashes) if known.own_hashes else None
     rows: dict[Split, tuple[Example, ...]] = {split: snapshot.rows(split) for split in SPLITS}
     images = snapshot.has_images
-    around = Surroundings(before, own, near_places(rows), known.too_long, known.reach, _bad_images if images else None)
+    near, alone = near_places(rows)
+    around = Surroundings(before, own, near, known.too_long, known.reach, _bad_images if images else None)
     expectations = _quiet_expectations()
     checks: list[Check] = []
     aside: list[Quarantined] = []
@@ -157,6 +158,8 @@ def validate(
     if shares is not None:
         checks += expectations.run("train", shares, [balance_rule(settings)])
     statistics = _statistics(rows, snapshot, before)
+    if alone:
+        statistics["rows_with_too_few_words_of_their_own_to_find_near_duplicates"] = alone
     if images:
         statistics |= _image_statistics(rows)
     return ValidationResult(

@@ -28,7 +28,10 @@ class GateSettings(Section):
     min_routing: Fraction = 0.99
     """Least share of the new task's test rows that the candidate's router must send to the task's group."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
-    """Attempts per task and parent; attempt k is tested at (1 - confidence) / 2^(k-1)."""
+    """Attempts at tasks of one name and owner, on any champion, since the last one that was promoted; attempt k is
+    tested at (1 - confidence) / 2^(k-1)."""
+    attempts_window_days: Annotated[float, Field(gt=0)] = 90
+    """Days after which an attempt no longer counts."""
     reserve_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of each task's test rows that is held back and opened only where the rest is inconclusive; the level is
     split over the two looks. 0 looks at all rows at once, which passes a harmless candidate most often."""

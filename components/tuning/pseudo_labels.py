@@ -74,12 +74,14 @@ class Offer:
     """Unlabelled rows that may be used, and how many may not.
 
     `leaking` rows ask what an evaluation row of this or an earlier task asks, also under another wording of this
-    task's instruction; `repeated` ones are labelled already or stand there twice.
+    task's instruction; `repeated` ones are labelled already or stand there twice. `unknown`: evaluation rows of earlier
+    tasks, as `name@version split`, that are erased, so that nobody can say whether one of them is asked.
     """
 
     rows: tuple[Unlabelled, ...]
     leaking: int
     repeated: int
+    unknown: tuple[str, ...] = ()
 
 
 class Labeller:
@@ -202,6 +204,7 @@ def pseudo_label(
         "precision_at_least": found.precision_at_least,
         "precision_wanted": settings.precision,
         "confidence": settings.confidence,
+        **({"unknown": list(offer.unknown)} if offer.unknown else {}),
     }
     return rows, {**record, "words": _words(record)}
 
@@ -209,7 +212,8 @@ def pseudo_label(
 def usable_rows(snapshot: Snapshot, priors: Iterable[Snapshot]) -> Offer:
     """Unlabelled rows that are neither labelled nor evaluated on, each question once."""
     rows = snapshot.unlabelled()
-    evaluated = seen_before([*priors, snapshot]).evaluated.questions
+    before = seen_before([*priors, snapshot])
+    evaluated = before.evaluated.questions
     own = [*snapshot.rows("validation"), *snapshot.rows("test")]
     again = reworded([row.labelled("") for row in rows], own)
     leaking = [row.question in evaluated or other for row, other in zip(rows, again, strict=True)]
@@ -219,7 +223,8 @@ def usable_rows(snapshot: Snapshot, priors: Iterable[Snapshot]) -> Offer:
         if not leaks and row.question not in seen:
             seen.add(row.question)
             kept.append(row)
-    return Offer(tuple(kept), sum(leaking), len(rows) - sum(leaking) - len(kept))
+    unknown = tuple(place for place in before.unknown if not place.endswith(" train"))
+    return Offer(tuple(kept), sum(leaking), len(rows) - sum(leaking) - len(kept), unknown)
 
 
 def guess(
@@ -282,6 +287,8 @@ def _words(record: Mapping[str, Any]) -> str:
     """One sentence for the report and the model card."""
     by = "the champion" if record["labeller"] == "champion" else "a first pass over the labelled rows"
     asked = f"{record['asked']} unlabelled rows, labelled by {by}"
+    if "unknown" in record:
+        asked += f" (not checked against {', '.join(record['unknown'])}, whose rows are erased)"
     seen = f"{record['validation_right']} of {record['validation_accepted']} validation rows right"
     if record["threshold"] is None:
         return f"none of {asked}, was used: no confidence shows a precision of {record['precision_wanted']:g}"

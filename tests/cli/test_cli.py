@@ -155,6 +155,31 @@ def test_plan_refuses_what_submit_would(lcia: "Lcia", fresh: SmallLoop) -> None:
     assert "test.jsonl" in ended.err
 
 
+def test_plan_refuses_answers_that_would_be_cut_and_tells_a_derived_limit(
+    lcia: "Lcia", fresh: SmallLoop, tmp_path: Path
+) -> None:
+    long = " ".join(["a sentence of some words"] * 8)
+
+    def free(name: str, **decoding: int) -> Path:
+        made = write_package(tmp_path / name, MOVIE, decoding=decoding, choices=None, metric="rouge_l")
+        for split in ("train", "validation", "test"):
+            file = made / f"{split}.jsonl"
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            file.write_text("".join(json.dumps({**row, "output": long}) + "\n" for row in rows), encoding="utf-8")
+        return made
+
+    ended = lcia(fresh, "plan", free("cut", max_new_tokens=32))
+    assert ended.code == 1
+    assert "reachable of test: seen 15 of 15, worst row 1: " in ended.out
+    assert "tokens, decoding.max_new_tokens is 32" in ended.out
+    told = lcia(fresh, "plan", free("derived"), "--json").json
+    assert told["answer_limit"]["derived"]
+    assert told["answer_limit"]["max_new_tokens"] > 32
+    assert "reachable" not in told["validation"]["failed"]
+    assert [one["check"] for one in told["not_checked"]] == ["rows unlike the rest"]
+    assert (told["gate"]["attempt"], told["gate"]["attempts_allowed"]) == (1, 3)
+
+
 def test_ask_routes_or_says_that_the_base_model_answered(lcia: "Lcia", learnt: Learnt) -> None:
     asked = lcia(learnt.loop, "ask", INSTRUCTION, "--input", "A dull mess.", "--json").json
     assert set(asked) == {"answer", "version", "group", "similarity", "nearest_task"}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from components.audit.log import Actor
 from components.promotion import candidates
+from components.promotion.attempts import Family, attempts
 from components.promotion.candidates import Candidate
 from components.promotion.registry import Registry
 from components.storage.database import Database
@@ -74,9 +75,11 @@ class State:
             )
             for state in ["assessing", "learning", "candidate"]:
                 queue.move(connection, None, item.id, state, "test", launched_by=launched_by)
+            attempt = attempts(connection, Family("a", name, "team"), 90) + 1
             return candidates.register(
                 connection,
                 None,
+                attempt=attempt,
                 assistant="a",
                 digest=digest,
                 task=task,

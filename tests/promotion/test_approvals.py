@@ -17,6 +17,7 @@ from components.promotion.approvals import (
     QuorumMissing,
     ReasonMissing,
 )
+from components.promotion.attempts import Family, attempts
 from components.promotion.candidates import CandidateUnknown, NotPending
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from components.storage import tables
@@ -44,8 +45,8 @@ def test_register_counts_versions_and_attempts_and_takes_a_digest_once(state):
     again = state.candidate("mail", None)
     assert (again.number, again.attempt) == (2, 1)
     with state.db.begin() as connection:
-        assert candidates.attempts(connection, first.task, None) == 1
-        assert candidates.attempts(connection, first.task, "0" * 64) == 0
+        assert attempts(connection, Family("a", "news", "team"), 90) == 1
+        assert attempts(connection, Family("a", "news", "others"), 90) == 0
         values = {
             name: getattr(first, name) for name in ["digest", "assistant", "task", "task_name", "parent", "verdict"]
         }

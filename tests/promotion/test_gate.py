@@ -155,7 +155,7 @@ def new_task_words(new) -> str:
 def test_answers_that_never_ended_are_named_as_the_cause():
     words = new_task_words(replace(NOTHING, cut=ROWS, answer_limit=32))
     assert f"{ROWS} of {ROWS} answers were cut at 32 new tokens" in words
-    assert "raise it in task.yaml" in words
+    assert "raise decoding.max_new_tokens in task.yaml" in words
     assert "already known" not in words
     assert "too few test rows" not in words
 
@@ -164,7 +164,7 @@ def test_a_few_cut_answers_are_counted_and_no_cause():
     known = NewTask("n", hits(0.8), hits(0.8), hits(0.8, 100), hits(0.8, 100), cut=1, answer_limit=32)
     words = new_task_words(known)
     assert f"already known, or too few test rows to show a gain; 1 of {ROWS} answers were cut at 32" in words
-    assert "raise it" not in words
+    assert "raise" not in words
 
 
 def test_where_no_answer_scores_nothing_is_called_known():

@@ -101,7 +101,32 @@ def test_erased_rows_are_replaced_by_kept_ones_or_named(snapshot_of):
     assert check_drift(task, [without("train")], SETTINGS).nearest == "made@1"
     result = check_drift(task, [without("train", "test")], SETTINGS)
     assert result.verdict == "new"
-    assert any("made@1" in reason for reason in result.reasons)
+    assert any(one.check == "drift" and "made@1" in one.reason for one in result.not_checked)
+    assert "no rows of made@1 are kept" in drift_html(result)
+
+
+def test_measures_that_were_not_made_are_named(snapshot_of):
+    few = snapshot_of(texts("a line", 30), texts("v", 5), texts("t", 5))
+    other = snapshot_of(texts("a word", 30), texts("v", 5), texts("t", 5), name="other")
+
+    def unmade(*arguments, **fields) -> dict[str, str]:
+        return {one.check: one.reason for one in check_drift(few, [other], *arguments, **fields).not_checked}
+
+    assert unmade(SETTINGS, unread="the model is not here") == {
+        "rows unlike the rest": "fewer than 60 rows in train or in validation and test",
+        "difficulty for the base model": "the model is not here",
+    }
+    read = [lambda asked: [1.0] * len(asked)]
+    off = SETTINGS.model_copy(update={"model_rows": 0})
+    assert unmade(off, 0, None, *read)["difficulty for the base model"] == "quality.drift.model_rows is 0"
+    assert "difficulty for the base model" not in unmade(SETTINGS, 0, None, *read)
+
+
+def test_earlier_tasks_that_are_not_told_apart_row_by_row_are_counted(snapshot_of):
+    priors = [snapshot_of(texts(f"line {n}", 5), texts("v", 2), texts("t", 2), name=f"t{n}") for n in range(10)]
+    result = check_drift(snapshot_of(texts("new", 5), texts("v", 2), texts("t", 2), name="new"), priors, SETTINGS)
+    [reason] = [one.reason for one in result.not_checked if one.check == "drift against every earlier task"]
+    assert reason == "only the 8 most similar of 10 earlier tasks are told apart row by row"
 
 
 def test_few_rows_never_count_as_known(snapshot_of):

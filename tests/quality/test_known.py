@@ -36,6 +36,14 @@ def test_what_counts_as_known(champion, drift, target, known):
         assert ChampionScore.from_json(champion.to_json()) == champion
 
 
+def test_a_comparison_with_erased_predictions_is_said_to_be_left_out():
+    champion = ChampionScore(0.95, 100, "earlier@1", None, 0)
+    found = judge_known(champion, "", "known", None, SETTINGS)
+    assert not found.known
+    assert "not checked against its score on earlier@1" in found.words
+    assert "not checked" not in judge_known(champion, "", "related", None, SETTINGS).words
+
+
 def test_a_task_done_worse_by_the_margin_is_called_known_one_time_in_twenty():
     rng = np.random.default_rng(0)
     truth = 0.9

@@ -129,6 +129,7 @@ def test_choosing_needs_choices(make_package, header):
         ("target: .nan", 6, "target", "finite"),
         ("choices: [no, yes]", 6, "choices.0", "quotes"),
         ("choices: [a, a]", None, None, "twice"),
+        ("choices: [a, 'a ']", None, None, "white space"),
         ("retention:\n  train_rows: -1", 7, "retention.train_rows", "-1"),
         ("retention:\n  until: soon", 7, "retention.until", "soon"),
         ("supersedes: other", 6, "supersedes", "other"),

@@ -154,6 +154,17 @@ def test_rows_of_any_evaluation_split_are_never_asked(store, take_example, take_
     assert usable_rows(take_unlabelled("movie_sentiment", [leaks[3]]), []).leaking == 0
 
 
+def test_erased_evaluation_rows_that_unlabelled_ones_can_not_be_compared_with_are_named(take_unlabelled, take_example):
+    earlier = take_example("product_sentiment")
+    gone = replace(
+        earlier, splits={split: replace(ref, object="0" * 64) for split, ref in earlier.splits.items()}, _read={}
+    )
+    task = take_unlabelled("movie_sentiment", 3)
+    label = earlier.task.label
+    assert usable_rows(task, [gone]).unknown == (f"{label} validation", f"{label} test")
+    assert usable_rows(task, [earlier]).unknown == ()
+
+
 # -- a whole run -------------------------------------------------------------------------------------
 
 LEARNING = TuningSettings(

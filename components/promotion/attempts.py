@@ -1,0 +1,85 @@
+"""Attempts at a task: how often versions of it were judged since the last one was promoted.
+
+Whoever submits a task again and again, changed a little, draws from the gate's luck each time: at the whole level
+twenty resubmissions pass a margin once with probability up to .64. So attempts count by the task's name and owner,
+whatever its rows and the champion they were learnt on, and attempt k is tested at `(1 - confidence) / 2^(k - 1)`. Old
+ones leave the count after `policy.gate.attempts_window_days`. The log has every registration, also of versions that
+were registered again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from components.audit.browsing import Wanted, page
+from components.audit.log import Entry
+from components.storage.database import now
+from components.storage.tables import candidates, promotions, queue
+
+REGISTERED = "candidate.registered"
+AGAIN = " again on "
+"""In what a version of another base model is called: it learns everything again."""
+LONGEST = 180
+"""Characters of such a name that a version keeps, beside the number of tasks."""
+BATCH = 2_000
+
+
+@dataclass(frozen=True)
+class Family:
+    """What attempts are counted of: the tasks of one name and owner, or the same base model where there is no owner."""
+
+    assistant: str
+    name: str
+    owner: str | None = None
+
+    def items(self, connection: Connection) -> frozenset[int]:
+        """Queue items of these tasks; none without an owner."""
+        mine = (queue.c.assistant == self.assistant) & (queue.c.name == self.name) & (queue.c.owner == self.owner)
+        return frozenset(connection.execute(select(queue.c.id).where(mine)).scalars())
+
+
+def base_model_family(assistant: str, base_model: str) -> Family:
+    """Of versions that learn every task again on a base model."""
+    return Family(assistant, f"{AGAIN}{base_model}"[:LONGEST])
+
+
+def attempts(connection: Connection, family: Family, window_days: float) -> int:
+    """Versions of a family judged within the window and since its last promotion; the gate gets stricter with each.
+
+    Raises:
+        LogDamaged: a stored entry of the log can't be read.
+    """
+    items = family.items(connection)
+    since = now(connection) - timedelta(days=window_days)
+    last = _last_promotion(connection, items)
+    if last is not None and last > since:
+        since = last
+    return sum(_belongs(entry, family, items) for entry in _registered(connection, since))
+
+
+def _registered(connection: Connection, since: datetime) -> Iterator[Entry]:
+    before: int | None = None
+    while True:
+        found = page(connection, Wanted(kind=REGISTERED, since=since), before, BATCH)
+        yield from found.entries
+        before = found.before
+        if before is None:
+            return
+
+
+def _belongs(entry: Entry, family: Family, items: frozenset[int]) -> bool:
+    if entry.details["assistant"] != family.assistant:
+        return False
+    item = entry.details.get("item")
+    if family.owner is None:
+        return item is None and str(entry.details["task_name"]).endswith(family.name)
+    return item in items
+
+
+def _last_promotion(connection: Connection, items: frozenset[int]) -> datetime | None:
+    decided = select(func.max(promotions.c.at)).join(candidates, candidates.c.digest == promotions.c.version)
+    mine = candidates.c.item.in_(items) & (promotions.c.kind == "promotion")
+    moment: datetime | None = connection.execute(decided.where(mine)).scalar_one()
+    return moment
