@@ -6,10 +6,12 @@ from typing import Any
 from components.errors import LciaError
 from components.promotion.evidence import present_rows
 from components.promotion.power import LEAST_POWER, TaskRows, policy_power, rows_needed
+from components.quality.fingerprints import result_name, store_fingerprints
+from components.storage import results
 from components.tasks.containers import opened
 from components.tasks.inbox import store_package
 from components.tasks.package import read_package
-from components.tasks.snapshot import load_snapshot, take_snapshot
+from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
 from infra.runs import StepFailed, run_pipeline
 from lcia import estimates
 from lcia.verbs import OUTCOME
@@ -47,9 +49,10 @@ def plan(place: Workplace, package: Path) -> dict[str, Any]:
     with opened(package, place.home / "unpacked") as folder:
         read = read_package(folder, called=str(package))
         stored = store_package(folder, place.store)
-    task = take_snapshot(read, place.store).task
-    champion = place.champion()
+    snapshot = take_snapshot(read, place.store)
+    task, champion = snapshot.task, place.champion()
     order = make_order(place, stored, champion.digest if champion else None)
+    order = order.model_copy(update={"fingerprints": _fingerprints(place, snapshot, order.parent)})
     digest = place.store.put_json(order.model_dump(mode="json"))
     name = f"plan-{task.name}-{task.version}"
     try:
@@ -59,6 +62,18 @@ def plan(place: Workplace, package: Path) -> dict[str, Any]:
     limit = {"max_new_tokens": task.decoding.max_new_tokens, "derived": read.answer_limit_derived}
     intake = {"cut": list(read.cut), "remarks": list(read.remarks), "answer_limit": limit}
     return {**_told(place, run.outputs["group_instructions"]), **intake}
+
+
+def _fingerprints(place: Workplace, snapshot: Snapshot, parent: str | None) -> dict[str, str]:
+    """Keyed hashes of the package and of the earlier tasks that runs have made some of."""
+    earlier = [entry.task for entry in place.pool(parent).tasks()] if parent else []
+    if not earlier:
+        return {}
+    key = place.leak_key()
+    with place.db.read() as connection:
+        found = {task: results.find(connection, result_name(task, key)) for task in earlier}
+    known = {task: result.output for task, result in found.items() if result}
+    return {**known, snapshot.digest: store_fingerprints(snapshot, key, place.store)}
 
 
 def _told(place: Workplace, digest: str) -> dict[str, Any]:

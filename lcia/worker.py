@@ -12,14 +12,14 @@ from components.promotion import candidates
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, promote
 from components.promotion.publication import publication
-from components.quality.fingerprints import key_name, store_fingerprints
+from components.quality.fingerprints import result_name, store_fingerprints
 from components.quality.omissions import Omission
 from components.settings import changed_keys
 from components.storage import leases, results
 from components.storage.database import Database
 from components.storage.keys import step_key
 from components.storage.leases import Lease
-from components.storage.objects import ObjectMissing, canonical, digest_of
+from components.storage.objects import ObjectMissing
 from components.tasks import progress, queue
 from components.tasks.inbox import quarantine
 from components.tasks.problems import Problem
@@ -332,7 +332,7 @@ class Advance:
     def _fingerprint(self, task: str) -> str | None:
         """Hashes of a task's rows, made while they are there and found again when they are gone."""
         key = self.place.leak_key()
-        name = digest_of(canonical({"fingerprints": 1, "task": task, "key": key_name(key)}))
+        name = result_name(task, key)
         known = self._known(name)
         if known is not None:
             return known

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from components.audit.keys import write_key_file
 from components.errors import LciaError
-from components.storage.objects import ObjectStore, canonical
+from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks.package import SPLITS, Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
@@ -88,6 +88,11 @@ def leak_key(folder: Path) -> bytes:
 def key_name(key: bytes) -> str:
     """What tells two keys apart without giving one away."""
     return hmac.new(key, b"lcia leak key v1", hashlib.sha256).hexdigest()[:16]
+
+
+def result_name(task: str, key: bytes) -> str:
+    """Key of the result that is the fingerprints of a task."""
+    return digest_of(canonical({"fingerprints": 1, "task": task, "key": key_name(key)}))
 
 
 def store_fingerprints(snapshot: Snapshot, key: bytes, store: ObjectStore) -> str:

@@ -169,11 +169,13 @@ def validate(
         checks=tuple(checks),
         quarantined_rows=tuple(aside),
         statistics=statistics,
-        not_checked=tuple(_omissions(known, before)),
+        not_checked=tuple(_omissions(known, before, snapshot)),
     )
 
 
-def _omissions(known: Background, before: SeenBefore) -> Iterator[Omission]:
+def _omissions(known: Background, before: SeenBefore, snapshot: Snapshot) -> Iterator[Omission]:
+    if snapshot.unlabelled_split is not None:
+        yield Omission("unlabelled rows", "their leaks and lengths are looked at when they are labelled, nothing else")
     for check, found in (("context", known.too_long), ("reachable", known.reach)):
         if found is None:
             yield Omission(check, known.no_tokenizer)

@@ -180,6 +180,19 @@ def test_plan_refuses_answers_that_would_be_cut_and_tells_a_derived_limit(
     assert (told["gate"]["attempt"], told["gate"]["attempts_allowed"]) == (1, 3)
 
 
+def test_plan_finds_leaks_from_erased_rows_by_their_hashes(lcia: "Lcia", champion: SmallLoop, tmp_path: Path) -> None:
+    leaking = write_package(tmp_path / "leaking", PRODUCT, first=40, version="3")
+    trained = (champion.package(MOVIE) / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    (leaking / "test.jsonl").write_text("\n".join(trained[:15]) + "\n", encoding="utf-8")
+    place = champion.open()
+    learnt = {entry.name: entry.task for entry in place.pool(str(place.champion().digest)).tasks()}  # type: ignore[union-attr]
+    place.store.erase(place.store.get_json(learnt[MOVIE])["splits"]["train"]["object"], "its time is over")
+    told = lcia(champion, "plan", leaking, "--json").json
+    assert told["verdict"] == "refuse"
+    assert "leaks" in told["validation"]["failed"]
+    assert "leaks" not in [one["check"] for one in told["not_checked"]]
+
+
 def test_ask_routes_or_says_that_the_base_model_answered(lcia: "Lcia", learnt: Learnt) -> None:
     asked = lcia(learnt.loop, "ask", INSTRUCTION, "--input", "A dull mess.", "--json").json
     assert set(asked) == {"answer", "version", "group", "similarity", "nearest_task"}

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from components.evaluation.forgetting import Champion, EvaluationFailed, Forgetting
+from components.evaluation.history import report
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.model.adapters import AdapterSlot, store_adapter
 from components.model.trunk import Trunk
 from components.settings import Settings
 from components.storage.objects import ObjectStore
-from components.tasks.package import Package
+from components.tasks.package import Decoding, Package
 from components.tasks.snapshot import Snapshot, take_snapshot
 from components.tuning.task import Workbench, tune_task
 
@@ -181,6 +182,22 @@ def test_rows_that_the_new_router_sends_elsewhere_are_predicted_again(world) -> 
     origin = champion.evaluation["predictions"]["movie_sentiment"]
     assert [r["from"] for r in after] == [None] * 3 + [origin] * 5
     assert [a["key"] == b["key"] for a, b in zip(after, before, strict=True)] == [False] * 3 + [True] * 5
+
+
+def test_answers_that_were_cut_are_marked_and_counted(world, movie) -> None:
+    snapshot = world.take("booking_slot", decoding=Decoding(max_new_tokens=2))
+    record = world.learn(snapshot, world.nobody).evaluation
+    rows = world.store.get_json(record["predictions"]["booking_slot"])["rows"]
+    ends = world.bench.base.tokenizer
+    for row in rows:
+        tokens = ends(row["text"], add_special_tokens=False)["input_ids"]
+        assert row.get("cut", False) == (len(tokens) >= 2) or row["score"] == 1
+    cut = sum(row.get("cut", False) for row in rows)
+    assert cut > 0
+    assert f"booking_slot: {cut} of 8 answers were cut at decoding.max_new_tokens." in report(
+        world.store, [record], 0.02
+    )
+    assert not any("cut" in row for row in world.rows(movie, "movie_sentiment") if row["score"] == 1)
 
 
 def as_before(world: World, digest: str) -> str:

@@ -87,3 +87,10 @@ def test_erased_rows_of_earlier_tasks_are_named(snapshot_of):
     [omission] = validate(snapshot, [gone], SETTINGS, known()).not_checked
     assert omission.check == "leaks"
     assert "earlier@1 train, earlier@1 validation, earlier@1 test" in omission.reason
+
+
+def test_unlabelled_rows_are_named(snapshot_of):
+    snapshot = snapshot_of(rows("train", 20), rows("validation", 20), rows("test", 20))
+    snapshot = replace(snapshot, unlabelled_split=snapshot.splits["train"])
+    [omission] = validate(snapshot, [], SETTINGS, known()).not_checked
+    assert omission.check == "unlabelled rows"
