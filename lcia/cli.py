@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from components.errors import LciaError
@@ -25,6 +26,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - of the module
 
 def main() -> None:
     """Entry point of `lcia`; every error is one message and an exit code."""
+    threading.excepthook = _thread_failed
     with terminal.guarded():
         code = _run()
         try:
@@ -72,6 +74,12 @@ def _failed(error: Exception) -> int:
         message = failures.report(error, frame.SESSION.home, frame.SESSION)
     print(f"lcia: {terminal.indented(message)}", file=sys.stderr)
     return error.exit_code if isinstance(error, LciaError) else 1
+
+
+def _thread_failed(ended: threading.ExceptHookArgs) -> None:
+    """A thread beside the work failed: its message is read like any other, and the work goes on."""
+    if isinstance(ended.exc_value, Exception):
+        _failed(ended.exc_value)
 
 
 def _pipe_closed() -> int:

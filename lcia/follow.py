@@ -39,7 +39,7 @@ def shown(place: Workplace, item: QueueItem, key: str, every: float = EVERY) -> 
 def _follow(place: Workplace, item: QueueItem, key: str, every: float, stop: threading.Event) -> None:
     told = 0
     while not stop.wait(every):
-        with contextlib.suppress(LciaError):
+        with contextlib.suppress(LciaError, OSError):
             curves = read_curves(place.store.scratch(key))
             if curves and len(curves["loss"]) > told:
                 name = f"{place.assistant}: {item.name}@{item.version}"

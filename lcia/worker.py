@@ -115,7 +115,7 @@ def _beat(db: Database, lease: Lease, stop: threading.Event) -> None:
     while not stop.wait(LEASE_SECONDS / 4):
         try:
             leases.renew(db, lease)
-        except LciaError:  # taken over, or the database is away: the next fenced write decides
+        except (LciaError, OSError):  # taken over, or the database is away: the next fenced write decides
             continue
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from other_user import lcia_as_other, only_as_root
 from small_loop import SmallLoop
 from sqlalchemy import text
 
+from components.errors import LciaError
 from lcia.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -184,3 +186,20 @@ def test_output_that_nobody_reads_ends_quietly(pending: SmallLoop) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith(b"lcia: disk full")
     assert b"Traceback" not in ended.stderr
+
+
+def test_a_thread_that_fails_is_a_message_too(lcia: "Lcia", fresh: SmallLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # what `main` sets ends with the test
+
+    def begin(*_: object) -> None:
+        thread = threading.Thread(target=lambda: {}["gone"])
+        thread.start()
+        thread.join()
+        raise LciaError("the work itself ended otherwise")
+
+    monkeypatch.setattr("lcia.workplace.Workplace.open", begin)
+    ended = lcia(fresh, "status")
+    first, *_, last = ended.err.splitlines()
+    assert first.startswith("lcia: unforeseen KeyError: 'gone'")
+    assert last == "lcia: the work itself ended otherwise"
+    assert len([*(fresh.home / "errors").iterdir()]) == 1
