@@ -86,5 +86,5 @@ def rollback(
 def _answer(value: dict[str, Any], *, as_json: bool, text: str) -> None:
     """What was decided, and whether MLflow knows and serves it: 0 only then."""
     emit(value, as_json=as_json, text="\n".join([text, *words.delivered(value)]))
-    if value["exit_code"]:
+    if value.get("exit_code"):
         raise typer.Exit(value["exit_code"])
