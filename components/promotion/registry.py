@@ -390,8 +390,7 @@ class Registry:
             raise
         except Exception as error:  # MLflow's, SQLAlchemy's, the operating system's, those of a bucket's client
             said = str(error) or type(error).__name__
-            denied = getattr(error, "error_code", None) == "PERMISSION_DENIED"
-            raise (RegistryDenied if denied else RegistryError)(
+            raise (RegistryDenied if registry_client.is_denial(error) else RegistryError)(
                 f"MLflow at registry.tracking_uri did not do as asked: {said}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error
