@@ -334,7 +334,8 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
         what = f"it refused {row.kind} of version {row.number} ({row.attempts} attempts): {row.error}"
         yield Finding("mlflow", "problem", what, "`lcia sync` publishes again what is missing and tries it again")
     if waiting and not refused:
-        yield Finding("mlflow", "warning", f"{len(waiting)} changes were not told yet", "`lcia sync` tells them")
+        why = next((f": {row.error}" for row in waiting if row.error), "")
+        yield Finding("mlflow", "warning", f"{len(waiting)} changes were not told yet{why}", "`lcia sync` tells them")
     elif served != (now.version if now else None):
         what = f"its alias serves {(served or 'nothing')[:12]}, the champion is version {number}"
         yield Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")

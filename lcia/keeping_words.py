@@ -44,7 +44,9 @@ def withdrawn(value: Value) -> str:
     gone = sorted(set(value["tuned"]) - set(value["stay"]))
     if gone:
         named = f"Version(s) {', '.join(map(str, gone))}, tuned on its rows,"
-        proven = "are erased." if not value["still_there"] else "are given up, but NOT ERASED everywhere: see below."
+        proven = (
+            "are erased." if not value.get("still_there") else "are given up, but NOT ERASED everywhere: see below."
+        )
         lines.append(f"{named} {proven}")
     if not value["tuned"]:
         lines.append("No version was tuned on its rows.")
@@ -58,9 +60,9 @@ def withdrawn(value: Value) -> str:
 
 def _still_there(value: Value) -> list[str]:
     """What was looked for and found, and what MLflow was not told."""
-    lines = [f"Still there: {line}" for line in value["still_there"]]
-    lines += [f"MLflow was not told yet: {line}" for line in value["registry_untold"]]
-    if value["still_there"]:
+    lines = [f"Still there: {line}" for line in value.get("still_there", ())]
+    lines += [f"MLflow was not told yet: {line}" for line in value.get("registry_untold", ())]
+    if value.get("still_there"):
         lines.append("Mend what it names (`lcia sync` tells MLflow again), then run the same command again.")
     return lines
 

@@ -49,9 +49,9 @@ def status(value: Value, *, everything: bool = False) -> str:
 
 def _registry(value: Value) -> list[str]:
     """What MLflow does not know, what it refused, and a state that is not where its records say."""
-    parked = value["parked"]
+    parked = value.get("parked", ())  # a server of an earlier release says less
     lines = []
-    if value["moved"]:
+    if value.get("moved"):
         lines.append(f"  this state was moved or copied from {value['moved']}; `lcia sync` corrects MLflow's records")
     if value["pending"]:
         lines.append(f"  MLflow has not been told {value['pending']} change(s) yet; `lcia sync` tells it")
@@ -290,7 +290,7 @@ def outcomes(told: Value | Sequence[Value]) -> str:
     lines = []
     for one in [told] if isinstance(told, Mapping) else told:
         lines.append(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}")
-        lines += delivered(one) if one["registry_untold"] or one["state"] == "promoted" else []
+        lines += delivered(one) if one.get("registry_untold") or one["state"] == "promoted" else []
     return "\n".join(lines)
 
 
@@ -305,8 +305,8 @@ def approved(value: Value) -> str:
 
 def delivered(value: Value) -> list[str]:
     """Below what was decided: what MLflow was not told, whether it serves the champion; nothing where all is well."""
-    lines = [f"  not told: {one}" for one in value["registry_untold"]]
-    if not value["served"]:
+    lines = [f"  not told: {one}" for one in value.get("registry_untold", ())]
+    if not value.get("served", True):
         lines.insert(0, "It is decided, but not served: MLflow does not serve the champion yet.")
     elif lines:
         lines.insert(0, "It is decided, but MLflow was not told all of it yet.")

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from components.errors import LciaError
-from components.promotion.registry import Registry
+from components.promotion.registry import Registry, RegistryDenied
 from components.promotion.registry_check import Told, model_place
 from components.promotion.replay import SERVING, STATEMENT, Signed, replay
 from components.storage.database import AccountRefused, Database, now
@@ -48,7 +48,7 @@ class Delivery:
     ok: bool
     message: str
     waits: bool = False
-    """It was not refused: it waits for a signature."""
+    """It was not refused: it waits for a signature, or for a process whose account may tell it."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMappi
             message = _tell(store, registry, kind, payload)
     except LciaError as refused:
         error = message = str(refused)
-        waits = isinstance(refused, NotSigned)
+        waits = isinstance(refused, NotSigned | RegistryDenied)
     except Exception as broken:  # noqa: BLE001 - whatever a row holds, the others are delivered
         error = message = f"row {identity} ({kind}) can't be told: {type(broken).__name__}: {broken}"
     with db.begin() as connection:

@@ -32,6 +32,10 @@ class RegistryError(LciaError):
     """MLflow did not do, or does not hold, what it should."""
 
 
+class RegistryDenied(RegistryError):
+    """The account that MLflow was asked with may not do this; a process with another account may."""
+
+
 class Registry:
     """The registered models of one assistant."""
 
@@ -386,7 +390,7 @@ class Registry:
             raise
         except Exception as error:  # MLflow's, SQLAlchemy's, the operating system's, those of a bucket's client
             said = str(error) or type(error).__name__
-            raise RegistryError(
+            raise (RegistryDenied if registry_client.is_denial(error) else RegistryError)(
                 f"MLflow at registry.tracking_uri did not do as asked: {said}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error

@@ -20,6 +20,7 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+FORBIDDEN = 403
 _DATABASE_TRIES = 3
 """How often a database of MLflow's is opened before it counts as unreachable: MLflow's own 10 take 100 seconds."""
 
@@ -51,6 +52,18 @@ def connect(tracking_uri: str) -> "MlflowClient":
         if database and not Path(database).exists():
             _make(Path(database))
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def is_denial(error: BaseException) -> bool:
+    """Whether MLflow says that the account may not do it; its client wraps one error into another."""
+    from mlflow.exceptions import MlflowException
+
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, MlflowException) and inner.get_http_status_code() == FORBIDDEN:
+            return True
+        inner = inner.__cause__ or inner.__context__
+    return False
 
 
 def _make(file: Path) -> None:

@@ -91,5 +91,5 @@ def _answer(value: dict[str, Any], *, as_json: bool, text: str | Callable[[Any],
         return "\n".join([text if isinstance(text, str) else text(shown), *words.delivered(shown)])
 
     emit(value, as_json=as_json, text=answer)
-    if value["exit_code"]:
+    if value.get("exit_code"):
         raise typer.Exit(value["exit_code"])

@@ -54,5 +54,5 @@ def withdraw(
     with quiet_stdout(as_json=as_json):
         value = perform("withdraw", name, config, overrides, task=task, reason=reason)
     emit(value, as_json=as_json, text=keeping_words.withdrawn)
-    if value["exit_code"]:
+    if value.get("exit_code"):
         raise typer.Exit(value["exit_code"])
