@@ -17,9 +17,10 @@ from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
 from components.settings import load_settings
 from components.storage.objects import digest_of
 from components.tasks import queue
-from components.tasks.package import Package, Task
+from components.tasks.package import Package
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
+from components.tasks.task_file import Task
 from lcia.workplace import Workplace
 
 SITE, WORKER, OPS = (Actor(name, assured=True, how="token") for name in ("north", "worker", "ops"))

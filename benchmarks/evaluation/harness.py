@@ -26,8 +26,9 @@ from lm_eval.models.huggingface import HFLM
 from benchmarks.evaluation.chain import EXAMPLES, FULL, Chain
 from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Query, choices_of
-from components.tasks.package import Decoding, Package, read_package
+from components.tasks.package import Package, read_package
 from components.tasks.snapshot import take_snapshot
+from components.tasks.task_file import Decoding
 
 TASKS = ("movie_sentiment", "request_domain", "passive_voice", "grammar_check", "assistant_intent")
 BATCHES = (32, 8)

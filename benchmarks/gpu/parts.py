@@ -13,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.contest import RULE, Contest, Memory, now
 from benchmarks.tuning_speed.measure import Stopwatch
 from components.evaluation.prediction import Evaluator
-from components.tasks.package import Task
 from components.tasks.rows import Example
+from components.tasks.task_file import Task
 from components.tuning.dynamic_ema import DynamicEMA
 
 OPERATORS, PROFILED_STEPS, PROFILED_TOKENS = 10, 3, 8

@@ -27,8 +27,9 @@ from transformers import (
 from benchmarks.byte_pairs import CHATML, byte_pairs
 from components.storage.objects import canonical, digest_of
 from components.tasks.images import Picture
-from components.tasks.package import Task, read_package
+from components.tasks.package import read_package
 from components.tasks.rows import Example
+from components.tasks.task_file import Task
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"]

@@ -21,9 +21,10 @@ from benchmarks.method.chain import BASIS, Chains
 from components.model.prompts import Rendered, render
 from components.settings import TuningSettings, load_settings
 from components.storage.objects import ObjectStore, canonical, digest_of
-from components.tasks.package import Package, Task
+from components.tasks.package import Package
 from components.tasks.rows import Example, Unlabelled
 from components.tasks.snapshot import Snapshot, take_snapshot
+from components.tasks.task_file import Task
 from components.tuning.pseudo_labels import Answer, Labeller, pseudo_label
 from components.tuning.rehearsal import select_rows
 from components.tuning.tuner import Parent, Tensors, tune

@@ -21,9 +21,9 @@ from components.grouping.router import Router
 from components.settings import Settings
 from components.storage.keys import step_key
 from components.storage.objects import ObjectStore, canonical, parse_json
-from components.tasks.package import Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.tasks.task_file import Split
 from components.tuning.tuner import Checkpoints
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")

@@ -24,8 +24,8 @@ from components.model.packing import batches_of_similar
 from components.model.prompts import Rendered, answer_tokens, control_of, render
 from components.model.trunk import Past, State, Trunk, memory
 from components.storage.objects import canonical, digest_of
-from components.tasks.package import Task
 from components.tasks.rows import Example
+from components.tasks.task_file import Task
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase, a number of rows done since the last call, and the phase's total."""

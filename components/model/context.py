@@ -11,9 +11,9 @@ from components.model.reachability import SURE_BYTES, out_of_reach
 from components.model.reader import ImageReader
 from components.quality.reachable import OutOfReach
 from components.settings import BaseModelSettings
-from components.tasks.package import SPLITS, Task
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.tasks.task_file import SPLITS, Task
 
 
 def too_long(reader: Reader, settings: BaseModelSettings, rows: Sequence[Example]) -> list[int]:

@@ -13,8 +13,8 @@ from typing import Self, TypeAlias
 from components.model.prompts import Reader, control_of, render, render_prompt, user_text
 from components.quality.reachable import OutOfReach
 from components.settings import BaseModelSettings
-from components.tasks.package import Task
 from components.tasks.rows import Example
+from components.tasks.task_file import Task
 from components.words import words
 
 Tokens: TypeAlias = Callable[[str], tuple[int, ...]]

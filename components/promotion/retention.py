@@ -11,9 +11,9 @@ from typing import Any
 
 from components.promotion.candidates import Candidate
 from components.storage.reach import Index
-from components.tasks.package import Retention
 from components.tasks.queue import QueueItem
 from components.tasks.snapshot import UNLABELLED, header
+from components.tasks.task_file import Retention
 
 DECIDED = frozenset({"promoted", "rejected", "cancelled", "refused", "nothing_to_learn", "withdrawn"})
 """States in which nothing more is learnt from a task's rows, unless it is submitted again."""

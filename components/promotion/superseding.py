@@ -12,8 +12,8 @@ from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.promotion.approvals import need_reason
 from components.tasks import queue
-from components.tasks.package import Task
 from components.tasks.queue import QueueItem
+from components.tasks.task_file import Task
 
 ANSWER = "superseded_by"
 """What the queue item of a replaced task says: `name@version` of the task that replaces it."""

@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 from components.audit.keys import write_key_file
 from components.errors import LciaError
 from components.storage.objects import ObjectStore, canonical, digest_of
-from components.tasks.package import SPLITS, Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.tasks.task_file import SPLITS, Split
 from components.words import evened
 
 KEY_NAME = "leak-key"

@@ -12,9 +12,9 @@ from typing import TypeAlias
 from components.quality.fingerprints import Fingerprints, answer_of, asked_of
 from components.storage.objects import ObjectMissing
 from components.tasks.images import Picture
-from components.tasks.package import Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.tasks.task_file import Split
 
 Key: TypeAlias = tuple[str, ...]
 

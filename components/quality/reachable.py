@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from components.quality.rule import Rule
 from components.settings import ValidationSettings
-from components.tasks.package import Task
 from components.tasks.rows import Example
+from components.tasks.task_file import Task
 from components.words import words
 
 LONG_ANSWER = 30

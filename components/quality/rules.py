@@ -17,8 +17,8 @@ from components.quality.reachable import Reach, compared_words, reach_column, wh
 from components.quality.rule import Rule, Severity
 from components.quality.scripts import foreign_scripts
 from components.settings import ValidationSettings
-from components.tasks.package import Split, Task
 from components.tasks.rows import Example
+from components.tasks.task_file import Split, Task
 
 if TYPE_CHECKING:
     import pandas as pd

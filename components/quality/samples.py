@@ -10,9 +10,9 @@ from components.quality.image_samples import image_measures
 from components.quality.scripts import letters
 from components.quality.two_samples import Numbers, bootstrap, ks_distance, stability_index, text_auc
 from components.storage.objects import ObjectMissing
-from components.tasks.package import Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.tasks.task_file import Split
 
 Read = Callable[[Sequence[str]], Sequence[float]]
 """Bits a character that the base model needs for each text: how hard it is to read for it."""

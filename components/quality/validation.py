@@ -34,9 +34,9 @@ from components.quality.rules import (
 from components.settings import ValidationSettings
 from components.storage.objects import ObjectCorrupt, ObjectMissing
 from components.tasks.images import ImageRefused
-from components.tasks.package import SPLITS, Split
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
+from components.tasks.task_file import SPLITS, Split
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from components.pages import PageRow, PageTable, verdict_page
 from components.quality.rules import SUITE, SUITE_VERSION
 from components.quality.validation import Check, ValidationResult
-from components.tasks.package import SPLITS
+from components.tasks.task_file import SPLITS
 
 
 def validation_html(result: ValidationResult) -> str:

@@ -18,8 +18,8 @@ from components.model.prompts import render_prompt
 from components.serving.bundle import Bundle
 from components.settings import GroupingSettings
 from components.tasks.images import Picture
-from components.tasks.package import Decoding, Task
 from components.tasks.rows import Example
+from components.tasks.task_file import Decoding, Task
 from components.tuning.task import Workbench
 
 Request: TypeAlias = tuple[str, str | None] | tuple[str, str | None, Sequence[Picture]]

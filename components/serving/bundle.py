@@ -25,8 +25,8 @@ from components.errors import LciaError
 from components.grouping.pool import Group, Pool
 from components.settings import Settings
 from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
-from components.tasks.package import Task
 from components.tasks.snapshot import header, load_snapshot
+from components.tasks.task_file import Task
 
 if TYPE_CHECKING:
     from torch import Tensor

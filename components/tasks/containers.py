@@ -18,7 +18,7 @@ from typing import BinaryIO, Self
 import pyarrow as pa
 
 from components.tasks.images import is_image
-from components.tasks.package import MAX_FILES, MAX_IMAGES, MAX_PACKAGE_BYTES, TASK_FILE, list_files
+from components.tasks.package import MAX_FILES, MAX_IMAGES, MAX_PACKAGE_BYTES, list_files
 from components.tasks.problems import (
     MAX_FILE_BYTES,
     PackageError,
@@ -28,6 +28,7 @@ from components.tasks.problems import (
     read_regular,
     show,
 )
+from components.tasks.task_file import TASK_FILE
 
 KINDS = {".zip": "application/zip", ".tar.zst": "application/zstd"}
 """Suffixes of containers, and their media types."""

@@ -24,13 +24,14 @@ from components.tasks.decoding_defaults import decoding_defaults
 from components.tasks.foreign import Table, read_table
 from components.tasks.images import Album
 from components.tasks.layouts import Fault, LayoutRefused
-from components.tasks.package import SPLITS, TASK_FILE, Package, check_header, leaks, read_package, remarks_on
+from components.tasks.package import Package, leaks, read_package, remarks_on
 from components.tasks.problems import Findings, PackageError, Problem
 from components.tasks.records import Record
 from components.tasks.repair import Repair
 from components.tasks.rows import SET_ASIDE_SHARE, Example, PlainRow, RowCheck, Rows, check_rows
 from components.tasks.source_images import SourceImages
 from components.tasks.sources import Source
+from components.tasks.task_file import SPLITS, TASK_FILE, check_header
 
 ORDER = (*SPLITS, "unlabelled")
 WORTH_LEAVING = 0.25

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from components.errors import LciaError
 from components.storage.objects import Json, ObjectStore
-from components.tasks.package import SPLITS, Package, Split, Task
+from components.tasks.package import Package
 from components.tasks.rows import Example, Unlabelled
+from components.tasks.task_file import SPLITS, Split, Task
 
 SCHEMA = 1
 UNLABELLED = "unlabelled"

@@ -29,9 +29,9 @@ from components.model.trunk import Trunk
 from components.quality.leaks import reworded, seen_before
 from components.settings import PseudoLabelSettings
 from components.storage.objects import canonical, digest_of
-from components.tasks.package import Task
 from components.tasks.rows import Example, Unlabelled
 from components.tasks.snapshot import Snapshot
+from components.tasks.task_file import Task
 from components.tuning.rehearsal import select_rows
 
 Progress = Callable[[str, int, int], None]

@@ -20,9 +20,10 @@ from components.model.adapters import AdapterSlot, store_adapter
 from components.model.trunk import Trunk
 from components.settings import EvaluationSettings, GroupingSettings, Settings
 from components.storage.objects import ObjectStore
-from components.tasks.package import Decoding, Package
+from components.tasks.package import Package
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, take_snapshot
+from components.tasks.task_file import Decoding
 from components.tuning.task import Workbench
 
 CONFIG = "c" * 64

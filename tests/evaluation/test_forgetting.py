@@ -16,8 +16,9 @@ from components.model.adapters import AdapterSlot, store_adapter
 from components.model.trunk import Trunk
 from components.settings import Settings
 from components.storage.objects import ObjectStore
-from components.tasks.package import Decoding, Package
+from components.tasks.package import Package
 from components.tasks.snapshot import Snapshot, take_snapshot
+from components.tasks.task_file import Decoding
 from components.tuning.task import Workbench, tune_task
 
 CONFIG = "c" * 64

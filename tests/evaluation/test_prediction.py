@@ -10,8 +10,8 @@ from components.evaluation.prediction import Evaluator, choices_of
 from components.model.generation import generate_greedy
 from components.settings import BaseModelSettings
 from components.storage.objects import canonical, digest_of
-from components.tasks.package import Decoding
 from components.tasks.rows import Example
+from components.tasks.task_file import Decoding
 
 BATCH = 5
 

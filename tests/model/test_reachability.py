@@ -10,8 +10,8 @@ from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator
 from components.model.reachability import out_of_reach
 from components.settings import BaseModelSettings
-from components.tasks.package import Task
 from components.tasks.rows import Example
+from components.tasks.task_file import Task
 
 HEADER = {"name": "t", "version": "1", "owner": "o", "description": "d", "licence": "CC0-1.0"}
 STEPS = "At the beginning there are 205 apples in the crate, then 2 are eaten and 2 are added: 205."

@@ -9,7 +9,7 @@ from components.promotion.gate import decide_gate
 from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
 from components.promotion.superseding import superseded
 from components.settings import GateSettings
-from components.tasks.package import Task
+from components.tasks.task_file import Task
 
 GOOD, LOST = (1.0,) * 200, (0.0,) * 60 + (1.0,) * 140
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from components.storage.objects import ObjectStore
-from components.tasks.package import Package, Task, read_package
+from components.tasks.package import Package, read_package
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, take_snapshot
+from components.tasks.task_file import Task
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 

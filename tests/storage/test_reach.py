@@ -8,9 +8,10 @@ from PIL import Image
 from components.storage.objects import ObjectStore
 from components.storage.reach import Index
 from components.tasks.images import Picture
-from components.tasks.package import Package, Task
+from components.tasks.package import Package
 from components.tasks.rows import Example
 from components.tasks.snapshot import take_snapshot
+from components.tasks.task_file import Task
 
 HEADER = {"name": "made", "version": "1", "owner": "demo", "description": "Made up.", "licence": "CC0-1.0"}
 

@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.tasks.inbox import package_digest
-from components.tasks.package import Package, Task, read_package
+from components.tasks.package import Package, read_package
 from components.tasks.problems import MAX_LINE_BYTES, PackageError, Problem, forbidden_character
 from components.tasks.rows import read_rows
+from components.tasks.task_file import Task
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 ROW = '{"instruction": "Say it.", "input": "a", "output": "b"}\n'

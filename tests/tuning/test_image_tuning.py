@@ -29,9 +29,10 @@ from components.settings import (
 )
 from components.storage.objects import ObjectStore
 from components.tasks.images import Picture
-from components.tasks.package import Package, Task
+from components.tasks.package import Package
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
+from components.tasks.task_file import Task
 from components.tuning.task import Workbench, tune_task
 
 COLOURS = {"dark": 30, "grey": 128, "light": 225}

@@ -16,9 +16,10 @@ from components.grouping.router import extend
 from components.model.generation import generate_greedy
 from components.model.prompts import render, render_prompt
 from components.settings import EmaSettings, PseudoLabelSettings, TuningSettings
-from components.tasks.package import Decoding, Package, read_package
+from components.tasks.package import Package, read_package
 from components.tasks.rows import Example, Unlabelled
 from components.tasks.snapshot import take_snapshot
+from components.tasks.task_file import Decoding
 from components.tuning.pseudo_labels import Answer, Guess, Labeller, calibrate, guess, usable_rows
 from components.tuning.task import tune_task
 

@@ -10,7 +10,7 @@ from components.grouping.router import extend
 from components.model.adapters import AdapterError, AdapterSlot, fetch_adapter, read_weights
 from components.model.trunk import Trunk
 from components.settings import EmaSettings, TuningSettings
-from components.tasks.package import Retention
+from components.tasks.task_file import Retention
 from components.tuning.task import Workbench, tune_task
 
 TUNING = TuningSettings(
