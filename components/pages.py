@@ -11,7 +11,7 @@ from components.visible import visible
 
 
 def shown(value: object) -> object:
-    """What a page shows of a value: words of packages and people can't turn a line around or hide in it."""
+    """The text that a page shows for a value: words of packages and people can't turn a line around or hide in it."""
     if not isinstance(value, str):
         return value
     text = visible(value, lines=True)

@@ -24,7 +24,7 @@ _INVISIBLE = regex.compile(r"\p{Cf}+")
 
 
 def unspaced(text: str) -> bool:
-    """Whether a text has letters of a script that sets no spaces between words."""
+    """True if a text has letters of a script that sets no spaces between words."""
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""What became of a decision in MLflow: told, served, or still on its way; part of every answer of those who decide."""
+"""The fate of a decision in MLflow: told, served, or still on its way; part of every answer of those who decide."""
 
 import time
 from typing import Any
@@ -33,7 +33,7 @@ def settle(place: Workplace) -> None:
 
 
 def served(place: Workplace, now: Champion | None) -> bool:
-    """Whether MLflow was last seen to serve the champion that was decided, from this state's own files."""
+    """True if MLflow was last seen to serve the champion that was decided, from this state's own files."""
     return now is None or (now.served == now.version and moving.mlflow_moved(place) is None)
 
 

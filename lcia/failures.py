@@ -1,4 +1,4 @@
-"""What is no error of our own: seen, expected and what to do in one message, and the rest in a file."""
+"""Failures that are no error of our own: seen, expected and what to do in one message, the rest in a file."""
 
 import errno
 import logging
@@ -44,7 +44,7 @@ class Begun(Protocol):
 
 
 def explain(error: BaseException) -> str:
-    """What was seen, what was expected, and what to do."""
+    """The message about an error: what was seen, what was expected, and what to do."""
     if isinstance(error, ModuleNotFoundError) and error.name in libraries.WITH_TORCH:
         return (
             f"{error.name} is not installed here, and this verb computes with the model; run it where the steps run, "
@@ -92,7 +92,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def recorded(begun: Begun) -> str | None:
-    """What stands in the log since a command began; None where it opened no state."""
+    """A sentence on the log's entries since a command began; None if it opened no state."""
     if begun.db is None:
         return None
     try:

@@ -59,7 +59,7 @@ def withdrawn(value: Value) -> str:
 
 
 def _still_there(value: Value) -> list[str]:
-    """What was looked for and found, and what MLflow was not told."""
+    """Lines about what was looked for and found, and about what MLflow was not told."""
     lines = [f"Still there: {line}" for line in value.get("still_there", ())]
     lines += [f"MLflow was not told yet: {line}" for line in value.get("registry_untold", ())]
     if value.get("still_there"):

@@ -1,4 +1,4 @@
-"""What a command prints: one place makes hidden signs visible, whoever wrote the words."""
+"""Output of commands: one place makes hidden signs visible, whoever wrote the words."""
 
 import contextlib
 import sys

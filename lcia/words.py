@@ -48,7 +48,7 @@ def status(value: Value, *, everything: bool = False) -> str:
 
 
 def _registry(value: Value) -> list[str]:
-    """What MLflow does not know, what it refused, and a state that is not where its records say."""
+    """Lines about what MLflow does not know, what it refused, and a state that is not where its records say."""
     parked = value.get("parked", ())  # a server of an earlier release says less
     lines = []
     if value.get("moved"):
@@ -155,7 +155,7 @@ def plan(value: Value) -> str:
 
 
 def _attempt(gate: Value) -> list[str]:
-    """Which attempt learning would be, where there were others; the gate refuses those beyond the allowed ones."""
+    """A line about the number of the next attempt, if there were others; the gate refuses those beyond the limit."""
     number, allowed = gate["attempt"], gate["attempts_allowed"]
     if number == 1:
         return []
@@ -343,7 +343,7 @@ CONTROL_TOKENS = (
 
 
 def _request(value: Value) -> str:
-    """What a chat request for a task names."""
+    """Lines about the fields of a chat request for a task."""
     about = f"for {value['task']}" if value["task"] else "else"
     model = f"model {value['model']}" if value["model"] else "the base model's name"
     if "max_tokens" in value:

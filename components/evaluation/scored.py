@@ -47,7 +47,7 @@ def mean_score(rows: Rows) -> float:
 
 
 def words_mark(metric: str, texts: Iterable[str | None]) -> dict[str, str]:
-    """What a predictions object says of the segmentation: nothing where no text of it is cut by a dictionary."""
+    """The part of a predictions object that names the segmentation: empty if no text of it is cut by a dictionary."""
     depends = metric in BY_WORDS and any(unspaced(text) for text in texts if text)
     return {"words": segmentation()} if depends else {}
 

@@ -60,7 +60,7 @@ class TfidfEncoder:
     documents: int
     frequencies: Mapping[str, int]
     dictionary: bool = False
-    """Whether a dictionary cuts the words of scripts that write no spaces."""
+    """True if a dictionary cuts the words of scripts that write no spaces."""
 
     @classmethod
     def fit(cls, texts: Iterable[str]) -> Self:

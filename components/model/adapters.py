@@ -24,7 +24,7 @@ from components.storage.objects import ObjectStore
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIGEST = "sha256:"
-"""What a stored adapter names its base model by, followed by the digest; a bundle says where the model lies."""
+"""Beginning of the name that a stored adapter gives its base model; the digest follows. A bundle says where it lies."""
 SHAPING = {
     "r": "adapter.rank",
     "lora_alpha": "adapter.alpha",

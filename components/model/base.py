@@ -189,7 +189,7 @@ def is_available(settings: BaseModelSettings, store: Path) -> bool:
 
 
 def location(settings: BaseModelSettings, digest: str, store: Path) -> tuple[str, str | None]:
-    """What other programs load the base model by: a folder's absolute path, or a hub name and its revision.
+    """The name by which other programs load the base model: a folder's absolute path, or a hub name and its revision.
 
     The embedded model lies where it is converted to.
     """

@@ -1,4 +1,4 @@
-"""What the base model's tokenizer says of a task's rows before anything is trained."""
+"""Checks of a task's rows with the base model's tokenizer, before anything is trained."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

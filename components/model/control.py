@@ -72,7 +72,7 @@ class ControlTokens:
         return Script(tuple(self._strings.sub(mark, text) for text in texts), tuple(strings))
 
     def spelled(self, text: str) -> bool:
-        """Whether a text spells a control token."""
+        """True if a text spells a control token."""
         return self._strings.search(text) is not None
 
     def content(self, text: str) -> list[int]:
@@ -141,7 +141,7 @@ class ControlTokens:
 
 
 def controls(token: Any) -> bool:  # noqa: ANN401 - tokenizers' AddedToken
-    """Whether an added token is no text."""
+    """True if an added token is no text."""
     if PLAIN.fullmatch(token.content):
         return False
     return bool(token.special or (BRACKETED.fullmatch(token.content) and not HTML.fullmatch(token.content)))

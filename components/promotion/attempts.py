@@ -28,7 +28,7 @@ BATCH = 2_000
 
 @dataclass(frozen=True)
 class Family:
-    """What attempts are counted of: the tasks of one name and owner, or the same base model where there is no owner."""
+    """Tasks whose attempts count together: those of one name and owner, or of one base model if there is no owner."""
 
     assistant: str
     name: str

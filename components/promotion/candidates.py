@@ -61,7 +61,7 @@ class Candidate:
     verdict: str
     """What the gate said: pass, fail or inconclusive."""
     attempt: int
-    """Which attempt of its task's name and owner, from 1; see `attempts`."""
+    """Number of the attempt at tasks of this name and owner, from 1; see `attempts`."""
     submitted_by: str
     launched_by: str
     item: int | None

@@ -284,12 +284,12 @@ def _no_gain_words(new: NewTask, candidate: Scores, champion: Scores) -> str:
 
 
 def _mostly_cut(new: NewTask) -> bool:
-    """Whether most wrong answers did not end."""
+    """True if most wrong answers did not end."""
     return 2 * new.cut > sum(score < 1 for score in new.candidate_test)
 
 
 def _cut_words(new: NewTask) -> str:
-    """How many answers never ended, and where it explains the score, what mends it; nothing where all ended."""
+    """Number of answers that never ended and, if it explains the score, the mend; empty if all ended."""
     if not new.cut:
         return ""
     words = f"; {new.cut} of {len(new.candidate_test)} answers were cut at {new.answer_limit} new tokens"

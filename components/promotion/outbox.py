@@ -163,7 +163,7 @@ def _next(db: Database, assistant: str, after: int) -> RowMapping | None:
 
 
 def _due(db: Database, row: RowMapping) -> bool:
-    """Whether a row that was parked may be tried again."""
+    """True if a row that was parked may be tried again."""
     if row["parked_at"] is None:
         return True
     pause = min(FIRST_RETRY * 2 ** min(int(row["attempts"]), 20), LONGEST_RETRY)
@@ -210,7 +210,7 @@ def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMappi
 
 
 def _drop_earlier(connection: Connection, assistant: str, identity: int, digest: str, moment: datetime) -> None:
-    """What still waits about a version that is forgotten now is never told."""
+    """Rows that still wait about a version that is forgotten now are never told."""
     query = select(outbox.c.id, outbox.c.payload).where(
         outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id < identity
     )
@@ -250,7 +250,7 @@ def _need_loadable(registry: Registry, digest: str, known: Told, statement: str 
 
 
 def _overtaken(connection: Connection, assistant: str, identity: int) -> bool:
-    """Whether a decision about the champion that came later was told already."""
+    """True if a decision about the champion that came later was told already."""
     later = (outbox.c.id > identity) & outbox.c.kind.in_(SERVING) & outbox.c.done_at.is_not(None)
     query = select(outbox.c.id).where(outbox.c.assistant == assistant, later).limit(1)
     return connection.execute(query).first() is not None

@@ -24,7 +24,7 @@ from components.storage.leases import acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
 
 ROUNDS = 3
-"""How often differences are looked for: mending one may show, or make, another."""
+"""Rounds of looking for differences: mending one may show, or make, another."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _differences(
 
 
 def _note_served(db: Database, registry: Registry, left: Mapping[str, Difference]) -> None:
-    """What MLflow serves, for `status`: nothing where that can't be loaded."""
+    """The version that MLflow serves, for `status`; None if it can't be loaded."""
     seen = registry.champion()
     broken = any(one.digest == seen and (one.loading or one.kind == "alias") for one in left.values())
     served = None if broken else seen or None

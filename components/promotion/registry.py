@@ -166,7 +166,7 @@ class Registry:
             raise RegistryError(f"{'; '.join(wrong)}: it can't be loaded. `lcia sync` publishes again what is missing")
 
     def answers(self) -> bool:
-        """Whether MLflow can be reached: what it does not do then is its refusal."""
+        """True if MLflow can be reached: what it does not do then is its refusal."""
         try:
             with self._talk() as client:
                 client.search_registered_models(max_results=1)

@@ -1,5 +1,5 @@
-"""What MLflow shows otherwise than it was told: versions deleted or added, tags, files, runs or places altered, the
-alias moved.
+"""Differences between what MLflow shows and what it was told: versions deleted or added, tags, files, runs or places
+altered, the alias moved.
 
 The outbox says what MLflow was told; all that loading a version needs is compared with that: the version MLflow finds
 by its alias, the run and the place that its source leads to, every file by digest. The code that MLflow packs around a
@@ -54,13 +54,13 @@ class Difference:
 
     @property
     def loading(self) -> bool:
-        """Whether the version can't be loaded for it, or would load as something else."""
+        """True if the version can't be loaded for it, or would load as something else."""
         return self.kind in LOADING
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What MLflow shows of one assistant."""
+    """One assistant as MLflow shows it."""
 
     client: "MlflowClient"
     root: str
@@ -80,7 +80,7 @@ class Shown:
         return [*found, *self._alias(champion)]
 
     def of_version(self, digest: str, told: Told) -> list[Difference]:
-        """What differs of one version."""
+        """Differences of one version."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -214,7 +214,7 @@ def _digest(files: RunFiles, name: str) -> str | None:
 
 
 def _packing(files: RunFiles) -> Iterator[str]:
-    """What MLflow has packed around a model and lost since: its description, or what that names."""
+    """Files that MLflow has packed around a model and lost since: its description, or those that it names."""
     content = files.read(f"{MODEL_PATH}/MLmodel")
     try:
         flavor = yaml.safe_load(content or b"")["flavors"]["python_function"]

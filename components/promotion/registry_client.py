@@ -55,7 +55,7 @@ def connect(tracking_uri: str) -> "MlflowClient":
 
 
 def is_denial(error: BaseException) -> bool:
-    """Whether MLflow says that the account may not do it; its client wraps one error into another."""
+    """True if MLflow says that the account may not do it; its client wraps one error into another."""
     from mlflow.exceptions import MlflowException
 
     inner: BaseException | None = error

@@ -39,7 +39,7 @@ class RunFiles:
 
     @property
     def own(self) -> bool:
-        """Whether they are below this installation's root."""
+        """True if they are below this installation's root."""
         return lies_below(self.place, self._root)
 
     def read(self, name: str) -> bytes | None:

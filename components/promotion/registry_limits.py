@@ -22,7 +22,7 @@ METRICS, DATASETS = 1000, 1000
 ARTIFACT_URI = 200
 """Where a run's files are; column `runs.artifact_uri`."""
 RUN_FOLDER = len("/" + 32 * "0" + "/artifacts")
-"""What MLflow adds to the experiment's place for each run."""
+"""Characters that MLflow adds to the experiment's place for each run."""
 
 
 def fitted(text: Json, limit: int, whole: str = "") -> str:

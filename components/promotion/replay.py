@@ -1,4 +1,4 @@
-"""What MLflow was told, read off the outbox: what it should show of each version."""
+"""The outbox replayed: what MLflow was told, and so should show, of each version."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,13 +29,13 @@ class Replay:
     told: dict[str, Told] = field(default_factory=dict)
     """By digest."""
     champion: str | None = None
-    """What the newest decision that MLflow was told makes the champion."""
+    """Digest of the champion by the newest decision that MLflow was told."""
 
 
 def replay(
     connection: Connection, store: ObjectStore, assistant: str, signed: Signed | None, only: str | None = None
 ) -> Replay:
-    """What MLflow was told of each version that it was not told to forget; files of one alone where `only` names it."""
+    """The delivered rows of every version that MLflow was not told to forget; files of one alone if `only` names it."""
     query = select(outbox.c.kind, outbox.c.payload, outbox.c.done_at).where(
         outbox.c.assistant == assistant, outbox.c.done_at.is_not(None)
     )

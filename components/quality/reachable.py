@@ -29,7 +29,7 @@ Reach: TypeAlias = Callable[[Task, Sequence[Example]], Sequence[OutOfReach | Non
 
 
 def reach_column(reach: Reach | None, task: Task, rows: Sequence[Example]) -> list[str]:
-    """What the rule looks at: an empty text for a row within reach, or all rows where nothing can be said."""
+    """The column that the rule looks at: an empty text for a row within reach, or all rows if nothing can be said."""
     return [fault.words if fault else "" for fault in reach(task, rows)] if reach else [""] * len(rows)
 
 

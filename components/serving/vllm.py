@@ -39,7 +39,7 @@ def start_arguments(bundle: Bundle, folder: Path, models: Path) -> str:
 
 
 def contracts(bundle: Bundle) -> list[dict[str, Any]]:
-    """What a chat request must name to be answered as `lcia ask` answers it, by task; the last is that of no task.
+    """The fields that make a chat request be answered as `lcia ask` answers it, by task; the last is that of no task.
 
     `model` is the adapter, None the base model; a task that chooses by likelihood has no `max_tokens`: no chat request
     asks for that.

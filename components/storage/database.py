@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 300
 """How long a transaction may do nothing before PostgreSQL ends it: a client that hangs must not keep others waiting."""
 AHEAD = timedelta(minutes=1)
-"""How far a stored time may lie ahead of the clock: beyond that the clock was wrong, then or now."""
+"""Longest time by which a stored time may lie ahead of the clock: beyond that the clock was wrong, then or now."""
 _WRITER_LOCK = 7_103_951
 """Key of the PostgreSQL advisory lock that write transactions take turns on."""
 NO_RIGHT = "42501"
@@ -218,7 +218,7 @@ def is_ahead(stored: datetime, moment: datetime) -> bool:
 
 
 FULL = "disk is full"
-"""What SQLite says of a write without room, among other words."""
+"""Words of SQLite's message about a write without room."""
 _EXPLANATIONS = (
     ("no such table", "lacks a table ({reason}); `lcia status` or any other verb creates them"),
     ("locked", "stayed locked for {seconds} s by another program; end it and try again"),
@@ -232,7 +232,7 @@ _EXPLANATIONS = (
     ("unable to open", "can't be opened by user {uid}; run it as the owner of the state folder, who can write there"),
     ("", "does not answer ({reason}); check storage.database in zenml.yaml and the server"),
 )
-"""What a driver's message has in it, and what it means; the first that fits."""
+"""Parts of drivers' messages with their meaning; the first that fits counts."""
 
 
 def _explain(error: DBAPIError, url: str, *, full: bool) -> str:

@@ -28,7 +28,7 @@ def local_path(place: str) -> Path | None:
 
 
 def lies_below(place: str, root: str) -> bool:
-    """Whether a path or URL is the root or below it; on this machine links are followed first."""
+    """True if a path or URL is the root or below it; on this machine links are followed first."""
     here, top = local_path(place), local_path(root)
     if here is not None and top is not None:
         real, real_top = here.resolve(), top.resolve()

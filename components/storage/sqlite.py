@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 BUSY_SECONDS = 30
-"""How long a connection waits for another one's lock."""
+"""Longest wait of a connection for another one's lock."""
 ROOM = 64 * 1024
 """Bytes that SQLite needs beside its file: 32 KiB of index, and a page of the log."""
 NO_WAL = "its file system has no write-ahead log"

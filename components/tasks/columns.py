@@ -13,7 +13,7 @@ from components.tasks.records import Record
 
 FIELDS = ("instruction", "input", "output", "image")
 UNLABELLED = (None, "", -1, "-1")
-"""What stands in the column of the answer where a row has none."""
+"""Values in the answer's column that say there is no answer."""
 QUESTIONS = ("question", "prompt", "query", "instruction", "problem")
 """Names of columns that hold a whole question, for a suggestion."""
 TEXTS = ("text", "sentence", "input", "context", "review", "content", "document", "tweet", "utterance", "passage")
@@ -22,7 +22,7 @@ ANSWERS = ("output", "answer", "response", "completion", "label", "target", "lab
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what; rows in a layout of their own (`instruction`, `messages`, `conversations`) need none."""
+    """Columns by what they hold; rows in a layout of their own (`instruction`, `messages`, `prompt`) need none."""
 
     instruction: str | None = None
     """Text of the instruction, the same for all rows; null where a column has it."""
@@ -35,7 +35,7 @@ class Columns:
 
     @property
     def named(self) -> bool:
-        """Whether any column is named."""
+        """True if any column is named."""
         return bool(self.instruction is not None or self.names or self.messages)
 
     @property
@@ -54,7 +54,7 @@ class ColumnsUnclear(Exception):
 
 
 def known_layout(row: Mapping[str, Any]) -> bool:
-    """Whether a row says by its own fields what is asked and what the answer is."""
+    """True if a row says by its own fields what is asked and what the answer is."""
     layout = layouts.layout_of(row)
     if layout == "prompt":
         return "completion" in row or isinstance(row["prompt"], list)
@@ -92,7 +92,7 @@ def as_task_row(row: Record, columns: Columns, labels: Labels) -> tuple[Record, 
 
 
 def answerless(row: Mapping[str, Any], columns: Columns) -> bool:
-    """Whether a row has no answer where the columns say it should be."""
+    """True if a row has no answer where the columns say it should be."""
     column = columns.names.get("output", "output")
     rest = columns.asked.keys() - {column} if columns.named else {"instruction"}
     if columns.messages or not rest <= row.keys() or (not columns.named and layouts.layout_of(row) is not None):
@@ -102,7 +102,7 @@ def answerless(row: Mapping[str, Any], columns: Columns) -> bool:
 
 
 def suggestion(names: Sequence[str]) -> str:
-    """What to write on the command line for rows with these columns."""
+    """Options of the command line that fit rows with these columns."""
     lower = {name.lower(): name for name in names}
     asked, text, answer = (next((lower[n] for n in order if n in lower), None) for order in (QUESTIONS, TEXTS, ANSWERS))
     options = " --choices choices" if "choices" in lower else ""

@@ -27,7 +27,7 @@ DELIMITERS = ",;\t|"
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds."""
+    """The rows of a file."""
 
     rows: Iterable[tuple[int, Record | Problem]]
     """Numbers from 1, lines where the format has them, with the fields of each row."""
@@ -93,7 +93,7 @@ def _homes(root: Path) -> Iterator[Path]:
 
 
 def _is_lines(content: bytes) -> bool:
-    """Whether a .json file holds one object a line, as many do."""
+    """True if a .json file holds one object a line, as many do."""
     first = content.removeprefix(b"\xef\xbb\xbf").lstrip()
     line = first.split(b"\n", 1)[0]
     return first.startswith(b"{") and line.rstrip().endswith(b"}")

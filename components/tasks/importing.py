@@ -40,14 +40,14 @@ WORTH_LEAVING = 0.25
 
 @dataclass(frozen=True)
 class Reading:
-    """How a data set is read, besides its columns."""
+    """Choices of the user about reading a data set, besides its columns."""
 
     splits: Mapping[str, str] = field(default_factory=dict)
     """Split -> its file, a pattern of files, or `none`; others are found by their names."""
     header: tuple[str, ...] = ()
     """Names of the columns of CSV files without a header."""
     repair: bool = False
-    """Whether texts that were decoded with the wrong code page are mended."""
+    """True if texts that were decoded with the wrong code page are mended."""
     set_aside: float = SET_ASIDE_SHARE
     """Largest share of a split's rows that may be faulty: they are left out, counted and named."""
 

@@ -102,7 +102,7 @@ def without_meaning(row: Mapping[str, Any], used: Collection[str], at: str = "",
 
 
 def empty(value: object) -> bool:
-    """Whether a field says nothing, as some programs write one that is absent."""
+    """True if a field says nothing, as some programs write one that is absent."""
     return value is None or value in ("", "[]", "{}", "null", [], {})
 
 

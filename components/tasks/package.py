@@ -59,7 +59,7 @@ class Package:
     remarks: tuple[str, ...] = ()
     """Sentences about what was read otherwise than it stands there, for people."""
     answer_limit_derived: bool = False
-    """Whether `decoding.max_new_tokens` follows from the longest reference, as `task.yaml` does not name it."""
+    """True if `decoding.max_new_tokens` follows from the longest reference, as `task.yaml` does not name it."""
 
 
 def read_package(path: Path | str, called: str | None = None) -> Package:

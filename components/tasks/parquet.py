@@ -21,7 +21,7 @@ MAX_UNPACKED = 256 * 1024 * 1024
 
 
 FAULTS = (pa.ArrowException, OSError, ValueError, ArithmeticError, TypeError, KeyError, NotImplementedError)
-"""What pyarrow raises on bytes that are no whole file, and on values that Python's types can't hold."""
+"""Exceptions of pyarrow on bytes that are no whole file, and on values that Python's types can't hold."""
 
 
 def twice_named(names: Sequence[str]) -> str | None:

@@ -28,7 +28,7 @@ SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a relative path names what macOS or Windows adds to folders and archives on their own."""
+    """True if a relative path names what macOS or Windows adds to folders and archives on their own."""
     parts = name.split("/")
     return "__MACOSX" in parts[:-1] or parts[-1] in {*SYSTEM_FILES, "__MACOSX"} or parts[-1].startswith("._")
 
@@ -124,7 +124,7 @@ def forbidden_character(text: str) -> str | None:
 
 
 def characters_expected(character: str) -> str:
-    """What should stand instead of a forbidden character, given as `forbidden_character` names it."""
+    """Advice on a forbidden character, given as `forbidden_character` names it."""
     code = int(character.removeprefix("U+"), 16)
     if 0x80 <= code < 0xA0:
         return (

@@ -95,7 +95,7 @@ class QueueItem:
     cut: tuple[str, ...] = ()
     """Splits that the package did not have and that `submit` cut from its training rows."""
     remarks: tuple[str, ...] = ()
-    """What `submit` read otherwise than it stands in the package, rows that it set aside included."""
+    """Sentences on what `submit` read otherwise than it stands in the package, and on rows that it set aside."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""

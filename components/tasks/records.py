@@ -86,7 +86,7 @@ def load(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def deeper(value: object, depth: int) -> bool:
-    """Whether lists and objects are nested deeper than `depth`."""
+    """True if lists and objects are nested deeper than `depth`."""
     level = [value]
     for _ in range(depth + 1):
         level = [

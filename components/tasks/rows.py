@@ -65,7 +65,7 @@ class Example:
 
     @property
     def question(self) -> tuple[str, ...]:
-        """What the model is asked, options in any order: equal for rows that leak into or contradict each other."""
+        """The question with its options in any order: equal for rows that leak into or contradict each other."""
         return (*self.asked, "choices", *sorted(self.choices)) if self.choices else self.asked
 
     @property
@@ -117,7 +117,7 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Rows(Generic[Row]):
-    """What a split file holds: its rows with their numbers, or the problems for which it is refused."""
+    """The content of a split file: its rows with their numbers, or the problems for which it is refused."""
 
     rows: list[tuple[int, Row]]
     problems: list[Problem]
@@ -125,7 +125,7 @@ class Rows(Generic[Row]):
     set_aside: list[Problem]
     """Problems of the few faulty rows that were left out."""
     remarks: Counter[str]
-    """What was read otherwise than it stands there, and in how many rows."""
+    """Sentences on what was read otherwise than it stands there, with numbers of rows."""
     faulty: int = 0
     """Number of rows that were left out."""
 
@@ -165,7 +165,7 @@ class PlainRow:
 
 @dataclass(frozen=True)
 class RowCheck:
-    """How one record becomes a row."""
+    """The way from a record to a row."""
 
     choices: tuple[str, ...] | None = None
     """The task's choices; a row's own go before them."""

@@ -20,7 +20,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("unlabelled", "unlabeled", "unsupervised"), "unlabelled"),
 }
-"""What a split is called elsewhere, and here."""
+"""Names of splits elsewhere, and ours."""
 READ = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 """Formats that are read; those of text also with `.gz` behind."""
 TEXT_FORMATS = READ[:5]
@@ -56,7 +56,7 @@ class Source:
     """The files of a data set by our names of splits."""
 
     path: Path
-    """What the user named."""
+    """The path that the user named."""
     root: Path
     """Folder that images and names are relative to."""
     splits: Mapping[str, tuple[Path, ...]]
@@ -134,7 +134,7 @@ class _Stem:
 
     @property
     def pattern(self) -> str:
-        """How `--split` names them."""
+        """The pattern by which `--split` names them."""
         name = self.files[0].name
         if len(self.files) > 1 or _SHARD.search(name.removesuffix(self.format)):
             name = f"*{self.format}" if self.stem.endswith("/") else f"{self.stem}-*{self.format}"
@@ -142,7 +142,7 @@ class _Stem:
 
     @property
     def words(self) -> str:
-        """What people see: the file, or the pattern with the number of files."""
+        """The text that people see: the file, or the pattern with the number of files."""
         return self.pattern if len(self.files) == 1 else f"{self.pattern} ({len(self.files)} files)"
 
 
@@ -246,7 +246,7 @@ def _whole(stem: _Stem, source: Path) -> tuple[Path, ...]:
 
 
 def _emptiness(source: Path) -> str:
-    """What a folder without any file of a split holds."""
+    """A description of a folder without any file of a split."""
     if snapshots := sorted(source.glob("snapshots/*")):
         return f"a cache folder of the Hugging Face hub; name the snapshot inside, as {snapshots[-1]}"
     others = [f"{path.name} is {not_read(path)}" for path in _inside(source) if format_of(path) is None]

@@ -57,7 +57,7 @@ class _Strict(BaseModel):
 
 
 class Decoding(_Strict):
-    """How an answer is read from the model; one contract for gate, ask and export."""
+    """The way an answer is read from the model; one contract for gate, ask and export."""
 
     mode: Literal["generate", "choose"] = "generate"
     """Greedy decoding, or the likeliest of the choices."""
@@ -68,18 +68,18 @@ class Decoding(_Strict):
 
 
 class Retention(_Strict):
-    """What the owner allows to be kept after the task is learnt."""
+    """Rows that the owner allows to be kept after the task is learnt."""
 
     train_rows: Annotated[int, Field(ge=0)] = 0
     """Training rows kept for rehearsal; 0 keeps none."""
     evaluation_rows: bool = True
-    """Whether validation and test rows are kept; without them forgetting is not measurable."""
+    """True if validation and test rows are kept; without them forgetting is not measurable."""
     until: date | None = None
     """Last day on which rows are kept; None sets no end."""
 
 
 class Task(_Strict):
-    """What a task is, apart from its rows."""
+    """A task apart from its rows."""
 
     name: Name
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]

@@ -82,7 +82,7 @@ class Console:
 
     @cached_property
     def root(self) -> str:
-        """What every address of the service begins with, for browsers."""
+        """The path prefix of the service's addresses, for browsers."""
         return root_of(self.place.settings.serve.address)
 
     def reader(self, request: Request, *, counted: bool = True) -> Reader:
