@@ -94,6 +94,11 @@ def _told(place: Workplace, digest: str) -> dict[str, Any]:
         "validation": {
             "verdict": checked["verdict"],
             "failed": list(dict.fromkeys(check["name"] for check in checked["checks"] if not check["success"])),
+            "reasons": [
+                f"{c['name']}: seen {c['seen']}, expected {c['expected']}"
+                for c in checked["checks"]
+                if not c["success"]
+            ],
         },
         "drift": {"verdict": drift["verdict"], "reasons": drift["reasons"]},
         "grouping": record["grouping"],

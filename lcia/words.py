@@ -123,7 +123,7 @@ def cost(value: Value) -> str:
 def plan(value: Value) -> str:
     """`lcia plan`: the assessment, what it would cost, and whether the test split is large enough."""
     checked, drift, estimate = value["validation"], value["drift"], value["estimate"]
-    failed = f": {', '.join(checked['failed'])}" if checked["failed"] else ""
+    said = {*value["reasons"]}
     work = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in estimate.items())
     lines = [
         f"{value['name']}@{value['version']}: {value['verdict']} (nothing was queued or changed)",
@@ -132,9 +132,10 @@ def plan(value: Value) -> str:
         *([f"  cut from its training rows: {' and '.join(value['cut'])}"] if value["cut"] else []),
         *(f"  {remark}" for remark in value["remarks"]),
         *_answer_limit(value["answer_limit"]),
-        f"  validation: {checked['verdict']}{failed}",
+        f"  data checks: {checked['verdict']}",
+        *(f"    {reason}" for reason in checked["reasons"] if reason not in said),
         f"  drift: {drift['verdict']}",
-        f"  grouping: {value['grouping']['words']}",
+        *([f"  grouping: {value['grouping']['words']}"] if value["grouping"]["words"] not in said else []),
         f"  work: {work}",
         f"  estimate: {cost(value['cost'])} (from {value['cost']['basis']})",
     ]

@@ -133,6 +133,8 @@ def load_base(settings: BaseModelSettings, store: Path, ranks: Ranks = ALONE) ->
     if not settings.quantization and not (settings.sharded and ranks.count > 1):  # the one is there, the other spread
         with enough_memory("loading the base model", "set base_model.dtype to bfloat16 or base_model.quantization"):
             model.to(device)
+    if settings.quantization and device == "cpu":
+        _keep_plain_layout(model)
     model.eval().requires_grad_(requires_grad=False)
     numerics = _numerics(model, settings, device)
     if reader is None:
@@ -159,6 +161,19 @@ def _quantized(settings: BaseModelSettings, device: str) -> dict[str, Any]:
         bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
     )
     return {"quantization_config": four_bits, "device_map": {"": device}}
+
+
+def _keep_plain_layout(model: torch.nn.Module) -> None:
+    """Keep four-bit layers as they are stored, on every CPU.
+
+    Where a CPU has AVX512-BF16, bitsandbytes 0.50 packs a layer anew at its first use. That asserts on a width that is
+    no multiple of 32, and gives other bits than the same adapter gave on another CPU.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def load_reader(settings: BaseModelSettings, store: Path) -> Reader:

@@ -1,23 +1,25 @@
-"""Rows of a data set become rows of a task: which column holds what, values as text, options and labels by name."""
+"""Rows of a data set become rows of a task: which column holds what, values as text, labels and options by name."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import Any
 
-from components.tasks import layouts
+from components.tasks import layouts, records
 from components.tasks.foreign import Labels
+from components.tasks.options import Options, Way, option_columns, options_of
+from components.tasks.problems import show
 from components.tasks.records import Record
+from components.tasks.values import NoColumn, as_text, kind_of, value_of
 
-FIELDS = ("instruction", "input", "output", "image")
 UNLABELLED = (None, "", -1, "-1")
 """Values in the answer's column that say there is no answer."""
 QUESTIONS = ("question", "prompt", "query", "instruction", "problem")
 """Names of columns that hold a whole question, for a suggestion."""
 TEXTS = ("text", "sentence", "input", "context", "review", "content", "document", "tweet", "utterance", "passage")
-ANSWERS = ("output", "answer", "response", "completion", "label", "target", "labels", "intent", "summary", "answers")
+ANSWERS = (
+    "output", "answer", "response", "completion", "label", "target", "labels", "intent", "summary", "answers",
+    "answerKey", "chosen",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,15 @@ class Columns:
     instruction: str | None = None
     """Text of the instruction, the same for all rows; null where a column has it."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Our field -> the data set's column, for `instruction`, `input`, `output`, `image`."""
+    """Our field -> the data set's column, for `instruction`, `input`, `output`, `image`; several as `a,b`."""
     messages: str | None = None
     """Column with a list of messages."""
     choices: tuple[str, ...] = ()
     """The column with a row's list of options, or several columns with one option each."""
+    answers: Way | None = None
+    """The way in which answers name options; None: the one that fits."""
+    ignored: tuple[str, ...] = ()
+    """Columns to leave out although they may change what a row means."""
 
     @property
     def named(self) -> bool:
@@ -39,10 +45,15 @@ class Columns:
         return bool(self.instruction is not None or self.names or self.messages)
 
     @property
+    def answer(self) -> str:
+        """The column of the answer."""
+        return self.names.get("output", "output")
+
+    @property
     def asked(self) -> dict[str, str]:
         """Column -> what it is for."""
-        asked = {column: part for part, column in self.names.items()} | dict.fromkeys(self.choices, "choices")
-        return asked | ({self.messages: "messages"} if self.messages else {})
+        asked = {column: part for part, names in self.names.items() for column in names.split(",")}
+        return asked | dict.fromkeys(self.choices, "choices") | ({self.messages: "messages"} if self.messages else {})
 
 
 class ColumnsUnclear(Exception):
@@ -61,96 +72,136 @@ def known_layout(row: Mapping[str, Any]) -> bool:
     return layout is not None or {"instruction", "output"} <= row.keys()
 
 
-def as_task_row(row: Record, columns: Columns, labels: Labels) -> tuple[Record, set[str]]:
+def as_task_row(row: Record, columns: Columns, labels: Labels, way: Way | None) -> tuple[Record, set[str]]:
     """The row with our fields, and remarks on what was left out or written otherwise.
+
+    `way` is how its answer names one of its options, where it has any.
 
     Raises:
         ColumnsUnclear: a named column is not there, or none is named and the layout is not known.
         LayoutRefused: a field that nothing reads changes what the row means.
     """
     if not columns.named:
-        return _own_layout(row)
-    if missing := next((column for column in columns.asked if column not in row), None):
-        expected = f"a column for {columns.asked[missing]}: one of {', '.join(sorted(row))}"
-        raise ColumnsUnclear(missing, "no such column", expected)
-    if columns.messages:
-        image = {"image": row[columns.names["image"]]} if "image" in columns.names else {}
-        made = {"messages": row[columns.messages], **({"system": row["system"]} if row.get("system") else {}), **image}
-    else:
-        made = {"instruction": columns.instruction} if columns.instruction is not None else {}
-        made |= {part: _named(row[column], labels.get(column)) for part, column in columns.names.items()}
-    remarks: set[str] = set()
-    options = _options(row, columns.choices)
-    if options:
-        made["choices"] = options
-        if (column := columns.names.get("output")) is not None:
-            answer = made["output"]
-            made["output"] = _option(answer, row[column], options)
-            if made["output"] is not answer:
-                remarks.add(f"{column} names an option by its place or letter: written as the option")
-    return _with_texts({part: value for part, value in made.items() if value is not None}, remarks)
+        return _own_layout(row, columns.ignored)
+    try:
+        remarks: set[str] = set(_left_out(row, columns))
+        if columns.messages:
+            fields = _messages(row, columns)
+        else:
+            fields = {"instruction": columns.instruction} if columns.instruction is not None else {}
+            fields |= {part: _field(row, part, names, labels, remarks) for part, names in columns.names.items()}
+        options = options_of(row, columns.choices)
+        if options is not None:
+            fields["choices"] = list(options.texts)
+            if "output" in columns.names:
+                fields["output"] = _chosen(row, columns, options, way, remarks)
+    except NoColumn as missing:
+        column = str(missing.args[0])
+        expected = f"a column for {columns.asked[column]}: one of {', '.join(sorted(row))}"
+        raise ColumnsUnclear(column, "no such column", expected) from missing
+    return _with_texts({part: value for part, value in fields.items() if value is not None}, remarks)
+
+
+def answered(row: Record, columns: Columns) -> tuple[object, Options] | None:
+    """The answer and the options of a row, where it has both."""
+    try:
+        options, answer = options_of(row, columns.choices), value_of(row, columns.answer)
+    except NoColumn:
+        return None
+    return None if options is None or isinstance(answer, list | dict) or answer in UNLABELLED else (answer, options)
 
 
 def answerless(row: Mapping[str, Any], columns: Columns) -> bool:
-    """True if a row has no answer where the columns say it should be."""
-    column = columns.names.get("output", "output")
-    rest = columns.asked.keys() - {column} if columns.named else {"instruction"}
-    if columns.messages or not rest <= row.keys() or (not columns.named and layouts.layout_of(row) is not None):
+    """True if a row has no answer where the columns say it should be, though it has all the rest."""
+    rest = columns.asked.keys() - {columns.answer} if columns.named else {"instruction"}
+    if columns.messages or (not columns.named and layouts.layout_of(row) is not None):
         return False
-    value = row.get(column)
+    try:
+        for column in rest:
+            value_of(dict(row), column)
+        value = value_of(dict(row), columns.answer)
+    except NoColumn as missing:
+        return str(missing.args[0]) == columns.answer
     return not isinstance(value, list | dict) and value in UNLABELLED
 
 
-def suggestion(names: Sequence[str]) -> str:
+def suggestion(row: Mapping[str, Any]) -> str:
     """Options of the command line that fit rows with these columns."""
-    lower = {name.lower(): name for name in names}
-    asked, text, answer = (next((lower[n] for n in order if n in lower), None) for order in (QUESTIONS, TEXTS, ANSWERS))
-    options = " --choices choices" if "choices" in lower else ""
+    lower = {name.lower(): name for name in row}
+    asked, text = (next((lower[n] for n in order if n in lower), None) for order in (QUESTIONS, TEXTS))
+    answer = next((lower[n.lower()] for n in ANSWERS if n.lower() in lower), None)
+    inner = row.get(answer) if answer else None
+    path = f"{answer}.text" if isinstance(inner, dict) and "text" in inner else answer
+    options = f" --choices {','.join(columns)}" if (columns := option_columns(row)) else ""
     if asked and answer and asked != answer:
         beside = f" --input {text}" if text and text not in (asked, answer) else ""
-        return f"for example `--instruction-column {asked}{beside} --output {answer}{options}`"
+        return f"for example `--instruction-column {asked}{beside} --output {path}{options}`"
     if text and answer and text != answer:
-        return f'for example `--instruction "what is to be done" --input {text} --output {answer}{options}`'
+        return (
+            f'for example `--instruction "..." --input {text} --output {path}{options}`, with the instruction in words'
+        )
     return (
         "--instruction TEXT or --instruction-column, --input and --output, or --messages, to say which column is which"
     )
 
 
-def as_text(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds; what is no text is refused later
-    """Numbers, dates and times as text, as they are usually written; anything else as it is."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else value
-    if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else value
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return value
-
-
-def _own_layout(row: Record) -> tuple[Record, set[str]]:
+def _own_layout(row: Record, ignored: Sequence[str]) -> tuple[Record, set[str]]:
+    row = {name: value for name, value in row.items() if name not in ignored}
     if not known_layout(row):
-        raise ColumnsUnclear(None, f"columns {', '.join(sorted(row))}", suggestion(list(row)))
+        raise ColumnsUnclear(None, f"columns {', '.join(sorted(row))}", suggestion(row))
     if layouts.layout_of(row) is not None:
         return row, set()
     used = {*layouts.OWN, "choices", "image"}
-    remarks = {f"a field `{field}` that nothing reads: left out" for field in layouts.without_meaning(row, used)}
+    remarks = {f"a field `{name}` that nothing reads: left out" for name in layouts.without_meaning(row, used)}
     return _with_texts({part: value for part, value in row.items() if part in used}, remarks)
 
 
-def _kind(value: object) -> str:
-    return "number" if isinstance(value, int | float | Decimal) else "date or time"
+def _left_out(row: Record, columns: Columns) -> Iterator[str]:
+    """Remarks on the columns that nothing reads; options and what changes a row's meaning are not left out unasked."""
+    used = {column.split(".")[0] for column in columns.asked} | set(columns.ignored)
+    used |= {"system"} if columns.messages else set()
+    unread = option_columns({name: value for name, value in row.items() if name not in used})
+    if unread and not columns.choices and not columns.messages:
+        names = ",".join(unread)
+        raise ColumnsUnclear(names, "options that nothing reads", f"`--choices {names}`, or `--ignore {names}`")
+    for name in layouts.without_meaning(row, used):
+        yield f"a column `{name}` that nothing reads: left out"
 
 
-def _with_texts(row: Record, remarks: set[str]) -> tuple[Record, set[str]]:
-    """The row with numbers, dates and times as text where a text belongs."""
-    texts = {part: as_text(value) if part in layouts.OWN else value for part, value in row.items()}
-    return texts, remarks | {
-        f"{part} is no text but a {_kind(row[part])}: written as text" for part in row if texts[part] is not row[part]
-    }
+def _messages(row: Record, columns: Columns) -> Record:
+    """The row in the chat layout; a list that is written as JSON text is read."""
+    turns = value_of(row, str(columns.messages))
+    if isinstance(turns, str):
+        try:
+            turns = records.load(turns)
+        except records.NotJson as error:
+            raise ColumnsUnclear(columns.messages, f"{error.seen} in {show(turns)}", "a list of messages") from error
+    image = {"image": value_of(row, columns.names["image"])} if "image" in columns.names else {}
+    system = {} if layouts.empty(row.get("system")) else {"system": row["system"]}
+    return {"messages": turns, **system, **image}
+
+
+def _field(row: Record, part: str, names: str, labels: Labels, remarks: set[str]) -> Any:  # noqa: ANN401 - any value
+    """The value for one of our fields: of its column, or of several, each with its name in front."""
+    if names in row or "," not in names:
+        value = _named(value_of(row, names), labels.get(names))
+        if part == "image" or not isinstance(value, list) or not value:
+            return value
+        if len(value) > 1:
+            remarks.add(f"{names} holds several texts: the first is taken")
+        return value[0]
+    return "\n".join(f"{name}: {as_text(value_of(row, name))}" for name in names.split(","))
+
+
+def _chosen(row: Record, columns: Columns, options: Options, way: Way | None, remarks: set[str]) -> Any:  # noqa: ANN401
+    """The option that the answer means; the answer itself where it means none."""
+    answer = value_of(row, columns.answer)
+    place = options.named(way, answer) if way is not None else None
+    if place is None:
+        return as_text(answer)
+    if way != "text":
+        remarks.add(f"{columns.answer} names an option otherwise than by its text: written as the option")
+    return options.texts[place]
 
 
 def _named(value: Any, classes: list[str] | None) -> Any:  # noqa: ANN401 - any value of a column
@@ -160,22 +211,8 @@ def _named(value: Any, classes: list[str] | None) -> Any:  # noqa: ANN401 - any 
     return classes[value] if 0 <= value < len(classes) else None
 
 
-def _options(row: Record, names: Sequence[str]) -> Any:  # noqa: ANN401 - what stands there is checked later
-    """A row's options: a list, the `text` of ARC's pair of lists, or one column each."""
-    if len(names) > 1:
-        return [as_text(row[name]) for name in names]
-    value = row[names[0]] if names else None
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        return value["text"]
-    return [as_text(option) for option in value] if isinstance(value, list) else value
-
-
-def _option(named: Any, raw: Any, options: Any) -> Any:  # noqa: ANN401 - any value of a column
-    """The option that an answer means: its text, its place from 0, or its letter."""
-    if not isinstance(options, list) or as_text(named) in options:
-        return named
-    if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < len(options):
-        return options[raw]
-    if isinstance(named, str) and len(named) == 1 and 0 <= ord(named.upper()) - ord("A") < len(options):
-        return options[ord(named.upper()) - ord("A")]
-    return named
+def _with_texts(row: Record, remarks: set[str]) -> tuple[Record, set[str]]:
+    """The row with numbers, truth values, dates and times as text where a text belongs."""
+    texts = {part: as_text(value) if part in layouts.OWN else value for part, value in row.items()}
+    changed = [part for part, text in texts.items() if text is not row[part]]
+    return texts, remarks | {f"{part} is no text but a {kind_of(row[part])}: written as text" for part in changed}

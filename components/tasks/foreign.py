@@ -10,6 +10,7 @@ import io
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import eq
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -149,7 +150,9 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
     csv.field_size_limit(MAX_LINE_BYTES)
     first = text.split("\n", 1)[0]
     delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines, unquoted = io.StringIO(text, newline=""), delimiter == "\t" and _is_unquoted(text)
+    plain = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
+    reader = csv.reader(lines, delimiter=delimiter, quoting=plain, strict=True)
     columns = list(header) if header else None
     start = 1
     try:
@@ -162,6 +165,10 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
                 if twice := parquet.twice_named([column for column in columns if column]):
                     yield 1, Problem(name, None, twice, "two columns of this name", "each column once")
                     return
+            elif header and number == 1 and sum(map(eq, map(str.strip, fields), header)) * 2 > len(header):
+                seen = f"a first line that names columns itself: {show(first.strip())}"
+                yield 1, Problem(name, None, "--header", seen, "a file without a header: leave out --header")
+                return
             elif len(fields) != len(columns):
                 seen = f"{len(fields)} fields"
                 yield (
@@ -171,4 +178,13 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
             else:
                 yield number, {column: field for column, field in zip(columns, fields, strict=True) if column}
     except csv.Error as error:
-        yield start, Problem(name, None, None, f"{error} in line {reader.line_num}", "CSV with texts in double quotes")
+        expected = "CSV with texts in double quotes, and a double quote inside one doubled"
+        yield start, Problem(name, None, None, f"{error} in the row that begins in line {start}", expected)
+
+
+def _is_unquoted(text: str) -> bool:
+    """True if a tab-separated file uses no quotes, as GLUE has it: every line has all fields, and quotes are text."""
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    counts = {line.count("\t") for line in lines}
+    fields = [field for line in lines for field in line.split("\t") if field.startswith('"')]
+    return len(counts) == 1 and not all(len(field) > 1 and field.endswith('"') for field in fields)

@@ -19,13 +19,14 @@ import yaml
 from components.errors import LciaError
 from components.storage.objects import Json
 from components.tasks import sources
-from components.tasks.columns import Columns, ColumnsUnclear, answerless, as_task_row, suggestion
+from components.tasks.columns import Columns, ColumnsUnclear, answered, answerless, as_task_row, suggestion
 from components.tasks.decoding_defaults import decoding_defaults
 from components.tasks.foreign import Table, read_table
 from components.tasks.images import Album
 from components.tasks.layouts import Fault, LayoutRefused
+from components.tasks.options import AnswersUnclear, Way, way_of
 from components.tasks.package import Package, leaks, read_package, remarks_on
-from components.tasks.problems import Findings, PackageError, Problem
+from components.tasks.problems import Findings, PackageError, Problem, show
 from components.tasks.records import Record
 from components.tasks.repair import Repair
 from components.tasks.rows import SET_ASIDE_SHARE, Example, PlainRow, RowCheck, Rows, check_rows
@@ -34,8 +35,8 @@ from components.tasks.sources import Source
 from components.tasks.task_file import SPLITS, TASK_FILE, check_header
 
 ORDER = (*SPLITS, "unlabelled")
-WORTH_LEAVING = 0.25
-"""Share of faulty rows up to which leaving them out is suggested."""
+MOST_LABELS, ROWS_A_LABEL = 20, 5
+"""Answers are labels where there are so few different ones, and so many training rows for each on average."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def import_folder(
     with _fresh(folder):
         work = _Import(files, folder, columns, reading, header)
         splits = {split: work.read(split, files.splits[split]) for split in ORDER if split in files.splits}
-        kept = work.without_leaks({split: rows for split, rows in splits.items() if rows})
+        kept = work.without_leaks(work.with_known_labels({split: rows for split, rows in splits.items() if rows}))
         work.images.keep({path for rows in kept.values() for row in rows for path in row.images})
         for split, rows in kept.items():
             _write_rows(folder / f"{split}.jsonl", [row.fields for row in rows])
@@ -170,6 +171,8 @@ class _Import:
         self.labels: list[str] = []
         """Names of the classes of the answer."""
         self.set_aside = Findings()
+        self._way: Way | None = None
+        self._numbered = False  # answers are numbers from 0 on, so that -1 is none
         self._counts: Counter[str] = Counter()
         self._sentences: list[str] = []
         self._album = Album(folder, self.images.written)
@@ -189,12 +192,14 @@ class _Import:
         tables = {self.source.name(path): self._table(path) for path in paths}
         records = [row for table in tables.values() for _, row in table.rows if not isinstance(row, Problem)]
         if split != "unlabelled" and records and all(answerless(record, self.columns) for record in records):
-            column = self.columns.names.get("output", "output")
+            column = self.columns.answer
             if split == "train":
-                seen = f"no row with an answer among columns {', '.join(sorted(records[0]))}"
-                raise self._refused([Problem(next(iter(tables)), None, column, seen, suggestion(list(records[0])))])
+                seen = f"no answer in any row; the columns are {', '.join(sorted(records[0]))}"
+                raise self._refused([Problem(next(iter(tables)), None, column, seen, suggestion(records[0]))])
             self._sentences.append(f"{split} is left out: none of its {len(records)} rows has an answer in {column}")
             return []
+        if split == "train" and records:
+            self._learn(records, tables)
         checked = {name: self._checked(name, table, split) for name, table in tables.items()}
         faulty = Findings(problem for rows in checked.values() for problem in (*rows.problems, *rows.set_aside))
         self._set_aside(
@@ -208,6 +213,30 @@ class _Import:
         return [
             _SourceRow(name, line, row.fields, row.example) for name, rows in checked.items() for line, row in rows.rows
         ]
+
+    def with_known_labels(self, splits: dict[str, list[_SourceRow]]) -> dict[str, list[_SourceRow]]:
+        """The splits without rows of an answer that no training row has, where answers are labels: few are set aside.
+
+        Raises:
+            ImportRefused: there are more of them.
+        """
+        counts = Counter(row.example.output for row in splits["train"] if row.example.choices is None)
+        if not counts or len(counts) > MOST_LABELS or sum(counts.values()) < ROWS_A_LABEL * len(counts):
+            return splits
+        labels = ", ".join(sorted(map(show, counts)))
+        kept = dict(splits)
+        for split in ("validation", "test"):
+            rows = splits.get(split, [])
+            strange = [row for row in rows if row.example.choices is None and row.example.output not in counts]
+            problems = Findings(
+                Problem(
+                    row.file, row.line, "output", show(row.example.output), f"an answer of the training rows: {labels}"
+                )
+                for row in strange
+            ).problems
+            self._set_aside(problems, len(strange), len(rows))
+            kept[split] = [row for row in rows if row not in strange] if strange else rows
+        return {split: rows for split, rows in kept.items() if rows}
 
     def without_leaks(self, splits: dict[str, list[_SourceRow]]) -> dict[str, list[_SourceRow]]:
         """The splits without test rows whose question is a training row's: few such rows are set aside.
@@ -233,6 +262,29 @@ class _Import:
         decoding = {"mode": "generate", "max_new_tokens": defaults.max_new_tokens}
         return {**({"choices": choices} if choices else {}), "metric": defaults.metric, "decoding": decoding}
 
+    def _learn(self, records: Sequence[Record], tables: Mapping[str, Table]) -> None:
+        """Settle from the training rows what holds for all splits: columns that go without saying, ways of answers."""
+        if self.columns.named and not self.columns.messages:
+            own = {part: part for part in ("input", "output") if part in records[0]}
+            taken = self.columns.asked.keys()
+            names = {part: name for part, name in own.items() if name not in taken} | dict(self.columns.names)
+            self.columns = replace(self.columns, names=names)
+        pairs = [pair for record in records if (pair := answered(record, self.columns)) is not None]
+        if self.columns.answers is not None or not pairs:
+            self._way = self.columns.answers
+        elif any(self.columns.answer in table.labels for table in tables.values()):
+            self._way = "0"  # a class label is its name's place, counted from 0
+        else:
+            try:
+                self._way = way_of(pairs, self.reading.set_aside)
+            except AnswersUnclear as why:
+                place = next(iter(tables))
+                raise self._refused([Problem(place, None, self.columns.answer, why.seen, why.expected)]) from why
+        answers = [value for record in records if isinstance(value := record.get(self.columns.answer), int | str)]
+        self._numbered = any(str(value) != "-1" for value in answers) and all(
+            str(value) == "-1" or str(value).isdigit() for value in answers
+        )
+
     def _table(self, path: Path) -> Table:
         name = self.source.name(path)
         table = read_table(path, name, self.source.root, self.reading.header or None, self.repair)
@@ -249,8 +301,10 @@ class _Import:
         check = RowCheck(choices, self._album, labelled=labelled)
 
         def plain(record: Record, remarks: Counter[str]) -> PlainRow | list[Fault]:
+            if self._numbered and labelled and str(record.get(columns.answer)) == "-1":
+                return [(columns.answer, "-1, which says that there is no label", "an answer")]
             try:
-                row, remarks_on_row = as_task_row(record, columns, table.labels)
+                row, remarks_on_row = as_task_row(record, columns, table.labels, self._way)
                 row = self.images.copied(row)
             except ColumnsUnclear as why:
                 return [(why.column or "columns", why.seen, why.expected)]
@@ -271,10 +325,11 @@ class _Import:
 
     def _refused(self, problems: Sequence[Problem], faulty: int = 0, total: int = 0) -> "ImportRefused":
         error = ImportRefused(str(self.source.path), list(problems))
-        if 0 < faulty <= WORTH_LEAVING * total:
+        if 0 < faulty < total:
+            share = min(1.0, faulty / total + 0.005)
             error.add_note(
                 f"{faulty} of {total} rows have a fault; up to {self.reading.set_aside:.1%} would be left out. "
-                f"`--set-aside {faulty / total + 0.005:.2f}` leaves them out."
+                f"`--set-aside {share:.2f}` leaves them out."
             )
         for remark in self.repair.remarks:
             error.add_note(remark)

@@ -97,7 +97,8 @@ def without_meaning(row: Mapping[str, Any], used: Collection[str], at: str = "",
         if field in TOOLS:
             raise LayoutRefused(f"{at}{field}", show(value), "none: tool calls are not learnt")
         if field in FOREIGN or (field == "label" and value is False):
-            raise LayoutRefused(f"{at}{field}", show(value), "a row that means the same without this field")
+            expected = f"no such field: it changes what is asked (`lcia import --ignore {field}` leaves it out)"
+            raise LayoutRefused(f"{at}{field}", show(value), expected)
         yield f"{of}{field}"
 
 

@@ -9,6 +9,7 @@ the shard number is the file's stem: `train_sft` and `train_gen` are two stems o
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from components.tasks.problems import PackageError, Problem, is_system_file, show
@@ -36,6 +37,8 @@ OTHER = {
     ),
 }
 """Formats that are not read, and what to do about them."""
+MANY = 10_000
+"""Most files that are looked at for a hint."""
 NONE = "none"
 """`--split test=none` leaves a split out."""
 META = frozenset({"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"})
@@ -108,18 +111,23 @@ def find(source: Path, named: Mapping[str, str]) -> Source:
     taken = {path for files in splits.values() for path in files}
     left = tuple(_name(path, root) for path in everything if path not in taken)
     if "train" not in splits:
-        seen = ", ".join(left[:8]) or _emptiness(source)
-        expected = "training rows: train.parquet, train.jsonl, data/train-*.parquet, a folder of `save_to_disk`"
-        raise _unclear(
-            source, f"no file that is named after a training split: {seen}", f"{expected}, or `--split train=FILE`"
-        )
+        others = [f"{split}: {', '.join(_name(path, root) for path in files)}" for split, files in splits.items()]
+        seen = "; ".join([*others, *left[:8]]) or _emptiness(source)
+        expected = "training rows, such as train.jsonl or data/train-*.parquet; `--split train=FILE` names others"
+        raise _unclear(source, f"no file that is named after a training split: {seen}", expected)
     return Source(source, root, splits, left)
 
 
 def _which(split: str, several: "list[_Stem]") -> Problem:
-    none = "" if split == "train" else f", or {split}=none"
+    none = "" if split == "train" else f", or `--split {split}=none`"
     seen = f"{len(several)} sets of files: {', '.join(stem.words for stem in several)}"
-    return Problem(split, None, None, seen, f"one: `--split {split}={several[0].pattern}` or another{none}")
+    exact = next((stem for stem in several if stem.stem.lower() == split), None)
+    which = (
+        f"`--split {split}={exact.pattern}`, or another of them"
+        if exact
+        else f"`--split {split}=FILE` with one of them"
+    )
+    return Problem(split, None, None, seen, f"one: {which}{none}")
 
 
 @dataclass(frozen=True)
@@ -247,8 +255,11 @@ def _whole(stem: _Stem, source: Path) -> tuple[Path, ...]:
 
 def _emptiness(source: Path) -> str:
     """A description of a folder without any file of a split."""
-    if snapshots := sorted(source.glob("snapshots/*")):
+    if snapshots := sorted([*source.glob("snapshots/*"), *source.glob("datasets--*/snapshots/*")]):
         return f"a cache folder of the Hugging Face hub; name the snapshot inside, as {snapshots[-1]}"
+    below = [path for path in islice(source.rglob("*"), MANY) if path.is_file() and format_of(path)]
+    if below:
+        return f"files lie deeper, such as {_name(below[0], source)}; name its folder"
     others = [f"{path.name} is {not_read(path)}" for path in _inside(source) if format_of(path) is None]
     return "; ".join(others[:4]) or "no file of a known format"
 

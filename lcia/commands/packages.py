@@ -55,6 +55,15 @@ def import_(
     choices_columns: Annotated[
         str | None, typer.Option("--choices", help="Column with each row's options, or one column an option: A,B,C,D.")
     ] = None,
+    answers: Annotated[
+        str | None,
+        typer.Option(
+            help="Answers name an option by its: label, text, letter, or place from 0 or 1; default: what fits."
+        ),
+    ] = None,
+    ignore: Annotated[
+        str | None, typer.Option(help="Columns to leave out although they may change what a row means: a,b.")
+    ] = None,
     split: Annotated[
         list[str],
         typer.Option("--split", metavar="SPLIT=FILE", help="Files of a split: a path, a pattern, or none; repeatable."),
@@ -83,12 +92,22 @@ def import_(
     from components.tasks.columns import Columns
     from components.tasks.importing import Reading, import_folder
 
+    if instruction is not None and instruction_column:
+        raise typer.BadParameter(
+            "seen both, expected --instruction or --instruction-column", param_hint="--instruction"
+        )
+    if instruction is not None and not instruction.strip():
+        raise typer.BadParameter(
+            "seen an empty text, expected what is to be done, in words", param_hint="--instruction"
+        )
     named = {"instruction": instruction_column, "input": input_column, "output": output_column, "image": image_column}
     columns = Columns(
         instruction,
         {field: column for field, column in named.items() if column},
         messages_column,
         _names(choices_columns),
+        _way(answers),
+        _names(ignore),
     )
     reading = Reading(_splits(split), _names(header), repair, set_aside)
     task = _header(name, version, owner, licence, description, choices)
@@ -100,6 +119,14 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
+def _way(text: str | None) -> Any:  # noqa: ANN401 - one of `options.WAYS`
+    from components.tasks.options import WAYS
+
+    if text is not None and text not in WAYS:
+        raise typer.BadParameter(f"seen {text!r}, expected one of {', '.join(WAYS)}", param_hint="--answers")
+    return text
+
+
 def _splits(given: list[str]) -> dict[str, str]:
     """`--split test=FILE` as a mapping."""
     pairs = [text.partition("=") for text in given]
@@ -109,7 +136,11 @@ def _splits(given: list[str]) -> dict[str, str]:
         raise typer.BadParameter(
             f"seen {wrong!r}, expected SPLIT=FILE such as test=data/test.jsonl", param_hint="--split"
         )
-    return {split: file for split, _, file in pairs}
+    splits = {split: file for split, _, file in pairs}
+    if len(splits) < len(pairs):
+        expected = "each split once; a pattern such as data/train-*.parquet takes several files"
+        raise typer.BadParameter(f"seen a split twice, expected {expected}", param_hint="--split")
+    return splits
 
 
 def _header(name: str, version: str, owner: str, licence: str, description: str, choices: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import shutil
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -79,7 +80,7 @@ def test_one_file_of_messages_needs_no_columns(tmp_path):
     [
         (Columns("x", {"input": "txt", "output": "label"}), "a column for input: one of label, text"),
         (Columns(), "--input text --output label"),
-        (Columns("x", {"input": "text"}), "no row with an answer among columns label, text"),
+        (Columns("x", {"input": "text"}), "no answer in any row; the columns are label, text"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_left(tmp_path, columns, said):
@@ -381,7 +382,7 @@ def test_notes_of_datasets_of_any_shape_are_no_error(tmp_path, note):
         (pa.array([7]), "7"),
         (pa.array([b"x"]), None),
         (pa.array([{"a": 1}]), None),
-        (pa.array([True]), None),
+        (pa.array([True]), "true"),
         (pa.array([float("nan")]), None),
         (pa.array([2**62], pa.timestamp("ns")), "2116-02-20T23:53:38.427387904"),
     ],
@@ -465,3 +466,110 @@ def test_gzip_is_unpacked_and_a_bomb_is_not(tmp_path, monkeypatch):
 def test_a_header_that_does_not_fit_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(PackageError, match="name: seen 'No Name'"):
         import_folder(tmp_path / "nothing", tmp_path / "made", {**HEAD, "name": "No Name"}, Columns())
+
+
+def quiz(answers: list, options: list[str] | dict) -> list[dict]:
+    return [{"question": f"q {n}", "choices": options, "answer": answer} for n, answer in enumerate(answers * 20)]
+
+
+QUIZ = Columns(None, {"instruction": "question", "output": "answer"}, choices=("choices",))
+
+
+@pytest.mark.parametrize(
+    ("answers", "options", "texts"),
+    [
+        ([3, 0, 1], ["0", "3", "4", "5"], ["5", "0", "3"]),  # by place throughout, though 3 is also a text
+        (["3", "0", "1"], ["0", "3", "4", "5"], ["5", "0", "3"]),
+        ([1, 2, 3], ["w", "x", "y"], ["w", "x", "y"]),
+        (["a", "C"], ["w", "x", "y"], ["w", "y"]),
+        (["y", "w "], ["w", "x", "y"], ["y", "w"]),
+        (["2", "3"], {"text": ["w", "x", "y"], "label": ["1", "2", "3"]}, ["x", "y"]),
+        (["B"], {"A": "w", "B": "x"}, ["x"]),
+    ],
+)
+def test_answers_name_options_in_one_way_that_fits_all_rows(tmp_path, answers, options, texts):
+    made = imported(tmp_path, quiz(answers, options), QUIZ)
+    expected = {f"q {n}": text for n, text in enumerate(texts * 20)}
+    assert {e.instruction: e.output for e in everything(made)} == expected
+
+
+@pytest.mark.parametrize(
+    ("answers", "options", "says"),
+    [
+        ([1, 2], ["w", "x", "y"], "an answer 1 that may mean 'x' by its place, counted from 0, or 'w' by its place"),
+        ([0, 1], ["1", "0"], "`--answers text` or `--answers 0`"),
+        (["E", "A"], ["w", "x"], "answers such as 'E'"),
+    ],
+)
+def test_answers_that_may_mean_several_options_are_a_question(tmp_path, answers, options, says):
+    assert says in refusal(tmp_path, quiz(answers, options), QUIZ)
+    if says.startswith("an answer 1"):
+        made = imported(tmp_path, quiz(answers, options), replace(QUIZ, answers="1"))
+        assert {e.output for e in everything(made)} == {"w", "x"}
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"choices": ["w", "x"]}, "choices: seen options that nothing reads, expected `--choices choices`"),
+        ({"A": "w", "B": "x", "C": "y"}, "`--choices A,B,C`, or `--ignore A,B,C`"),
+        ({"system": "Be brief."}, "`lcia import --ignore system` leaves it out"),
+    ],
+)
+def test_columns_that_change_what_a_row_means_are_not_left_out_unasked(tmp_path, row, says):
+    columns = Columns(None, {"instruction": "question", "output": "answer"})
+    rows = [{"question": f"q {n}", "answer": "w", "id": n, **row} for n in range(60)]
+    assert says in refusal(tmp_path, rows, columns)
+    made = imported(tmp_path, rows, replace(columns, ignored=tuple(row)))
+    assert "60 rows: a column `id` that nothing reads: left out" in made.remarks
+
+
+def test_answers_that_no_training_row_has_are_refused_where_answers_are_labels(tmp_path):
+    (tmp_path / "set").mkdir()
+    rows = [{"text": f"t {n}", "label": n % 2} for n in range(60)]
+    (tmp_path / "set" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = [{"text": f"u {n}", "label": ("bad", "good")[n % 2]} for n in range(60)]
+    said = refusal(tmp_path, train, Columns("Which mood?", {"input": "text", "output": "label"}))
+    assert "test.jsonl:1 output: seen '0', expected an answer of the training rows: 'bad', 'good' (60 rows:" in said
+
+
+@pytest.mark.parametrize("unlabelled", [3, 30])
+def test_rows_of_minus_one_among_numbered_labels_have_no_answer(tmp_path, unlabelled):
+    rows = [{"text": f"t {n}", "label": -1 if n < unlabelled else n % 2} for n in range(400)]
+    columns = Columns("Which mood?", {"input": "text", "output": "label"})
+    if unlabelled == 30:
+        assert "-1, which says that there is no label" in refusal(tmp_path, rows, columns)
+    else:
+        assert {e.output for e in everything(imported(tmp_path, rows, columns))} == {"0", "1"}
+
+
+def test_inner_fields_several_columns_and_lists_are_read(tmp_path):
+    rows = [{"a": f"a {n}", "b": f"b {n}", "answers": {"text": [f"x {n}", "y"], "start": [1, 2]}} for n in range(60)]
+    made = imported(tmp_path, rows, Columns("Which?", {"input": "a,b", "output": "answers.text"}))
+    assert {(e.input, e.output) for e in everything(made)} == {(f"a: a {n}\nb: b {n}", f"x {n}") for n in range(60)}
+    assert "60 rows: answers.text holds several texts: the first is taken" in made.remarks
+    rows = [{"chat": json.dumps([*chat(n)]), "n": n} for n in range(60)]
+    made = imported(tmp_path, rows, Columns(messages="chat"))
+    assert {e.output for e in everything(made)} == {f"a {n}" for n in range(60)}
+
+
+def test_columns_that_go_without_saying_need_no_option(tmp_path):
+    rows = [{"input": f"i {n}", "output": f"o {n}"} for n in range(60)]
+    assert {e.input for e in everything(imported(tmp_path, rows, Columns("Which?")))} == {f"i {n}" for n in range(60)}
+
+
+def test_tabs_without_quotes_keep_every_line(tmp_path):
+    lines = [f"t {n} said\tgood" for n in range(60)]
+    lines[10], lines[30] = '"t 10 began\tgood', 't 30 film" ended\tgood'
+    content = ("text\tlabel\n" + "\n".join(lines) + "\n").encode()
+    made = imported(tmp_path, content, Columns("Which?", {"input": "text", "output": "label"}), name="train.tsv")
+    assert len(everything(made)) == 60
+    assert '"t 10 began' in {e.input for e in everything(made)}
+
+
+def test_a_header_for_a_file_that_has_one_is_refused(tmp_path):
+    content = b"text,label\n" + b"".join(b"t %d,good\n" % n for n in range(60))
+    columns = Columns("Which?", {"input": "text", "output": "label"})
+    assert "leave out --header" in refusal(
+        tmp_path, content, columns, Reading(header=("text", "label")), name="train.csv"
+    )

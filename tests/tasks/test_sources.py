@@ -114,6 +114,9 @@ def test_the_question_is_answered_by_a_path_a_pattern_or_none(tmp_path):
     ("files", "named", "says"),
     [
         (["a.jsonl"], {}, "no file that is named after a training split: a.jsonl"),
+        (["dev.jsonl", "test.jsonl"], {}, "validation: dev.jsonl; test: test.jsonl"),
+        (["de/data/v1/train.jsonl"], {}, "files lie deeper, such as de/data/v1/train.jsonl"),
+        (["datasets--o--n/snapshots/abc/train.jsonl"], {}, "name the snapshot inside"),
         ([], {}, "no file of a known format"),
         (["book.xlsx"], {}, "save the sheet as CSV"),
         (["train.pkl"], {}, "can run code"),
