@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.packages.fuzz import VALUES, mutated
 from components.tasks.columns import Columns
-from components.tasks.importing import Reading, import_folder
+from components.tasks.conversion import Reading
+from components.tasks.importing import import_folder
 from components.tasks.problems import PackageError
 
 ROWS = 60
@@ -143,6 +144,6 @@ def _texts(content: bytes) -> Iterator[str]:
             if isinstance(value, str):
                 yield value.replace("\r\n", "\n").replace("\r", "\n")
             elif isinstance(value, int | float):
-                yield str(value)
+                yield json.dumps(value)
             elif isinstance(value, dict | list):
                 waiting += value.values() if isinstance(value, dict) else value

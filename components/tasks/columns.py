@@ -83,6 +83,8 @@ def as_task_row(row: Record, columns: Columns, labels: Labels, way: Way | None) 
     """
     if not columns.named:
         return _own_layout(row, columns.ignored)
+    if columns.answer in [columns.names.get(part) for part in ("instruction", "input")]:
+        raise ColumnsUnclear(columns.answer, "the column of the question as that of the answer", "another column")
     try:
         remarks: set[str] = set(_left_out(row, columns))
         if columns.messages:
@@ -213,6 +215,9 @@ def _named(value: Any, classes: list[str] | None) -> Any:  # noqa: ANN401 - any 
 
 def _with_texts(row: Record, remarks: set[str]) -> tuple[Record, set[str]]:
     """The row with numbers, truth values, dates and times as text where a text belongs."""
-    texts = {part: as_text(value) if part in layouts.OWN else value for part, value in row.items()}
+    texts = {
+        part: as_text(value) if part == "output" or (part in layouts.OWN and not isinstance(value, bool)) else value
+        for part, value in row.items()
+    }
     changed = [part for part, text in texts.items() if text is not row[part]]
     return texts, remarks | {f"{part} is no text but a {kind_of(row[part])}: written as text" for part in changed}

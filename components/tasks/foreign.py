@@ -151,8 +151,9 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
     first = text.split("\n", 1)[0]
     delimiter = max(DELIMITERS, key=first.count)
     lines, unquoted = io.StringIO(text, newline=""), delimiter == "\t" and _is_unquoted(text)
-    plain = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
-    reader = csv.reader(lines, delimiter=delimiter, quoting=plain, strict=True)
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL, strict=True
+    )
     columns = list(header) if header else None
     start = 1
     try:

@@ -173,8 +173,12 @@ def _found(names: SplitFiles, files: list[str]) -> SplitFiles:
     return SplitFiles.model_validate({**names.model_dump(include=names.model_fields_set), **changed})
 
 
-def _too_few(names: SplitFiles, lines: Mapping[str, Sequence[object]], split: str) -> Problem:
-    seen = f"{sum(map(len, lines.values()))} rows, none of which falls to {split} when {' and '.join(SHARES)} are cut"
+def _too_few(names: SplitFiles, lines: Mapping[str, Sequence[tuple[int, Example]]], split: str) -> Problem:
+    rows = sum(map(len, lines.values()))
+    seen = f"{rows} rows, none of which falls to {split} when {' and '.join(SHARES)} are cut"
+    questions = {example.asked for part in lines.values() for _, example in part}
+    if len(questions) * 2 <= rows:
+        seen += f" (they ask only {len(questions)} different questions, and equal ones stay together)"
     return Problem(names.train, None, None, seen, f"more rows, or a file {getattr(names, split)}")
 
 

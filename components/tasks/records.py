@@ -78,8 +78,10 @@ def load(text: str) -> Any:  # noqa: ANN401 - any JSON value
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise NotJson("nesting beyond the recursion limit") from error
+    except json.JSONDecodeError as error:
+        raise NotJson(f"no JSON ({error.msg}, at character {error.colno})", error.lineno) from error
     except ValueError as error:
-        raise NotJson(str(error), getattr(error, "lineno", 1)) from error
+        raise NotJson(str(error)) from error
     if deeper(value, MAX_DEPTH + 2):  # a file may be an array of rows
         raise NotJson(f"nesting deeper than {MAX_DEPTH}")
     return value

@@ -90,7 +90,8 @@ def import_(
     instruction and output, messages, ShareGPT conversations, or prompt and completion need no columns named.
     """
     from components.tasks.columns import Columns
-    from components.tasks.importing import Reading, import_folder
+    from components.tasks.conversion import Reading
+    from components.tasks.importing import import_folder
 
     if instruction is not None and instruction_column:
         raise typer.BadParameter(

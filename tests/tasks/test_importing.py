@@ -17,7 +17,8 @@ from PIL import Image
 
 from components.storage.objects import digest_of
 from components.tasks.columns import Columns
-from components.tasks.importing import FolderTaken, Reading, import_folder, skeleton
+from components.tasks.conversion import Reading
+from components.tasks.importing import FolderTaken, import_folder, skeleton
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
 
