@@ -108,6 +108,8 @@ def find(source: Path, named: Mapping[str, str]) -> Source:
     splits |= {split: _whole(several[0], source) for split, several in open_splits.items()}
     splits = {split: files for split, files in splits.items() if files}
     everything = [path for path in _files(root) if format_of(path)]
+    if not splits and len(everything) == 1:
+        splits = {"train": (everything[0],)}  # whatever it is called, there is nothing else
     taken = {path for files in splits.values() for path in files}
     left = tuple(_name(path, root) for path in everything if path not in taken)
     if "train" not in splits:

@@ -93,7 +93,8 @@ def test_what_is_wrong_is_said_and_nothing_is_left(tmp_path, columns, said):
 
 def test_a_folder_without_a_training_split_is_no_data_set(tmp_path):
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "rows.parquet").write_bytes(b"")
+    for name in ("rows.parquet", "more.parquet"):
+        (tmp_path / "set" / name).write_bytes(b"")
     with pytest.raises(PackageError, match="no file that is named after a training split"):
         import_folder(tmp_path / "set", tmp_path / "mood", HEAD, COLUMNS)
 

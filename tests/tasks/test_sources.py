@@ -53,6 +53,7 @@ def taken(folder, **named) -> dict[str, list[str]]:
             {"train": ["train/data-00000-of-00001.arrow"], "test": ["test/data-00000-of-00001.arrow"]},
         ),
         (["train_sft.jsonl"], {"train": ["train_sft.jsonl"]}),
+        (["alpaca_data.json", "README.md"], {"train": ["alpaca_data.json"]}),
         (["main/train-00000-of-00001.parquet"], {"train": ["train-00000-of-00001.parquet"]}),
     ],
 )
@@ -113,7 +114,7 @@ def test_the_question_is_answered_by_a_path_a_pattern_or_none(tmp_path):
 @pytest.mark.parametrize(
     ("files", "named", "says"),
     [
-        (["a.jsonl"], {}, "no file that is named after a training split: a.jsonl"),
+        (["a.jsonl", "b.jsonl"], {}, "no file that is named after a training split: a.jsonl; b.jsonl"),
         (["dev.jsonl", "test.jsonl"], {}, "validation: dev.jsonl; test: test.jsonl"),
         (["de/data/v1/train.jsonl"], {}, "files lie deeper, such as de/data/v1/train.jsonl"),
         (["datasets--o--n/snapshots/abc/train.jsonl"], {}, "name the snapshot inside"),
