@@ -169,11 +169,9 @@ def _keep_plain_layout(model: torch.nn.Module) -> None:
     Where a CPU has AVX512-BF16, bitsandbytes 0.50 packs a layer anew at its first use. That asserts on a width that is
     no multiple of 32, and gives other bits than the same adapter gave on another CPU.
     """
-    from bitsandbytes.nn.modules import Linear4bit
-
     for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
+        if "support_avx512bf16_for_cpu" in vars(module):
+            vars(module)["support_avx512bf16_for_cpu"] = False
 
 
 def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
