@@ -112,6 +112,7 @@ def run_pipeline(
     """
     from zenml.client import Client
     from zenml.enums import ExecutionMode
+    from zenml.exceptions import RunInterruptedException
     from zenml.utils import source_utils
 
     options: Mapping[str, Any] = settings.zenml
@@ -135,6 +136,8 @@ def run_pipeline(
         response = configured(store=settings.storage.objects, order=order)
     except LciaError as error:
         raise _failure(Client(), run_name, error) from error
+    except RunInterruptedException as stopped:  # what ZenML makes of SIGTERM
+        raise KeyboardInterrupt from stopped
     return _finished(response)
 
 
