@@ -161,6 +161,7 @@ def linked(name: str) -> zipfile.ZipInfo:
         (b"no zip at all", "BadZipFile"),
         (zipped(("a", b"x" * 1000))[:-30], "BadZipFile"),
     ],
+    ids=["up", "root", "backslash", "drive", "link", "case", "text", "cut"],  # the bytes hold the time of day
 )
 def test_what_a_zip_may_not_hold(write, refused, content, said):
     (problem,) = refused(write("p.zip", content))
