@@ -27,6 +27,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - of the module
 def main() -> None:
     """Entry point of `lcia`; every error is one message and an exit code."""
     threading.excepthook = _thread_failed
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - closed by the caller
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     with terminal.guarded():
         code = _run()
         try:

@@ -13,10 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy.exc import DBAPIError
+
 from components import libraries
 from components.audit import log
 from components.errors import LciaError
 from components.storage.database import DiskFull
+from components.storage.database import explain as explain_database
 
 if TYPE_CHECKING:
     from components.storage.database import Database
@@ -57,8 +60,12 @@ def explain(error: BaseException) -> str:
         return "out of memory; end other programs, or set smaller batches (tuning.batch_size, evaluation.batch_size)"
     if isinstance(error, RecursionError):
         return "something is nested too deeply to be read; flatten the values of the file that was named last"
-    if isinstance(error, OSError):
-        return _of_system(error)
+    return _of_system(error) if isinstance(error, OSError) else _unforeseen(error)
+
+
+def _unforeseen(error: BaseException) -> str:
+    if isinstance(error, DBAPIError):  # of MLflow's or ZenML's database: our own answers for itself
+        return explain_database(error, "of MLflow or ZenML")
     return f"unforeseen {type(error).__name__}: {_first_line(error)}; run the same command again, report it if it stays"
 
 

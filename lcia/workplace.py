@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from components.audit import heads, keyring
 from components.audit.keys import SigningKey, read_public_key
-from components.audit.log import Actor
+from components.audit.log import Actor, ActorUnnamed
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion, policy, statements
 from components.promotion.attempts import Family, attempts
@@ -25,6 +25,7 @@ from components.quality.fingerprints import leak_key
 from components.settings import Settings
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
+from components.visible import is_plain
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,10 @@ def actor(name: str | None) -> Actor:
         ActorUnnamed: the name is blank; nobody acts as somebody else by mistake.
     """
     if name is not None:
+        if name.strip() and not is_plain(name):
+            raise ActorUnnamed(
+                f"{name!r} holds signs that don't show, or spaces around it; give a plain name with --as"
+            )
         return Actor(name, assured=False, how="asserted")
     return Actor(user_name(os.getuid()), assured=True, how="os-user")
 

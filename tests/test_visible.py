@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.visible import visible, visible_json
+from components.visible import is_blank, is_plain, visible, visible_json
 
 SPELT = {
     "\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\x1b", "\x07": "\\x07", "\x7f": "\\x7f", "\x9b": "\\x9b",
@@ -44,3 +44,20 @@ def test_json_means_the_same_and_hides_nothing(text):
     shown = visible_json(json.dumps({"reason": text}, ensure_ascii=False))
     assert json.loads(shown) == {"reason": text}
     assert visible(shown) == shown
+
+
+@pytest.mark.parametrize("sign", ["\ufe0f", "\U000e0101", "\u180f", "\u2800", "\U0001d173", "\U0001bca0"])
+def test_a_sign_that_makes_two_names_look_alike_is_spelt_out(sign):
+    assert visible(f"bob{sign}") == "bob" + sign.encode("unicode_escape").decode()
+    assert not is_plain(f"bob{sign}")
+    assert is_blank(f" {sign}\n")
+
+
+def test_an_emoji_keeps_its_variant():
+    assert visible("good \u2764\ufe0f") == "good \u2764\ufe0f"
+
+
+@pytest.mark.parametrize("name", ["", " bob", "bob ", "a\nb"])
+def test_a_name_with_something_to_hide_is_not_plain(name):
+    assert not is_plain(name)
+    assert is_plain("\u5c71\u7530 \u592a\u90ce")

@@ -5,11 +5,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from components.audit.log import Actor, append
+from components.audit.log import Actor, ActorUnnamed, append
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE, ROLES, Grant
 from components.storage.database import now
 from components.storage.tables import grants, people
+from components.visible import is_plain
 
 
 class PersonUnknown(LciaError):
@@ -38,7 +39,7 @@ def add(connection: Connection, name: str, *, actor: Actor, subject: str | None 
 
     Raises:
         PersonRefused: the name can't be read, or belongs to another subject.
-        ActorUnnamed: the name is blank, too long, or holds characters that don't print.
+        ActorUnnamed: the name is blank, too long, or holds characters that don't show.
     """
     Actor(name, assured=True)
     row = _row(connection, name)
@@ -49,6 +50,8 @@ def add(connection: Connection, name: str, *, actor: Actor, subject: str | None 
                 "never given twice, so an admin has to add this person under another name"
             )
         return get(connection, name)
+    if not is_plain(name):
+        raise ActorUnnamed(f"{name!r} holds signs that don't show, or spaces around it; give a plain name")
     values = {"name": name, "folded": _folded(name), "subject": subject, "created_at": now(connection)}
     connection.execute(insert(people).values(**values))
     append(connection, "person.added", actor, name, {"subject": subject})

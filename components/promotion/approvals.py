@@ -21,6 +21,7 @@ from components.storage.database import Database, is_ahead, now
 from components.storage.objects import FolderRefused, Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import approvals
 from components.tasks import queue
+from components.visible import is_blank
 
 
 class EvidenceVoid(LciaError):
@@ -353,7 +354,7 @@ def need_reason(reason: str) -> None:
     Raises:
         ReasonMissing: it is blank.
     """
-    if not reason.strip():
+    if is_blank(reason):
         raise ReasonMissing("a decision needs a reason that others can read later; give it with --reason")
 
 

@@ -182,7 +182,7 @@ class Database:
                     "process has which account, `lcia doctor` what this one can do"
                 ) from error
             full = self._file is not None and sqlite.has_no_room(self._file)
-            raise _kind(error, full=full)(_explain(error, self.url, full=full)) from error
+            raise _kind(error, full=full)(explain(error, self.url, full=full)) from error
 
 
 def _parse(url: str) -> URL:
@@ -235,8 +235,8 @@ _EXPLANATIONS = (
 """Parts of drivers' messages with their meaning; the first that fits counts."""
 
 
-def _explain(error: DBAPIError, url: str, *, full: bool) -> str:
-    """`full`: the disk has no room, for which SQLite has several words."""
+def explain(error: DBAPIError, url: str, *, full: bool = False) -> str:
+    """The message about a driver's error; `full`: the disk has no room, for which SQLite has several words."""
     reason = _reason(error)
     missing = 'relation "' in reason and "does not exist" in reason  # PostgreSQL's words for a table
     seen = "no such table" if missing else FULL if full else reason

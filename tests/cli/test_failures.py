@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,8 +16,10 @@ import pytest
 from other_user import lcia_as_other, only_as_root
 from small_loop import SmallLoop
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from components.errors import LciaError
+from lcia import failures
 from lcia.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -203,3 +206,9 @@ def test_a_thread_that_fails_is_a_message_too(lcia: "Lcia", fresh: SmallLoop, mo
     assert first.startswith("lcia: unforeseen KeyError: 'gone'")
     assert last == "lcia: the work itself ended otherwise"
     assert len([*(fresh.home / "errors").iterdir()]) == 1
+
+
+def test_an_error_of_another_database_is_told_in_words():
+    reason = sqlite3.OperationalError("attempt to write a readonly database")
+    broken = OperationalError("UPDATE experiments SET x = 1", {}, reason)
+    assert failures.explain(broken).startswith("database of MLflow or ZenML is read-only for user ")
