@@ -46,7 +46,7 @@ class Workplace:
         db = Database(settings.storage.database)
         db.migrate()
         told = settings.registry
-        registry = Registry(told.tracking_uri, told.artifacts, told.experiment, settings.assistant)
+        registry = Registry(told.tracking_uri, told.artifacts, told.experiment, settings.assistant, home)
         with db.read() as connection:
             standing = policy.in_force(connection, settings.assistant)
         if standing is not None:  # a server's own, whatever the file says
