@@ -31,7 +31,7 @@ from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
 from infra import zenml_places
-from lcia import doctor_accounts, failures, moving
+from lcia import doctor_accounts, failures, lost, moving
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
 
@@ -195,6 +195,7 @@ def _sqlite_missing(url: str) -> bool:
 
 def _database(patient: Patient) -> Iterator[Finding]:
     url = patient.settings.storage.database
+    lost.need_database(Database(url), patient.settings, ObjectStore(patient.settings.storage.objects))
     if _sqlite_missing(url):
         yield Finding("database", "warning", f"{url} does not exist yet", "the first verb that writes makes it")
         return

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from components.audit import log
 from components.audit.log import Actor, append
 from components.promotion import registry_places
 from components.promotion.registry_places import StateMoved
@@ -14,6 +15,7 @@ from components.settings import Settings
 from components.storage.fence import OutsideRoot, local_path, need_inside
 from components.storage.sqlite import sqlite_file
 from infra import zenml_places
+from lcia.lost import DatabaseLost
 from lcia.workplace import Workplace
 
 
@@ -89,15 +91,35 @@ def need_here(place: Workplace) -> None:
         )
 
 
+def need_decisions(place: Workplace) -> None:
+    """Refuse to bring MLflow to what a state says that has not said anything: the alias would be taken away.
+
+    Raises:
+        DatabaseLost: MLflow serves a champion, and the log is empty.
+        RegistryError: MLflow can't be reached.
+    """
+    with place.db.read() as connection:
+        entries = log.count(connection)
+    served = None if entries else place.registry.champion()
+    if served is not None:
+        raise DatabaseLost(
+            f"MLflow serves {served[:12] or 'a version'} as the champion of {place.assistant}, and the log of the "
+            f"database {place.db.url} is empty: the database is lost or emptied, or another one than before. Restore "
+            "it from a backup, or name another assistant; nothing was changed"
+        )
+
+
 def mend(place: Workplace, actor: Actor) -> list[dict[str, Any]]:
     """Make the records of MLflow and ZenML name this state's own files; what was corrected, which the log keeps.
 
     Raises:
         OutsideRoot: a link leads out of the state folder; nothing was changed.
+        DatabaseLost: MLflow serves a champion, and this state has decided nothing yet.
         StateMoved: MLflow's records are not this state's alone.
         RegistryError: MLflow can't be reached.
     """
     need_no_links(place)
+    need_decisions(place)
     told, mended = place.settings.registry, []
     recorded = registry_places.recorded_place(told.tracking_uri, told.experiment) or place.registry.recorded_place()
     old = registry_places.moved_from(recorded, told.artifacts)
