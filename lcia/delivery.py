@@ -34,7 +34,13 @@ def settle(place: Workplace) -> None:
 
 def served(place: Workplace, now: Champion | None) -> bool:
     """True if MLflow was last seen to serve the champion that was decided, from this state's own files."""
-    return now is None or (now.served == now.version and moving.mlflow_moved(place) is None)
+    return now is None or seen_served(place, now) == now.version
+
+
+def seen_served(place: Workplace, now: Champion) -> str | None:
+    """Digest that MLflow was last seen to serve; None where it would serve the files of another place."""
+    elsewhere = moving.mlflow_moved(place) is not None or moving.links(place.home, place.settings)
+    return None if elsewhere else now.served
 
 
 def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
 from infra import zenml_places
-from lcia import doctor_accounts, failures
+from lcia import doctor_accounts, failures, lost, moving
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
 
@@ -140,6 +140,11 @@ def _libraries(patient: Patient) -> Iterator[Finding]:
 
 def _settings(patient: Patient) -> Iterator[Finding]:
     told = f"{patient.file or 'built-in defaults'}; assistant {patient.settings.assistant!r}, state in {patient.home}"
+    refused = moving.links(patient.home, patient.settings)
+    for sentence in refused:
+        yield Finding("settings", "problem", sentence, "do what it says; `withdraw`, `retention` and `sync` refuse it")
+    if refused:
+        return
     if patient.home.is_dir():
         yield Finding("settings", "ok", told)
     else:
@@ -190,6 +195,7 @@ def _sqlite_missing(url: str) -> bool:
 
 def _database(patient: Patient) -> Iterator[Finding]:
     url = patient.settings.storage.database
+    lost.need_database(Database(url), patient.settings, ObjectStore(patient.settings.storage.objects))
     if _sqlite_missing(url):
         yield Finding("database", "warning", f"{url} does not exist yet", "the first verb that writes makes it")
         return
@@ -316,7 +322,7 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
         yield Finding("mlflow", "ok", f"{told.tracking_uri} is made with the first candidate")
         return
     name = patient.settings.assistant
-    registry = Registry(told.tracking_uri, told.artifacts, told.experiment, name)
+    registry = Registry(told.tracking_uri, told.artifacts, told.experiment, name, patient.home)
     served = registry.champion()
     with db.read() as connection:
         now = champion.current(connection, name)

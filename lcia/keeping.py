@@ -1,7 +1,6 @@
 """Retention and withdrawal: what the verbs `retention` and `withdraw` do, as functions that return plain data."""
 
 import contextlib
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from components.promotion import withdrawal
 from components.promotion.outbox import undelivered
 from components.promotion.sweep import Books, Plan, assistants, plan, sweep
 from components.promotion.withdrawal import Withdrawal
-from components.storage.fence import local_path
+from components.storage.fence import NotErased, OutsideRoot, erase, local_path
 from components.storage.leases import Lease
 from components.storage.reach import Index
 from components.storage.remains import copies_of
@@ -50,10 +49,10 @@ def clean(place: Workplace, actor: Actor) -> dict[str, Any]:
     with _all_lineages(place) as leases:
         found, reports = _plan(place), _old_reports(place)
         sweep(place.keeper, place.store, found, leases, actor)
-        for report in reports:
-            shutil.rmtree(report, ignore_errors=True)
+        still_there = _erased(place, reports)
     delivery.settle(place)
-    return {**found.to_json(), "quarantine": len(reports), "swept": True, **_proof(place, [])}
+    gone = len(reports) - len(still_there)
+    return {**found.to_json(), "quarantine": gone, "swept": True, **_proof(place, still_there)}
 
 
 def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str, Any]:
@@ -64,7 +63,6 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
         StateMoved: records name the files of another place; nothing was changed.
     """
     moving.need_here(place)
-    still_there: list[str] = []
     with _all_lineages(place) as leases:
         index = Index.of(place.store)
         with place.keeper.begin() as connection:
@@ -80,19 +78,37 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
             )
         found = _plan(place, everything=True)
         sweep(place.keeper, place.store, found, leases, actor)
-        shutil.rmtree(place.home / "quarantine", ignore_errors=True)
+        still_there = _erased(place, [place.home / "quarantine"])
         try:
             runs = _forget_runs(done.item)
         except LciaError as error:  # MLflow's files have to go all the same
-            runs, still_there = 0, [str(error)]
+            runs, still_there = 0, [*still_there, str(error)]
+        except Exception as error:  # noqa: BLE001 - as above, whatever ZenML or its database has
+            file = zenml_places.database(place.home)
+            why = f"what ZenML keeps of its runs was not deleted ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            advice = f"if {file} is damaged restore it from a backup"
+            runs, still_there = 0, [*still_there, f"{why}; {advice}"]
     delivery.settle(place)
     with place.db.read() as connection:
         head = log.head(connection)
     tombstone = place.home / "withdrawals" / f"{done.item.name}@{done.item.version}-{done.item.id}.head"
     tombstone.parent.mkdir(parents=True, exist_ok=True)
     tombstone.write_bytes(place.signing_key().sign(head))
-    return {**_told(done), **_counts(found), "zenml_runs": runs, "not_compacted": _compact(place),
-            **_proof(place, still_there), "head": str(tombstone), "entries": head.entries}  # fmt: skip
+    left, proof = _compact(place), _proof(place, still_there)
+    return {**_told(done), **_counts(found), "zenml_runs": runs, "not_compacted": list(left),
+            "why_not_compacted": left, **proof, "exit_code": 1 if left else proof["exit_code"],
+            "head": str(tombstone), "entries": head.entries}  # fmt: skip
+
+
+def _erased(place: Workplace, paths: list[Path]) -> list[str]:
+    """Erase what stands in the state folder; sentences on what could not be."""
+    still_there = []
+    for path in paths:
+        try:
+            erase(path, place.home)
+        except (OutsideRoot, NotErased) as error:
+            still_there.append(str(error))
+    return still_there
 
 
 def _proof(place: Workplace, known: list[str]) -> dict[str, Any]:
@@ -153,25 +169,38 @@ def _forget_runs(item: QueueItem) -> int:
     return delete_runs([f"assess_task-{item.id}-{named}", f"learn_task-{item.id}-{named}", f"plan-{named}"])
 
 
-def _compact(place: Workplace) -> list[str]:
-    """Rewrite the SQLite files, whose free pages keep what was deleted; returns those that are in use or elsewhere.
+def _compact(place: Workplace) -> dict[str, str]:
+    """Rewrite the SQLite files, whose free pages keep what was deleted; returns why some were not.
 
     PostgreSQL and MySQL do this on their own (autovacuum, purge).
     """
-    left = []
-    zenml = place.home / "zenml" / "local_stores" / "default_zen_store" / "zenml.db"
-    for file in (_sqlite(place.settings.storage.database), _sqlite(place.settings.registry.tracking_uri), zenml):
+    left = {}
+    files = (_sqlite(place.settings.storage.database), _sqlite(place.settings.registry.tracking_uri))
+    for file in (*files, zenml_places.database(place.home)):
         if file is None or not file.exists():
             continue
         try:
             with contextlib.closing(sqlite3.connect(file, COMPACT_SECONDS, isolation_level=None)) as connection:
                 connection.execute("VACUUM")
                 busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except sqlite3.OperationalError:
-            busy = 1
-        if busy:
-            left.append(str(file))
+            why = "it is in use by another program; close that" if busy else ""
+        except sqlite3.Error as error:
+            why = _reason(error)
+        if why:
+            left[str(file)] = why
     return left
+
+
+def _reason(error: sqlite3.Error) -> str:
+    """Why SQLite did not rewrite a file, and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "it is in use by another program; close that"
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full (rewriting a file takes as much room again); free space"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"it is damaged ({error}); restore it from a backup, or move it away if it is ZenML's"
+    return f"{error}; look at the file and its disk"
 
 
 def _sqlite(url: str) -> Path | None:

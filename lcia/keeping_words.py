@@ -34,7 +34,8 @@ def withdrawn(value: Value) -> str:
     label = f"{value['name']}@{value['version']}"
     again = " again: it had been withdrawn before" if value["known"] else ""
     lines = [f"{label} is withdrawn{again}; {value['erased']} objects ({size(value['bytes'])}) were erased, with "]
-    lines[0] += f"{value['zenml_runs']} runs in ZenML and every checkpoint and quarantine report."
+    lines[0] += f"{value['zenml_runs']} runs in ZenML and "
+    lines[0] += "checkpoints." if value.get("still_there") else "every checkpoint and quarantine report."
     if value["stay"]:
         named = ", ".join(map(str, value["stay"]))
         lines.append(
@@ -50,9 +51,10 @@ def withdrawn(value: Value) -> str:
         lines.append(f"{named} {proven}")
     if not value["tuned"]:
         lines.append("No version was tuned on its rows.")
-    lines += [f"In use by another program, so freed pages were not rewritten: {f}" for f in value["not_compacted"]]
-    if value["not_compacted"]:
-        lines.append("Close it and run the same command again.")
+    reasons = value.get("why_not_compacted") or dict.fromkeys(value["not_compacted"], "it is in use")
+    lines += [f"Freed pages of {file} were not rewritten and may hold its texts: {reasons[file]}." for file in reasons]
+    if reasons:
+        lines.append("Then run the same command again.")
     lines += _still_there(value)
     lines.append(f"The log has {value['entries']} entries; its signed head is {value['head']}")
     return "\n".join(lines)

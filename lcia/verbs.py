@@ -94,7 +94,7 @@ def status(place: Workplace) -> dict[str, Any]:
             "version": version.number,
             "digest": now.version,
             "epoch": now.epoch,
-            "served": now.served if moving.mlflow_moved(place) is None else None,
+            "served": delivery.seen_served(place, now),
             "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks], "adapter": g.adapter} for g in pool.groups],
             "tasks": [entry.name for entry in _in_order(place, version)],
             "marks": decided[-1].marks,
@@ -109,6 +109,7 @@ def status(place: Workplace) -> dict[str, Any]:
             "pending": len(waiting),
             "parked": [row.to_json() for row in waiting if row.parked_at is not None],
             "moved": moving.moved(place),
+            "links": moving.links(place.home, place.settings),
         },
     }
 

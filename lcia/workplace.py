@@ -26,6 +26,7 @@ from components.settings import Settings
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from components.visible import is_plain
+from lcia.lost import need_database
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,22 @@ class Workplace:
 
     @classmethod
     def open(cls, home: Path, settings: Settings) -> "Workplace":
-        """Open the state, bringing the database to the newest schema."""
+        """Open the state, bringing the database to the newest schema.
+
+        Raises:
+            DatabaseLost: the database is empty beside what it decided; nothing was changed.
+        """
         home.mkdir(parents=True, exist_ok=True)
         db = Database(settings.storage.database)
+        store = ObjectStore(settings.storage.objects)
+        need_database(db, settings, store)
         db.migrate()
         told = settings.registry
-        registry = Registry(told.tracking_uri, told.artifacts, told.experiment, settings.assistant)
+        registry = Registry(told.tracking_uri, told.artifacts, told.experiment, settings.assistant, home)
         with db.read() as connection:
             standing = policy.in_force(connection, settings.assistant)
         if standing is not None:  # a server's own, whatever the file says
             settings = settings.model_copy(update={"policy": standing.settings})
-        store = ObjectStore(settings.storage.objects)
         return cls(home, settings, db, store, registry, standing.id if standing else None)
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select, update
 
-from components.audit.log import Actor, append, entries
+from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
 from components.promotion.outbox import LEASE_SECONDS, publish, publish_files, put_statement, undelivered
 from components.promotion.registry import Registry
@@ -25,6 +25,10 @@ from components.storage.objects import Json, ObjectStore
 
 ROUNDS = 3
 """Rounds of looking for differences: mending one may show, or make, another."""
+
+
+class NothingDecided(LciaError):
+    """A state with an empty log can't say what MLflow has to serve."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
     try:
         with db.read() as connection:
             known = replay(connection, store, registry.name, newest)
+            decided = count(connection) > 0
             waiting = {row.digest: row.kind for row in undelivered(connection, registry.name)}
             serving = {row.digest for row in undelivered(connection, registry.name) if row.kind in SERVING}
         for digest, kind in waiting.items():
@@ -79,7 +84,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
             found |= left
             for one in fresh:
                 try:
-                    _repair(store, registry, one, known.told)
+                    _repair(store, registry, one, known.told, decided=decided)
                 except LciaError as error:
                     reasons[one.words] = str(error)
         _note_served(db, registry, left)
@@ -126,8 +131,14 @@ def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bo
     return all(repair.difference.kind == "unknown" and repair.difference.words in told for repair in repairs)
 
 
-def _repair(store: ObjectStore, registry: Registry, found: Difference, told: Mapping[str, Told]) -> None:
+def _repair(
+    store: ObjectStore, registry: Registry, found: Difference, told: Mapping[str, Told], *, decided: bool
+) -> None:
     if found.kind == "alias":
+        if not found.digest and not decided:
+            raise NothingDecided(
+                "the log is empty, so nobody decided that there is no champion: the alias stays. Restore the database"
+            )
         registry.serve(found.digest or None)
     one = told.get(found.digest)
     if one is None:

@@ -18,7 +18,7 @@ from components.errors import LciaError
 from components.promotion import registry_client, registry_limits, registry_places
 from components.promotion import registry_runs as runs
 from components.promotion.registry_check import Difference, Shown, Told, run_of, source
-from components.promotion.registry_files import RunFiles, artifact_location
+from components.promotion.registry_files import Root, RunFiles, artifact_location
 from components.promotion.registry_forget import forget
 from components.storage.objects import Json
 
@@ -39,15 +39,16 @@ class RegistryDenied(RegistryError):
 class Registry:
     """The registered models of one assistant."""
 
-    def __init__(self, tracking_uri: str, artifacts: str, experiment: str, name: str) -> None:
+    def __init__(self, tracking_uri: str, artifacts: str, experiment: str, name: str, home: Path | None = None) -> None:
         """Remember where; MLflow is imported and contacted at the first call.
 
-        `artifacts` is a path or URL: where the files of every run are. Nothing outside it is written or deleted.
+        `artifacts` is a path or URL: where the files of every run are. Nothing outside it is written or deleted, nor
+        anything where it stands below the state folder `home` and a link leads out of that.
         """
         self.name = name
         self.candidates_name = f"{name}-candidates"
         self._tracking_uri = tracking_uri
-        self._artifacts = artifacts
+        self._root = Root(artifacts, home)
         self._experiment = experiment
         self._opened: MlflowClient | None = None
 
@@ -72,7 +73,7 @@ class Registry:
                 return known
             model = (folder / runs.MODEL_PATH).is_dir()
             experiment = self._experiment_id(client)
-            run = runs.candidate_run(client, experiment, self._artifacts, self.name, publication, folder)
+            run = runs.candidate_run(client, experiment, self._root, self.name, publication, folder)
             self._ensure_model(client, self.candidates_name)
             text = publication.get("description")
             made = client.create_model_version(
@@ -190,7 +191,7 @@ class Registry:
         Raises:
             RegistryError: MLflow can't be reached.
         """
-        return registry_places.moved_from(self.recorded_place(), self._artifacts)
+        return registry_places.moved_from(self.recorded_place(), self._root.place)
 
     def serve(self, digest: str | None) -> None:
         """Move the alias to a promoted version, or take it away where there is no champion."""
@@ -238,12 +239,12 @@ class Registry:
     def upload(self, digest: str, folder: Path) -> None:
         """Write files into a candidate's run, over what is there."""
         with self._talk() as client:
-            RunFiles(client, client.get_run(self._run(client, digest)), self._artifacts).write(folder)
+            RunFiles(client, client.get_run(self._run(client, digest)), self._root).write(folder)
 
     def upload_all(self, digest: str, folder: Path) -> None:
         """Write all files of a publication into a candidate's run, the model packed as MLflow loads it."""
         with self._talk() as client:
-            runs.write_files(client, self._run(client, digest), self._artifacts, folder, digest)
+            runs.write_files(client, self._run(client, digest), self._root, folder, digest)
 
     def keep_head(self, name: str, content: bytes) -> None:
         """Write a signed head of the log as an artifact of a run of its own, and read it back.
@@ -254,7 +255,7 @@ class Registry:
         """
         with self._talk() as client:
             run = runs.heads_run(client, self._experiment_id(client), self.name)
-            files = RunFiles(client, client.get_run(run), self._artifacts)
+            files = RunFiles(client, client.get_run(run), self._root)
             seen = files.read(name) if files.own else None
             if seen is None:
                 with tempfile.TemporaryDirectory(prefix="lcia-head-") as folder:
@@ -304,7 +305,7 @@ class Registry:
             raise RegistryError(f"MLflow serves {digest[:12]} as champion; it is not deleted before another one is")
         with self._talk() as client:
             models = (self.candidates_name, self.name)
-            return forget(client, self._experiment_id(client), self._artifacts, models, digest)
+            return forget(client, self._experiment_id(client), self._root, models, digest)
 
     def champion(self) -> str | None:
         """Digest of the version under the alias, '' if it bears none, None if there is no champion.
@@ -321,7 +322,7 @@ class Registry:
     def _shown(self, client: "MlflowClient") -> Shown:
         names = (self.candidates_name, self.name)
         versions = {name: list(client.search_model_versions(f"name = '{name}'")) for name in names}
-        return Shown(client, self._artifacts, *names, ALIAS, versions)
+        return Shown(client, self._root, *names, ALIAS, versions)
 
     def _serve(self, client: "MlflowClient", version: int, digest: str) -> int:
         model = self._model(client, self.name)
@@ -349,7 +350,7 @@ class Registry:
     def _experiment_id(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self._experiment)
         if found is None:
-            location = artifact_location(self._artifacts)
+            location = artifact_location(self._root.place)
             registry_places.need_short(location, self._tracking_uri)
             return str(client.create_experiment(self._experiment, artifact_location=location))
         if found.lifecycle_stage == "deleted":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from components.promotion.registry_files import RunFiles
+from components.promotion.registry_files import Root, RunFiles
 from components.promotion.registry_runs import MODEL_PATH
 from components.storage.objects import Json, digest_of
 
@@ -63,8 +63,7 @@ class Shown:
     """One assistant as MLflow shows it."""
 
     client: "MlflowClient"
-    root: str
-    """`registry.artifacts`."""
+    root: Root
     candidates: str
     promoted: str
     alias: str
@@ -136,7 +135,8 @@ class Shown:
     def _files(self, digest: str, number: str, run: "Run", told: Told) -> Iterator[Difference]:
         files = RunFiles(self.client, run, self.root)
         if not files.own:
-            yield Difference("place", digest, f"the files of {number} are at {files.place}, outside {self.root}")
+            words = f"the files of {number} are at {files.place}, outside {self.root.place}, or a link leads out of it"
+            yield Difference("place", digest, words)
             return
         wrong = tuple(place for place, text in told.files.items() if _digest(files, model_place(place)) != text)
         if any(place.startswith(f"{MODEL_PATH}/") for place in told.files):

@@ -2,11 +2,12 @@
 
 import contextlib
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
-from components.storage.fence import NotErased, erase, lies_below, local_path, need_below
+from components.storage.fence import NotErased, erase, lies_below, local_path, need_below, need_inside, stray
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -14,8 +15,20 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ADVICE = "A state that was moved or copied is mended by `lcia sync`; else registry.artifacts has to name their place"
+KEY = "registry.artifacts"
+"""The setting that names the root."""
 SERVED = "mlflow-artifacts:"
 """Artifacts that the MLflow server keeps and hands out itself."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where the files of every run have to be."""
+
+    place: str
+    """`registry.artifacts`: a path or URL."""
+    home: Path | None = None
+    """State folder; a root below it counts only where no link leads out of it."""
 
 
 def artifact_location(root: str) -> str | None:
@@ -31,16 +44,17 @@ class RunFiles:
     The client's own calls remember where files were before, so MLflow's repository of the run's place is asked.
     """
 
-    def __init__(self, client: "MlflowClient", run: "Run", root: str) -> None:
-        """`root` is `registry.artifacts`: nothing outside it is written or deleted."""
+    def __init__(self, client: "MlflowClient", run: "Run", root: "Root") -> None:
+        """`root`: nothing outside it is written or deleted."""
         self.place = str(run.info.artifact_uri)
         self._run, self._client = run, client
-        self._root = self._server_root() if root.startswith(SERVED) and local_path(self.place) is None else root
+        served = root.place.startswith(SERVED) and local_path(self.place) is None
+        self._root, self._home = self._server_root() if served else root.place, root.home
 
     @property
     def own(self) -> bool:
         """True if they are below this installation's root."""
-        return lies_below(self.place, self._root)
+        return lies_below(self.place, self._root) and (self._home is None or stray(self._root, self._home) is None)
 
     def read(self, name: str) -> bytes | None:
         """Content of one file; None where there is none."""
@@ -91,6 +105,8 @@ class RunFiles:
             raise NotErased(f"{self.place} still holds {', '.join(left)} after they were deleted")
 
     def _need_own(self) -> None:
+        if self._home is not None:
+            need_inside(self._root, self._home, KEY)
         need_below(self.place, self._root, f"MLflow keeps the files of run {self._run.info.run_id}", ADVICE)
 
     def _repository(self) -> "ArtifactRepository":

@@ -6,7 +6,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from components.promotion.registry_files import RunFiles
+from components.promotion.registry_files import Root, RunFiles
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -15,7 +15,7 @@ ERASED = "erased"
 """Tag of a run whose files were removed; its value is the digest of what it was."""
 
 
-def forget(client: "MlflowClient", experiment: str, root: str, models: Iterable[str], digest: str) -> int:
+def forget(client: "MlflowClient", experiment: str, root: Root, models: Iterable[str], digest: str) -> int:
     """Delete the registered versions with this digest and the files of their runs; returns how many versions.
 
     The run loses its tag `digest`, so that the same candidate, made again, is published anew. Files of runs that

@@ -43,14 +43,24 @@ def moved_from(recorded: str | None, root: str) -> str | None:
 
 def recorded_place(tracking_uri: str, experiment: str) -> str | None:
     """Where an SQLite file of MLflow's says an experiment's files are, read without MLflow; None elsewhere."""
+    return _asked(tracking_uri, "SELECT artifact_location FROM experiments WHERE name = :name", experiment)
+
+
+def has_alias(tracking_uri: str, model: str) -> bool:
+    """True if an SQLite file of MLflow's gives a version of the model the alias `champion`, read without MLflow."""
+    query = "SELECT name FROM registered_model_aliases WHERE name = :name AND alias = 'champion'"
+    return _asked(tracking_uri, query, model) is not None
+
+
+def _asked(tracking_uri: str, query: str, name: str) -> str | None:
+    """The one value that a query about a name gives; None where there is none, or no such file."""
     file = own_file(tracking_uri)
     if file is None or not file.exists():
         return None
-    query = text("SELECT artifact_location FROM experiments WHERE name = :name")
     engine = create_engine(make_url(tracking_uri), poolclass=NullPool)
     try:
         with engine.connect() as connection:
-            found = connection.execute(query, {"name": experiment}).scalar_one_or_none()
+            found = connection.execute(text(query), {"name": name}).scalars().first()
     except SQLAlchemyError:  # half made, or none of MLflow's: who opens it says so
         return None
     return None if found is None else str(found)

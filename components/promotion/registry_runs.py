@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from components.libraries import requirement
 from components.promotion import registry_limits as limits
-from components.promotion.registry_files import RunFiles
+from components.promotion.registry_files import Root, RunFiles
 from components.promotion.registry_limits import fitted
 from components.storage.objects import Json
 
@@ -38,7 +38,7 @@ _REQUIREMENTS = (
 
 
 def candidate_run(
-    client: "MlflowClient", experiment: str, root: str, assistant: str, publication: Mapping[str, Json], folder: Path
+    client: "MlflowClient", experiment: str, root: Root, assistant: str, publication: Mapping[str, Json], folder: Path
 ) -> str:
     """Id of the finished run of a candidate; see `Registry.publish_candidate` for what it shows.
 
@@ -75,7 +75,7 @@ def candidate_run(
     return identity
 
 
-def write_files(client: "MlflowClient", run: str, root: str, folder: Path, version: str) -> None:
+def write_files(client: "MlflowClient", run: str, root: Root, folder: Path, version: str) -> None:
     """Put a publication's files into its run; those of the model become an MLflow model on the way.
 
     Raises:

@@ -4,6 +4,7 @@ MLflow and ZenML remember absolute places. In a state that was copied or moved t
 place on record is never a reason to write or delete there: it has to lie below the root of this installation.
 """
 
+import os
 import shutil
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
@@ -49,6 +50,35 @@ def need_below(place: str, root: str, what: str, advice: str) -> None:
     """
     if not lies_below(place, root):
         raise OutsideRoot(f"{what} at {place}, outside {root}: nothing is written or deleted there. {advice}")
+
+
+def stray(root: str, home: Path) -> Path | None:
+    """Real place of a root that stands below the state folder and that a link leads out of it; None for any other.
+
+    `cp -a` keeps such a link, so that two states would share the files, and one delete the other's. A root that the
+    settings place outside the state folder may be anywhere.
+    """
+    top = local_path(root)
+    if top is None or not Path(os.path.abspath(top)).is_relative_to(os.path.abspath(home)):  # noqa: PTH100 - `..`
+        return None
+    real = Path(os.path.realpath(top))  # unlike Path.resolve, it takes a circle of links
+    return None if real.is_relative_to(os.path.realpath(home)) else real
+
+
+def need_inside(root: str, home: Path, key: str) -> None:
+    """Refuse a root that a link leads out of the state folder, see `stray`.
+
+    Raises:
+        OutsideRoot: it says how to name that place in the setting `key`; '' where there is none.
+    """
+    real = stray(root, home)
+    if real is not None:
+        name = f"set {key} to {real} (a copy of the state: to a folder of its own), or " if key else ""
+        raise OutsideRoot(
+            f"{local_path(root)} is a link to {real}, outside the state folder {home}: another state may keep its "
+            f"files there, so nothing is written or deleted there. To go on {name}move the folder itself to where the "
+            "link is"
+        )
 
 
 def erase(path: Path, root: Path) -> None:

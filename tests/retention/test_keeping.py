@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sqlite3
 import time
 from datetime import date
 from pathlib import Path
@@ -272,3 +274,80 @@ def _only_of(loop: SmallLoop, name: str) -> set[bytes]:
 
 def _stored(place: Workplace) -> set[str]:
     return {file.name for file in place.store.objects()}
+
+
+def test_what_of_the_quarantine_could_not_be_erased_is_said(own: SmallLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = own.open(NO_GRACE, "retention.quarantine_days=0")
+    theirs = own.home.parent / "theirs"
+    theirs.mkdir()
+    (theirs / "rows.jsonl").write_text("theirs")
+    folder = own.home / "quarantine"
+    folder.mkdir(exist_ok=True)
+    (folder / "old").symlink_to(theirs)
+    assert keeping.clean(place, OPS)["exit_code"] == 0
+    assert not (folder / "old").is_symlink()
+    assert (theirs / "rows.jsonl").exists()
+
+    (folder / "report").mkdir()
+    remove = shutil.rmtree
+
+    def refuse(path: Path, **options: Any) -> None:
+        if "quarantine" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    swept = keeping.clean(place, OPS)
+    assert (swept["exit_code"], swept["quarantine"]) == (1, 0)
+    assert "quarantine/report can't be deleted" in keeping_words.retention(swept)
+    said = keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    assert said["exit_code"] == 1
+    assert "every checkpoint and quarantine report" not in keeping_words.withdrawn(said)
+    assert "quarantine can't be deleted" in keeping_words.withdrawn(said)
+
+
+def test_a_damaged_database_of_zenml_stops_nothing_else(own: SmallLoop) -> None:
+    database = own.home / "zenml" / "local_stores" / "default_zen_store" / "zenml.db"
+    whole = database.read_bytes()
+    database.write_bytes(os.urandom(len(whole)))
+    place = own.open(REFUSE)
+    verbs.rollback(place, "2", OPS, "its rows go")
+    said = keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    assert said["exit_code"] == 1
+    assert any("what ZenML keeps of its runs" in line for line in said["still_there"])
+    assert said["registry_untold"] == []
+    assert said["not_compacted"] == [str(database)]
+    assert "it is damaged" in said["why_not_compacted"][str(database)]
+    assert Path(said["head"]).exists()
+
+    database.write_bytes(whole)
+    said = keeping.withdraw(own.open(REFUSE), PASSIVE, OPS, "no licence")
+    assert (said["still_there"], said["zenml_runs"], said["exit_code"]) == ([], 2, 0)
+
+
+def test_a_full_disk_is_no_other_program(own: SmallLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if statement == "VACUUM":
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            return super().execute(statement, *values)
+
+    place = own.open(REFUSE)
+    verbs.rollback(place, "2", OPS, "its rows go")
+    connect = sqlite3.connect
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping.sqlite3, "connect", lambda *a, **o: connect(*a, **o, factory=Full))
+        left = keeping._compact(place)
+    assert set(left) == {
+        str(own.home / "lcia.db"),
+        str(own.home / "mlflow.db"),
+        str(keeping.zenml_places.database(own.home)),
+    }
+    assert all("the disk is full" in why for why in left.values())
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "_compact", lambda _: left)
+        said = keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    assert said["exit_code"] == 1
+    assert "another program" not in keeping_words.withdrawn(said)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,45 @@ def answered(place: Workplace, base: Path) -> int:
     assert told["uri"].startswith(place.home.as_uri())
     assert isinstance(told["answer"], str)
     return int(told["number"])
+
+
+@pytest.mark.parametrize("linked", ["mlflow-artifacts", "objects", "zenml/local_stores", "quarantine"])
+def test_a_copy_that_keeps_a_link_does_not_touch_what_it_leads_to(
+    original: SmallLoop, tmp_path: Path, linked: str
+) -> None:
+    """A folder on a bigger disk: the copy, and the original too, refuse until it is named or moved back."""
+    (original.home / "quarantine").mkdir(exist_ok=True)
+    (tmp_path / "disk").mkdir()
+    (original.home / linked).rename(tmp_path / "disk" / "big")
+    (original.home / linked).symlink_to(tmp_path / "disk" / "big")
+    shutil.copytree(original.home, tmp_path / "copied" / "home", symlinks=True)
+    copied = replace(original, home=tmp_path / "copied" / "home")
+    before = {path: path.read_bytes() for path in (tmp_path / "disk").rglob("*") if path.is_file()}
+
+    place = copied.open()
+    status = verbs.status(place)
+    assert status["champion"]["served"] is None
+    assert f"{copied.home / linked} is a link to {tmp_path}/disk/big" in words.status(status)
+    assert found(copied, "settings") == ["problem"]
+    verbs.rollback(place, "2", OPS, "its rows go")
+    entries = verbs.status(place)["audit"]["entries"]
+    for refused in (
+        lambda: keeping.withdraw(place, PASSIVE, OPS, "no licence"),
+        lambda: keeping.clean(place, OPS),
+        lambda: syncing.sync(place, OPS),
+    ):
+        with pytest.raises(OutsideRoot, match="Nothing was changed"):
+            refused()
+    assert verbs.status(place)["audit"]["entries"] == entries
+    kept = {path: path.read_bytes() for path in (tmp_path / "disk").rglob("*") if path in before}
+    assert kept == before
+
+
+def test_a_folder_that_settings_name_may_be_anywhere(original: SmallLoop, tmp_path: Path) -> None:
+    (original.home / "mlflow-artifacts").rename(tmp_path / "big")
+    (original.home / "mlflow-artifacts").symlink_to(tmp_path / "big")
+    place = original.open(f"registry.artifacts={tmp_path}/big", REFUSE)
+    assert syncing.sync(place, OPS)["ok"]
+    verbs.rollback(place, "2", OPS, "its rows go")
+    said = keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    assert (said["still_there"], said["exit_code"]) == ([], 0)
