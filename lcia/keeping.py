@@ -85,7 +85,8 @@ def withdraw(place: Workplace, name: str, actor: Actor, reason: str) -> dict[str
             runs, still_there = 0, [*still_there, str(error)]
         except Exception as error:  # noqa: BLE001 - as above, whatever ZenML or its database has
             file = zenml_places.database(place.home)
-            why = f"what ZenML keeps of its runs was not deleted ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            seen = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            why = f"what ZenML keeps of its runs was not deleted ({seen})"
             advice = f"if {file} is damaged restore it from a backup"
             runs, still_there = 0, [*still_there, f"{why}; {advice}"]
     delivery.settle(place)

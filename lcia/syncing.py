@@ -54,7 +54,7 @@ def words(value: dict[str, Any]) -> str:
         lines.append(f"{'repaired' if one['repaired'] else 'stays   '}  {one['words']}")
         if one["why_not"]:
             lines.append(f"          -> {one['why_not']}")
-    if value["differences"]:
+    if any(one["kind"] != "packing" for one in value["differences"]):
         lines.append("somebody changed MLflow directly; it is in the log (`lcia audit show --kind registry`)")
     elif value["ok"]:
         lines.append("MLflow is in step")

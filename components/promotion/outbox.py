@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from components.errors import LciaError
-from components.promotion.registry import Registry, RegistryDenied
+from components.promotion.registry import Published, Registry, RegistryDenied
 from components.promotion.registry_check import Told, model_place
 from components.promotion.replay import SERVING, STATEMENT, Signed, replay
 from components.storage.database import AccountRefused, Database, now
@@ -184,13 +184,17 @@ def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMappi
     identity, kind, payload = int(row["id"]), str(row["kind"]), dict(row["payload"])
     error: str | None = None
     served: str | None = None
+    packing: dict[str, str] | None = None
     waits = False
     try:
         if kind in SERVING:
             message = _serve(db, store, registry, row, signed)
             served = registry.champion()
+        elif kind == "candidate":
+            published = publish(store, registry, payload)
+            message, packing = f"published as version {published.version}", published.packing
         else:
-            message = _tell(store, registry, kind, payload)
+            message = _tell(registry, kind, payload)
     except LciaError as refused:
         error = message = str(refused)
         waits = isinstance(refused, NotSigned | RegistryDenied)
@@ -202,11 +206,18 @@ def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMappi
         connection.execute(
             update(outbox).where(outbox.c.id == identity).values(attempts=outbox.c.attempts + 1, error=error, **told_)
         )
+        keep_packing(connection, identity, packing)
         if kind == "forget" and error is None:
             _drop_earlier(connection, registry.name, identity, payload["digest"], moment)
         if served is not None:
             connection.execute(update(champion).where(champion.c.name == registry.name).values(served=served))
     return Delivery(identity, kind, str(payload.get("digest", "")), error is None, message, waits)
+
+
+def keep_packing(connection: Connection, identity: int, packing: Mapping[str, str] | None) -> None:
+    """Remember what MLflow packed around the model that a row published; None: nothing new."""
+    if packing is not None:
+        connection.execute(update(outbox).where(outbox.c.id == identity).values(packing=dict(packing)))
 
 
 def _drop_earlier(connection: Connection, assistant: str, identity: int, digest: str, moment: datetime) -> None:
@@ -256,9 +267,7 @@ def _overtaken(connection: Connection, assistant: str, identity: int) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, Json]) -> str:
-    if kind == "candidate":
-        return f"published as version {publish(store, registry, payload)}"
+def _tell(registry: Registry, kind: str, payload: dict[str, Json]) -> str:
     if kind == "state":
         registry.tag(payload["digest"], {"state": payload["state"]})
         return f"tagged {payload['state']}"
@@ -270,19 +279,21 @@ def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, 
     raise OutboxDamaged(f"outbox row of kind {kind!r}, expected candidate, state, marks, forget, promote or rollback")
 
 
-def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> int:
-    """Publish a candidate with the files and curves that the payload names by digest; returns MLflow's version."""
+def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> Published:
+    """Publish a candidate with the files and curves that the payload names by digest."""
     with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
         _lay_out(store, payload, Path(name))
         shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
         return registry.publish_candidate(shown, Path(name))
 
 
-def publish_files(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> None:
-    """Write every file of a publication into its run once more, the model packed anew."""
+def publish_files(
+    store: ObjectStore, registry: Registry, payload: Mapping[str, Json], *, packing_alone: bool = False
+) -> dict[str, str]:
+    """Write a publication's files into its run once more, the model packed anew; returns the packing's digests."""
     with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
         _lay_out(store, payload, Path(name))
-        registry.upload_all(payload["digest"], Path(name))
+        return registry.upload_all(payload["digest"], Path(name), packing_alone=packing_alone)
 
 
 def _lay_out(store: ObjectStore, payload: Mapping[str, Json], folder: Path) -> None:

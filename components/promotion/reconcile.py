@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
-from components.promotion.outbox import LEASE_SECONDS, publish, publish_files, put_statement, undelivered
+from components.promotion.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
 from components.promotion.registry import Registry
 from components.promotion.registry_check import Difference, Told, model_place
 from components.promotion.registry_files import ADVICE
@@ -84,7 +84,11 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
             found |= left
             for one in fresh:
                 try:
-                    _repair(store, registry, one, known.told, decided=decided)
+                    packing = _repair(store, registry, one, known.told, decided=decided)
+                    if packing is not None:
+                        known.told[one.digest].packing = packing
+                        with db.begin() as connection:
+                            keep_packing(connection, known.told[one.digest].row, packing)
                 except LciaError as error:
                     reasons[one.words] = str(error)
         _note_served(db, registry, left)
@@ -133,19 +137,17 @@ def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bo
 
 def _repair(
     store: ObjectStore, registry: Registry, found: Difference, told: Mapping[str, Told], *, decided: bool
-) -> None:
+) -> dict[str, str] | None:
+    """Undo one difference; returns the digests of the model's packing where that was written."""
     if found.kind == "alias":
-        if not found.digest and not decided:
-            raise NothingDecided(
-                "the log is empty, so nobody decided that there is no champion: the alias stays. Restore the database"
-            )
-        registry.serve(found.digest or None)
+        _serve(registry, found.digest, decided=decided)
     one = told.get(found.digest)
     if one is None:
-        return
+        return None
+    packing = None
     if found.kind == "version":
         registry.drop_broken(found.digest)
-        publish(store, registry, one.payload)
+        packing = publish(store, registry, one.payload).packing
         if STATEMENT in one.files:
             put_statement(store, registry, found.digest, one.files[STATEMENT])
         registry.tag_version(found.digest, one.tags, one.copy_tags)
@@ -157,22 +159,34 @@ def _repair(
     elif found.kind == "run":
         registry.restore_run(found.digest)
     elif found.kind == "files":
-        _restore_files(store, registry, found, one)
+        packing = _restore_files(store, registry, found, one)
+    elif found.kind == "packing":
+        packing = publish_files(store, registry, one.payload, packing_alone=True)
+    return packing
 
 
-def _restore_files(store: ObjectStore, registry: Registry, found: Difference, told: Told) -> None:
-    """Write what is missing or altered; all of it, where MLflow's own packing of the model is."""
-    if not set(found.files) <= told.files.keys():
-        publish_files(store, registry, told.payload)
-        if STATEMENT in told.files:
-            put_statement(store, registry, found.digest, told.files[STATEMENT])
-        return
+def _serve(registry: Registry, digest: str, *, decided: bool) -> None:
+    """Move the alias where it belongs; '' takes it away."""
+    if not digest and not decided:
+        raise NothingDecided(
+            "the log is empty, so nobody decided that there is no champion: the alias stays. Restore the database"
+        )
+    registry.serve(digest or None)
+
+
+def _restore_files(store: ObjectStore, registry: Registry, found: Difference, told: Told) -> dict[str, str] | None:
+    """Write what is missing or altered; MLflow's own packing of the model anew, where some of that is."""
+    own = told.files.keys() & set(found.files)
     with tempfile.TemporaryDirectory(prefix="lcia-repair-") as name:
-        for place in found.files:
+        for place in own:
             file = Path(name) / model_place(place)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(store.get(told.files[place]))
-        registry.upload(found.digest, Path(name))
+        if own:
+            registry.upload(found.digest, Path(name))
+    if set(found.files) <= own:
+        return None
+    return publish_files(store, registry, told.payload, packing_alone=True)
 
 
 def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str]) -> Repair:

@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlparse
@@ -36,6 +37,16 @@ class RegistryDenied(RegistryError):
     """The account that MLflow was asked with may not do this; a process with another account may."""
 
 
+@dataclass(frozen=True)
+class Published:
+    """A candidate in MLflow."""
+
+    version: int
+    """MLflow's number."""
+    packing: dict[str, str] | None
+    """Digests of what MLflow packed around the model; None where its files were there before."""
+
+
 class Registry:
     """The registered models of one assistant."""
 
@@ -52,8 +63,8 @@ class Registry:
         self._experiment = experiment
         self._opened: MlflowClient | None = None
 
-    def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> int:
-        """Log a candidate as a run and register its version; returns MLflow's version number.
+    def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> Published:
+        """Log a candidate as a run and register its version.
 
         `publication`: `digest`, `number`, and optionally `params` {name: value}, `metrics` {name: number},
         `curves` {name: [[step, value]]}, `tags` {name: text}, `datasets` [{name, digest, context, source, rows}],
@@ -70,10 +81,10 @@ class Registry:
             if known is not None:
                 for name, value in tags.items():
                     client.set_model_version_tag(self.candidates_name, str(known), name, value)
-                return known
+                return Published(known, None)
             model = (folder / runs.MODEL_PATH).is_dir()
             experiment = self._experiment_id(client)
-            run = runs.candidate_run(client, experiment, self._root, self.name, publication, folder)
+            run, packing = runs.candidate_run(client, experiment, self._root, self.name, publication, folder)
             self._ensure_model(client, self.candidates_name)
             text = publication.get("description")
             made = client.create_model_version(
@@ -85,7 +96,7 @@ class Registry:
                 if text
                 else None,
             )
-            return int(made.version)
+            return Published(int(made.version), packing)
 
     def follow(self, key: str, name: str, tags: Mapping[str, str], curves: Mapping[str, Json]) -> None:
         """Show a run that still learns; each call adds what its curves have gained.
@@ -241,10 +252,11 @@ class Registry:
         with self._talk() as client:
             RunFiles(client, client.get_run(self._run(client, digest)), self._root).write(folder)
 
-    def upload_all(self, digest: str, folder: Path) -> None:
-        """Write all files of a publication into a candidate's run, the model packed as MLflow loads it."""
+    def upload_all(self, digest: str, folder: Path, *, packing_alone: bool = False) -> dict[str, str]:
+        """Write the files of a publication into a candidate's run, see `registry_runs.write_files`."""
         with self._talk() as client:
-            runs.write_files(client, self._run(client, digest), self._root, folder, digest)
+            run = self._run(client, digest)
+            return runs.write_files(client, run, self._root, folder, digest, packing_alone=packing_alone)
 
     def keep_head(self, name: str, content: bytes) -> None:
         """Write a signed head of the log as an artifact of a run of its own, and read it back.

@@ -2,12 +2,14 @@
 
 import contextlib
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from components.storage.fence import NotErased, erase, lies_below, local_path, need_below, need_inside, stray
+from components.storage.objects import digest_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 ADVICE = "A state that was moved or copied is mended by `lcia sync`; else registry.artifacts has to name their place"
 KEY = "registry.artifacts"
 """The setting that names the root."""
+_COMPILED = "__pycache__"
 SERVED = "mlflow-artifacts:"
 """Artifacts that the MLflow server keeps and hands out itself."""
 
@@ -70,6 +73,43 @@ class RunFiles:
     def names(self, folder: str) -> list[str]:
         """Files and folders that stand in a folder, by their whole names; nothing where there is none."""
         return [str(file.path) for file in self._repository().list_artifacts(folder)]
+
+    def digests(self, folder: str, skip: str) -> dict[str, str]:
+        """Digest of every file below a folder, by its name in there; `skip` names an entry of it that is left out.
+
+        Compiled code is left out: a process that loads the model in place makes it.
+        """
+        found = {}
+        with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as scratch:
+            for name in self.names(folder):
+                if name != f"{folder}/{skip}":
+                    self._repository().download_artifacts(name, scratch)
+            top = Path(scratch) / folder
+            for path in top.rglob("*"):
+                if path.is_file() and _COMPILED not in path.parts:
+                    found[path.relative_to(top).as_posix()] = digest_of(path.read_bytes())
+        return found
+
+    def keep_only(self, folder: str, names: Collection[str], skip: str) -> None:
+        """Delete the files below a folder that are not among `names`, and compiled code; `skip` as in `digests`.
+
+        Raises:
+            OutsideRoot, NotErased: as in `erase`.
+        """
+        self._need_own()
+        repository, here = self._repository(), local_path(self.place)
+        folders = [folder]
+        for each in folders:
+            for entry in repository.list_artifacts(each):
+                name = str(entry.path).removeprefix(f"{folder}/")
+                if name == skip or name in names:
+                    continue
+                if entry.is_dir and any(kept.startswith(f"{name}/") for kept in names):
+                    folders.append(str(entry.path))
+                elif here is not None:
+                    erase(here / str(entry.path), Path(str(local_path(self._root))))
+                else:
+                    repository.delete_artifacts(str(entry.path))
 
     def write(self, folder: Path) -> None:
         """Put every file of a folder beside what is there; a file or link of the same name is replaced.

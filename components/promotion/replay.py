@@ -36,17 +36,18 @@ def replay(
     connection: Connection, store: ObjectStore, assistant: str, signed: Signed | None, only: str | None = None
 ) -> Replay:
     """The delivered rows of every version that MLflow was not told to forget; files of one alone if `only` names it."""
-    query = select(outbox.c.kind, outbox.c.payload, outbox.c.done_at).where(
+    query = select(outbox.c.id, outbox.c.kind, outbox.c.payload, outbox.c.packing, outbox.c.done_at).where(
         outbox.c.assistant == assistant, outbox.c.done_at.is_not(None)
     )
     found = Replay()
     statements: dict[str, str] = {}
-    for kind, payload, moment in connection.execute(query.order_by(outbox.c.id)).all():
+    for identity, kind, payload, packing, moment in connection.execute(query.order_by(outbox.c.id)).all():
         digest = str(payload["digest"])
         if kind == "candidate":
             before = found.told.get(digest)
             tags = {**(before.tags if before else {}), **texts(payload.get("tags", {})), "digest": digest}
-            found.told[digest] = Told(payload, tags, {}, before.copy_tags if before else None)
+            copy_tags = before.copy_tags if before else None
+            found.told[digest] = Told(payload, tags, {}, copy_tags, packing=packing, row=int(identity))
         elif kind == "forget":
             found.told.pop(digest, None)
         elif digest in found.told:

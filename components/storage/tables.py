@@ -208,6 +208,7 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("error", Text),
     Column("done_at", Moment, index=True),
+    Column("packing", Json),  # of a published model: file that MLflow packed around it -> digest
     Column("parked_at", Moment),  # when the registry refused it last; none: it was not asked, or could not be reached
 )
 

@@ -272,7 +272,7 @@ def test_long_texts_are_shown_as_far_as_they_fit(tmp_path: Path, any_registry: R
     (folder / "reports").mkdir(parents=True)
     (folder / "reports" / "card.md").write_text(publication["description"], encoding="utf-8")
     for _ in range(2):  # once more, as after a crash
-        assert any_registry.publish_candidate(publication, folder) == 1
+        assert any_registry.publish_candidate(publication, folder).version == 1
     any_registry.tag("d" * 64, {"state": "rejected", "marks": LONG})
     any_registry.promote("d" * 64, {"marks": LONG})
     any_registry.follow("k" * 64, LONG, {"task": LONG}, {"loss": [[1, 1.0]]})
