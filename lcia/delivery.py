@@ -63,7 +63,6 @@ def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:
 
 def line(row: Undelivered) -> str:
     """A row that MLflow was not told, for people."""
-    what = f"{row.kind} of version {row.number}" if row.number is not None else row.kind
-    if row.parked_at is not None:
-        return f"{what}: MLflow refused it ({row.attempts} attempts): {row.error}"
-    return f"{what}: {row.error or 'not tried yet'}"
+    if row.parked_at is not None and row.digest:
+        return f"{row.what}: MLflow refused it ({row.attempts} attempts): {row.error}"
+    return f"{row.what}: {row.error or 'not tried yet'}"

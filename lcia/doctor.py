@@ -21,7 +21,8 @@ from components.audit.verify import verify_database
 from components.errors import LciaError
 from components.promotion import candidates, champion
 from components.promotion.approvals import check_version
-from components.promotion.outbox import undelivered
+from components.promotion.outbox import Undelivered, undelivered
+from components.promotion.outbox_rows import SERVING
 from components.promotion.registry import Registry
 from components.promotion.replay import replay
 from components.promotion.statements import newest
@@ -31,7 +32,7 @@ from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
 from infra import zenml_places
-from lcia import doctor_accounts, failures, lost, moving
+from lcia import delivery, doctor_accounts, failures, lost, moving
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
 
@@ -337,20 +338,28 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
     yield from doctor_accounts.of_mlflow(patient.settings)
     refused = [row for row in waiting if row.parked_at is not None]
     for row in refused:
-        what = f"it refused {row.kind} of version {row.number} ({row.attempts} attempts): {row.error}"
-        yield Finding("mlflow", "problem", what, "`lcia sync` publishes again what is missing and tries it again")
+        advice = "`lcia sync` publishes again what is missing and tries it again"
+        yield Finding("mlflow", "problem", delivery.line(row), advice)
     if waiting and not refused:
         why = next((f": {row.error}" for row in waiting if row.error), "")
         yield Finding("mlflow", "warning", f"{len(waiting)} changes were not told yet{why}", "`lcia sync` tells them")
     elif served != (now.version if now else None):
-        what = f"its alias serves {(served or 'nothing')[:12]}, the champion is version {number}"
-        yield Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")
+        yield _alias(served, number, [row for row in waiting if row.kind in SERVING])
     elif not refused:
         if now and shown:
             registry.need_loadable(now.version, shown)
         yield Finding(
             "mlflow", "ok", f"reachable and in step; serves {f'version {number}' if number else 'nothing yet'}"
         )
+
+
+def _alias(served: str | None, number: int | None, untold: list[Undelivered]) -> Finding:
+    """Another version under the alias than was decided: decisions that MLflow was not told, or somebody moved it."""
+    champion_ = "there is no champion" if number is None else f"the champion is version {number}"
+    what = f"its alias serves {(served or 'nothing')[:12]}, {champion_}"
+    if untold:
+        return Finding("mlflow", "problem", f"{what}; {delivery.line(untold[-1])}", "`lcia sync` tells it again")
+    return Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")
 
 
 def _zenml(patient: Patient) -> Iterator[Finding]:

@@ -58,7 +58,7 @@ def _registry(value: Value) -> list[str]:
         lines.append(f"  MLflow has not been told {value['pending']} change(s) yet; `lcia sync` tells it")
     for row in parked:
         what = row["kind"] if row["version"] is None else f"{row['kind']} of version {row['version']}"
-        lines.append(f"    refused {row['attempts']} times: {what}: {row['error']}")
+        lines.append(f"    not taken ({row['attempts']} attempts): {what}: {row['error']}")
     return lines
 
 

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, select, update
 from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
 from components.promotion.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
+from components.promotion.outbox_rows import SERVING
 from components.promotion.registry import Registry
 from components.promotion.registry_check import Difference, Told, model_place
 from components.promotion.registry_files import ADVICE
-from components.promotion.replay import SERVING, STATEMENT, Replay, replay
+from components.promotion.replay import STATEMENT, Replay, replay
 from components.promotion.statements import newest
 from components.storage import tables
 from components.storage.database import Database
@@ -68,8 +69,9 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
         with db.read() as connection:
             known = replay(connection, store, registry.name, newest)
             decided = count(connection) > 0
-            waiting = {row.digest: row.kind for row in undelivered(connection, registry.name)}
-            serving = {row.digest for row in undelivered(connection, registry.name) if row.kind in SERVING}
+            untold = [row for row in undelivered(connection, registry.name) if row.digest]
+            waiting = {row.digest: row.kind for row in untold}
+            serving = {row.digest for row in untold if row.kind in SERVING}
         for digest, kind in waiting.items():
             if kind == "forget":
                 known.told.pop(digest, None)
@@ -107,6 +109,9 @@ def _differences(
 ) -> dict[str, Difference]:
     """By their words: those that do not come of what MLflow is still to be told."""
     found = registry.differences(known.told, known.champion)
+    if known.damage:  # they may have published what seems unknown
+        found = [one for one in found if one.kind != "unknown"]
+        found += [Difference("unclear", "", damage) for damage in known.damage]
     if serving:  # an answer that was lost on the way
         found = [one for one in found if one.kind != "alias" or registry.champion() not in serving]
     return {one.words: one for one in found if one.loading or one.digest not in waiting}
@@ -125,14 +130,14 @@ def _note_served(db: Database, registry: Registry, left: Mapping[str, Difference
 
 
 def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bool:
-    """Whether all of it is unknown to us, left, and told by an earlier entry."""
+    """Whether all of it stays, and was told by an earlier entry."""
     told = {
         one["words"]
         for entry in entries(connection, subject=assistant)
         if entry.action == "registry.repaired"
         for one in entry.details["differences"]
     }
-    return all(repair.difference.kind == "unknown" and repair.difference.words in told for repair in repairs)
+    return all(not repair.repaired and repair.difference.words in told for repair in repairs)
 
 
 def _repair(

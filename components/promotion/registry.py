@@ -116,13 +116,13 @@ class Registry:
         with self._talk() as client:
             runs.unfollow(client, self._experiment_id(client), key, reason)
 
-    def tag(self, digest: str, tags: Mapping[str, str]) -> None:
-        """Set tags on a candidate's version and run, and on its promoted copy if there is one.
+    def tag(self, digest: str, tags: Mapping[str, str], copy_tags: Mapping[str, str] | None = None) -> None:
+        """Set tags on a candidate's version and run; on its promoted copy, if there is one, `copy_tags` or the same.
 
         Raises:
             RegistryError: the candidate was never published, or MLflow can't be reached.
         """
-        tags = runs.texts(tags)
+        tags, copied = runs.texts(tags), runs.texts(tags if copy_tags is None else copy_tags)
         with self._talk() as client:
             candidate = self._candidate(client, digest)
             promoted = self._find(client, self.name, digest)
@@ -130,8 +130,8 @@ class Registry:
             for name, value in tags.items():
                 client.set_model_version_tag(self.candidates_name, str(candidate), name, value)
                 client.set_tag(run, name, value)
-                if promoted is not None:
-                    client.set_model_version_tag(self.name, str(promoted), name, value)
+            for name, value in copied.items() if promoted is not None else ():
+                client.set_model_version_tag(self.name, str(promoted), name, value)
 
     def add_promoted(self, digest: str, tags: Mapping[str, str]) -> int:
         """Copy a candidate's version to `<name>` unless it is there, with these tags; the alias stays.

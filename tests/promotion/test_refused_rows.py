@@ -10,7 +10,8 @@ import pytest
 from mlflow.entities import ViewType
 from private_postgresql import Cluster
 from promotion_state import BOB, SITE, State, client
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
+from sqlalchemy import text as sql
 
 from components.audit.log import SYSTEM
 from components.promotion import approvals, champion, notices, registry_limits
@@ -18,8 +19,10 @@ from components.promotion.outbox import apply_outbox, enqueue, undelivered
 from components.promotion.reconcile import reconcile
 from components.promotion.registry import Registry
 from components.promotion.registry_limits import fitted
+from components.promotion.sweep import Books
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage import tables
+from components.storage.database import now
 
 AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
 MLFLOW_TEMPLATE = "mlflow_template"
@@ -179,6 +182,91 @@ def test_whatever_is_in_a_row_the_others_are_told(state: State, registry: Regist
     assert [kind for kind, ok in done if ok] == ["candidate"]
     assert len(done) == 5
     assert [parked for _, _, parked in waiting(state)] == [True] * 4
+
+
+@pytest.mark.parametrize("kind", ["state", "marks"])
+def test_a_tag_that_mlflow_refuses_keeps_no_decision_waiting(
+    state: State, registry: Registry, two: list[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The rollback is told; the tag, told later, does not undo what was told since."""
+    with state.db.begin() as connection:
+        enqueue(connection, "a", kind, {"digest": two[0], "number": 1, "state": "rejected", "marks": ["old"]})
+    champion.rollback(state.db, state.store, assistant="a", version=1, actor=SITE, reason="worse")
+    with monkeypatch.context() as patch:  # a name that MLflow takes for no tag
+        patch.setattr(Registry, "tag", _refuse_tags)
+        assert deliver(state, registry) == [(kind, False), ("rollback", True)]
+        assert served(state) == (two[0], two[0])
+        assert waiting(state) == [(kind, 1, True)]
+        with state.db.begin() as connection:
+            enqueue(connection, "a", kind, {"digest": two[0], "number": 1, "state": "promoted", "marks": ["new"]})
+        assert deliver(state, registry, retry=False) == [], "a later one of its kind waits"
+    assert deliver(state, registry) == [(kind, True)] * 2
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def _refuse_tags(self: Registry, digest: str, tags: dict[str, str], *_: object) -> None:
+    with self._talk() as mlflow:
+        mlflow.set_model_version_tag(self.candidates_name, "1", "/", "x" * 9999)
+
+
+def test_a_tag_told_late_is_as_the_rows_after_it_left_it(state: State, registry: Registry) -> None:
+    """The promotion gives the copy marks of its own; the older row comes after it."""
+    version = state.candidate("news", None, marks=["old"])
+    deliver(state, registry)
+    with state.db.begin() as connection:
+        enqueue(connection, "a", "marks", {"digest": version.digest, "number": 1, "marks": ["older"]})
+        late = connection.execute(select(tables.outbox.c.id).order_by(tables.outbox.c.id.desc())).scalars().first()
+        connection.execute(update(tables.outbox).where(tables.outbox.c.id == late).values(done_at=now(connection)))
+    promote(state, 1)
+    deliver(state, registry)
+    with state.db.begin() as connection:
+        connection.execute(update(tables.outbox).where(tables.outbox.c.id == late).values(done_at=None))
+    assert deliver(state, registry) == [("marks", True)]
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+NO_PAYLOADS = ["[]", "7", "null", "{broken", "{}", '{"digest": null}', '{"digest": ["a"]}', '"text"', '{"tags": 1}']
+
+
+def test_whatever_a_payload_is_the_others_are_told_and_it_is_said(
+    state: State, registry: Registry, tmp_path: Path
+) -> None:
+    with state.db.begin() as connection:
+        for number, kind in enumerate(("candidate", "state", "marks", "forget", "promote", "rollback", "what") * 9):
+            enqueue(connection, "a", kind, {})
+            _put(connection, NO_PAYLOADS[number // 7])
+    version = state.candidate("news", None)
+    promote(state, 1)
+    done = deliver(state, registry)
+    assert [kind for kind, ok in done if ok] == ["candidate", "state", "promote"]
+    assert len(done) == 66
+    assert served(state) == (version.digest, version.digest)
+    with state.db.read() as connection:
+        rows = undelivered(connection, "a")
+        books = Books.read(connection)
+    assert {(row.parked_at is not None, "is damaged" in row.error, row.what) for row in rows} == {
+        (True, True, kind) for kind in ("candidate", "state", "marks", "forget", "promote", "rollback", "what")
+    }
+    assert version.digest in books.published
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+@pytest.mark.parametrize("text", ["[]", "{broken", '{"tags": 1}'])
+def test_a_told_row_that_was_damaged_since_is_said_and_moves_no_alias(
+    state: State, registry: Registry, two: list[str], text: str
+) -> None:
+    with state.db.begin() as connection:
+        _put(connection, text)  # the promotion of version 2
+    found = reconcile(state.db, state.store, registry, SITE)
+    assert [(one.difference.kind, one.repaired) for one in found] == [("unclear", False)]
+    assert "(promote) is damaged" in found[0].difference.words
+    assert registry.champion() == two[1]
+
+
+def _put(connection: Connection, text: str) -> None:
+    """Let the newest row have this payload."""
+    query = sql("UPDATE outbox SET payload = :text WHERE id = (SELECT max(id) FROM outbox)")
+    connection.execute(query, {"text": text})
 
 
 def test_nothing_that_waited_is_told_of_a_version_that_was_forgotten(state: State, registry: Registry) -> None:
