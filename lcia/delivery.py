@@ -6,12 +6,11 @@ from typing import Any
 from components.promotion import champion
 from components.promotion.champion import Champion
 from components.promotion.outbox import Undelivered, undelivered
+from components.promotion.registry_client import PATIENCE
 from components.storage import leases
 from lcia import moving
 from lcia.workplace import Workplace
 
-PATIENCE = 20.0
-"""Seconds that an answer waits where another process tells MLflow: the service does so every ten."""
 LOOK_SECONDS = 0.2
 
 

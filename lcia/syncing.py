@@ -16,6 +16,7 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
         StateMoved: the files are elsewhere, and MLflow's records are not this state's alone.
         RegistryError: MLflow can't be reached.
     """
+    place.registry.ask_anew()
     moved = moving.mend(place, actor)
     told = place.tell_registry(retry=True)
     with place.db.read() as connection:

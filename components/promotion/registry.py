@@ -62,6 +62,7 @@ class Registry:
         self._root = Root(artifacts, home)
         self._experiment = experiment
         self._opened: MlflowClient | None = None
+        self._line = registry_client.Line(tracking_uri)
 
     def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> Published:
         """Log a candidate as a run and register its version.
@@ -185,6 +186,10 @@ class Registry:
         except LciaError:
             return False
         return True
+
+    def ask_anew(self) -> None:
+        """Believe no longer that MLflow is silent, if it was: somebody says that it is mended."""
+        self._line.forget()
 
     def recorded_place(self) -> str | None:
         """Where MLflow says the experiment's files are; None where there is no experiment yet.
@@ -396,9 +401,10 @@ class Registry:
         """The client, with MLflow's own failures, and those of the libraries it calls, told as ours."""
         registry_client.prepare(self._tracking_uri)
         try:
-            if self._opened is None:
-                self._opened = registry_client.connect(self._tracking_uri)
-            yield self._opened
+            with self._line.talk():
+                if self._opened is None:
+                    self._opened = registry_client.connect(self._tracking_uri)
+                yield self._opened
         except LciaError:
             raise
         except Exception as error:  # MLflow's, SQLAlchemy's, the operating system's, those of a bucket's client
