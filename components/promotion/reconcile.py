@@ -159,7 +159,7 @@ def _repair(
     elif found.kind == "copy":
         registry.copy_again(found.digest)
         registry.tag_version(found.digest, one.tags, one.copy_tags)
-    elif found.kind in {"tags", "copy tags"}:
+    elif found.kind in {"tags", "copy tags", "run tags"}:
         registry.tag_version(found.digest, one.tags, one.copy_tags)
     elif found.kind == "run":
         registry.restore_run(found.digest)
@@ -200,6 +200,7 @@ def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str
     stays = {
         "unknown": "lcia did not make it and leaves it; delete it in MLflow if nobody needs it",
         "place": ADVICE,
+        "experiment": "it stays there, and is erased there with its version",
         "unclear": "look at what it names, then run `lcia sync` again",
     }
     why = reasons.get(found.words) or stays.get(found.kind, "it came back")

@@ -235,10 +235,12 @@ class Registry:
             self._copy(client, digest)
 
     def tag_version(self, digest: str, tags: Mapping[str, str], copy_tags: Mapping[str, str] | None) -> None:
-        """Set the tags of a candidate's version, and of its promoted copy if there is to be one."""
+        """Set the tags of a candidate's version and run, and of its promoted copy if there is to be one."""
         with self._talk() as client:
+            candidate, run = str(self._candidate(client, digest)), self._living_run(client, digest)
             for name, value in tags.items():
-                client.set_model_version_tag(self.candidates_name, str(self._candidate(client, digest)), name, value)
+                client.set_model_version_tag(self.candidates_name, candidate, name, value)
+                client.set_tag(run, name, value)
             if copy_tags is not None:
                 version = self._find(client, self.name, digest) or self._copy(client, digest)
                 for name, value in copy_tags.items():
@@ -247,10 +249,7 @@ class Registry:
     def restore_run(self, digest: str) -> None:
         """Bring back a deleted run of a candidate, and its experiment."""
         with self._talk() as client:
-            run = self._run(client, digest)
-            self._experiment_id(client)  # restores it with the runs that were deleted with it
-            if client.get_run(run).info.lifecycle_stage == "deleted":
-                client.restore_run(run)
+            self._living_run(client, digest)
 
     def upload(self, digest: str, folder: Path) -> None:
         """Write files into a candidate's run, over what is there."""
@@ -322,7 +321,8 @@ class Registry:
             raise RegistryError(f"MLflow serves {digest[:12]} as champion; it is not deleted before another one is")
         with self._talk() as client:
             models = (self.candidates_name, self.name)
-            return forget(client, self._experiment_id(client), self._root, models, digest)
+            self._experiment_id(client)  # restores it with the runs that were deleted with it
+            return forget(client, self._root, models, digest)
 
     def champion(self) -> str | None:
         """Digest of the version under the alias, '' if it bears none, None if there is no champion.
@@ -339,7 +339,8 @@ class Registry:
     def _shown(self, client: "MlflowClient") -> Shown:
         names = (self.candidates_name, self.name)
         versions = {name: list(client.search_model_versions(f"name = '{name}'")) for name in names}
-        return Shown(client, self._root, *names, ALIAS, versions)
+        experiment = client.get_experiment_by_name(self._experiment)
+        return Shown(client, self._root, *names, ALIAS, versions, experiment.experiment_id if experiment else None)
 
     def _serve(self, client: "MlflowClient", version: int, digest: str) -> int:
         model = self._model(client, self.name)
@@ -356,6 +357,14 @@ class Registry:
     def _run(self, client: "MlflowClient", digest: str) -> str:
         version = str(self._candidate(client, digest))
         return str(client.get_model_version(self.candidates_name, version).run_id)
+
+    def _living_run(self, client: "MlflowClient", digest: str) -> str:
+        """The run of a candidate, brought back where it was deleted: a deleted one takes no tags."""
+        run = self._run(client, digest)
+        self._experiment_id(client)  # restores it with the runs that were deleted with it
+        if client.get_run(run).info.lifecycle_stage == "deleted":
+            client.restore_run(run)
+        return run
 
     def _copy(self, client: "MlflowClient", digest: str) -> int:
         candidate = self._candidate(client, digest)

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 Kind = Literal[
-    "alias", "version", "copy", "tags", "copy tags", "run", "place", "files", "packing", "unclear", "unknown"
+    "alias",
+    "version",
+    "copy",
+    "tags",
+    "copy tags",
+    "run",
+    "run tags",
+    "experiment",
+    "place",
+    "files",
+    "packing",
+    "unclear",
+    "unknown",
 ]
 LOADING: frozenset[Kind] = frozenset({"version", "copy", "run", "place", "files", "unclear"})
 """Without these a version can't be loaded, or loads as something else."""
@@ -80,6 +92,8 @@ class Shown:
     alias: str
     versions: Mapping[str, list[Any]]
     """Registered versions by model."""
+    experiment: str | None = None
+    """Id of the experiment that runs are logged in; None where there is none yet."""
 
     def differences(self, told: Mapping[str, Told], champion: str | None) -> list[Difference]:
         """Every difference; what can't be compared is one."""
@@ -115,6 +129,10 @@ class Shown:
         yield from _tags("tags", digest, f"{number} in {self.candidates}", version.tags, told.tags)
         if run.info.lifecycle_stage == "deleted":
             yield Difference("run", digest, f"the run of {number} was deleted")
+        yield from _tags("run tags", digest, f"the run of {number}", run.data.tags, told.tags)
+        if self.experiment not in (None, run.info.experiment_id):
+            words = f"the run of {number} is in experiment {run.info.experiment_id}, expected {self.experiment}"
+            yield Difference("experiment", digest, f"{words} (registry.experiment)")
         yield from self._source("version", digest, number, version, told)
         yield from self._files(digest, number, run, told)
         if told.copy_tags is None:
@@ -147,6 +165,8 @@ class Shown:
         files = RunFiles(self.client, run, self.root)
         if not files.own:
             words = f"the files of {number} are at {files.place}, outside {self.root.place}, or a link leads out of it"
+            if files.link is not None:
+                words = f"the files of {number} should be at {files.place}, and a link leads from there to {files.link}"
             yield Difference("place", digest, words)
             return
         wrong = tuple(place for place, text in told.files.items() if _digest(files, model_place(place)) != text)

@@ -1,6 +1,8 @@
 """What MLflow lost or refuses keeps nothing else waiting, is said, and is published again; on SQLite and PostgreSQL."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,11 +20,14 @@ from components.promotion import approvals, champion, notices, registry_limits
 from components.promotion.outbox import apply_outbox, enqueue, undelivered
 from components.promotion.reconcile import reconcile
 from components.promotion.registry import Registry
+from components.promotion.registry_check import Told
 from components.promotion.registry_limits import fitted
+from components.promotion.replay import replay
 from components.promotion.sweep import Books
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage import tables
 from components.storage.database import now
+from components.storage.fence import OutsideRoot
 
 AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
 MLFLOW_TEMPLATE = "mlflow_template"
@@ -142,6 +147,100 @@ def test_a_deleted_experiment_and_a_deleted_model_come_back(
     assert set(synced(state, registry).values()) == {True}
     assert (registry.champion(), served(state)) == (two[1], (two[1], two[1]))
     assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def folder_of(registry: Registry, tmp_path: Path, digest: str) -> Path:
+    return tmp_path / "art ifacts" / run_of(registry, digest) / "artifacts"
+
+
+@pytest.mark.parametrize("change", ["another digest", "no digest", "another experiment"])
+def test_forgetting_finds_the_run_by_its_version_too(
+    state: State, registry: Registry, two: list[str], tmp_path: Path, change: str
+) -> None:
+    """A run that somebody gave another tag, or moved, is not found by looking for tags."""
+    mlflow, run, folder = client(registry), run_of(registry, two[0]), folder_of(registry, tmp_path, two[0])
+    if change == "another digest":
+        mlflow.set_tag(run, "digest", "e" * 64)
+    elif change == "no digest":
+        mlflow.delete_tag(run, "digest")
+    else:
+        other = mlflow.create_experiment("another")
+        with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+            connection.execute("UPDATE runs SET experiment_id = ? WHERE run_uuid = ?", (other, run))
+    kind = "experiment" if change == "another experiment" else "run tags"
+    found = registry.differences(_told(state), two[1])
+    assert [one.kind for one in found] == [kind]
+    assert registry.forget(two[0]) == 2
+    assert not folder.exists()
+    assert folder_of(registry, tmp_path, two[1]).is_dir()
+
+
+def test_the_tags_of_a_run_are_set_again(state: State, registry: Registry, two: list[str]) -> None:
+    run = run_of(registry, two[0])
+    client(registry).set_tag(run, "state", "rejected")
+    client(registry).delete_run(run)
+    assert synced(state, registry) == {"run": True, "run tags": True}
+    assert client(registry).get_run(run).data.tags["state"] == "promoted"
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def test_forgetting_leaves_the_run_of_another_version(
+    state: State, registry: Registry, two: list[str], tmp_path: Path
+) -> None:
+    """Somebody gave it the digest of the one that goes, by a tag and by a version of their own."""
+    mlflow, run = client(registry), run_of(registry, two[1])
+    mlflow.create_model_version("a-candidates", f"runs:/{run}/assistant", run, tags={"digest": two[0]})
+    registry.forget(two[0])
+    assert any(folder_of(registry, tmp_path, two[1]).iterdir())
+    first = mlflow.search_model_versions(f"name = 'a-candidates' and tags.digest = '{two[1]}'")
+    assert [version.run_id for version in first] == [run]
+
+
+@pytest.mark.parametrize("level", ["artifacts", "run"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_in_place_of_a_runs_files_is_said_and_not_followed(
+    state: State, registry: Registry, two: list[str], tmp_path: Path, level: str, inside: bool
+) -> None:
+    """Below the root it leads to the files of another version, outside to somebody's."""
+    ours, others = folder_of(registry, tmp_path, two[0]), folder_of(registry, tmp_path, two[1])
+    if not inside:
+        others = Path(shutil.copytree(others.parent, tmp_path / "elsewhere" / "run")) / "artifacts"
+    before = sorted(others.rglob("*"))
+    link, target = (ours, others) if level == "artifacts" else (ours.parent, others.parent)
+    if level == "artifacts" and inside:
+        target = Path(shutil.copytree(others, tmp_path / "art ifacts" / "copied"))
+    shutil.rmtree(link)
+    link.symlink_to(target)
+    (place,) = reconcile(state.db, state.store, registry, SITE)
+    assert (place.difference.kind, place.repaired) == ("place", False)
+    assert "a link leads from there to" in place.difference.words
+    with pytest.raises(OutsideRoot, match=r"link|outside"):
+        registry.forget(two[0])
+    assert sorted(others.rglob("*")) == before
+    assert any(target.iterdir())
+    link.unlink()
+    assert synced(state, registry) == {"files": True}
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def test_a_link_within_a_runs_files_is_replaced(
+    state: State, registry: Registry, two: list[str], tmp_path: Path
+) -> None:
+    """What it leads to, another version's model, stays as it is."""
+    ours, others = (folder_of(registry, tmp_path, digest) / "assistant" for digest in two)
+    before = {path: path.read_bytes() for path in others.rglob("*") if path.is_file()}
+    shutil.rmtree(ours)
+    ours.symlink_to(others)
+    found = reconcile(state.db, state.store, registry, SITE)
+    assert [(one.difference.kind, one.repaired, one.why_not) for one in found] == [("files", True, "")]
+    assert not ours.is_symlink()
+    assert {path: path.read_bytes() for path in others.rglob("*") if path.is_file()} == before
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def _told(state: State) -> dict[str, Told]:
+    with state.db.read() as connection:
+        return replay(connection, state.store, "a", None).told
 
 
 # -- refused by MLflow ------------------------------------------------------------------------------
