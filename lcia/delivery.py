@@ -37,9 +37,9 @@ def served(place: Workplace, now: Champion | None) -> bool:
 
 
 def seen_served(place: Workplace, now: Champion) -> str | None:
-    """Digest that MLflow was last seen to serve; None where it would serve the files of another place."""
-    elsewhere = moving.mlflow_moved(place) is not None or moving.links(place.home, place.settings)
-    return None if elsewhere else now.served
+    """Digest that MLflow was last seen to serve; None where its records are gone, or name files of another place."""
+    lost = moving.mlflow_moved(place) is not None or moving.mlflow_empty(place)
+    return None if lost or moving.links(place.home, place.settings) else now.served
 
 
 def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:

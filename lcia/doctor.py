@@ -203,6 +203,7 @@ def _database(patient: Patient) -> Iterator[Finding]:
     db = Database(url)
     seen, head = db.revisions()
     if seen == head:
+        db.migrate()  # changes nothing, and refuses where a table is gone
         yield Finding("database", "ok", f"{db.url}, schema {seen}")
     else:
         advice = "any other verb brings it up to date; back it up first"
@@ -318,11 +319,17 @@ def _model(patient: Patient) -> Iterator[Finding]:
 
 def _mlflow(patient: Patient) -> Iterator[Finding]:
     told = patient.settings.registry
-    db = _opened(patient)
-    if db is None or _sqlite_missing(told.tracking_uri):
+    db, name, missing = _opened(patient), patient.settings.assistant, _sqlite_missing(told.tracking_uri)
+    if db is not None and missing:
+        with db.read() as connection:
+            shown_before = bool(replay(connection, ObjectStore(patient.settings.storage.objects), name, None, "").told)
+        if shown_before:
+            what = f"{told.tracking_uri} is missing: MLflow has lost every version, and serves no champion"
+            yield Finding("mlflow", "problem", what, "`lcia sync` makes it again, with all that it was told")
+            return
+    if db is None or missing:
         yield Finding("mlflow", "ok", f"{told.tracking_uri} is made with the first candidate")
         return
-    name = patient.settings.assistant
     registry = Registry(told.tracking_uri, told.artifacts, told.experiment, name, patient.home)
     served = registry.champion()
     with db.read() as connection:
@@ -359,6 +366,9 @@ def _alias(served: str | None, number: int | None, untold: list[Undelivered]) ->
     what = f"its alias serves {(served or 'nothing')[:12]}, {champion_}"
     if untold:
         return Finding("mlflow", "problem", f"{what}; {delivery.line(untold[-1])}", "`lcia sync` tells it again")
+    if served is None:
+        what = f"{what}: its database is empty, or somebody took the alias away"
+        return Finding("mlflow", "problem", what, "`lcia sync` publishes again what is missing, and sets the alias")
     return Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")
 
 

@@ -109,6 +109,7 @@ def status(place: Workplace) -> dict[str, Any]:
             "pending": len(waiting),
             "parked": [row.to_json() for row in waiting if row.parked_at is not None],
             "moved": moving.moved(place),
+            "empty": shown is not None and moving.mlflow_empty(place),
             "links": moving.links(place.home, place.settings),
         },
     }

@@ -53,6 +53,10 @@ def _registry(value: Value) -> list[str]:
     lines = []
     if value.get("moved"):
         lines.append(f"  this state was moved or copied from {value['moved']}; `lcia sync` corrects MLflow's records")
+    if value.get("empty") and not value["pending"]:
+        lines.append(
+            "  MLflow's database is missing or serves nothing; `lcia sync` makes it again from what it was told"
+        )
     lines += [f"  {sentence}" for sentence in value.get("links", ())]
     if value["pending"]:
         lines.append(f"  MLflow has not been told {value['pending']} change(s) yet; `lcia sync` tells it")

@@ -96,6 +96,7 @@ def test_a_rejection_that_mlflow_does_not_know(lcia: "Lcia", pending: SmallLoop,
         "pending": 0,
         "parked": [],
         "moved": None,
+        "empty": False,
         "links": [],
     }
 
