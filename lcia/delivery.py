@@ -6,12 +6,11 @@ from typing import Any
 from components.promotion import champion
 from components.promotion.champion import Champion
 from components.promotion.outbox import Undelivered, undelivered
+from components.promotion.registry_client import PATIENCE
 from components.storage import leases
 from lcia import moving
 from lcia.workplace import Workplace
 
-PATIENCE = 20.0
-"""Seconds that an answer waits where another process tells MLflow: the service does so every ten."""
 LOOK_SECONDS = 0.2
 
 
@@ -38,9 +37,9 @@ def served(place: Workplace, now: Champion | None) -> bool:
 
 
 def seen_served(place: Workplace, now: Champion) -> str | None:
-    """Digest that MLflow was last seen to serve; None where it would serve the files of another place."""
-    elsewhere = moving.mlflow_moved(place) is not None or moving.links(place.home, place.settings)
-    return None if elsewhere else now.served
+    """Digest that MLflow was last seen to serve; None where its records are gone, or name files of another place."""
+    lost = moving.mlflow_moved(place) is not None or moving.mlflow_empty(place)
+    return None if lost or moving.links(place.home, place.settings) else now.served
 
 
 def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:
@@ -63,7 +62,6 @@ def standing(place: Workplace, version: str | None = None) -> dict[str, Any]:
 
 def line(row: Undelivered) -> str:
     """A row that MLflow was not told, for people."""
-    what = f"{row.kind} of version {row.number}" if row.number is not None else row.kind
-    if row.parked_at is not None:
-        return f"{what}: MLflow refused it ({row.attempts} attempts): {row.error}"
-    return f"{what}: {row.error or 'not tried yet'}"
+    if row.parked_at is not None and row.digest:
+        return f"{row.what}: MLflow refused it ({row.attempts} attempts): {row.error}"
+    return f"{row.what}: {row.error or 'not tried yet'}"

@@ -21,7 +21,8 @@ from components.audit.verify import verify_database
 from components.errors import LciaError
 from components.promotion import candidates, champion
 from components.promotion.approvals import check_version
-from components.promotion.outbox import undelivered
+from components.promotion.outbox import Undelivered, undelivered
+from components.promotion.outbox_rows import SERVING
 from components.promotion.registry import Registry
 from components.promotion.replay import replay
 from components.promotion.statements import newest
@@ -31,7 +32,7 @@ from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
 from infra import zenml_places
-from lcia import doctor_accounts, failures, lost, moving
+from lcia import delivery, doctor_accounts, failures, lost, moving
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
 
@@ -202,6 +203,7 @@ def _database(patient: Patient) -> Iterator[Finding]:
     db = Database(url)
     seen, head = db.revisions()
     if seen == head:
+        db.migrate()  # changes nothing, and refuses where a table is gone
         yield Finding("database", "ok", f"{db.url}, schema {seen}")
     else:
         advice = "any other verb brings it up to date; back it up first"
@@ -317,11 +319,17 @@ def _model(patient: Patient) -> Iterator[Finding]:
 
 def _mlflow(patient: Patient) -> Iterator[Finding]:
     told = patient.settings.registry
-    db = _opened(patient)
-    if db is None or _sqlite_missing(told.tracking_uri):
+    db, name, missing = _opened(patient), patient.settings.assistant, _sqlite_missing(told.tracking_uri)
+    if db is not None and missing:
+        with db.read() as connection:
+            shown_before = bool(replay(connection, ObjectStore(patient.settings.storage.objects), name, None, "").told)
+        if shown_before:
+            what = f"{told.tracking_uri} is missing: MLflow has lost every version, and serves no champion"
+            yield Finding("mlflow", "problem", what, "`lcia sync` makes it again, with all that it was told")
+            return
+    if db is None or missing:
         yield Finding("mlflow", "ok", f"{told.tracking_uri} is made with the first candidate")
         return
-    name = patient.settings.assistant
     registry = Registry(told.tracking_uri, told.artifacts, told.experiment, name, patient.home)
     served = registry.champion()
     with db.read() as connection:
@@ -337,20 +345,31 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
     yield from doctor_accounts.of_mlflow(patient.settings)
     refused = [row for row in waiting if row.parked_at is not None]
     for row in refused:
-        what = f"it refused {row.kind} of version {row.number} ({row.attempts} attempts): {row.error}"
-        yield Finding("mlflow", "problem", what, "`lcia sync` publishes again what is missing and tries it again")
+        advice = "`lcia sync` publishes again what is missing and tries it again"
+        yield Finding("mlflow", "problem", delivery.line(row), advice)
     if waiting and not refused:
         why = next((f": {row.error}" for row in waiting if row.error), "")
         yield Finding("mlflow", "warning", f"{len(waiting)} changes were not told yet{why}", "`lcia sync` tells them")
     elif served != (now.version if now else None):
-        what = f"its alias serves {(served or 'nothing')[:12]}, the champion is version {number}"
-        yield Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")
+        yield _alias(served, number, [row for row in waiting if row.kind in SERVING])
     elif not refused:
         if now and shown:
             registry.need_loadable(now.version, shown)
         yield Finding(
             "mlflow", "ok", f"reachable and in step; serves {f'version {number}' if number else 'nothing yet'}"
         )
+
+
+def _alias(served: str | None, number: int | None, untold: list[Undelivered]) -> Finding:
+    """Another version under the alias than was decided: decisions that MLflow was not told, or somebody moved it."""
+    champion_ = "there is no champion" if number is None else f"the champion is version {number}"
+    what = f"its alias serves {(served or 'nothing')[:12]}, {champion_}"
+    if untold:
+        return Finding("mlflow", "problem", f"{what}; {delivery.line(untold[-1])}", "`lcia sync` tells it again")
+    if served is None:
+        what = f"{what}: its database is empty, or somebody took the alias away"
+        return Finding("mlflow", "problem", what, "`lcia sync` publishes again what is missing, and sets the alias")
+    return Finding("mlflow", "problem", what, "somebody else moved it: `lcia sync` moves it back")
 
 
 def _zenml(patient: Patient) -> Iterator[Finding]:

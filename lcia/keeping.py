@@ -120,7 +120,11 @@ def _proof(place: Workplace, known: list[str]) -> dict[str, Any]:
     left = [f"{path} holds what was erased" for path in copies_of(gone, [one for one in folders if one])]
     with place.db.read() as connection:
         waiting = [row for row in undelivered(connection, place.assistant) if row.kind == "forget"]
-    left += [f"files of version {row.number} in MLflow: {row.error or 'MLflow was not asked yet'}" for row in waiting]
+    left += [
+        f"files of {f'version {row.number}' if row.number is not None else 'a version'} in MLflow: "
+        f"{row.error or 'MLflow was not asked yet'}"
+        for row in waiting
+    ]
     return {**told, "still_there": [*known, *left], "exit_code": 1 if known or left or told["registry_untold"] else 0}
 
 

@@ -31,6 +31,13 @@ def mlflow_moved(place: Workplace) -> str | None:
     return registry_places.moved_from(recorded, told.artifacts)
 
 
+def mlflow_empty(place: Workplace) -> bool:
+    """True if an SQLite file of MLflow's is gone, or serves no version: read without MLflow; a server is not asked."""
+    told = place.settings.registry
+    own = registry_places.own_file(told.tracking_uri) is not None
+    return own and not registry_places.has_alias(told.tracking_uri, place.assistant)
+
+
 def links(home: Path, settings: Settings) -> list[str]:
     """Sentences on the files and folders of this state that a link leads out of its folder; see `need_inside`."""
     refused = []

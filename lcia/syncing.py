@@ -8,6 +8,9 @@ from components.storage import leases
 from lcia import delivery, moving
 from lcia.workplace import Workplace
 
+LEFT = ("unknown", "experiment")
+"""Differences that are said and left; nothing is wrong for them."""
+
 
 def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
     """A moved state's places, then deliveries, then differences with what became of them.
@@ -16,6 +19,7 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
         StateMoved: the files are elsewhere, and MLflow's records are not this state's alone.
         RegistryError: MLflow can't be reached.
     """
+    place.registry.ask_anew()
     moved = moving.mend(place, actor)
     told = place.tell_registry(retry=True)
     with place.db.read() as connection:
@@ -25,7 +29,7 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
         told = [*(one for one in told if one.ok), *place.tell_registry(retry=True)]
         repairs += reconcile(place.promoter, place.store, place.registry, actor)
     failed = [one.message for one in told if not one.ok]
-    wrong = [repair for repair in repairs if not repair.repaired and repair.difference.kind != "unknown"]
+    wrong = [repair for repair in repairs if not repair.repaired and repair.difference.kind not in LEFT]
     standing = delivery.standing(place)
     return {
         "ok": not failed and not wrong and not busy and standing["served"] and not standing["registry_untold"],
@@ -54,7 +58,7 @@ def words(value: dict[str, Any]) -> str:
         lines.append(f"{'repaired' if one['repaired'] else 'stays   '}  {one['words']}")
         if one["why_not"]:
             lines.append(f"          -> {one['why_not']}")
-    if value["differences"]:
+    if any(one["kind"] not in ("packing", "experiment") for one in value["differences"]):
         lines.append("somebody changed MLflow directly; it is in the log (`lcia audit show --kind registry`)")
     elif value["ok"]:
         lines.append("MLflow is in step")

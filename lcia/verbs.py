@@ -109,6 +109,7 @@ def status(place: Workplace) -> dict[str, Any]:
             "pending": len(waiting),
             "parked": [row.to_json() for row in waiting if row.parked_at is not None],
             "moved": moving.moved(place),
+            "empty": shown is not None and moving.mlflow_empty(place),
             "links": moving.links(place.home, place.settings),
         },
     }
@@ -249,10 +250,15 @@ def revoke(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple
 
 
 def rollback(place: Workplace, reference: str, actor: Actor, reason: str) -> Promotion:
-    """Make an earlier champion the champion again."""
-    made = champion.rollback(
-        place.promoter, place.store, assistant=place.assistant, version=reference, actor=actor, reason=reason
-    )
+    """Make an earlier champion the champion again; where it is that and MLflow does not serve it yet, deliver only."""
+    now, target = place.champion(), place.version(reference)
+    if now is None or target is None or target.digest != now.digest or delivery.standing(place, now.digest)["served"]:
+        made = champion.rollback(
+            place.promoter, place.store, assistant=place.assistant, version=reference, actor=actor, reason=reason
+        )
+    else:
+        with place.db.read() as connection:
+            made = replace(champion.lineage(connection, place.assistant)[-1], known=True)
     delivery.settle(place)
     return made
 

@@ -53,12 +53,16 @@ def _registry(value: Value) -> list[str]:
     lines = []
     if value.get("moved"):
         lines.append(f"  this state was moved or copied from {value['moved']}; `lcia sync` corrects MLflow's records")
+    if value.get("empty") and not value["pending"]:
+        lines.append(
+            "  MLflow's database is missing or serves nothing; `lcia sync` makes it again from what it was told"
+        )
     lines += [f"  {sentence}" for sentence in value.get("links", ())]
     if value["pending"]:
         lines.append(f"  MLflow has not been told {value['pending']} change(s) yet; `lcia sync` tells it")
     for row in parked:
         what = row["kind"] if row["version"] is None else f"{row['kind']} of version {row['version']}"
-        lines.append(f"    refused {row['attempts']} times: {what}: {row['error']}")
+        lines.append(f"    not taken ({row['attempts']} attempts): {what}: {row['error']}")
     return lines
 
 

@@ -18,12 +18,17 @@ from components.promotion.outbox import enqueue
 from components.settings import PolicySettings
 from components.storage.database import Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
+from components.storage.tables import candidates as candidates_table
 from components.storage.tables import champion, promotions
 from components.tasks import queue
 
 
 class StaleCandidate(LciaError):
     """The champion moved on since the candidate was made."""
+
+
+class ChampionUnknown(LciaError):
+    """The table of champions names a version that does not exist."""
 
 
 class RollbackRefused(LciaError):
@@ -68,9 +73,21 @@ class Promotion:
 
 
 def current(connection: Connection, name: str) -> Champion | None:
-    """The champion of an assistant; None before its first promotion."""
+    """The champion of an assistant; None before its first promotion.
+
+    Raises:
+        ChampionUnknown: see the class.
+    """
     row = connection.execute(select(champion).where(champion.c.name == name)).mappings().one_or_none()
-    return None if row is None else Champion(**row)
+    if row is None:
+        return None
+    known = select(candidates_table.c.digest).where(candidates_table.c.digest == str(row["version"]))
+    if connection.execute(known).first() is None:
+        raise ChampionUnknown(
+            f"the database says that the champion of {name} is {row['version']!r}, and has no such version: somebody "
+            "changed it by hand. Restore it from a backup; `lcia audit show --kind champion` says what was decided"
+        )
+    return Champion(**row)
 
 
 def lineage(connection: Connection, name: str) -> list[Promotion]:

@@ -128,7 +128,7 @@ def warn_of_refusals(connection: Connection, assistant: str, channels: list[str]
     made = 0
     for row in undelivered(connection, assistant):
         if row.parked_at is not None:
-            what = f"{row.kind} of version {row.number}" if row.number is not None else row.kind
+            what = row.what
             payload: dict[str, Json] = {
                 "title": f"MLflow refused: {what}",
                 "text": f"{what} was decided and MLflow does not take it: {row.error} `lcia sync` publishes again what "

@@ -2,21 +2,23 @@
 
 So a decision without its announcement, or an announcement without its decision, can't exist. `apply_outbox`
 tells the registry in order; telling it twice does no harm, and what failed is tried again next time. A row that the
-registry refuses is parked: later rows about the same version wait for it, all others go on.
+registry refuses is parked, and the others go on; what rests on it waits: everything about a version that could not be
+published, and later rows of the same kind about the version.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from components.errors import LciaError
-from components.promotion.registry import Registry, RegistryDenied
+from components.promotion.outbox_rows import SERVING, Row, rows
+from components.promotion.registry import Published, Registry, RegistryDenied, RegistryError
 from components.promotion.registry_check import Told, model_place
-from components.promotion.replay import SERVING, STATEMENT, Signed, replay
+from components.promotion.replay import STATEMENT, Signed, replay
 from components.storage.database import AccountRefused, Database, now
 from components.storage.leases import StaleLease, acquire, process_owner, release, renew
 from components.storage.objects import FolderRefused, Json, ObjectStore
@@ -27,10 +29,6 @@ LEASE_SECONDS = 120.0
 """How long one delivery may take before another process takes over."""
 FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=6)
 """Pauses between two attempts at a parked row, doubled each time; `lcia sync` tries at once."""
-
-
-class OutboxDamaged(LciaError):
-    """A row that no version of this program wrote."""
 
 
 class NotSigned(LciaError):
@@ -66,6 +64,11 @@ class Undelivered:
     parked_at: datetime | None
     """When the registry refused it last; None where it only could not be reached, or was not asked."""
 
+    @property
+    def what(self) -> str:
+        """Its kind and version, for people."""
+        return f"{self.kind} of version {self.number}" if self.number is not None else self.kind
+
     def to_json(self) -> dict[str, Json]:
         """For `--json` and people."""
         parked = {"parked_at": self.parked_at.isoformat() if self.parked_at else None}
@@ -86,18 +89,17 @@ def pending(connection: Connection, assistant: str) -> int:
 
 def undelivered(connection: Connection, assistant: str) -> list[Undelivered]:
     """Every row that the registry has not taken yet, oldest first."""
-    query = select(outbox).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None)).order_by(outbox.c.id)
     return [
         Undelivered(
-            int(row["id"]),
-            str(row["kind"]),
-            str(row["payload"].get("digest", "")),
-            row["payload"].get("number"),
-            int(row["attempts"]),
-            row["error"] or "",
-            row["parked_at"],
+            row.id,
+            row.kind,
+            row.digest,
+            row.payload.get("number"),
+            row.attempts,
+            row.error or row.damage,
+            row.parked_at,
         )
-        for row in connection.execute(query).mappings()
+        for row in rows(connection, outbox.c.assistant == assistant, outbox.c.done_at.is_(None))
     ]
 
 
@@ -132,15 +134,13 @@ def apply_outbox(
     if lease is None:
         return []
     done: list[Delivery] = []
-    waiting: set[str] = set()
+    waiting: set[tuple[str, str]] = set()
     last = 0
     try:
         while row := _next(db, registry.name, last):
-            last = int(row["id"])
-            digest = str(row["payload"].get("digest", ""))
-            forgets = row["kind"] == "forget"  # nothing that came before matters to it
-            if (digest in waiting and not forgets) or not (retry or _due(db, row)):
-                waiting.add(digest)
+            last = row.id
+            if _rests_on(row, waiting) or not (retry or _due(db, row)):
+                waiting.add((row.digest, row.kind))
                 continue
             try:
                 renew(db, lease)
@@ -148,49 +148,67 @@ def apply_outbox(
                 break
             done.append(_deliver(db, store, registry, row, signed))
             if not done[-1].ok:
-                waiting.add(digest)
-                if not done[-1].waits and not _parked(db, registry, last):
+                waiting.add((row.digest, row.kind))
+                if not (done[-1].waits or row.damage) and not registry.answers():
                     break
+                if not done[-1].waits:
+                    _park(db, last)
     finally:
         release(db, lease)
     return done
 
 
-def _next(db: Database, assistant: str, after: int) -> RowMapping | None:
-    query = select(outbox).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id > after)
-    with db.read() as connection:
-        return connection.execute(query.order_by(outbox.c.id).limit(1)).mappings().one_or_none()
+def _rests_on(row: Row, waiting: Collection[tuple[str, str]]) -> bool:
+    """True if a row can't be told before one of those that wait, by version and kind.
 
-
-def _due(db: Database, row: RowMapping) -> bool:
-    """True if a row that was parked may be tried again."""
-    if row["parked_at"] is None:
-        return True
-    pause = min(FIRST_RETRY * 2 ** min(int(row["attempts"]), 20), LONGEST_RETRY)
-    with db.read() as connection:
-        return bool(now(connection) >= row["parked_at"] + pause)
-
-
-def _parked(db: Database, registry: Registry, identity: int) -> bool:
-    """Park a row that failed, if the registry can be reached: then it is this row that it does not take."""
-    if not registry.answers():
+    Nothing that came before matters to what forgets a version, nor an earlier decision for it to a later one.
+    """
+    if row.kind == "forget" or row.damage:
         return False
+    earlier = {"candidate"} if row.kind in SERVING else {"candidate", row.kind}
+    return any((row.digest, kind) in waiting for kind in earlier)
+
+
+def _next(db: Database, assistant: str, after: int) -> Row | None:
+    mine = outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id > after
+    with db.read() as connection:
+        first = connection.execute(select(func.min(outbox.c.id)).where(*mine)).scalar_one()
+        return next(iter(rows(connection, outbox.c.id == first)), None)
+
+
+def _due(db: Database, row: Row) -> bool:
+    """True if a row that was parked may be tried again."""
+    if row.parked_at is None:
+        return True
+    pause = min(FIRST_RETRY * 2 ** min(row.attempts, 20), LONGEST_RETRY)
+    with db.read() as connection:
+        return bool(now(connection) >= row.parked_at + pause)
+
+
+def _park(db: Database, identity: int) -> None:
+    """Set a row aside that failed although the registry can be reached: it is this row that it does not take."""
     with db.begin() as connection:
         connection.execute(update(outbox).where(outbox.c.id == identity).values(parked_at=now(connection)))
-    return True
 
 
-def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMapping, signed: Signed | None) -> Delivery:
-    identity, kind, payload = int(row["id"]), str(row["kind"]), dict(row["payload"])
+def _deliver(db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None) -> Delivery:
+    identity, kind, payload = row.id, row.kind, row.payload
     error: str | None = None
     served: str | None = None
+    packing: dict[str, str] | None = None
     waits = False
     try:
+        row.need_whole()
         if kind in SERVING:
             message = _serve(db, store, registry, row, signed)
             served = registry.champion()
+        elif kind == "candidate":
+            published = publish(store, registry, payload)
+            message, packing = f"published as version {published.version}", published.packing
+        elif kind == "forget":
+            message = f"{registry.forget(row.digest)} version(s) removed, with their files"
         else:
-            message = _tell(store, registry, kind, payload)
+            message = _tag(db, store, registry, row)
     except LciaError as refused:
         error = message = str(refused)
         waits = isinstance(refused, NotSigned | RegistryDenied)
@@ -202,44 +220,63 @@ def _deliver(db: Database, store: ObjectStore, registry: Registry, row: RowMappi
         connection.execute(
             update(outbox).where(outbox.c.id == identity).values(attempts=outbox.c.attempts + 1, error=error, **told_)
         )
+        keep_packing(connection, identity, packing)
         if kind == "forget" and error is None:
-            _drop_earlier(connection, registry.name, identity, payload["digest"], moment)
+            _drop_earlier(connection, registry.name, identity, row.digest, moment)
         if served is not None:
             connection.execute(update(champion).where(champion.c.name == registry.name).values(served=served))
-    return Delivery(identity, kind, str(payload.get("digest", "")), error is None, message, waits)
+    return Delivery(identity, kind, row.digest, error is None, message, waits)
+
+
+def keep_packing(connection: Connection, identity: int, packing: Mapping[str, str] | None) -> None:
+    """Remember what MLflow packed around the model that a row published; None: nothing new."""
+    if packing is not None:
+        connection.execute(update(outbox).where(outbox.c.id == identity).values(packing=dict(packing)))
 
 
 def _drop_earlier(connection: Connection, assistant: str, identity: int, digest: str, moment: datetime) -> None:
     """Rows that still wait about a version that is forgotten now are never told."""
-    query = select(outbox.c.id, outbox.c.payload).where(
-        outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id < identity
-    )
-    mine = [row.id for row in connection.execute(query).all() if row.payload.get("digest") == digest]
+    earlier = rows(connection, outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id < identity)
+    mine = [row.id for row in earlier if row.digest == digest]
     values = {"done_at": moment, "parked_at": None, "error": "not told: the version was forgotten before"}
     connection.execute(update(outbox).where(outbox.c.id.in_(mine)).values(**values))
 
 
-def _serve(db: Database, store: ObjectStore, registry: Registry, row: RowMapping, signed: Signed | None) -> str:
+def _serve(db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None) -> str:
     """Tell of a champion: its statement, its version, and that it can be loaded; then the alias moves.
 
     Where a later decision was told already the alias stays there: this row was parked meanwhile.
     """
-    kind, payload = str(row["kind"]), dict(row["payload"])
-    digest = str(payload["digest"])
+    digest, tags = row.digest, row.payload.get("tags", {})
     with db.read() as connection:
-        overtaken = _overtaken(connection, registry.name, int(row["id"]))
+        overtaken = _overtaken(connection, registry.name, row.id)
         statement = signed(connection, registry.name, digest, None) if signed is not None else None
-        known = replay(connection, store, registry.name, signed, only=digest).told.get(digest)
+        known = replay(connection, store, registry.name, signed, only=digest, with_row=row.id).told.get(digest)
     if signed is not None and not overtaken:
         put_statement(store, registry, digest, statement)
-    version = registry.add_promoted(digest, payload.get("tags", {}))
+    if known is not None and known.copy_tags is not None:  # as later rows, told before this one, have left them
+        tags = {name: known.copy_tags[name] for name in tags}
+    version = registry.add_promoted(digest, tags)
     if overtaken:
         return f"version {version} is promoted; a later champion is served"
     if known is not None:
         _need_loadable(registry, digest, known, statement)
-    if kind == "rollback":
+    if row.kind == "rollback":
         return f"champion is again version {registry.rollback(digest)}"
     return f"champion is version {registry.promote(digest)}"
+
+
+def _tag(db: Database, store: ObjectStore, registry: Registry, row: Row) -> str:
+    """Tell of a state or of marks, unless a later row that was told already says otherwise."""
+    with db.read() as connection:
+        known = replay(connection, store, registry.name, None, only="", with_row=row.id).told.get(row.digest)
+    if known is None:
+        raise RegistryError(
+            f"MLflow was never told of the candidate {row.digest[:12]}, or to forget it since: nothing bears the tag"
+        )
+    copy_tags = None if known.copy_tags is None else {row.kind: known.copy_tags[row.kind]}
+    registry.tag(row.digest, {row.kind: known.tags[row.kind]}, copy_tags)
+    return f"tagged {known.tags[row.kind]}" if row.kind == "state" else "tagged with its marks"
 
 
 def _need_loadable(registry: Registry, digest: str, known: Told, statement: str | None) -> None:
@@ -256,33 +293,21 @@ def _overtaken(connection: Connection, assistant: str, identity: int) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _tell(store: ObjectStore, registry: Registry, kind: str, payload: dict[str, Json]) -> str:
-    if kind == "candidate":
-        return f"published as version {publish(store, registry, payload)}"
-    if kind == "state":
-        registry.tag(payload["digest"], {"state": payload["state"]})
-        return f"tagged {payload['state']}"
-    if kind == "marks":
-        registry.tag(payload["digest"], {"marks": ", ".join(payload["marks"])})
-        return "tagged with its marks"
-    if kind == "forget":
-        return f"{registry.forget(payload['digest'])} version(s) removed, with their files"
-    raise OutboxDamaged(f"outbox row of kind {kind!r}, expected candidate, state, marks, forget, promote or rollback")
-
-
-def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> int:
-    """Publish a candidate with the files and curves that the payload names by digest; returns MLflow's version."""
+def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> Published:
+    """Publish a candidate with the files and curves that the payload names by digest."""
     with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
         _lay_out(store, payload, Path(name))
         shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
         return registry.publish_candidate(shown, Path(name))
 
 
-def publish_files(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> None:
-    """Write every file of a publication into its run once more, the model packed anew."""
+def publish_files(
+    store: ObjectStore, registry: Registry, payload: Mapping[str, Json], *, packing_alone: bool = False
+) -> dict[str, str]:
+    """Write a publication's files into its run once more, the model packed anew; returns the packing's digests."""
     with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
         _lay_out(store, payload, Path(name))
-        registry.upload_all(payload["digest"], Path(name))
+        return registry.upload_all(payload["digest"], Path(name), packing_alone=packing_alone)
 
 
 def _lay_out(store: ObjectStore, payload: Mapping[str, Json], folder: Path) -> None:

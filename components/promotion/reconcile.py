@@ -12,11 +12,12 @@ from sqlalchemy import Connection, select, update
 
 from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
-from components.promotion.outbox import LEASE_SECONDS, publish, publish_files, put_statement, undelivered
+from components.promotion.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
+from components.promotion.outbox_rows import SERVING
 from components.promotion.registry import Registry
 from components.promotion.registry_check import Difference, Told, model_place
 from components.promotion.registry_files import ADVICE
-from components.promotion.replay import SERVING, STATEMENT, Replay, replay
+from components.promotion.replay import STATEMENT, Replay, replay
 from components.promotion.statements import newest
 from components.storage import tables
 from components.storage.database import Database
@@ -68,8 +69,9 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
         with db.read() as connection:
             known = replay(connection, store, registry.name, newest)
             decided = count(connection) > 0
-            waiting = {row.digest: row.kind for row in undelivered(connection, registry.name)}
-            serving = {row.digest for row in undelivered(connection, registry.name) if row.kind in SERVING}
+            untold = [row for row in undelivered(connection, registry.name) if row.digest]
+            waiting = {row.digest: row.kind for row in untold}
+            serving = {row.digest for row in untold if row.kind in SERVING}
         for digest, kind in waiting.items():
             if kind == "forget":
                 known.told.pop(digest, None)
@@ -84,7 +86,11 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
             found |= left
             for one in fresh:
                 try:
-                    _repair(store, registry, one, known.told, decided=decided)
+                    packing = _repair(store, registry, one, known.told, decided=decided)
+                    if packing is not None:
+                        known.told[one.digest].packing = packing
+                        with db.begin() as connection:
+                            keep_packing(connection, known.told[one.digest].row, packing)
                 except LciaError as error:
                     reasons[one.words] = str(error)
         _note_served(db, registry, left)
@@ -103,6 +109,9 @@ def _differences(
 ) -> dict[str, Difference]:
     """By their words: those that do not come of what MLflow is still to be told."""
     found = registry.differences(known.told, known.champion)
+    if known.damage:  # they may have published what seems unknown
+        found = [one for one in found if one.kind != "unknown"]
+        found += [Difference("unclear", "", damage) for damage in known.damage]
     if serving:  # an answer that was lost on the way
         found = [one for one in found if one.kind != "alias" or registry.champion() not in serving]
     return {one.words: one for one in found if one.loading or one.digest not in waiting}
@@ -121,58 +130,68 @@ def _note_served(db: Database, registry: Registry, left: Mapping[str, Difference
 
 
 def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bool:
-    """Whether all of it is unknown to us, left, and told by an earlier entry."""
+    """Whether all of it stays, and was told by an earlier entry."""
     told = {
         one["words"]
         for entry in entries(connection, subject=assistant)
         if entry.action == "registry.repaired"
         for one in entry.details["differences"]
     }
-    return all(repair.difference.kind == "unknown" and repair.difference.words in told for repair in repairs)
+    return all(not repair.repaired and repair.difference.words in told for repair in repairs)
 
 
 def _repair(
     store: ObjectStore, registry: Registry, found: Difference, told: Mapping[str, Told], *, decided: bool
-) -> None:
+) -> dict[str, str] | None:
+    """Undo one difference; returns the digests of the model's packing where that was written."""
     if found.kind == "alias":
-        if not found.digest and not decided:
-            raise NothingDecided(
-                "the log is empty, so nobody decided that there is no champion: the alias stays. Restore the database"
-            )
-        registry.serve(found.digest or None)
+        _serve(registry, found.digest, decided=decided)
     one = told.get(found.digest)
     if one is None:
-        return
+        return None
+    packing = None
     if found.kind == "version":
         registry.drop_broken(found.digest)
-        publish(store, registry, one.payload)
+        packing = publish(store, registry, one.payload).packing
         if STATEMENT in one.files:
             put_statement(store, registry, found.digest, one.files[STATEMENT])
         registry.tag_version(found.digest, one.tags, one.copy_tags)
     elif found.kind == "copy":
         registry.copy_again(found.digest)
         registry.tag_version(found.digest, one.tags, one.copy_tags)
-    elif found.kind in {"tags", "copy tags"}:
+    elif found.kind in {"tags", "copy tags", "run tags"}:
         registry.tag_version(found.digest, one.tags, one.copy_tags)
     elif found.kind == "run":
         registry.restore_run(found.digest)
     elif found.kind == "files":
-        _restore_files(store, registry, found, one)
+        packing = _restore_files(store, registry, found, one)
+    elif found.kind == "packing":
+        packing = publish_files(store, registry, one.payload, packing_alone=True)
+    return packing
 
 
-def _restore_files(store: ObjectStore, registry: Registry, found: Difference, told: Told) -> None:
-    """Write what is missing or altered; all of it, where MLflow's own packing of the model is."""
-    if not set(found.files) <= told.files.keys():
-        publish_files(store, registry, told.payload)
-        if STATEMENT in told.files:
-            put_statement(store, registry, found.digest, told.files[STATEMENT])
-        return
+def _serve(registry: Registry, digest: str, *, decided: bool) -> None:
+    """Move the alias where it belongs; '' takes it away."""
+    if not digest and not decided:
+        raise NothingDecided(
+            "the log is empty, so nobody decided that there is no champion: the alias stays. Restore the database"
+        )
+    registry.serve(digest or None)
+
+
+def _restore_files(store: ObjectStore, registry: Registry, found: Difference, told: Told) -> dict[str, str] | None:
+    """Write what is missing or altered; MLflow's own packing of the model anew, where some of that is."""
+    own = told.files.keys() & set(found.files)
     with tempfile.TemporaryDirectory(prefix="lcia-repair-") as name:
-        for place in found.files:
+        for place in own:
             file = Path(name) / model_place(place)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(store.get(told.files[place]))
-        registry.upload(found.digest, Path(name))
+        if own:
+            registry.upload(found.digest, Path(name))
+    if set(found.files) <= own:
+        return None
+    return publish_files(store, registry, told.payload, packing_alone=True)
 
 
 def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str]) -> Repair:
@@ -181,6 +200,7 @@ def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str
     stays = {
         "unknown": "lcia did not make it and leaves it; delete it in MLflow if nobody needs it",
         "place": ADVICE,
+        "experiment": "it stays there, and is erased there with its version",
         "unclear": "look at what it names, then run `lcia sync` again",
     }
     why = reasons.get(found.words) or stays.get(found.kind, "it came back")

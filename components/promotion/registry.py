@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlparse
@@ -36,6 +37,16 @@ class RegistryDenied(RegistryError):
     """The account that MLflow was asked with may not do this; a process with another account may."""
 
 
+@dataclass(frozen=True)
+class Published:
+    """A candidate in MLflow."""
+
+    version: int
+    """MLflow's number."""
+    packing: dict[str, str] | None
+    """Digests of what MLflow packed around the model; None where its files were there before."""
+
+
 class Registry:
     """The registered models of one assistant."""
 
@@ -51,9 +62,10 @@ class Registry:
         self._root = Root(artifacts, home)
         self._experiment = experiment
         self._opened: MlflowClient | None = None
+        self._line = registry_client.Line(tracking_uri)
 
-    def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> int:
-        """Log a candidate as a run and register its version; returns MLflow's version number.
+    def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> Published:
+        """Log a candidate as a run and register its version.
 
         `publication`: `digest`, `number`, and optionally `params` {name: value}, `metrics` {name: number},
         `curves` {name: [[step, value]]}, `tags` {name: text}, `datasets` [{name, digest, context, source, rows}],
@@ -70,10 +82,10 @@ class Registry:
             if known is not None:
                 for name, value in tags.items():
                     client.set_model_version_tag(self.candidates_name, str(known), name, value)
-                return known
+                return Published(known, None)
             model = (folder / runs.MODEL_PATH).is_dir()
             experiment = self._experiment_id(client)
-            run = runs.candidate_run(client, experiment, self._root, self.name, publication, folder)
+            run, packing = runs.candidate_run(client, experiment, self._root, self.name, publication, folder)
             self._ensure_model(client, self.candidates_name)
             text = publication.get("description")
             made = client.create_model_version(
@@ -85,7 +97,7 @@ class Registry:
                 if text
                 else None,
             )
-            return int(made.version)
+            return Published(int(made.version), packing)
 
     def follow(self, key: str, name: str, tags: Mapping[str, str], curves: Mapping[str, Json]) -> None:
         """Show a run that still learns; each call adds what its curves have gained.
@@ -105,13 +117,13 @@ class Registry:
         with self._talk() as client:
             runs.unfollow(client, self._experiment_id(client), key, reason)
 
-    def tag(self, digest: str, tags: Mapping[str, str]) -> None:
-        """Set tags on a candidate's version and run, and on its promoted copy if there is one.
+    def tag(self, digest: str, tags: Mapping[str, str], copy_tags: Mapping[str, str] | None = None) -> None:
+        """Set tags on a candidate's version and run; on its promoted copy, if there is one, `copy_tags` or the same.
 
         Raises:
             RegistryError: the candidate was never published, or MLflow can't be reached.
         """
-        tags = runs.texts(tags)
+        tags, copied = runs.texts(tags), runs.texts(tags if copy_tags is None else copy_tags)
         with self._talk() as client:
             candidate = self._candidate(client, digest)
             promoted = self._find(client, self.name, digest)
@@ -119,8 +131,8 @@ class Registry:
             for name, value in tags.items():
                 client.set_model_version_tag(self.candidates_name, str(candidate), name, value)
                 client.set_tag(run, name, value)
-                if promoted is not None:
-                    client.set_model_version_tag(self.name, str(promoted), name, value)
+            for name, value in copied.items() if promoted is not None else ():
+                client.set_model_version_tag(self.name, str(promoted), name, value)
 
     def add_promoted(self, digest: str, tags: Mapping[str, str]) -> int:
         """Copy a candidate's version to `<name>` unless it is there, with these tags; the alias stays.
@@ -175,6 +187,10 @@ class Registry:
             return False
         return True
 
+    def ask_anew(self) -> None:
+        """Believe no longer that MLflow is silent, if it was: somebody says that it is mended."""
+        self._line.forget()
+
     def recorded_place(self) -> str | None:
         """Where MLflow says the experiment's files are; None where there is no experiment yet.
 
@@ -219,10 +235,12 @@ class Registry:
             self._copy(client, digest)
 
     def tag_version(self, digest: str, tags: Mapping[str, str], copy_tags: Mapping[str, str] | None) -> None:
-        """Set the tags of a candidate's version, and of its promoted copy if there is to be one."""
+        """Set the tags of a candidate's version and run, and of its promoted copy if there is to be one."""
         with self._talk() as client:
+            candidate, run = str(self._candidate(client, digest)), self._living_run(client, digest)
             for name, value in tags.items():
-                client.set_model_version_tag(self.candidates_name, str(self._candidate(client, digest)), name, value)
+                client.set_model_version_tag(self.candidates_name, candidate, name, value)
+                client.set_tag(run, name, value)
             if copy_tags is not None:
                 version = self._find(client, self.name, digest) or self._copy(client, digest)
                 for name, value in copy_tags.items():
@@ -231,20 +249,18 @@ class Registry:
     def restore_run(self, digest: str) -> None:
         """Bring back a deleted run of a candidate, and its experiment."""
         with self._talk() as client:
-            run = self._run(client, digest)
-            self._experiment_id(client)  # restores it with the runs that were deleted with it
-            if client.get_run(run).info.lifecycle_stage == "deleted":
-                client.restore_run(run)
+            self._living_run(client, digest)
 
     def upload(self, digest: str, folder: Path) -> None:
         """Write files into a candidate's run, over what is there."""
         with self._talk() as client:
             RunFiles(client, client.get_run(self._run(client, digest)), self._root).write(folder)
 
-    def upload_all(self, digest: str, folder: Path) -> None:
-        """Write all files of a publication into a candidate's run, the model packed as MLflow loads it."""
+    def upload_all(self, digest: str, folder: Path, *, packing_alone: bool = False) -> dict[str, str]:
+        """Write the files of a publication into a candidate's run, see `registry_runs.write_files`."""
         with self._talk() as client:
-            runs.write_files(client, self._run(client, digest), self._root, folder, digest)
+            run = self._run(client, digest)
+            return runs.write_files(client, run, self._root, folder, digest, packing_alone=packing_alone)
 
     def keep_head(self, name: str, content: bytes) -> None:
         """Write a signed head of the log as an artifact of a run of its own, and read it back.
@@ -305,7 +321,8 @@ class Registry:
             raise RegistryError(f"MLflow serves {digest[:12]} as champion; it is not deleted before another one is")
         with self._talk() as client:
             models = (self.candidates_name, self.name)
-            return forget(client, self._experiment_id(client), self._root, models, digest)
+            self._experiment_id(client)  # restores it with the runs that were deleted with it
+            return forget(client, self._root, models, digest)
 
     def champion(self) -> str | None:
         """Digest of the version under the alias, '' if it bears none, None if there is no champion.
@@ -322,7 +339,8 @@ class Registry:
     def _shown(self, client: "MlflowClient") -> Shown:
         names = (self.candidates_name, self.name)
         versions = {name: list(client.search_model_versions(f"name = '{name}'")) for name in names}
-        return Shown(client, self._root, *names, ALIAS, versions)
+        experiment = client.get_experiment_by_name(self._experiment)
+        return Shown(client, self._root, *names, ALIAS, versions, experiment.experiment_id if experiment else None)
 
     def _serve(self, client: "MlflowClient", version: int, digest: str) -> int:
         model = self._model(client, self.name)
@@ -339,6 +357,14 @@ class Registry:
     def _run(self, client: "MlflowClient", digest: str) -> str:
         version = str(self._candidate(client, digest))
         return str(client.get_model_version(self.candidates_name, version).run_id)
+
+    def _living_run(self, client: "MlflowClient", digest: str) -> str:
+        """The run of a candidate, brought back where it was deleted: a deleted one takes no tags."""
+        run = self._run(client, digest)
+        self._experiment_id(client)  # restores it with the runs that were deleted with it
+        if client.get_run(run).info.lifecycle_stage == "deleted":
+            client.restore_run(run)
+        return run
 
     def _copy(self, client: "MlflowClient", digest: str) -> int:
         candidate = self._candidate(client, digest)
@@ -384,9 +410,10 @@ class Registry:
         """The client, with MLflow's own failures, and those of the libraries it calls, told as ours."""
         registry_client.prepare(self._tracking_uri)
         try:
-            if self._opened is None:
-                self._opened = registry_client.connect(self._tracking_uri)
-            yield self._opened
+            with self._line.talk():
+                if self._opened is None:
+                    self._opened = registry_client.connect(self._tracking_uri)
+                yield self._opened
         except LciaError:
             raise
         except Exception as error:  # MLflow's, SQLAlchemy's, the operating system's, those of a bucket's client

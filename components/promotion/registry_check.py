@@ -2,8 +2,9 @@
 altered, the alias moved.
 
 The outbox says what MLflow was told; all that loading a version needs is compared with that: the version MLflow finds
-by its alias, the run and the place that its source leads to, every file by digest. The code that MLflow packs around a
-model (`MLmodel`, `code/`) has no digest of ours: it has to be there and to name what is there.
+by its alias, the run and the place that its source leads to, every file by digest. So is the code that MLflow packs
+around a model (`MLmodel`, `code/`), by the digests of its publication; what was published before these were kept has to
+name what is there, and is packed anew.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,16 +15,34 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from components.promotion.registry_files import Root, RunFiles
-from components.promotion.registry_runs import MODEL_PATH
+from components.promotion.registry_runs import BUNDLES, MODEL_PATH
 from components.storage.objects import Json, digest_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-Kind = Literal["alias", "version", "copy", "tags", "copy tags", "run", "place", "files", "unclear", "unknown"]
+Kind = Literal[
+    "alias",
+    "version",
+    "copy",
+    "tags",
+    "copy tags",
+    "run",
+    "run tags",
+    "experiment",
+    "place",
+    "files",
+    "packing",
+    "unclear",
+    "unknown",
+]
 LOADING: frozenset[Kind] = frozenset({"version", "copy", "run", "place", "files", "unclear"})
 """Without these a version can't be loaded, or loads as something else."""
+
+
+NAMED = 5
+"""Files of MLflow's packing that a sentence names."""
 
 
 @dataclass
@@ -39,6 +58,10 @@ class Told:
     """Tags of its promoted copy; None: never promoted."""
     problem: str = ""
     """Why not all of its files are known."""
+    packing: Mapping[str, str] | None = None
+    """Digests of what MLflow packed around the model; None: it was published before they were kept."""
+    row: int = 0
+    """Id of the outbox's row that published it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,8 @@ class Shown:
     alias: str
     versions: Mapping[str, list[Any]]
     """Registered versions by model."""
+    experiment: str | None = None
+    """Id of the experiment that runs are logged in; None where there is none yet."""
 
     def differences(self, told: Mapping[str, Told], champion: str | None) -> list[Difference]:
         """Every difference; what can't be compared is one."""
@@ -104,6 +129,10 @@ class Shown:
         yield from _tags("tags", digest, f"{number} in {self.candidates}", version.tags, told.tags)
         if run.info.lifecycle_stage == "deleted":
             yield Difference("run", digest, f"the run of {number} was deleted")
+        yield from _tags("run tags", digest, f"the run of {number}", run.data.tags, told.tags)
+        if self.experiment not in (None, run.info.experiment_id):
+            words = f"the run of {number} is in experiment {run.info.experiment_id}, expected {self.experiment}"
+            yield Difference("experiment", digest, f"{words} (registry.experiment)")
         yield from self._source("version", digest, number, version, told)
         yield from self._files(digest, number, run, told)
         if told.copy_tags is None:
@@ -136,13 +165,21 @@ class Shown:
         files = RunFiles(self.client, run, self.root)
         if not files.own:
             words = f"the files of {number} are at {files.place}, outside {self.root.place}, or a link leads out of it"
+            if files.link is not None:
+                words = f"the files of {number} should be at {files.place}, and a link leads from there to {files.link}"
             yield Difference("place", digest, words)
             return
         wrong = tuple(place for place, text in told.files.items() if _digest(files, model_place(place)) != text)
+        packed: tuple[str, ...] = ()
         if any(place.startswith(f"{MODEL_PATH}/") for place in told.files):
-            wrong += tuple(_packing(files))
-        if wrong:
-            yield Difference("files", digest, f"{number}: missing or altered: {', '.join(wrong)}", wrong)
+            packed = tuple(_packing(files) if told.packing is None else _altered(files, told.packing))
+        if wrong or packed:
+            more = f" and {len(packed) - NAMED} more of MLflow's packing" if len(packed) > NAMED else ""
+            words = f"{number}: missing, altered or added: {', '.join([*wrong, *packed[:NAMED]])}{more}"
+            yield Difference("files", digest, words, (*wrong, *packed))
+        elif told.packing is None and any(place.startswith(f"{MODEL_PATH}/") for place in told.files):
+            what = f"{number}: what MLflow packed around the model (MLmodel, code) has no digests to compare it with"
+            yield Difference("packing", digest, what)
 
     def _alias(self, champion: str | None) -> Iterator[Difference]:
         known = self.client.search_registered_models(f"name = '{self.promoted}'")
@@ -211,6 +248,14 @@ def _strangers(name: str, versions: Iterable[Any], expected: set[str]) -> Iterat
 def _digest(files: RunFiles, name: str) -> str | None:
     content = files.read(name)
     return None if content is None else digest_of(content)
+
+
+def _altered(files: RunFiles, expected: Mapping[str, str]) -> Iterator[str]:
+    """Files of MLflow's packing that are not as they were published."""
+    seen = files.digests(MODEL_PATH, BUNDLES)
+    yield from (
+        f"{MODEL_PATH}/{name}" for name in sorted(seen.keys() | expected) if seen.get(name) != expected.get(name)
+    )
 
 
 def _packing(files: RunFiles) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +13,24 @@ from urllib.parse import urlparse
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+PATIENCE = 20.0
+"""Seconds that a verb waits for an answer of MLflow, for another process that tells it, and before it asks again."""
+_PROBE_SECONDS = PATIENCE / 2
+_PROBE = "/api/2.0/mlflow/registered-models/search?max_results=1"
+"""A request that MLflow answers from its database."""
+_FRESH_SECONDS = 5.0
+"""How long an answer proves that MLflow is there."""
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{PATIENCE:.0f}",
 }
 FORBIDDEN = 403
-_DATABASE_TRIES = 3
-"""How often a database of MLflow's is opened before it counts as unreachable: MLflow's own 10 take 100 seconds."""
+_DATABASE_TRIES, _DATABASE_SECONDS = 3, 6
+"""Attempts at opening MLflow's database, and seconds of each on a server: MLflow's own 10 take 100 seconds."""
 
 
 def prepare(tracking_uri: str) -> None:
@@ -51,7 +59,78 @@ def connect(tracking_uri: str) -> "MlflowClient":
         database = make_url(tracking_uri).database
         if database and not Path(database).exists():
             _make(Path(database))
+    tracking_uri = _bounded(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def _bounded(tracking_uri: str) -> str:
+    """The address of a PostgreSQL database with a bound on connecting; any other as it is."""
+    if not urlparse(tracking_uri).scheme.startswith("postgresql"):
+        return tracking_uri
+    from sqlalchemy.engine import make_url
+
+    url = make_url(tracking_uri)
+    if "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(_DATABASE_SECONDS)})
+    return url.render_as_string(hide_password=False)
+
+
+class Silent(Exception):
+    """MLflow did not answer in time, a moment ago or now."""
+
+
+class Line:
+    """The line to one MLflow: whether it answers is found out with little patience, and then believed for a while.
+
+    A server that takes connections and never answers would hold up each of many requests of a verb.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        """Nothing is asked yet."""
+        self._uri = tracking_uri
+        self._heard, self._silent = -PATIENCE, -PATIENCE
+
+    def forget(self) -> None:
+        """Ask it again at the next call, though it was silent."""
+        self._silent = -PATIENCE
+
+    @contextmanager
+    def talk(self) -> Iterator[None]:
+        """What is asked of MLflow; a failure after long waiting counts as silence.
+
+        Raises:
+            Silent: it does not answer.
+        """
+        if time.monotonic() < self._silent + PATIENCE:
+            raise Silent("it did not answer a moment ago")
+        self._probe()
+        began = time.monotonic()
+        try:
+            yield
+        except Exception:
+            if time.monotonic() > began + _PROBE_SECONDS:
+                self._silent = time.monotonic()
+            raise
+        self._heard = time.monotonic()
+
+    def _probe(self) -> None:
+        """Ask a server for little, unless it answered a moment ago; whatever it says is an answer."""
+        if urlparse(self._uri).scheme not in ("http", "https") or time.monotonic() < self._heard + _FRESH_SECONDS:
+            return
+        from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
+        from mlflow.exceptions import MlflowException
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        patience = min(_PROBE_SECONDS, MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+        creds, began = get_default_host_creds(self._uri), time.monotonic()
+        try:
+            http_request(creds, _PROBE, "GET", max_retries=0, timeout=patience, raise_on_status=False)
+        except MlflowException as error:
+            if time.monotonic() >= began + patience:  # anything but silence is known at once
+                self._silent = time.monotonic()
+                raise Silent(f"it takes connections, and does not answer within {patience:.0f} seconds") from error
+            raise
 
 
 def is_denial(error: BaseException) -> bool:

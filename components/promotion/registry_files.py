@@ -1,13 +1,25 @@
 """Files of MLflow's runs: read where MLflow says they are, written and deleted below this installation's root alone."""
 
 import contextlib
+import os
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
-from components.storage.fence import NotErased, erase, lies_below, local_path, need_below, need_inside, stray
+from components.storage.fence import (
+    NotErased,
+    OutsideRoot,
+    erase,
+    lies_below,
+    local_path,
+    need_below,
+    need_inside,
+    stray,
+)
+from components.storage.objects import digest_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -17,6 +29,7 @@ if TYPE_CHECKING:
 ADVICE = "A state that was moved or copied is mended by `lcia sync`; else registry.artifacts has to name their place"
 KEY = "registry.artifacts"
 """The setting that names the root."""
+_COMPILED = "__pycache__"
 SERVED = "mlflow-artifacts:"
 """Artifacts that the MLflow server keeps and hands out itself."""
 
@@ -54,7 +67,17 @@ class RunFiles:
     @property
     def own(self) -> bool:
         """True if they are below this installation's root."""
-        return lies_below(self.place, self._root) and (self._home is None or stray(self._root, self._home) is None)
+        inside = lies_below(self.place, self._root) and (self._home is None or stray(self._root, self._home) is None)
+        return inside and self.link is None
+
+    @property
+    def link(self) -> Path | None:
+        """Real place of the files where a link stands for the run's folder, or for `artifacts` in it."""
+        here = local_path(self.place)
+        if here is None:
+            return None
+        real = Path(os.path.realpath(here))
+        return None if real.parts[-2:] == here.parts[-2:] else real
 
     def read(self, name: str) -> bytes | None:
         """Content of one file; None where there is none."""
@@ -68,11 +91,51 @@ class RunFiles:
         return None
 
     def names(self, folder: str) -> list[str]:
-        """Files and folders that stand in a folder, by their whole names; nothing where there is none."""
+        """Files and folders that stand in a folder, by their whole names; nothing where there is none, or a link."""
+        here = local_path(self.place)
+        if here is not None and (here / folder).is_symlink():
+            return []
         return [str(file.path) for file in self._repository().list_artifacts(folder)]
 
+    def digests(self, folder: str, skip: str) -> dict[str, str]:
+        """Digest of every file below a folder, by its name in there; `skip` names an entry of it that is left out.
+
+        Compiled code is left out: a process that loads the model in place makes it.
+        """
+        found = {}
+        with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as scratch:
+            for name in self.names(folder):
+                if name != f"{folder}/{skip}":
+                    self._repository().download_artifacts(name, scratch)
+            top = Path(scratch) / folder
+            for path in top.rglob("*"):
+                if path.is_file() and _COMPILED not in path.parts:
+                    found[path.relative_to(top).as_posix()] = digest_of(path.read_bytes())
+        return found
+
+    def keep_only(self, folder: str, names: Collection[str], skip: str) -> None:
+        """Delete the files below a folder that are not among `names`, and compiled code; `skip` as in `digests`.
+
+        Raises:
+            OutsideRoot, NotErased: as in `erase`.
+        """
+        self._need_own()
+        repository, here = self._repository(), local_path(self.place)
+        folders = [folder]
+        for each in folders:
+            for entry in repository.list_artifacts(each):
+                name = str(entry.path).removeprefix(f"{folder}/")
+                if name == skip or name in names:
+                    continue
+                if entry.is_dir and any(kept.startswith(f"{name}/") for kept in names):
+                    folders.append(str(entry.path))
+                elif here is not None:
+                    erase(here / str(entry.path), here)
+                else:
+                    repository.delete_artifacts(str(entry.path))
+
     def write(self, folder: Path) -> None:
-        """Put every file of a folder beside what is there; a file or link of the same name is replaced.
+        """Put every file of a folder beside what is there; a file of the same name, or a link, is replaced.
 
         Raises:
             OutsideRoot: they would go elsewhere.
@@ -80,9 +143,10 @@ class RunFiles:
         self._need_own()
         here = local_path(self.place)
         for path in sorted(folder.rglob("*")) if here is not None else ():
-            if path.is_file():  # written anew: a link would be followed, and a hard link is another state's file
-                assert here is not None  # noqa: S101 - said above
-                erase(here / path.relative_to(folder), Path(str(local_path(self._root))))
+            assert here is not None  # noqa: S101 - said above
+            target = here / path.relative_to(folder)
+            if path.is_file() or target.is_symlink():  # a link would be followed, a hard link is another state's file
+                erase(target, here)
         self._repository().log_artifacts(str(folder))
 
     def erase(self) -> None:
@@ -108,6 +172,11 @@ class RunFiles:
         if self._home is not None:
             need_inside(self._root, self._home, KEY)
         need_below(self.place, self._root, f"MLflow keeps the files of run {self._run.info.run_id}", ADVICE)
+        if self.link is not None:
+            raise OutsideRoot(
+                f"a link stands at {self.place} or the folder above it, and leads to {self.link}: nothing is written "
+                "or deleted there. Look who put it there, remove it, and run `lcia sync`"
+            )
 
     def _repository(self) -> "ArtifactRepository":
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

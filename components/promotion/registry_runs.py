@@ -17,7 +17,7 @@ from components.libraries import requirement
 from components.promotion import registry_limits as limits
 from components.promotion.registry_files import Root, RunFiles
 from components.promotion.registry_limits import fitted
-from components.storage.objects import Json
+from components.storage.objects import Json, digest_of
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -29,6 +29,8 @@ HEADS = "heads"
 """Tag of the run that keeps signed heads of the log; its value is the assistant's name."""
 MODEL_PATH = "assistant"
 """Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
+BUNDLES = "artifacts"
+"""Folder of an MLflow model for what it is given, here the bundle; what stands beside it is MLflow's packing."""
 WHOLE_CARD = "the whole card is the file reports/card.md of the run"
 _REQUIREMENTS = (
     "cryptography", "fsspec", "gguf", "icu4py", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml", "regex",
@@ -39,8 +41,10 @@ _REQUIREMENTS = (
 
 def candidate_run(
     client: "MlflowClient", experiment: str, root: Root, assistant: str, publication: Mapping[str, Json], folder: Path
-) -> str:
+) -> tuple[str, dict[str, str] | None]:
     """Id of the finished run of a candidate; see `Registry.publish_candidate` for what it shows.
+
+    With it the digests of its packing (see `write_files`), None where the run was finished before.
 
     The run that showed the learning becomes it, or one that a crash left. `root` is where its files have to go.
 
@@ -52,7 +56,7 @@ def candidate_run(
     known = client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'")
     for run in known:
         if run.info.status == "FINISHED":
-            return str(run.info.run_id)
+            return str(run.info.run_id), None
     begun = [str(run.info.run_id) for run in known] or _in_flight(client, experiment, publication.get("learning"))
     identity = begun[0] if begun else str(client.create_run(experiment, tags=tags).info.run_id)
     description = publication.get("description")
@@ -68,23 +72,40 @@ def candidate_run(
     datasets = [_dataset(entry) for entry in publication.get("datasets", [])]
     for start in range(0, len(datasets), limits.DATASETS):
         client.log_inputs(identity, datasets[start : start + limits.DATASETS])
-    write_files(client, identity, root, folder, digest)
+    packing = write_files(client, identity, root, folder, digest)
     if LEARNING in client.get_run(identity).data.tags:
         client.delete_tag(identity, LEARNING)
     client.set_terminated(identity, "FINISHED")
-    return identity
+    return identity, packing
 
 
-def write_files(client: "MlflowClient", run: str, root: Root, folder: Path, version: str) -> None:
+def write_files(
+    client: "MlflowClient", run: str, root: Root, folder: Path, version: str, *, packing_alone: bool = False
+) -> dict[str, str]:
     """Put a publication's files into its run; those of the model become an MLflow model on the way.
+
+    With `packing_alone` nothing but what MLflow packs around the model is written. Returns the digests of that, by
+    name; what else stands there goes.
 
     Raises:
         OutsideRoot: MLflow keeps the run's files elsewhere.
     """
-    if (folder / MODEL_PATH).is_dir():
-        _wrap(folder / MODEL_PATH, version)
+    model, files = folder / MODEL_PATH, RunFiles(client, client.get_run(run), root)
+    packing = {}
+    if model.is_dir():
+        _wrap(model, version)
+        own = (path for path in model.rglob("*") if path.is_file() and not path.is_relative_to(model / BUNDLES))
+        packing = {path.relative_to(model).as_posix(): digest_of(path.read_bytes()) for path in own}
+    if packing_alone:
+        shutil.rmtree(model / BUNDLES)
+        for path in folder.iterdir():
+            if path != model:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     if any(folder.iterdir()):
-        RunFiles(client, client.get_run(run), root).write(folder)
+        files.write(folder)
+    if packing:
+        files.keep_only(MODEL_PATH, packing, BUNDLES)
+    return packing
 
 
 def follow(

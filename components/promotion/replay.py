@@ -5,19 +5,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from components.audit.statement import FILE
 from components.errors import LciaError
+from components.promotion.outbox_rows import SERVING, Row, rows
 from components.promotion.registry_check import Told
 from components.promotion.registry_runs import MODEL_PATH, texts
 from components.storage.objects import Json, ObjectStore
-from components.storage.tables import outbox
+from components.storage.tables import champion, outbox
 
 STATEMENT = f"{MODEL_PATH}/{FILE}"
 """Where the signed statement stands among a version's files."""
-SERVING = ("promote", "rollback")
-"""Kinds of rows that say which version is the champion."""
 Signed: TypeAlias = Callable[[Connection, str, str, datetime | None], str | None]
 """Object of the newest signed statement about an assistant's version, made until then."""
 
@@ -30,35 +29,59 @@ class Replay:
     """By digest."""
     champion: str | None = None
     """Digest of the champion by the newest decision that MLflow was told."""
+    damage: list[str] = field(default_factory=list)
+    """Sentences on rows that MLflow was told and that can't be read any more."""
 
 
 def replay(
-    connection: Connection, store: ObjectStore, assistant: str, signed: Signed | None, only: str | None = None
+    connection: Connection,
+    store: ObjectStore,
+    assistant: str,
+    signed: Signed | None,
+    only: str | None = None,
+    with_row: int = 0,
 ) -> Replay:
-    """The delivered rows of every version that MLflow was not told to forget; files of one alone if `only` names it."""
-    query = select(outbox.c.kind, outbox.c.payload, outbox.c.done_at).where(
-        outbox.c.assistant == assistant, outbox.c.done_at.is_not(None)
-    )
+    """The delivered rows of every version that MLflow was not told to forget; files of one alone if `only` names it.
+
+    `with_row` is the id of a row that counts as delivered.
+    """
+    delivered = or_(outbox.c.done_at.is_not(None), outbox.c.id == with_row)
     found = Replay()
     statements: dict[str, str] = {}
-    for kind, payload, moment in connection.execute(query.order_by(outbox.c.id)).all():
-        digest = str(payload["digest"])
-        if kind == "candidate":
-            before = found.told.get(digest)
-            tags = {**(before.tags if before else {}), **texts(payload.get("tags", {})), "digest": digest}
-            found.told[digest] = Told(payload, tags, {}, before.copy_tags if before else None)
-        elif kind == "forget":
-            found.told.pop(digest, None)
-        elif digest in found.told:
-            _learn(found.told[digest], str(kind), payload)
-        if kind in SERVING:
-            found.champion = digest
-            statement = signed(connection, assistant, digest, moment) if signed else None
-            statements |= {digest: statement} if statement else {}
+    for row in rows(connection, outbox.c.assistant == assistant, delivered):
+        if row.kind in SERVING:  # where the row is damaged, the decision itself tells
+            found.champion = row.digest or _decided(connection, assistant)
+        if row.damage:
+            found.damage.append(row.damage)
+            continue
+        _follow(found, row)
+        if row.kind in SERVING:
+            statement = signed(connection, assistant, row.digest, row.done_at) if signed else None
+            statements |= {row.digest: statement} if statement else {}
     for digest, told in found.told.items():
         if only in (None, digest):
             _add_files(store, told, statements.get(digest))
     return found
+
+
+def _decided(connection: Connection, assistant: str) -> str | None:
+    query = select(champion.c.version).where(champion.c.name == assistant)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _follow(found: Replay, row: Row) -> None:
+    """Add what one row says."""
+    digest, payload = row.digest, row.payload
+    before = found.told.get(digest)
+    if row.kind == "candidate":
+        tags = {**(before.tags if before else {}), **texts(payload.get("tags", {})), "digest": digest}
+        copy_tags, earlier = (before.copy_tags, before.packing) if before else (None, None)
+        packing = row.packing if row.packing is not None else earlier  # published again where it stood already
+        found.told[digest] = Told(payload, tags, {}, copy_tags, packing=packing, row=row.id)
+    elif row.kind == "forget":
+        found.told.pop(digest, None)
+    elif before is not None:
+        _learn(before, row.kind, payload)
 
 
 def files(store: ObjectStore, payload: Mapping[str, Json]) -> dict[str, str]:
@@ -83,7 +106,7 @@ def _add_files(store: ObjectStore, told: Told, statement: str | None) -> None:
 
 
 def _learn(told: Told, kind: str, payload: Mapping[str, Json]) -> None:
-    if kind == "promote":
+    if kind == "promote" or (kind == "rollback" and told.copy_tags is None):
         told.copy_tags = {**told.tags, **texts(payload.get("tags", {}))}
         return
     fresh = {"state": str(payload["state"])} if kind == "state" else {}

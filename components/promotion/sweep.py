@@ -20,12 +20,13 @@ from components.audit.log import Actor
 from components.promotion import candidates, champion
 from components.promotion.candidates import Candidate
 from components.promotion.outbox import enqueue
+from components.promotion.outbox_rows import rows
 from components.promotion.retention import DECIDED, doomed, snapshots, weights_of
 from components.storage.database import Database, now
 from components.storage.leases import Lease, check
-from components.storage.objects import Json, ObjectStore, StoredFile, canonical
+from components.storage.objects import Json, ObjectStore, StoredFile
 from components.storage.reach import Index, named
-from components.storage.tables import outbox, queue, results, statements
+from components.storage.tables import queue, results, statements
 from components.tasks.queue import QueueItem, items
 
 WEIGHTS = "weights of a version that was not promoted, or of a point that was not chosen"
@@ -58,18 +59,21 @@ class Books:
     def read(cls, connection: Connection) -> "Books":
         """Everything, of every assistant of this database."""
         names = assistants(connection)
-        told = connection.execute(select(outbox.c.kind, outbox.c.payload, outbox.c.done_at).order_by(outbox.c.id)).all()
-        shown = {row.payload["digest"]: row.kind for row in told if row.kind in ("candidate", "forget")}
+        told = rows(connection)
+        versions = [version for name in names for version in candidates.listed(connection, name)]
+        damaged = any(row.damage for row in told)  # then MLflow may show any of them
+        shown = {version.digest: "candidate" for version in versions if damaged}
+        shown |= {row.digest: row.kind for row in told if row.kind in ("candidate", "forget") and not row.damage}
         heads = (champion.current(connection, name) for name in names)
         return cls(
             now(connection),
             [item for name in names for item in items(connection, name)],
-            [version for name in names for version in candidates.listed(connection, name)],
+            versions,
             frozenset(head.version for head in heads if head),
             [(row.key, row.output) for row in connection.execute(select(results.c.key, results.c.output))],
             frozenset(digest for row in log.rows(connection) for digest in named(row.body))
             | frozenset(connection.execute(select(statements.c.statement)).scalars()),
-            frozenset(d for row in told if row.done_at is None for d in named(canonical(row.payload))),
+            frozenset(d for row in told if row.done_at is None for d in named(row.text.encode("utf-8"))),
             frozenset(digest for digest, kind in shown.items() if kind == "candidate"),
         )
 

@@ -21,13 +21,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from components.errors import LciaError
 from components.storage import sqlite
 from components.storage.sqlite import BUSY_SECONDS
+from components.storage.tables import metadata
 
 if TYPE_CHECKING:
     from psycopg import Connection as PostgresqlConnection
@@ -52,6 +53,10 @@ class AccountRefused(DatabaseUnavailable):
 
 class SchemaUnknown(DatabaseUnavailable):
     """The tables are of a later version of lcia."""
+
+
+class TableMissing(DatabaseUnavailable):
+    """Tables were dropped by hand."""
 
 
 class ReadOnly(DatabaseUnavailable):
@@ -110,8 +115,9 @@ class Database:
             SchemaUnknown: they have the shape of a later version.
         """
         seen, head = self.revisions()
-        if seen == head:
-            return  # also with an account that may not create tables
+        if seen == head:  # also with an account that may not create tables
+            self._need_tables(seen)
+            return
         config = _alembic()
         try:
             with self.begin() as connection:
@@ -134,12 +140,26 @@ class Database:
         head = scripts.get_current_head()
         with self.read() as connection:
             seen = MigrationContext.configure(connection).get_current_revision()
+            if seen is None and {"log", "candidates"} <= set(inspect(connection).get_table_names()):
+                raise SchemaUnknown(
+                    f"{self.url} has tables and says no schema (its table alembic_version is gone or empty): somebody "
+                    "changed it by hand, and nothing else was changed now. Restore it from a backup"
+                )
         if seen is not None and seen not in {script.revision for script in scripts.walk_revisions()}:
             raise SchemaUnknown(
                 f"{self.url} has schema {seen}, and this version of lcia knows schemas up to {head}: a later version "
                 "has changed the tables. Install that version, or restore the backup from before it"
             )
         return seen, head
+
+    def _need_tables(self, seen: str | None) -> None:
+        with self.read() as connection:
+            lacking = sorted(set(metadata.tables) - set(inspect(connection).get_table_names()))
+        if lacking:
+            raise TableMissing(
+                f"{self.url} has schema {seen} and lacks {', '.join(lacking)}: somebody dropped what every verb needs. "
+                "Restore it from a backup, then run `lcia audit verify`"
+            )
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

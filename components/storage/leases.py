@@ -82,8 +82,8 @@ class Standing:
 
     name: str
     owner: str
-    silent: float
-    """Seconds since its owner was heard; negative where the heartbeat lies in the future."""
+    silent: float | None
+    """Seconds since its owner was heard; negative where the heartbeat lies in the future, None where it is no time."""
     lost: bool
     """It has run out, lies in the future, or its owner certainly runs no more; the next one that wants it gets it."""
     ahead: bool
@@ -94,6 +94,8 @@ class Standing:
         """Its owner and when that was heard, for people."""
         role, host, _, process, _ = [*self.owner.rsplit("/", 4), "", "", "", ""][:5]
         owner = f"{role} (host {host}, process {process})" if process else self.owner
+        if self.silent is None:
+            return f"{self.name} is held by {owner}, whose heartbeat is no time"
         if self.ahead:
             return f"{self.name} is held by {owner}, whose heartbeat lies {-self.silent:.0f} seconds in the future"
         return f"{self.name} is held by {owner}, heard {max(self.silent, 0):.0f} seconds ago"
@@ -162,13 +164,16 @@ def check(connection: Connection, lease: Lease) -> None:
 
 
 def _standing(row: Row[Any], moment: datetime) -> Standing:
-    silent = (moment - row.heartbeat).total_seconds()
+    silent = None if row.heartbeat is None else (moment - row.heartbeat).total_seconds()
     lost = _is_over(row, moment) or _is_dead(row.owner)
-    return Standing(row.name, row.owner, silent, lost=lost, ahead=is_ahead(row.heartbeat, moment))
+    ahead = row.heartbeat is not None and is_ahead(row.heartbeat, moment)
+    return Standing(row.name, row.owner, silent, lost=lost, ahead=ahead)
 
 
 def _is_over(row: Row[Any], moment: datetime) -> bool:
-    """True if the last heartbeat keeps others out no more: too old, or from the future."""
+    """True if the last heartbeat keeps others out no more: too old, from the future, or no time."""
+    if row.heartbeat is None or not isinstance(row.ttl, int | float):
+        return True
     return (moment - row.heartbeat).total_seconds() >= row.ttl or is_ahead(row.heartbeat, moment)
 
 

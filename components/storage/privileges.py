@@ -53,7 +53,7 @@ _AGAIN = (
 )  # fmt: skip
 _BEAT = ("owner", "epoch", "heartbeat", "ttl")
 _TOLD = ("attempts", "error", "done_at")
-_PARKED = (*_TOLD, "parked_at")
+_PARKED = (*_TOLD, "packing", "parked_at")
 _LOG = Right("INSERT", "log")
 _REVOKE = Right("UPDATE", "approvals", ("revoked_at",), "revoked_at IS NULL", "revoked_at IS NOT NULL")
 

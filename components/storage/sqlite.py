@@ -32,7 +32,7 @@ def file_of(parsed: URL, url: str) -> Path:
     """The file that SQLite opens for a URL.
 
     Raises:
-        ValueError: it is in memory, or its path holds what a URL can't carry.
+        ValueError: it is in memory or a folder, or its path holds what a URL can't carry.
     """
     name = parsed.database
     if name in (None, "", ":memory:") or "mode" in parsed.query:
@@ -44,8 +44,11 @@ def file_of(parsed: URL, url: str) -> Path:
             "sqlite:///file:PATH?uri=true with %3F for it"
         )
     if str(name).startswith("file:") and parsed.query.get("uri"):
-        return Path(url2pathname(urlsplit(str(name)).path)).absolute()
-    return Path(str(name)).absolute()
+        name = url2pathname(urlsplit(str(name)).path)
+    file = Path(str(name)).absolute()
+    if file.is_dir():
+        raise ValueError("it is a folder: move that away, and restore the database from a backup")
+    return file
 
 
 def open_read_only(

@@ -43,6 +43,20 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+class Heartbeat(Moment):
+    """A time that proves something only where it is one: None for anything else, which somebody wrote by hand."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        """Text to aware UTC time, or None."""
+        try:
+            seen = super().process_result_value(value, dialect)
+        except (TypeError, ValueError):
+            return None
+        return seen if seen is None or seen.tzinfo else None
+
+
 class Json(TypeDecorator[Any]):
     """A JSON value kept as its canonical text."""
 
@@ -183,7 +197,7 @@ leases = Table(
     Column("name", String(128), primary_key=True),
     Column("owner", String(256)),  # none when released
     Column("epoch", Integer, nullable=False),  # goes up with every change of owner
-    Column("heartbeat", Moment, nullable=False),
+    Column("heartbeat", Heartbeat, nullable=False),
     Column("ttl", Float, nullable=False),  # seconds
 )
 
@@ -208,6 +222,7 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("error", Text),
     Column("done_at", Moment, index=True),
+    Column("packing", Json),  # of a published model: file that MLflow packed around it -> digest
     Column("parked_at", Moment),  # when the registry refused it last; none: it was not asked, or could not be reached
 )
 

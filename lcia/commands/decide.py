@@ -80,7 +80,8 @@ def rollback(
     """Make an earlier champion the champion again."""
     with quiet_stdout(as_json=as_json):
         value = perform("rollback", name, config, version=version, reason=reason)
-    text = f"Version {value['number']} is the champion again (epoch {value['epoch']})."
+    again = "already" if value["known"] else "again"
+    text = f"Version {value['number']} is the champion {again} (epoch {value['epoch']})."
     _answer(value, as_json=as_json, text=text)
 
 

@@ -44,6 +44,12 @@ def test_a_rollback_that_mlflow_does_not_know(
     again = lcia(champion, "rollback", 2, "--reason", "no, that one", "--as", "ops", "--json")
     assert (again.code, again.json["number"], again.json["epoch"]) == (1, 2, 5)
     assert (again.json["served"], len(again.json["registry_untold"])) == (False, 1)
+    entries = lcia(champion, "status", "--json").json["audit"]["entries"]
+    for _ in range(2):  # repeated by somebody who waits: nothing is decided or recorded anew
+        again = lcia(champion, "rollback", 2, "--reason", "no, that one", "--as", "ops")
+        assert (again.code, again.out.splitlines()[0]) == (1, "Version 2 is the champion already (epoch 5).")
+    status = lcia(champion, "status", "--json").json
+    assert (status["audit"]["entries"], status["registry"]["pending"]) == (entries, 2)
 
     back(away)
     assert lcia(champion, "sync").code == 0
@@ -86,7 +92,13 @@ def test_a_rejection_that_mlflow_does_not_know(lcia: "Lcia", pending: SmallLoop,
     assert done.out.startswith("Version 1 is rejected.\nIt is decided, but MLflow was not told all of it yet.\n")
     back(away)
     assert lcia(pending, "sync").code == 0
-    assert lcia(pending, "status", "--json").json["registry"] == {"pending": 0, "parked": [], "moved": None}
+    assert lcia(pending, "status", "--json").json["registry"] == {
+        "pending": 0,
+        "parked": [],
+        "moved": None,
+        "empty": False,
+        "links": [],
+    }
 
 
 def test_a_sweep_and_a_withdrawal_that_mlflow_does_not_know(

@@ -111,7 +111,7 @@ def _as_undisturbed(place: Workplace, learnt: Learnt, count: int) -> None:
     assert [_told(c) for c in status["candidates"]] == [_told(c) for c in calm["candidates"][:count]]
     for ours, theirs in zip(status["candidates"], calm["candidates"], strict=False):
         assert _evidence(place, ours["evidence"]) == _evidence(learnt.loop.open(), theirs["evidence"])
-    assert status["registry"] == {"pending": 0, "parked": [], "moved": None}
+    assert status["registry"] == {"pending": 0, "parked": [], "moved": None, "empty": False, "links": []}
     assert auditing.verify(place).ok
     for model in ("assistant-candidates", "assistant"):
         versions = _mlflow(place).search_model_versions(f"name = '{model}'")

@@ -27,7 +27,7 @@ def test_like_instructions_share_a_group(learnt: Learnt) -> None:
     assert champion["digest"] == champion["served"] == learnt.digests[-1]
     assert [c["state"] for c in status["candidates"]] == ["promoted"] * 3
     assert [c["parent"] for c in status["candidates"]] == [None, *learnt.digests[:2]]
-    assert status["registry"] == {"pending": 0, "parked": [], "moved": None}
+    assert status["registry"] == {"pending": 0, "parked": [], "moved": None, "empty": False, "links": []}
     assert auditing.verify(learnt.loop.open()).ok
 
 
@@ -264,7 +264,7 @@ def _unharmed(place: Workplace, before: dict[str, Any]) -> None:
     after = verbs.status(place)
     assert after["champion"] == before["champion"]
     assert after["candidates"] == before["candidates"]
-    assert after["registry"] == {"pending": 0, "parked": [], "moved": None}
+    assert after["registry"] == {"pending": 0, "parked": [], "moved": None, "empty": False, "links": []}
     assert auditing.verify(place).ok
 
 

@@ -1,6 +1,8 @@
 """What MLflow lost or refuses keeps nothing else waiting, is said, and is published again; on SQLite and PostgreSQL."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,16 +12,22 @@ import pytest
 from mlflow.entities import ViewType
 from private_postgresql import Cluster
 from promotion_state import BOB, SITE, State, client
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
+from sqlalchemy import text as sql
 
 from components.audit.log import SYSTEM
 from components.promotion import approvals, champion, notices, registry_limits
 from components.promotion.outbox import apply_outbox, enqueue, undelivered
 from components.promotion.reconcile import reconcile
 from components.promotion.registry import Registry
+from components.promotion.registry_check import Told
 from components.promotion.registry_limits import fitted
+from components.promotion.replay import replay
+from components.promotion.sweep import Books
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage import tables
+from components.storage.database import now
+from components.storage.fence import OutsideRoot
 
 AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
 MLFLOW_TEMPLATE = "mlflow_template"
@@ -141,6 +149,100 @@ def test_a_deleted_experiment_and_a_deleted_model_come_back(
     assert reconcile(state.db, state.store, registry, SITE) == []
 
 
+def folder_of(registry: Registry, tmp_path: Path, digest: str) -> Path:
+    return tmp_path / "art ifacts" / run_of(registry, digest) / "artifacts"
+
+
+@pytest.mark.parametrize("change", ["another digest", "no digest", "another experiment"])
+def test_forgetting_finds_the_run_by_its_version_too(
+    state: State, registry: Registry, two: list[str], tmp_path: Path, change: str
+) -> None:
+    """A run that somebody gave another tag, or moved, is not found by looking for tags."""
+    mlflow, run, folder = client(registry), run_of(registry, two[0]), folder_of(registry, tmp_path, two[0])
+    if change == "another digest":
+        mlflow.set_tag(run, "digest", "e" * 64)
+    elif change == "no digest":
+        mlflow.delete_tag(run, "digest")
+    else:
+        other = mlflow.create_experiment("another")
+        with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+            connection.execute("UPDATE runs SET experiment_id = ? WHERE run_uuid = ?", (other, run))
+    kind = "experiment" if change == "another experiment" else "run tags"
+    found = registry.differences(_told(state), two[1])
+    assert [one.kind for one in found] == [kind]
+    assert registry.forget(two[0]) == 2
+    assert not folder.exists()
+    assert folder_of(registry, tmp_path, two[1]).is_dir()
+
+
+def test_the_tags_of_a_run_are_set_again(state: State, registry: Registry, two: list[str]) -> None:
+    run = run_of(registry, two[0])
+    client(registry).set_tag(run, "state", "rejected")
+    client(registry).delete_run(run)
+    assert synced(state, registry) == {"run": True, "run tags": True}
+    assert client(registry).get_run(run).data.tags["state"] == "promoted"
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def test_forgetting_leaves_the_run_of_another_version(
+    state: State, registry: Registry, two: list[str], tmp_path: Path
+) -> None:
+    """Somebody gave it the digest of the one that goes, by a tag and by a version of their own."""
+    mlflow, run = client(registry), run_of(registry, two[1])
+    mlflow.create_model_version("a-candidates", f"runs:/{run}/assistant", run, tags={"digest": two[0]})
+    registry.forget(two[0])
+    assert any(folder_of(registry, tmp_path, two[1]).iterdir())
+    first = mlflow.search_model_versions(f"name = 'a-candidates' and tags.digest = '{two[1]}'")
+    assert [version.run_id for version in first] == [run]
+
+
+@pytest.mark.parametrize("level", ["artifacts", "run"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_in_place_of_a_runs_files_is_said_and_not_followed(
+    state: State, registry: Registry, two: list[str], tmp_path: Path, level: str, inside: bool
+) -> None:
+    """Below the root it leads to the files of another version, outside to somebody's."""
+    ours, others = folder_of(registry, tmp_path, two[0]), folder_of(registry, tmp_path, two[1])
+    if not inside:
+        others = Path(shutil.copytree(others.parent, tmp_path / "elsewhere" / "run")) / "artifacts"
+    before = sorted(others.rglob("*"))
+    link, target = (ours, others) if level == "artifacts" else (ours.parent, others.parent)
+    if level == "artifacts" and inside:
+        target = Path(shutil.copytree(others, tmp_path / "art ifacts" / "copied"))
+    shutil.rmtree(link)
+    link.symlink_to(target)
+    (place,) = reconcile(state.db, state.store, registry, SITE)
+    assert (place.difference.kind, place.repaired) == ("place", False)
+    assert "a link leads from there to" in place.difference.words
+    with pytest.raises(OutsideRoot, match=r"link|outside"):
+        registry.forget(two[0])
+    assert sorted(others.rglob("*")) == before
+    assert any(target.iterdir())
+    link.unlink()
+    assert synced(state, registry) == {"files": True}
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def test_a_link_within_a_runs_files_is_replaced(
+    state: State, registry: Registry, two: list[str], tmp_path: Path
+) -> None:
+    """What it leads to, another version's model, stays as it is."""
+    ours, others = (folder_of(registry, tmp_path, digest) / "assistant" for digest in two)
+    before = {path: path.read_bytes() for path in others.rglob("*") if path.is_file()}
+    shutil.rmtree(ours)
+    ours.symlink_to(others)
+    found = reconcile(state.db, state.store, registry, SITE)
+    assert [(one.difference.kind, one.repaired, one.why_not) for one in found] == [("files", True, "")]
+    assert not ours.is_symlink()
+    assert {path: path.read_bytes() for path in others.rglob("*") if path.is_file()} == before
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def _told(state: State) -> dict[str, Told]:
+    with state.db.read() as connection:
+        return replay(connection, state.store, "a", None).told
+
+
 # -- refused by MLflow ------------------------------------------------------------------------------
 
 
@@ -179,6 +281,91 @@ def test_whatever_is_in_a_row_the_others_are_told(state: State, registry: Regist
     assert [kind for kind, ok in done if ok] == ["candidate"]
     assert len(done) == 5
     assert [parked for _, _, parked in waiting(state)] == [True] * 4
+
+
+@pytest.mark.parametrize("kind", ["state", "marks"])
+def test_a_tag_that_mlflow_refuses_keeps_no_decision_waiting(
+    state: State, registry: Registry, two: list[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The rollback is told; the tag, told later, does not undo what was told since."""
+    with state.db.begin() as connection:
+        enqueue(connection, "a", kind, {"digest": two[0], "number": 1, "state": "rejected", "marks": ["old"]})
+    champion.rollback(state.db, state.store, assistant="a", version=1, actor=SITE, reason="worse")
+    with monkeypatch.context() as patch:  # a name that MLflow takes for no tag
+        patch.setattr(Registry, "tag", _refuse_tags)
+        assert deliver(state, registry) == [(kind, False), ("rollback", True)]
+        assert served(state) == (two[0], two[0])
+        assert waiting(state) == [(kind, 1, True)]
+        with state.db.begin() as connection:
+            enqueue(connection, "a", kind, {"digest": two[0], "number": 1, "state": "promoted", "marks": ["new"]})
+        assert deliver(state, registry, retry=False) == [], "a later one of its kind waits"
+    assert deliver(state, registry) == [(kind, True)] * 2
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+def _refuse_tags(self: Registry, digest: str, tags: dict[str, str], *_: object) -> None:
+    with self._talk() as mlflow:
+        mlflow.set_model_version_tag(self.candidates_name, "1", "/", "x" * 9999)
+
+
+def test_a_tag_told_late_is_as_the_rows_after_it_left_it(state: State, registry: Registry) -> None:
+    """The promotion gives the copy marks of its own; the older row comes after it."""
+    version = state.candidate("news", None, marks=["old"])
+    deliver(state, registry)
+    with state.db.begin() as connection:
+        enqueue(connection, "a", "marks", {"digest": version.digest, "number": 1, "marks": ["older"]})
+        late = connection.execute(select(tables.outbox.c.id).order_by(tables.outbox.c.id.desc())).scalars().first()
+        connection.execute(update(tables.outbox).where(tables.outbox.c.id == late).values(done_at=now(connection)))
+    promote(state, 1)
+    deliver(state, registry)
+    with state.db.begin() as connection:
+        connection.execute(update(tables.outbox).where(tables.outbox.c.id == late).values(done_at=None))
+    assert deliver(state, registry) == [("marks", True)]
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+NO_PAYLOADS = ["[]", "7", "null", "{broken", "{}", '{"digest": null}', '{"digest": ["a"]}', '"text"', '{"tags": 1}']
+
+
+def test_whatever_a_payload_is_the_others_are_told_and_it_is_said(
+    state: State, registry: Registry, tmp_path: Path
+) -> None:
+    with state.db.begin() as connection:
+        for number, kind in enumerate(("candidate", "state", "marks", "forget", "promote", "rollback", "what") * 9):
+            enqueue(connection, "a", kind, {})
+            _put(connection, NO_PAYLOADS[number // 7])
+    version = state.candidate("news", None)
+    promote(state, 1)
+    done = deliver(state, registry)
+    assert [kind for kind, ok in done if ok] == ["candidate", "state", "promote"]
+    assert len(done) == 66
+    assert served(state) == (version.digest, version.digest)
+    with state.db.read() as connection:
+        rows = undelivered(connection, "a")
+        books = Books.read(connection)
+    assert {(row.parked_at is not None, "is damaged" in row.error, row.what) for row in rows} == {
+        (True, True, kind) for kind in ("candidate", "state", "marks", "forget", "promote", "rollback", "what")
+    }
+    assert version.digest in books.published
+    assert reconcile(state.db, state.store, registry, SITE) == []
+
+
+@pytest.mark.parametrize("text", ["[]", "{broken", '{"tags": 1}'])
+def test_a_told_row_that_was_damaged_since_is_said_and_moves_no_alias(
+    state: State, registry: Registry, two: list[str], text: str
+) -> None:
+    with state.db.begin() as connection:
+        _put(connection, text)  # the promotion of version 2
+    found = reconcile(state.db, state.store, registry, SITE)
+    assert [(one.difference.kind, one.repaired) for one in found] == [("unclear", False)]
+    assert "(promote) is damaged" in found[0].difference.words
+    assert registry.champion() == two[1]
+
+
+def _put(connection: Connection, text: str) -> None:
+    """Let the newest row have this payload."""
+    query = sql("UPDATE outbox SET payload = :text WHERE id = (SELECT max(id) FROM outbox)")
+    connection.execute(query, {"text": text})
 
 
 def test_nothing_that_waited_is_told_of_a_version_that_was_forgotten(state: State, registry: Registry) -> None:
@@ -272,7 +459,7 @@ def test_long_texts_are_shown_as_far_as_they_fit(tmp_path: Path, any_registry: R
     (folder / "reports").mkdir(parents=True)
     (folder / "reports" / "card.md").write_text(publication["description"], encoding="utf-8")
     for _ in range(2):  # once more, as after a crash
-        assert any_registry.publish_candidate(publication, folder) == 1
+        assert any_registry.publish_candidate(publication, folder).version == 1
     any_registry.tag("d" * 64, {"state": "rejected", "marks": LONG})
     any_registry.promote("d" * 64, {"marks": LONG})
     any_registry.follow("k" * 64, LONG, {"task": LONG}, {"loss": [[1, 1.0]]})

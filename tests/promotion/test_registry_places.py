@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from promotion_state import SITE, State, client
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from components.audit.log import SYSTEM
 from components.promotion import champion, registry_places
 from components.promotion.outbox import apply_outbox, enqueue
 from components.promotion.reconcile import reconcile
 from components.promotion.registry import Registry, RegistryError
+from components.promotion.registry_check import Told
 from components.promotion.registry_places import PlaceTooLong, StateMoved
 from components.promotion.replay import replay
 from components.settings import ApprovalSettings, PolicySettings
@@ -52,6 +53,10 @@ class Home:
     def served(self) -> str | None:
         with self.state.db.read() as connection:
             return connection.execute(select(tables.champion.c.served)).scalar_one_or_none()
+
+    def told(self, digest: str) -> Told:
+        with self.state.db.read() as connection:
+            return replay(connection, self.state.store, "a", None).told[digest]
 
     def mended(self) -> int:
         old = self.registry.moved_from()
@@ -224,13 +229,46 @@ def test_a_version_that_leads_elsewhere_is_not_loadable(original: Home) -> None:
     for lost in ("MLmodel", "mlflow_model.py", "code"):
         path = original.folder / "artifacts" / served.run_id / "artifacts" / "assistant" / lost
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with original.state.db.read() as connection:
-            told = replay(connection, original.state.store, "a", None).told[second]
+        told = original.told(second)
         with pytest.raises(RegistryError, match=f"assistant/{lost}"):
             original.registry.need_loadable(second, told)
         found = reconcile(original.state.db, original.state.store, original.registry, SITE)
         assert ("files", True) in {(one.difference.kind, one.repaired) for one in found}
-        original.registry.need_loadable(second, told)
+        original.registry.need_loadable(second, original.told(second))
+
+
+@pytest.mark.parametrize("change", ["MLmodel", "mlflow_model.py", "code/components/errors.py", "code/torch.py"])
+def test_what_mlflow_packed_around_a_model_is_compared_by_content(original: Home, change: str) -> None:
+    """Foreign code in `code/` or in the description runs when the model is loaded; an added file shadows a library."""
+    _, second = _lineage(original)
+    served = client(original.registry).get_model_version_by_alias("a", "champion")
+    path = original.folder / "artifacts" / served.run_id / "artifacts" / "assistant" / change
+    before = path.read_bytes() if path.exists() else None
+    path.write_bytes((before or b"") + b"\n# raise SystemExit\n")
+    with pytest.raises(RegistryError, match=f"assistant/{change}.*can't be loaded"):
+        original.registry.need_loadable(second, original.told(second))
+    compiled = path.parent / "__pycache__" / "errors.cpython-311.pyc"
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.write_bytes(b"foreign")
+    found = reconcile(original.state.db, original.state.store, original.registry, SITE)
+    assert [(one.difference.kind, one.repaired) for one in found] == [("files", True)]
+    assert (change == "MLmodel") or (path.read_bytes() if path.exists() else None) == before
+    assert b"raise SystemExit" not in (path.read_bytes() if path.exists() else b"")
+    assert not compiled.exists()
+    assert reconcile(original.state.db, original.state.store, original.registry, SITE) == []
+    original.registry.need_loadable(second, original.told(second))
+    assert original.served() == second
+
+
+def test_a_packing_published_before_digests_were_kept_is_packed_anew(original: Home) -> None:
+    with original.state.db.begin() as connection:
+        connection.execute(update(tables.outbox).values(packing=None))
+    first, second = _lineage(original)
+    original.registry.need_loadable(second, original.told(second))
+    found = reconcile(original.state.db, original.state.store, original.registry, SITE)
+    assert sorted((one.difference.kind, one.repaired) for one in found) == [("packing", True), ("packing", True)]
+    assert reconcile(original.state.db, original.state.store, original.registry, SITE) == []
+    assert all(original.told(digest).packing for digest in (first, second))
 
 
 def _lineage(made: Home) -> list[str]:
