@@ -294,7 +294,11 @@ def _break_lease(place: Workplace, actor: Actor, params: BrokenLease) -> Json:
     approvals.need_reason(params.reason)
     with place.keeper.begin() as connection:
         held = leases.break_lease(connection, params.lease, force=params.force)
-        stood: dict[str, Json] = {"owner": held.owner, "silent_seconds": round(held.silent), "lost": held.lost}
+        stood: dict[str, Json] = {
+            "owner": held.owner,
+            "silent_seconds": None if held.silent is None else round(held.silent),
+            "lost": held.lost,
+        }
         append(connection, "lease.broken", actor, held.name, {**stood, "reason": params.reason, "forced": params.force})
     return {"lease": held.name, **stood, "words": held.words}
 

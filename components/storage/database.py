@@ -52,11 +52,7 @@ class AccountRefused(DatabaseUnavailable):
 
 
 class SchemaUnknown(DatabaseUnavailable):
-    """The tables are of a later version of lcia."""
-
-
-class TableMissing(DatabaseUnavailable):
-    """Tables were dropped by hand."""
+    """The tables are of a later version of lcia, or not all there."""
 
 
 class ReadOnly(DatabaseUnavailable):
@@ -116,7 +112,6 @@ class Database:
         """
         seen, head = self.revisions()
         if seen == head:  # also with an account that may not create tables
-            self._need_tables(seen)
             return
         config = _alembic()
         try:
@@ -133,14 +128,15 @@ class Database:
         """The schema revision of the database (None: no tables yet) and the one that this version of lcia needs.
 
         Raises:
-            SchemaUnknown: the database's is none that this version knows.
+            SchemaUnknown: the database's is none that this version knows, or tables were dropped.
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
         scripts = ScriptDirectory.from_config(_alembic())
         head = scripts.get_current_head()
         with self.read() as connection:
             seen = MigrationContext.configure(connection).get_current_revision()
-            if seen is None and {"log", "candidates"} <= set(inspect(connection).get_table_names()):
+            names = set(inspect(connection).get_table_names())
+            if seen is None and {"log", "candidates"} <= names:
                 raise SchemaUnknown(
                     f"{self.url} has tables and says no schema (its table alembic_version is gone or empty): somebody "
                     "changed it by hand, and nothing else was changed now. Restore it from a backup"
@@ -150,16 +146,12 @@ class Database:
                 f"{self.url} has schema {seen}, and this version of lcia knows schemas up to {head}: a later version "
                 "has changed the tables. Install that version, or restore the backup from before it"
             )
-        return seen, head
-
-    def _need_tables(self, seen: str | None) -> None:
-        with self.read() as connection:
-            lacking = sorted(set(metadata.tables) - set(inspect(connection).get_table_names()))
-        if lacking:
-            raise TableMissing(
+        if seen == head and (lacking := sorted(set(metadata.tables) - names)):
+            raise SchemaUnknown(
                 f"{self.url} has schema {seen} and lacks {', '.join(lacking)}: somebody dropped what every verb needs. "
                 "Restore it from a backup, then run `lcia audit verify`"
             )
+        return seen, head
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

@@ -48,7 +48,9 @@ def _lines(place: Workplace) -> Iterator[str]:
     yield from _head("lcia_champion_served", "1 where MLflow serves the champion that was decided.")
     yield f"lcia_champion_served {int(delivery.served(place, served))}"
     yield from _head("lcia_lease_silent_seconds", "Since the holder of a lease was last heard.")
-    yield from (f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in held)
+    yield from (
+        f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in held if one.silent is not None
+    )
     yield from _head("lcia_lease_lost", "1 where the holder runs no more.")
     yield from (f'lcia_lease_lost{{name="{one.name}"}} {int(one.lost)}' for one in held)
 

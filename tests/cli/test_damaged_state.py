@@ -8,6 +8,7 @@ import pytest
 from small_loop import SmallLoop
 
 from components.promotion.outbox import enqueue
+from lcia.service import metrics
 
 if TYPE_CHECKING:
     from conftest import Lcia
@@ -55,6 +56,9 @@ def test_a_heartbeat_that_is_no_time_keeps_nobody_out(lcia: "Lcia", champion: Sm
     doctor = lcia(champion, "doctor", "--quick")
     assert "unforeseen" not in doctor.out
     assert "it runs no more" in doctor.out
+    assert "lcia_lease_silent_seconds" in metrics.page(champion.open())
+    broken = lcia(champion, "break-lease", "lineage:assistant", "--reason", "x", "--json")
+    assert broken.code == 0, broken.err
     assert lcia(champion, "rollback", "1", "--reason", "x").code == 0
 
 

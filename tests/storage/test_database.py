@@ -60,7 +60,8 @@ def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(db):
     with db.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0004")
-    row = {"assistant": "a", "kind": "state", "payload": '{"digest":"d","number":1}', "attempts": 2, "error": "away"}
+    payload = '{"digest":"d","number":1,"state":"promoted"}'
+    row = {"assistant": "a", "kind": "state", "payload": payload, "attempts": 2, "error": "away"}
     row |= {"at": "2026-11-30T00:00:00.000000Z"}
     names = ", ".join(row)
     with db.begin() as connection:
