@@ -7,7 +7,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker, and each process it starts, has a core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from private_postgresql import Cluster, PostgresqlMissing, running
+from tiny_models import write_tiny_llama
 
 from components.settings import AdapterSettings, BaseModelSettings, Settings, StorageSettings
 from components.storage.database import Database
@@ -32,42 +32,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of four narrow layers with a real tokenizer, saved as any base model is."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    from benchmarks.byte_pairs import CHATML, byte_pairs
-
-    texts = [text for file in sorted(EXAMPLES.glob("*/validation.jsonl")) for text in _texts(file)]
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=byte_pairs(texts, 700, special),
-        bos_token=special[1],
-        eos_token=special[2],
-        pad_token=special[2],
-        chat_template=CHATML,
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.15,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        # wide, so that a short tuning gives hits; and drawn again, since the end token's (= padding's) starts as zero
-        model.get_input_embeddings().weight.normal_(0, 0.45)
     folder = tmp_path_factory.mktemp("tiny-llama")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_tiny_llama(folder)
     return folder
 
 
@@ -170,8 +136,3 @@ def example_in() -> Callable[..., Snapshot]:
 def take_example(store: ObjectStore, example_in: Callable[..., Snapshot]) -> Callable[..., Snapshot]:
     """`example_in` with this test's store."""
     return partial(example_in, store)
-
-
-def _texts(file: Path) -> list[str]:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [row[key] for row in rows for key in ("instruction", "input", "output") if row.get(key)]

@@ -1,0 +1,120 @@
+"""With another user of the machine: files, links and processes that are not theirs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.attacks.attack import attack, held
+from benchmarks.attacks.installation import Installation, files_of
+from components.storage.objects import parse_json
+
+
+def objects_below(made: Installation, digest: str) -> Iterator[str]:
+    """Every object that an object leads to, itself included."""
+    seen, waiting = set(), [digest]
+    while waiting:
+        one = waiting.pop()
+        if one in seen or not made.stored(one).is_file():
+            continue
+        seen.add(one)
+        yield one
+        try:
+            waiting += _digests(parse_json(made.stored(one).read_bytes()))
+        except Exception:  # noqa: BLE001 - no JSON: it leads nowhere
+            continue
+
+
+def _digests(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        if len(value) == 64 and set(value) <= set("0123456789abcdef"):
+            yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _digests(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _digests(one)
+
+
+@attack("keys", "the worker's, MLflow's and a site's user")
+def secrets_of_other_processes(made: Installation) -> None:
+    """Reads keys and environments of processes that are somebody else's."""
+    secrets = {
+        "service": [made.folder / "service" / "home" / "keys" / "audit-key.pem", made.folder / "service" / "pgpass"],
+        "worker": [made.folder / "worker" / "home" / "keys" / "leak-key", made.folder / "worker" / "pgpass"],
+    }
+    for owner, files in secrets.items():
+        environments = [
+            folder / "environ"
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and folder.stat().st_uid == made.uid(owner)
+        ]
+        for file in [*(file for file in files if file.exists()), *environments]:
+            for process in ("worker", "service", "mlflow", "site"):
+                if process != owner:
+                    read = made.run(process, ["cat", str(file)])
+                    held(read.returncode != 0, f"the user of {process} reads {file}")
+
+
+@attack("keys", "the worker's user")
+def keys_where_nobody_needs_them(made: Installation) -> None:
+    """Looks for the signing key beside the worker, and for the leak key beside the service."""
+    held(not list((made.folder / "worker").rglob("audit-key.pem")), "the worker's home holds a signing key")
+    held(not list((made.folder / "service").rglob("leak-key*")), "the service's home holds the leak key")
+
+
+RESULTS = ("done", "refused")
+"""Folders of the inbox where packages go with a report."""
+
+
+@attack("inbox", "a site's user")
+def result_folder_is_a_link(made: Installation) -> None:
+    """Puts links to the worker's keys where the inbox's results go, and drops a package."""
+    inbox, keys = made.folder / "inbox", made.folder / "worker" / "home" / "keys"
+    before = {file.name: file.read_bytes() for file in keys.iterdir()}
+    links = " && ".join(f"rm -rf {inbox}/{name} && ln -s {keys} {inbox}/{name}" for name in RESULTS)
+    made.run("site", ["sh", "-c", links])
+    _drop(made, "linked", {"task.yaml": b"name: [\n"})
+    done = made.command("worker", "work", "--once")
+    after = {file.name: file.read_bytes() for file in keys.iterdir() if file.is_file()}
+    made.run("site", ["sh", "-c", "rm -f " + " ".join(f"{inbox}/{name}" for name in RESULTS)])
+    held(before == after, f"the worker wrote {sorted(set(after) - set(before))} into its keys: {done.stdout}")
+
+
+@attack("inbox", "a site's user")
+def package_holds_links(made: Installation) -> None:
+    """Drops a package whose rows are a link to the worker's password."""
+    files = files_of("movie_sentiment")
+    target = _drop(made, "pointing", files | {"task.yaml": files["task.yaml"].replace(b"movie_sentiment", b"pointing")})
+    link = f"rm {target}/train.jsonl && ln -s {made.folder}/worker/pgpass {target}/train.jsonl"
+    made.run("site", ["sh", "-c", link])
+    done = made.command("worker", "work", "--once")
+    password = made.passwords["worker"]
+    for file in (made.folder / "inbox").rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            held(password.encode() not in file.read_bytes(), f"the worker's password stands in {file}: {done.stdout}")
+
+
+@attack("inbox", "a site's user")
+def task_replaced_through_the_inbox(made: Installation) -> None:
+    """Drops a package that replaces another site's task, so that the gate protects it no more."""
+    files = files_of("movie_sentiment")
+    task = files["task.yaml"].replace(b"name: movie_sentiment", b"name: better_reviews\nsupersedes: movie_sentiment")
+    _drop(made, "replacing", files | {"task.yaml": task})
+    made.command("worker", "work", "--once")
+    queue = made.look("root", "status")[1]["queue"]["items"]
+    found = [item for item in queue if item["name"] == "better_reviews"]
+    held(all(item["state"] not in {"candidate", "promoted"} for item in found), f"it was learnt: {found}")
+
+
+def _drop(made: Installation, name: str, files: dict[str, bytes]) -> Path:
+    """Put a package into the inbox as the site's user."""
+    target = made.folder / "inbox" / name
+    for file, content in files.items():
+        source = made.folder / "site" / "sent"
+        source.write_bytes(content)
+        source.chmod(0o644)
+        os.chown(source, made.uid("site"), made.uid("site"))
+        made.run("site", ["sh", "-c", f"mkdir -p {target} && cp {source} {target}/{file}"])
+    made.run("site", ["sh", "-c", f"touch {target}.ready"])
+    return target
