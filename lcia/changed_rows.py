@@ -8,7 +8,7 @@ from components.audit.log import Actor
 from components.errors import LciaError
 from components.evaluation.history import flips
 from components.evaluation.reports import Flip
-from components.promotion import approvals
+from components.promotion import quorum
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import held_back
 from components.tasks.images import Picture
@@ -69,7 +69,7 @@ def _opened(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, 
     """A version and its evidence, for somebody who may read test rows."""
     version = place.version(reference)
     assert version is not None  # noqa: S101 - a reference always finds one, or raises
-    if approvals.barred(version, actor.name, place.settings.policy.approval):
+    if quorum.barred(version, actor.name, place.settings.policy.approval):
         raise NotForSubmitters(
             f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
             f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"

@@ -15,7 +15,8 @@ from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Permission
-from components.promotion import approvals, candidates, policy, withdrawal
+from components.promotion import candidates, policy, withdrawal
+from components.promotion.reasons import need_reason
 from components.storage import leases
 from components.storage.objects import Json
 from components.tasks import queue
@@ -291,7 +292,7 @@ def _cancel(place: Workplace, actor: Actor, params: Answer) -> Json:
 
 def _break_lease(place: Workplace, actor: Actor, params: BrokenLease) -> Json:
     """Free a lease whose owner is gone, or with `force` one that hangs; who did it and why is entered in the log."""
-    approvals.need_reason(params.reason)
+    need_reason(params.reason)
     with place.keeper.begin() as connection:
         held = leases.break_lease(connection, params.lease, force=params.force)
         stood: dict[str, Json] = {"owner": held.owner, "silent_seconds": round(held.silent), "lost": held.lost}

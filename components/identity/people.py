@@ -1,5 +1,6 @@
 """People and programs that a server knows, and their roles; every change is in the log."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 from components.audit.log import Actor, ActorUnnamed, append
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE, ROLES, Grant
+from components.identity.names import folded
 from components.storage.database import now
 from components.storage.tables import grants, people
 from components.visible import is_plain
@@ -19,6 +21,10 @@ class PersonUnknown(LciaError):
 
 class PersonRefused(LciaError):
     """A name, role or site that cannot be recorded."""
+
+
+OPERATOR = frozenset({"asserted", "os-user"})
+"""How somebody is known who works on the state itself, without signing in anywhere; see `Actor.how`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def add(connection: Connection, name: str, *, actor: Actor, subject: str | None 
         return get(connection, name)
     if not is_plain(name):
         raise ActorUnnamed(f"{name!r} holds signs that don't show, or spaces around it; give a plain name")
-    values = {"name": name, "folded": _folded(name), "subject": subject, "created_at": now(connection)}
+    values = {"name": name, "folded": folded(name), "subject": subject, "created_at": now(connection)}
     connection.execute(insert(people).values(**values))
     append(connection, "person.added", actor, name, {"subject": subject})
     return get(connection, name)
@@ -130,6 +136,29 @@ def disable(connection: Connection, name: str, *, actor: Actor, reason: str) -> 
     return get(connection, name)
 
 
+def anybody(connection: Connection) -> bool:
+    """Whether people are known here at all: on a server; on a machine of one's own nobody has roles."""
+    return connection.execute(select(people.c.name).limit(1)).first() is not None
+
+
+def readable(connection: Connection) -> bool:
+    """Whether this process's account may read who is known: the worker's may not."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(select(func.has_table_privilege("people", "SELECT"))).scalar_one())
+
+
+def among(connection: Connection, names: Iterable[str]) -> dict[str, Person]:
+    """Those of the names that are known, by folded name."""
+    wanted = {folded(name) for name in names}
+    rows = connection.execute(select(people).where(people.c.folded.in_(wanted))).mappings().all()
+    given = select(grants.c.person, grants.c.role, grants.c.site).where(grants.c.person.in_([r["name"] for r in rows]))
+    held: dict[str, list[Grant]] = {}
+    for person, role, site in connection.execute(given.order_by(grants.c.role, grants.c.site)):
+        held.setdefault(person, []).append(Grant(role, site))
+    return {row["folded"]: _made(row, held.get(row["name"], ())) for row in rows}
+
+
 def roles(connection: Connection, name: str, site: str | None) -> set[str]:
     """The roles of a person at a site; none for a name nobody recorded, or somebody shut out."""
     row = _row(connection, name)
@@ -151,16 +180,15 @@ def _check(role: str, site: str) -> None:
         raise PersonRefused(f"{site!r} is no site; give the `owner` of its tasks, or {EVERYWHERE} for all")
 
 
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
 def _row(connection: Connection, name: str) -> RowMapping | None:
-    return connection.execute(select(people).where(people.c.folded == _folded(name))).mappings().one_or_none()
+    return connection.execute(select(people).where(people.c.folded == folded(name))).mappings().one_or_none()
 
 
 def _person(connection: Connection, row: RowMapping) -> Person:
     query = select(grants.c.role, grants.c.site).where(grants.c.person == row["name"])
     found = connection.execute(query.order_by(grants.c.role, grants.c.site)).all()
-    roles = tuple(Grant(role, site) for role, site in found)
-    return Person(row["name"], row["subject"], row["created_at"], row["disabled_at"], roles)
+    return _made(row, [Grant(role, site) for role, site in found])
+
+
+def _made(row: RowMapping, held: Iterable[Grant]) -> Person:
+    return Person(row["name"], row["subject"], row["created_at"], row["disabled_at"], tuple(held))
