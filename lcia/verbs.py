@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from components.audit import log
 from components.audit.log import Actor
 from components.errors import GateRefused, LciaError
@@ -16,7 +18,7 @@ from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
 from components.promotion.evidence import replaced_tasks
 from components.promotion.outbox import undelivered
-from components.settings import GateSettings
+from components.settings import GateSettings, PolicySettings
 from components.tasks import queue
 from components.tasks.containers import opened
 from components.tasks.inbox import quarantine, store_package
@@ -87,6 +89,8 @@ def status(place: Workplace) -> dict[str, Any]:
         found = candidates.listed(connection, place.assistant)
         head = log.head(connection)
         waiting = undelivered(connection, place.assistant)
+        rules = policy.standing(connection, place.assistant, place.settings.policy)
+        void = {one.digest: _not_counted(connection, one, rules) for one in found if one.state == "pending"}
     shown = None
     if now is not None:
         version = next(c for c in found if c.digest == now.version)
@@ -104,7 +108,7 @@ def status(place: Workplace) -> dict[str, Any]:
         "assistant": place.assistant,
         "champion": shown,
         "queue": {**counts, "items": [item.to_json() for item in items]},
-        "candidates": [candidate.to_json() for candidate in found],
+        "candidates": [{**one.to_json(), "not_counted": void.get(one.digest, [])} for one in found],
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {
             "pending": len(waiting),
@@ -113,6 +117,17 @@ def status(place: Workplace) -> dict[str, Any]:
             "links": moving.links(place.home, place.settings),
         },
     }
+
+
+def _not_counted(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, str]]:
+    """Every yes to a version that does not count though nobody took it back, and why."""
+    both = [quorum.weighed(connection, version, rules.approval, override=spite) for spite in (False, True)]
+    return [
+        {"person": one.approval.person, "why": one.why_not}
+        for spite, weighed in enumerate(both)
+        for one in weighed
+        if one.why_not and one.approval.override == bool(spite) and one.approval.revoked_at is None
+    ]
 
 
 def _in_order(place: Workplace, version: Candidate) -> list[Any]:

@@ -243,6 +243,12 @@ def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
     return frozenset(owner for owner in found if owner is not None) or frozenset({EVERYWHERE})
 
 
+def owners(connection: Connection, assistant: str) -> dict[str, str]:
+    """By task snapshot that a version learnt: the owner of the task."""
+    query = select(candidates.c.task, queue.c.owner).join(queue, queue.c.id == candidates.c.item)
+    return {row.task: row.owner for row in connection.execute(query.where(candidates.c.assistant == assistant))}
+
+
 def _owners(connection: Connection, digest: str | None) -> dict[str, str | None]:
     """A version and all it was made on, each with the owner of the task it learnt; None for one that learnt several."""
     if digest is None:

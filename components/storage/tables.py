@@ -261,6 +261,7 @@ tokens = Table(
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
     Column("made_by", String(200)),  # none: an earlier release did not say
+    Column("how", String(256)),  # how that person was known
     Column("assured", Boolean),  # made by its owner, who was known; none: as above
 )
 

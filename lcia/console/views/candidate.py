@@ -121,7 +121,7 @@ def routes(console: Console) -> APIRouter:
         seen = console.ask(reader, "flips", version=number)
         rows = [{**row, "kind": "lost" if row["score_after"] < row["score_before"] else "won"} for row in seen["flips"]]
         table = arranged(Asked("rows", dict(request.query_params), "kind"), ROWS, rows)
-        return console.page(reader, "flips.html", number=seen["version"], rows=table, held_back=seen["held_back"])
+        return console.page(reader, "flips.html", number=seen["version"], rows=table, **_not_shown(seen))
 
     @router.get("/versions/{number}/flips/{task}/{digest}")
     def image(number: str, task: str, digest: str, request: Request) -> Response:
@@ -137,6 +137,10 @@ def routes(console: Console) -> APIRouter:
         return reports.answer(console.place.store, _found(console, number)[1]["reports"], name)
 
     return router
+
+
+def _not_shown(seen: Mapping[str, Any]) -> dict[str, int]:
+    return {name: seen[name] for name in ("held_back", "other_sites")}
 
 
 def _part(console: Console, reader: Reader, template: str, values: Mapping[str, Any]) -> Response:

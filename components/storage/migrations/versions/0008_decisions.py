@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("approvals", sa.Column("epoch", sa.Integer))
     op.add_column("grants", sa.Column("by_group", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("tokens", sa.Column("made_by", sa.String(200)))
+    op.add_column("tokens", sa.Column("how", sa.String(256)))
     op.add_column("tokens", sa.Column("assured", sa.Boolean))
     op.add_column("policies", sa.Column("before", sa.Integer))
     op.create_table(
@@ -57,6 +58,7 @@ def downgrade() -> None:
     for table, column in (
         ("policies", "before"),
         ("tokens", "assured"),
+        ("tokens", "how"),
         ("tokens", "made_by"),
         ("grants", "by_group"),
         ("approvals", "epoch"),
