@@ -137,7 +137,7 @@ def _whose(_: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any param
 
 def _whose_token(place: Workplace, params: OldToken) -> str | None:
     with place.db.read() as connection:
-        return tokens.get(connection, params.token).person
+        return next((one.person for one in tokens.listed(connection) if one.id == params.token), None)
 
 
 def _status(place: Workplace, _: Actor, __: Nothing) -> Json:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people
-from components.identity.access import Permission
+from components.identity.access import Forbidden, Permission
 from components.identity.appointments import has_power
 from components.identity.names import same_person
 from components.identity.people import OPERATOR, Person
@@ -87,13 +87,13 @@ def create(
     """A new token and its text, which can't be had again.
 
     Raises:
-        PersonUnknown; TokenRefused: an unknown permission, no label, a lifetime beyond a year, or a token of somebody
-            who decides or administers, made by another who signed in.
+        PersonUnknown; TokenRefused: an unknown permission, no label, or a lifetime beyond a year.
+        Forbidden: a token of somebody who decides or administers, made by another who signed in.
     """
     owner = people.get(connection, person)
     own = same_person(owner.name, actor.name)
     if not own and actor.how not in OPERATOR and has_power(owner):
-        raise TokenRefused(
+        raise Forbidden(
             f"{owner.name} decides or administers, so nobody else may hold a token of theirs: {owner.name} signs in "
             "and makes it (`lcia tokens create` with an own token, or the page People), or whoever runs the server "
             "makes the first one on its machine"

@@ -16,12 +16,16 @@ from components.errors import LciaError, WaitingForPeople
 from components.identity import people
 from components.identity.access import EVERYWHERE, allowed
 from components.identity.names import folded, same_person
-from components.identity.people import OPERATOR, Person
+from components.identity.people import Person
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
 from components.settings import ApprovalSettings, SiteApproval
 from components.storage.database import is_ahead, now
 from components.storage.tables import approvals, champion
+
+
+ASSERTED = "asserted"
+"""How a name is known that somebody only claimed; see `Actor.how`."""
 
 
 class QuorumMissing(WaitingForPeople):
@@ -134,8 +138,8 @@ def _entitlements(
 
 
 def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) -> tuple[frozenset[str], str]:
-    if how in OPERATOR:
-        return frozenset(), "given on the server's machine, without a sign-in"
+    if how == ASSERTED:
+        return frozenset(), "the name was only asserted"
     if person is None:
         return frozenset(), "nobody of this name is known"
     if person.disabled_at is not None:

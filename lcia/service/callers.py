@@ -187,10 +187,10 @@ def perform(place: Workplace, operation: Operation, caller: Caller, params: Para
         else:
             caller.need(operation.permission, None)
             caller.need(operation.permission, operation.sites(place, params), everywhere=operation.everywhere)
+        return operation.run(place, caller.actor, params)
     except Forbidden as why:
         log_denial(place, caller, operation.name, why)
         raise
-    return operation.run(place, caller.actor, params)
 
 
 def log_denial(place: Workplace, caller: Caller, operation: str, why: Forbidden) -> None:

@@ -10,10 +10,12 @@ from components.audit import log
 from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.identity import people, tokens
-from components.promotion import approvals, candidates, champion
+from components.promotion import approvals, candidates, champion, policy
+from components.promotion.approvals import NotLowRisk
+from components.promotion.automatic import promote_waiting
 from components.promotion.outbox import apply_outbox, enqueue, pending
 from components.promotion.registry import Registry
-from components.settings import PolicySettings
+from components.settings import ApprovalSettings, PolicySettings
 from components.storage import leases, privileges, results, tables
 from components.storage.database import AccountRefused, Database
 from components.storage.objects import ObjectStore
@@ -68,8 +70,9 @@ def test_each_account_can_do_its_own_work(accounts, registry: Registry):
     assert [one.kind for one in apply_outbox(worker.db, worker.store, registry)] == ["candidate"]
 
     with service.db.begin() as connection:
-        people.add(connection, "ada", actor=SYSTEM)
-        people.grant(connection, "ada", "admin", actor=SYSTEM)
+        for name, role in [("ada", "admin"), ("bob", "approver"), ("carol", "approver")]:
+            people.add(connection, name, actor=SYSTEM)
+            people.grant(connection, name, role, actor=SYSTEM)
         people.grant(connection, "ada", "auditor", actor=SYSTEM)
         people.withdraw_grant(connection, "ada", "auditor", actor=SYSTEM)
         token, secret = tokens.create(
@@ -118,6 +121,44 @@ def test_each_account_can_do_its_own_work(accounts, registry: Registry):
     assert count(keeper, tables.results) == 0
     with accounts["owner"].db.read() as connection:
         assert verify_database(connection).ok
+
+
+def automatic(reader, promoter):
+    """One round of what is promoted without a person."""
+    auto = PolicySettings(approval=ApprovalSettings(auto=True))
+    return promote_waiting(reader.db, promoter.db, promoter.store, "a", auto)
+
+
+def test_the_service_promotes_automatically_what_the_worker_may_not(accounts):
+    """With the accounts of the manifests: the worker leaves it, and the service's rounds do it with the promoter's."""
+    worker, service, promoter = (accounts[name] for name in ("worker", "service", "promoter"))
+    worker.candidate("news", None)
+    (left,) = automatic(worker, worker)
+    assert left.made is None
+    assert "waits for `lcia serve`" in left.words
+    with service.db.read() as connection:
+        assert candidates.get(connection, "a", 1).state == "pending"
+    (done,) = automatic(service, promoter)
+    assert (done.made.epoch, done.made.marks) == (1, ["automatic approval"])
+    assert automatic(service, promoter) == []
+
+
+def test_what_waits_is_left_when_the_server_has_switched_it_off(accounts):
+    worker, service, promoter = (accounts[name] for name in ("worker", "service", "promoter"))
+    worker.candidate("news", None)
+    with service.db.begin() as connection:
+        policy.install(connection, "a", PolicySettings(), actor=SYSTEM)
+    assert automatic(service, promoter) == []
+    with pytest.raises(NotLowRisk, match="auto is false"):
+        champion.promote(
+            promoter.db,
+            promoter.store,
+            assistant="a",
+            version=1,
+            actor=SYSTEM,
+            policy=PolicySettings(approval=ApprovalSettings(auto=True)),
+            automatic=True,
+        )
 
 
 def test_every_account_proves_by_trying_that_it_can_do_nothing_else(accounts):

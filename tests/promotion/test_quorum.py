@@ -118,8 +118,8 @@ def test_each_site_has_its_own_quorum(server):
         (SUE, "may not decide at north"),
         (Actor("ada", assured=True, how="token 1"), "may not decide at north"),
         (Actor("mallory", assured=True, how="token 1"), "nobody of this name is known"),
-        (Actor("nora", assured=True, how="os-user"), "without a sign-in"),
-        (Actor("nora", assured=False), "without a sign-in"),
+        (Actor("root", assured=True, how="os-user"), "nobody of this name is known"),
+        (Actor("nora", assured=False), "the name was only asserted"),
     ],
     ids=lambda value: value.how if isinstance(value, Actor) else "",
 )
