@@ -23,7 +23,6 @@ from components.settings import ApprovalSettings, SiteApproval
 from components.storage.database import is_ahead, now
 from components.storage.tables import approvals, champion
 
-
 ASSERTED = "asserted"
 """How a name is known that somebody only claimed; see `Actor.how`."""
 

@@ -1,5 +1,6 @@
 """On PostgreSQL each process works under an account of its own, and can do nothing of another's."""
 
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -15,12 +16,21 @@ from components.promotion.approvals import NotLowRisk
 from components.promotion.automatic import promote_waiting
 from components.promotion.outbox import apply_outbox, enqueue, pending
 from components.promotion.registry import Registry
-from components.settings import ApprovalSettings, PolicySettings
+from components.settings import (
+    ApprovalSettings,
+    AuditSettings,
+    PolicySettings,
+    RegistrySettings,
+    Settings,
+    StorageSettings,
+)
 from components.storage import leases, privileges, results, tables
 from components.storage.database import AccountRefused, Database
 from components.storage.objects import ObjectStore
 from components.storage.privilege_checks import check_privileges
 from components.tasks import queue
+from lcia.service import run as rounds
+from lcia.workplace import Workplace
 
 POLICY = PolicySettings()
 
@@ -141,6 +151,31 @@ def test_the_service_promotes_automatically_what_the_worker_may_not(accounts):
     (done,) = automatic(service, promoter)
     assert (done.made.epoch, done.made.marks) == (1, ["automatic approval"])
     assert automatic(service, promoter) == []
+
+
+def test_a_round_of_the_service_promotes_and_has_mlflow_serve_it(accounts, postgresql, tmp_path, empty_mlflow):
+    accounts["worker"].candidate("news", None)
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    name = accounts["owner"].db.engine.url.database
+    home = tmp_path / "home"
+    settings = Settings(
+        assistant="a",
+        storage=StorageSettings(
+            database=postgresql.url(name, "lcia_service"),
+            promoter=postgresql.url(name, "lcia_promoter"),
+            objects=accounts["worker"].store.url,
+        ),
+        registry=RegistrySettings(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "files")),
+        audit=AuditSettings(heads_to=()),
+        policy=PolicySettings(approval=ApprovalSettings(auto=True)),
+    )
+    place = Workplace.open(home, settings)
+    rounds.tell(place, {})
+    with place.db.read() as connection:
+        now = champion.current(connection, "a")
+        entry = next(e for e in log.entries(connection) if e.action == "champion.promoted")
+    assert (now.epoch, now.served) == (1, now.version)
+    assert (entry.actor.how, entry.details["automatic"]) == ("system", True)
 
 
 def test_what_waits_is_left_when_the_server_has_switched_it_off(accounts):

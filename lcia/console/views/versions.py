@@ -65,7 +65,7 @@ def routes(console: Console) -> APIRouter:
             rows = _rows(known, decisions, now.version if now else None)
             table = arranged(asked, COLUMNS, rows)
             people = {row.version.digest: _people(row, quorum.given(connection, row.version)) for row in table.rows}
-        decided = {one.version for one in decisions}
+            below = {one.digest for one in candidates.ancestors(connection, now.version)} if now else set()
         return console.page(
             reader,
             "versions.html",
@@ -74,7 +74,7 @@ def routes(console: Console) -> APIRouter:
             lined_up=_lined_up(table),
             now=next((one for one in known if now is not None and one.digest == now.version), None),
             counts=Counter(row.state for row in rows),
-            earlier=[one for one in reversed(known) if one.digest in decided and one.digest != (now and now.version)],
+            earlier=[one for one in reversed(known) if one.digest in below and one.digest != (now and now.version)],
             chosen=request.query_params.get("back", ""),
         )
 
