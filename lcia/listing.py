@@ -115,12 +115,12 @@ def versions(place: Workplace, state: str | None = None) -> list[dict[str, Any]]
 
 
 def decisions(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, Any]]:
-    """Every yes and no to a version; `why_not` is why a yes does not count, empty where it does."""
-    override = any(one.override for one in quorum.given(connection, version))
-    void = {one.approval.id: one.why_not for one in quorum.weighed(connection, version, rules.approval)}
-    if override:
-        spite = quorum.weighed(connection, version, rules.approval, override=True)
-        void |= {one.approval.id: one.why_not for one in spite if one.approval.override}
+    """Every yes and no to a version; `why_not` is why a yes does not count, empty where it does or is history."""
+    void: dict[int, str] = {}
+    if version.state == "pending" or candidates.rolled_away(connection, version):
+        for spite in (False, True):
+            found = quorum.weighed(connection, version, rules.approval, override=spite)
+            void |= {one.approval.id: one.why_not for one in found if one.approval.override == spite}
     return [
         {
             "person": one.person,

@@ -1,7 +1,7 @@
 """What the verbs do, as functions that return plain data; `cli.py` prints it."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def status(place: Workplace) -> dict[str, Any]:
         head = log.head(connection)
         waiting = undelivered(connection, place.assistant)
         rules = policy.standing(connection, place.assistant, place.settings.policy)
-        void = {one.digest: _not_counted(connection, one, rules) for one in found if one.state == "pending"}
+        void = {one.digest: _of_pending(connection, one, rules) for one in found if one.state == "pending"}
     shown = None
     if now is not None:
         version = next(c for c in found if c.digest == now.version)
@@ -119,15 +119,16 @@ def status(place: Workplace) -> dict[str, Any]:
     }
 
 
-def _not_counted(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, str]]:
-    """Every yes to a version that does not count though nobody took it back, and why."""
-    both = [quorum.weighed(connection, version, rules.approval, override=spite) for spite in (False, True)]
-    return [
-        {"person": one.approval.person, "why": one.why_not}
-        for spite, weighed in enumerate(both)
-        for one in weighed
-        if one.why_not and one.approval.override == bool(spite) and one.approval.revoked_at is None
-    ]
+def _not_counted(weighed: Sequence[quorum.Weighed]) -> list[dict[str, str]]:
+    """Every yes that does not count though nobody took it back, and why."""
+    void = [one for one in weighed if one.why_not and one.approval.revoked_at is None]
+    return [{"person": one.approval.person, "why": one.why_not} for one in void]
+
+
+def _of_pending(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, str]]:
+    """The same of a candidate, whatever the gate says of it now: each yes by what it was given for."""
+    both = {spite: quorum.weighed(connection, version, rules.approval, override=spite) for spite in (False, True)}
+    return _not_counted([one for spite, found in both.items() for one in found if one.approval.override == spite])
 
 
 def _in_order(place: Workplace, version: Candidate) -> list[Any]:
@@ -177,9 +178,10 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
     pool = place.pool(version.digest)
     with place.db.read() as connection:
         rules = policy.standing(connection, place.assistant, place.settings.policy)
-        judged = _judged(place, version, rules.gate)
+        undecided = version.state == "pending" or candidates.rolled_away(connection, version)
+        judged = _judged(place, version, rules.gate) if undecided else _AS_RECORDED | {"verdict": version.verdict}
         override = approvals.gate_stands_against(judged["verdict"] or "unknown", rules.gate)
-        given = quorum.weighed(connection, version, rules.approval, override=override)
+        given = quorum.weighed(connection, version, rules.approval, override=override and undecided)
         sites = candidates.sites(connection, version)
         item = None if version.item is None else queue.item(connection, version.item)
     return {
@@ -201,13 +203,16 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
         "judged": judged,
         "sites": sorted(sites),
         "approvals": [_said(one.approval) for one in given if not one.why_not],
-        "not_counted": [{"person": one.approval.person, "why": one.why_not} for one in given if one.why_not],
+        "not_counted": _not_counted(given) if undecided else [],
         "evidence": {"digest": version.evidence, **evidence},
     }
 
 
 def _said(one: quorum.Approval) -> dict[str, Any]:
     return {"person": one.person, "assured": one.assured, "how": one.how, "reason": one.reason}
+
+
+_AS_RECORDED = {"again": False, "words": ""}
 
 
 def _judged(place: Workplace, version: Candidate, rules: GateSettings) -> dict[str, Any]:

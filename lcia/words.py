@@ -223,9 +223,8 @@ def show(value: Value) -> str:
         gate(value["gate"]),
     ]
     if value["judged"]["again"]:
-        lines.append(
-            f"  under the present policy the gate says {value['judged']['verdict'] or 'nothing'}: {value['judged']['words']}"
-        )
+        verdict = value["judged"]["verdict"] or "nothing"
+        lines.append(f"  under the present policy the gate says {verdict}: {value['judged']['words']}")
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
     lines += [f"  {_void(one)}" for one in value["not_counted"]]
     lines.append(f"  evidence {value['evidence']['digest']}")

@@ -18,7 +18,7 @@ from components.errors import LciaError
 from components.identity import people
 from components.identity.access import Forbidden, Permission
 from components.identity.appointments import has_power
-from components.identity.names import same_person
+from components.identity.names import folded, same_person
 from components.identity.people import OPERATOR, Person
 from components.storage.database import Database, is_ahead, now
 from components.storage.objects import digest_of
@@ -199,6 +199,13 @@ def get(connection: Connection, identity: str) -> Token:
 def listed(connection: Connection) -> list[Token]:
     """Every token, newest first."""
     return [_token(row) for row in connection.execute(select(tokens).order_by(tokens.c.created_at.desc())).mappings()]
+
+
+def makers(connection: Connection, names: Iterable[str]) -> set[str]:
+    """Who made tokens that stand for these people, beside themselves: who may have acted under their names."""
+    wanted = {folded(name) for name in names}
+    rows = connection.execute(select(tokens.c.person, tokens.c.made_by).where(tokens.c.made_by.is_not(None)))
+    return {made_by for person, made_by in rows if folded(person) in wanted and not same_person(person, made_by)}
 
 
 def _token(row: RowMapping) -> Token:

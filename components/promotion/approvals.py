@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from components.audit.log import Actor, append
 from components.errors import GateRefused, LciaError, WaitingForPeople
+from components.identity import tokens
 from components.identity.names import same_person
 from components.promotion import candidates, judging
 from components.promotion.candidates import Candidate, NotPending
@@ -203,7 +204,7 @@ def approve(
             )
         judged = judging.present(store, candidate, rules.gate)
         marks = check_gate(candidate, judged, rules.gate, override=override)
-        _need_other_eyes(candidate, actor.name, rules.approval)
+        _need_other_eyes(connection, candidate, actor.name, rules.approval)
         need_entitled(connection, candidate, actor)
         for given in valid(connection, candidate, rules.approval, override=override):
             if same_person(given.person, actor.name):
@@ -261,12 +262,18 @@ def revoke(
         )
 
 
-def _need_other_eyes(candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
+def _need_other_eyes(connection: Connection, candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
     if barred(candidate, person, policy):
         did = "submitted" if same_person(person, candidate.submitted_by) else "launched"
         raise FourEyesRefused(
             f"{person} {did} the task of version {candidate.number} and can't approve it; ask somebody else, or set "
             "policy.approval.four_eyes=false, which marks the version"
+        )
+    brought = {candidate.submitted_by, candidate.launched_by}
+    if policy.four_eyes and any(same_person(person, maker) for maker in tokens.makers(connection, brought)):
+        raise FourEyesRefused(
+            f"{person} made a token of {' or '.join(sorted(brought))}, who brought in the task of version "
+            f"{candidate.number}, and so may have done it; ask somebody else to approve it"
         )
 
 

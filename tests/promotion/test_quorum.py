@@ -1,14 +1,16 @@
 """Whose yes counts where: sites, roles and who may decide no more."""
 
+from datetime import timedelta
+
 import pytest
 from promotion_state import BOB, CAROL
 from sqlalchemy import update
 
 from components.audit import log
 from components.audit.log import SYSTEM, Actor
-from components.identity import people
+from components.identity import people, tokens
 from components.promotion import approvals, candidates, champion, quorum
-from components.promotion.approvals import ApprovalUnknown
+from components.promotion.approvals import ApprovalUnknown, FourEyesRefused
 from components.promotion.quorum import NotEntitled, QuorumMissing
 from components.settings import ApprovalSettings, PolicySettings, SiteApproval
 from components.storage import tables
@@ -188,3 +190,16 @@ def test_others_may_take_a_yes_back_and_the_log_says_whose(server):
     assert entry.details == {"reason": "she is on leave", "approval": given.id, "person": "nora"}
     with pytest.raises(ApprovalUnknown, match="nora has no approval"):
         approvals.revoke(server.db, assistant="a", version=1, actor=BOB, reason="again", person="nora")
+
+
+def test_whoever_made_the_submitters_token_is_no_other_pair_of_eyes(server):
+    """An admin who approves too could submit as the program whose token they made."""
+    known(server, "site", ("submitter", "*"))
+    known(server, "max", ("approver", "*"), ("admin", "*"))
+    server.candidate("news", None, owner="north")
+    max_ = Actor("max", assured=True, how="signed in at https://idp")
+    with server.db.begin() as connection:
+        tokens.create(connection, "site", "nightly", timedelta(days=1), actor=max_)
+    with pytest.raises(FourEyesRefused, match="made a token of"):
+        yes(server, 1, max_)
+    yes(server, 1, ALL)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from components.audit import log
 from components.errors import LciaError
+from components.identity import appointments
 from components.identity.names import same_person
 from components.promotion import candidates, champion, outbox, policy, quorum
 from components.promotion.candidates import Candidate
@@ -133,6 +134,7 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
         "waiting": [(version, _approvals(console, reader, connection, version)) for version in undecided],
         "held": held,
         "proposed": proposed if reader.may("administer") else [],
+        "appointments": appointments.waiting(connection) if reader.may("administer") else [],
         "counts": {state: count for state, count in queue.counts(connection, name).items() if count},
         "worker": worker,
         "untold": len(undelivered),
