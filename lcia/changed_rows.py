@@ -10,7 +10,7 @@ from components.errors import LciaError
 from components.evaluation.history import flips
 from components.evaluation.reports import Flip
 from components.identity import people
-from components.identity.access import EVERYWHERE, allowed
+from components.identity.access import EVERYWHERE, Grant, allowed, need
 from components.promotion import candidates, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import held_back
@@ -59,10 +59,11 @@ def image(place: Workplace, reference: str, actor: Actor, task: str, digest: str
     """An image that one of these rows shows: part of a look, entered in the log as one where there was none before.
 
     Raises:
-        NotForSubmitters: see `look`.
+        NotForSubmitters: see `look`. Forbidden: the task is of a site where the person reads no rows.
         ImageUnknown: no row that may be looked at shows it, or it was erased.
     """
     version, evidence = _opened(place, reference, actor)
+    _need_task(place, version, actor, task)
     rows = [row for row in _rows(place, version, evidence, actor, task).rows if digest in row.images]
     if not rows or not place.store.exists(digest):
         raise ImageUnknown(
@@ -108,10 +109,29 @@ def _readable(place: Workplace, version: Candidate, actor: Actor) -> set[str] | 
     """Names of the version's tasks whose rows the person may read; None for all."""
     if actor.how in people.OPERATOR:
         return None
-    with place.db.read() as connection:
-        grants = people.get(connection, actor.name).grants
-        owners = candidates.owners(connection, place.assistant)
+    owners, grants = _owners(place, version), _grants(place, actor)
     if allowed(grants, "read_rows", EVERYWHERE):
         return None
-    entries = place.pool(version.digest).tasks()
-    return {one.name for one in entries if allowed(grants, "read_rows", owners.get(one.task, EVERYWHERE))}
+    return {name for name, owner in owners.items() if allowed(grants, "read_rows", owner)}
+
+
+def _need_task(place: Workplace, version: Candidate, actor: Actor, task: str) -> None:
+    """Refuse rows of another site's task.
+
+    Raises:
+        Forbidden: see above.
+    """
+    if actor.how not in people.OPERATOR:
+        need(actor.name, _grants(place, actor), "read_rows", _owners(place, version).get(task, EVERYWHERE))
+
+
+def _grants(place: Workplace, actor: Actor) -> tuple[Grant, ...]:
+    with place.db.read() as connection:
+        return people.get(connection, actor.name).grants
+
+
+def _owners(place: Workplace, version: Candidate) -> dict[str, str]:
+    """By name of a task in the version: its owner; `*` where nobody knows."""
+    with place.db.read() as connection:
+        known = candidates.owners(connection, place.assistant)
+    return {entry.name: known.get(entry.task, EVERYWHERE) for entry in place.pool(version.digest).tasks()}
