@@ -1,21 +1,24 @@
 """What the verbs do, as functions that return plain data; `cli.py` prints it."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from components.audit import log
 from components.audit.log import Actor
-from components.errors import LciaError
+from components.errors import GateRefused, LciaError
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
-from components.promotion import approvals, candidates, champion, superseding, withdrawal
+from components.promotion import approvals, candidates, champion, judging, policy, quorum, superseding, withdrawal
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
 from components.promotion.evidence import replaced_tasks
 from components.promotion.outbox import undelivered
+from components.settings import GateSettings, PolicySettings
 from components.tasks import queue
 from components.tasks.containers import opened
 from components.tasks.inbox import quarantine, store_package
@@ -86,6 +89,8 @@ def status(place: Workplace) -> dict[str, Any]:
         found = candidates.listed(connection, place.assistant)
         head = log.head(connection)
         waiting = undelivered(connection, place.assistant)
+        rules = policy.standing(connection, place.assistant, place.settings.policy)
+        void = {one.digest: _of_pending(connection, one, rules) for one in found if one.state == "pending"}
     shown = None
     if now is not None:
         version = next(c for c in found if c.digest == now.version)
@@ -103,7 +108,7 @@ def status(place: Workplace) -> dict[str, Any]:
         "assistant": place.assistant,
         "champion": shown,
         "queue": {**counts, "items": [item.to_json() for item in items]},
-        "candidates": [candidate.to_json() for candidate in found],
+        "candidates": [{**one.to_json(), "not_counted": void.get(one.digest, [])} for one in found],
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {
             "pending": len(waiting),
@@ -113,6 +118,18 @@ def status(place: Workplace) -> dict[str, Any]:
             "links": moving.links(place.home, place.settings),
         },
     }
+
+
+def _not_counted(weighed: Sequence[quorum.Weighed]) -> list[dict[str, str]]:
+    """Every yes that does not count though nobody took it back, and why."""
+    void = [one for one in weighed if one.why_not and one.approval.revoked_at is None]
+    return [{"person": one.approval.person, "why": one.why_not} for one in void]
+
+
+def _of_pending(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, str]]:
+    """The same of a candidate, whatever the gate says of it now: each yes by what it was given for."""
+    both = {spite: quorum.weighed(connection, version, rules.approval, override=spite) for spite in (False, True)}
+    return _not_counted([one for spite, found in both.items() for one in found if one.approval.override == spite])
 
 
 def _in_order(place: Workplace, version: Candidate) -> list[Any]:
@@ -161,7 +178,12 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
     assessment = place.store.get_json(evidence["assessment"])
     pool = place.pool(version.digest)
     with place.db.read() as connection:
-        given = approvals.valid(connection, version, place.settings.policy.approval)
+        rules = policy.standing(connection, place.assistant, place.settings.policy)
+        undecided = version.state == "pending" or candidates.rolled_away(connection, version)
+        judged = _judged(place, version, rules.gate) if undecided else _AS_RECORDED | {"verdict": version.verdict}
+        override = approvals.gate_stands_against(judged["verdict"] or "unknown", rules.gate)
+        given = quorum.weighed(connection, version, rules.approval, override=override and undecided)
+        sites = candidates.sites(connection, version)
         item = None if version.item is None else queue.item(connection, version.item)
     return {
         "version": version.to_json(),
@@ -179,9 +201,28 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
         "cost": costs_of(place, item),
         "matrix": accuracy_matrix(place, version.digest).to_json(),
         "gate": place.store.get_json(evidence["gate"]),
-        "approvals": [{"person": a.person, "assured": a.assured, "reason": a.reason} for a in given],
+        "judged": judged,
+        "sites": sorted(sites),
+        "approvals": [_said(one.approval) for one in given if not one.why_not],
+        "not_counted": _not_counted(given) if undecided else [],
         "evidence": {"digest": version.evidence, **evidence},
     }
+
+
+def _said(one: quorum.Approval) -> dict[str, Any]:
+    return {"person": one.person, "assured": one.assured, "how": one.how, "reason": one.reason}
+
+
+_AS_RECORDED = {"again": False, "words": ""}
+
+
+def _judged(place: Workplace, version: Candidate, rules: GateSettings) -> dict[str, Any]:
+    """The gate's verdict under the policy in force; None where it would have to be judged again and can't be."""
+    try:
+        found = judging.present(place.store, version, rules)
+    except GateRefused as why:
+        return {"verdict": None, "again": True, "words": str(why)}
+    return {"verdict": found.verdict, "again": found.again is not None, "words": found.words}
 
 
 def approve(
@@ -219,7 +260,7 @@ def approve(
             evidence=evidence,
         )
     made: Promotion | None = None
-    with contextlib.suppress(approvals.QuorumMissing):
+    with contextlib.suppress(quorum.QuorumMissing):
         made = champion.promote(
             place.promoter,
             place.store,
@@ -242,9 +283,13 @@ def reject(place: Workplace, reference: str, actor: Actor, reason: str) -> Candi
         return candidates.get(connection, place.assistant, reference)
 
 
-def revoke(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple[Candidate, approvals.Approval]:
-    """Take back one's own approval of a pending version."""
-    taken = approvals.revoke(place.db, assistant=place.assistant, version=reference, actor=actor, reason=reason)
+def revoke(
+    place: Workplace, reference: str, actor: Actor, reason: str, person: str | None = None
+) -> tuple[Candidate, quorum.Approval]:
+    """Take back one's own approval, or somebody else's, before anything rests on it."""
+    taken = approvals.revoke(
+        place.db, assistant=place.assistant, version=reference, actor=actor, reason=reason, person=person
+    )
     with place.db.read() as connection:
         return candidates.get(connection, place.assistant, reference), taken
 

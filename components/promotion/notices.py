@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from components.audit import log
 from components.errors import LciaError
-from components.promotion import approvals, candidates
+from components.promotion import candidates, quorum
 from components.promotion.outbox import undelivered
 from components.settings import ApprovalSettings
 from components.storage.database import Database, now
@@ -32,6 +32,7 @@ KINDS = {
     "gate.overridden": "gate overridden",
     "registry.repaired": "tampering",
     "policy.proposed": "policy",
+    "appointment.proposed": "appointment",
     "version.differs": "worse",
 }
 """Log entry -> kind of the notice that it makes; `expiring`, `tampering` and `refused by MLflow` are no entries."""
@@ -110,7 +111,7 @@ def warn_of_expiry(
     """Tell of approvals that will soon count no more while their candidate still waits: silence is a no."""
     made, soon = 0, now(connection) + timedelta(hours=hours)
     for candidate in candidates.listed(connection, assistant, "pending"):
-        for given in approvals.valid(connection, candidate, policy):
+        for given in quorum.valid(connection, candidate, policy):
             if given.expires_at < soon:
                 payload: dict[str, Json] = {
                     "title": f"an approval of version {candidate.number} expires",
@@ -231,6 +232,8 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
         "champion.promoted": f"{what} is the champion (by {entry.actor.name}: {details.get('reason')}).",
         "champion.rolled_back": f"{what} is the champion again (by {entry.actor.name}: {details.get('reason')}).",
         "gate.overridden": f"{entry.actor.name} says yes in spite of the gate: {details.get('reason')}.",
+        "appointment.proposed": f"{entry.actor.name} proposes {details.get('role') or 'another account'} for {what}: "
+        f"{details.get('reason')}; another admin has to accept.",
         "policy.proposed": f"{entry.actor.name} proposes {what}: {details.get('reason')}; another admin has to accept.",
     }
     text = words.get(entry.action, f"{what}: {details.get('reason', entry.action)}")
@@ -245,8 +248,9 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
 
 def _page(entry: log.Entry) -> str:
     """The page of the console that is about an entry."""
-    if entry.action.startswith("policy."):
-        return "policy"
+    pages = {"policy": "policy", "appointment": "people"}
+    if (page := pages.get(entry.action.partition(".")[0])) is not None:
+        return page
     for name, page in (("number", "versions"), ("item", "tasks")):
         if entry.details.get(name) is not None:
             return f"{page}/{entry.details[name]}"

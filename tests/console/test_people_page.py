@@ -82,8 +82,37 @@ def test_a_token_is_revoked(serve, fresh, visit) -> None:
 
 def test_hostile_names_are_text(serve, fresh, visit) -> None:
     admin = visit(serve(fresh), "admin")
-    admin.post("/do/add-person", person="<script>alert(1)</script>", subject='"><img src=x>')
+    admin.post("/do/add-person", person="<script>alert(1)</script>", subject='https://idp|"><img src=x>')
     html = admin.get("/people").text
     assert "<script>alert" not in html
     assert "<img" not in html
     assert "&lt;script&gt;alert(1)" in html
+
+
+def test_a_role_that_decides_is_proposed_and_accepted_by_another_admin(serve, fresh, visit) -> None:
+    server = serve(fresh)
+    server.person("second", "admin")
+    admin = visit(server, "admin")
+    admin.post("/do/add-person", person="Zoe", subject="https://idp|zoe")
+    refused = admin.post("/do/grant", person="https://idp|zoe", role="approver", site="*")
+    assert "needs a reason" in refused.text
+    admin.post("/do/grant", person="https://idp|zoe", role="approver", site="*", reason="knows the data")
+    page = admin.page("/people")
+    assert "another admin has to accept it" in page
+    assert "https://idp|zoe" in page
+    second = visit(server, "second")
+    assert "A role or account (Zoe)" in second.page("/")
+    second.post("/do/answer-grant", proposal="1", accept="true", reason="agreed")
+    assert "Zoe may sign in approver" in second.page("/people")
+
+
+def test_everybody_makes_and_ends_their_own_tokens(serve, fresh, visit) -> None:
+    server = serve(fresh)
+    auditor = visit(server, "auditor")
+    made = auditor.post("/people/token", person="auditor", label="laptop", days="7")
+    assert re.search(r"lcia_[0-9a-f]{12}_[\w-]+", made.text)
+    page = auditor.get("/tokens").text
+    assert "laptop" in page
+    identity = re.search(r"lcia_([0-9a-f]{12})_", made.text)[1]
+    assert auditor.post("/do/revoke-token", token=identity, reason="lost", back="/tokens").status_code == 303
+    assert auditor.post("/people/token", person="admin", label="x", days="7").status_code == 403

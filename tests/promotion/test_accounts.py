@@ -1,5 +1,6 @@
 """On PostgreSQL each process works under an account of its own, and can do nothing of another's."""
 
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -7,18 +8,29 @@ from promotion_state import BOB, CAROL, SITE, State
 from sqlalchemy import delete, insert, select, text, update
 
 from components.audit import log
-from components.audit.log import SYSTEM
+from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.identity import people, tokens
-from components.promotion import approvals, candidates, champion
+from components.promotion import approvals, candidates, champion, policy
+from components.promotion.approvals import NotLowRisk
+from components.promotion.automatic import promote_waiting
 from components.promotion.outbox import apply_outbox, enqueue, pending
 from components.promotion.registry import Registry
-from components.settings import PolicySettings
+from components.settings import (
+    ApprovalSettings,
+    AuditSettings,
+    PolicySettings,
+    RegistrySettings,
+    Settings,
+    StorageSettings,
+)
 from components.storage import leases, privileges, results, tables
 from components.storage.database import AccountRefused, Database
 from components.storage.objects import ObjectStore
 from components.storage.privilege_checks import check_privileges
 from components.tasks import queue
+from lcia.service import run as rounds
+from lcia.workplace import Workplace
 
 POLICY = PolicySettings()
 
@@ -68,11 +80,14 @@ def test_each_account_can_do_its_own_work(accounts, registry: Registry):
     assert [one.kind for one in apply_outbox(worker.db, worker.store, registry)] == ["candidate"]
 
     with service.db.begin() as connection:
-        people.add(connection, "ada", actor=SYSTEM)
-        people.grant(connection, "ada", "admin", actor=SYSTEM)
+        for name, role in [("ada", "admin"), ("bob", "approver"), ("carol", "approver")]:
+            people.add(connection, name, actor=SYSTEM)
+            people.grant(connection, name, role, actor=SYSTEM)
         people.grant(connection, "ada", "auditor", actor=SYSTEM)
         people.withdraw_grant(connection, "ada", "auditor", actor=SYSTEM)
-        token, secret = tokens.create(connection, "ada", "ci", timedelta(days=1), actor=SYSTEM)
+        token, secret = tokens.create(
+            connection, "ada", "ci", timedelta(days=1), actor=Actor("ada", assured=True, how="console")
+        )
     assert tokens.check(service.db, secret)[0].name == "ada"
     with service.db.begin() as connection:
         tokens.revoke(connection, token.id, actor=SYSTEM, reason="over")
@@ -116,6 +131,69 @@ def test_each_account_can_do_its_own_work(accounts, registry: Registry):
     assert count(keeper, tables.results) == 0
     with accounts["owner"].db.read() as connection:
         assert verify_database(connection).ok
+
+
+def automatic(reader, promoter):
+    """One round of what is promoted without a person."""
+    auto = PolicySettings(approval=ApprovalSettings(auto=True))
+    return promote_waiting(reader.db, promoter.db, promoter.store, "a", auto)
+
+
+def test_the_service_promotes_automatically_what_the_worker_may_not(accounts):
+    """With the accounts of the manifests: the worker leaves it, and the service's rounds do it with the promoter's."""
+    worker, service, promoter = (accounts[name] for name in ("worker", "service", "promoter"))
+    worker.candidate("news", None)
+    (left,) = automatic(worker, worker)
+    assert left.made is None
+    assert "waits for `lcia serve`" in left.words
+    with service.db.read() as connection:
+        assert candidates.get(connection, "a", 1).state == "pending"
+    (done,) = automatic(service, promoter)
+    assert (done.made.epoch, done.made.marks) == (1, ["automatic approval"])
+    assert automatic(service, promoter) == []
+
+
+def test_a_round_of_the_service_promotes_and_has_mlflow_serve_it(accounts, postgresql, tmp_path, empty_mlflow):
+    accounts["worker"].candidate("news", None)
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
+    name = accounts["owner"].db.engine.url.database
+    home = tmp_path / "home"
+    settings = Settings(
+        assistant="a",
+        storage=StorageSettings(
+            database=postgresql.url(name, "lcia_service"),
+            promoter=postgresql.url(name, "lcia_promoter"),
+            objects=accounts["worker"].store.url,
+        ),
+        registry=RegistrySettings(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "files")),
+        audit=AuditSettings(heads_to=()),
+        policy=PolicySettings(approval=ApprovalSettings(auto=True)),
+    )
+    place = Workplace.open(home, settings)
+    rounds.tell(place, {})
+    with place.db.read() as connection:
+        now = champion.current(connection, "a")
+        entry = next(e for e in log.entries(connection) if e.action == "champion.promoted")
+    assert (now.epoch, now.served) == (1, now.version)
+    assert (entry.actor.how, entry.details["automatic"]) == ("system", True)
+
+
+def test_what_waits_is_left_when_the_server_has_switched_it_off(accounts):
+    worker, service, promoter = (accounts[name] for name in ("worker", "service", "promoter"))
+    worker.candidate("news", None)
+    with service.db.begin() as connection:
+        policy.install(connection, "a", PolicySettings(), actor=SYSTEM)
+    assert automatic(service, promoter) == []
+    with pytest.raises(NotLowRisk, match="auto is false"):
+        champion.promote(
+            promoter.db,
+            promoter.store,
+            assistant="a",
+            version=1,
+            actor=SYSTEM,
+            policy=PolicySettings(approval=ApprovalSettings(auto=True)),
+            automatic=True,
+        )
 
 
 def test_every_account_proves_by_trying_that_it_can_do_nothing_else(accounts):

@@ -90,7 +90,10 @@ def test_submit_learn_approve_and_promote_each_with_its_own_account(fresh, postg
         for person, role in [("sam", "submitter"), ("ann", "approver")]:
             ask("root", "add-person", person=person)
             ask("root", "grant", person=person, role=role)
-            keys[person] = ask("root", "create-token", person=person, label="test")["token"]
+        keys["sam"] = ask("root", "create-token", person="sam", label="test")["token"]
+        code, made, wrong = run(service, "tokens", "create", "ann", "--label", "test")  # nobody else holds it
+        assert code == 0, wrong
+        keys["ann"] = made["token"]
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             for file in fresh.package(TASKS[0]).iterdir():

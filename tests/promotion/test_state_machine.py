@@ -1,4 +1,6 @@
-"""Random histories of two operators, approvers and crashes, against a plain model of who may do what.
+"""Random histories of operators, approvers, admins and crashes, against a plain model of who may do what.
+
+The policy changes under way, people are shut out, and versions that were rolled away from are gone forward to again.
 
 LCIA_HISTORIES makes it as long as one likes.
 """
@@ -16,10 +18,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from promotion_state import State
 from sqlalchemy import select, update
 
-from components.audit.log import Actor
+from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.errors import LciaError
-from components.promotion import approvals, candidates, champion
+from components.identity import people
+from components.promotion import approvals, candidates, champion, policy
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage.database import Database, now
 from components.storage.objects import ObjectStore
@@ -28,9 +31,9 @@ from components.tasks import queue
 
 HISTORIES = int(os.environ.get("LCIA_HISTORIES", "12"))
 POLICY = PolicySettings(approval=ApprovalSettings(quorum=2))
-PEOPLE = ("ann", "bob", "site", "lena")
+PEOPLE = ("ann", "bob", "cleo", "site", "lena")
 """The last two brought every task in: they may not say yes."""
-ELIGIBLE = {"ann", "bob"}
+ELIGIBLE = {"ann", "bob", "cleo"}
 person = st.sampled_from(PEOPLE)
 
 
@@ -52,10 +55,21 @@ class History(RuleBasedStateMachine):
         self.parent: dict[str, str | None] = {}
         self.verdict: dict[str, str] = {}
         self.yes: dict[str, set[str]] = {}
+        """Who said yes since the champion moved last, and it did not expire."""
+        self.given: dict[str, set[str]] = {}
+        """Who said yes ever, and did not take it back."""
         self.ended: dict[str, str] = {}
         self.line: list[str] = []
         """Champions, in order."""
+        self.quorum = 2
+        self.shut_out: set[str] = set()
         self.made = 0
+        with self.state.db.begin() as connection:
+            policy.install(connection, "a", POLICY, actor=SYSTEM)
+            for name in (*PEOPLE, "ada", "eve"):
+                people.add(connection, name, actor=SYSTEM)
+                role = "admin" if name in ("ada", "eve") else "approver"
+                people.grant(connection, name, role, actor=SYSTEM)
 
     def teardown(self) -> None:
         self.state.db.engine.dispose()
@@ -85,15 +99,35 @@ class History(RuleBasedStateMachine):
         self.made += 1
         made = self.state.candidate(f"task-{self.made}", self.now(), verdict)
         self.parent[made.digest], self.verdict[made.digest] = self.now(), verdict
-        self.yes[made.digest] = set()
+        self.yes[made.digest], self.given[made.digest] = set(), set()
         return made.digest
 
+    def above(self, version: str | None) -> set[str]:
+        """What a version was made on, itself included."""
+        found: set[str] = set()
+        while version is not None:
+            found.add(version)
+            version = self.parent[version]
+        return found
+
+    def away(self, version: str) -> bool:
+        """It was champion, and the present one was not made on it."""
+        return version in self.line and version not in self.above(self.now())
+
+    def undecided(self, version: str) -> bool:
+        return self.pending(version) or self.away(version)
+
+    def counted(self, version: str) -> set[str]:
+        return self.yes[version] - self.shut_out
+
     def approve_as(self, version: str, name: str) -> None:
-        should = self.pending(version) and name in ELIGIBLE and self.verdict[version] == "pass"
+        able = name in ELIGIBLE - self.shut_out
+        should = self.undecided(version) and able and self.verdict[version] == "pass"
         actor = Actor(name, assured=True, how="token")
         told = self.where(version) | {"actor": actor, "reason": "read", "policy": POLICY}
         if self.attempt(lambda: approvals.approve(self.state.db, self.state.store, **told), should=should):
             self.yes[version].add(name)
+            self.given[version].add(name)
 
     @rule(version=versions, name=person)
     def approve(self, version: str, name: str) -> None:
@@ -107,9 +141,26 @@ class History(RuleBasedStateMachine):
     @rule(version=versions, name=person)
     def revoke(self, version: str, name: str) -> None:
         told = self.where(version) | {"actor": Actor(name, assured=True, how="token"), "reason": "again"}
-        should = self.pending(version) and name in self.yes[version]
+        should = self.undecided(version) and name in self.given[version]
         if self.attempt(lambda: approvals.revoke(self.state.db, **told), should=should):
             self.yes[version].discard(name)
+            self.given[version].discard(name)
+
+    @rule(quorum=st.sampled_from([1, 2, 2, 3]))
+    def policy_changed(self, quorum: int) -> None:
+        """Two admins change it; a quorum of another number decides from that moment."""
+        if quorum != self.quorum:
+            with self.state.db.begin() as connection:
+                changes = {"approval": {"quorum": quorum}}
+                made = policy.propose(connection, "a", changes, actor=Actor("ada", assured=True), reason="more care")
+                policy.accept(connection, "a", made.id, actor=Actor("eve", assured=True), reason="agreed")
+            self.quorum = quorum
+
+    @rule(name=st.sampled_from(["cleo", "bob"]))
+    def person_disabled(self, name: str) -> None:
+        with self.state.db.begin() as connection:
+            people.disable(connection, name, actor=SYSTEM, reason="left")
+        self.shut_out.add(name)
 
     @rule(version=versions)
     def expire(self, version: str) -> None:
@@ -128,7 +179,8 @@ class History(RuleBasedStateMachine):
 
     def promotable(self, version: str) -> bool:
         fresh = self.pending(version) and self.parent[version] == self.now()
-        return fresh and len(self.yes[version]) >= 2 and self.verdict[version] == "pass"
+        enough = len(self.counted(version)) >= self.quorum and self.verdict[version] == "pass"
+        return (fresh or self.away(version)) and enough
 
     def promote_as(self, version: str, name: str):
         told = self.where(version) | {"actor": Actor(name, assured=True, how="token"), "policy": POLICY}
@@ -139,7 +191,7 @@ class History(RuleBasedStateMachine):
         stands = self.now() == version
         done = self.attempt(lambda: self.promote_as(version, name), should=stands or self.promotable(version))
         if done and not done.known:
-            self.line.append(version)
+            self.moved(version)
             self.ended[version] = "promoted"
             for other, parent in self.parent.items():
                 if self.pending(other) and parent != version:
@@ -159,12 +211,29 @@ class History(RuleBasedStateMachine):
     @rule(version=versions)
     def roll_back(self, version: str) -> None:
         told = self.where(version) | {"actor": Actor("ann", assured=True, how="token"), "reason": "complaints"}
-        should = version in self.line and self.now() != version
+        should = version in self.above(self.now()) and self.now() != version
         if self.attempt(lambda: champion.rollback(self.state.db, self.state.store, **told), should=should):
-            self.line.append(version)
+            self.moved(version)
             for other, parent in self.parent.items():
                 if self.pending(other) and parent != version:
                     self.ended[other] = "superseded"
+
+    @precondition(lambda self: any(self.away(version) for version in self.line))
+    @rule(name=person)
+    def rolled_away_then_forward(self, name: str) -> None:
+        """Nobody goes forward by a rollback; two who approve it again may."""
+        version = next(one for one in reversed(self.line) if self.away(one))
+        told = self.where(version) | {"actor": Actor(name, assured=True, how="token"), "reason": "bring it back"}
+        self.attempt(lambda: champion.rollback(self.state.db, self.state.store, **told), should=False)
+        self.approve_by_both(version)
+        self.promote(version, name)
+
+    def moved(self, version: str) -> None:
+        """The champion is another: a yes to what was rolled away from has to be given anew."""
+        self.line.append(version)
+        for other in self.yes:
+            if not self.pending(other):
+                self.yes[other] = set()
 
     @invariant()
     def the_books_agree(self) -> None:

@@ -37,6 +37,7 @@ PARAMS = {
     "answer-policy": {"proposal": 99, "accept": True, "reason": "r"},
     "add-person": {"person": "new"},
     "grant": {"person": "nobody", "role": "admin"},
+    "answer-grant": {"proposal": 99, "accept": True, "reason": "r"},
     "disable-person": {"person": "nobody", "reason": "r"},
     "create-token": {"person": "nobody", "label": "l"},
     "revoke-token": {"token": "nobody", "reason": "r"},

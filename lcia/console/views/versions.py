@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from markupsafe import Markup
 
-from components.promotion import approvals, candidates, champion
+from components.promotion import candidates, champion, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
 from lcia.console import drawing
@@ -64,8 +64,8 @@ def routes(console: Console) -> APIRouter:
             now = champion.current(connection, name)
             rows = _rows(known, decisions, now.version if now else None)
             table = arranged(asked, COLUMNS, rows)
-            people = {row.version.digest: _people(row, approvals.given(connection, row.version)) for row in table.rows}
-        decided = {one.version for one in decisions}
+            people = {row.version.digest: _people(row, quorum.given(connection, row.version)) for row in table.rows}
+            below = {one.digest for one in candidates.ancestors(connection, now.version)} if now else set()
         return console.page(
             reader,
             "versions.html",
@@ -74,7 +74,7 @@ def routes(console: Console) -> APIRouter:
             lined_up=_lined_up(table),
             now=next((one for one in known if now is not None and one.digest == now.version), None),
             counts=Counter(row.state for row in rows),
-            earlier=[one for one in reversed(known) if one.digest in decided and one.digest != (now and now.version)],
+            earlier=[one for one in reversed(known) if one.digest in below and one.digest != (now and now.version)],
             chosen=request.query_params.get("back", ""),
         )
 
@@ -103,7 +103,7 @@ def _rows(known: Sequence[Candidate], decisions: Sequence[Promotion], now: str |
     ]
 
 
-def _people(row: Row, given: Sequence[approvals.Approval]) -> Mapping[str, str]:
+def _people(row: Row, given: Sequence[quorum.Approval]) -> Mapping[str, str]:
     """Who said yes or no, once each, to their newest word; whoever promoted where nobody had to."""
     if row.version.state == "superseded":
         return {}
