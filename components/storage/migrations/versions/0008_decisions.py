@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0008_decisions"
-down_revision = "0005_parked_rows"
+down_revision = "0006_packing"
 branch_labels = None
 depends_on = None
 
