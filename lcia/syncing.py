@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from components.audit.explained import need_explained
 from components.audit.log import Actor
 from components.promotion.reconcile import reconcile
 from components.storage import leases
@@ -15,7 +16,10 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
     Raises:
         StateMoved: the files are elsewhere, and MLflow's records are not this state's alone.
         RegistryError: MLflow can't be reached.
+        ChampionUnexplained: the log does not explain the champion; MLflow stays as it is.
     """
+    with place.db.read() as connection:
+        need_explained(connection, place.assistant)
     moved = moving.mend(place, actor)
     told = place.tell_registry(retry=True)
     with place.db.read() as connection:

@@ -228,7 +228,7 @@ def _serve(db: Database, store: ObjectStore, registry: Registry, row: RowMapping
     digest = str(payload["digest"])
     with db.read() as connection:
         overtaken = _overtaken(connection, registry.name, int(row["id"]))
-        statement = signed(connection, registry.name, digest, None) if signed is not None else None
+        statement = signed(connection, registry.name, digest, payload) if signed is not None else None
         known = replay(connection, store, registry.name, signed, only=digest).told.get(digest)
     if signed is not None and not overtaken:
         put_statement(store, registry, digest, statement)

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, select
 
@@ -18,8 +17,8 @@ STATEMENT = f"{MODEL_PATH}/{FILE}"
 """Where the signed statement stands among a version's files."""
 SERVING = ("promote", "rollback")
 """Kinds of rows that say which version is the champion."""
-Signed: TypeAlias = Callable[[Connection, str, str, datetime | None], str | None]
-"""Object of the newest signed statement about an assistant's version, made until then."""
+Signed: TypeAlias = Callable[[Connection, str, str, Mapping[str, Any] | None], str | None]
+"""Object of the signed statement about an assistant's version, of the decision that a row tells; see `statements`."""
 
 
 @dataclass
@@ -36,12 +35,12 @@ def replay(
     connection: Connection, store: ObjectStore, assistant: str, signed: Signed | None, only: str | None = None
 ) -> Replay:
     """The delivered rows of every version that MLflow was not told to forget; files of one alone if `only` names it."""
-    query = select(outbox.c.kind, outbox.c.payload, outbox.c.done_at).where(
+    query = select(outbox.c.kind, outbox.c.payload).where(
         outbox.c.assistant == assistant, outbox.c.done_at.is_not(None)
     )
     found = Replay()
     statements: dict[str, str] = {}
-    for kind, payload, moment in connection.execute(query.order_by(outbox.c.id)).all():
+    for kind, payload in connection.execute(query.order_by(outbox.c.id)).all():
         digest = str(payload["digest"])
         if kind == "candidate":
             before = found.told.get(digest)
@@ -53,7 +52,7 @@ def replay(
             _learn(found.told[digest], str(kind), payload)
         if kind in SERVING:
             found.champion = digest
-            statement = signed(connection, assistant, digest, moment) if signed else None
+            statement = signed(connection, assistant, digest, payload) if signed else None
             statements |= {digest: statement} if statement else {}
     for digest, told in found.told.items():
         if only in (None, digest):
