@@ -36,7 +36,7 @@ class EntryRefused(LciaError):
     """The database does not take an entry: it is not the next one, not of now, or larger than 4 MiB."""
 
 
-_REFUSED = "LC001"
+_REFUSED = "23L01"
 """SQLSTATE of the log's writer for an entry that is not as one has to be."""
 
 

@@ -114,16 +114,36 @@ _GUARD_SQLITE = [
     BEGIN SELECT RAISE(ABORT, 'the log takes only an entry that follows its last one'); END""",
 ]
 _GUARD_POSTGRESQL = [
-    # a number as RFC 8785 writes it, which is as ECMAScript does
-    """CREATE FUNCTION log_number(value numeric) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+    # A number as RFC 8785 writes it, which is as ECMAScript does: the fewest digits that are read as the same double.
+    # PostgreSQL writes one more where the shorter number lies right between two doubles.
+    """CREATE FUNCTION log_number(value numeric) RETURNS text LANGUAGE plpgsql IMMUTABLE
+    SET extra_float_digits = 1 AS $$
     DECLARE
-        told text;
+        double float8 := value;
+        told text := double::text;
+        exponent integer;
+        shorter numeric;
     BEGIN
         IF value = trunc(value) AND abs(value) < 9007199254740992 THEN
             RETURN trunc(value)::text;
         END IF;
-        told := value::float8::text;
+        LOOP
+            exponent := floor(log(abs(told::numeric)));
+            shorter := round(told::numeric, length(regexp_replace(
+                regexp_replace(told, 'e.*|[-.]', '', 'g'), '^0+|0+$', '', 'g')) - 2 - exponent);
+            EXIT WHEN shorter = told::numeric OR shorter = 0 OR shorter::float8 <> double;
+            told := shorter::float8::text;
+            IF told::numeric <> shorter THEN
+                told := shorter::text;
+                EXIT;
+            END IF;
+        END LOOP;
         IF abs(value) >= 1e21 OR abs(value) < 1e-6 THEN
+            IF told !~ 'e' THEN
+                exponent := floor(log(abs(told::numeric)));
+                told := rtrim(rtrim(round(told::numeric / (10::numeric ^ exponent), 20)::text, '0'), '.')
+                    || CASE WHEN exponent < 0 THEN 'e' ELSE 'e+' END || exponent;
+            END IF;
             RETURN regexp_replace(told, 'e([+-])0+', 'e\\1');
         END IF;
         told := told::numeric::text;
@@ -184,7 +204,7 @@ _GUARD_POSTGRESQL = [
             peaks := log_peaks(last.peaks);
             IF encode(sha256('\\x00'::bytea || last.body), 'hex') <> last.hash
                     OR encode(log_root(peaks), 'hex') IS DISTINCT FROM last.root THEN
-                RAISE EXCEPTION 'the end of the log is damaged: entry %', last.position USING ERRCODE = 'LC002';
+                RAISE EXCEPTION 'the end of the log is damaged: entry %', last.position USING ERRCODE = '23L02';
             END IF;
         END IF;
         BEGIN
@@ -193,12 +213,12 @@ _GUARD_POSTGRESQL = [
                 RAISE EXCEPTION 'not canonical, or larger than 4 MiB';
             END IF;
         EXCEPTION WHEN OTHERS THEN
-            RAISE EXCEPTION 'the log takes only canonical JSON (%)', SQLERRM USING ERRCODE = 'LC001';
+            RAISE EXCEPTION 'the log takes only canonical JSON (%)', SQLERRM USING ERRCODE = '23L01';
         END;
         IF coalesce(NEW.position, size) <> size OR (value -> 'index') IS DISTINCT FROM to_jsonb(size)
                 OR (value -> 'previous') IS DISTINCT FROM to_jsonb(previous) THEN
             RAISE EXCEPTION 'the log takes only its next entry, %, which follows the last', size
-                USING ERRCODE = 'LC001';
+                USING ERRCODE = '23L01';
         END IF;
         how := value #>> '{actor,how}';
         IF (SELECT array_agg(key ORDER BY key COLLATE "C") FROM jsonb_object_keys(value) AS key)
@@ -206,7 +226,7 @@ _GUARD_POSTGRESQL = [
                 OR jsonb_typeof(value -> 'details') <> 'object' OR jsonb_typeof(value -> 'subject') <> 'string'
                 OR jsonb_typeof(value -> 'at') <> 'string' OR jsonb_typeof(value -> 'action') <> 'string'
                 OR jsonb_typeof(value -> 'actor') <> 'object' THEN
-            RAISE EXCEPTION 'the log takes only the fields of an entry' USING ERRCODE = 'LC001';
+            RAISE EXCEPTION 'the log takes only the fields of an entry' USING ERRCODE = '23L01';
         END IF;
         IF (SELECT array_agg(key ORDER BY key COLLATE "C") FROM jsonb_object_keys(value -> 'actor') AS key)
                     <> ARRAY['assured', 'how', 'name']
@@ -215,12 +235,12 @@ _GUARD_POSTGRESQL = [
                 OR jsonb_typeof(value #> '{actor,name}') <> 'string'
                 OR length(value #>> '{actor,name}') NOT BETWEEN 1 AND 200 OR length(how) > 64
                 OR (value ->> 'action') !~ '^[a-z][a-z_]*[.][a-z][a-z_]*$' OR length(value ->> 'action') > 64 THEN
-            RAISE EXCEPTION 'the log takes only an actor and an action that can be read' USING ERRCODE = 'LC001';
+            RAISE EXCEPTION 'the log takes only an actor and an action that can be read' USING ERRCODE = '23L01';
         END IF;
         IF (value ->> 'at') !~ '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d[.]\\d{6}Z$'
                 OR abs(extract(epoch FROM (value ->> 'at')::timestamptz - clock_timestamp())) > 300 THEN
             RAISE EXCEPTION 'the log takes only entries of now; this one is of %', value ->> 'at'
-                USING ERRCODE = 'LC001';
+                USING ERRCODE = '23L01';
         END IF;
         IF NOT pg_has_role(session_user, mine, 'USAGE') AND NOT EXISTS (
             SELECT FROM log_actions JOIN pg_roles ON pg_roles.rolname = log_actions.account
@@ -243,7 +263,7 @@ _GUARD_POSTGRESQL = [
         END LOOP;
         peaks := peaks[1:kept] || ARRAY[carry];
         IF NEW.hash <> encode(leaf, 'hex') OR NEW.root <> encode(log_root(peaks), 'hex') THEN
-            RAISE EXCEPTION 'the hash or root beside the entry is not its own' USING ERRCODE = 'LC001';
+            RAISE EXCEPTION 'the hash or root beside the entry is not its own' USING ERRCODE = '23L01';
         END IF;
         NEW.position := (value ->> 'index')::integer;
         NEW.hash := encode(leaf, 'hex');
