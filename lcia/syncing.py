@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from components.audit.explained import need_explained
+from components.audit.decisions import need_decision
 from components.audit.log import Actor
 from components.promotion.reconcile import reconcile
 from components.storage import leases
@@ -19,7 +19,7 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
         ChampionUnexplained: the log does not explain the champion; MLflow stays as it is.
     """
     with place.db.read() as connection:
-        need_explained(connection, place.assistant)
+        need_decision(connection, place.assistant)
     moved = moving.mend(place, actor)
     told = place.tell_registry(retry=True)
     with place.db.read() as connection:

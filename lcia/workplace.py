@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from components.audit import heads, keyring
-from components.audit.explained import ChampionUnexplained, need_explained
+from components.audit.decisions import ChampionUnexplained, need_decision
 from components.audit.keys import SigningKey, read_public_key
 from components.audit.log import Actor, ActorUnnamed, LogDamaged
 from components.grouping.pool import Pool
@@ -193,7 +193,7 @@ class Workplace:
         """
         try:
             with self.db.read() as connection:
-                need_explained(connection, self.assistant)
+                need_decision(connection, self.assistant)
         except (ChampionUnexplained, LogDamaged) as error:
             return [Delivery(0, "champion", "", ok=False, message=f"MLflow is told nothing: {error}")]
         places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}

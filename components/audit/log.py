@@ -59,7 +59,6 @@ class Actor:
         if not self.name.strip() or len(self.name) > 200 or not self.name.isprintable():
             raise ActorUnnamed(f"{self.name!r} is not a name of 1 to 200 printable characters; give one with --as")
 
-
     @classmethod
     def stored(cls, name: str, assured: bool, how: str) -> "Actor":  # noqa: FBT001
         """An actor as an entry names it: what stands in the log is read, whoever wrote it; odd signs are spelt out."""

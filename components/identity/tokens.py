@@ -14,6 +14,7 @@ from typing import get_args
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from components.audit.log import Actor, append
+from components.audit.state import token_check
 from components.errors import LciaError
 from components.identity import people
 from components.identity.access import Permission
@@ -86,7 +87,7 @@ def create(
         "expires_at": expires,
     }
     connection.execute(insert(tokens).values(**values))
-    details = {"id": identity, "label": label, "permissions": list(wanted)}
+    details = {"id": identity, "label": label, "permissions": list(wanted), "check": token_check(values["secret"])}
     append(connection, "token.created", actor, owner.name, {**details, "expires_at": expires.isoformat()})
     return get(connection, identity), f"{PREFIX}{identity}_{secret}"
 

@@ -221,7 +221,7 @@ def approve(
         hours = timedelta(hours=policy.approval.expires_hours)
         approval = _record(connection, candidate, "approve", actor, reason, hours, override=override)
         details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks}
-        details["expires_at"] = approval.expires_at.isoformat()
+        details |= {"expires_at": approval.expires_at.isoformat(), "approval": approval.id}
         append(connection, "gate.overridden" if override else "candidate.approved", actor, candidate.digest, details)
         return approval
 
@@ -237,7 +237,7 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
         candidate = _pending(connection, assistant, version)
         approval = _record(connection, candidate, "reject", actor, reason, timedelta(0))
         candidates.move(connection, candidate, "rejected", reason)
-        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason}
+        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "approval": approval.id}
         append(connection, "candidate.rejected", actor, candidate.digest, details)
         if candidate.item is not None:
             why = f"version {candidate.number} was rejected by {actor.name}: {reason}"
@@ -258,7 +258,7 @@ def revoke(db: Database, *, assistant: str, version: str | int, actor: Actor, re
             if one.verdict == "approve" and one.revoked_at is None and same_person(one.person, actor.name):
                 moment = now(connection)
                 connection.execute(update(approvals).where(approvals.c.id == one.id).values(revoked_at=moment))
-                append(connection, "approval.revoked", actor, candidate.digest, {"reason": reason})
+                append(connection, "approval.revoked", actor, candidate.digest, {"reason": reason, "approval": one.id})
                 return Approval(**{**vars(one), "revoked_at": moment})
         raise ApprovalUnknown(
             f"{actor.name} has no approval of version {candidate.number} to take back; "

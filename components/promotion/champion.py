@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from components.audit.explained import need_explained
+from components.audit.decisions import need_decision
 from components.audit.log import Actor, Entry, append
 from components.errors import LciaError
 from components.promotion import approvals, candidates
@@ -118,7 +118,7 @@ def promote(
         if standing is not None:
             return standing
         before = current(connection, assistant)
-        need_explained(connection, assistant)
+        need_decision(connection, assistant)
         _need_fresh(connection, candidate, before)
         if candidate.evidence != found.digest:
             raise EvidenceVoid(f"the evidence of version {candidate.number} changed meanwhile; look at it again")
@@ -180,7 +180,7 @@ def rollback(
         raise RollbackRefused(f"version {target.number} can't be used again: {error}") from error
     with db.begin() as connection:
         before = current(connection, assistant)
-        need_explained(connection, assistant)
+        need_decision(connection, assistant)
         earlier = {made.version: made for made in lineage(connection, assistant)}
         if before is None or target.digest not in earlier:
             raise RollbackRefused(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from components.audit import keyring, log, statement
-from components.audit.explained import ADVICE, DECISIONS, need_explained, tells_of
+from components.audit.decisions import ADVICE, DECISIONS, need_decision, tells_of
 from components.audit.keys import SigningKey
 from components.audit.log import Entry, LogDamaged
 from components.audit.statement import Statement, StatementRefused
@@ -128,7 +128,7 @@ def need(
         ChampionUnexplained: the log does not explain the champion.
     """
     with db.read() as connection:
-        entry = need_explained(connection, assistant)
+        entry = need_decision(connection, assistant)
     found = statement.read(content(db, store, assistant, version), trusted, version.digest)
     seen = (found.predicate.get("assistant"), found.predicate["log"]["entry"], found.predicate["log"]["hash"])
     if entry is not None and entry.subject == version.digest and seen != (assistant, entry.index, entry.hash):

@@ -26,7 +26,7 @@ class ChampionUnexplained(LciaError):
     """The database names a champion that the log does not explain: it was changed past lcia."""
 
 
-def need_explained(connection: Connection, assistant: str) -> Entry | None:
+def need_decision(connection: Connection, assistant: str) -> Entry | None:
     """The log's entry of the decision that made the present champion; None where there is neither.
 
     Raises:
@@ -63,14 +63,14 @@ def need_explained(connection: Connection, assistant: str) -> Entry | None:
 
 def newest_decision(connection: Connection, assistant: str) -> Entry | None:
     """The newest entry that moves an assistant's champion and was not disowned."""
-    gone = disowned(connection)
+    gone = disownments(connection)
     for entry in log.newest(connection, list(DECISIONS)):
         if entry.details.get("assistant") == assistant and gone.get(entry.index) != entry.hash:
             return entry
     return None
 
 
-def disowned(connection: Connection) -> dict[int, str]:
+def disownments(connection: Connection) -> dict[int, str]:
     """Index and hash of every entry that was never decided, as the owner of the tables says."""
     return {one.details["entry"]: one.details["hash"] for one in log.newest(connection, [DISOWNED])}
 
