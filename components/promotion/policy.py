@@ -4,14 +4,16 @@ An assistant without one, as embedded ones are, follows the `policy` section of 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from components.audit.log import Actor, append
+from components.audit import log
+from components.audit.decisions import ADVICE, disownments
+from components.audit.log import Actor, Entry, append
 from components.errors import LciaError
 from components.promotion.approvals import need_reason, same_person
 from components.settings import PolicySettings, differences
@@ -38,6 +40,8 @@ class Proposal:
     accepted_by: str | None
     ended_at: datetime | None
     """When it was accepted, or refused where nobody accepted it; None while it is open."""
+    entry: int | None = None
+    """Of the log, where it is in force: that entry says so."""
 
     @property
     def settings(self) -> PolicySettings:
@@ -51,11 +55,32 @@ class Proposal:
 
 
 def in_force(connection: Connection, assistant: str) -> Proposal | None:
-    """The policy accepted last; None where the settings' own holds."""
-    query = select(policies).where(policies.c.assistant == assistant, policies.c.accepted_by.is_not(None))
-    row = connection.execute(query.order_by(policies.c.ended_at.desc(), policies.c.id.desc()).limit(1)).mappings()
-    found = row.one_or_none()
-    return None if found is None else Proposal(**found)
+    """The policy accepted last, as the log has it; None where the settings' own holds.
+
+    "Last" goes by the log, not by a clock. A row that no entry explains has no effect, and one that was altered neither.
+    """
+    query = select(policies).where(policies.c.assistant == assistant)
+    rows = {int(row["id"]): Proposal(**row) for row in connection.execute(query).mappings()}
+    gone = disownments(connection)
+    accepted = (entry for entry in log.newest(connection, ["policy.accepted"]) if gone.get(entry.index) != entry.hash)
+    known = [found for entry in accepted if (found := _explained(entry, rows, assistant)) is not None]
+    for number, found in enumerate(known):
+        first = number == len(known) - 1  # a server begins with it, and nobody proposed it
+        if first or not same_person(found.proposed_by, str(found.accepted_by)):
+            return found
+    return None
+
+
+def _explained(entry: Entry, rows: Mapping[int, Proposal], assistant: str) -> Proposal | None:
+    """The policy that an entry puts in force; entries of earlier releases leave it to the row whose it is."""
+    details, number = entry.details, entry.subject.removeprefix("policy ")
+    row = rows.get(int(number)) if number.isdecimal() else None
+    if details.get("assistant", assistant) != assistant or "policy" not in details:
+        return None
+    if row is None or ("assistant" not in details and row.accepted_by != entry.actor.name):
+        return None
+    told = {"content": details["policy"], "proposed_by": details["proposed_by"], "accepted_by": entry.actor.name}
+    return replace(row, **told, ended_at=row.ended_at or datetime.fromisoformat(entry.at), entry=entry.index)
 
 
 def listed(connection: Connection, assistant: str) -> list[Proposal]:
@@ -93,7 +118,8 @@ def propose(
     if wanted == before.settings:
         raise PolicyRefused("the proposal changes nothing: it is the policy in force; `lcia policy` shows it")
     made = _insert(connection, assistant, wanted, actor, reason)
-    append(connection, "policy.proposed", actor, f"policy {made.id}", {"reason": reason, **_told(made, before)})
+    details = {"reason": reason, "proposed_by": actor.name, **_told(made, before)}
+    append(connection, "policy.proposed", actor, f"policy {made.id}", details)
     return made
 
 
@@ -108,7 +134,11 @@ def accept(connection: Connection, assistant: str, identity: int, *, actor: Acto
     wanted, before = _open(connection, assistant, identity), _standing(connection, assistant)
     if same_person(wanted.proposed_by, actor.name):
         raise PolicyRefused(f"{actor.name} proposed policy {identity} and can't accept it; another admin has to")
-    if before.ended_at is not None and before.ended_at > wanted.proposed_at:
+    proposed = next(log.newest(connection, ["policy.proposed"], f"policy {identity}"), None)
+    told = None if proposed is None else (proposed.details["policy"], proposed.actor.name)
+    if told is not None and told != (wanted.content, wanted.proposed_by):
+        raise PolicyRefused(f"policy {identity} is not what was proposed: {ADVICE}")
+    if proposed is None or proposed.index < (before.entry or 0):
         raise PolicyRefused(
             f"policy {identity} was proposed before policy {before.id} came into force, so accepting it would undo "
             "that unseen; propose it again"
@@ -175,7 +205,7 @@ def _told(wanted: Proposal, before: Proposal | None) -> dict[str, Json]:
     """What a log entry says: the whole policy, and the keys that change."""
     known = before.settings.model_dump(mode="json") if before else {}  # an earlier release knew fewer keys
     changed = sorted(differences(wanted.content, known)) if before else []
-    return {"policy": wanted.content, "changed": changed}
+    return {"assistant": wanted.assistant, "policy": wanted.content, "changed": changed}
 
 
 def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,8 @@ _TOLD = ("attempts", "error", "done_at")
 _PARKED = (*_TOLD, "parked_at")
 _TWO = """ended_at IS NOT NULL AND (accepted_by IS NULL OR lower(btrim(accepted_by)) <> lower(btrim(proposed_by))
     OR (proposed_by = 'lcia' AND NOT EXISTS (
-        SELECT FROM policies AS other WHERE other.assistant = policies.assistant AND other.id < policies.id)))"""
+        SELECT FROM policies AS other WHERE other.assistant = policies.assistant
+        AND other.accepted_by IS NOT NULL AND other.id <> policies.id)))"""
 """Whoever accepts a policy did not propose it; the first one, which a server begins with, is nobody's proposal."""
 _REVOKE = Right("UPDATE", "approvals", ("revoked_at",), "revoked_at IS NULL", "revoked_at IS NOT NULL")
 

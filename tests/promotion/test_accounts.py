@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from promotion_state import BOB, CAROL, SITE, State
+from promotion_state import BOB, CAROL, SITE
 from sqlalchemy import delete, insert, select, text, update
 
 from components.audit import log
@@ -16,27 +16,10 @@ from components.promotion.registry import Registry
 from components.settings import PolicySettings
 from components.storage import leases, privileges, results, tables
 from components.storage.database import AccountRefused, Database
-from components.storage.objects import ObjectStore
 from components.storage.privilege_checks import check_privileges
 from components.tasks import queue
 
 POLICY = PolicySettings()
-
-
-@pytest.fixture
-def accounts(postgresql, tmp_path):
-    """The same state, opened by each account and by the owner of the tables."""
-    name = postgresql.new()
-    postgresql.execute(privileges.script(), name)
-    found = {
-        account: Database(postgresql.url(name, user))
-        for account, user in [("owner", "postgres"), *((one, f"lcia_{one}") for one in privileges.ACCOUNTS)]
-    }
-    store = ObjectStore(f"file://{tmp_path}/objects")
-    yield {account: State(tmp_path, db, store) for account, db in found.items()}
-    for db in found.values():
-        db.engine.dispose()
-    postgresql.drop(name)
 
 
 def approve(state, version=1, actor=BOB):
