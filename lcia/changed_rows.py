@@ -1,7 +1,11 @@
 """Test rows that a version changed, for those who decide about it; who looks at them is entered in the log."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
+
+from sqlalchemy import Connection
 
 from components.audit import browsing, log
 from components.audit.log import Actor
@@ -11,10 +15,13 @@ from components.evaluation.reports import Flip
 from components.promotion import approvals
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import held_back
+from components.storage.database import now
 from components.tasks.images import Picture
 from lcia.workplace import Workplace
 
 SEEN = "flips.seen"
+AGAIN = timedelta(hours=1)
+"""Looks of one person at the same rows within this time are one entry."""
 
 
 class NotForSubmitters(LciaError):
@@ -37,7 +44,8 @@ def look(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, lis
     seen, hidden = _rows(place, evidence)
     details = {"evaluation": str(evidence["evaluation"]), "rows": len(seen), "held_back": hidden}
     with place.db.begin() as connection:
-        log.append(connection, SEEN, actor, version.digest, details)
+        if not _entered(connection, version.digest, actor, details):
+            log.append(connection, SEEN, actor, version.digest, details)
     return version, seen, hidden
 
 
@@ -63,6 +71,15 @@ def image(place: Workplace, reference: str, actor: Actor, task: str, digest: str
         with place.db.begin() as connection:
             log.append(connection, SEEN, actor, version.digest, details)
     return version, Picture.stored(digest, place.store.get)
+
+
+def _entered(connection: Connection, version: str, actor: Actor, details: dict[str, Any]) -> bool:
+    """Whether the person's last look showed the same, within the hour: nobody fills the log with looks."""
+    mine = (one for one in islice(log.newest(connection, [SEEN], version), 100) if one.actor == actor)
+    last = next(mine, None)
+    if last is None or last.details != details:
+        return False
+    return abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN
 
 
 def _opened(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, dict[str, Any]]:

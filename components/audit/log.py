@@ -60,7 +60,7 @@ class Actor:
             raise ActorUnnamed(f"{self.name!r} is not a name of 1 to 200 printable characters; give one with --as")
 
     @classmethod
-    def stored(cls, name: str, assured: bool, how: str) -> "Actor":  # noqa: FBT001
+    def stored(cls, name: str, assured: bool, how: str) -> "Actor":
         """An actor as an entry names it: what stands in the log is read, whoever wrote it; odd signs are spelt out."""
         shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)[:200]
         return cls(shown if shown.strip() else "(blank)", assured, how)

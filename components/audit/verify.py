@@ -16,8 +16,8 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 
 from components.audit import keyring
-from components.audit.keys import Head, HeadRefused, RotationRefused, TrustedKeys, key_id, read_head
 from components.audit.decisions import disownments
+from components.audit.keys import Head, HeadRefused, RotationRefused, TrustedKeys, key_id, read_head
 from components.audit.log import LogDamaged, head_path, rows
 from components.audit.merkle import Peaks, add_leaf, leaf_hash, root_of
 from components.audit.state import Ledger
@@ -255,6 +255,16 @@ def verify_database(
         return replace(found, state=told.words)
     message = f"all {chain.size} entries are good, and do not explain the state: {told.first}"
     return replace(found, ok=False, message=message, state=told.words)
+
+
+def whole_entries(connection: Connection) -> int:
+    """How many entries are whole from the beginning on, each with what stands beside it."""
+    chain = _Chain([])
+    try:
+        _replay_rows(chain, connection)
+    except (_Bad, NotCanonical):
+        pass
+    return chain.size
 
 
 def _disownments(connection: Connection) -> Mapping[int, str]:

@@ -82,9 +82,7 @@ def entries_of(connection: Connection, made: list[Promotion]) -> Mapping[int, En
     return found
 
 
-def newest(
-    connection: Connection, assistant: str, version: str, told: Mapping[str, Any] | None = None
-) -> str | None:
+def newest(connection: Connection, assistant: str, version: str, told: Mapping[str, Any] | None = None) -> str | None:
     """Object of the statement of the newest decision about a version, or of the one that a row of the outbox tells.
 
     None where that decision is not signed yet: an earlier decision's statement does not stand in for it. Rows of before

@@ -6,7 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from lcia.commands.frame import LOOK, Config, Json, Maybe, audit, emit, here_only, on_server, open_place, perform, verb
+from lcia.commands.frame import (
+    DO,
+    LOOK,
+    As,
+    Config,
+    Json,
+    Maybe,
+    Reason,
+    audit,
+    emit,
+    here_only,
+    on_server,
+    open_place,
+    perform,
+    verb,
+)
 from lcia.terminal import print_document
 
 Key = Annotated[Path | None, typer.Option("--key", help="Public key, a PEM file, that signed or handed over.")]
@@ -81,6 +96,38 @@ def audit_head(
     emit(value, as_json=as_json, text=text)
     if not all(one["ok"] for one in value.get("kept", ())):
         raise typer.Exit(1)
+
+
+@verb(DO, 'lcia audit set-aside --reason "a row that is no entry"', on=audit, name="set-aside")
+def audit_set_aside(reason: Reason, who: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Move what stands after the last whole entry of the log aside, as the owner of the tables; a backup is better."""
+    from lcia import auditing
+    from lcia.workplace import actor
+
+    here_only("audit set-aside")
+    value = auditing.set_aside(open_place(config), actor(who), reason)
+    text = (
+        f"{value['rows']} rows after {value['kept']} whole entries are in the table log_set_aside; entry "
+        f"{value['entry']} of the log says so"
+    )
+    emit(value, as_json=as_json, text=text)
+
+
+@verb(DO, 'lcia audit disown 41 --reason "nobody decided this"', on=audit, name="disown")
+def audit_disown(
+    entry: Annotated[int, typer.Argument(metavar="INDEX", help="An entry about the champion, counted from 0.")],
+    reason: Reason,
+    who: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say, as the owner of the tables, that an entry about the champion was forged; it stays in the log."""
+    from lcia import auditing
+    from lcia.workplace import actor
+
+    here_only("audit disown")
+    value = auditing.disown(open_place(config), entry, actor(who), reason)
+    emit(value, as_json=as_json, text=f"entry {value['disowned']} counts no more; entry {value['entry']} says so")
 
 
 @verb(

@@ -20,6 +20,7 @@ from components.settings import ServeSettings
 from components.visible import visible
 from lcia import failures
 from lcia.service.app import make_app
+from lcia.service.denials import DENIALS
 from lcia.terminal import indented
 from lcia.workplace import Workplace
 
@@ -73,6 +74,7 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
     finally:
         stop.set()
         rounds.join(timeout=60)
+        DENIALS.close(everything=True)
 
 
 def _listen(settings: ServeSettings) -> socket.socket:
@@ -89,9 +91,10 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 
 def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
-    """One round: MLflow's outbox, then people's notices."""
+    """One round: MLflow's outbox, counts of denials, then people's notices."""
     place = place.current()
     place.tell_registry()
+    DENIALS.close()
     settings, link = place.settings, place.settings.notify.link or place.settings.serve.address
     with place.db.begin() as connection:
         notices.collect(connection, place.assistant, list(ways), link)
