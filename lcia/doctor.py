@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from components import libraries
+from components.audit.decisions import ChampionUnexplained, need_decision
 from components.audit.keys import PRIVATE_NAME
+from components.audit.log import LogDamaged
 from components.audit.verify import verify_database
 from components.errors import LciaError
 from components.promotion import candidates, champion
@@ -219,8 +221,9 @@ def _log(patient: Patient) -> Iterator[Finding]:
         return
     with db.read() as connection:
         found = verify_database(connection)
+    told = f"{found.message}; {found.state}" if found.ok else found.message
     advice = "" if found.ok else "restore the database from a backup; compare with an exported log"
-    yield Finding("log", "ok" if found.ok else "problem", found.message, advice)
+    yield Finding("log", "ok" if found.ok else "problem", told, advice)
 
 
 def _leases(patient: Patient) -> Iterator[Finding]:
@@ -325,6 +328,11 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
     registry = Registry(told.tracking_uri, told.artifacts, told.experiment, name, patient.home)
     served = registry.champion()
     with db.read() as connection:
+        try:
+            need_decision(connection, name)
+        except (ChampionUnexplained, LogDamaged) as error:
+            yield Finding("mlflow", "problem", f"not compared with the champion: {error}", "see the check `log`")
+            return
         now = champion.current(connection, name)
         waiting = undelivered(connection, name)
         number = candidates.get(connection, name, now.version).number if now else None

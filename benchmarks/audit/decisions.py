@@ -1,7 +1,7 @@
 """How long a decision takes in a log of a thousand, a hundred thousand and a million entries.
 
-`python -m benchmarks.audit.decisions [--quick]`; the last line is one JSON object. A decision is all that follows from a
-person's yes: the number of the attempt, the approval, the promotion, its signed statement and head, the check of the
+`python -m benchmarks.audit.decisions [--quick]`; the last line is one JSON object. A decision is all that follows from
+a person's yes: the number of the attempt, the approval, the promotion, its signed statement and head, the check of the
 champion and its statement before it is loaded, and a proof that the promotion is in the log.
 """
 
@@ -33,7 +33,7 @@ from components.storage.tables import moment_text
 from tests.private_postgresql import PostgresqlMissing, running
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "promotion"))
-from promotion_state import BOB, CAROL, State  # noqa: E402
+from promotion_state import BOB, CAROL, State
 
 LENGTHS, QUICK = (1_000, 100_000, 1_000_000), (1_000, 10_000, 50_000)
 REPEATED = 15
@@ -71,7 +71,7 @@ def fill(db: Database, length: int) -> None:
             connection.execute(text("ANALYZE"))
 
 
-def _guards_off(connection: Any) -> list[str]:  # noqa: ANN401
+def _guards_off(connection: Any) -> list[str]:
     if connection.dialect.name == "postgresql":
         connection.execute(text("ALTER TABLE log DISABLE TRIGGER USER"))
         return ["ALTER TABLE log ENABLE TRIGGER USER"]

@@ -65,7 +65,7 @@ def set_aside(db: Database, heads: Iterable[tuple[str, Head]], actor: Actor, rea
 
 
 def disown(db: Database, index: int, actor: Actor, reason: str) -> dict[str, Any]:
-    """Enter that an entry about the champion was never decided: `lcia` reads the log from then on as if it were not there.
+    """Enter that an entry about the champion was never decided; from then on it counts for nothing.
 
     Raises:
         NotMended: there is no such entry, it moves no champion, it is disowned, or a decision was written with it.

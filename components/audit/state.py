@@ -1,7 +1,7 @@
-"""The state compared with the log: what each table should hold by the entries, and the first row that they don't explain.
+"""The state compared with the log: what each table should hold, and the first row that no entry explains.
 
-Whoever can write to a table past lcia can give himself a role, an approval or a policy, and no entry says so. So the log
-is replayed against the champion, promotions, candidates, approvals, the queue, policies, people, grants, tokens and
+Whoever can write to a table past lcia can give himself a role, an approval or a policy, and no entry says so. So the
+log is replayed against the champion, promotions, candidates, approvals, the queue, policies, people, grants, tokens and
 keys. Entries of earlier releases say less; what they don't say is not asked of them.
 """
 
@@ -269,7 +269,8 @@ def _approvals(ledger: Ledger, connection: Connection) -> Finding:
             continue
         left.remove(mine)
         if mine["revoked"] != (row["revoked_at"] is not None):
-            yield f"{who} {'counts' if mine['revoked'] else 'was taken back'} in the database, and the log says otherwise"
+            seen = "counts" if mine["revoked"] else "was taken back"
+            yield f"{who} {seen} in the database, and the log says otherwise"
     for one in left:
         if one["verdict"] == "approve":  # a withdrawal rejects without anybody's no
             yield f"the approval of {one['candidate'][:12]} by {one['person']} is in the log and not in the database"
@@ -367,7 +368,7 @@ def _readable(connection: Connection) -> AbstractSet[str]:
     return {str(name) for name in connection.execute(query).scalars()}
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
     return " ".join(
         str(part)[:12] if len(str(part)) == 64 else str(part) for part in (key if isinstance(key, tuple) else (key,))
     )

@@ -5,6 +5,7 @@ rewritten as a whole by someone with the database's rights, is found by a signed
 stands the state, which it has to explain; see `state`.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -260,10 +261,8 @@ def verify_database(
 def whole_entries(connection: Connection) -> int:
     """How many entries are whole from the beginning on, each with what stands beside it."""
     chain = _Chain([])
-    try:
+    with contextlib.suppress(_Bad, NotCanonical):
         _replay_rows(chain, connection)
-    except (_Bad, NotCanonical):
-        pass
     return chain.size
 
 

@@ -57,7 +57,7 @@ class Proposal:
 def in_force(connection: Connection, assistant: str) -> Proposal | None:
     """The policy accepted last, as the log has it; None where the settings' own holds.
 
-    "Last" goes by the log, not by a clock. A row that no entry explains has no effect, and one that was altered neither.
+    "Last" goes by the log, not by a clock. A row that no entry explains has no effect, nor has what was altered in one.
     """
     query = select(policies).where(policies.c.assistant == assistant)
     rows = {int(row["id"]): Proposal(**row) for row in connection.execute(query).mappings()}

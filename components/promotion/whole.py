@@ -1,8 +1,8 @@
 """Reading everything that a decision rests on: each object is checked against its name, however deep it lies.
 
-What is named has to be there; only an object that was erased on purpose, and left word of it, may be absent. Not entered:
-ancestors, whose own decisions rested on their own evidence, and rows of predictions, whose texts refer to nothing but
-images. Some names are those of no object: of the base model, of how numbers were computed, of keys.
+What is named has to be there; only an object that was erased on purpose, and left word of it, may be absent. Not
+entered: ancestors, whose own decisions rested on their own evidence, and rows of predictions, whose texts refer to
+nothing. Some names are those of no object: of the base model, of how numbers were computed, of keys.
 """
 
 from collections.abc import Iterable

@@ -199,11 +199,11 @@ def _statements(prefix: str, schema: str) -> Iterator[str]:
     yield f"REVOKE ALL ON FUNCTION {schema}.{ENTER}(bytea[]) FROM PUBLIC, {everybody};"
     yield f"GRANT EXECUTE ON FUNCTION {schema}.{ENTER}(bytea[]) TO {everybody};"
     mine = ", ".join(f"'{name}'" for name in names.values())
-    yield f"DELETE FROM {schema}.log_actions WHERE account IN ({mine});"
+    yield f"DELETE FROM {schema}.log_actions WHERE account IN ({mine});"  # noqa: S608 - plain names
     for account, actions in ENTRIES.items():
         actors = f"'{ACTORS[account]}'" if account in ACTORS else "NULL"
         rows = ", ".join(f"('{names[account]}', '{action}', {actors})" for action in actions)
-        yield f"INSERT INTO {schema}.log_actions (account, action, actors) VALUES {rows};"
+        yield f"INSERT INTO {schema}.log_actions (account, action, actors) VALUES {rows};"  # noqa: S608
     yield "COMMIT;"
 
 

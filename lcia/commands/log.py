@@ -24,6 +24,7 @@ from lcia.commands.frame import (
 )
 from lcia.terminal import print_document
 
+NOT_COMPARED = "not compared"
 Key = Annotated[Path | None, typer.Option("--key", help="Public key, a PEM file, that signed or handed over.")]
 Out = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where to write it; default standard output.")]
 
@@ -42,7 +43,7 @@ def audit_verify(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Check every byte of the log; works offline on an exported file."""
+    """Check every byte of the log, and the state against it; works offline on an exported file."""
     from lcia import auditing
 
     if export is None and on_server() and key is None and not head:
@@ -52,9 +53,14 @@ def audit_verify(
             here_only("audit verify --key/--head")
         place = open_place(config) if export is None else None
         value = auditing.verify(place, export, key, head or ()).to_json()
-    emit(value, as_json=as_json, text=lambda shown: f"{shown['message']}; {shown['freshness']}")
+    emit(value, as_json=as_json, text=_verified)
     if not value["ok"]:
         raise typer.Exit(1)
+
+
+def _verified(value: dict[str, Any]) -> str:
+    compared = [value["state"]] if value["ok"] and value["state"] != NOT_COMPARED else []
+    return "; ".join([value["message"], value["freshness"], *compared])
 
 
 @verb(LOOK, "lcia audit export log.jsonl", on=audit, name="export")

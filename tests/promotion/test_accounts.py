@@ -15,7 +15,7 @@ from components.promotion.outbox import apply_outbox, enqueue, pending
 from components.promotion.registry import Registry
 from components.settings import PolicySettings
 from components.storage import leases, privileges, results, tables
-from components.storage.database import AccountRefused, Database
+from components.storage.database import AccountRefused
 from components.storage.privilege_checks import check_privileges
 from components.tasks import queue
 
@@ -230,7 +230,9 @@ def test_the_script_may_be_repeated_and_names_every_table(accounts, postgresql):
     postgresql.execute(privileges.script(), name)
     assert check_privileges(accounts["worker"].db).ok
     touched = {right.table for rights in privileges.RIGHTS.values() for right in rights}
-    assert touched | privileges.OWNERS == set(tables.metadata.tables), "a new table needs rights in components/storage/privileges.py"
+    assert touched | privileges.OWNERS == set(tables.metadata.tables), (
+        "a new table needs rights in components/storage/privileges.py"
+    )
     for bad in ["Lcia", "a b", "x; DROP TABLE log", ""]:
         with pytest.raises(privileges.NameRefused):
             privileges.script(bad)

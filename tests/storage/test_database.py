@@ -37,6 +37,9 @@ def sqlite(tmp_path: Path) -> Database:
     return found
 
 
+COLUMNS = "position, body, hash, root, peaks"
+
+
 def enter(connection, count: int = 1) -> None:
     log.append_all(connection, [Deed("thing.done", SYSTEM, f"s{number}", {}) for number in range(count)])
 
@@ -158,12 +161,11 @@ def test_an_exception_undoes_the_whole_transaction(db):
         "UPDATE log SET position = 7 WHERE position = 1",
         "DELETE FROM log",
         "DELETE FROM log WHERE position = 1",
-        "INSERT OR REPLACE INTO log (position, body, hash, root, peaks) SELECT 1, body, 'x', root, peaks FROM log WHERE position = 0",
-        "INSERT INTO log (position, body, hash, root, peaks) SELECT 1, body, 'x', '', '' FROM log WHERE position = 0 "
-        "ON CONFLICT (position) DO NOTHING",
+        f"INSERT OR REPLACE INTO log ({COLUMNS}) SELECT 1, body, 'x', root, peaks FROM log WHERE position = 0",
+        f"INSERT INTO log ({COLUMNS}) SELECT 1, body, 'x', '', '' FROM log WHERE true ON CONFLICT DO NOTHING",
         "TRUNCATE log",
         "TRUNCATE candidates, log CASCADE",
-        "INSERT INTO log (position, body, hash, root, peaks) SELECT 3, body, hash, root, peaks FROM log WHERE position = 0",
+        f"INSERT INTO log ({COLUMNS}) SELECT 3, body, hash, root, peaks FROM log WHERE position = 0",
     ],
 )
 def test_the_log_takes_nothing_but_its_next_entry(db, statement):

@@ -63,14 +63,14 @@ _OLD_GUARD_POSTGRESQL = [
 
 # What is no JSON stays without: a damaged entry must not keep the state from going on. Of several entries about one
 # decision the oldest is its own: it was written with it.
-_DECISIONS = "('champion.promoted', 'champion.rolled_back')"
 _FILL_SQLITE = [
     """UPDATE log SET action = json_extract(CAST(body AS TEXT), '$.action'),
         subject = json_extract(CAST(body AS TEXT), '$.subject')
     WHERE json_valid(CAST(body AS TEXT))""",
-    f"""UPDATE promotions SET entry = (
+    """UPDATE promotions SET entry = (
         SELECT MIN(position) FROM (
-            SELECT position, subject, CAST(body AS TEXT) AS told FROM log WHERE log.action IN {_DECISIONS}
+            SELECT position, subject, CAST(body AS TEXT) AS told FROM log
+            WHERE log.action IN ('champion.promoted', 'champion.rolled_back')
         ) WHERE subject = promotions.version AND json_extract(told, '$.details.epoch') = promotions.epoch
         AND json_extract(told, '$.details.assistant') = promotions.name
         AND json_extract(told, '$.actor.name') = promotions."by")""",
@@ -83,8 +83,9 @@ _FILL_POSTGRESQL = [
         RETURN NULL;
     END $$""",
     "UPDATE log SET action = lcia_told(body, 'action'), subject = lcia_told(body, 'subject')",
-    f"""UPDATE promotions SET entry = (
-        SELECT MIN(position) FROM log WHERE log.action IN {_DECISIONS} AND log.subject = promotions.version
+    """UPDATE promotions SET entry = (
+        SELECT MIN(position) FROM log
+        WHERE log.action IN ('champion.promoted', 'champion.rolled_back') AND log.subject = promotions.version
         AND lcia_told(body, 'details', 'epoch') = promotions.epoch::text
         AND lcia_told(body, 'details', 'assistant') = promotions.name
         AND lcia_told(body, 'actor', 'name') = promotions.by)""",
