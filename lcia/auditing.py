@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from components.audit import heads, keyring, log, proofs, statement
-from components.audit.keys import public_pem, read_head, read_public_key, read_raw
+from components.audit import heads, keyring, log, mending, proofs, statement
+from components.audit.keys import TrustedKeys, public_pem, read_head, read_public_key, read_raw
 from components.audit.log import Actor
 from components.audit.statement import StatementRefused
 from components.audit.verify import ExportUnreadable, Verification, verify_database, verify_export
@@ -73,6 +73,25 @@ def keep_head(place: Workplace) -> list[dict[str, Any]]:
     heads.enqueue(place.promoter, place.signing_key(), place.settings.audit.heads_to)
     keepers = {heads.MLFLOW: place.registry.keep_head}
     return [vars(kept) for kept in heads.deliver(place.promoter, place.settings.audit.heads_to, keepers)]
+
+
+def set_aside(place: Workplace, actor: Actor, reason: str) -> dict[str, Any]:
+    """Set the damaged end of the log aside, as the owner of the tables; never behind a signed head that is kept.
+
+    Raises:
+        NotMended, AccountRefused: see `mending.set_aside`.
+    """
+    known = heads.newest_kept(place.settings.audit.heads_to)
+    with place.db.read() as connection:
+        trusted = TrustedKeys.along(keyring.records(connection), None) if keyring.newest(connection) else None
+        known += heads.written(connection)
+    held = [(name, read_head(content, trusted)) for name, content in known]
+    return mending.set_aside(place.db, held, actor, reason)
+
+
+def disown(place: Workplace, entry: int, actor: Actor, reason: str) -> dict[str, Any]:
+    """Enter that an entry about the champion was never decided; see `mending.disown`."""
+    return mending.disown(place.db, entry, actor, reason)
 
 
 def prove(

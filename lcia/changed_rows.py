@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
+
+from sqlalchemy import Connection
 
 from components.audit import browsing, log
 from components.audit.log import Actor
@@ -14,10 +18,13 @@ from components.identity.access import EVERYWHERE, Grant, allowed, need
 from components.promotion import candidates, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import held_back
+from components.storage.database import now
 from components.tasks.images import Picture
 from lcia.workplace import Workplace
 
 SEEN = "flips.seen"
+AGAIN = timedelta(hours=1)
+"""Looks of one person at the same rows within this time are one entry."""
 
 
 class NotForSubmitters(LciaError):
@@ -51,7 +58,8 @@ def look(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, See
     if seen.other_sites:
         details["other_sites"] = seen.other_sites
     with place.db.begin() as connection:
-        log.append(connection, SEEN, actor, version.digest, details)
+        if not _entered(connection, version.digest, actor, details):
+            log.append(connection, SEEN, actor, version.digest, details)
     return version, seen
 
 
@@ -78,6 +86,15 @@ def image(place: Workplace, reference: str, actor: Actor, task: str, digest: str
         with place.db.begin() as connection:
             log.append(connection, SEEN, actor, version.digest, details)
     return version, Picture.stored(digest, place.store.get)
+
+
+def _entered(connection: Connection, version: str, actor: Actor, details: dict[str, Any]) -> bool:
+    """Whether the person's last look showed the same, within the hour: nobody fills the log with looks."""
+    mine = (one for one in islice(log.newest(connection, [SEEN], version), 100) if one.actor == actor)
+    last = next(mine, None)
+    if last is None or last.details != details:
+        return False
+    return abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN
 
 
 def _opened(place: Workplace, reference: str, actor: Actor) -> tuple[Candidate, dict[str, Any]]:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from components import libraries
+from components.audit.decisions import ChampionUnexplained, need_decision
 from components.audit.keys import PRIVATE_NAME
+from components.audit.log import LogDamaged
 from components.audit.verify import verify_database
 from components.errors import LciaError
 from components.promotion import candidates, champion
@@ -220,8 +222,9 @@ def _log(patient: Patient) -> Iterator[Finding]:
         return
     with db.read() as connection:
         found = verify_database(connection)
+    told = f"{found.message}; {found.state}" if found.ok else found.message
     advice = "" if found.ok else "restore the database from a backup; compare with an exported log"
-    yield Finding("log", "ok" if found.ok else "problem", found.message, advice)
+    yield Finding("log", "ok" if found.ok else "problem", told, advice)
 
 
 def _leases(patient: Patient) -> Iterator[Finding]:
@@ -319,19 +322,17 @@ def _model(patient: Patient) -> Iterator[Finding]:
 def _mlflow(patient: Patient) -> Iterator[Finding]:
     told = patient.settings.registry
     db, name, missing = _opened(patient), patient.settings.assistant, _sqlite_missing(told.tracking_uri)
-    if db is not None and missing:
-        with db.read() as connection:
-            shown_before = bool(replay(connection, ObjectStore(patient.settings.storage.objects), name, None, "").told)
-        if shown_before:
-            what = f"{told.tracking_uri} is missing: MLflow has lost every version, and serves no champion"
-            yield Finding("mlflow", "problem", what, "`lcia sync` makes it again, with all that it was told")
-            return
     if db is None or missing:
-        yield Finding("mlflow", "ok", f"{told.tracking_uri} is made with the first candidate")
+        yield _no_mlflow(patient, db)
         return
     registry = Registry(told.tracking_uri, told.artifacts, told.experiment, name, patient.home)
     served = registry.champion()
     with db.read() as connection:
+        try:
+            need_decision(connection, name)
+        except (ChampionUnexplained, LogDamaged) as error:
+            yield Finding("mlflow", "problem", f"not compared with the champion: {error}", "see the check `log`")
+            return
         now = champion.current(connection, name)
         waiting = undelivered(connection, name)
         number = candidates.get(connection, name, now.version).number if now else None
@@ -357,6 +358,19 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "mlflow", "ok", f"reachable and in step; serves {f'version {number}' if number else 'nothing yet'}"
         )
+
+
+def _no_mlflow(patient: Patient, db: Database | None) -> Finding:
+    """MLflow has no database: none yet, or none any more."""
+    uri = patient.settings.registry.tracking_uri
+    if db is not None:
+        store, name = ObjectStore(patient.settings.storage.objects), patient.settings.assistant
+        with db.read() as connection:
+            shown_before = bool(replay(connection, store, name, None, "").told)
+        if shown_before:
+            what = f"{uri} is missing: MLflow has lost every version, and serves no champion"
+            return Finding("mlflow", "problem", what, "`lcia sync` makes it again, with all that it was told")
+    return Finding("mlflow", "ok", f"{uri} is made with the first candidate")
 
 
 def _alias(served: str | None, number: int | None, untold: list[Undelivered]) -> Finding:

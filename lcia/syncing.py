@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from components.audit.decisions import need_decision
 from components.audit.log import Actor
 from components.promotion.reconcile import reconcile
 from components.storage import leases
@@ -18,8 +19,11 @@ def sync(place: Workplace, actor: Actor) -> dict[str, Any]:
     Raises:
         StateMoved: the files are elsewhere, and MLflow's records are not this state's alone.
         RegistryError: MLflow can't be reached.
+        ChampionUnexplained: the log does not explain the champion; MLflow stays as it is.
     """
     place.registry.ask_anew()
+    with place.db.read() as connection:
+        need_decision(connection, place.assistant)
     moved = moving.mend(place, actor)
     told = place.tell_registry(retry=True)
     with place.db.read() as connection:

@@ -10,8 +10,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from components.audit import heads, keyring
+from components.audit.decisions import ChampionUnexplained, need_decision
 from components.audit.keys import SigningKey, read_public_key
-from components.audit.log import Actor, ActorUnnamed
+from components.audit.log import Actor, ActorUnnamed, LogDamaged
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion, policy, statements
 from components.promotion.attempts import Family, attempts
@@ -114,7 +115,8 @@ class Workplace:
         """Refuse the champion where no statement of its promotion holds; others are tried out without one.
 
         Raises:
-            StatementRefused: there is none, or one that is altered.
+            StatementRefused: there is none of the present decision, or one that is altered.
+            ChampionUnexplained: the log does not explain the champion.
             KeyUnusable: the public key is not on this machine.
         """
         champion_ = self.champion()
@@ -189,6 +191,11 @@ class Workplace:
 
         With `retry` rows that MLflow refused are tried again at once.
         """
+        try:
+            with self.db.read() as connection:
+                need_decision(connection, self.assistant)
+        except (ChampionUnexplained, LogDamaged) as error:
+            return [Delivery(0, "champion", "", ok=False, message=f"MLflow is told nothing: {error}")]
         places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}
         done = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
         return [*done, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]

@@ -4,7 +4,7 @@ from sqlalchemy import Executable, text
 
 from components.storage.database import Database
 
-TRIGGERS = ("log_no_update", "log_no_delete", "log_next_only")
+TRIGGERS = ("log_no_update", "log_no_delete", "log_next_only", "log_whole_only", "log_linked_only")
 
 
 def tamper(db: Database, *statements: Executable) -> None:

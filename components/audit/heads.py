@@ -153,3 +153,9 @@ def newest_kept(places: Iterable[str]) -> list[tuple[str, bytes]]:
         files = sorted(Path(place).glob("*.head"))
         found += [(str(files[-1]), files[-1].read_bytes())] if files else []
     return found
+
+
+def written(connection: Connection) -> list[tuple[str, bytes]]:
+    """Place and content of every head in the database, delivered or not."""
+    query = select(heads.c.place, heads.c.content).order_by(heads.c.entries)
+    return [(f"the head for {place}", content.encode()) for place, content in connection.execute(query)]

@@ -1,20 +1,23 @@
 """The audit log: who did what to what, in insert-only rows of canonical bytes.
 
 Each body names the hash of the entry before, and beside each entry stands the Merkle root over all entries up
-to it, so that an export can be checked by anyone, offline, from any signed head on.
+to it, so that an export can be checked by anyone, offline, from any signed head on. On PostgreSQL the database itself
+writes what stands beside an entry, and checks who may have it entered; see docs/decisions/0029.
 """
 
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from components.audit.keys import Head, SigningKey
-from components.audit.merkle import Peaks, add_leaf, leaf_hash, root_of
+from components.audit.merkle import Peaks, Span, add_leaf, leaf_hash, parts, root_of
 from components.errors import LciaError
 from components.storage.database import now
 from components.storage.objects import Json, canonical, parse_json, write_durably
@@ -27,6 +30,14 @@ class ActorUnnamed(LciaError):
 
 class LogDamaged(LciaError):
     """The end of the stored log contradicts itself; nothing may be appended before that is understood."""
+
+
+class EntryRefused(LciaError):
+    """The database does not take an entry: it is not the next one, not of now, or larger than 4 MiB."""
+
+
+_REFUSED = "23L01"
+"""SQLSTATE of the log's writer for an entry that is not as one has to be."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,12 @@ class Actor:
         """
         if not self.name.strip() or len(self.name) > 200 or not self.name.isprintable():
             raise ActorUnnamed(f"{self.name!r} is not a name of 1 to 200 printable characters; give one with --as")
+
+    @classmethod
+    def stored(cls, name: str, assured: bool, how: str) -> "Actor":
+        """An actor as an entry names it: what stands in the log is read, whoever wrote it; odd signs are spelt out."""
+        shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)[:200]
+        return cls(shown if shown.strip() else "(blank)", assured, how)
 
 
 SYSTEM = Actor("lcia", assured=True, how="system")
@@ -107,7 +124,8 @@ def append_all(connection: Connection, deeds: Sequence[Deed]) -> list[Entry]:
         if not fits or root_of(peaks).hex() != last.root:
             raise LogDamaged(
                 f"entry {last.position}, the last of the log, was altered in the database; nothing is added "
-                "or promoted until it is restored from a backup. `lcia audit verify` says what else changed"
+                "or promoted until it is restored from a backup, or `lcia audit set-aside` as the owner of the tables "
+                "takes it out. `lcia audit verify` says what else changed"
             )
     moment = moment_text(now(connection))
     stored: list[dict[str, Any]] = []
@@ -127,12 +145,29 @@ def append_all(connection: Connection, deeds: Sequence[Deed]) -> list[Entry]:
         leaf = leaf_hash(body)
         peaks = add_leaf(peaks, size, leaf)
         root, below = root_of(peaks).hex(), " ".join(peak.hex() for peak in peaks)
-        stored.append({"position": size, "body": body, "hash": leaf.hex(), "root": root, "peaks": below})
+        beside = {"hash": leaf.hex(), "root": root, "peaks": below, "action": deed.action, "subject": deed.subject}
+        stored.append({"position": size, "body": body, **beside})
         made.append(parsed(body, leaf.hex(), root))
         size, previous = size + 1, leaf.hex()
     if stored:
-        connection.execute(insert(log), stored)
+        _enter(connection, stored)
     return made
+
+
+def _enter(connection: Connection, stored: list[dict[str, Any]]) -> None:
+    """On PostgreSQL through the writer of the log, which makes anew and checks all but the body."""
+    if connection.dialect.name != "postgresql":
+        connection.execute(insert(log), stored)
+        return
+    try:
+        connection.execute(text("SELECT log_enter(:bodies)"), {"bodies": [row["body"] for row in stored]})
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _REFUSED:
+            raise EntryRefused(
+                f"{str(error.orig).partition(chr(10))[0]}; nothing was changed. If it says so again, look at the "
+                "database's clock and at `lcia audit verify`"
+            ) from error
+        raise
 
 
 def head(connection: Connection) -> Head:
@@ -147,30 +182,71 @@ def entries(
     connection: Connection, *, start: int = 0, limit: int | None = None, subject: str | None = None
 ) -> list[Entry]:
     """Entries from index `start` on, at most `limit`, of one subject if given."""
-    found = []
-    for row in rows(connection, start):
-        entry = parsed(row.body, row.hash, row.root)
-        if subject is None or entry.subject == subject:
-            found.append(entry)
-            if limit is not None and len(found) >= limit:
-                break
+    found = rows(connection, start, subject)
+    return [parsed(row.body, row.hash, row.root) for row in islice(found, limit)]
+
+
+def newest(connection: Connection, actions: Sequence[str], subject: str | None = None) -> Iterator[Entry]:
+    """Entries of some actions, of one subject if given, from the newest back; read as far as they are taken."""
+    before: int | None = None
+    mine = log.c.action.in_(list(actions)) & (True if subject is None else log.c.subject == subject)
+    while True:
+        query = select(log).where(mine if before is None else mine & (log.c.position < before))
+        found = connection.execute(query.order_by(log.c.position.desc()).limit(_FEW)).all()
+        for row in found:
+            before = row.position
+            yield parsed(row.body, row.hash, row.root)
+        if len(found) < _FEW:
+            return
+
+
+_FEW = 20
+"""Entries that are read at once where usually the first is enough."""
+
+
+def at(connection: Connection, index: int) -> Entry | None:
+    """One entry, whose bytes are checked against the hash beside them; None where there is none.
+
+    Raises:
+        LogDamaged: it was altered.
+    """
+    row = connection.execute(select(log).where(log.c.position == index)).one_or_none()
+    if row is None:
+        return None
+    found = parsed(row.body, row.hash, row.root)
+    if leaf_hash(row.body).hex() != row.hash or found.index != index:
+        raise LogDamaged(f"entry {index} of the log was altered in the database; `lcia audit verify` says what else")
     return found
 
 
-def backwards(connection: Connection, batch: int = 500) -> Iterator[Entry]:
-    """Entries from the newest to the oldest, read as far as they are taken."""
-    end = count(connection)
-    while end > 0:
-        query = select(log).where(log.c.position < end, log.c.position >= end - batch)
-        for row in connection.execute(query.order_by(log.c.position.desc())).all():
-            yield parsed(row.body, row.hash, row.root)
-        end -= batch
+def span_hashes(connection: Connection, spans: Iterable[Span]) -> list[bytes]:
+    """Tree hash of each span of entries, as stored: what proofs are made of.
+
+    A complete subtree that begins where a larger one does is the last peak beside its last entry, and each span is
+    made of few of those, so that a proof in a log of a million entries reads some two hundred rows.
+
+    Raises:
+        LogDamaged: the stored peaks are not those of the log's tree.
+    """
+    split = [parts(*span) for span in spans]
+    ends = sorted({end - 1 for pieces in split for _, end in pieces})
+    known: dict[int, tuple[bytes, Peaks]] = {}
+    for first in range(0, len(ends), 500):
+        query = select(log.c.position, log.c.hash, log.c.peaks).where(log.c.position.in_(ends[first : first + 500]))
+        for row in connection.execute(query):
+            known[row.position] = b"".join(read_peaks(row.hash)), read_peaks(row.peaks)
+    return [root_of(tuple(_piece(known, start, end) for start, end in pieces)) for pieces in split]
 
 
-def leaves(connection: Connection, size: int) -> list[bytes]:
-    """Leaf hashes of the first `size` entries, as stored: what proofs are made of."""
-    query = select(log.c.hash).where(log.c.position < size).order_by(log.c.position)
-    return [bytes.fromhex(leaf) for leaf in connection.execute(query).scalars()]
+def _piece(known: dict[int, tuple[bytes, Peaks]], start: int, end: int) -> bytes:
+    if end - 1 not in known:
+        raise LogDamaged(f"entry {end - 1} of the log is missing; restore a backup")
+    leaf, peaks = known[end - 1]
+    if end - start == 1:
+        return leaf
+    if not peaks:
+        raise LogDamaged(f"entry {end - 1} of the log has lost what stands beside it; restore a backup")
+    return peaks[-1]
 
 
 def count(connection: Connection) -> int:
@@ -179,10 +255,10 @@ def count(connection: Connection) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def rows(connection: Connection, start: int = 0) -> Iterator[Row[tuple[int, bytes, str, str, str]]]:
-    """Stored rows from position `start` on, in order, fetched in batches."""
-    query = select(log.c.position, log.c.body, log.c.hash, log.c.root, log.c.peaks)
-    query = query.where(log.c.position >= start).order_by(log.c.position)
+def rows(connection: Connection, start: int = 0, subject: str | None = None) -> Iterator[Row[Any]]:
+    """Stored rows from position `start` on, of one subject if given, in order, fetched in batches."""
+    mine = (log.c.position >= start) & (True if subject is None else log.c.subject == subject)
+    query = select(log).where(mine).order_by(log.c.position)
     yield from connection.execute(query.execution_options(yield_per=1000))
 
 
@@ -266,6 +342,6 @@ def parsed(body: bytes, leaf: str, root: str) -> Entry:
     """
     try:
         value = parse_json(body)
-        return Entry(**{**value, "actor": Actor(**value["actor"])}, hash=leaf, root=root)
+        return Entry(**{**value, "actor": Actor.stored(**value["actor"])}, hash=leaf, root=root)
     except (LciaError, TypeError, KeyError) as error:
         raise LogDamaged(f"a stored log entry can't be read ({error}); run `lcia audit verify`") from error

@@ -12,6 +12,8 @@ EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 HASH_BYTES = 32
 Peaks = tuple[bytes, ...]
+Span = tuple[int, int]
+"""First leaf, and the one after the last."""
 
 
 def leaf_hash(content: bytes) -> bytes:
@@ -56,14 +58,44 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     Raises:
         IndexError: there is no such leaf.
     """
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"leaf {index} of a tree of {len(leaves)} leaves")
-    if len(leaves) == 1:
-        return []
-    split = _split(len(leaves))
-    if index < split:
-        return [*inclusion_path(leaves[:split], index), _tree_hash(leaves[split:])]
-    return [*inclusion_path(leaves[split:], index - split), _tree_hash(leaves[:split])]
+    return [_tree_hash(leaves[start:end]) for start, end in inclusion_spans(index, len(leaves))]
+
+
+def inclusion_spans(index: int, size: int) -> list[Span]:
+    """The leaves below each hash of `inclusion_path`.
+
+    Raises:
+        IndexError: there is no such leaf.
+    """
+    if not 0 <= index < size:
+        raise IndexError(f"leaf {index} of a tree of {size} leaves")
+    spans: list[Span] = []
+    start, end = 0, size
+    while end - start > 1:
+        split = start + _split(end - start)
+        if index < split:
+            spans.append((split, end))
+            end = split
+        else:
+            spans.append((start, split))
+            start = split
+    return spans[::-1]
+
+
+def parts(start: int, end: int) -> list[Span]:
+    """Subtrees that a span of `inclusion_spans` or `consistency_spans` is made of; `root_of` joins their hashes.
+
+    Each is a single leaf, or complete and the left half of the next larger one: the last peak of the tree of its
+    `end` leaves.
+    """
+    found: list[Span] = []
+    while start < end:
+        size = _split(end - start + 1)
+        if size > 1 and start & size:
+            size >>= 1
+        found.append((start, start + size))
+        start += size
+    return found
 
 
 def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
@@ -92,9 +124,28 @@ def consistency_path(leaves: Sequence[bytes], first: int) -> list[bytes]:
     Raises:
         IndexError: `first` is not between 1 and the number of leaves.
     """
-    if not 1 <= first <= len(leaves):
-        raise IndexError(f"the first {first} leaves of a tree of {len(leaves)}")
-    return _subproof(leaves, first, whole=True)
+    return [_tree_hash(leaves[start:end]) for start, end in consistency_spans(first, len(leaves))]
+
+
+def consistency_spans(first: int, size: int) -> list[Span]:
+    """The leaves below each hash of `consistency_path`.
+
+    Raises:
+        IndexError: `first` is not between 1 and `size`.
+    """
+    if not 1 <= first <= size:
+        raise IndexError(f"the first {first} leaves of a tree of {size}")
+    spans: list[Span] = []
+    start, end, whole = 0, size, True  # SUBPROOF; whole: the first leaves are a subtree whose root the verifier has
+    while first < end:
+        split = start + _split(end - start)
+        if first <= split:
+            spans.append((split, end))
+            end = split
+        else:
+            spans.append((start, split))
+            start, whole = split, False
+    return ([] if whole else [(start, end)]) + spans[::-1]
 
 
 def check_consistency(first: int, second: int, path: Sequence[bytes], first_root: bytes, second_root: bytes) -> bool:
@@ -122,16 +173,6 @@ def check_consistency(first: int, second: int, path: Sequence[bytes], first_root
             new = node_hash(new, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and old == first_root and new == second_root
-
-
-def _subproof(leaves: Sequence[bytes], first: int, *, whole: bool) -> list[bytes]:
-    """SUBPROOF of section 2.1.4.1; `whole`: the first leaves are a subtree whose root the verifier has."""
-    if first == len(leaves):
-        return [] if whole else [_tree_hash(leaves)]
-    split = _split(len(leaves))
-    if first <= split:
-        return [*_subproof(leaves[:split], first, whole=whole), _tree_hash(leaves[split:])]
-    return [*_subproof(leaves[split:], first - split, whole=False), _tree_hash(leaves[:split])]
 
 
 def _split(size: int) -> int:

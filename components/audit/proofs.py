@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from components.audit import keyring, log
 from components.audit.keys import Head, HeadRefused, RotationRefused, SigningKey, TrustedKeys, read_head
-from components.audit.merkle import check_consistency, check_inclusion, consistency_path, inclusion_path, leaf_hash
+from components.audit.merkle import check_consistency, check_inclusion, consistency_spans, inclusion_spans, leaf_hash
 from components.errors import LciaError
 from components.storage.objects import Json, NotCanonical, canonical, parse_json
 
@@ -53,7 +53,7 @@ def prove_inclusion(connection: Connection, index: int, key: SigningKey) -> byte
         "kind": INCLUSION,
         "schema": 1,
         "entry": parse_json(row.body),
-        "path": _texts(inclusion_path(log.leaves(connection, head.entries), index)),
+        "path": _texts(log.span_hashes(connection, inclusion_spans(index, head.entries))),
         "head": parse_json(key.sign(head)),
         "keys": keyring.records(connection),
     }
@@ -76,7 +76,7 @@ def prove_consistency(connection: Connection, first: bytes, key: SigningKey) -> 
         "kind": CONSISTENCY,
         "schema": 1,
         "first": parse_json(first),
-        "path": _texts(consistency_path(log.leaves(connection, head.entries), early.entries)),
+        "path": _texts(log.span_hashes(connection, consistency_spans(early.entries, head.entries))),
         "head": parse_json(key.sign(head)),
         "keys": keyring.records(connection),
     }

@@ -1,12 +1,14 @@
 """Checks a log with nothing but its bytes: exported file or live rows.
 
 Found without any key: an altered, removed, inserted or reordered entry. A log that was cut at the end, or
-rewritten as a whole by someone with the database's rights, is found by a signed head kept elsewhere.
+rewritten as a whole by someone with the database's rights, is found by a signed head kept elsewhere. Beside a live log
+stands the state, which it has to explain; see `state`.
 """
 
+import contextlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 
 from components.audit import keyring
+from components.audit.decisions import disownments
 from components.audit.keys import Head, HeadRefused, RotationRefused, TrustedKeys, key_id, read_head
-from components.audit.log import head_path, rows
+from components.audit.log import LogDamaged, head_path, rows
 from components.audit.merkle import Peaks, add_leaf, leaf_hash, root_of
+from components.audit.state import Ledger
 from components.errors import LciaError
 from components.storage.objects import Json, NotCanonical, canonical, parse_json
 
@@ -45,6 +49,8 @@ class Verification:
     message: str
     freshness: str
     """What is known about entries missing at the end."""
+    state: str = "not compared"
+    """What is known about the tables beside a live log."""
 
     def to_json(self) -> dict[str, Json]:
         """What `audit verify --json` prints."""
@@ -55,6 +61,7 @@ class Verification:
             "first_bad": self.first_bad,
             "message": self.message,
             "freshness": self.freshness,
+            "state": self.state,
         }
 
 
@@ -238,11 +245,32 @@ def verify_database(
     except (HeadRefused, RotationRefused) as error:
         return Verification(False, 0, "", None, f"head refused: {error}", "not checked")
     chain = _Chain([head.entries for _, head in heads])
+    ledger = Ledger(_disownments(connection))
     try:
-        _replay_rows(chain, connection)
+        _replay_rows(chain, connection, ledger)
     except (_Bad, NotCanonical) as error:
         return _bad(chain, f"entry {chain.size} of the database", str(error))
-    return _conclude(chain, heads, None, kept_elsewhere=bool(kept), signed=False)
+    found = _conclude(chain, heads, None, kept_elsewhere=bool(kept), signed=False)
+    told = ledger.compare(connection)
+    if not found.ok or told.first is None:
+        return replace(found, state=told.words)
+    message = f"all {chain.size} entries are good, and do not explain the state: {told.first}"
+    return replace(found, ok=False, message=message, state=told.words)
+
+
+def whole_entries(connection: Connection) -> int:
+    """How many entries are whole from the beginning on, each with what stands beside it."""
+    chain = _Chain([])
+    with contextlib.suppress(_Bad, NotCanonical):
+        _replay_rows(chain, connection)
+    return chain.size
+
+
+def _disownments(connection: Connection) -> Mapping[int, str]:
+    try:
+        return disownments(connection)
+    except (LogDamaged, KeyError):  # the replay says where
+        return {}
 
 
 def _own_keys(connection: Connection, public_key: Ed25519PublicKey) -> TrustedKeys | None:
@@ -268,7 +296,7 @@ def _replay_lines(chain: _Chain, path: Path) -> None:
         raise _unreadable(path, error) from error
 
 
-def _replay_rows(chain: _Chain, connection: Connection) -> None:
+def _replay_rows(chain: _Chain, connection: Connection, ledger: Ledger | None = None) -> None:
     for row in rows(connection):
         value = parse_json(row.body)
         if canonical(value) != row.body:
@@ -276,6 +304,11 @@ def _replay_rows(chain: _Chain, connection: Connection) -> None:
         if row.position != chain.size:
             raise _Bad(f"it is stored at position {row.position}: an entry was removed or inserted")
         chain.add(_Stored(row.body, value, row.hash, row.root, row.peaks))
+        if (row.action, row.subject) != (value["action"], value["subject"]):
+            chain.size -= 1
+            raise _Bad("the action or subject stored beside it is not its own")
+        if ledger is not None:
+            ledger.take(value, row.hash)
 
 
 def _from_line(line: bytes) -> _Stored:

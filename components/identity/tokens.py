@@ -14,6 +14,7 @@ from typing import get_args
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from components.audit.log import Actor, append
+from components.audit.state import token_check
 from components.errors import LciaError
 from components.identity import people
 from components.identity.access import Forbidden, Permission
@@ -122,6 +123,7 @@ def create(
     }
     connection.execute(insert(tokens).values(**values))
     details = {"id": identity, "label": label, "permissions": list(wanted), "assured": values["assured"]}
+    details["check"] = token_check(str(values["secret"]))
     append(connection, "token.created", actor, owner.name, {**details, "expires_at": expires.isoformat()})
     return get(connection, identity), f"{PREFIX}{identity}_{secret}"
 

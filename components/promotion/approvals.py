@@ -212,8 +212,7 @@ def approve(
         hours = timedelta(hours=rules.approval.expires_hours)
         approval = _record(connection, candidate, "approve", actor, reason, hours, override=override)
         details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks}
-        details["approval"] = approval.id
-        details["expires_at"] = approval.expires_at.isoformat()
+        details |= {"expires_at": approval.expires_at.isoformat(), "approval": approval.id}
         append(connection, "gate.overridden" if override else "candidate.approved", actor, candidate.digest, details)
         return approval
 
@@ -229,7 +228,7 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
         candidate = _pending(connection, assistant, version)
         approval = _record(connection, candidate, "reject", actor, reason, timedelta(0))
         candidates.move(connection, candidate, "rejected", reason)
-        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason}
+        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "approval": approval.id}
         append(connection, "candidate.rejected", actor, candidate.digest, details)
         if candidate.item is not None:
             why = f"version {candidate.number} was rejected by {actor.name}: {reason}"

@@ -7,14 +7,12 @@ ones leave the count after `policy.gate.attempts_window_days`. The log has every
 were registered again.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
-from components.audit.browsing import Wanted, page
-from components.audit.log import Entry
+from components.audit.log import Entry, newest
 from components.storage.database import now
 from components.storage.tables import candidates, promotions, queue
 
@@ -23,7 +21,6 @@ AGAIN = " again on "
 """In what a version of another base model is called: it learns everything again."""
 LONGEST = 180
 """Characters of such a name that a version keeps, beside the number of tasks."""
-BATCH = 2_000
 
 
 @dataclass(frozen=True)
@@ -54,19 +51,19 @@ def attempts(connection: Connection, family: Family, window_days: float) -> int:
     items = family.items(connection)
     since = now(connection) - timedelta(days=window_days)
     last = _last_promotion(connection, items)
-    if last is not None and last > since:
-        since = last
-    return sum(_belongs(entry, family, items) for entry in _registered(connection, since))
+    count = 0
+    for digest in _versions(connection, family, items):
+        for entry in newest(connection, [REGISTERED], digest):
+            if last is None or entry.index > last:
+                count += datetime.fromisoformat(entry.at) >= since and _belongs(entry, family, items)
+    return count
 
 
-def _registered(connection: Connection, since: datetime) -> Iterator[Entry]:
-    before: int | None = None
-    while True:
-        found = page(connection, Wanted(kind=REGISTERED, since=since), before, BATCH)
-        yield from found.entries
-        before = found.before
-        if before is None:
-            return
+def _versions(connection: Connection, family: Family, items: frozenset[int]) -> list[str]:
+    """Versions that may belong to a family; the log says how often each was registered."""
+    query = select(candidates.c.digest).where(candidates.c.assistant == family.assistant)
+    mine = candidates.c.item.in_(items) if family.owner is not None else candidates.c.item.is_(None)
+    return list(connection.execute(query.where(mine)).scalars())
 
 
 def _belongs(entry: Entry, family: Family, items: frozenset[int]) -> bool:
@@ -78,8 +75,9 @@ def _belongs(entry: Entry, family: Family, items: frozenset[int]) -> bool:
     return item in items
 
 
-def _last_promotion(connection: Connection, items: frozenset[int]) -> datetime | None:
-    decided = select(func.max(promotions.c.at)).join(candidates, candidates.c.digest == promotions.c.version)
+def _last_promotion(connection: Connection, items: frozenset[int]) -> int | None:
+    """The log entry of the family's last promotion: what came before it does not count, whatever the clock said."""
+    decided = select(func.max(promotions.c.entry)).join(candidates, candidates.c.digest == promotions.c.version)
     mine = candidates.c.item.in_(items) & (promotions.c.kind == "promotion")
-    moment: datetime | None = connection.execute(decided.where(mine)).scalar_one()
-    return moment
+    entry: int | None = connection.execute(decided.where(mine)).scalar_one()
+    return entry

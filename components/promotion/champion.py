@@ -4,12 +4,13 @@ Approvals, swap, history, queue, log entry and outbox row are committed together
 any instruction leaves either the old champion with nothing said, or the new one with everything said.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from components.audit.log import Actor, append
+from components.audit.decisions import need_decision
+from components.audit.log import Actor, Entry, append
 from components.errors import LciaError
 from components.promotion import approvals, candidates, judging, quorum
 from components.promotion.approvals import EvidenceVoid
@@ -69,10 +70,12 @@ class Promotion:
     at: datetime
     known: bool = False
     """True when the version was champion already and nothing was done."""
+    entry: int | None = None
+    """Of the log, which it was written with; None of an old one whose log does not have it."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
-        return {**vars(self), "at": self.at.isoformat()}
+        return {**{name: value for name, value in vars(self).items() if name != "entry"}, "at": self.at.isoformat()}
 
 
 def current(connection: Connection, name: str) -> Champion | None:
@@ -139,6 +142,7 @@ def promote(
             return known
         rules = standing(connection, assistant, policy)
         before = current(connection, assistant)
+        need_decision(connection, assistant)
         returning = not automatic and candidates.rolled_away(connection, candidate)
         if not returning:
             _need_fresh(connection, candidate, before)
@@ -164,11 +168,14 @@ def promote(
             "override": basis.override,
             "returned": returning,
         }
-        append(connection, "champion.promoted", actor, candidate.digest, details)
+        made = _write(connection, made, append(connection, "champion.promoted", actor, candidate.digest, details))
         _supersede(connection, candidate)
         tags = {"epoch": str(made.epoch), "state": "promoted", "marks": ", ".join(made.marks) or "none"}
         enqueue(
-            connection, assistant, "promote", {"digest": candidate.digest, "number": candidate.number, "tags": tags}
+            connection,
+            assistant,
+            "promote",
+            {"digest": candidate.digest, "number": candidate.number, "epoch": made.epoch, "tags": tags},
         )
         return made
 
@@ -224,6 +231,7 @@ def rollback(
         raise RollbackRefused(f"version {target.number} can't be used again: {error}") from error
     with db.begin() as connection:
         before = current(connection, assistant)
+        need_decision(connection, assistant)
         earlier = {made.version: made for made in lineage(connection, assistant)}
         if before is None or target.digest not in earlier:
             raise RollbackRefused(
@@ -235,9 +243,13 @@ def rollback(
         if candidates.rolled_away(connection, target):
             raise RollbackRefused(_forward(connection, target, before))
         made = _swap(connection, before, target, "rollback", actor, reason, earlier[target.digest].marks)
-        append(connection, "champion.rolled_back", actor, target.digest, _told(made, target))
+        made = _write(
+            connection, made, append(connection, "champion.rolled_back", actor, target.digest, _told(made, target))
+        )
         _supersede(connection, target)
-        enqueue(connection, assistant, "rollback", {"digest": target.digest, "number": target.number})
+        enqueue(
+            connection, assistant, "rollback", {"digest": target.digest, "number": target.number, "epoch": made.epoch}
+        )
         return made
 
 
@@ -287,7 +299,7 @@ def _swap(
     reason: str,
     marks: list[str],
 ) -> Promotion:
-    """Compare-and-swap on the epoch, and the row of history.
+    """Compare-and-swap on the epoch; `_write` adds the row of history.
 
     Raises:
         StaleCandidate: somebody else moved the champion between reading and writing.
@@ -308,7 +320,7 @@ def _swap(
                 f"the champion of {candidate.assistant} moved on from epoch {before.epoch} just now; "
                 "nothing was changed, look at `lcia status` and decide again"
             )
-    made = Promotion(
+    return Promotion(
         name=candidate.assistant,
         epoch=epoch,
         version=candidate.digest,
@@ -321,6 +333,11 @@ def _swap(
         marks=marks,
         at=moment,
     )
+
+
+def _write(connection: Connection, made: Promotion, entry: Entry) -> Promotion:
+    """The row of history, with the log entry that it was written with: statements speak of that one alone."""
+    made = replace(made, entry=entry.index)
     row = {name: value for name, value in vars(made).items() if name != "known"}
     connection.execute(insert(promotions).values(**row))
     return made

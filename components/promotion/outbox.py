@@ -250,7 +250,7 @@ def _serve(db: Database, store: ObjectStore, registry: Registry, row: Row, signe
     digest, tags = row.digest, row.payload.get("tags", {})
     with db.read() as connection:
         overtaken = _overtaken(connection, registry.name, row.id)
-        statement = signed(connection, registry.name, digest, None) if signed is not None else None
+        statement = signed(connection, registry.name, digest, row.payload) if signed is not None else None
         known = replay(connection, store, registry.name, signed, only=digest, with_row=row.id).told.get(digest)
     if signed is not None and not overtaken:
         put_statement(store, registry, digest, statement)

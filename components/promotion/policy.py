@@ -4,14 +4,16 @@ An assistant without one, as embedded ones are, follows the `policy` section of 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from components.audit.log import Actor, append
+from components.audit import log
+from components.audit.decisions import ADVICE, disownments
+from components.audit.log import Actor, Entry, append
 from components.errors import LciaError
 from components.identity import people
 from components.identity.names import same_person
@@ -40,8 +42,8 @@ class Proposal:
     accepted_by: str | None
     ended_at: datetime | None
     """When it was accepted, or refused where nobody accepted it; None while it is open."""
-    before: int | None = None
-    """The policy in force when it was proposed; None where an earlier release did not say."""
+    entry: int | None = None
+    """Of the log, where it is in force: that entry says so."""
 
     @property
     def settings(self) -> PolicySettings:
@@ -55,13 +57,32 @@ class Proposal:
 
 
 def in_force(connection: Connection, assistant: str) -> Proposal | None:
-    """The policy accepted last; None where the settings' own holds.
+    """The policy accepted last, as the log has it; None where the settings' own holds.
 
-    By number, not by time: one that was proposed under an earlier policy is never accepted, so numbers rise.
+    "Last" goes by the log, not by a clock. A row that no entry explains has no effect, nor has what was altered in one.
     """
-    query = select(policies).where(policies.c.assistant == assistant, policies.c.accepted_by.is_not(None))
-    found = connection.execute(query.order_by(policies.c.id.desc()).limit(1)).mappings().one_or_none()
-    return None if found is None else Proposal(**found)
+    query = select(policies).where(policies.c.assistant == assistant)
+    rows = {int(row["id"]): Proposal(**row) for row in connection.execute(query).mappings()}
+    gone = disownments(connection)
+    accepted = (entry for entry in log.newest(connection, ["policy.accepted"]) if gone.get(entry.index) != entry.hash)
+    known = [found for entry in accepted if (found := _explained(entry, rows, assistant)) is not None]
+    for number, found in enumerate(known):
+        first = number == len(known) - 1  # a server begins with it, and nobody proposed it
+        if first or not same_person(found.proposed_by, str(found.accepted_by)):
+            return found
+    return None
+
+
+def _explained(entry: Entry, rows: Mapping[int, Proposal], assistant: str) -> Proposal | None:
+    """The policy that an entry puts in force; entries of earlier releases leave it to the row whose it is."""
+    details, number = entry.details, entry.subject.removeprefix("policy ")
+    row = rows.get(int(number)) if number.isdecimal() else None
+    if details.get("assistant", assistant) != assistant or "policy" not in details:
+        return None
+    if row is None or ("assistant" not in details and row.accepted_by != entry.actor.name):
+        return None
+    told = {"content": details["policy"], "proposed_by": details["proposed_by"], "accepted_by": entry.actor.name}
+    return replace(row, **told, ended_at=row.ended_at or datetime.fromisoformat(entry.at), entry=entry.index)
 
 
 def standing(connection: Connection, assistant: str, own: PolicySettings) -> PolicySettings:
@@ -89,7 +110,7 @@ def install(connection: Connection, assistant: str, policy: PolicySettings, *, a
     standing = in_force(connection, assistant)
     if standing is not None:
         return standing
-    made = _insert(connection, assistant, policy, actor, "the policy this server began with", None)
+    made = _insert(connection, assistant, policy, actor, "the policy this server began with")
     return _end(connection, made, actor, accepted=True, reason=made.reason, before=None)
 
 
@@ -112,8 +133,9 @@ def propose(
         raise PolicyRefused(f"{where}: {first['msg']} (seen: {first['input']!r}); `lcia settings policy`") from error
     if wanted == before.settings:
         raise PolicyRefused("the proposal changes nothing: it is the policy in force; `lcia policy` shows it")
-    made = _insert(connection, assistant, wanted, actor, reason, before)
-    append(connection, "policy.proposed", actor, f"policy {made.id}", {"reason": reason, **_told(made, before)})
+    made = _insert(connection, assistant, wanted, actor, reason)
+    details = {"reason": reason, "proposed_by": actor.name, **_told(made, before)}
+    append(connection, "policy.proposed", actor, f"policy {made.id}", details)
     return made
 
 
@@ -129,7 +151,11 @@ def accept(connection: Connection, assistant: str, identity: int, *, actor: Acto
     if same_person(wanted.proposed_by, actor.name):
         raise PolicyRefused(f"{actor.name} proposed policy {identity} and can't accept it; another admin has to")
     _need_admin_still(connection, wanted)
-    if _overtaken(wanted, before):
+    proposed = next(log.newest(connection, ["policy.proposed"], f"policy {identity}"), None)
+    told = None if proposed is None else (proposed.details["policy"], proposed.actor.name)
+    if told is not None and told != (wanted.content, wanted.proposed_by):
+        raise PolicyRefused(f"policy {identity} is not what was proposed: {ADVICE}")
+    if proposed is None or proposed.index < (before.entry or 0):
         raise PolicyRefused(
             f"policy {identity} was proposed before policy {before.id} came into force, so accepting it would undo "
             "that unseen; propose it again"
@@ -146,13 +172,6 @@ def refuse(connection: Connection, assistant: str, identity: int, *, actor: Acto
     need_reason(reason)
     wanted = _open(connection, assistant, identity)
     return _end(connection, wanted, actor, accepted=False, reason=reason, before=None)
-
-
-def _overtaken(wanted: Proposal, before: Proposal) -> bool:
-    """Whether another policy came into force after `wanted` was proposed."""
-    if wanted.before is not None:
-        return wanted.before != before.id
-    return before.ended_at is not None and before.ended_at > wanted.proposed_at
 
 
 def _need_admin_still(connection: Connection, wanted: Proposal) -> None:
@@ -183,21 +202,13 @@ def _open(connection: Connection, assistant: str, identity: int) -> Proposal:
     return found
 
 
-def _insert(
-    connection: Connection,
-    assistant: str,
-    wanted: PolicySettings,
-    actor: Actor,
-    reason: str,
-    before: Proposal | None,
-) -> Proposal:
+def _insert(connection: Connection, assistant: str, wanted: PolicySettings, actor: Actor, reason: str) -> Proposal:
     values = {
         "assistant": assistant,
         "content": wanted.model_dump(mode="json"),
         "proposed_by": actor.name,
         "proposed_at": now(connection),
         "reason": reason,
-        "before": None if before is None else before.id,
     }
     identity = connection.execute(insert(policies).values(**values).returning(policies.c.id)).scalar_one()
     return _open(connection, assistant, identity)
@@ -219,7 +230,7 @@ def _told(wanted: Proposal, before: Proposal | None) -> dict[str, Json]:
     """What a log entry says: the whole policy, and the keys that change."""
     known = before.settings.model_dump(mode="json") if before else {}  # an earlier release knew fewer keys
     changed = sorted(differences(wanted.content, known)) if before else []
-    return {"policy": wanted.content, "changed": changed}
+    return {"assistant": wanted.assistant, "policy": wanted.content, "changed": changed}
 
 
 def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, or_, select
 
@@ -17,8 +16,8 @@ from components.storage.tables import champion, outbox
 
 STATEMENT = f"{MODEL_PATH}/{FILE}"
 """Where the signed statement stands among a version's files."""
-Signed: TypeAlias = Callable[[Connection, str, str, datetime | None], str | None]
-"""Object of the newest signed statement about an assistant's version, made until then."""
+Signed: TypeAlias = Callable[[Connection, str, str, Mapping[str, Any] | None], str | None]
+"""Object of the signed statement about an assistant's version, of the decision that a row tells; see `statements`."""
 
 
 @dataclass
@@ -56,7 +55,7 @@ def replay(
             continue
         _follow(found, row)
         if row.kind in SERVING:
-            statement = signed(connection, assistant, row.digest, row.done_at) if signed else None
+            statement = signed(connection, assistant, row.digest, row.payload) if signed else None
             statements |= {row.digest: statement} if statement else {}
     for digest, told in found.told.items():
         if only in (None, digest):

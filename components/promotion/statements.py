@@ -5,13 +5,14 @@ statement and loses none. What loads the champion waits for it: see `need`.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from components.audit import keyring, log, statement
+from components.audit.decisions import ADVICE, DECISIONS, need_decision, tells_of
 from components.audit.keys import SigningKey
 from components.audit.log import Entry, LogDamaged
 from components.audit.statement import Statement, StatementRefused
@@ -20,9 +21,8 @@ from components.promotion.champion import Promotion, lineage
 from components.promotion.outbox import enqueue, told
 from components.storage.database import Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
-from components.storage.tables import statements
+from components.storage.tables import signing_keys, statements
 
-KINDS = {"champion.promoted": "promotion", "champion.rolled_back": "rollback"}
 TOLD = ("evidence", "verdict", "policy", "approvals", "override", "automatic", "previous", "reason", "marks")
 """Details of the log entry that the statement repeats."""
 
@@ -58,43 +58,42 @@ def sign_owed(db: Database, store: ObjectStore, key: SigningKey, assistant: str)
                 values = {"name": assistant, "epoch": one.epoch, "key": key.id, "statement": digest}
                 connection.execute(insert(statements).values(**values, at=now(connection)))
                 if one is made[-1] and told(connection, assistant):  # without this statement
-                    enqueue(connection, assistant, "rollback", {"digest": one.version, "number": number})
+                    again = {"digest": one.version, "number": number, "epoch": one.epoch}
+                    enqueue(connection, assistant, "rollback", again)
         except IntegrityError:  # another process was as fast
             continue
     return made
 
 
 def entries_of(connection: Connection, made: list[Promotion]) -> Mapping[int, Entry]:
-    """The log entry of each decision, by epoch; the newest are found at once.
+    """The log entry that each decision was written with, by epoch: never another one that says the same.
 
     Raises:
-        LogDamaged: one has none.
+        LogDamaged: one has none, or one that tells of something else.
     """
-    wanted = {one.epoch: one for one in made}
     found: dict[int, Entry] = {}
-    for entry in log.backwards(connection) if wanted else ():
-        if entry.action in KINDS:
-            one = wanted.get(int(entry.details.get("epoch", 0)))
-            if one and (entry.details.get("assistant"), entry.subject) == (one.name, one.version):
-                found[one.epoch] = entry
-                if len(found) == len(wanted):
-                    break
-    for epoch in wanted.keys() - found.keys():
-        raise LogDamaged(
-            f"the log has no entry for the decision of epoch {epoch} about {wanted[epoch].version[:12]}; "
-            "`lcia audit verify` says what was changed"
-        )
+    for one in made:
+        entry = None if one.entry is None else log.at(connection, one.entry)
+        if entry is None or not tells_of(entry, vars(one)):
+            raise LogDamaged(
+                f"the log has no entry for the decision of epoch {one.epoch} about {one.version[:12]}; {ADVICE}"
+            )
+        found[one.epoch] = entry
     return found
 
 
-def newest(connection: Connection, assistant: str, version: str, until: datetime | None = None) -> str | None:
-    """Object of the newest statement about a version, made `until` then; None where there is none."""
-    epochs = [made.epoch for made in lineage(connection, assistant) if made.version == version]
-    mine = (statements.c.name == assistant) & statements.c.epoch.in_(epochs)
-    query = select(statements.c.statement).where(mine).order_by(statements.c.epoch.desc(), statements.c.at.desc())
-    if until is not None:
-        query = query.where(statements.c.at <= until)
-    return connection.execute(query.limit(1)).scalar_one_or_none()
+def newest(connection: Connection, assistant: str, version: str, told: Mapping[str, Any] | None = None) -> str | None:
+    """Object of the statement of the newest decision about a version, or of the one that a row of the outbox tells.
+
+    None where that decision is not signed yet: an earlier decision's statement does not stand in for it. Rows of before
+    do not say which decision they tell.
+    """
+    epoch = (told or {}).get("epoch")
+    if epoch is None:
+        epoch = max((made.epoch for made in lineage(connection, assistant) if made.version == version), default=None)
+    query = select(statements.c.statement).join(signing_keys, signing_keys.c.id == statements.c.key)
+    query = query.where(statements.c.name == assistant, statements.c.epoch == epoch)
+    return connection.execute(query.order_by(signing_keys.c.number.desc()).limit(1)).scalar_one_or_none()
 
 
 def content(db: Database, store: ObjectStore, assistant: str, version: Candidate) -> bytes:
@@ -119,10 +118,24 @@ def need(
 ) -> Statement:
     """The checked statement without which a champion is not loaded; `trusted` as in `statement.read`.
 
+    It is the one of the present decision: a statement of an earlier epoch, whatever it says of the same version, is
+    refused.
+
     Raises:
         StatementRefused: there is none that holds.
+        ChampionUnexplained: the log does not explain the champion.
     """
-    return statement.read(content(db, store, assistant, version), trusted, version.digest)
+    with db.read() as connection:
+        entry = need_decision(connection, assistant)
+    found = statement.read(content(db, store, assistant, version), trusted, version.digest)
+    seen = (found.predicate.get("assistant"), found.predicate["log"]["entry"], found.predicate["log"]["hash"])
+    if entry is not None and entry.subject == version.digest and seen != (assistant, entry.index, entry.hash):
+        raise StatementRefused(
+            f"the statement of version {version.number} is of epoch {found.predicate.get('epoch')} (entry {seen[1]} of "
+            f"the log), the present decision is epoch {entry.details['epoch']} (entry {entry.index}): `lcia sync` "
+            "signs it where the key is"
+        )
+    return found
 
 
 def _predicate(made: Promotion, entry: Entry) -> dict[str, Json]:
@@ -130,7 +143,7 @@ def _predicate(made: Promotion, entry: Entry) -> dict[str, Json]:
         "assistant": made.name,
         "number": entry.details["number"],
         "epoch": made.epoch,
-        "kind": KINDS[entry.action],
+        "kind": DECISIONS[entry.action],
         "at": entry.at,
         "by": {"name": entry.actor.name, "assured": entry.actor.assured, "how": entry.actor.how},
         **{name: entry.details.get(name) for name in TOLD},

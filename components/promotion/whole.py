@@ -1,22 +1,27 @@
 """Reading everything that a decision rests on: each object is checked against its name, however deep it lies.
 
-Not entered: ancestors, whose own decisions rested on their own evidence, and rows of predictions, whose texts refer to
-nothing. What is named and not stored is passed over: it is no object, or retention erased it.
+What is named has to be there; only an object that was erased on purpose, and left word of it, may be absent. Not
+entered: ancestors, whose own decisions rested on their own evidence, and rows of predictions, whose texts refer to
+nothing. Some names are those of no object: of the base model, of how numbers were computed, of keys.
 """
 
 from collections.abc import Iterable
 
-from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, parse_json
-from components.storage.reach import named
+from components.storage.objects import Json, NotCanonical, ObjectMissing, ObjectStore, canonical, parse_json
+from components.storage.reach import images, named
 
 _NOT_ENTERED = frozenset({"parent", "parents", "rows"})
+_NO_OBJECTS = frozenset(
+    {"base_model", "base", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row", "id"}
+)
+"""Fields whose digests name nothing that is stored: models, kinds of numbers, keys, and rows of a task."""
 
 
 def read_below(store: ObjectStore, digests: Iterable[str]) -> int:
     """Read objects and all they lead to; returns how many there are.
 
     Raises:
-        ObjectMissing: one of `digests` is not stored.
+        ObjectMissing: one of them is not stored, and was not erased on purpose; one of `digests` may not be erased.
         ObjectCorrupt: a byte of one of the objects was changed.
     """
     waiting = [*digests]
@@ -29,17 +34,29 @@ def read_below(store: ObjectStore, digests: Iterable[str]) -> int:
             seen.add(name)
             if store.exists(name):
                 waiting.append(name)
+            elif store.erased(name) is None:
+                raise ObjectMissing(
+                    f"object {name} is not in {store.url} and was not erased by retention or a withdrawal; restore it "
+                    "from a backup or run again what made it"
+                )
     return count
 
 
 def _names(content: bytes) -> set[str]:
-    """Digests that a record names; those of anything else are none."""
+    """Digests of objects that a record, or the rows of a task, name; those of anything else are none."""
     if not content.startswith(b"{") or content.endswith(b"\n"):
-        return set()
+        return set(images(content))
     try:
         value: Json = parse_json(content)
     except NotCanonical:
         return set()
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         return set()
-    return named(canonical({name: part for name, part in value.items() if name not in _NOT_ENTERED}))
+    return named(canonical(_objects({name: part for name, part in value.items() if name not in _NOT_ENTERED})))
+
+
+def _objects(value: Json) -> Json:
+    """A value without what names no object, however deep."""
+    if isinstance(value, dict):
+        return {name: _objects(part) for name, part in value.items() if name not in _NO_OBJECTS}
+    return [_objects(part) for part in value] if isinstance(value, list) else value

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from sqlalchemy import Connection, Executable, delete, false, func, insert, select, text, update
+from sqlalchemy import Connection, Executable, delete, false, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from components.storage.database import NO_RIGHT, Database
-from components.storage.privileges import ACCOUNTS, Account
+from components.storage.database import NO_RIGHT, Database, now
+from components.storage.objects import Json, canonical
+from components.storage.privileges import ACCOUNTS, ENTER, ENTRIES, Account
 from components.storage.tables import (
     approvals,
     candidates,
@@ -17,6 +18,8 @@ from components.storage.tables import (
     grants,
     leases,
     log,
+    log_actions,
+    moment_text,
     outbox,
     policies,
     promotions,
@@ -90,15 +93,74 @@ def check_privileges(db: Database) -> Privileges:
         if connection.execute(owner).scalar_one():
             return Privileges(user, None, list(_guard(connection)))
         account = next((name for name in ACCOUNTS if user.endswith(f"_{name}")), None)
-        return Privileges(user, account, [_try(connection, *deed, account) for deed in _DEEDS])
+        deeds = [*_entries(connection, account), *_DEEDS]
+        return Privileges(user, account, [_try(connection, *deed, account) for deed in deeds])
 
 
 def _guard(connection: Connection) -> Iterator[Proof]:
-    """The triggers of the log, on an entry that is gone afterwards."""
+    """The guard of the log, on an entry that is gone afterwards."""
     with connection.begin_nested() as entry:
-        connection.execute(_ENTRY)
-        yield from [_try(connection, *deed, None) for deed in _LOG_DEEDS]
+        added = _try(connection, "add to the log", _enter(connection, _body(connection, "log.tried")), _ANYBODY, None)
+        yield added
+        if added.done:
+            connection.execute(_enter(connection, _body(connection, "log.tried")))
+        yield from [_try(connection, *deed, None) for deed in (*_LOG_DEEDS, *_bad_entries(connection))]
         entry.rollback()
+
+
+def _entries(connection: Connection, account: Account | None) -> Iterator["Deed"]:
+    """What may be entered in the log, and by whom."""
+    own = ENTRIES[account][0] if account else "task.submitted"
+    yield "add to the log", _enter(connection, _body(connection, own)), _ANYBODY - {None}
+    for action, deed in _OF_ONE.items():
+        by = frozenset(name for name, actions in ENTRIES.items() if action in actions)
+        yield deed, _enter(connection, _body(connection, action)), by
+    other = _body(connection, "task.submitted", how="console")
+    yield "enter what somebody who signed in did", _enter(connection, other), _ANYBODY - {None, "worker"}
+    yield from _bad_entries(connection)
+    past = {"position": 0, "body": b"{}", "hash": "", "root": "", "peaks": ""}
+    yield "write to the log past its writer", insert(log).values(**past), _NOBODY
+    may = {"account": _ME, "action": "champion.promoted"}
+    yield "say who may enter what", insert(log_actions).values(**may), _NOBODY
+
+
+def _bad_entries(connection: Connection) -> Iterator["Deed"]:
+    """What nobody may add to the log, the owner of the tables neither."""
+    yield "add what is no entry to the log", _enter(connection, b"lcia-doctor"), _NOBODY
+    gap = _body(connection, "log.tried", skipped=1)
+    yield "leave a gap in the log", _enter(connection, gap, skipped=1), _NOBODY
+    loose = _body(connection, "log.tried", previous="f" * 64)
+    yield "add an entry that follows none to the log", _enter(connection, loose), _NOBODY
+
+
+def _body(
+    connection: Connection, action: str, *, how: str = "system", skipped: int = 0, previous: str | None = None
+) -> bytes:
+    """An entry that would be the log's next."""
+    last = _last(connection)
+    value: Json = {
+        "index": last[0] + 1 + skipped,
+        "at": moment_text(now(connection)),
+        "actor": {"name": "lcia", "assured": True, "how": how},
+        "action": action,
+        "subject": _ME,
+        "details": {},
+        "previous": last[1] if previous is None else previous,
+    }
+    return canonical(value)
+
+
+def _last(connection: Connection) -> tuple[int, str]:
+    row = connection.execute(select(log.c.position, log.c.hash).order_by(log.c.position.desc()).limit(1)).first()
+    return (-1, "") if row is None else (row.position, row.hash)
+
+
+def _enter(connection: Connection, body: bytes, skipped: int = 0) -> Executable:
+    """The statement that adds an entry."""
+    if connection.dialect.name == "postgresql":
+        return text(f"SELECT {ENTER}(ARRAY[:body])").bindparams(body=body)
+    beside = {"hash": "0" * 64, "root": "0" * 64, "peaks": "", "action": "log.tried", "subject": _ME}
+    return insert(log).values(position=_last(connection)[0] + 1 + skipped, body=body, **beside)
 
 
 def _try(connection: Connection, deed: str, statement: Executable, by: Accounts, account: str | None) -> Proof:
@@ -109,7 +171,8 @@ def _try(connection: Connection, deed: str, statement: Executable, by: Accounts,
         connection.execute(statement)
     except DBAPIError as error:
         told = str(error.orig).partition("\n")[0]
-        seen = told if getattr(error.orig, "sqlstate", None) == NO_RIGHT or "insert-only" in told else ""
+        guarded = told.startswith(("the log takes only", "the log is insert-only", "null value in column"))
+        seen = told if getattr(error.orig, "sqlstate", None) == NO_RIGHT or guarded else ""
     finally:
         attempt.rollback()
     return Proof(deed, not seen, account in by, seen)
@@ -127,9 +190,17 @@ _WORKER: Accounts = frozenset({"worker"})
 _SERVICE: Accounts = frozenset({"service"})
 _PROMOTER: Accounts = frozenset({"promoter"})
 
-_NEXT = select(func.coalesce(func.max(log.c.position) + 1, 0)).scalar_subquery()
-_ENTRY = insert(log).values(position=_NEXT, body=b"", hash="", root="", peaks="")
-_LOG_DEEDS: tuple[tuple[str, Executable, Accounts], ...] = (
+Deed: TypeAlias = tuple[str, Executable, Accounts]
+"""As in "this account can ...", how it is tried, and who may."""
+_OF_ONE = {
+    "champion.promoted": "enter a promotion in the log",
+    "candidate.approved": "enter an approval in the log",
+    "candidate.registered": "enter a candidate in the log",
+    "retention.swept": "enter a sweep in the log",
+    "key.rotated": "enter a key in the log",
+}
+"""Deeds of one account each."""
+_LOG_DEEDS: tuple[Deed, ...] = (
     ("change an entry of the log", update(log).values(hash=log.c.hash), _NOBODY),
     ("delete an entry of the log", delete(log), _NOBODY),
 )
@@ -160,8 +231,8 @@ _POLICY = {"id": -1, "assistant": _ME, "content": {}, "proposed_by": _ME, "propo
 _LEASE = {"name": f"lineage:{_ME}", "owner": None, "epoch": 1, "heartbeat": _THEN, "ttl": 1.0}
 _KEY = {"number": -1, "id": _ME, "record": {}, "entry": 0, "at": _THEN}
 _RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
-_DEEDS: tuple[tuple[str, Executable, Accounts], ...] = (
-    ("add to the log", _ENTRY, _ANYBODY),
+_ALONE = {**_POLICY, "accepted_by": "another", "ended_at": _THEN}
+_DEEDS: tuple[Deed, ...] = (
     *_LOG_DEEDS,
     ("empty the log", text("TRUNCATE log"), _NOBODY),
     ("switch the triggers of the log off", text("ALTER TABLE log DISABLE TRIGGER USER"), _NOBODY),
@@ -181,5 +252,6 @@ _DEEDS: tuple[tuple[str, Executable, Accounts], ...] = (
     ("read what tokens are checked with", select(tokens.c.secret).limit(0), _SERVICE),
     ("grant roles to people", insert(grants).values(person=_ME, role="admin", site="*"), _SERVICE),
     ("change policy", insert(policies).values(**_POLICY), _SERVICE),
+    ("put a policy in force that nobody proposed", insert(policies).values(**_ALONE), _NOBODY),
 )
 """What is tried, how, and which accounts may."""

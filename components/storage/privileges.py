@@ -54,7 +54,11 @@ _AGAIN = (
 _BEAT = ("owner", "epoch", "heartbeat", "ttl")
 _TOLD = ("attempts", "error", "done_at")
 _PARKED = (*_TOLD, "packing", "parked_at")
-_LOG = Right("INSERT", "log")
+_TWO = """ended_at IS NOT NULL AND (accepted_by IS NULL OR lower(btrim(accepted_by)) <> lower(btrim(proposed_by))
+    OR (proposed_by = 'lcia' AND NOT EXISTS (
+        SELECT FROM policies AS other WHERE other.assistant = policies.assistant
+        AND other.accepted_by IS NOT NULL AND other.id <> policies.id)))"""
+"""Whoever accepts a policy did not propose it; the first one, which a server begins with, is nobody's proposal."""
 _REVOKE = Right("UPDATE", "approvals", ("revoked_at",), "revoked_at IS NULL", "revoked_at IS NOT NULL")
 
 
@@ -74,7 +78,6 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         *_leases("lineage", "outbox"),
         Right("INSERT", "outbox", after="kind = 'candidate'"),
         Right("UPDATE", "outbox", _PARKED, "kind NOT IN ('promote', 'rollback')"),
-        _LOG,
     ),
     "service": (
         Right("INSERT", "queue", after="state = 'submitted'"),
@@ -91,12 +94,11 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "appointments", ("accepted_by", "ended_at"), "ended_at IS NULL", "ended_at IS NOT NULL"),
         Right("INSERT", "tokens"),
         Right("UPDATE", "tokens", ("revoked_at", "last_used_at")),
-        Right("INSERT", "policies"),
-        Right("UPDATE", "policies", ("accepted_by", "ended_at")),
+        Right("INSERT", "policies", after="accepted_by IS NULL AND ended_at IS NULL"),
+        Right("UPDATE", "policies", ("accepted_by", "ended_at"), "ended_at IS NULL", _TWO),
         Right("INSERT", "notices"),
         Right("UPDATE", "notices"),
         *_leases("notices"),
-        _LOG,
     ),
     "promoter": (
         Right("UPDATE", "queue", _MOVE, "state = 'candidate'", "state IN ('promoted', 'submitted')"),
@@ -111,7 +113,6 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("INSERT", "heads"),
         Right("UPDATE", "heads", _TOLD),
         *_leases("outbox", "heads"),
-        _LOG,
     ),
     "keeper": (
         Right("UPDATE", "queue", _MOVE, after="state = 'withdrawn'"),
@@ -120,10 +121,38 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("DELETE", "results"),
         Right("INSERT", "outbox", after="kind IN ('forget', 'marks', 'state')"),
         *_leases("lineage"),
-        _LOG,
     ),
 }
 """Account -> what it may write. Nobody updates or deletes the log, and nobody deletes a decision."""
+
+ENTRIES: Mapping[Account, tuple[str, ...]] = {
+    "worker": (
+        *(f"task.{state}" for state in (
+            "submitted", "assessing", "waiting", "learning", "candidate", "failed", "refused", "cancelled",
+            "nothing_to_learn", "held",
+        )),
+        "candidate.registered", "version.differs", "lease.broken", "registry.repaired", "registry.moved",
+    ),
+    "service": (
+        "task.submitted", "task.cancelled", "task.rejected", "task.refused", "task.superseded", "candidate.approved",
+        "candidate.rejected", "approval.revoked", "gate.overridden", "flips.seen", "version.differs", "access.denied",
+        "person.*", "role.*", "appointment.*", "token.*", "policy.*",
+    ),
+    "promoter": (
+        "task.promoted", "task.submitted", "champion.promoted", "champion.rolled_back", "key.started", "key.rotated",
+        "registry.repaired", "registry.moved",
+    ),
+    "keeper": ("task.withdrawn", "task.submitted", "candidate.rejected", "retention.swept", "lease.broken"),
+}  # fmt: skip
+"""Account -> actions that it may have entered in the log; `thing.*`: all about a thing. The owner of the tables has
+every one entered."""
+
+ACTORS: Mapping[Account, str] = {"worker": "system os-user asserted inbox"}
+"""Account -> how the actors it names may be known; the others name whoever they serve. `os-user` is of its machine."""
+ENTER = "log_enter"
+"""Function of the tables' owner that checks an entry and writes it: the only way into the log."""
+OWNERS = frozenset({"log", "log_actions", "log_set_aside"})
+"""Tables that no account writes to."""
 
 
 def script(prefix: str = "lcia", schema: str = "public") -> str:
@@ -168,6 +197,15 @@ def _statements(prefix: str, schema: str) -> Iterator[str]:
                     if right.do == "INSERT" and table.autoincrement_column is not None:
                         column = table.autoincrement_column.name
                         yield f"GRANT USAGE ON SEQUENCE {place}_{column}_seq TO {names[account]};"
+    yield ""
+    yield f"REVOKE ALL ON FUNCTION {schema}.{ENTER}(bytea[]) FROM PUBLIC, {everybody};"
+    yield f"GRANT EXECUTE ON FUNCTION {schema}.{ENTER}(bytea[]) TO {everybody};"
+    mine = ", ".join(f"'{name}'" for name in names.values())
+    yield f"DELETE FROM {schema}.log_actions WHERE account IN ({mine});"  # noqa: S608 - plain names
+    for account, actions in ENTRIES.items():
+        actors = f"'{ACTORS[account]}'" if account in ACTORS else "NULL"
+        rows = ", ".join(f"('{names[account]}', '{action}', {actors})" for action in actions)
+        yield f"INSERT INTO {schema}.log_actions (account, action, actors) VALUES {rows};"  # noqa: S608
     yield "COMMIT;"
 
 

@@ -58,8 +58,8 @@ class Index:
     def _add(self, file: StoredFile, content: bytes) -> None:
         value = _record(content)
         if value is None:
-            images = _images(content)
-            self.held[file.name] = Held(file, "rows" if images else "bytes", None, images)
+            shown = images(content)
+            self.held[file.name] = Held(file, "rows" if shown else "bytes", None, shown)
             return
         kind, task = str(value["kind"]), value.get("task")
         self.held[file.name] = Held(file, kind, task if isinstance(task, str) else None, frozenset(named(content)))
@@ -93,7 +93,7 @@ def named(content: bytes) -> set[str]:
     return {match.decode("ascii") for match in _NAMED.findall(content)}
 
 
-def _images(content: bytes) -> frozenset[str]:
+def images(content: bytes) -> frozenset[str]:
     """Digests of the images that the rows of a JSON Lines object show."""
     if not content.endswith(b"\n") or b'"image":["' not in content:
         return frozenset()
@@ -102,7 +102,7 @@ def _images(content: bytes) -> frozenset[str]:
     except NotCanonical:
         return frozenset()
     shown = (row.get("image") for row in rows if isinstance(row, dict))
-    return frozenset(str(digest) for images in shown if isinstance(images, list) for digest in images)
+    return frozenset(str(digest) for every in shown if isinstance(every, list) for digest in every)
 
 
 def _record(content: bytes) -> dict[str, Any] | None:

@@ -181,6 +181,7 @@ promotions = Table(
     Column("evidence", String(64), nullable=False),
     Column("marks", Json, nullable=False),
     Column("at", Moment, nullable=False),
+    Column("entry", Integer),  # of the log, which the decision was written with; none where an old log lacks it
 )
 
 results = Table(
@@ -211,6 +212,30 @@ log = Table(
     Column("hash", String(64), nullable=False),  # RFC 9162 leaf hash of the body
     Column("root", String(64), nullable=False),  # RFC 9162 tree hash of entries 0..position
     Column("peaks", Text, nullable=False),  # roots of the complete subtrees, left to right, blank-separated
+    Column("action", Text),  # as in the body; none where that is no JSON
+    Column("subject", Text),
+    Index("ix_log_action", "action", "position"),
+    Index("ix_log_subject", "subject", "position"),
+)
+
+log_actions = Table(
+    "log_actions",
+    metadata,
+    Column("account", String(64), primary_key=True),  # of PostgreSQL
+    Column("action", String(64), primary_key=True),  # that it may have entered; `thing.*` for all about a thing
+    Column("actors", Text),  # how the actor may be known, blank-separated; none: in any way
+)
+
+log_set_aside = Table(
+    "log_set_aside",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("entry", Integer, nullable=False),  # of the log that says so
+    Column("position", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", Text, nullable=False),  # what stood beside it, whatever that is
+    Column("root", Text, nullable=False),
+    Column("peaks", Text, nullable=False),
 )
 
 outbox = Table(
@@ -291,7 +316,6 @@ policies = Table(
     Column("reason", Text, nullable=False),
     Column("accepted_by", String(200)),
     Column("ended_at", Moment),  # accepted, or rejected where nobody accepted
-    Column("before", Integer),  # the policy in force when it was proposed; none: an earlier release did not say
 )
 
 notices = Table(

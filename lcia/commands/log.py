@@ -6,9 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from lcia.commands.frame import LOOK, Config, Json, Maybe, audit, emit, here_only, on_server, open_place, perform, verb
+from lcia.commands.frame import (
+    DO,
+    LOOK,
+    As,
+    Config,
+    Json,
+    Maybe,
+    Reason,
+    audit,
+    emit,
+    here_only,
+    on_server,
+    open_place,
+    perform,
+    verb,
+)
 from lcia.terminal import print_document
 
+NOT_COMPARED = "not compared"
 Key = Annotated[Path | None, typer.Option("--key", help="Public key, a PEM file, that signed or handed over.")]
 Out = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where to write it; default standard output.")]
 
@@ -27,7 +43,7 @@ def audit_verify(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Check every byte of the log; works offline on an exported file."""
+    """Check every byte of the log, and the state against it; works offline on an exported file."""
     from lcia import auditing
 
     if export is None and on_server() and key is None and not head:
@@ -37,9 +53,14 @@ def audit_verify(
             here_only("audit verify --key/--head")
         place = open_place(config) if export is None else None
         value = auditing.verify(place, export, key, head or ()).to_json()
-    emit(value, as_json=as_json, text=lambda shown: f"{shown['message']}; {shown['freshness']}")
+    emit(value, as_json=as_json, text=_verified)
     if not value["ok"]:
         raise typer.Exit(1)
+
+
+def _verified(value: dict[str, Any]) -> str:
+    compared = [value["state"]] if value["ok"] and value["state"] != NOT_COMPARED else []
+    return "; ".join([value["message"], value["freshness"], *compared])
 
 
 @verb(LOOK, "lcia audit export log.jsonl", on=audit, name="export")
@@ -81,6 +102,38 @@ def audit_head(
     emit(value, as_json=as_json, text=text)
     if not all(one["ok"] for one in value.get("kept", ())):
         raise typer.Exit(1)
+
+
+@verb(DO, 'lcia audit set-aside --reason "a row that is no entry"', on=audit, name="set-aside")
+def audit_set_aside(reason: Reason, who: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Move what stands after the last whole entry of the log aside, as the owner of the tables; a backup is better."""
+    from lcia import auditing
+    from lcia.workplace import actor
+
+    here_only("audit set-aside")
+    value = auditing.set_aside(open_place(config), actor(who), reason)
+    text = (
+        f"{value['rows']} rows after {value['kept']} whole entries are in the table log_set_aside; entry "
+        f"{value['entry']} of the log says so"
+    )
+    emit(value, as_json=as_json, text=text)
+
+
+@verb(DO, 'lcia audit disown 41 --reason "nobody decided this"', on=audit, name="disown")
+def audit_disown(
+    entry: Annotated[int, typer.Argument(metavar="INDEX", help="An entry about the champion, counted from 0.")],
+    reason: Reason,
+    who: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say, as the owner of the tables, that an entry about the champion was forged; it stays in the log."""
+    from lcia import auditing
+    from lcia.workplace import actor
+
+    here_only("audit disown")
+    value = auditing.disown(open_place(config), entry, actor(who), reason)
+    emit(value, as_json=as_json, text=f"entry {value['disowned']} counts no more; entry {value['entry']} says so")
 
 
 @verb(

@@ -191,7 +191,7 @@ def _submit(place: Workplace, caller: Caller, file: Path) -> Json:
         try:
             caller.need("submit", owner)
         except Forbidden as why:
-            log_denial(place, caller, "submit", why)
+            log_denial(place, caller, "submit", "submit", why)
             raise
 
     return verbs.submit(place, file, caller.actor, allowed, called="as sent").to_json()

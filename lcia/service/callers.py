@@ -1,5 +1,6 @@
 """Who calls: a token's owner or somebody who signed in; what they may do, and how often."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from components.audit.log import Actor, append
+from components.audit.log import Actor
 from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Forbidden, Grant, Permission, need
@@ -18,11 +19,14 @@ from components.identity.names import same_person
 from components.identity.people import Person
 from components.identity.tokens import Token, TokenRefused
 from components.settings import ServeSettings
+from components.storage.database import DatabaseUnavailable
 from components.storage.objects import Json
 from lcia.operations import Operation
+from lcia.service.denials import DENIALS
 from lcia.shapes import Params
 from lcia.workplace import Workplace
 
+LOG = logging.getLogger(__name__)
 PERSON, TOKEN, HOW = "person", "token", "how"
 """Keys of the session: who signed in, by which token where it was one, and by what otherwise."""
 
@@ -174,7 +178,7 @@ def _signed_in(place: Workplace, name: str, session: Mapping[str, Any]) -> Calle
 
 
 def perform(place: Workplace, operation: Operation, caller: Caller, params: Params) -> Json:
-    """Do what the caller may do, under the policy in force now; what they may not is entered in the log.
+    """Do what the caller may do, under the policy in force now; what they may not is told the log, see `denials`.
 
     Raises:
         Forbidden: they may not; whatever else the operation raises.
@@ -189,11 +193,13 @@ def perform(place: Workplace, operation: Operation, caller: Caller, params: Para
             caller.need(operation.permission, operation.sites(place, params), everywhere=operation.everywhere)
         return operation.run(place, caller.actor, params)
     except Forbidden as why:
-        log_denial(place, caller, operation.name, why)
+        log_denial(place, caller, operation.name, operation.permission, why)
         raise
 
 
-def log_denial(place: Workplace, caller: Caller, operation: str, why: Forbidden) -> None:
-    """Enter a denial in the log: somebody known tried what they may not do."""
-    with place.db.begin() as connection:
-        append(connection, "access.denied", caller.actor, operation, {"reason": str(why)})
+def log_denial(place: Workplace, caller: Caller, operation: str, permission: Permission, why: Forbidden) -> None:
+    """Tell the log that somebody known tried what they may not do; the database's troubles don't hide the refusal."""
+    try:
+        DENIALS.add(place.db, caller.actor, operation, permission, why)
+    except DatabaseUnavailable as error:
+        LOG.warning("a denial was not entered in the log: %s", error)

@@ -21,6 +21,7 @@ from components.settings import ServeSettings
 from components.visible import visible
 from lcia import failures
 from lcia.service.app import make_app
+from lcia.service.denials import DENIALS
 from lcia.terminal import indented
 from lcia.workplace import Workplace
 
@@ -74,6 +75,7 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
     finally:
         stop.set()
         rounds.join(timeout=60)
+        DENIALS.close(everything=True)
 
 
 def _listen(settings: ServeSettings) -> socket.socket:
@@ -90,11 +92,12 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 
 def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
-    """One round: what policy promotes without a person, MLflow's outbox, then people's notices."""
+    """One round: what policy promotes without a person, MLflow's outbox, counts of denials, people's notices."""
     place = place.current()
     for outcome in promote_waiting(place.db, place.promoter, place.store, place.assistant, place.settings.policy):
         LOG.info("%s", outcome.words)
     place.tell_registry()
+    DENIALS.close()
     settings, link = place.settings, place.settings.notify.link or place.settings.serve.address
     with place.db.begin() as connection:
         notices.collect(connection, place.assistant, list(ways), link)

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from authlib.integrations.base_client import OAuthError
@@ -14,13 +15,14 @@ from joserfc.errors import JoseError
 from sqlalchemy import Connection
 from starlette.middleware.sessions import SessionMiddleware
 
-from components.audit.log import Actor, append
+from components.audit.log import Actor, append, newest
 from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Grant
 from components.identity.people import Person
 from components.identity.tokens import TokenRefused
 from components.settings import ServeSettings
+from components.storage.database import now
 from lcia.service.border import root_of
 from lcia.service.callers import HOW, PERSON, TOKEN, Caller, NotSignedIn, Rates
 from lcia.workplace import Workplace
@@ -32,6 +34,8 @@ LONGEST_HOW = 200
 """Characters of what the log says on how somebody signed in."""
 NEXT, CSRF = "next", "csrf"
 """Keys of the session: where somebody was going when they had to sign in, and what forms have to bring back."""
+AGAIN = timedelta(minutes=10)
+"""Sign-ins of one person within this time are one entry: nobody fills the log with them."""
 SIGN_IN = Actor("lcia", assured=True, how="sign-in")
 
 
@@ -129,8 +133,11 @@ def sign_in_with_token(request: Request, place: Workplace, rates: Rates, text: s
 
 
 def log_sign_in(place: Workplace, who: Actor) -> None:
-    """Enter in the log that somebody signed in."""
+    """Enter in the log that somebody signed in; again and again within ten minutes is once."""
     with place.db.begin() as connection:
+        last = next(newest(connection, ["person.signed_in"], who.name), None)
+        if last is not None and abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN:
+            return
         append(connection, "person.signed_in", who, who.name, {})
 
 

@@ -92,7 +92,8 @@ def test_a_page_looks_at_a_bounded_number_of_entries(filled: Database, monkeypat
     monkeypatch.setattr(browsing, "BATCH", 4)
     monkeypatch.setattr(browsing, "MOST", 12)
     with filled.read() as connection:
-        page = browsing.page(connection, Wanted(kind="no.such"))
+        page = browsing.page(connection, Wanted(person="nobody"))
+        assert browsing.page(connection, Wanted(kind="no.such")).before is None, "the index knows"
     assert (page.entries, page.before, page.full) == ([], 48, False)
 
 

@@ -12,7 +12,10 @@ from components.audit import log
 from components.promotion import approvals, champion
 from components.promotion.approvals import EvidenceVoid
 from components.promotion.candidates import Candidate
+from components.promotion.whole import read_below
 from components.storage import tables
+from components.storage.objects import ObjectMissing, ObjectStore, canonical, parse_json
+from components.storage.reach import named
 from lcia.workplace import Workplace
 
 Named = Callable[[Workplace, Candidate], str]
@@ -116,3 +119,68 @@ def test_one_changed_byte_voids_the_approval(approved, kind):
 def test_unchanged_it_is_promoted(approved, tmp_path):
     place = approved.copy(tmp_path).open()
     assert _promote(place).epoch == 2
+
+
+def missing_object(store: ObjectStore, digest: str, aside: Path) -> None:
+    """Take an object out of the store past lcia; only a restore brings it back."""
+    stored = Path(store.url.removeprefix("file://")) / "sha256" / digest[:2] / digest
+    stored.replace(aside)
+
+
+def below(store: ObjectStore, digests: list[str]) -> set[str]:
+    """All stored objects that some lead to: what any record on the way names, the fields of ancestors left out."""
+    found, waiting = set(digests), [*digests]
+    while waiting:
+        content = store.get(waiting.pop())
+        value = parse_json(content) if content.startswith(b"{") and not content.endswith(b"\n") else {}
+        own = (
+            {name: part for name, part in value.items() if name not in ("parent", "parents")} if "kind" in value else {}
+        )
+        new = {name for name in named(canonical(own)) if store.exists(name)} - found
+        found |= new
+        waiting += new
+    return found
+
+
+def test_no_object_of_the_evidence_goes_unnoticed(approved, tmp_path):
+    """Each is taken away in turn; with a word that it was erased on purpose, what may be absent is."""
+    place = approved.copy(tmp_path / "state").open()
+    with place.db.read() as connection:
+        version = approvals.candidates.get(connection, place.assistant, 2)
+    assert approvals.check_evidence(place.store, version).digest == version.evidence
+    objects = below(place.store, [version.evidence, version.digest])
+    assert len(objects) > 40
+    lasting = 0
+    for digest in sorted(objects):
+        stored = Path(place.settings.storage.objects.removeprefix("file://")) / "sha256" / digest[:2] / digest
+        missing_object(place.store, digest, tmp_path / "aside")
+        with pytest.raises(EvidenceVoid, match="is not whole"):
+            approvals.check_evidence(place.store, version)
+        (tmp_path / "aside").replace(stored)
+        content = stored.read_bytes()
+        place.store.erase(digest, "retention.until has passed")
+        try:
+            approvals.check_evidence(place.store, version)
+        except EvidenceVoid:
+            lasting += 1  # without it nobody knows what was decided
+        place.store.put(content)
+    assert 0 < lasting < len(objects)
+    assert approvals.check_evidence(place.store, version).digest == version.evidence
+
+
+def test_images_of_rows_are_part_of_the_evidence(store):
+    image = store.put(b"an image")
+    rows = store.put_lines([{"image": [image], "output": "a"}])
+    task = store.put_json({"kind": "task", "splits": {"test": {"object": rows}}})
+    assert read_below(store, [task]) == 3
+    store.erase(image, None)
+    with pytest.raises(ObjectMissing, match=f"object {image} .* was not erased by retention"):
+        read_below(store, [task])
+    store.put(b"an image")
+    store.erase(image, "news@1 was withdrawn")
+    assert read_below(store, [task]) == 2
+
+
+def test_names_of_no_object_are_not_looked_for(store):
+    record = {"kind": "pool", "base_model": "a" * 64, "checks": [{"rows": ["b" * 64]}], "numerics": "c" * 64}
+    assert read_below(store, [store.put_json(record)]) == 1

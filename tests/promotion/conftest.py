@@ -7,6 +7,7 @@ import pytest
 from promotion_state import State
 
 from components.promotion.registry import Registry
+from components.storage import privileges
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
 
@@ -28,3 +29,19 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def registry(tmp_path: Path, empty_mlflow: Path) -> Registry:
     shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     return Registry(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "art ifacts"), "lcia", "a")
+
+
+@pytest.fixture
+def accounts(postgresql, tmp_path):
+    """The same state, opened by each account and by the owner of the tables."""
+    name = postgresql.new()
+    postgresql.execute(privileges.script(), name)
+    found = {
+        account: Database(postgresql.url(name, user))
+        for account, user in [("owner", "postgres"), *((one, f"lcia_{one}") for one in privileges.ACCOUNTS)]
+    }
+    store = ObjectStore(f"file://{tmp_path}/objects")
+    yield {account: State(tmp_path, db, store) for account, db in found.items()}
+    for db in found.values():
+        db.engine.dispose()
+    postgresql.drop(name)

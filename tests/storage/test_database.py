@@ -17,6 +17,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from components.audit import log
+from components.audit.log import SYSTEM, Deed
 from components.promotion.outbox import undelivered
 from components.storage import database, leases, results, tables
 from components.storage.database import Database, DatabaseUnavailable, ValueRefused
@@ -35,8 +37,34 @@ def sqlite(tmp_path: Path) -> Database:
     return found
 
 
-def entry(position: int) -> dict[str, object]:
-    return {"position": position, "body": b"{}", "hash": "0" * 64, "root": "0" * 64, "peaks": ""}
+COLUMNS = "position, body, hash, root, peaks"
+
+
+def enter(connection, count: int = 1) -> None:
+    log.append_all(connection, [Deed("thing.done", SYSTEM, f"s{number}", {}) for number in range(count)])
+
+
+def at_revision(db: Database, revision: str) -> Database:
+    """Empty tables as a release before had them."""
+    config = database._alembic()
+    with db.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return db
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request, tmp_path):
+    """A database without tables."""
+    if request.param == "sqlite":
+        yield Database(f"sqlite:///{tmp_path}/empty.db")
+        return
+    cluster = request.getfixturevalue("postgresql")
+    name = cluster.new("template1")
+    db = Database(cluster.url(name))
+    yield db
+    db.engine.dispose()
+    cluster.drop(name)
 
 
 def test_migrations_make_exactly_the_tables(db):
@@ -55,11 +83,8 @@ def test_the_same_migrations_compile_for_postgresql():
     assert "body BYTEA NOT NULL" in out.getvalue()
 
 
-def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(db):
-    config = database._alembic()
-    with db.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0004")
+def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(empty):
+    db = at_revision(empty, "0004")
     payload = '{"digest":"d","number":1,"state":"promoted"}'
     row = {"assistant": "a", "kind": "state", "payload": payload, "attempts": 2, "error": "away"}
     row |= {"at": "2026-11-30T00:00:00.000000Z"}
@@ -109,7 +134,7 @@ def test_foreign_keys_are_checked(db):
 
 def test_readers_cannot_write(db):
     with pytest.raises(DatabaseUnavailable, match=r"read-?only"), db.read() as connection:
-        connection.execute(insert(tables.log).values(**entry(0)))
+        enter(connection)
 
 
 def test_the_clock_is_aware_utc_and_near(db):
@@ -124,7 +149,8 @@ def test_the_clock_is_aware_utc_and_near(db):
 
 def test_an_exception_undoes_the_whole_transaction(db):
     with pytest.raises(ZeroDivisionError), db.begin() as connection:
-        assert connection.execute(insert(tables.log).values(**entry(0))).rowcount / 0
+        enter(connection)
+        assert log.count(connection) / 0
     with db.read() as connection:
         assert connection.execute(select(tables.log)).all() == []
 
@@ -136,11 +162,11 @@ def test_an_exception_undoes_the_whole_transaction(db):
         "UPDATE log SET position = 7 WHERE position = 1",
         "DELETE FROM log",
         "DELETE FROM log WHERE position = 1",
-        "INSERT OR REPLACE INTO log SELECT 1, body, 'x', root, peaks FROM log WHERE position = 0",
-        "INSERT INTO log SELECT 1, body, 'x', '', '' FROM log WHERE position = 0 ON CONFLICT (position) DO NOTHING",
+        f"INSERT OR REPLACE INTO log ({COLUMNS}) SELECT 1, body, 'x', root, peaks FROM log WHERE position = 0",
+        f"INSERT INTO log ({COLUMNS}) SELECT 1, body, 'x', '', '' FROM log WHERE true ON CONFLICT DO NOTHING",
         "TRUNCATE log",
         "TRUNCATE candidates, log CASCADE",
-        "INSERT INTO log SELECT 3, body, hash, root, peaks FROM log WHERE position = 0",
+        f"INSERT INTO log ({COLUMNS}) SELECT 3, body, hash, root, peaks FROM log WHERE position = 0",
     ],
 )
 def test_the_log_takes_nothing_but_its_next_entry(db, statement):
@@ -148,7 +174,7 @@ def test_the_log_takes_nothing_but_its_next_entry(db, statement):
     if foreign in statement:
         pytest.skip(f"no {foreign} here")
     with db.begin() as connection:
-        connection.execute(insert(tables.log), [entry(0), entry(1)])
+        enter(connection, 2)
     with pytest.raises(IntegrityError, match="the log"), db.begin() as connection:
         connection.execute(text(statement))
     with db.read() as connection:
@@ -439,14 +465,14 @@ def test_a_read_only_file_is_read_and_not_written(sqlite, no_rights):
     with sqlite.read() as connection:
         assert connection.execute(select(tables.log)).all() == []
     with pytest.raises(database.ReadOnly, match="this verb writes"), sqlite.begin() as connection:
-        connection.execute(insert(tables.log).values(**entry(0)))
+        enter(connection)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_a_read_only_file_shows_what_waits_beside_it(sqlite, monkeypatch):
     writer = sqlite.engine.connect()  # an open connection keeps the changes beside the file
     with sqlite.begin() as connection:
-        connection.execute(insert(tables.log).values(**entry(0)))
+        enter(connection)
     monkeypatch.setattr(os, "access", lambda _path, mode, **_: mode != os.W_OK)
     with sqlite.read() as connection:
         assert len(connection.execute(select(tables.log)).all()) == 1

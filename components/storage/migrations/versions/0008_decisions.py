@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0008_decisions"
-down_revision = "0006_packing"
+down_revision = "0007_log_writer"
 branch_labels = None
 depends_on = None
 
@@ -20,7 +20,6 @@ def upgrade() -> None:
     op.add_column("tokens", sa.Column("made_by", sa.String(200)))
     op.add_column("tokens", sa.Column("how", sa.String(256)))
     op.add_column("tokens", sa.Column("assured", sa.Boolean))
-    op.add_column("policies", sa.Column("before", sa.Integer))
     op.create_table(
         "appointments",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -56,7 +55,6 @@ def _fold_names_by_width() -> None:
 def downgrade() -> None:
     op.drop_table("appointments")
     for table, column in (
-        ("policies", "before"),
         ("tokens", "assured"),
         ("tokens", "how"),
         ("tokens", "made_by"),
