@@ -119,14 +119,14 @@ def _decision(connection, entry: int) -> None:
     connection.execute(
         text(
             "INSERT INTO candidates (digest, assistant, number, state, reason, task, task_name, evidence, verdict, "
-            "attempt, submitted_by, launched_by, marks, created_at, changed_at) VALUES ('v', 'a', 1, 'promoted', '', 't', 't', 'e', "
-            f"'pass', 1, 's', 'l', '[]', '{moment}', '{moment}')"
+            "attempt, submitted_by, launched_by, marks, created_at, changed_at) "
+            f"VALUES ('v', 'a', 1, 'promoted', '', 't', 't', 'e', 'pass', 1, 's', 'l', '[]', '{moment}', '{moment}')"
         )
     )
     connection.execute(
         text(
-            'INSERT INTO promotions (name, epoch, version, kind, "by", assured, reason, evidence, marks, at, entry) VALUES '
-            f"('a', 1, 'v', 'promotion', 'ada', true, '', 'e', '[]', '{moment}', {entry})"
+            'INSERT INTO promotions (name, epoch, version, kind, "by", assured, reason, evidence, marks, at, entry) '
+            f"VALUES ('a', 1, 'v', 'promotion', 'ada', true, '', 'e', '[]', '{moment}', {entry})"
         )
     )
 

@@ -14,7 +14,7 @@ from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.identity import people, tokens
 from components.promotion import approvals, candidates, champion, policy, statements
-from components.promotion.approvals import QuorumMissing
+from components.promotion.quorum import QuorumMissing
 from components.settings import PolicySettings
 from components.storage import tables
 from components.storage.database import AccountRefused, now
