@@ -177,6 +177,12 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             yield Finding("permissions", "problem", f"{path} has mode {mode:04o}, expected 0600", f"chmod 600 {path}")
+    if len(found) == 2 and patient.settings.storage.promoter:
+        told = f"{keys} holds the key that signs the log and that of the leak checks"
+        advice = (
+            "leave the first with the service and the second with the worker (docs/kubernetes.md, Keys and secrets)"
+        )
+        yield Finding("permissions", "warning", told, advice)
     open_folder = keys.is_dir() and stat.S_IMODE(keys.stat().st_mode) & 0o022
     if open_folder:
         yield Finding("permissions", "problem", f"others may write to {keys}", f"chmod go-w {keys}")

@@ -12,15 +12,17 @@ from sqlalchemy import Connection, select, update
 
 from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
+from components.promotion import retelling
 from components.promotion.outbox import LEASE_SECONDS, publish, publish_files, put_statement, undelivered
 from components.promotion.registry import Registry
 from components.promotion.registry_check import Difference, Told, model_place
 from components.promotion.registry_files import ADVICE
 from components.promotion.replay import SERVING, STATEMENT, Replay, replay
+from components.promotion.retelling import Retelling
 from components.promotion.statements import newest
 from components.storage import tables
 from components.storage.database import Database
-from components.storage.leases import acquire, process_owner, release
+from components.storage.leases import Lease, acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
 
 ROUNDS = 3
@@ -60,6 +62,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
 
     Raises:
         RegistryError: MLflow can't be reached.
+        StaleLease: this process was stopped for so long that another one told MLflow meanwhile; see `retelling`.
     """
     lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
     if lease is None:
@@ -68,6 +71,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
         with db.read() as connection:
             known = replay(connection, store, registry.name, newest)
             decided = count(connection) > 0
+            fence = Retelling(registry.name, None, retelling.newest(connection, registry.name), serving=True)
             waiting = {row.digest: row.kind for row in undelivered(connection, registry.name)}
             serving = {row.digest for row in undelivered(connection, registry.name) if row.kind in SERVING}
         for digest, kind in waiting.items():
@@ -87,7 +91,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
                     _repair(store, registry, one, known.told, decided=decided)
                 except LciaError as error:
                     reasons[one.words] = str(error)
-        _note_served(db, registry, left)
+        _note_served(db, registry, left, fence, lease)
     finally:
         release(db, lease)
     repairs = [_outcome(one, left.keys(), reasons) for one in found.values()]
@@ -108,12 +112,14 @@ def _differences(
     return {one.words: one for one in found if one.loading or one.digest not in waiting}
 
 
-def _note_served(db: Database, registry: Registry, left: Mapping[str, Difference]) -> None:
+def _note_served(
+    db: Database, registry: Registry, left: Mapping[str, Difference], fence: Retelling, lease: Lease
+) -> None:
     """The version that MLflow serves, for `status`; None if it can't be loaded."""
     seen = registry.champion()
     broken = any(one.digest == seen and (one.loading or one.kind == "alias") for one in left.values())
     served = None if broken else seen or None
-    with db.begin() as connection:
+    with fence.written(db, lease) as connection:
         mine = tables.champion.c.name == registry.name
         stands = connection.execute(select(tables.champion.c.served).where(mine)).scalar_one_or_none()
         if stands != served:

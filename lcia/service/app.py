@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -29,6 +29,7 @@ from lcia.answerer import AnswererBusy, AnswererEnded
 from lcia.changed_rows import ImageUnknown, NotForSubmitters
 from lcia.console.app import add_console, refusal
 from lcia.operations import OPERATIONS, Operation
+from lcia.rounds import Rounds
 from lcia.service import metrics
 from lcia.service.border import Border, root_of
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
@@ -87,8 +88,8 @@ STATUS: Mapping[type[LciaError], int] = {
 REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Refusal} for code in (400, *sorted(set(STATUS.values())))}
 
 
-def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
-    """The application over an opened state; secrets come from `environment`.
+def make_app(place: Workplace, environment: Mapping[str, str], rounds: Rounds | None = None) -> FastAPI:
+    """The application over an opened state; secrets come from `environment`, what /health says of rounds from `rounds`.
 
     Raises:
         ServeRefused: a secret that the settings ask for is not there.
@@ -112,7 +113,7 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
     for operation in OPERATIONS.values():
         _add(app, place, operation, who)
     _add_submit(app, place, who)
-    _add_health(app, place)
+    _add_health(app, place, rounds)
     app.add_exception_handler(RequestValidationError, _invalid)
     add_sign_in(app, place, rates, environment)
     console = add_console(app, place, rates)
@@ -197,15 +198,25 @@ def _submit(place: Workplace, caller: Caller, file: Path) -> Json:
     return verbs.submit(place, file, caller.actor, allowed, called="as sent").to_json()
 
 
-def _add_health(app: FastAPI, place: Workplace) -> None:
-    @app.get("/health", summary="Whether the service can reach its database.", tags=["health"])
-    def health() -> dict[str, str]:
+class Health(BaseModel):
+    """Whether the service answers, and whether all that it does besides goes as it should."""
+
+    status: Literal["ok", "degraded"]
+    """`degraded`: it answers and decides, and what `reasons` names does not work."""
+    reasons: list[str]
+    """Without details: nobody has to sign in to read them. `lcia doctor` has those."""
+
+
+def _add_health(app: FastAPI, place: Workplace, rounds: Rounds | None) -> None:
+    @app.get("/health", summary="Whether the service can reach its database and its rounds go well.", tags=["health"])
+    def health() -> Health:
         with place.db.read():
-            return {"status": "ok"}
+            reasons = rounds.troubles() if rounds else []
+            return Health(status="degraded" if reasons else "ok", reasons=reasons)
 
     @app.get("/metrics", summary="Numbers for Prometheus.", tags=["health"], response_class=PlainTextResponse)
     def numbers() -> Response:
-        return Response(metrics.page(place), media_type=metrics.KIND)
+        return Response(metrics.page(place, rounds), media_type=metrics.KIND)
 
 
 def status_of(error: LciaError) -> int:
