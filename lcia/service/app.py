@@ -259,6 +259,8 @@ async def _guarded(
         return refused(request, TooLarge(f"the request has {length} bytes, expected at most {limit}"))
     try:
         response = await following(request)
+    except LciaError as error:  # of what stands before the routes
+        response = await run_in_threadpool(refused, request, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, clients get a reference and no traceback
         response = await run_in_threadpool(unforeseen, request, error)
     response.headers["x-content-type-options"] = "nosniff"
