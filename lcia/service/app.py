@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity.access import Forbidden
@@ -33,11 +34,15 @@ from lcia.rounds import Rounds
 from lcia.service import metrics
 from lcia.service.border import Border, root_of
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
+from lcia.service.patience import Bodies
 from lcia.service.sign_in import add_sign_in
+from lcia.service.streams import NoMoreStreams, Places, TooManyStreams
 from lcia.workplace import Workplace
 
 UPLOADS = {kind: suffix for suffix, kind in KINDS.items()}
 """Content types of a package."""
+UPLOADS_EACH, UPLOADS_MOST = 4, 16
+"""Packages that one person, and all, may send at the same time."""
 BODY_LIMIT = 1024 * 1024
 """Bytes of a request that carries no package and no image."""
 LIMITS = {"/try": MAX_PER_ROW * MAX_IMAGE_BYTES + BODY_LIMIT}
@@ -78,6 +83,8 @@ STATUS: Mapping[type[LciaError], int] = {
     TooLarge: 413,
     PackageKindUnknown: 415,
     TooManyRequests: 429,
+    TooManyStreams: 429,
+    NoMoreStreams: 503,
     AnswererBusy: 503,
     AnswererEnded: 503,
     DiskFull: 507,
@@ -136,6 +143,7 @@ def make_app(place: Workplace, environment: Mapping[str, str], rounds: Rounds | 
     app.add_exception_handler(LciaError, refused)
     app.add_exception_handler(HTTPException, nothing_there)
     app.add_middleware(Border, root=root)
+    app.add_middleware(Bodies)
     return app
 
 
@@ -159,6 +167,7 @@ def _add(app: FastAPI, place: Workplace, operation: Operation, who: Callable[[Re
 
 def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]) -> None:
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
+    sending = Places("packages on their way", UPLOADS_EACH, UPLOADS_MOST)
 
     @app.post(
         "/v1/submit",
@@ -173,6 +182,13 @@ def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]
         if kind not in UPLOADS:
             raise PackageKindUnknown(f"a package came as {kind or 'nothing'!r}, expected {' or '.join(UPLOADS)}")
         await run_in_threadpool(caller.need, "submit", None)
+        sending.take(caller.person.name)
+        try:
+            return await received(request, kind, caller)
+        finally:
+            sending.give_back(caller.person.name)
+
+    async def received(request: Request, kind: str, caller: Caller) -> Json:
         uploads = place.home / "unpacked"
         uploads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=uploads, prefix="upload-") as folder:
@@ -259,6 +275,8 @@ async def _guarded(
         return refused(request, TooLarge(f"the request has {length} bytes, expected at most {limit}"))
     try:
         response = await following(request)
+    except ClientDisconnect:  # nobody reads it, and nothing failed
+        response = Response(status_code=400)
     except LciaError as error:  # of what stands before the routes
         response = await run_in_threadpool(refused, request, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, clients get a reference and no traceback

@@ -19,6 +19,7 @@ from components.promotion.notices import Channel
 from components.settings import ServeSettings
 from components.visible import visible
 from lcia.rounds import Rounds
+from lcia.service import patience
 from lcia.service.app import make_app
 from lcia.terminal import indented
 from lcia.workplace import Workplace
@@ -62,7 +63,8 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
         policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
     stop = threading.Event()
     log_plainly()
-    config = uvicorn.Config(app, log_config=None, log_level="warning", server_header=False, proxy_headers=False)
+    plain = {"log_config": None, "log_level": "warning", "server_header": False, "proxy_headers": False}
+    config = uvicorn.Config(app, **plain, **patience.options())
     listening = _listen(place.settings.serve)
     host, port = listening.getsockname()[:2]
     where = f"[{host}]" if ":" in host else host
