@@ -26,7 +26,7 @@ from components.promotion.registry import Registry
 from components.promotion.replay import replay
 from components.promotion.statements import newest
 from components.quality.fingerprints import KEY_NAME
-from components.storage import leases
+from components.storage import leases, rounds
 from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
@@ -61,6 +61,7 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         ("accounts", _accounts),
         ("log", _log),
         ("leases", _leases),
+        ("rounds", _rounds),
         ("store", _store),
         *([] if quick else [("model", _model), ("mlflow", _mlflow), ("zenml", _zenml)]),
     ]
@@ -247,6 +248,18 @@ def _leases(patient: Patient) -> Iterator[Finding]:
             yield Finding("leases", "ok", one.words)
     if not held:
         yield Finding("leases", "ok", "none is held: nobody is at work")
+
+
+def _rounds(patient: Patient) -> Iterator[Finding]:
+    db = _opened(patient)
+    if db is None:
+        return
+    with db.read() as connection:
+        failing = rounds.failing(connection)
+    advice = "mend what it names; it is tried again by itself, later each time"
+    yield from (Finding("rounds", "warning", one.words, advice) for one in failing)
+    if not failing:
+        yield Finding("rounds", "ok", "nothing that servers do again and again failed last time")
 
 
 def _store(patient: Patient) -> Iterator[Finding]:

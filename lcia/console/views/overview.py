@@ -15,7 +15,7 @@ from components.audit import log
 from components.errors import LciaError
 from components.promotion import approvals, candidates, champion, outbox, policy
 from components.promotion.candidates import Candidate
-from components.storage import leases
+from components.storage import leases, rounds
 from components.tasks import browsing, progress, queue
 from components.tasks.queue import QueueItem
 from lcia import delivery, moving
@@ -146,6 +146,7 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
         "untold": len(undelivered),
         "parked": [row for row in undelivered if row.parked_at is not None],
         "moved": moving.moved(place),
+        "failing": rounds.failing(connection),
     }
 
 
