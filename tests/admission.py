@@ -22,7 +22,7 @@ def policies() -> list[Doc]:
 
 
 def refusals(resource: str, thing: Doc, image: str, user: str = WORKER, operation: str = "CREATE") -> list[str]:
-    """Messages of the rules that refuse an object of a resource (`jobs`); `image` is that of steps. An error refuses."""
+    """Messages of the rules that refuse an object of a resource (`jobs`), and errors; `image` is that of steps."""
     found = []
     for policy in policies():
         spec = policy["spec"]

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from small_loop import OPS, SITE, TASKS, Learnt, SmallLoop, learn, promote
+from small_loop import OPS, TASKS, Learnt, SmallLoop, learn, promote
 from victim import stopped
 
 from components.audit import log

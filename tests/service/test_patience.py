@@ -103,7 +103,7 @@ def test_half_a_body_is_given_up(port, server):
 
 
 def test_a_body_that_drips_is_given_up(port, server):
-    head = f"POST /v1/submit HTTP/1.1\r\nhost: h\r\ncontent-length: 5000000\r\ncontent-type: application/zip\r\n"
+    head = "POST /v1/submit HTTP/1.1\r\nhost: h\r\ncontent-length: 5000000\r\ncontent-type: application/zip\r\n"
     (one,) = half_requests(port, 1, f"{head}authorization: Bearer {server.tokens['submitter']}\r\n\r\n".encode())
     began = time.monotonic()
     with pytest.raises(OSError):  # noqa: PT012 - whichever of them notices
