@@ -45,9 +45,9 @@ def half_requests(port: int, count: int, content: bytes = HALF) -> list[socket.s
     return found
 
 
-def status(port: int, path: str = "/health", method: str = "GET", headers: dict[str, str] = {}) -> int:
+def status(port: int) -> int:
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    client.request(method, path, headers=headers)
+    client.request("GET", "/health")
     return client.getresponse().status
 
 
