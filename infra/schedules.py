@@ -16,10 +16,12 @@ COMMANDS: Mapping[Work, tuple[tuple[str, ...], ...]] = {
     "sync": (("sync",), ("audit", "verify")),
     "retention": (("retention", "--sweep"),),
 }
-ACCOUNTS: Mapping[Work, str] = {"inbox": "worker", "reevaluate": "step", "sync": "service", "retention": "worker"}
+ACCOUNTS: Mapping[Work, str] = {"inbox": "worker", "reevaluate": "worker", "sync": "service", "retention": "worker"}
 """Service account of each kind of work: only `inbox` starts runs, so only it talks to Kubernetes."""
 _ACCOUNTS: Mapping[Work, tuple[str, str]] = {"sync": ("service", "promoter"), "retention": ("keeper", "promoter")}
 """Accounts of the database and of MLflow, where they are not the worker's."""
+KEYS: Mapping[Work, str] = {"inbox": "leak-key", "sync": "keys"}
+"""Claim with the key that a kind of work needs: hashes of leak checks, or the key that signs. The others need none."""
 FAILED_KEPT, DONE_KEPT = 3, 1
 SMALL = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
 """Resources of what loads no model."""
@@ -88,7 +90,7 @@ def _pod(work: Work, cluster: ClusterSettings, image: str) -> dict[str, Any]:
                 "securityContext": CONFINED,
                 "volumeMounts": [
                     {"name": "objects", "mountPath": "/state"},
-                    {"name": "keys", "mountPath": "/state/keys"},
+                    *([{"name": KEYS[work], "mountPath": "/state/keys"}] if work in KEYS else []),
                     {"name": "settings", "mountPath": "/app/zenml.yaml", "subPath": "zenml.yaml", "readOnly": True},
                     {"name": "temporary", "mountPath": "/tmp"},  # noqa: S108 - inside the pod
                 ],
@@ -96,7 +98,7 @@ def _pod(work: Work, cluster: ClusterSettings, image: str) -> dict[str, Any]:
         ],
         "volumes": [
             {"name": "objects", "persistentVolumeClaim": {"claimName": cluster.claim}},
-            {"name": "keys", "persistentVolumeClaim": {"claimName": "keys"}},
+            *([{"name": KEYS[work], "persistentVolumeClaim": {"claimName": KEYS[work]}}] if work in KEYS else []),
             {"name": "settings", "configMap": {"name": "settings"}},
             {"name": "temporary", "emptyDir": {}},
         ],

@@ -1,7 +1,8 @@
 """Answers for the console: a process of its own holds the model, so that the service holds none.
 
-It is started at the first question, told the settings by its standard input (no password is among them), answers one
-question at a time, and ends when nobody asked for a while or the service is gone. Each line is a JSON object:
+It is started at the first question, without our variables but those that a process needs, told the settings by its
+standard input (no password is among them), answers one question at a time, and ends when nobody asked for a while or
+the service is gone. Each line is a JSON object:
 
     to it      the settings, then {"versions": [digest or null, ...], "instruction": text, "input": text or null,
                "images": [file in base64, ...]}
@@ -27,6 +28,7 @@ from traceback import print_tb
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from components import environment
 from components.errors import LciaError
 from components.settings import ServeSettings, Settings
 from components.storage.objects import ObjectStore
@@ -144,12 +146,11 @@ class Answerer:
         """The process, started where there is none or none any more."""
         if self._child and self._child.poll() is None:
             return self._child
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("LCIA_")}  # secrets among them
         child = subprocess.Popen(
             [sys.executable, "-m", "lcia.answerer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=kept,
+            env=environment.allowed(store=True),  # no password of ours
             text=True,
             start_new_session=True,  # Ctrl-C ends the service, and the service ends this
         )

@@ -29,7 +29,7 @@ from components.promotion.registry import Registry
 from components.promotion.replay import replay
 from components.promotion.statements import newest
 from components.quality.fingerprints import KEY_NAME
-from components.storage import leases
+from components.storage import leases, rounds
 from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
@@ -64,6 +64,7 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         ("accounts", _accounts),
         ("log", _log),
         ("leases", _leases),
+        ("rounds", _rounds),
         ("store", _store),
         *([] if quick else [("model", _model), ("mlflow", _mlflow), ("zenml", _zenml)]),
     ]
@@ -180,6 +181,12 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             yield Finding("permissions", "problem", f"{path} has mode {mode:04o}, expected 0600", f"chmod 600 {path}")
+    if len(found) == 2 and patient.settings.storage.promoter:
+        told = f"{keys} holds the key that signs the log and that of the leak checks"
+        advice = (
+            "leave the first with the service and the second with the worker (docs/kubernetes.md, Keys and secrets)"
+        )
+        yield Finding("permissions", "warning", told, advice)
     open_folder = keys.is_dir() and stat.S_IMODE(keys.stat().st_mode) & 0o022
     if open_folder:
         yield Finding("permissions", "problem", f"others may write to {keys}", f"chmod go-w {keys}")
@@ -245,6 +252,18 @@ def _leases(patient: Patient) -> Iterator[Finding]:
             yield Finding("leases", "ok", one.words)
     if not held:
         yield Finding("leases", "ok", "none is held: nobody is at work")
+
+
+def _rounds(patient: Patient) -> Iterator[Finding]:
+    db = _opened(patient)
+    if db is None:
+        return
+    with db.read() as connection:
+        failing = rounds.failing(connection)
+    advice = "mend what it names; it is tried again by itself, later each time"
+    yield from (Finding("rounds", "warning", one.words, advice) for one in failing)
+    if not failing:
+        yield Finding("rounds", "ok", "nothing that servers do again and again failed last time")
 
 
 def _store(patient: Patient) -> Iterator[Finding]:

@@ -1,27 +1,30 @@
 """While a task is learnt: its curves in MLflow, up to the last checkpoint."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 
 from components.errors import LciaError
+from components.storage.leases import Lease, check
 from components.tasks.queue import QueueItem
 from components.tuning.progress_curves import read_curves
 from lcia.workplace import Workplace
 
+LOG = logging.getLogger("lcia.follow")
 EVERY = 10.0
 """Seconds between two looks at the checkpoints."""
 
 
 @contextlib.contextmanager
-def shown(place: Workplace, item: QueueItem, key: str, every: float = EVERY) -> Iterator[None]:
+def shown(place: Workplace, item: QueueItem, key: str, lease: Lease, every: float = EVERY) -> Iterator[None]:
     """Within the block MLflow shows what the run under `key` has learnt so far; the candidate's run goes on from it.
 
     MLflow is only told: where it can't be reached the learning goes on, and the curves come with the candidate.
-    A run that fails ends in MLflow with the error's words.
+    A run that fails ends in MLflow with the error's words. A worker whose `lease` was taken over tells nothing more.
     """
     stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(place, item, key, every, stop), daemon=True)
+    thread = threading.Thread(target=_follow, args=(place, item, key, lease, every, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -29,6 +32,7 @@ def shown(place: Workplace, item: QueueItem, key: str, every: float = EVERY) -> 
         stop.set()
         thread.join()
         with contextlib.suppress(LciaError):
+            _need_lease(place, lease)
             place.registry.unfollow(key, str(failure))
         raise
     finally:
@@ -36,12 +40,22 @@ def shown(place: Workplace, item: QueueItem, key: str, every: float = EVERY) -> 
         thread.join()
 
 
-def _follow(place: Workplace, item: QueueItem, key: str, every: float, stop: threading.Event) -> None:
+def _follow(place: Workplace, item: QueueItem, key: str, lease: Lease, every: float, stop: threading.Event) -> None:
     told = 0
     while not stop.wait(every):
-        with contextlib.suppress(LciaError, OSError):
+        try:
             curves = read_curves(place.store.scratch(key))
             if curves and len(curves["loss"]) > told:
+                _need_lease(place, lease)
                 name = f"{place.assistant}: {item.name}@{item.version}"
                 place.registry.follow(key, name, {"task": f"{item.name}@{item.version}"}, curves)
                 told = len(curves["loss"])
+        except (LciaError, OSError):
+            continue
+        except Exception as error:  # noqa: BLE001 - whatever it is, the learning goes on, and later curves come
+            LOG.warning("MLflow was not shown how far the learning is: %s: %s", type(error).__name__, error)
+
+
+def _need_lease(place: Workplace, lease: Lease) -> None:
+    with place.db.read() as connection:
+        check(connection, lease)

@@ -1,5 +1,6 @@
 """The worker: holds the lease, runs the pipelines, turns their results into rows and log entries."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -31,6 +32,7 @@ from lcia import arrivals, estimates, follow
 from lcia.workplace import Workplace
 from steps.order import Order
 
+LOG = logging.getLogger("lcia.worker")
 LEASE_SECONDS = 60.0
 """Seconds without a heartbeat after which another worker may take over."""
 
@@ -117,6 +119,8 @@ def _beat(db: Database, lease: Lease, stop: threading.Event) -> None:
             leases.renew(db, lease)
         except (LciaError, OSError):  # taken over, or the database is away: the next fenced write decides
             continue
+        except Exception as error:  # noqa: BLE001 - whatever it is, a worker that is alive goes on being heard
+            LOG.warning("the lease was not renewed: %s: %s", type(error).__name__, error)
 
 
 class Advance:
@@ -246,7 +250,7 @@ class Advance:
         resumed = bool(order.known) or bool(read_curves(place.store.scratch(tune_key)))
         load()
         # MLflow shows only what becomes a candidate: not what is learnt again on the way to another base model
-        watched = follow.shown(place, item, tune_key) if item.state == "learning" else nullcontext()
+        watched = follow.shown(place, item, tune_key, self.lease) if item.state == "learning" else nullcontext()
         try:
             with watched, estimates.measured() as taken:
                 run = self._pipeline("learn_task", item, order)

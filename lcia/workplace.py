@@ -1,5 +1,6 @@
 """One assistant's state on this machine, opened: settings, database, objects, registry, signing key."""
 
+import logging
 import os
 import pwd
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from components.audit.decisions import ChampionUnexplained, need_decision
 from components.audit.keys import SigningKey, read_public_key
 from components.audit.log import Actor, ActorUnnamed, LogDamaged
 from components.grouping.pool import Pool
-from components.promotion import candidates, champion, policy, statements
+from components.promotion import candidates, champion, policy, served, statements
 from components.promotion.attempts import Family, attempts
 from components.promotion.attestation import attest
 from components.promotion.candidates import Candidate
@@ -28,6 +29,8 @@ from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from components.visible import is_plain
 from lcia.lost import need_database
+
+LOG = logging.getLogger("lcia.workplace")
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,19 @@ class Workplace:
         places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}
         done = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
         return [*done, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]
+
+    def serve_again(self) -> list[str]:
+        """Have MLflow serve the champion that was decided where it serves another; words on what is still amiss.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+            AccountRefused: this process has an account for other work.
+        """
+        seen = served.watch(self.promoter, self.registry)
+        if seen is None:
+            return []
+        LOG.warning("%s; MLflow is told again", seen)
+        return [f"{seen}; {one.message}" for one in self.tell_registry() if not one.ok]
 
 
 def actor(name: str | None) -> Actor:

@@ -19,6 +19,7 @@ from components.errors import LciaError
 from components.promotion.notices import Channel, NotDelivered, Notice
 from components.settings import MailSettings, NotifySettings
 from components.storage.objects import canonical, digest_of
+from components.visible import is_plain, visible
 
 SECONDS = 20.0
 """How long a channel may take to answer."""
@@ -40,13 +41,8 @@ class Mail:
 
     def send(self, notice: Notice) -> None:
         """Deliver; see `Channel`."""
-        settings, payload = self._settings, notice.payload
-        mail = EmailMessage()
-        mail["Subject"] = f"[{self._assistant}] {payload['title']}"
-        mail["From"], mail["To"] = settings.sender, ", ".join(settings.to)
-        mail["Message-ID"] = f"<notice-{notice.id}@{self._assistant}.lcia>"  # the same when it is sent twice
-        mail["Auto-Submitted"] = "auto-generated"
-        mail.set_content("\n\n".join(filter(None, (payload["text"], payload["link"]))) + "\n")
+        settings = self._settings
+        mail = self._mail(notice)
         try:
             with smtplib.SMTP(settings.host, settings.port, timeout=SECONDS) as server:
                 if settings.starttls:
@@ -56,6 +52,17 @@ class Mail:
                 server.send_message(mail)
         except (OSError, smtplib.SMTPException, ValueError) as error:  # the last of an address that is none
             raise NotDelivered(f"mail server {settings.host}:{settings.port}: {type(error).__name__}") from error
+
+    def _mail(self, notice: Notice) -> EmailMessage:
+        """The message; words of packages and people end no header."""
+        payload, mail = notice.payload, EmailMessage()
+        mail["Subject"] = visible(f"[{self._assistant}] {payload['title']}")
+        mail["From"], mail["To"] = self._settings.sender, ", ".join(self._settings.to)
+        mail["Message-ID"] = f"<notice-{notice.id}@{self._assistant}.lcia>"  # the same when it is sent twice
+        mail["Auto-Submitted"] = "auto-generated"
+        words = filter(None, (payload["text"], payload["link"]))
+        mail.set_content("\n\n".join(visible(str(part), lines=True) for part in words) + "\n")
+        return mail
 
 
 class Webhook:
@@ -98,13 +105,19 @@ def channels(assistant: str, settings: NotifySettings, environment: Mapping[str,
     """
     found: list[Channel] = []
     if settings.mail is not None:
+        for one in (assistant, settings.mail.sender, *settings.mail.to):
+            if not is_plain(one):
+                raise ChannelMissing(
+                    f"{one!r} can't stand in a mail's header: it holds signs that don't show, or spaces around it; "
+                    "look at assistant, notify.mail.sender and notify.mail.to"
+                )
         if settings.mail.user and not environment.get(PASSWORD):
             raise ChannelMissing(f"notify.mail.user is set, but {PASSWORD} is not; put its password there")
         found.append(Mail(assistant, settings.mail, environment.get(PASSWORD)))
     if settings.webhooks:
         secret = _secret(environment.get(SECRET, ""))
         for url in settings.webhooks:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname or not is_plain(url):
                 raise ChannelMissing(f"notify.webhooks has {url!r}, expected an http or https address")
             found.append(Webhook(url, secret))
     return {channel.name: channel for channel in found}

@@ -99,7 +99,10 @@ def collect(connection: Connection, assistant: str, channels: list[str], link: s
     made = 0
     for entry in log.entries(connection, start=int(row.payload["position"])):
         if entry.action in KINDS:
-            payload = _payload(entry, link)
+            try:
+                payload = _payload(entry, link)
+            except Exception:  # noqa: BLE001 - of an entry whose details are not as expected people hear all the same
+                payload = _bare(entry)
             made += _tell(connection, assistant, KINDS[entry.action], f"entry {entry.index}", payload, channels)
     connection.execute(update(notices).where(cursor).values(payload={"position": size}))
     return made
@@ -177,6 +180,8 @@ def deliver(db: Database, assistant: str, channels: Mapping[str, Channel]) -> li
             except NotDelivered as failure:
                 error = str(failure)
                 failed.add(channel.name)
+            except Exception as broken:  # noqa: BLE001 - whatever this notice holds, the others are delivered
+                error = f"this notice can't be sent by {channel.name}: {type(broken).__name__}"
             _record(db, notice, error)
             sent.append(Sent(notice.kind, channel.name, error is None, error or str(notice.payload["title"])))
     finally:
@@ -244,6 +249,11 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
         "position": entry.index,
         "link": _link(link, _page(entry)),
     }
+
+
+def _bare(entry: log.Entry) -> dict[str, Json]:
+    text = f"entry {entry.index} of the log ({entry.action}) can't be put into words; `lcia audit show` has it."
+    return {"title": KINDS[entry.action], "text": text, "subject": entry.subject, "position": entry.index, "link": ""}
 
 
 def _page(entry: log.Entry) -> str:

@@ -19,8 +19,9 @@ from components.promotion.outbox_rows import SERVING, Row, rows
 from components.promotion.registry import Published, Registry, RegistryDenied, RegistryError
 from components.promotion.registry_check import Told, model_place
 from components.promotion.replay import STATEMENT, Signed, replay
+from components.promotion.retelling import Retelling
 from components.storage.database import AccountRefused, Database, now
-from components.storage.leases import StaleLease, acquire, process_owner, release, renew
+from components.storage.leases import Lease, StaleLease, acquire, process_owner, release, renew
 from components.storage.objects import FolderRefused, Json, ObjectStore
 from components.storage.tables import champion, outbox
 from components.tuning.progress_curves import curves
@@ -146,7 +147,10 @@ def apply_outbox(
                 renew(db, lease)
             except StaleLease:
                 break
-            done.append(_deliver(db, store, registry, row, signed))
+            try:
+                done.append(_deliver(db, store, registry, row, signed, lease))
+            except StaleLease:  # stopped meanwhile; what it undid is told again, by whoever holds the lease now
+                return [*done, *apply_outbox(db, store, registry, signed, retry=retry)]
             if not done[-1].ok:
                 waiting.add((row.digest, row.kind))
                 if not (done[-1].waits or row.damage) and not registry.answers():
@@ -191,7 +195,15 @@ def _park(db: Database, identity: int) -> None:
         connection.execute(update(outbox).where(outbox.c.id == identity).values(parked_at=now(connection)))
 
 
-def _deliver(db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None) -> Delivery:
+def _deliver(
+    db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None, lease: Lease
+) -> Delivery:
+    """Tell of one row and note what came of it.
+
+    Raises:
+        StaleLease: this process was stopped for so long that another one told MLflow meanwhile. What it told of this
+            version, and of the champion, is to be told again, for this process may have undone it.
+    """
     identity, kind, payload = row.id, row.kind, row.payload
     error: str | None = None
     served: str | None = None
@@ -214,7 +226,8 @@ def _deliver(db: Database, store: ObjectStore, registry: Registry, row: Row, sig
         waits = isinstance(refused, NotSigned | RegistryDenied)
     except Exception as broken:  # noqa: BLE001 - whatever a row holds, the others are delivered
         error = message = f"row {identity} ({kind}) can't be told: {type(broken).__name__}: {broken}"
-    with db.begin() as connection:
+    fence = Retelling(registry.name, str(payload.get("digest")), identity, serving=kind in SERVING and not waits)
+    with fence.written(db, lease) as connection:
         moment = now(connection)
         told_ = {"done_at": moment, "parked_at": None} if error is None else {"done_at": None}
         connection.execute(

@@ -12,16 +12,18 @@ from sqlalchemy import Connection, select, update
 
 from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
+from components.promotion import retelling
 from components.promotion.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
 from components.promotion.outbox_rows import SERVING
 from components.promotion.registry import Registry
 from components.promotion.registry_check import Difference, Told, model_place
 from components.promotion.registry_files import ADVICE
 from components.promotion.replay import STATEMENT, Replay, replay
+from components.promotion.retelling import Retelling
 from components.promotion.statements import newest
 from components.storage import tables
 from components.storage.database import Database
-from components.storage.leases import acquire, process_owner, release
+from components.storage.leases import Lease, acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
 
 ROUNDS = 3
@@ -61,6 +63,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
 
     Raises:
         RegistryError: MLflow can't be reached.
+        StaleLease: this process was stopped for so long that another one told MLflow meanwhile; see `retelling`.
     """
     lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
     if lease is None:
@@ -69,6 +72,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
         with db.read() as connection:
             known = replay(connection, store, registry.name, newest)
             decided = count(connection) > 0
+            fence = Retelling(registry.name, None, retelling.newest(connection, registry.name), serving=True)
             untold = [row for row in undelivered(connection, registry.name) if row.digest]
             waiting = {row.digest: row.kind for row in untold}
             serving = {row.digest for row in untold if row.kind in SERVING}
@@ -93,7 +97,7 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
                             keep_packing(connection, known.told[one.digest].row, packing)
                 except LciaError as error:
                     reasons[one.words] = str(error)
-        _note_served(db, registry, left)
+        _note_served(db, registry, left, fence, lease)
     finally:
         release(db, lease)
     repairs = [_outcome(one, left.keys(), reasons) for one in found.values()]
@@ -117,12 +121,14 @@ def _differences(
     return {one.words: one for one in found if one.loading or one.digest not in waiting}
 
 
-def _note_served(db: Database, registry: Registry, left: Mapping[str, Difference]) -> None:
+def _note_served(
+    db: Database, registry: Registry, left: Mapping[str, Difference], fence: Retelling, lease: Lease
+) -> None:
     """The version that MLflow serves, for `status`; None if it can't be loaded."""
     seen = registry.champion()
     broken = any(one.digest == seen and (one.loading or one.kind == "alias") for one in left.values())
     served = None if broken else seen or None
-    with db.begin() as connection:
+    with fence.written(db, lease) as connection:
         mine = tables.champion.c.name == registry.name
         stands = connection.execute(select(tables.champion.c.served).where(mine)).scalar_one_or_none()
         if stands != served:

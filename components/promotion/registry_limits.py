@@ -6,6 +6,7 @@ everywhere: what was shown once can be moved from one to the other. Sources: the
 """
 
 from components.storage.objects import Json
+from components.visible import visible
 
 DESCRIPTION = 5000
 """Of a registered version; column `model_versions.description`."""
@@ -28,9 +29,9 @@ RUN_FOLDER = len("/" + 32 * "0" + "/artifacts")
 def fitted(text: Json, limit: int, whole: str = "") -> str:
     """Text of at most `limit` characters that says where it was cut, and `whole`, where all of it is.
 
-    NUL is left out: PostgreSQL's text has none.
+    NUL is left out: PostgreSQL's text has none. Signs that don't show are spelt out: MLflow shows what it is told.
     """
-    plain = str(text).replace("\0", "")
+    plain = visible(str(text).replace("\0", ""), lines=True)
     if len(plain) <= limit:
         return plain
     rest = f" [cut: {len(plain)} characters, MLflow takes {limit}{'; ' + whole if whole else ''}]"

@@ -1,11 +1,24 @@
 """Where things are kept and run, and who is told; no version depends on them."""
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from components.roles import Role
 from components.settings.section import Section
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r}, expected an address or a network such as 10.0.0.0/8") from None
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An address, or a network of them, as 10.0.0.0/8."""
 
 
 class StorageSettings(Section):
@@ -146,7 +159,17 @@ class ServeSettings(Section):
     rate: str = "600/minute"
     """Requests that one caller may make."""
     failure_rate: str = "20/minute"
-    """Failed sign-ins and tokens that one network address may have."""
+    """Failed sign-ins and tokens of one network address that are answered in full; whoever says who they are is never
+    held up by it."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks of the proxies in front, as [10.0.0.0/8, "fd00::/8"]: only they are believed about whom a request comes
+    from."""
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    """Header that those proxies write; the other one is ignored, for they may hand it on as it came."""
+    streams: Annotated[int, Field(ge=1)] = 200
+    """Pages that may watch for changes at the same time."""
+    streams_each: Annotated[int, Field(ge=1)] = 8
+    """Pages of one person among them."""
     answers: Literal["auto"] | bool = "auto"
     """Let people try versions out in the console, answered by a process beside the service that holds the model.
     `auto`: where torch is installed."""

@@ -61,8 +61,8 @@ class KubeflowSettings(Section):
 class ClusterSettings(Section):
     """Runs on Kubernetes: ZenML makes a Job of each step."""
 
-    namespace: Label = "lcia"
-    """Namespace of everything."""
+    namespace: Label = "lcia-runs"
+    """Namespace of the runs; the servers, whose Secrets no run may see, are in another."""
     image: str = "lcia-train:0.1.0"
     """Image of the steps, best by digest: `registry/lcia-train@sha256:...`."""
     context: str | None = None

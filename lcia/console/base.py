@@ -17,7 +17,8 @@ from lcia.console import language
 from lcia.console.rendering import render
 from lcia.operations import OPERATIONS
 from lcia.service.border import root_of
-from lcia.service.callers import Caller, Rates, caller_of, perform
+from lcia.service.callers import PERSON, Caller, NotSignedIn, Rates, caller_of, perform
+from lcia.service.sessions import stands
 from lcia.service.sign_in import CSRF, NEXT
 from lcia.workplace import Workplace
 
@@ -110,6 +111,8 @@ class Console:
         Raises:
             NotSignedIn, TokenRefused, Forbidden.
         """
+        if PERSON in request.session and not stands(self.place.db, request.session):
+            raise NotSignedIn("signed out")
         caller_of(request, self.place, self.rates, counted=False).need("look", None)
 
     def ask(self, reader: Reader, name: str, **params: Any) -> Json:  # noqa: ANN401 - as the operation takes them

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity.access import Forbidden
@@ -29,14 +30,19 @@ from lcia.answerer import AnswererBusy, AnswererEnded
 from lcia.changed_rows import ImageUnknown, NotForSubmitters
 from lcia.console.app import add_console, refusal
 from lcia.operations import OPERATIONS, Operation
+from lcia.rounds import Rounds
 from lcia.service import metrics
 from lcia.service.border import Border, root_of
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
+from lcia.service.patience import Bodies
 from lcia.service.sign_in import add_sign_in
+from lcia.service.streams import NoMoreStreams, Places, TooManyStreams
 from lcia.workplace import Workplace
 
 UPLOADS = {kind: suffix for suffix, kind in KINDS.items()}
 """Content types of a package."""
+UPLOADS_EACH, UPLOADS_MOST = 4, 16
+"""Packages that one person, and all, may send at the same time."""
 BODY_LIMIT = 1024 * 1024
 """Bytes of a request that carries no package and no image."""
 LIMITS = {"/try": MAX_PER_ROW * MAX_IMAGE_BYTES + BODY_LIMIT}
@@ -77,6 +83,8 @@ STATUS: Mapping[type[LciaError], int] = {
     TooLarge: 413,
     PackageKindUnknown: 415,
     TooManyRequests: 429,
+    TooManyStreams: 429,
+    NoMoreStreams: 503,
     AnswererBusy: 503,
     AnswererEnded: 503,
     DiskFull: 507,
@@ -87,8 +95,8 @@ STATUS: Mapping[type[LciaError], int] = {
 REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Refusal} for code in (400, *sorted(set(STATUS.values())))}
 
 
-def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
-    """The application over an opened state; secrets come from `environment`.
+def make_app(place: Workplace, environment: Mapping[str, str], rounds: Rounds | None = None) -> FastAPI:
+    """The application over an opened state; secrets come from `environment`, what /health says of rounds from `rounds`.
 
     Raises:
         ServeRefused: a secret that the settings ask for is not there.
@@ -112,7 +120,7 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
     for operation in OPERATIONS.values():
         _add(app, place, operation, who)
     _add_submit(app, place, who)
-    _add_health(app, place)
+    _add_health(app, place, rounds)
     app.add_exception_handler(RequestValidationError, _invalid)
     add_sign_in(app, place, rates, environment)
     console = add_console(app, place, rates)
@@ -135,6 +143,7 @@ def make_app(place: Workplace, environment: Mapping[str, str]) -> FastAPI:
     app.add_exception_handler(LciaError, refused)
     app.add_exception_handler(HTTPException, nothing_there)
     app.add_middleware(Border, root=root)
+    app.add_middleware(Bodies)
     return app
 
 
@@ -158,6 +167,7 @@ def _add(app: FastAPI, place: Workplace, operation: Operation, who: Callable[[Re
 
 def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]) -> None:
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
+    sending = Places("packages on their way", UPLOADS_EACH, UPLOADS_MOST)
 
     @app.post(
         "/v1/submit",
@@ -172,6 +182,13 @@ def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]
         if kind not in UPLOADS:
             raise PackageKindUnknown(f"a package came as {kind or 'nothing'!r}, expected {' or '.join(UPLOADS)}")
         await run_in_threadpool(caller.need, "submit", None)
+        sending.take(caller.person.name)
+        try:
+            return await received(request, kind, caller)
+        finally:
+            sending.give_back(caller.person.name)
+
+    async def received(request: Request, kind: str, caller: Caller) -> Json:
         uploads = place.home / "unpacked"
         uploads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=uploads, prefix="upload-") as folder:
@@ -197,15 +214,25 @@ def _submit(place: Workplace, caller: Caller, file: Path) -> Json:
     return verbs.submit(place, file, caller.actor, allowed, called="as sent").to_json()
 
 
-def _add_health(app: FastAPI, place: Workplace) -> None:
-    @app.get("/health", summary="Whether the service can reach its database.", tags=["health"])
-    def health() -> dict[str, str]:
+class Health(BaseModel):
+    """Whether the service answers, and whether all that it does besides goes as it should."""
+
+    status: Literal["ok", "degraded"]
+    """`degraded`: it answers and decides, and what `reasons` names does not work."""
+    reasons: list[str]
+    """Without details: nobody has to sign in to read them. `lcia doctor` has those."""
+
+
+def _add_health(app: FastAPI, place: Workplace, rounds: Rounds | None) -> None:
+    @app.get("/health", summary="Whether the service can reach its database and its rounds go well.", tags=["health"])
+    def health() -> Health:
         with place.db.read():
-            return {"status": "ok"}
+            reasons = rounds.troubles() if rounds else []
+            return Health(status="degraded" if reasons else "ok", reasons=reasons)
 
     @app.get("/metrics", summary="Numbers for Prometheus.", tags=["health"], response_class=PlainTextResponse)
     def numbers() -> Response:
-        return Response(metrics.page(place), media_type=metrics.KIND)
+        return Response(metrics.page(place, rounds), media_type=metrics.KIND)
 
 
 def status_of(error: LciaError) -> int:
@@ -248,6 +275,10 @@ async def _guarded(
         return refused(request, TooLarge(f"the request has {length} bytes, expected at most {limit}"))
     try:
         response = await following(request)
+    except ClientDisconnect:  # nobody reads it, and nothing failed
+        response = Response(status_code=400)
+    except LciaError as error:  # of what stands before the routes
+        response = await run_in_threadpool(refused, request, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, clients get a reference and no traceback
         response = await run_in_threadpool(unforeseen, request, error)
     response.headers["x-content-type-options"] = "nosniff"

@@ -22,6 +22,7 @@ from components.settings import ServeSettings
 from components.storage.database import DatabaseUnavailable
 from components.storage.objects import Json
 from lcia.operations import Operation
+from lcia.service.addresses import Addresses, Failures
 from lcia.service.denials import DENIALS
 from lcia.shapes import Params
 from lcia.workplace import Workplace
@@ -107,7 +108,8 @@ class Rates:
     def __init__(self, settings: ServeSettings) -> None:
         """Counts in memory: a restart forgets them."""
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._calls, self._failures = parse(settings.rate), parse(settings.failure_rate)
+        self._calls, self._failure_rate = parse(settings.rate), settings.failure_rate
+        self._addresses, self._failures = Addresses(settings), Failures(settings.failure_rate)
 
     def call(self, caller: Caller) -> None:
         """Count a call.
@@ -117,18 +119,16 @@ class Rates:
         """
         self._hit(self._calls, f"person {caller.person.name}")
 
-    def may_try(self, address: str) -> None:
-        """Refuse an address that guessed too often.
+    def failed(self, request: Request) -> None:
+        """Count a failure of the address that a request comes from; who says who they are is never asked about it.
 
         Raises:
-            TooManyRequests: it did.
+            TooManyRequests: it fails too often, and hears nothing else any more.
         """
-        if not self._limiter.test(self._failures, f"address {address}"):
-            raise TooManyRequests(f"too many failed sign-ins; at most {self._failures} an address, wait and try again")
-
-    def failed(self, address: str) -> None:
-        """Count a failure."""
-        self._limiter.hit(self._failures, f"address {address}")
+        if not self._failures.hit(self._addresses.of(request)):
+            raise TooManyRequests(
+                f"too many failed sign-ins; at most {self._failure_rate} an address, wait and try again"
+            )
 
     def _hit(self, rate: RateLimitItem, key: str) -> None:
         if not self._limiter.hit(rate, key):
@@ -141,14 +141,12 @@ def caller_of(request: Request, place: Workplace, rates: Rates, *, counted: bool
     Raises:
         NotSignedIn, TokenRefused, TooManyRequests.
     """
-    address = request.client.host if request.client else "?"
     kind, _, text = request.headers.get("authorization", "").partition(" ")
     if kind:
-        rates.may_try(address)
         try:
             person, token = tokens.check(place.db, text.strip() if kind.lower() == "bearer" else "")
         except TokenRefused:
-            rates.failed(address)
+            rates.failed(request)
             raise
         found = Caller.by_token(person, token)
     else:

@@ -9,18 +9,29 @@ from components.promotion import candidates, champion, outbox
 from components.storage import leases
 from components.tasks import queue
 from lcia import delivery
+from lcia.rounds import Rounds
 from lcia.workplace import Workplace
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def page(place: Workplace) -> str:
-    """All metrics, ended by a newline.
+def page(place: Workplace, rounds: Rounds | None = None) -> str:
+    """All metrics, ended by a newline; those of `rounds` are this process's.
 
     Raises:
         DatabaseUnavailable: it can't be read; the scrape fails, and `up` says so.
     """
-    return "\n".join(_lines(place)) + "\n"
+    return "\n".join([*_lines(place), *(_of_rounds(rounds) if rounds else ())]) + "\n"
+
+
+def _of_rounds(rounds: Rounds) -> Iterator[str]:
+    yield from _head("lcia_rounds_total", "Rounds of telling MLflow and people, by what became of them.", "counter")
+    for name, done, failed, _ in rounds.counts():
+        yield f'lcia_rounds_total{{round="{name}",outcome="ok"}} {done}'
+        yield f'lcia_rounds_total{{round="{name}",outcome="failed"}} {failed}'
+    yield from _head("lcia_round_last_success_timestamp_seconds", "When a round was last done.")
+    for name, _, _, moment in rounds.counts():
+        yield f'lcia_round_last_success_timestamp_seconds{{round="{name}"}} {moment or 0:.0f}'
 
 
 def _lines(place: Workplace) -> Iterator[str]:
@@ -55,6 +66,6 @@ def _lines(place: Workplace) -> Iterator[str]:
     yield from (f'lcia_lease_lost{{name="{one.name}"}} {int(one.lost)}' for one in held)
 
 
-def _head(name: str, about: str) -> Iterator[str]:
+def _head(name: str, about: str, kind: str = "gauge") -> Iterator[str]:
     yield f"# HELP {name} {about}"
-    yield f"# TYPE {name} gauge"
+    yield f"# TYPE {name} {kind}"

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,8 @@ from components.promotion.channels import channels
 from components.promotion.notices import Channel
 from components.settings import ServeSettings
 from components.visible import visible
-from lcia import failures
+from lcia.rounds import Rounds
+from lcia.service import patience
 from lcia.service.app import make_app
 from lcia.service.denials import DENIALS
 from lcia.terminal import indented
@@ -57,24 +58,25 @@ def serve(place: Workplace, environment: Mapping[str, str] = os.environ, say: Ca
         ServeRefused, ChannelMissing: a secret that the settings ask for is not in the environment.
         PortTaken: something else listens there.
     """
-    app = make_app(place, environment)
+    rounds = Rounds(place.db, place.home, "service", EVERY, ROUNDS)
+    app = make_app(place, environment, rounds)
     ways = channels(place.assistant, place.settings.notify, environment)
     with place.db.begin() as connection:
         policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
     stop = threading.Event()
-    rounds = threading.Thread(target=_rounds, args=(place, ways, stop), daemon=True)
     log_plainly()
-    config = uvicorn.Config(app, log_config=None, log_level="warning", server_header=False, proxy_headers=False)
+    plain = {"log_config": None, "log_level": "warning", "server_header": False, "proxy_headers": False}
+    config = uvicorn.Config(app, **plain, **patience.options())
     listening = _listen(place.settings.serve)
     host, port = listening.getsockname()[:2]
     where = f"[{host}]" if ":" in host else host
     say(f"lcia serves {place.assistant}: console and API on http://{where}:{port} (Ctrl-C ends it)")
-    rounds.start()
+    thread = rounds.start(lambda: tell(place, ways, rounds), stop)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         stop.set()
-        rounds.join(timeout=60)
+        thread.join(timeout=60)
         DENIALS.close(everything=True)
 
 
@@ -91,13 +93,37 @@ def _listen(settings: ServeSettings) -> socket.socket:
         ) from error
 
 
-def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
-    """One round: what policy promotes without a person, MLflow's outbox, counts of denials, people's notices."""
+ROUNDS = ("automatic", "mlflow", "served", "denials", "notices", "delivery")
+"""What is done every `EVERY` seconds: promoting what policy leaves to no person, telling MLflow, looking at what it
+serves, entering how often something was denied, finding and sending notices."""
+
+
+class RoundUnfinished(LciaError):
+    """Something of a round was left, in the words of the first."""
+
+
+def tell(place: Workplace, ways: Mapping[str, Channel], rounds: Rounds) -> None:
+    """One time of each round; what fails in one keeps no other from being done."""
     place = place.current()
+    rounds.run("automatic", lambda: _promote(place))
+    rounds.run("mlflow", lambda: _finished([one.message for one in place.tell_registry() if not (one.ok or one.waits)]))
+    rounds.run("served", lambda: _finished(place.serve_again()))
+    rounds.run("denials", DENIALS.close)
+    rounds.run("notices", lambda: _find(place, ways))
+    rounds.run("delivery", lambda: _finished([one.message for one in _send(place, ways) if not one.ok]))
+
+
+def _promote(place: Workplace) -> None:
     for outcome in promote_waiting(place.db, place.promoter, place.store, place.assistant, place.settings.policy):
         LOG.info("%s", outcome.words)
-    place.tell_registry()
-    DENIALS.close()
+
+
+def _finished(left: Sequence[str]) -> None:
+    if left:
+        raise RoundUnfinished(f"{left[0]}{f' (and {len(left) - 1} more)' if left[1:] else ''}")
+
+
+def _find(place: Workplace, ways: Mapping[str, Channel]) -> None:
     settings, link = place.settings, place.settings.notify.link or place.settings.serve.address
     with place.db.begin() as connection:
         notices.collect(connection, place.assistant, list(ways), link)
@@ -105,19 +131,14 @@ def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
         notices.warn_of_expiry(
             connection, place.assistant, settings.policy.approval, settings.notify.expiry_hours, list(ways), link
         )
-    for sent in notices.deliver(place.db, place.assistant, ways):
-        if not sent.ok:
-            LOG.warning("notice not delivered by %s: %s", sent.channel, sent.message)
 
 
-def _rounds(place: Workplace, ways: Mapping[str, Channel], stop: threading.Event) -> None:
-    while not stop.wait(EVERY):
-        try:
-            tell(place, ways)
-        except LciaError as error:  # the database is away: the next round tells
-            LOG.warning("a round was not finished: %s", error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, later rounds have other things to tell
-            failures.noted(error, place.home, "a round of telling MLflow and people")
+def _send(place: Workplace, ways: Mapping[str, Channel]) -> list[notices.Sent]:
+    sent = notices.deliver(place.db, place.assistant, ways)
+    for one in sent:
+        if not one.ok:
+            LOG.warning("notice not delivered by %s: %s", one.channel, one.message)
+    return sent
 
 
 class _Lines(logging.Formatter):

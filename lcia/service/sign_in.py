@@ -25,6 +25,7 @@ from components.settings import ServeSettings
 from components.storage.database import now
 from lcia.service.border import root_of
 from lcia.service.callers import HOW, PERSON, TOKEN, Caller, NotSignedIn, Rates
+from lcia.service.sessions import KeptSessions
 from lcia.workplace import Workplace
 
 SESSION_SECRET, CLIENT_SECRET = "LCIA_SESSION_SECRET", "LCIA_OIDC_SECRET"
@@ -50,6 +51,7 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
         ServeRefused: a secret is missing or too short.
     """
     settings = place.settings.serve
+    app.add_middleware(KeptSessions, db=place.db, hours=settings.session_hours)
     app.add_middleware(
         SessionMiddleware,
         secret_key=_session_secret(environment, needed=settings.issuer is not None),
@@ -80,7 +82,6 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
 
     @app.get("/login", include_in_schema=False)
     async def login(request: Request) -> Response:
-        rates.may_try(address_of(request))
         callback = f"{settings.address.rstrip('/')}/login/callback"
         try:
             found: Response = await oauth.idp.authorize_redirect(request, callback)
@@ -90,11 +91,10 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
 
     @app.get("/login/callback", include_in_schema=False)
     async def signed_in(request: Request) -> Response:
-        rates.may_try(address_of(request))
         try:
             token = await oauth.idp.authorize_access_token(request)
         except (HTTPError, OAuthError, JoseError, ValueError) as error:
-            rates.failed(address_of(request))
+            rates.failed(request)
             why = getattr(error, "error", type(error).__name__)
             raise NotSignedIn(f"the identity provider refused the sign-in ({why}); begin again at /login") from error
         person = await run_in_threadpool(_known, place, token.get("userinfo") or {})
@@ -122,11 +122,10 @@ def sign_in_with_token(request: Request, place: Workplace, rates: Rates, text: s
     Raises:
         TokenRefused, TooManyRequests.
     """
-    rates.may_try(address_of(request))
     try:
         person, token = tokens.check(place.db, text.strip())
     except TokenRefused:
-        rates.failed(address_of(request))
+        rates.failed(request)
         raise
     log_sign_in(place, Caller.by_token(person, token, "console, ").actor)
     return begin_session(request, person, token.id)
@@ -205,8 +204,3 @@ def _roles(settings: ServeSettings, claims: Mapping[str, Any]) -> dict[Grant, st
         for one in settings.groups.get(group, ()):
             wanted.setdefault(Grant(one.role, one.site), group)
     return wanted
-
-
-def address_of(request: Request) -> str:
-    """The network address that a request comes from."""
-    return request.client.host if request.client else "?"

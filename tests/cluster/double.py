@@ -3,7 +3,8 @@
 It is no Kubernetes. It keeps objects in memory, starts the command of each Job as a process of this machine, and tells
 how that ended in the statuses of Job and Pod. Containers, images, volumes, scheduling, limits and defaults are not
 there, except for what its clients stumble over. Rights are: every request is allowed or refused by the Roles and
-RoleBindings of k8s/base/accounts.yaml, so a right that is missing there fails here too.
+RoleBindings of k8s/runs/accounts.yaml, so a right that is missing there fails here too; and every Job, pod and Secret
+by the admission policies beside it.
 """
 
 import base64
@@ -22,6 +23,7 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+from admission import refusals
 from pod import PAUSED, start, warm_up
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +53,9 @@ class Double:
 
     folder: Path
     environment: Mapping[str, str]
-    namespace: str = "lcia"
+    namespace: str = "lcia-runs"
+    image: str = "lcia-train:test"
+    """That of the ConfigMap `steps`."""
     forked: bool = True
     """Pods are forked from a server; else each is an interpreter of its own, as in a cluster."""
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
@@ -72,8 +76,8 @@ class Double:
 
         if self.forked:
             warm_up()
-        self._rules = _rules(ROOT / "k8s" / "base" / "accounts.yaml")
-        for account in ("worker", "orchestrator", "step", "service"):
+        self._rules = _rules(ROOT / "k8s" / "runs" / "accounts.yaml")
+        for account in ("orchestrator", "step"):
             self.objects["serviceaccounts", account] = {"metadata": {"name": account}}
         self.objects["persistentvolumeclaims", "objects"] = {"metadata": {"name": "objects"}}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -235,6 +239,8 @@ class Double:
             "status": {"phase": "Running", "startTime": _now()},
         }
         pod["status"]["containerStatuses"] = [_container(pod, {"running": {"startedAt": _now()}})]
+        wrong = refusals("pods", pod, self.image)
+        self.refused.extend(f"pod {pod_name}: {one}" for one in wrong)
         self.objects["pods", pod_name] = pod
         return pod_name
 
@@ -315,12 +321,18 @@ class _Handler(BaseHTTPRequestHandler):
             return self._text(self.cluster.running[name].log.read_bytes())
         return self._send(200, self.cluster.objects[resource, name])
 
-    def _create(self, resource: str, _name: None, _part: None, _query: Any, body: dict[str, Any]) -> None:
+    def _create(self, resource: str, _name: None, _part: None, query: Any, body: dict[str, Any]) -> None:
         given = body["metadata"]
         name = given.get("name") or f"{given['generateName']}{uuid.uuid4().hex[:5]}"
         if (resource, name) in self.cluster.objects:
             return self._fail(409, "AlreadyExists", f"{resource} {name} already exists")
         body["metadata"] = {**given, **_made(name, self.cluster.namespace)}
+        if wrong := refusals(resource, body, self.cluster.image):
+            if "dryRun" not in query:
+                self.cluster.refused.extend(f"{resource} {name}: {one}" for one in wrong)
+            return self._fail(422, "Invalid", f"{resource} {name} is forbidden: {'; '.join(wrong)}")
+        if "dryRun" in query:
+            return self._send(201, {**body, "status": {}})
         if resource == "secrets":
             encoded = {
                 key: base64.b64encode(text.encode()).decode() for key, text in body.get("stringData", {}).items()

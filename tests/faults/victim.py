@@ -1,4 +1,4 @@
-"""What the kill tests run in a process of its own: one verb, and a kill at the n-th call of a function.
+"""What the fault tests run in a process of its own: one verb, and a signal at the n-th call of a function.
 
 The hook wraps a function from outside, in the victim only; the product knows nothing of it. Victims are forked
 from a server that has the heavy libraries loaded and has run nothing, so each one starts as a new process does.
@@ -9,8 +9,12 @@ import importlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from small_loop import OPS, SITE, SmallLoop
@@ -22,19 +26,52 @@ TIMEOUT = 120.0
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL at the n-th call of `module:name`, before or after the call itself."""
+    """SIGKILL, or another signal, at the n-th call of `module:name`, before or after the call itself."""
 
     target: str
     call: int = 1
     after: bool = False
+    by: signal.Signals = signal.SIGKILL
 
 
-def killed(loop: SmallLoop, verb: str, subject: str, kill: Kill) -> None:
-    """Run a verb on a task package or version in another process, which must die by the kill."""
+def _start(loop: SmallLoop, verb: str, subject: str, kill: Kill) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["victim", "components.tuning.task", "evidently", "great_expectations", "mlflow"])
     process = context.Process(target=_run, args=(loop, verb, subject, kill))
     process.start()
+    return process
+
+
+@contextmanager
+def stopped(loop: SmallLoop, verb: str, subject: str, target: str, call: int = 1) -> Iterator[Callable[[], int]]:
+    """Run a verb in another process, which stands still (SIGSTOP) before the call within the block.
+
+    What it gives lets the process go on and returns its exit status.
+    """
+    process = _start(loop, verb, subject, Kill(target, call, by=signal.SIGSTOP))
+    stat = Path(f"/proc/{process.pid}/stat")
+    deadline = time.monotonic() + TIMEOUT
+    while stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "T":
+        assert process.is_alive(), f"{verb} ended before {target}"
+        assert time.monotonic() < deadline, f"{verb} did not come to {target}"
+        time.sleep(0.02)
+
+    def go_on() -> int:
+        os.kill(int(process.pid or 0), signal.SIGCONT)
+        process.join(TIMEOUT)
+        assert process.exitcode is not None, f"{verb} still ran after {TIMEOUT} s"
+        return process.exitcode
+
+    try:
+        yield go_on
+    finally:
+        process.kill()
+        process.join()
+
+
+def killed(loop: SmallLoop, verb: str, subject: str, kill: Kill) -> None:
+    """Run a verb on a task package or version in another process, which must die by the kill."""
+    process = _start(loop, verb, subject, kill)
     process.join(TIMEOUT)
     if process.is_alive():
         process.kill()
@@ -69,10 +106,10 @@ def _deadly(function: Callable[..., Any], kill: Kill) -> Callable[..., Any]:
         nonlocal calls
         calls += 1
         if calls == kill.call and not kill.after:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), kill.by)
         result = function(*args, **options)
-        if calls == kill.call:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if calls == kill.call and kill.after:
+            os.kill(os.getpid(), kill.by)
         return result
 
     return wrapped

@@ -52,8 +52,17 @@ def render(overlay: str, folder: Path, components: Sequence[str] = ()) -> list[D
     return list(yaml.safe_load_all(done.stdout))
 
 
-def named(docs: list[Doc], kind: str) -> dict[str, Doc]:
-    return {doc["metadata"]["name"]: doc for doc in docs if doc["kind"] == kind}
+SERVERS, RUNS_SPACE = "lcia", "lcia-runs"
+"""Namespaces: of the servers, and of the runs."""
+
+
+def named(docs: list[Doc], kind: str, space: str = SERVERS) -> dict[str, Doc]:
+    """Objects of a kind in a namespace, with those that have none."""
+    return {
+        doc["metadata"]["name"]: doc
+        for doc in docs
+        if doc["kind"] == kind and doc["metadata"].get("namespace") in (None, space)
+    }
 
 
 def pods(docs: list[Doc]) -> Iterator[tuple[str, Doc, Doc]]:
@@ -118,14 +127,17 @@ def dangling(docs: list[Doc], *, brought: bool = False) -> list[str]:  # noqa: C
                 for how in ("httpGet", "tcpSocket"):
                     if asked := container.get(probe, {}).get(how):
                         need(where, f"port {asked['port']} of {probe}", asked["port"] in ports)
-    for name, binding in named(docs, "RoleBinding").items():
-        need(
-            f"RoleBinding {name}",
-            f"role {binding['roleRef']['name']}",
-            binding["roleRef"]["name"] in named(docs, "Role"),
-        )
-        for subject in binding["subjects"]:
-            need(f"RoleBinding {name}", f"account {subject['name']}", subject["name"] in accounts)
+    for space in (SERVERS, RUNS_SPACE):
+        for name, binding in named(docs, "RoleBinding", space).items():
+            role = binding["roleRef"]["name"]
+            need(f"RoleBinding {name}", f"role {role}", role in named(docs, "Role", space))
+            for subject in binding["subjects"]:
+                there = named(docs, "ServiceAccount", subject["namespace"])
+                need(f"RoleBinding {name}", f"account {subject['name']}", subject["name"] in there)
+    for name, binding in named(docs, "ValidatingAdmissionPolicyBinding").items():
+        need(f"binding {name}", "its policy", binding["spec"]["policyName"] in named(docs, "ValidatingAdmissionPolicy"))
+        if given := binding["spec"].get("paramRef"):
+            need(f"binding {name}", "its ConfigMap", given["name"] in named(docs, "ConfigMap", given["namespace"]))
     return wrong
 
 
@@ -150,14 +162,14 @@ RUNS = ({"pipeline": "p", "run_id": "1"}, {"pipeline": "p", "run_id": "1", "step
 
 def unselected(docs: list[Doc]) -> list[str]:  # noqa: C901 - a list of checks
     """Selectors that select nothing, and ports of Services and policies that no selected pod has."""
-    known = [
+    servers = [
         (labels, {p.get("name") for c in containers(pod) for p in c.get("ports", ())}) for _, labels, pod in pods(docs)
     ]
-    known += [(labels, set()) for labels in RUNS]
+    known: dict[str, list[tuple[Doc, set[Any]]]] = {SERVERS: servers, RUNS_SPACE: [(labels, set()) for labels in RUNS]}
     wrong = []
 
-    def check(where: str, selector: Doc, ports: list[Any]) -> None:
-        found = [ports_ for labels, ports_ in known if matches(selector, labels)]
+    def check(where: str, selector: Doc, ports: list[Any], space: str = SERVERS) -> None:
+        found = [ports_ for labels, ports_ in known[space] if matches(selector, labels)]
         if not found:
             wrong.append(f"{where} selects no pod")
         wrong.extend(f"{where}: no pod has port {port}" for port in ports if not any(port in ps for ps in found))
@@ -173,20 +185,59 @@ def unselected(docs: list[Doc]) -> list[str]:  # noqa: C901 - a list of checks
                 check(f"spread of {name}", spread["labelSelector"], [])
     for name, doc in named(docs, "PodDisruptionBudget").items():
         check(f"budget {name}", doc["spec"]["selector"], [])
-    for name, doc in named(docs, "NetworkPolicy").items():
-        spec = doc["spec"]
-        if spec["podSelector"]:
-            ports = [p["port"] for rule in spec.get("ingress", ()) for p in rule.get("ports", ())]
-            check(f"policy {name}", spec["podSelector"], [p for p in ports if isinstance(p, str)])
-        for rule in spec.get("egress", ()):
-            for peer in rule.get("to", ()):
-                if "namespaceSelector" not in peer:
-                    check(f"policy {name}, to", peer["podSelector"], [p["port"] for p in rule.get("ports", ())])
-        for rule in spec.get("ingress", ()):
-            for peer in rule.get("from", ()):
-                if "podSelector" in peer:
-                    check(f"policy {name}, from", peer["podSelector"], [])
+    for space in known:
+        for name, doc in named(docs, "NetworkPolicy", space).items():
+            spec = doc["spec"]
+            if spec["podSelector"]:
+                ports = [p["port"] for rule in spec.get("ingress", ()) for p in rule.get("ports", ())]
+                check(f"policy {name}", spec["podSelector"], [p for p in ports if isinstance(p, str)], space)
+            for rule in spec.get("egress", ()):
+                for peer in rule.get("to", ()):
+                    other = _space(peer, space)
+                    if other in known:
+                        check(f"policy {name}, to", peer["podSelector"], [p["port"] for p in rule["ports"]], other)
+            for rule in spec.get("ingress", ()):
+                for peer in rule.get("from", ()):
+                    if "podSelector" in peer:
+                        check(f"policy {name}, from", peer["podSelector"], [], space)
     return wrong
+
+
+def _space(peer: Doc, own: str) -> str | None:
+    """The one namespace that a peer of a policy is in, where it is named."""
+    if "namespaceSelector" not in peer:
+        return own
+    found: str | None = peer["namespaceSelector"].get("matchLabels", {}).get("kubernetes.io/metadata.name")
+    return found
+
+
+def reaches(docs: list[Doc], source: tuple[str, Doc], target: tuple[str, Doc]) -> bool:
+    """Whether network policies let pods of one namespace and labels open a connection to a port of another's."""
+
+    def meets(peer: Doc, own: str, other: tuple[str, Doc]) -> bool:
+        space, labels = other
+        spaces = peer.get("namespaceSelector")
+        there = {"kubernetes.io/metadata.name": space}
+        return (matches(spaces, there) if spaces is not None else space == own) and matches(
+            peer.get("podSelector", {}), labels
+        )
+
+    def lets(way: str, ends: str, here: tuple[str, Doc], there: tuple[str, Doc]) -> bool:
+        space, labels = here
+        mine = [
+            doc["spec"]
+            for doc in docs
+            if doc["kind"] == "NetworkPolicy"
+            and doc["metadata"]["namespace"] == space
+            and matches(doc["spec"]["podSelector"], labels)
+        ]
+        return any(
+            ends not in rule or any(meets(peer, space, there) for peer in rule[ends])
+            for spec in mine
+            for rule in spec.get(way, ())
+        )
+
+    return lets("egress", "to", source, target) and lets("ingress", "from", target, source)
 
 
 def unrestricted(docs: list[Doc]) -> list[str]:  # noqa: C901 - a list of checks
@@ -243,12 +294,12 @@ def schedules(docs: list[Doc]) -> list[str]:
     return wrong
 
 
-def granted(docs: list[Doc], account: str) -> set[tuple[str, str]]:
-    """(resource, verb) that an account is given."""
+def granted(docs: list[Doc], account: str, home: str = SERVERS, space: str = RUNS_SPACE) -> set[tuple[str, str]]:
+    """(resource, verb) that an account of namespace `home` is given in `space`."""
     found = set()
-    for binding in named(docs, "RoleBinding").values():
-        if account in {subject["name"] for subject in binding["subjects"]}:
-            for rule in named(docs, "Role")[binding["roleRef"]["name"]]["rules"]:
+    for binding in named(docs, "RoleBinding", space).values():
+        if (account, home) in {(subject["name"], subject["namespace"]) for subject in binding["subjects"]}:
+            for rule in named(docs, "Role", space)[binding["roleRef"]["name"]]["rules"]:
                 found |= {(resource, verb) for resource in rule["resources"] for verb in rule["verbs"]}
     return found
 

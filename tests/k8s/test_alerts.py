@@ -34,6 +34,7 @@ UP, JOB = 'up{job="lcia", instance="service:8600"}', (("job", "lcia"),)
 WHERE = (*JOB, ("instance", "service:8600"))
 SUBMITTED, FAILED = 'lcia_tasks{state="submitted"}', 'lcia_tasks{state="failed"}'
 LOST, SILENT = 'lcia_lease_lost{name="lineage:a"}', 'lcia_lease_silent_seconds{name="lineage:a"}'
+DONE = 'lcia_rounds_total{round="mlflow",outcome="ok"}'
 OLDEST, UNTOLD = "lcia_candidate_oldest_seconds", "lcia_outbox_pending"
 CASES = (
     Case("LciaServiceDown", {UP: "1x4 0x9 1x9"}, (0, 4, 9, 15), (10, 14), WHERE),
@@ -50,6 +51,9 @@ CASES = (
     Case("LciaCandidateWaits", {OLDEST: f"{3 * DAY - 600}+60x19 0x5"}, (0, 10, 21), (11, 19)),
     Case("LciaMlflowBehind", {UNTOLD: "0x4 2x69 0x9"}, (0, 64, 75), (65, 74)),
     Case("LciaMlflowBehind", {UNTOLD: "1x50 0 1x50"}, (50, 60, 100)),
+    Case("LciaRoundFails", {DONE: "0+2x30 60x60"}, (1, 44, 59), (60, 80), (("round", "mlflow"),)),
+    Case("LciaRoundFails", {DONE: "0+2x90", 'lcia_rounds_total{round="mlflow",outcome="failed"}': "7x90"}, (30, 90)),
+    Case("LciaChampionNotServed", {"lcia_champion_served": "1x4 0x39 1x9"}, (0, 34, 50), (35, 44)),
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from manifests import (
     OVERLAYS,
+    RUNS_SPACE,
     Doc,
     containers,
     dangling,
@@ -85,8 +86,8 @@ def test_every_selector_and_port_meets_a_pod(docs: list[Doc]) -> None:
 
 def test_every_pod_is_restricted(docs: list[Doc]) -> None:
     assert unrestricted(docs) == []
-    space = named(docs, "Namespace")["lcia"]["metadata"]["labels"]
-    assert space["pod-security.kubernetes.io/enforce"] == "restricted"
+    for space in named(docs, "Namespace").values():
+        assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for key, value, word in (
         ("readOnlyRootFilesystem", False, "root"),
         ("allowPrivilegeEscalation", True, "privileges"),
@@ -99,7 +100,9 @@ def test_every_pod_is_restricted(docs: list[Doc]) -> None:
 
 
 def test_no_token_but_the_workers(docs: list[Doc]) -> None:
-    assert all(not account["automountServiceAccountToken"] for account in named(docs, "ServiceAccount").values())
+    accounts = [doc for doc in docs if doc["kind"] == "ServiceAccount"]
+    assert len(accounts) == 6
+    assert all(not account["automountServiceAccountToken"] for account in accounts)
     broken, mlflow = _broken(docs, "Deployment", "mlflow")
     del mlflow["spec"]["template"]["spec"]["automountServiceAccountToken"]
     assert ["token" in line for line in unrestricted(broken)] == [True]
@@ -110,12 +113,14 @@ def test_rights_are_those_that_are_used(docs: list[Doc]) -> None:
     needed = {(resource, verb) for (_, resource), verbs in NEEDED.items() for verb in verbs}
     assert zenml_verbs() <= needed
     assert needed - zenml_verbs() <= {("jobs", "watch"), ("pods", "watch"), ("pods", "get"), ("pods/log", "get")}
-    assert granted(docs, "orchestrator") == needed
+    assert granted(docs, "orchestrator", RUNS_SPACE) == needed
     assert granted(docs, "worker") == needed | STACK
-    assert granted(docs, "service") == granted(docs, "step") == granted(docs, "default") == set()
-    assert not named(docs, "ClusterRole")
-    broken, role = _broken(docs, "Role", "runs")
-    role["rules"][-1]["verbs"].append("get")
+    assert (
+        granted(docs, "service") == granted(docs, "step", RUNS_SPACE) == granted(docs, "default", RUNS_SPACE) == set()
+    )
+    assert not any(doc["kind"] in ("ClusterRole", "ClusterRoleBinding") for doc in docs)
+    broken = copy.deepcopy(docs)
+    named(broken, "Role", RUNS_SPACE)["runs"]["rules"][-1]["verbs"].append("get")
     assert granted(broken, "worker") != needed | STACK
 
 
@@ -130,10 +135,11 @@ def test_settings_are_taken_and_name_what_is_there(docs: list[Doc], overlay: str
     settings = Settings.model_validate(yaml.safe_load(maps["settings"]["data"]["zenml.yaml"]))
     assert settings.cluster is not None
     assert settings.cluster.namespace in named(docs, "Namespace")
-    assert {settings.cluster.orchestrator_account, settings.cluster.step_account} <= named(
-        docs, "ServiceAccount"
-    ).keys()
-    assert settings.cluster.claim in named(docs, "PersistentVolumeClaim")
+    runs = settings.cluster.namespace
+    accounts = {settings.cluster.orchestrator_account, settings.cluster.step_account}
+    assert accounts <= named(docs, "ServiceAccount", runs).keys()
+    assert settings.cluster.claim in named(docs, "PersistentVolumeClaim", runs)
+    assert named(docs, "ConfigMap", runs)["steps"]["data"] == {"image": settings.cluster.image}
     images = {container["image"] for _, _, pod in pods(docs) for container in containers(pod)}
     assert settings.cluster.image.replace("lcia-train", "lcia-runtime") in images
     assert settings.serve.host == "0.0.0.0"
@@ -142,13 +148,19 @@ def test_settings_are_taken_and_name_what_is_there(docs: list[Doc], overlay: str
 
 def test_every_claim_of_a_single_node_has_its_volume(tmp_path: Path) -> None:
     docs = render("single-node", tmp_path)
-    claims, volumes = named(docs, "PersistentVolumeClaim"), named(docs, "PersistentVolume")
-    bound = {volume["spec"]["claimRef"]["name"]: volume["spec"] for volume in volumes.values()}
+    claims = {_place(doc["metadata"]): doc for doc in docs if doc["kind"] == "PersistentVolumeClaim"}
+    volumes = named(docs, "PersistentVolume")
+    bound = {_place(volume["spec"]["claimRef"]): volume["spec"] for volume in volumes.values()}
+    assert bound["lcia", "objects"]["local"] == bound["lcia-runs", "objects"]["local"], "one storage, two claims"
     assert bound.keys() == claims.keys()
     for name, claim in claims.items():
         assert bound[name]["capacity"]["storage"] == claim["spec"]["resources"]["requests"]["storage"]
         assert bound[name]["accessModes"] == claim["spec"]["accessModes"] == ["ReadWriteOnce"]
         assert bound[name]["storageClassName"] == claim["spec"]["storageClassName"] == "lcia-node"
+
+
+def _place(meta: Doc) -> tuple[str, str]:
+    return meta["namespace"], meta["name"]
 
 
 def test_images_are_those_on_the_node(docs: list[Doc]) -> None:

@@ -8,7 +8,8 @@ import yaml
 
 from components.settings import Settings, StorageSettings
 from components.storage import leases
-from lcia.service import metrics
+from lcia.rounds import Rounds
+from lcia.service import metrics, run
 from lcia.workplace import Workplace
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +21,13 @@ def _printed(tmp_path: Path) -> set[str]:
     storage = StorageSettings(database=f"sqlite:///{tmp_path}/lcia.db", objects=f"file://{tmp_path}/objects")
     place = Workplace.open(tmp_path, Settings(storage=storage))
     leases.acquire(place.db, "lineage:assistant", leases.process_owner("worker"), 60)
-    page = metrics.page(place)
+    rounds = Rounds(place.db, tmp_path, "service", 30, run.ROUNDS)
+    rounds.run("mlflow", lambda: None)
+    page = metrics.page(place, rounds)
     samples = [line for line in page.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"\})? -?\d+', line) for line in samples)
+    assert all(re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?\d+', line) for line in samples)
     assert 'lcia_lease_lost{name="lineage:assistant"} 0' in samples
-    return set(re.findall(r"^# TYPE (\w+) gauge$", page, re.MULTILINE))
+    return set(re.findall(r"^# TYPE (\w+) (?:gauge|counter)$", page, re.MULTILINE))
 
 
 def test_every_metric_of_rules_and_dashboard_is_printed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 import pytest
-from manifests import granted, named, render, unselected
+from manifests import RUNS_SPACE, granted, named, render, unselected
 from small_loop import SmallLoop, learn, write_loop
 from trainer_double import Trainer, serving, validate
 
@@ -82,13 +82,12 @@ def test_the_component_goes_with_an_overlay(overlay: str, tmp_path: Path) -> Non
     docs = render(overlay, tmp_path, components=["trainer"])
     for doc in docs:
         kubernetes_validate.validate(doc, "1.36", strict=True)
-    assert granted(docs, "trainer") == {("trainjobs", verb) for verb in ("create", "get", "delete")}
-    assert granted(docs, "step") == set()
-    assert all(doc["metadata"]["namespace"] == "lcia" for doc in named(docs, "NetworkPolicy").values())
+    assert granted(docs, "trainer", RUNS_SPACE) == {("trainjobs", verb) for verb in ("create", "get", "delete")}
+    assert granted(docs, "step", RUNS_SPACE) == granted(docs, "worker", space="lcia") == set()
     job = train_job(SETTINGS, "tune", "/s", "o", [], "a")
     patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
     labels = patch["template"]["spec"]["template"]["metadata"]["labels"]
-    chosen = named(docs, "NetworkPolicy")["trainer-nodes"]["spec"]["podSelector"]["matchLabels"]
+    chosen = named(docs, "NetworkPolicy", RUNS_SPACE)["trainer-nodes"]["spec"]["podSelector"]["matchLabels"]
     assert chosen.items() <= labels.items()
     assert unselected([doc for doc in docs if not doc["metadata"]["name"].startswith("trainer")]) == []
 

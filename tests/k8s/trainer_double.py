@@ -17,7 +17,7 @@ import jsonschema
 import yaml
 
 SPEC = json.loads(Path(__file__).with_name("trainjob-spec.json").read_text(encoding="utf-8"))
-COLLECTION = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/lcia/trainjobs"
+COLLECTION = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/lcia-runs/trainjobs"
 
 
 def validate(job: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy import delete, insert, select, text, update
 from components.audit import log
 from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
-from components.identity import people, tokens
-from components.promotion import approvals, candidates, champion, policy
+from components.identity import people, sessions, tokens
+from components.promotion import approvals, candidates, champion, policy, served
 from components.promotion.approvals import NotLowRisk
 from components.promotion.automatic import promote_waiting
 from components.promotion.outbox import apply_outbox, enqueue, pending
@@ -24,11 +24,12 @@ from components.settings import (
     Settings,
     StorageSettings,
 )
-from components.storage import leases, privileges, results, tables
+from components.storage import leases, privileges, results, rounds, tables
 from components.storage.database import AccountRefused
 from components.storage.privilege_checks import check_privileges
 from components.tasks import queue
-from lcia.service import run as rounds
+from lcia.rounds import Rounds
+from lcia.service import run
 from lcia.workplace import Workplace
 
 POLICY = PolicySettings()
@@ -153,7 +154,7 @@ def test_a_round_of_the_service_promotes_and_has_mlflow_serve_it(accounts, postg
         policy=PolicySettings(approval=ApprovalSettings(auto=True)),
     )
     place = Workplace.open(home, settings)
-    rounds.tell(place, {})
+    run.tell(place, {}, Rounds(place.db, place.home, "service", 30, run.ROUNDS))
     with place.db.read() as connection:
         now = champion.current(connection, "a")
         entry = next(e for e in log.entries(connection) if e.action == "champion.promoted")
@@ -314,3 +315,69 @@ def test_the_script_may_be_repeated_and_names_every_table(accounts, postgresql):
     for bad in ["Lcia", "a b", "x; DROP TABLE log", ""]:
         with pytest.raises(privileges.NameRefused):
             privileges.script(bad)
+
+
+def test_sign_ins_are_the_services_and_each_process_notes_its_own_rounds(accounts):
+    worker, service, promoter, keeper = (accounts[name] for name in privileges.ACCOUNTS)
+    with service.db.begin() as connection:
+        people.add(connection, "ada", actor=SYSTEM)
+        sign_in = sessions.begin(connection, "ada", timedelta(hours=1))
+        assert sessions.stands(connection, sign_in, "ada")
+        sessions.end(connection, sign_in)
+        assert not sessions.stands(connection, sign_in, "ada")
+        rounds.record(connection, "mlflow", "service/h", "away")
+    with worker.db.begin() as connection:
+        rounds.record(connection, "work", "worker/h", "stuck")
+        assert {one.process for one in rounds.failing(connection)} == {"service/h", "worker/h"}
+    for state, write in (
+        (worker, lambda connection: rounds.record(connection, "mlflow", "service/other", None)),
+        (worker, lambda connection: sessions.begin(connection, "ada", timedelta(hours=1))),
+        (worker, lambda connection: sessions.stands(connection, sign_in, "ada")),
+        (promoter, lambda connection: sessions.stands(connection, sign_in, "ada")),
+        (keeper, lambda connection: rounds.record(connection, "mlflow", "service/h", None)),
+        (service, lambda connection: connection.execute(update(tables.sessions).values(ended_at=None))),
+        (service, lambda connection: connection.execute(update(tables.sessions).values(person="ada"))),
+    ):
+        with pytest.raises(AccountRefused), state.db.begin() as connection:
+            write(connection)
+    with worker.db.begin() as connection:  # of another's row nothing is there to change
+        assert (
+            connection.execute(
+                update(tables.rounds).where(tables.rounds.c.name == "mlflow").values(failures=0)
+            ).rowcount
+            == 0
+        )
+
+
+def test_what_was_told_too_late_is_told_again_by_the_promoters_account(accounts, registry: Registry, monkeypatch):
+    """Stopped before the alias; the worker's own account, which may tell of no champion, is not troubled by it."""
+    worker, service, promoter, _ = (accounts[name] for name in privileges.ACCOUNTS)
+    first = worker.candidate("news", None)
+    approve(service)
+    promote(promoter)
+    apply_outbox(promoter.db, promoter.store, registry)
+    second = worker.candidate("mail", first.digest)
+    approve(service, 2)
+    promote(promoter, 2)
+    serve = registry._serve
+
+    def stood_still(client, version, digest):
+        """Meanwhile others took over, decided for 1 again and told it."""
+        monkeypatch.setattr(registry, "_serve", serve)
+        with accounts["owner"].db.begin() as connection:
+            leases.break_lease(connection, "outbox:a", force=True)
+        champion.rollback(promoter.db, promoter.store, assistant="a", version=1, actor=CAROL, reason="2 was wrong")
+        apply_outbox(promoter.db, promoter.store, registry)
+        assert registry.champion() == first.digest
+        return serve(client, version, digest)
+
+    monkeypatch.setattr(registry, "_serve", stood_still)
+    apply_outbox(promoter.db, promoter.store, registry)
+    assert registry.champion() == first.digest != second.digest
+    registry.rollback(second.digest)
+    assert second.digest[:12] in str(served.watch(promoter.db, registry))
+    apply_outbox(promoter.db, promoter.store, registry)
+    assert (registry.champion(), served.watch(promoter.db, registry)) == (first.digest, None)
+    registry.rollback(second.digest)
+    with pytest.raises(AccountRefused):
+        served.watch(worker.db, registry)

@@ -21,7 +21,7 @@ from small_service import ENVIRONMENT, served_loop
 
 from components.settings import ServeSettings
 from lcia import remote
-from lcia.service import run
+from lcia.service import patience, run
 from lcia.service.app import make_app
 from lcia.service.border import AddressRefused, root_of
 
@@ -79,7 +79,7 @@ def proxy_to(port: int, prefix: str, *, strips: bool) -> type[BaseHTTPRequestHan
 def serving(app: object) -> Iterator[int]:
     """The application behind uvicorn, as `lcia serve` runs it; its port."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", proxy_headers=False))  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", proxy_headers=False, **patience.options()))  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
@@ -154,7 +154,7 @@ def test_programs_and_machines_find_it_too(behind, monkeypatch):
     monkeypatch.setenv("LCIA_TOKEN", server.tokens["engineer"])
     assert remote.perform("status", {}, None, None)["assistant"] == "assistant"
     assert client.get(f"{address}/openapi.json").json()["servers"] == [{"url": "/ml/lcia"}]
-    assert client.get(f"{address}/health").json() == {"status": "ok"}
+    assert client.get(f"{address}/health").json() == {"status": "ok", "reasons": []}
     nowhere = client.get(f"{address}/nowhere")
     assert nowhere.status_code == 404
     assert 'href="/ml/lcia/"' in nowhere.text

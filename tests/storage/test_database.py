@@ -19,8 +19,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from components.audit import log
 from components.audit.log import SYSTEM, Deed
+from components.identity import people, sessions
 from components.promotion.outbox import undelivered
-from components.storage import database, leases, results, tables
+from components.storage import database, leases, results, rounds, tables
 from components.storage.database import Database, DatabaseUnavailable, ValueRefused
 from components.storage.sqlite import sqlite_file
 
@@ -96,6 +97,39 @@ def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(empty):
         (waiting,) = undelivered(connection, "a")
     assert (waiting.kind, waiting.number, waiting.attempts, waiting.error) == ("state", 1, 2, "away")
     assert waiting.parked_at is None, "it was not refused"
+
+
+def test_a_database_of_the_release_before_gets_sign_ins_and_rounds_and_keeps_the_rest(db):
+    config = database._alembic()
+    with db.begin() as connection:
+        people.add(connection, "ada", actor=SYSTEM)
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005_parked_rows")
+    db.migrate()
+    with db.begin() as connection:
+        assert people.get(connection, "ada").name == "ada"
+        text_ = sessions.begin(connection, "ada", timedelta(hours=1))
+        assert sessions.stands(connection, text_, "ada")
+        rounds.record(connection, "mlflow", "service/h", "away")
+        rounds.record(connection, "mlflow", "service/h", "away")
+        (one,) = rounds.failing(connection)
+    assert (one.failures, one.ok_at, one.error) == (2, None, "away")
+
+
+def test_a_long_reader_lets_the_log_of_sqlite_grow_and_its_end_takes_it_away(tmp_path):
+    db = Database(f"sqlite:///{tmp_path}/lcia.db")
+    db.migrate()
+    waiting = tmp_path / "lcia.db-wal"
+    with db.read() as reader:
+        rounds.failing(reader)
+        for number in range(20):
+            with db.begin() as connection:
+                rounds.record(connection, "mlflow", "service/h", f"away {number}")
+        assert rounds.failing(reader) == [], "one snapshot"
+        assert waiting.stat().st_size > 20 * 4096
+    with db.begin() as connection:
+        rounds.record(connection, "mlflow", "service/h", None)
+    assert not waiting.exists() or waiting.stat().st_size < 20 * 4096
 
 
 def _migrate(url: str) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from sqlalchemy import Connection
 
 from components.audit import log
@@ -16,12 +17,14 @@ from components.identity import appointments
 from components.identity.names import same_person
 from components.promotion import candidates, champion, outbox, policy, quorum
 from components.promotion.candidates import Candidate
-from components.storage import leases
+from components.storage import leases, rounds
 from components.tasks import browsing, progress, queue
 from components.tasks.queue import QueueItem
 from lcia import delivery, moving
 from lcia.console.base import Console, Reader
 from lcia.console.tables import PAGE, Asked, Column, Table
+from lcia.service.streams import Look, Places, Stream
+from lcia.workplace import Workplace
 
 COLUMNS: tuple[Column[QueueItem], ...] = (
     Column("id", "No.", lambda item: item.id, number=True),
@@ -36,6 +39,8 @@ LATEST = 5
 """Decisions about the champion that the page lists."""
 EVERY, LONGEST = 2.0, 600.0
 """Seconds between two looks for changes, and after which the browser has to ask anew."""
+STILL, HERE = 10.0, 15.0
+"""Seconds between two looks at whether the reader is signed in, and between two signs of life."""
 
 
 def routes(console: Console) -> APIRouter:
@@ -66,11 +71,15 @@ def routes(console: Console) -> APIRouter:
             values = _live(console, reader, connection)
         return console.fragment(reader, "live.html", **values)
 
+    serve = console.place.settings.serve
+    places = Places("pages that watch for changes", serve.streams_each, serve.streams)
+    look = Look(partial(_fingerprint, console.place), EVERY)
+
     @router.get("/events")
     async def events(request: Request) -> Response:
-        await run_in_threadpool(console.reader, request)
-        stream = _changes(console, request)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+        reader = await run_in_threadpool(console.reader, request)
+        places.take(reader.name)
+        return Stream(_changes(console, request, look), places, reader.name)
 
     return router
 
@@ -140,6 +149,7 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
         "untold": len(undelivered),
         "parked": [row for row in undelivered if row.parked_at is not None],
         "moved": moving.moved(place),
+        "failing": rounds.failing(connection),
     }
 
 
@@ -154,23 +164,30 @@ def _approvals(console: Console, reader: Reader, connection: Connection, version
     return {"given": given, "quorum": needed, "yours": reader.may_at("decide", sites) and not own and not done}
 
 
-async def _changes(console: Console, request: Request) -> AsyncIterator[str]:
+async def _changes(console: Console, request: Request, look: Look) -> AsyncIterator[str]:
     """A `changed` event whenever the state is not what it was; ends when the reader's sign-in does."""
-    seen, end = "", time.monotonic() + LONGEST
-    while time.monotonic() < end and not await request.is_disconnected():
+    seen, began = "", time.monotonic()
+    checked = told = began
+    while (moment := time.monotonic()) < began + LONGEST:
         try:
-            now = await run_in_threadpool(_fingerprint, console, request)
+            if moment >= checked + STILL:
+                await run_in_threadpool(console.still, request)
+                checked = moment
+            now = await look.value()
         except LciaError:  # signed out, shut out, or the database is away: the browser asks again
             return
-        yield f"event: changed\ndata: {now}\n\n" if now != seen and seen else ": still here\n\n"
+        if now != seen and seen:
+            yield f"event: changed\ndata: {now}\n\n"
+            told = moment
+        elif moment >= told + HERE or not seen:
+            yield ": still here\n\n"
+            told = moment
         seen = now
         await asyncio.sleep(EVERY)
 
 
-def _fingerprint(console: Console, request: Request) -> str:
+def _fingerprint(place: Workplace) -> str:
     """Changes when anything that `live` shows does."""
-    console.still(request)
-    place = console.place
     with place.db.read() as connection:
         busy = queue.items(connection, place.assistant, ("assessing", "learning"))
         size = log.count(connection)
