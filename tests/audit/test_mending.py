@@ -118,15 +118,15 @@ def _decision(connection, entry: int) -> None:
     moment = "2026-01-01T00:00:00.000000Z"
     connection.execute(
         text(
-            "INSERT INTO candidates (digest, assistant, number, state, reason, task, task_name, evidence, verdict, attempt, "
-            "submitted_by, launched_by, marks, created_at, changed_at) VALUES ('v', 'a', 1, 'promoted', '', 't', 't', 'e', "
-            f"'pass', 1, 's', 'l', '[]', '{moment}', '{moment}')"
+            "INSERT INTO candidates (digest, assistant, number, state, reason, task, task_name, evidence, verdict, "
+            "attempt, submitted_by, launched_by, marks, created_at, changed_at) VALUES ('v', 'a', 1, 'promoted', '', "
+            f"'t', 't', 'e', 'pass', 1, 's', 'l', '[]', '{moment}', '{moment}')"
         )
     )
     connection.execute(
         text(
-            'INSERT INTO promotions (name, epoch, version, kind, "by", assured, reason, evidence, marks, at, entry) VALUES '
-            f"('a', 1, 'v', 'promotion', 'ada', true, '', 'e', '[]', '{moment}', {entry})"
+            'INSERT INTO promotions (name, epoch, version, kind, "by", assured, reason, evidence, marks, at, entry) '
+            f"VALUES ('a', 1, 'v', 'promotion', 'ada', true, '', 'e', '[]', '{moment}', {entry})"
         )
     )
 
