@@ -77,9 +77,10 @@ def create(
         raise TokenRefused("a token needs a label that says what it is for; give one with --label")
     identity, secret, moment = secrets.token_hex(6), secrets.token_urlsafe(32), now(connection)
     expires = moment + lifetime
+    kept = digest_of(secret.encode())
     values = {
         "id": identity,
-        "secret": digest_of(secret.encode()),
+        "secret": kept,
         "person": owner.name,
         "label": label,
         "permissions": list(wanted),
@@ -87,7 +88,7 @@ def create(
         "expires_at": expires,
     }
     connection.execute(insert(tokens).values(**values))
-    details = {"id": identity, "label": label, "permissions": list(wanted), "check": token_check(values["secret"])}
+    details = {"id": identity, "label": label, "permissions": list(wanted), "check": token_check(kept)}
     append(connection, "token.created", actor, owner.name, {**details, "expires_at": expires.isoformat()})
     return get(connection, identity), f"{PREFIX}{identity}_{secret}"
 
