@@ -36,6 +36,7 @@ class EntryRefused(LciaError):
     """The database does not take an entry: it is not the next one, not of now, or larger than 4 MiB."""
 
 
+_WAYS = "restore a backup, or take the damaged end out with `lcia audit set-aside` as the owner of the tables"
 _REFUSED = "23L01"
 """SQLSTATE of the log's writer for an entry that is not as one has to be."""
 
@@ -124,8 +125,7 @@ def append_all(connection: Connection, deeds: Sequence[Deed]) -> list[Entry]:
         if not fits or root_of(peaks).hex() != last.root:
             raise LogDamaged(
                 f"entry {last.position}, the last of the log, was altered in the database; nothing is added "
-                "or promoted until it is restored from a backup, or `lcia audit set-aside` as the owner of the tables "
-                "takes it out. `lcia audit verify` says what else changed"
+                f"or promoted before that is mended: {_WAYS}. `lcia audit verify` says what else changed"
             )
     moment = moment_text(now(connection))
     stored: list[dict[str, Any]] = []
@@ -259,7 +259,8 @@ def rows(connection: Connection, start: int = 0, subject: str | None = None) -> 
     """Stored rows from position `start` on, of one subject if given, in order, fetched in batches."""
     mine = (log.c.position >= start) & (True if subject is None else log.c.subject == subject)
     query = select(log).where(mine).order_by(log.c.position)
-    yield from connection.execute(query.execution_options(yield_per=1000))
+    with connection.execute(query.execution_options(yield_per=1000)) as found:  # ends where the reader stops, too
+        yield from found
 
 
 def read_peaks(text: str) -> Peaks:
@@ -271,7 +272,7 @@ def read_peaks(text: str) -> Peaks:
     try:
         return tuple(bytes.fromhex(part) for part in text.split())
     except ValueError as error:
-        raise LogDamaged(f"stored peaks of the log are not hashes ({error}); restore a backup") from error
+        raise LogDamaged(f"stored peaks of the log are not hashes ({error}); {_WAYS}") from error
 
 
 def head_path(export_file: Path) -> Path:

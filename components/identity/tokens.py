@@ -109,9 +109,10 @@ def create(
         raise TokenRefused("a token needs a label that says what it is for; give one with --label")
     identity, secret, moment = secrets.token_hex(6), secrets.token_urlsafe(32), now(connection)
     expires = moment + lifetime
+    kept = digest_of(secret.encode())
     values = {
         "id": identity,
-        "secret": digest_of(secret.encode()),
+        "secret": kept,
         "person": owner.name,
         "label": label,
         "permissions": list(wanted),
@@ -123,7 +124,7 @@ def create(
     }
     connection.execute(insert(tokens).values(**values))
     details = {"id": identity, "label": label, "permissions": list(wanted), "assured": values["assured"]}
-    details["check"] = token_check(str(values["secret"]))
+    details["check"] = token_check(kept)
     append(connection, "token.created", actor, owner.name, {**details, "expires_at": expires.isoformat()})
     return get(connection, identity), f"{PREFIX}{identity}_{secret}"
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, func, insert, literal, select, update
 
+from components.audit.decisions import need_decision
 from components.audit.log import SYSTEM, Actor, append
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE
@@ -110,6 +111,7 @@ def register(
     Raises:
         StaleLease: the worker's lease was taken over.
         ParentOvertaken: `parent` is not the champion any more.
+        ChampionUnexplained: the log does not explain the champion.
     """
     if lease is not None:
         check(connection, lease)
@@ -282,6 +284,7 @@ def move(connection: Connection, candidate: Candidate, state: str, reason: str) 
 
 
 def _need_present_parent(connection: Connection, assistant: str, parent: str | None) -> None:
+    need_decision(connection, assistant)
     query = select(champion.c.version).where(champion.c.name == assistant)
     present = connection.execute(query).scalar_one_or_none()
     if present != parent:

@@ -9,6 +9,7 @@ from small_loop import OPS, TASKS, SmallLoop, learn, promote
 from sqlalchemy import select
 
 from components.audit import log
+from components.audit.decisions import ChampionUnexplained
 from components.promotion import approvals, champion
 from components.promotion.approvals import EvidenceVoid
 from components.promotion.candidates import Candidate
@@ -16,6 +17,8 @@ from components.promotion.whole import read_below
 from components.storage import tables
 from components.storage.objects import ObjectMissing, ObjectStore, canonical, parse_json
 from components.storage.reach import named
+from lcia import auditing, doctor, syncing
+from lcia.findings import Patient
 from lcia.workplace import Workplace
 
 Named = Callable[[Workplace, Candidate], str]
@@ -184,3 +187,32 @@ def test_images_of_rows_are_part_of_the_evidence(store):
 def test_names_of_no_object_are_not_looked_for(store):
     record = {"kind": "pool", "base_model": "a" * 64, "checks": [{"rows": ["b" * 64]}], "numerics": "c" * 64}
     assert read_below(store, [store.put_json(record)]) == 1
+
+
+def chosen_champion(place: Workplace) -> None:
+    """What whoever can write to the database would have served: a version that waits for people."""
+    with place.db.begin() as connection:
+        other = approvals.candidates.get(connection, place.assistant, 2).digest
+        connection.execute(tables.champion.update().values(version=other))
+
+
+def test_a_champion_that_nobody_decided_is_not_served(approved, tmp_path):
+    loop = approved.copy(tmp_path)
+    place = loop.open()
+    place.tell_registry()
+    before = place.registry.champion()
+    chosen_champion(place)
+    refused = "is not what entry .* of the log decided"
+    with pytest.raises(ChampionUnexplained, match=refused):
+        syncing.sync(place, OPS)
+    with pytest.raises(ChampionUnexplained, match=refused):
+        place.need_statement(place.champion())
+    (told,) = place.tell_registry()
+    assert not told.ok
+    assert "MLflow is told nothing" in told.message
+    assert place.registry.champion() == before
+    patient = Patient(place.home, None, place.settings)
+    words = {one.check: one for one in [*doctor._log(patient), *doctor._mlflow(patient)]}
+    assert "do not explain the state: champion of assistant has version" in words["log"].words
+    assert "not compared with the champion" in words["mlflow"].words
+    assert not auditing.verify(place).ok

@@ -21,8 +21,8 @@ from components.tasks import queue
 
 ROOT = Path(__file__).parents[2]
 VALUES = [
-    {}, [], None, True, 0, -1, 0.1, 1e-7, 1.5e-6, 1e21, 1.2345678901234568e20, 1e300, 5e-324, -2.5,
-    2**53 - 1, 1e15, 1e16,
+    {}, [], None, True, 0, -1, 0.1, 1e-7, 1.5e-6, 1e21, 1.2345678901234568e20, 1e300, 5e-324, -2.5, 2**53 - 1,
+    1e15, 1e16,
     "\x7f\u0080\u20ac\ufb33\U0001f600", "\b\t\n\f\r\"\\/\x01\x1f", {"\ufb33": 1, "\U0001f600": 2, "\u20ac": 3, "é": 4},
     {"a": {"b": [1, {"c": [None, False, "x"]}]}, "": 0, "A": 1, "aa": 2, "\r": 3, "1": 4}, [[[]]],
     {"z": 0.5, "y": 333333333.3333333},
@@ -85,10 +85,12 @@ def test_numbers_and_names_drawn_at_random_are_written_alike(shared):
     draw = random.Random(7)
     signs = 'aZ09 _\u00e9\u4e2d\ud7ff\ue000\uffee\U00010000\U0010ffff"\\\n'
     values = [
-        {"".join(draw.choices(signs, k=3)): draw.choice(
-            [draw.uniform(-1, 1) * 10 ** draw.randint(-12, 25), draw.randint(-9, 9)]) for _ in range(6)}
+        {
+            "".join(draw.choices(signs, k=3)): draw.choice([draw.uniform(-1, 1) * 10.0 ** draw.randint(-12, 25), 7])
+            for _ in range(6)
+        }
         for _ in range(300)
-    ]  # fmt: skip
+    ]
     with shared["owner"].begin() as connection:
         log.append_all(connection, [Deed("thing.done", SYSTEM, "s", value) for value in values])
     assert whole(shared["owner"], 305)

@@ -119,8 +119,8 @@ def _decision(connection, entry: int) -> None:
     connection.execute(
         text(
             "INSERT INTO candidates (digest, assistant, number, state, reason, task, task_name, evidence, verdict, "
-            "attempt, submitted_by, launched_by, marks, created_at, changed_at) "
-            f"VALUES ('v', 'a', 1, 'promoted', '', 't', 't', 'e', 'pass', 1, 's', 'l', '[]', '{moment}', '{moment}')"
+            "attempt, submitted_by, launched_by, marks, created_at, changed_at) VALUES ('v', 'a', 1, 'promoted', '', "
+            f"'t', 't', 'e', 'pass', 1, 's', 'l', '[]', '{moment}', '{moment}')"
         )
     )
     connection.execute(

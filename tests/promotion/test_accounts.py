@@ -29,7 +29,7 @@ from components.storage.database import AccountRefused
 from components.storage.privilege_checks import check_privileges
 from components.tasks import queue
 from lcia.rounds import Rounds
-from lcia.service import run
+from lcia.service.run import ROUNDS, tell
 from lcia.workplace import Workplace
 
 POLICY = PolicySettings()
@@ -154,7 +154,7 @@ def test_a_round_of_the_service_promotes_and_has_mlflow_serve_it(accounts, postg
         policy=PolicySettings(approval=ApprovalSettings(auto=True)),
     )
     place = Workplace.open(home, settings)
-    run.tell(place, {}, Rounds(place.db, place.home, "service", 30, run.ROUNDS))
+    tell(place, {}, Rounds(place.db, place.home, "service", 30, ROUNDS))
     with place.db.read() as connection:
         now = champion.current(connection, "a")
         entry = next(e for e in log.entries(connection) if e.action == "champion.promoted")

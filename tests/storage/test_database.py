@@ -45,6 +45,11 @@ def enter(connection, count: int = 1) -> None:
     log.append_all(connection, [Deed("thing.done", SYSTEM, f"s{number}", {}) for number in range(count)])
 
 
+def fail_after_entering(connection) -> None:
+    enter(connection)
+    raise ZeroDivisionError
+
+
 def at_revision(db: Database, revision: str) -> Database:
     """Empty tables as a release before had them."""
     config = database._alembic()
@@ -183,7 +188,7 @@ def test_the_clock_is_aware_utc_and_near(db):
 
 def test_an_exception_undoes_the_whole_transaction(db):
     with pytest.raises(ZeroDivisionError), db.begin() as connection:
-        raise ZeroDivisionError(enter(connection))
+        fail_after_entering(connection)
     with db.read() as connection:
         assert connection.execute(select(tables.log)).all() == []
 

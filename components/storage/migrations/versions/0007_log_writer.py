@@ -152,22 +152,28 @@ _GUARD_POSTGRESQL = [
     END $$""",
     # a value as RFC 8785 writes it; keys go by UTF-16, where what lies beyond U+FFFF comes before U+E000
     """CREATE FUNCTION log_canonical(value jsonb) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+    DECLARE
+        kind constant text := jsonb_typeof(value);
     BEGIN
-        RETURN CASE jsonb_typeof(value)
-            WHEN 'object' THEN '{' || coalesce((
+        IF kind = 'object' THEN
+            RETURN '{' || coalesce((
                 SELECT string_agg(
-                    to_json(one.key)::text || ':' || log_canonical(one.value), ','
+                    to_json(one.key)::text || ':' || CASE
+                        WHEN jsonb_typeof(one.value) IN ('string', 'boolean', 'null')
+                            OR one.value::text ~ '^(0|-?[1-9][0-9]{0,14})$' THEN one.value::text
+                        ELSE log_canonical(one.value) END, ','
                     ORDER BY CASE WHEN octet_length(one.key) = length(one.key) THEN one.key
                         ELSE regexp_replace(one.key, '([\\U00010000-\\U0010FFFF])', U&'\\D7FF' || '\\1', 'g')
                         END COLLATE "C"
-                ) FROM jsonb_each(value) AS one), '') || '}'
-            WHEN 'array' THEN '[' || coalesce((
+                ) FROM jsonb_each(value) AS one), '') || '}';
+        ELSIF kind = 'array' THEN
+            RETURN '[' || coalesce((
                 SELECT string_agg(log_canonical(one.value), ',' ORDER BY one.place)
-                FROM jsonb_array_elements(value) WITH ORDINALITY AS one(value, place)), '') || ']'
-            WHEN 'string' THEN to_json(value #>> '{}')::text
-            WHEN 'number' THEN log_number((value #>> '{}')::numeric)
-            ELSE value::text
-        END;
+                FROM jsonb_array_elements(value) WITH ORDINALITY AS one(value, place)), '') || ']';
+        ELSIF kind = 'number' THEN
+            RETURN log_number((value #>> '{}')::numeric);
+        END IF;
+        RETURN value::text;
     END $$""",
     """CREATE FUNCTION log_root(peaks bytea[]) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
     DECLARE
