@@ -17,12 +17,10 @@ from components.promotion.champion import Promotion, StaleCandidate
 from components.promotion.evidence import replaced_tasks
 from components.promotion.outbox import undelivered
 from components.tasks import queue
-from components.tasks.containers import opened
-from components.tasks.inbox import quarantine, store_package
-from components.tasks.package import read_package
+from components.tasks.inbox import quarantine
+from components.tasks.isolation import take
 from components.tasks.problems import PackageError
 from components.tasks.queue import QueueItem
-from components.tasks.snapshot import take_snapshot
 from lcia import delivery, moving
 from lcia.listing import costs_of
 from lcia.workplace import Workplace
@@ -52,12 +50,9 @@ def submit(
         PackageError: it is refused; the report is in `quarantine/`, nothing else was changed.
     """
     try:
-        with opened(package, place.home / "unpacked", called) as folder:
-            read = read_package(folder, called=called or str(package))
-            if allowed is not None:
-                allowed(read.task.owner)
-            task = take_snapshot(read, place.store).digest
-            stored = store_package(folder, place.store)
+        read = take(
+            package, place.store, place.settings.packages, place.home / "unpacked", called=called, allowed=allowed
+        )
     except PackageError as error:
         report = quarantine(place.home, package, error.problems)
         error.add_note(f"The report is in {report}; the package itself was not touched.")
@@ -66,12 +61,12 @@ def submit(
         item = queue.submit(
             connection,
             assistant=place.assistant,
-            package=stored,
+            package=read.package,
             name=read.task.name,
             version=read.task.version,
             owner=read.task.owner,
             submitted_by=actor,
-            task=task,
+            task=read.snapshot.digest,
         )
     return replace(item, cut=read.cut, remarks=read.remarks)
 

@@ -23,6 +23,7 @@ from components.settings.method import (
     GroupingSettings,
     TuningSettings,
 )
+from components.settings.packages import PackageSettings
 from components.settings.policy import PolicySettings
 from components.settings.quality import QualitySettings
 from components.settings.section import Section
@@ -54,6 +55,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
+    packages: PackageSettings = PackageSettings()
     inbox: InboxSettings = InboxSettings()
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
@@ -71,6 +73,7 @@ class Settings(Section):
             "base_model": set(MACHINE),
             "storage": True,
             "registry": True,
+            "packages": True,
             "inbox": True,
             "retention": True,
             "audit": True,

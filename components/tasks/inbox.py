@@ -5,7 +5,7 @@ digest, and a refusal can be looked into later. The original folder is only read
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,13 +22,13 @@ def package_digest(path: Path | str) -> str:
     Raises:
         PackageError: no folder, links, special files, names that leave the folder, or too large.
     """
-    return digest_of(_folder({name: digest_of(content) for name, content in _contents(Path(path))}))
+    return digest_of(folder_object({name: digest_of(content) for name, content in _contents(Path(path))}))
 
 
 def store_package(path: Path | str, store: ObjectStore) -> str:
     """Store a package's raw files as a folder object and return its digest; errors as `package_digest`."""
     package_digest(path)  # so that nothing is stored of a package that can't be read to its end
-    return store.put(_folder({name: store.put(content) for name, content in _contents(Path(path))}))
+    return store.put(folder_object({name: store.put(content) for name, content in _contents(Path(path))}))
 
 
 def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path:
@@ -63,8 +63,9 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
         raise PackageError(str(path), problems)
 
 
-def _folder(files: dict[str, str]) -> bytes:
-    return canonical({"kind": "folder", "files": files})
+def folder_object(files: Mapping[str, str]) -> bytes:
+    """The object that names a package's raw files and their digests."""
+    return canonical({"kind": "folder", "files": dict(files)})
 
 
 def _quarantine_name(package: Path | str) -> str:
