@@ -13,9 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Self
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from components.tasks.images import is_image
 from components.tasks.package import MAX_FILES, MAX_IMAGES, MAX_PACKAGE_BYTES, list_files
@@ -29,6 +27,9 @@ from components.tasks.problems import (
     show,
 )
 from components.tasks.task_file import TASK_FILE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KINDS = {".zip": "application/zip", ".tar.zst": "application/zstd"}
 """Suffixes of containers, and their media types."""
@@ -181,6 +182,8 @@ def _unzip(path: Path, target: _Target) -> None:
 
 
 def _untar(path: Path, target: _Target) -> None:
+    import pyarrow as pa
+
     with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, "zstd") as stream:
         bounded = _Bounded(stream, target.left + 4 * MAX_FILES * CHUNK)
         with tarfile.open(fileobj=bounded, mode="r|", encoding="utf-8", tarinfo=_Member) as archive:
@@ -215,7 +218,7 @@ class _Member(tarfile.TarInfo):
 class _Bounded(io.RawIOBase):
     """A stream that ends in a refusal after so many bytes, headers of the archive included."""
 
-    def __init__(self, stream: pa.NativeFile, left: int) -> None:
+    def __init__(self, stream: "pa.NativeFile", left: int) -> None:
         self.stream, self.left = stream, left
 
     def read(self, size: int = -1) -> bytes:

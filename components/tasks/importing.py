@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 
 from components.errors import LciaError
-from components.settings import ValidationSettings
 from components.storage.objects import Json
 from components.tasks import sources
 from components.tasks.columns import Columns
@@ -107,6 +106,8 @@ def import_folder(
             package = read_package(folder)
         except PackageError as error:
             raise ImportRefused(str(source), error.problems) from error
+    from components.settings import ValidationSettings
+
     least = ValidationSettings().min_rows
     few = tuple(
         f"{split} has {len(rows)} rows: `lcia plan` refuses fewer than {least}; add rows, or name a file with --split"

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from components.tasks import containers, frames
-from components.tasks.columns import Columns
 from components.tasks.confinement import MB, confine, libraries
-from components.tasks.conversion import Reading
 from components.tasks.images import ImageRefused, plain_pixels
-from components.tasks.importing import import_folder
 from components.tasks.package import Package, list_files, read_package
 from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, read_regular, show
 from components.tasks.rows import Example, Unlabelled
@@ -135,6 +132,10 @@ def _send_files(folder: Path, called: str, out: BinaryIO) -> None:
 
 def _import(request: Mapping[str, Any], out: BinaryIO) -> None:
     """A package made of a data set: its files, and what people should know about it."""
+    from components.tasks.columns import Columns
+    from components.tasks.conversion import Reading
+    from components.tasks.importing import import_folder
+
     columns, reading = Columns(**_tuples(request["columns"])), Reading(**_tuples(request["reading"]))
     folder = Path(request["work"]) / "made"
     made = import_folder(Path(request["source"]), folder, request["header"], columns, reading)

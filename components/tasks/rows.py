@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from components.storage.objects import canonical, digest_of
-from components.tasks import layouts, parquet, records
+from components.tasks import layouts, records
 from components.tasks.images import NO_IMAGES, Album, Picture
 from components.tasks.layouts import Fault
 from components.tasks.problems import MAX_ROWS, Findings, Problem, characters_expected, forbidden_character, show
@@ -249,7 +249,11 @@ def even_text(text: str) -> str:
 
 
 def _records(content: bytes, name: str) -> Iterator[tuple[int, records.Record | Problem]]:
-    return parquet.rows(content, name) if name.endswith(".parquet") else records.json_lines(content, name)
+    if not name.endswith(".parquet"):
+        return records.json_lines(content, name)
+    from components.tasks import parquet
+
+    return parquet.rows(content, name)
 
 
 def _field_faults(row: dict[str, Any], fields: Iterable[str]) -> Iterator[Fault]:
