@@ -153,7 +153,7 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
                 continue
             if columns is None:
                 columns = [field.strip() for field in fields]
-                if twice := parquet.twice_named([column for column in columns if column]):
+                if twice := records.twice_named([column for column in columns if column]):
                     yield 1, Problem(name, None, twice, "two columns of this name", "each column once")
                     return
             elif header and number == 1 and sum(map(eq, map(str.strip, fields), header)) * 2 > len(header):

@@ -32,7 +32,7 @@ from components.tasks.splits import SHARES, cut
 from components.tasks.task_file import SPLITS, TASK_FILE, SplitFiles, Task, TaskFile, read_task_file
 
 MAX_FILES = 32
-MAX_PACKAGE_BYTES = 160 * 1024 * 1024
+MAX_PACKAGE_BYTES = 640 * 1024 * 1024
 """Most files of a package, and their bytes; images have limits of their own."""
 MAX_IMAGES = 50_000
 MAX_IMAGES_BYTES = 4 * 1024 * 1024 * 1024

@@ -12,11 +12,13 @@ from components.errors import LciaError
 MAX_PROBLEMS = 20
 """Kinds of problem reported per file; the same problem of many rows is one, with their number."""
 _INDEX = re.compile(r"\[\d+\]")
+_LAST_OF_PLANES = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_FORBIDDEN = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_LAST_OF_PLANES}]")
 LISTED_ROWS = 5
 """Rows that a problem of many rows names."""
 MAX_LINE_BYTES = 256 * 1024
 """Longest row, in bytes."""
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
 """Largest file of a package, in bytes."""
 MAX_ROWS = 200_000
 """Most rows in a split."""
@@ -107,6 +109,8 @@ def show(value: object) -> str:
         text = ascii(value)
     except RecursionError:
         text = f"a {type(value).__name__} nested too deep to print"
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        text = f"a {type(value).__name__} too large to print"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -115,12 +119,8 @@ def forbidden_character(text: str) -> str | None:
 
     Forbidden are control characters but line feed and tab, lone surrogates and non-characters.
     """
-    for character in text:
-        code = ord(character)
-        control = (code < 32 and character not in "\n\t") or 127 <= code < 160
-        if control or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code < 0xFDF0:
-            return f"U+{code:04X}"
-    return None
+    found = _FORBIDDEN.search(text)
+    return f"U+{ord(found[0]):04X}" if found else None
 
 
 def characters_expected(character: str) -> str:
