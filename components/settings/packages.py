@@ -12,7 +12,7 @@ class PackageSettings(Section):
 
     memory_mb: Annotated[int, Field(ge=256)] = 4096
     """Memory of that process, in MB, on top of what it needs for itself."""
-    seconds: Annotated[int, Field(ge=5)] = 900
+    seconds: Annotated[int, Field(ge=2)] = 900
     """Seconds of its processor time, and seconds that others wait for it."""
     megapixels: Annotated[int, Field(ge=1)] = 20_000
     """Pixels of all images of a package, in millions."""

@@ -77,7 +77,9 @@ def confine(
 def libraries() -> list[Path]:
     """Folders that Python and its libraries are loaded from."""
     named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders = [*named, f"{sys.base_prefix}/lib", f"{sys.prefix}/lib", "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
+    named += [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages", "lib-dynload")]
+    own = str(Path(__file__).parents[1])
+    folders = [own, *named, f"{sys.base_prefix}/lib", f"{sys.prefix}/lib", "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
     return [path for name in dict.fromkeys(folders) if name and (path := Path(name)).is_dir()]
 
 

@@ -208,7 +208,7 @@ class Album:
             except ImageRefused as why:
                 self._known[name] = why
             else:
-                self._left -= len(content) // 3
+                self._left -= parse_pixels(content).size // 3
                 if self._left < 0:
                     raise TooManyPixels(self._most)
                 self._known[name] = Picture(digest_of(content), partial(self._read, name))

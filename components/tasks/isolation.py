@@ -38,7 +38,13 @@ PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); from components.tasks.parser import main; main()",
     str(Path(__file__).parents[2]),
 )
-ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 """Everything that the process finds in its environment."""
 REFUSALS: Mapping[str, type[PackageError]] = {
     kind.__name__: kind for kind in (PackageError, ImportRefused, SourceUnclear)
