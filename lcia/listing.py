@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from components.audit import log
 from components.errors import LciaError
-from components.promotion import approvals, candidates, champion
+from components.identity.names import same_person
+from components.promotion import candidates, champion, policy, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
+from components.settings import PolicySettings
 from components.storage.objects import ObjectMissing
 from components.tasks import queue
 from components.tasks.queue import QueueItem
@@ -98,26 +102,38 @@ def versions(place: Workplace, state: str | None = None) -> list[dict[str, Any]]
     with place.db.read() as connection:
         found = candidates.listed(connection, place.assistant)
         numbers = {version.digest: version.number for version in found}
+        rules = policy.standing(connection, place.assistant, place.settings.policy)
         return [
             {
                 **version.to_json(),
                 "made_on": numbers.get(version.parent) if version.parent else None,
-                "approvals": [_yes_or_no(one) for one in approvals.given(connection, version)],
+                "approvals": decisions(connection, version, rules),
             }
             for version in found
             if state in (None, version.state)
         ]
 
 
-def _yes_or_no(one: approvals.Approval) -> dict[str, Any]:
-    return {
-        "person": one.person,
-        "verdict": one.verdict,
-        "assured": one.assured,
-        "reason": one.reason,
-        "at": one.at.isoformat(),
-        "revoked": one.revoked_at is not None,
-    }
+def decisions(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, Any]]:
+    """Every yes and no to a version; `why_not` is why a yes does not count, empty where it does."""
+    override = any(one.override for one in quorum.given(connection, version))
+    void = {one.approval.id: one.why_not for one in quorum.weighed(connection, version, rules.approval)}
+    if override:
+        spite = quorum.weighed(connection, version, rules.approval, override=True)
+        void |= {one.approval.id: one.why_not for one in spite if one.approval.override}
+    return [
+        {
+            "person": one.person,
+            "verdict": one.verdict,
+            "assured": one.assured,
+            "how": one.how,
+            "reason": one.reason,
+            "at": one.at.isoformat(),
+            "revoked": one.revoked_at is not None,
+            "why_not": void.get(one.id, ""),
+        }
+        for one in quorum.given(connection, version)
+    ]
 
 
 def lineage(place: Workplace, reference: str | None) -> dict[str, Any] | None:
@@ -179,7 +195,7 @@ def entries(
             for entry in log.entries(connection)
             if (kind is None or entry.action == kind or entry.action.startswith(f"{kind}."))
             and (subject is None or entry.subject.startswith(subject))
-            and (person is None or approvals.same_person(entry.actor.name, person))
+            and (person is None or same_person(entry.actor.name, person))
             and (after is None or datetime.fromisoformat(entry.at) >= after)
         ]
     return [

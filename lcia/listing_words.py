@@ -94,7 +94,8 @@ def versions(found: Sequence[Value], *, everything: bool) -> str:
 
 def _decided(one: Value) -> str:
     said = "yes" if one["verdict"] == "approve" else "no"
-    return f"{one['person']}: {said}{', taken back' if one['revoked'] else ''}"
+    void = ", taken back" if one["revoked"] else f", does not count: {one['why_not']}" if one.get("why_not") else ""
+    return f"{one['person']}: {said}{void}"
 
 
 def lineage(value: Value) -> str:

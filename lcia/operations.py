@@ -4,7 +4,7 @@ An operation says what it needs and whom it is about; who may ask for it is `com
 """
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,15 +13,18 @@ from pydantic import ValidationError
 
 from components.audit.log import Actor, append
 from components.errors import LciaError
-from components.identity import people, tokens
-from components.identity.access import Permission
-from components.promotion import approvals, candidates, policy, withdrawal
+from components.identity import appointments, people, tokens
+from components.identity.access import EVERYWHERE, Permission
+from components.identity.names import same_person
+from components.promotion import candidates, policy, withdrawal
+from components.promotion.reasons import need_reason
 from components.storage import leases
 from components.storage.objects import Json
 from components.tasks import queue
 from lcia import auditing, changed_rows, comparing, delivery, keeping, listing, syncing, verbs
 from lcia.shapes import (
     Answer,
+    AppointmentAnswer,
     Approval,
     BrokenLease,
     Decision,
@@ -34,6 +37,7 @@ from lcia.shapes import (
     OfImage,
     OfLines,
     OfNumber,
+    OfPerson,
     OfProof,
     OfState,
     OfTasks,
@@ -45,6 +49,7 @@ from lcia.shapes import (
     Regroup,
     Replacement,
     Retry,
+    Revocation,
     Two,
     Withdrawal,
 )
@@ -65,8 +70,12 @@ class Operation:
     """False: it only looks."""
     params: type[Params]
     run: Callable[[Workplace, Actor, Any], Json]
-    site: Callable[[Workplace, Any], str | None] = lambda _place, _params: None
-    """Whose task it is about; None where it is about no site in particular."""
+    sites: Callable[[Workplace, Any], Collection[str] | None] = lambda _place, _params: None
+    """Whose tasks it is about, `*` for everybody's; None where it is about no site in particular."""
+    everywhere: bool = False
+    """The permission is needed at all of the sites; else one of them is enough."""
+    about: Callable[[Workplace, Any], str | None] | None = None
+    """Somebody who may do it, being the person it is about."""
 
     def checked(self, params: Mapping[str, Any]) -> Params:
         """The parameters in their shape.
@@ -86,27 +95,49 @@ class Operation:
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
-def _of_version(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with a version
-    version = place.version(params.version)
-    if version is None:
-        return None
+def _of_version(place: Workplace, params: Any) -> frozenset[str]:  # noqa: ANN401 - any params with a version
+    """All whose tasks change if it becomes the champion."""
     with place.db.read() as connection:
-        return approvals.site_of(connection, version)
+        return candidates.sites(connection, candidates.get(connection, place.assistant, params.version))
 
 
-def _of_item(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with an item
+def _of_item(place: Workplace, params: Any) -> list[str]:  # noqa: ANN401 - any params with an item
     with place.db.read() as connection:
-        return queue.item(connection, params.item).owner
+        return [queue.item(connection, params.item).owner]
 
 
-def _of_replaced(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with old and new
+def _of_replaced(place: Workplace, params: Any) -> list[str]:  # noqa: ANN401 - any params with old and new
     with place.db.read() as connection:
-        return withdrawal.find(connection, place.assistant, params.old).owner
+        return [withdrawal.find(connection, place.assistant, params.old).owner]
 
 
-def _of_task(place: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with a task
+def _of_task(place: Workplace, params: Any) -> list[str]:  # noqa: ANN401 - any params with a task
     with place.db.read() as connection:
-        return withdrawal.find(connection, place.assistant, params.task).owner
+        return [withdrawal.find(connection, place.assistant, params.task).owner]
+
+
+def _of_all(_: Workplace, __: Any) -> list[str]:  # noqa: ANN401 - any params
+    """What is everybody's."""
+    return [EVERYWHERE]
+
+
+def _of_role(_: Workplace, params: Grant) -> list[str]:
+    return [params.site]
+
+
+def _of_answered(place: Workplace, params: AppointmentAnswer) -> list[str]:
+    with place.db.read() as connection:
+        return [appointments.get(connection, params.proposal).site or EVERYWHERE]
+
+
+def _whose(_: Workplace, params: Any) -> str | None:  # noqa: ANN401 - any params with a person
+    found: str | None = params.person
+    return found
+
+
+def _whose_token(place: Workplace, params: OldToken) -> str | None:
+    with place.db.read() as connection:
+        return tokens.get(connection, params.token).person
 
 
 def _status(place: Workplace, _: Actor, __: Nothing) -> Json:
@@ -149,8 +180,13 @@ def _diff(place: Workplace, _: Actor, params: Two) -> Json:
 
 def _flips(place: Workplace, actor: Actor, params: OfNumber) -> Json:
     """The test rows of prior tasks that a version changed; the look is logged."""
-    candidate, found, hidden = changed_rows.look(place, params.version, actor)
-    return {"version": candidate.number, "flips": [vars(flip) for flip in found], "held_back": hidden}
+    candidate, seen = changed_rows.look(place, params.version, actor)
+    return {
+        "version": candidate.number,
+        "flips": [vars(flip) for flip in seen.rows],
+        "held_back": seen.held_back,
+        "other_sites": seen.other_sites,
+    }
 
 
 def _image(place: Workplace, actor: Actor, params: OfImage) -> Json:
@@ -214,15 +250,20 @@ def _policy(place: Workplace, _: Actor, __: Nothing) -> Json:
 
 
 def _people(place: Workplace, _: Actor, __: Nothing) -> Json:
-    """Everybody who may sign in, and their roles."""
+    """Everybody who may sign in, their roles, and what waits for another admin."""
     with place.db.read() as connection:
-        return {"people": [_person(person) for person in people.listed(connection)]}
+        return {
+            "people": [_person(person) for person in people.listed(connection)],
+            "proposals": [_appointment(one) for one in appointments.waiting(connection)],
+        }
 
 
-def _tokens(place: Workplace, _: Actor, __: Nothing) -> Json:
-    """Every token, without its secret."""
+def _tokens(place: Workplace, _: Actor, params: OfPerson) -> Json:
+    """Tokens, without their secrets; of one person, or all."""
     with place.db.read() as connection:
-        return {"tokens": [_token(token) for token in tokens.listed(connection)]}
+        found = tokens.listed(connection)
+    wanted = [one for one in found if params.person is None or same_person(one.person, params.person)]
+    return {"tokens": [_token(token) for token in wanted]}
 
 
 def _approve(place: Workplace, actor: Actor, params: Approval) -> Json:
@@ -242,14 +283,14 @@ def _reject(place: Workplace, actor: Actor, params: Decision) -> Json:
     return {**_decided(candidate), **delivery.standing(place, candidate.digest)}
 
 
-def _revoke(place: Workplace, actor: Actor, params: Decision) -> Json:
-    """Take back one's own yes, before the promotion."""
-    candidate, taken = verbs.revoke(place, params.version, actor, params.reason)
+def _revoke(place: Workplace, actor: Actor, params: Revocation) -> Json:
+    """Take back one's own yes, or somebody else's, before the promotion."""
+    candidate, taken = verbs.revoke(place, params.version, actor, params.reason, params.person)
     return {**_decided(candidate), "person": taken.person, "revoked": True}
 
 
 def _rollback(place: Workplace, actor: Actor, params: Decision) -> Json:
-    """Make an earlier champion the champion again."""
+    """Go back to a version that the champion was made on."""
     made = verbs.rollback(place, params.version, actor, params.reason)
     with place.db.read() as connection:
         number = candidates.get(connection, place.assistant, made.version).number
@@ -291,7 +332,7 @@ def _cancel(place: Workplace, actor: Actor, params: Answer) -> Json:
 
 def _break_lease(place: Workplace, actor: Actor, params: BrokenLease) -> Json:
     """Free a lease whose owner is gone, or with `force` one that hangs; who did it and why is entered in the log."""
-    approvals.need_reason(params.reason)
+    need_reason(params.reason)
     with place.keeper.begin() as connection:
         held = leases.break_lease(connection, params.lease, force=params.force)
         stood: dict[str, Json] = {"owner": held.owner, "silent_seconds": round(held.silent), "lost": held.lost}
@@ -334,16 +375,35 @@ def _answer_policy(place: Workplace, actor: Actor, params: PolicyAnswer) -> Json
 
 
 def _add_person(place: Workplace, actor: Actor, params: NewPerson) -> Json:
-    """Record somebody who may sign in; roles are granted apart."""
+    """Record somebody who may sign in, or connect them with an account; roles are granted apart."""
     with place.db.begin() as connection:
-        return _person(people.add(connection, params.person, subject=params.subject, actor=actor))
+        known = people.among(connection, [params.person])
+        if known and params.subject is not None:
+            reason = params.reason
+            found, made = appointments.connect(connection, params.person, params.subject, actor=actor, reason=reason)
+        else:
+            found, made = people.add(connection, params.person, subject=params.subject, actor=actor), None
+    return {**_person(found), "known": bool(known), "proposal": _appointment(made) if made else None}
 
 
 def _grant(place: Workplace, actor: Actor, params: Grant) -> Json:
-    """Give a role at a site, or take it back."""
-    do = people.withdraw_grant if params.take_back else people.grant
+    """Give a role at a site, or take it back; roles that decide or administer take two admins."""
     with place.db.begin() as connection:
-        return _person(do(connection, params.person, params.role, params.site, actor=actor))
+        made = None
+        if params.take_back:
+            person = people.find(connection, params.person).name
+            found = people.withdraw_grant(connection, person, params.role, params.site, actor=actor)
+        else:
+            given = (params.person, params.role, params.site)
+            found, made = appointments.appoint(connection, *given, actor=actor, reason=params.reason)
+    return {**_person(found), "proposal": _appointment(made) if made else None}
+
+
+def _answer_grant(place: Workplace, actor: Actor, params: AppointmentAnswer) -> Json:
+    """Accept or refuse a proposed role or account; accepting needs another admin than the one who proposed it."""
+    with place.db.begin() as connection:
+        identity, reason = params.proposal, params.reason
+        return _appointment(appointments.answer(connection, identity, accept=params.accept, actor=actor, reason=reason))
 
 
 def _disable(place: Workplace, actor: Actor, params: Gone) -> Json:
@@ -391,8 +451,14 @@ def _person(person: people.Person) -> dict[str, Json]:
     }
 
 
+def _appointment(one: appointments.Appointment) -> dict[str, Json]:
+    times = {"proposed_at": _text(one.proposed_at), "ended_at": _text(one.ended_at)}
+    return {**vars(one), **times, "state": one.state, "words": one.words}
+
+
 def _token(token: tokens.Token) -> dict[str, Json]:
-    return {name: _text(value) if isinstance(value, datetime) else value for name, value in vars(token).items()}
+    told = {name: _text(value) if isinstance(value, datetime) else value for name, value in vars(token).items()}
+    return {**told, "foreign": token.foreign}
 
 
 def _text(moment: datetime | None) -> str | None:
@@ -410,8 +476,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("show", "look", False, OfVersion, _show),
         Operation("diff", "look", False, Two, _diff),
         Operation("retention", "look", False, Nothing, _retention),
-        Operation("flips", "read_rows", False, OfNumber, _flips, _of_version),
-        Operation("image", "read_rows", False, OfImage, _image, _of_version),
+        Operation("flips", "read_rows", False, OfNumber, _flips),
+        Operation("image", "read_rows", False, OfImage, _image),
         Operation("entries", "audit", False, OfEntries, _entries),
         Operation("verify", "audit", False, Nothing, _verify),
         Operation("head", "audit", False, Nothing, _head),
@@ -421,27 +487,28 @@ OPERATIONS: dict[str, Operation] = {
         Operation("keys", "look", False, Nothing, _keys),
         Operation("policy", "look", False, Nothing, _policy),
         Operation("people", "administer", False, Nothing, _people),
-        Operation("tokens", "administer", False, Nothing, _tokens),
+        Operation("tokens", "administer", False, OfPerson, _tokens, about=_whose),
         Operation("approve", "decide", True, Approval, _approve, _of_version),
         Operation("reject", "decide", True, Decision, _reject, _of_version),
-        Operation("revoke", "decide", True, Decision, _revoke, _of_version),
-        Operation("rollback", "roll_back", True, Decision, _rollback),
+        Operation("revoke", "revoke", True, Revocation, _revoke, _of_version),
+        Operation("rollback", "roll_back", True, Decision, _rollback, _of_version, everywhere=True),
         Operation("supersede", "operate", True, Replacement, _supersede, _of_replaced),
         Operation("retry", "operate", True, Retry, _retry, _of_item),
         Operation("release", "operate", True, Answer, _release, _of_item),
         Operation("regroup", "operate", True, Regroup, _regroup, _of_item),
         Operation("cancel", "operate", True, Answer, _cancel, _of_item),
-        Operation("break-lease", "operate", True, BrokenLease, _break_lease),
-        Operation("sync", "operate", True, Nothing, _sync),
-        Operation("sweep", "operate", True, Nothing, _sweep),
+        Operation("break-lease", "operate", True, BrokenLease, _break_lease, _of_all),
+        Operation("sync", "operate", True, Nothing, _sync, _of_all),
+        Operation("sweep", "operate", True, Nothing, _sweep, _of_all),
         Operation("withdraw", "withdraw", True, Withdrawal, _withdraw, _of_task),
-        Operation("propose-policy", "administer", True, PolicyChange, _propose),
-        Operation("answer-policy", "administer", True, PolicyAnswer, _answer_policy),
-        Operation("add-person", "administer", True, NewPerson, _add_person),
-        Operation("grant", "administer", True, Grant, _grant),
-        Operation("disable-person", "administer", True, Gone, _disable),
-        Operation("create-token", "administer", True, NewToken, _create_token),
-        Operation("revoke-token", "administer", True, OldToken, _revoke_token),
+        Operation("propose-policy", "administer", True, PolicyChange, _propose, _of_all),
+        Operation("answer-policy", "administer", True, PolicyAnswer, _answer_policy, _of_all),
+        Operation("add-person", "administer", True, NewPerson, _add_person, _of_all),
+        Operation("grant", "administer", True, Grant, _grant, _of_role),
+        Operation("answer-grant", "administer", True, AppointmentAnswer, _answer_grant, _of_answered),
+        Operation("disable-person", "administer", True, Gone, _disable, _of_all),
+        Operation("create-token", "administer", True, NewToken, _create_token, _of_all, about=_whose),
+        Operation("revoke-token", "administer", True, OldToken, _revoke_token, _of_all, about=_whose_token),
     )
 }
 """By name; `submit` is apart, for it carries a package."""

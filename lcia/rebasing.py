@@ -65,7 +65,7 @@ def rebase(place: Workplace, actor: Actor, say: Say) -> dict[str, Any]:
         "lost": lost,
         "superseded": sorted(replaced),
         **told,
-        "exit_code": 2 if approvals.gate_stands_against(candidate, place.settings.policy.gate) else 3,
+        "exit_code": 2 if approvals.gate_stands_against(candidate.verdict, place.settings.policy.gate) else 3,
     }
 
 

@@ -15,7 +15,8 @@ def bootstrapped(name: str, token: str | None) -> str:
     return (
         f"{name} is the first admin. This token is shown once and lasts 30 days; keep it where others can't read it:\n"
         f"  {token}\n"
-        "Use it with: export LCIA_SERVER=... LCIA_TOKEN=...; then `lcia people add`, `lcia people grant`."
+        "Use it with: export LCIA_SERVER=... LCIA_TOKEN=...; then `lcia people add`, `lcia people grant`. Appoint a "
+        "second admin within 7 days: until then one appoints alone, after that it takes two."
     )
 
 
@@ -23,14 +24,25 @@ def person(value: Value) -> str:
     """One person, in a line."""
     given = [(each["role"], "all sites" if each["site"] == "*" else each["site"]) for each in value["roles"]]
     roles = ", ".join(f"{role} at {site}" for role, site in given)
+    account = f"; signs in as {value['subject']}" if value["subject"] else ""
     out = f"; shut out since {value['disabled_at'][:10]}" if value["disabled_at"] else ""
-    return f"{value['name']}: {roles or 'no role'}{out}"
+    waiting = f"\n  {appointment(value['proposal'])}" if value.get("proposal") else ""
+    return f"{value['name']}: {roles or 'no role'}{account}{out}{waiting}"
+
+
+def appointment(value: Value) -> str:
+    """A proposed role or account, in a line."""
+    told = f"proposal {value['id']}, {value['words']}: {value['state']}; proposed by {value['proposed_by']}"
+    if value["state"] == "open":
+        return f"{told}: {value['reason']}. Another admin decides: `lcia people accept {value['id']} --reason ...`"
+    by = f", accepted by {value['accepted_by']}" if value["accepted_by"] else ""
+    return f"{told}{by}: {value['reason']}"
 
 
 def people(value: Value) -> str:
     """`lcia people`."""
-    found = value["people"]
-    return "\n".join(map(person, found)) if found else "Nobody yet: `lcia people add NAME`."
+    found = [*map(person, value["people"]), *map(appointment, value.get("proposals", ()))]
+    return "\n".join(found) if found else "Nobody yet: `lcia people add NAME`."
 
 
 def tokens(value: Value) -> str:
@@ -43,7 +55,8 @@ def _token(value: Value) -> str:
     state = f"revoked {value['revoked_at'][:10]}" if value["revoked_at"] else f"until {value['expires_at'][:10]}"
     used = f"last used {value['last_used_at'][:16]}" if value["last_used_at"] else "never used"
     only = f", only {', '.join(value['permissions'])}" if value["permissions"] else ""
-    return f"{value['id']}  {value['person']}: {value['label']} ({state}, {used}{only})"
+    by = f", made by {value['made_by']}: decides nothing" if value["foreign"] else ""
+    return f"{value['id']}  {value['person']}: {value['label']} ({state}, {used}{only}{by})"
 
 
 def token_made(value: Value) -> str:

@@ -98,6 +98,13 @@ class Decision(Params):
     reason: Why
 
 
+class Revocation(Decision):
+    """A yes to be taken back."""
+
+    person: Name | None = None
+    """Whose; default one's own."""
+
+
 class Approval(Decision):
     """A yes to a version."""
 
@@ -170,10 +177,21 @@ class BrokenLease(Params):
 class Grant(Params):
     """A role at a site, given or taken back."""
 
-    person: Name
+    person: Annotated[str, Field(min_length=1, max_length=512)]
+    """Name or, for somebody who signs in by the identity provider, `issuer|subject`."""
     role: Role
     site: Short = EVERYWHERE
     take_back: bool = False
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    """Needed where another admin has to accept it."""
+
+
+class AppointmentAnswer(Params):
+    """An answer to a proposed role or account."""
+
+    proposal: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    accept: bool
+    reason: Why
 
 
 class NewPerson(Params):
@@ -181,7 +199,9 @@ class NewPerson(Params):
 
     person: Name
     subject: Annotated[str, Field(max_length=512)] | None = None
-    """`issuer|subject` of the identity provider; none for a program."""
+    """`issuer|subject` of the identity provider; none for a program. Connects somebody who is known."""
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    """Needed where another admin has to accept it."""
 
 
 class Gone(Params):
@@ -189,6 +209,12 @@ class Gone(Params):
 
     person: Name
     reason: Why
+
+
+class OfPerson(Params):
+    """About somebody, or everybody."""
+
+    person: Name | None = None
 
 
 class NewToken(Params):

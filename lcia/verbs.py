@@ -6,16 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from components.audit import log
 from components.audit.log import Actor
-from components.errors import LciaError
+from components.errors import GateRefused, LciaError
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
-from components.promotion import approvals, candidates, champion, superseding, withdrawal
+from components.promotion import approvals, candidates, champion, judging, policy, quorum, superseding, withdrawal
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, StaleCandidate
 from components.promotion.evidence import replaced_tasks
 from components.promotion.outbox import undelivered
+from components.settings import GateSettings, PolicySettings
 from components.tasks import queue
 from components.tasks.inbox import quarantine
 from components.tasks.isolation import take
@@ -81,6 +84,8 @@ def status(place: Workplace) -> dict[str, Any]:
         found = candidates.listed(connection, place.assistant)
         head = log.head(connection)
         waiting = undelivered(connection, place.assistant)
+        rules = policy.standing(connection, place.assistant, place.settings.policy)
+        void = {one.digest: _not_counted(connection, one, rules) for one in found if one.state == "pending"}
     shown = None
     if now is not None:
         version = next(c for c in found if c.digest == now.version)
@@ -98,7 +103,7 @@ def status(place: Workplace) -> dict[str, Any]:
         "assistant": place.assistant,
         "champion": shown,
         "queue": {**counts, "items": [item.to_json() for item in items]},
-        "candidates": [candidate.to_json() for candidate in found],
+        "candidates": [{**one.to_json(), "not_counted": void.get(one.digest, [])} for one in found],
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {
             "pending": len(waiting),
@@ -107,6 +112,17 @@ def status(place: Workplace) -> dict[str, Any]:
             "links": moving.links(place.home, place.settings),
         },
     }
+
+
+def _not_counted(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, str]]:
+    """Every yes to a version that does not count though nobody took it back, and why."""
+    both = [quorum.weighed(connection, version, rules.approval, override=spite) for spite in (False, True)]
+    return [
+        {"person": one.approval.person, "why": one.why_not}
+        for spite, weighed in enumerate(both)
+        for one in weighed
+        if one.why_not and one.approval.override == bool(spite) and one.approval.revoked_at is None
+    ]
 
 
 def _in_order(place: Workplace, version: Candidate) -> list[Any]:
@@ -155,7 +171,11 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
     assessment = place.store.get_json(evidence["assessment"])
     pool = place.pool(version.digest)
     with place.db.read() as connection:
-        given = approvals.valid(connection, version, place.settings.policy.approval)
+        rules = policy.standing(connection, place.assistant, place.settings.policy)
+        judged = _judged(place, version, rules.gate)
+        override = approvals.gate_stands_against(judged["verdict"] or "unknown", rules.gate)
+        given = quorum.weighed(connection, version, rules.approval, override=override)
+        sites = candidates.sites(connection, version)
         item = None if version.item is None else queue.item(connection, version.item)
     return {
         "version": version.to_json(),
@@ -173,9 +193,25 @@ def show(place: Workplace, reference: str | None) -> dict[str, Any]:
         "cost": costs_of(place, item),
         "matrix": accuracy_matrix(place, version.digest).to_json(),
         "gate": place.store.get_json(evidence["gate"]),
-        "approvals": [{"person": a.person, "assured": a.assured, "reason": a.reason} for a in given],
+        "judged": judged,
+        "sites": sorted(sites),
+        "approvals": [_said(one.approval) for one in given if not one.why_not],
+        "not_counted": [{"person": one.approval.person, "why": one.why_not} for one in given if one.why_not],
         "evidence": {"digest": version.evidence, **evidence},
     }
+
+
+def _said(one: quorum.Approval) -> dict[str, Any]:
+    return {"person": one.person, "assured": one.assured, "how": one.how, "reason": one.reason}
+
+
+def _judged(place: Workplace, version: Candidate, rules: GateSettings) -> dict[str, Any]:
+    """The gate's verdict under the policy in force; None where it would have to be judged again and can't be."""
+    try:
+        found = judging.present(place.store, version, rules)
+    except GateRefused as why:
+        return {"verdict": None, "again": True, "words": str(why)}
+    return {"verdict": found.verdict, "again": found.again is not None, "words": found.words}
 
 
 def approve(
@@ -213,7 +249,7 @@ def approve(
             evidence=evidence,
         )
     made: Promotion | None = None
-    with contextlib.suppress(approvals.QuorumMissing):
+    with contextlib.suppress(quorum.QuorumMissing):
         made = champion.promote(
             place.promoter,
             place.store,
@@ -236,9 +272,13 @@ def reject(place: Workplace, reference: str, actor: Actor, reason: str) -> Candi
         return candidates.get(connection, place.assistant, reference)
 
 
-def revoke(place: Workplace, reference: str, actor: Actor, reason: str) -> tuple[Candidate, approvals.Approval]:
-    """Take back one's own approval of a pending version."""
-    taken = approvals.revoke(place.db, assistant=place.assistant, version=reference, actor=actor, reason=reason)
+def revoke(
+    place: Workplace, reference: str, actor: Actor, reason: str, person: str | None = None
+) -> tuple[Candidate, quorum.Approval]:
+    """Take back one's own approval, or somebody else's, before anything rests on it."""
+    taken = approvals.revoke(
+        place.db, assistant=place.assistant, version=reference, actor=actor, reason=reason, person=person
+    )
     with place.db.read() as connection:
         return candidates.get(connection, place.assistant, reference), taken
 

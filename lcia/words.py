@@ -42,9 +42,17 @@ def status(value: Value, *, everything: bool = False) -> str:
                 f"  version {candidate['number']} ({candidate['task_name']}) waits for people: gate "
                 f"{candidate['verdict']}; `lcia show {candidate['number']}`"
             )
+            lines += [
+                f"    the yes of {one['person']} does not count: {one['why']}"
+                for one in candidate.get("not_counted", ())
+            ]
     head = value["audit"]["head"]
     lines.append(f"  log: {value['audit']['entries']} entries, root {head[:16]}")
     return "\n".join([*lines, *_registry(value["registry"])])
+
+
+def _void(one: Value) -> str:
+    return f"the yes of {one['person']} does not count: {one['why']}"
 
 
 def _registry(value: Value) -> list[str]:
@@ -189,6 +197,7 @@ def flips(value: Value) -> str:
             f"    expected {one['expected']!r}, before {one['before']!r}, after {one['after']!r}",
         ]
     hidden = f"; {value['held_back']} more in the unopened reserve" if value["held_back"] else ""
+    hidden += f"; {value['other_sites']} more of tasks of other sites" if value.get("other_sites") else ""
     return "\n".join([*lines, f"{len(value['flips'])} test rows changed{hidden}; this look is in the log"])
 
 
@@ -213,7 +222,12 @@ def show(value: Value) -> str:
         *_spent(value["cost"]),
         gate(value["gate"]),
     ]
+    if value["judged"]["again"]:
+        lines.append(
+            f"  under the present policy the gate says {value['judged']['verdict'] or 'nothing'}: {value['judged']['words']}"
+        )
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
+    lines += [f"  {_void(one)}" for one in value["not_counted"]]
     lines.append(f"  evidence {value['evidence']['digest']}")
     return "\n".join(lines)
 

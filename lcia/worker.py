@@ -6,11 +6,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.audit.log import SYSTEM, Actor
+from components.audit.log import Actor
 from components.errors import LciaError
 from components.promotion import candidates
+from components.promotion.automatic import promote_waiting
 from components.promotion.candidates import Candidate
-from components.promotion.champion import Promotion, promote
 from components.promotion.publication import publication
 from components.quality.fingerprints import result_name, store_fingerprints
 from components.quality.omissions import Omission
@@ -289,28 +289,11 @@ class Advance:
             why = f"version {candidate.number}: gate {verdict}; {what_next(candidate, place)}"
             item = queue.move(connection, self.lease, item.id, "candidate", why, reports=learnt.reports)
         self.say(f"  {why}")
-        if place.settings.policy.approval.auto:
-            self._promote_automatically(candidate)
-            with place.db.read() as connection:
-                item = queue.item(connection, item.id)
-        return item
-
-    def _promote_automatically(self, candidate: Candidate) -> None:
-        try:
-            made: Promotion = promote(
-                self.place.promoter,
-                self.place.store,
-                assistant=self.place.assistant,
-                version=candidate.number,
-                actor=SYSTEM,
-                policy=self.place.settings.policy,
-                reason="policy.approval.auto",
-                automatic=True,
-            )
-        except LciaError as refusal:
-            self.say(f"  not promoted automatically: {refusal}")
-        else:
-            self.say(f"  version {candidate.number} promoted automatically, epoch {made.epoch}")
+        own = place.settings.policy
+        for outcome in promote_waiting(place.db, place.promoter, place.store, place.assistant, own):
+            self.say(f"  {outcome.words}")
+        with place.db.read() as connection:
+            return queue.item(connection, item.id)
 
     def _refuse(self, item: QueueItem, failure: StepFailed) -> QueueItem:
         self.say(f"  {failure}")

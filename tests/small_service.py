@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from small_loop import SmallLoop
 
-from components.audit.log import SYSTEM
+from components.audit.log import SYSTEM, Actor
 from components.identity import people, tokens
 from components.roles import Role
 from lcia.service.app import make_app
@@ -42,7 +42,8 @@ class Server:
             people.add(connection, name, actor=SYSTEM)
             for role in roles:
                 people.grant(connection, name, role, site, actor=SYSTEM)
-            _, self.tokens[name] = tokens.create(connection, name, "test", DAY, only, actor=SYSTEM)
+            own = Actor(name, assured=True, how="signed in at https://idp")
+            _, self.tokens[name] = tokens.create(connection, name, "test", DAY, only, actor=own)
         return self.tokens[name]
 
     def sign_in(self, name: str) -> str:

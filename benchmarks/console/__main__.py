@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import Match
 
 from benchmarks.console.state import OPS, build
+from components.audit.log import Actor
 from components.identity import people, tokens
 from lcia.service.app import make_app
 from lcia.workplace import Workplace
@@ -63,7 +64,9 @@ def _token(place: Workplace) -> str:
             people.add(connection, "ada", actor=OPS)
             for role in ("admin", "approver"):
                 people.grant(connection, "ada", role, actor=OPS)
-        return tokens.create(connection, "ada", "benchmark", timedelta(days=1), actor=OPS)[1]
+        return tokens.create(
+            connection, "ada", "benchmark", timedelta(days=1), actor=Actor("ada", assured=True, how="token")
+        )[1]
 
 
 def _profile(app: Any, token: str, path: str, file: Path) -> None:

@@ -1,6 +1,6 @@
 """Who may do what: permissions by role, as data. A grant holds for one site, or for all."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -8,7 +8,7 @@ from components.errors import LciaError
 from components.roles import Role
 
 Permission: TypeAlias = Literal[
-    "look", "read_rows", "submit", "operate", "decide", "roll_back", "withdraw", "audit", "administer"
+    "look", "read_rows", "submit", "operate", "decide", "revoke", "roll_back", "withdraw", "audit", "administer"
 ]
 ROLES: tuple[Role, ...] = get_args(Role)
 EVERYWHERE = "*"
@@ -19,7 +19,8 @@ TABLE: dict[Permission, frozenset[Role]] = {
     "read_rows": frozenset({"approver"}),  # test rows; every look is logged
     "submit": frozenset({"submitter"}),
     "operate": frozenset({"engineer"}),  # retry, cancel, answer held tasks, sync
-    "decide": frozenset({"approver"}),  # approve, reject, revoke, override
+    "decide": frozenset({"approver"}),  # approve, reject, override
+    "revoke": frozenset({"approver", "admin"}),  # take back one's own yes, or somebody else's
     "roll_back": frozenset({"approver"}),
     "withdraw": frozenset({"submitter", "admin"}),  # a site takes back its rows
     "audit": frozenset({"auditor", "approver", "admin"}),  # the log itself
@@ -48,16 +49,32 @@ def allowed(grants: Iterable[Grant], permission: Permission, site: str | None = 
     )
 
 
-def need(name: str, grants: Iterable[Grant], permission: Permission, site: str | None = None) -> None:
+def need(
+    name: str,
+    grants: Iterable[Grant],
+    permission: Permission,
+    sites: Collection[str] | str | None = None,
+    *,
+    everywhere: bool = False,
+) -> None:
     """Refuse what the grants do not give.
+
+    `sites` are those it is about, `*` among them where it is about all; None is about no site in particular. One of
+    them is enough, or all are needed: `everywhere`.
 
     Raises:
         Forbidden: names the roles that would do.
     """
     grants = tuple(grants)
-    if not allowed(grants, permission, site):
+    sites = [sites] if isinstance(sites, str) else sites
+    if sites is None:
+        enough = allowed(grants, permission)
+    else:
+        enough = (all if everywhere else any)(allowed(grants, permission, site) for site in sites)
+    if not enough:
         has = ", ".join(sorted(f"{grant.role} at {grant.site}" for grant in grants)) or "no role"
-        where = f" at {site}" if site else ""
+        named = ["all sites" if site == EVERYWHERE else site for site in sorted(sites or ())]
+        where = f" at {(' and ' if everywhere else ' or ').join(named)}" if named else ""
         raise Forbidden(
             f"{name} has {has}; `{permission}`{where} needs one of {', '.join(sorted(TABLE[permission]))}: "
             "an admin grants roles with `lcia people grant`"

@@ -1,14 +1,17 @@
 """People and programs that a server knows, and their roles; every change is in the log."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, insert, select, update
 
 from components.audit.log import Actor, ActorUnnamed, append
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE, ROLES, Grant
+from components.identity.names import folded
 from components.storage.database import now
+from components.storage.objects import Json
 from components.storage.tables import grants, people
 from components.visible import is_plain
 
@@ -19,6 +22,10 @@ class PersonUnknown(LciaError):
 
 class PersonRefused(LciaError):
     """A name, role or site that cannot be recorded."""
+
+
+OPERATOR = frozenset({"asserted", "os-user"})
+"""How somebody is known who works on the state itself, without signing in anywhere; see `Actor.how`."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,17 @@ def add(connection: Connection, name: str, *, actor: Actor, subject: str | None 
     row = _row(connection, name)
     if row is not None:
         if subject not in {None, row["subject"]}:
+            whose = "another account of the identity provider" if row["subject"] else "somebody without an account"
             raise PersonRefused(
-                f"the name {name!r} belongs to another account of the identity provider; names in the log are "
-                "never given twice, so an admin has to add this person under another name"
+                f"the name {name!r} belongs to {whose}; names in the log are never given twice, so this person needs "
+                "another name"
             )
         return get(connection, name)
+    if subject is not None:
+        check_subject(connection, subject)
     if not is_plain(name):
         raise ActorUnnamed(f"{name!r} holds signs that don't show, or spaces around it; give a plain name")
-    values = {"name": name, "folded": _folded(name), "subject": subject, "created_at": now(connection)}
+    values = {"name": name, "folded": folded(name), "subject": subject, "created_at": now(connection)}
     connection.execute(insert(people).values(**values))
     append(connection, "person.added", actor, name, {"subject": subject})
     return get(connection, name)
@@ -76,23 +86,110 @@ def by_subject(connection: Connection, subject: str) -> Person | None:
     return None if row is None else _person(connection, row)
 
 
+def find(connection: Connection, reference: str) -> Person:
+    """A person by account of the identity provider, `issuer|subject`, or by name.
+
+    Raises:
+        PersonUnknown: there is none.
+    """
+    found = by_subject(connection, reference.strip())
+    return get(connection, reference) if found is None else found
+
+
+def free_name(connection: Connection, name: str) -> str:
+    """The name, or with a number behind it where somebody else has it."""
+    tries = (name if count == 1 else f"{name} ({count})" for count in range(1, 1000))
+    return next(each for each in tries if _row(connection, each) is None)
+
+
+def check_subject(connection: Connection, subject: str) -> None:
+    """Refuse an account that nobody could sign in by, or that is somebody's.
+
+    Raises:
+        PersonRefused: see above.
+    """
+    issuer, sign, inner = subject.partition("|")
+    if not sign or not issuer or not inner or not is_plain(subject):
+        raise PersonRefused(f"{subject!r} is no account; expected issuer|subject as the identity provider says them")
+    owner = by_subject(connection, subject)
+    if owner is not None:
+        raise PersonRefused(
+            f"{subject} signs in as {owner.name} already; grant roles to that person, for names in the log are never "
+            "moved from one to another"
+        )
+
+
+def set_subject(
+    connection: Connection, name: str, subject: str, *, actor: Actor, more: Mapping[str, Json] | None = None
+) -> Person:
+    """Record the account of the identity provider that somebody signs in by; `more` goes into the log.
+
+    Raises:
+        PersonUnknown.
+    """
+    person = get(connection, name)
+    connection.execute(update(people).where(people.c.name == person.name).values(subject=subject))
+    details: dict[str, Json] = {"subject": subject, "before": person.subject, **(more or {})}
+    append(connection, "person.connected", actor, person.name, details)
+    return get(connection, name)
+
+
 def listed(connection: Connection) -> list[Person]:
     """Everybody, by name."""
     rows = connection.execute(select(people).order_by(people.c.name)).mappings().all()
     return [_person(connection, row) for row in rows]
 
 
-def grant(connection: Connection, name: str, role: str, site: str = EVERYWHERE, *, actor: Actor) -> Person:
-    """Give a role; giving it twice changes nothing.
+def grant(
+    connection: Connection,
+    name: str,
+    role: str,
+    site: str = EVERYWHERE,
+    *,
+    actor: Actor,
+    more: Mapping[str, Json] | None = None,
+) -> Person:
+    """Give a role by hand, whoever else has to agree (see `appointments`); giving it twice changes nothing.
+
+    A role that a group of the identity provider gives stays when the group is left, once it is given by hand. `more`
+    goes into the log.
 
     Raises:
         PersonUnknown; PersonRefused: there is no such role, or the site has no name.
     """
     person = get(connection, name)
-    _check(role, site)
-    if Grant(role, site) not in person.grants:  # type: ignore[arg-type] # checked
+    check_role(role, site)
+    if Grant(role, site) not in by_hand(connection, person.name):  # type: ignore[arg-type] # checked
+        connection.execute(delete(grants).where(_held(person.name, role, site)))
         connection.execute(insert(grants).values(person=person.name, role=role, site=site))
-        append(connection, "role.granted", actor, person.name, {"role": role, "site": site})
+        append(connection, "role.granted", actor, person.name, {"role": role, "site": site, **(more or {})})
+    return get(connection, name)
+
+
+def by_hand(connection: Connection, name: str) -> frozenset[Grant]:
+    """Roles of a person that no group of the identity provider gives."""
+    query = select(grants.c.role, grants.c.site).where(grants.c.person == name, grants.c.by_group.is_(False))
+    return frozenset(Grant(role, site) for role, site in connection.execute(query))
+
+
+def follow_groups(connection: Connection, name: str, wanted: Mapping[Grant, str], *, actor: Actor) -> Person:
+    """Give and take back roles until those that groups give are `wanted`, each with its group; others stay.
+
+    The provider may take the last admin's role too: whoever works on the state itself appoints another.
+
+    Raises:
+        PersonUnknown; PersonRefused: no such role or site.
+    """
+    person = get(connection, name)
+    given_by_group = frozenset(person.grants) - by_hand(connection, person.name)
+    for one in sorted(given_by_group - wanted.keys(), key=str):
+        connection.execute(delete(grants).where(_held(person.name, one.role, one.site)))
+        append(connection, "role.withdrawn", actor, person.name, {"role": one.role, "site": one.site, "group": True})
+    for one in sorted(wanted.keys() - frozenset(person.grants), key=str):
+        check_role(one.role, one.site)
+        connection.execute(insert(grants).values(person=person.name, role=one.role, site=one.site, by_group=True))
+        details: dict[str, Json] = {"role": one.role, "site": one.site, "group": wanted[one]}
+        append(connection, "role.granted", actor, person.name, details)
     return get(connection, name)
 
 
@@ -103,14 +200,13 @@ def withdraw_grant(connection: Connection, name: str, role: str, site: str = EVE
         PersonUnknown; PersonRefused: the person does not have it, or nobody could administer any more.
     """
     person = get(connection, name)
-    _check(role, site)
+    check_role(role, site)
     if Grant(role, site) not in person.grants:  # type: ignore[arg-type] # checked
         has = ", ".join(f"{each.role} at {each.site}" for each in person.grants) or "none"
         raise PersonRefused(f"{person.name} is not {role} at {site}; the roles of this person: {has}")
     if role == "admin" and admins(connection) == 1:
         raise PersonRefused(f"{person.name} is the last admin; make somebody else one first")
-    mine = (grants.c.person == person.name) & (grants.c.role == role) & (grants.c.site == site)
-    connection.execute(delete(grants).where(mine))
+    connection.execute(delete(grants).where(_held(person.name, role, site)))
     append(connection, "role.withdrawn", actor, person.name, {"role": role, "site": site})
     return get(connection, name)
 
@@ -130,6 +226,29 @@ def disable(connection: Connection, name: str, *, actor: Actor, reason: str) -> 
     return get(connection, name)
 
 
+def anybody(connection: Connection) -> bool:
+    """Whether people are known here at all: on a server; on a machine of one's own nobody has roles."""
+    return connection.execute(select(people.c.name).limit(1)).first() is not None
+
+
+def readable(connection: Connection) -> bool:
+    """Whether this process's account may read who is known: the worker's may not."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(select(func.has_table_privilege("people", "SELECT"))).scalar_one())
+
+
+def among(connection: Connection, names: Iterable[str]) -> dict[str, Person]:
+    """Those of the names that are known, by folded name."""
+    wanted = {folded(name) for name in names}
+    rows = connection.execute(select(people).where(people.c.folded.in_(wanted))).mappings().all()
+    given = select(grants.c.person, grants.c.role, grants.c.site).where(grants.c.person.in_([r["name"] for r in rows]))
+    held: dict[str, list[Grant]] = {}
+    for person, role, site in connection.execute(given.order_by(grants.c.role, grants.c.site)):
+        held.setdefault(person, []).append(Grant(role, site))
+    return {row["folded"]: _made(row, held.get(row["name"], ())) for row in rows}
+
+
 def roles(connection: Connection, name: str, site: str | None) -> set[str]:
     """The roles of a person at a site; none for a name nobody recorded, or somebody shut out."""
     row = _row(connection, name)
@@ -144,23 +263,31 @@ def admins(connection: Connection) -> int:
     return int(connection.execute(query.where(grants.c.role == "admin", people.c.disabled_at.is_(None))).scalar_one())
 
 
-def _check(role: str, site: str) -> None:
+def check_role(role: str, site: str) -> None:
+    """Refuse a role or site that can't be granted.
+
+    Raises:
+        PersonRefused: there is no such role, or the site has no name.
+    """
     if role not in ROLES:
         raise PersonRefused(f"{role!r} is no role; the roles are {', '.join(ROLES)}")
     if not site.strip() or len(site) > 64:
         raise PersonRefused(f"{site!r} is no site; give the `owner` of its tasks, or {EVERYWHERE} for all")
 
 
-def _folded(name: str) -> str:
-    return name.strip().casefold()
+def _held(person: str, role: str, site: str) -> ColumnElement[bool]:
+    return (grants.c.person == person) & (grants.c.role == role) & (grants.c.site == site)
 
 
 def _row(connection: Connection, name: str) -> RowMapping | None:
-    return connection.execute(select(people).where(people.c.folded == _folded(name))).mappings().one_or_none()
+    return connection.execute(select(people).where(people.c.folded == folded(name))).mappings().one_or_none()
 
 
 def _person(connection: Connection, row: RowMapping) -> Person:
     query = select(grants.c.role, grants.c.site).where(grants.c.person == row["name"])
     found = connection.execute(query.order_by(grants.c.role, grants.c.site)).all()
-    roles = tuple(Grant(role, site) for role, site in found)
-    return Person(row["name"], row["subject"], row["created_at"], row["disabled_at"], roles)
+    return _made(row, [Grant(role, site) for role, site in found])
+
+
+def _made(row: RowMapping, held: Iterable[Grant]) -> Person:
+    return Person(row["name"], row["subject"], row["created_at"], row["disabled_at"], tuple(held))

@@ -17,7 +17,9 @@ from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people
 from components.identity.access import Permission
-from components.identity.people import Person
+from components.identity.appointments import has_power
+from components.identity.names import same_person
+from components.identity.people import OPERATOR, Person
 from components.storage.database import Database, is_ahead, now
 from components.storage.objects import digest_of
 from components.storage.tables import tokens
@@ -49,6 +51,28 @@ class Token:
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    made_by: str | None = None
+    """Who made it; None where an earlier release did not say."""
+    how: str | None = None
+    """How that person was known, as `Actor.how`."""
+    assured: bool | None = None
+    """Whether its owner made it and was known then, so that nobody else ever held it; None as above."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether somebody else than its owner, who signed in like others, made it: then it decides nothing.
+
+        One that was made on the server's machine stands for its owner, but nobody can say that it is the owner.
+        """
+        if self.made_by is None or self.how in OPERATOR:
+            return False
+        return not same_person(self.made_by, self.person)
+
+    @property
+    def words(self) -> str:
+        """How somebody who shows it is known, for the log."""
+        other = self.made_by is not None and not same_person(self.made_by, self.person)
+        return f"token {self.id}, made by {self.made_by}" if other else f"token {self.id}"
 
 
 def create(
@@ -63,9 +87,17 @@ def create(
     """A new token and its text, which can't be had again.
 
     Raises:
-        PersonUnknown; TokenRefused: an unknown permission, no label, or a lifetime beyond a year.
+        PersonUnknown; TokenRefused: an unknown permission, no label, a lifetime beyond a year, or a token of somebody
+            who decides or administers, made by another who signed in.
     """
     owner = people.get(connection, person)
+    own = same_person(owner.name, actor.name)
+    if not own and actor.how not in OPERATOR and has_power(owner):
+        raise TokenRefused(
+            f"{owner.name} decides or administers, so nobody else may hold a token of theirs: {owner.name} signs in "
+            "and makes it (`lcia tokens create` with an own token, or the page People), or whoever runs the server "
+            "makes the first one on its machine"
+        )
     wanted = tuple(dict.fromkeys(permissions))
     unknown = sorted(set(wanted) - set(get_args(Permission)))
     if unknown:
@@ -84,9 +116,12 @@ def create(
         "permissions": list(wanted),
         "created_at": moment,
         "expires_at": expires,
+        "made_by": actor.name,
+        "how": actor.how,
+        "assured": own and actor.assured and actor.how not in OPERATOR,
     }
     connection.execute(insert(tokens).values(**values))
-    details = {"id": identity, "label": label, "permissions": list(wanted)}
+    details = {"id": identity, "label": label, "permissions": list(wanted), "assured": values["assured"]}
     append(connection, "token.created", actor, owner.name, {**details, "expires_at": expires.isoformat()})
     return get(connection, identity), f"{PREFIX}{identity}_{secret}"
 

@@ -1,27 +1,30 @@
 """Approvals: people's recorded yes and no, bound to the digest of the evidence they saw.
 
 Every decision reads the whole evidence again; one changed or missing byte voids it. A yes counts only while
-it is fresh, unrevoked and given by someone who neither submitted nor launched the task; silence is a no.
+it is fresh, unrevoked and given by someone who neither submitted nor launched the task, and on a server by someone who
+may still decide at a site whose tasks change; silence is a no.
 """
 
-import unicodedata
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from components.audit.log import Actor, append
 from components.errors import GateRefused, LciaError, WaitingForPeople
-from components.identity import people
-from components.promotion import candidates
+from components.identity.names import same_person
+from components.promotion import candidates, judging
 from components.promotion.candidates import Candidate, NotPending
+from components.promotion.judging import Judgement
+from components.promotion.policy import standing
+from components.promotion.quorum import Approval, approval_of, barred, epoch_of, given, need_entitled, valid
+from components.promotion.reasons import need_reason
 from components.promotion.whole import read_below
-from components.settings import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
-from components.storage.database import Database, is_ahead, now
+from components.settings import ApprovalSettings, GateSettings, PolicySettings
+from components.storage.database import Database, now
 from components.storage.objects import FolderRefused, Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import approvals
 from components.tasks import queue
-from components.visible import is_blank
 
 
 class EvidenceVoid(LciaError):
@@ -32,16 +35,8 @@ class FourEyesRefused(LciaError):
     """The person who brought or launched a task can't be the one who lets it through."""
 
 
-class ReasonMissing(LciaError):
-    """A decision without a reason."""
-
-
 class ApprovalUnknown(LciaError):
     """No such approval, or one that counts no more."""
-
-
-class QuorumMissing(WaitingForPeople):
-    """Not enough valid approvals yet."""
 
 
 class OverrideRefused(LciaError):
@@ -61,26 +56,6 @@ class Evidence:
     """The gate's: pass, fail or inconclusive."""
     objects: int
     """How many objects were read and checked."""
-
-
-@dataclass(frozen=True)
-class Approval:
-    """One person's yes or no."""
-
-    id: int
-    candidate: str
-    evidence: str
-    verdict: str
-    """approve or reject."""
-    person: str
-    assured: bool
-    """Whether the person's identity is known, not only asserted."""
-    reason: str
-    at: datetime
-    expires_at: datetime
-    revoked_at: datetime | None
-    override: bool = False
-    """A yes in spite of the gate's verdict."""
 
 
 def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
@@ -137,48 +112,56 @@ def check_version(store: ObjectStore, digest: str) -> int:
     return 1 + len(adapters) + len(plain)
 
 
-def gate_stands_against(candidate: Candidate, policy: GateSettings) -> bool:
-    """Whether only an override can promote the candidate."""
-    return policy.enforce and candidate.verdict != "pass"
+def gate_stands_against(verdict: str, policy: GateSettings) -> bool:
+    """Whether only an override can promote what the gate says this of."""
+    return policy.enforce and verdict != "pass"
 
 
-def check_gate(candidate: Candidate, policy: GateSettings, *, override: bool = False) -> list[str]:
+def check_gate(candidate: Candidate, judged: Judgement, policy: GateSettings, *, override: bool = False) -> list[str]:
     """Whether the gate lets people decide; returns the marks that the decision must bear.
 
     Raises:
         GateRefused: the verdict is not `pass`, the policy enforces it, and nobody overrides it.
         OverrideRefused: the gate does not stand against it.
     """
-    against = gate_stands_against(candidate, policy)
+    verdict, against = judged.verdict, gate_stands_against(judged.verdict, policy)
     if override and not against:
         raise OverrideRefused(
-            f"the gate says {candidate.verdict} for version {candidate.number} and does not stand against it; "
+            f"the gate says {verdict} for version {candidate.number} and does not stand against it; "
             "approve it without --override"
         )
     if override:
-        return [f"gate {candidate.verdict} overridden"]
+        return [f"gate {verdict} overridden"]
     if against:
+        now = f" under the present policy, {candidate.verdict} under that it was made with ({judged.words})"
         raise GateRefused(
-            f"the gate says {candidate.verdict} for version {candidate.number}, expected pass; its report names the "
-            "rows. Better data or settings and `lcia run` make a new candidate. `lcia approve "
+            f"the gate says {verdict} for version {candidate.number}{now if judged.again else ''}, expected pass; its "
+            "report names the rows. Better data or settings and `lcia run` make a new candidate. `lcia approve "
             f"{candidate.number} --override` is a yes in spite of it: several people have to give one, and it is "
             "recorded as that"
         )
-    return [] if candidate.verdict == "pass" else [f"gate {candidate.verdict}, not enforced"]
+    return [] if verdict == "pass" else [f"gate {verdict}, not enforced"]
 
 
-def check_low_risk(store: ObjectStore, candidate: Candidate, policy: ApprovalSettings) -> None:
+NOT_UNCHANGED = ("step", "lifetime", "superseded", "not measurable", "not taught")
+"""Rules of the gate whose row says that predictions of a task changed, or that nobody can say whether they did."""
+
+
+def check_low_risk(candidate: Candidate, judged: Judgement, policy: ApprovalSettings) -> None:
     """Whether policy calls what the gate lets by low enough a risk to go without a person.
 
     Raises:
-        NotLowRisk: it changes predictions of prior tasks where policy does not want that.
+        NotLowRisk: automatic approval is off, or predictions of prior tasks changed where policy does not want that.
     """
-    rows = store.get_json(store.get_json(candidate.evidence)["gate"]).get("rows", [])
-    changed = sorted({row["task"] for row in rows if row["rule"] in ("step", "lifetime") and row["task"]})
+    if not policy.auto:
+        raise NotLowRisk(
+            f"version {candidate.number} is not promoted automatically: policy.approval.auto is false; people decide"
+        )
+    changed = sorted({row["task"] for row in judged.rows if row["rule"] in NOT_UNCHANGED and row["task"]})
     if policy.auto_if == "unchanged" and changed:
         raise NotLowRisk(
-            f"version {candidate.number} is not promoted automatically: predictions of {', '.join(changed)} changed, "
-            "and policy.approval.auto_if is unchanged; people decide about it"
+            f"version {candidate.number} is not promoted automatically: predictions of {', '.join(changed)} changed or "
+            "are not measurable, and policy.approval.auto_if is unchanged; people decide about it"
         )
 
 
@@ -194,33 +177,41 @@ def approve(
     evidence: str | None = None,
     override: bool = False,
 ) -> Approval:
-    """Record a yes to a pending candidate; a second one of the same person, while the first counts, is it.
+    """Record a yes to a pending candidate, or to a version that was rolled away from; a second one of the same person,
+    while the first counts, is it.
 
-    `evidence` is the digest the person looked at, if known: it must be the candidate's. `override` is a yes in spite
-    of the gate, and counts for nothing else.
+    `policy` is that of the settings, which holds where the server has none. `evidence` is the digest the person looked
+    at, if known: it must be the candidate's. `override` is a yes in spite of the gate, and counts for nothing else.
 
     Raises:
         NotPending, EvidenceVoid, GateRefused, OverrideRefused, FourEyesRefused, ReasonMissing, CandidateUnknown.
+        NotEntitled: the person may not decide about it.
     """
     need_reason(reason)
     with db.read() as connection:
         seen = candidates.get(connection, assistant, version)
+        earlier = standing(connection, assistant, policy)
     found = check_evidence(store, seen)
+    judging.present(store, seen, earlier.gate)  # may take seconds: not while others wait to write
     with db.begin() as connection:
-        candidate = _pending(connection, assistant, seen.digest)
+        candidate = _undecided(connection, assistant, seen.digest)
+        rules = standing(connection, assistant, policy)
         if found.digest != candidate.evidence or evidence not in {None, candidate.evidence}:
             raise EvidenceVoid(
                 f"version {candidate.number} rests on evidence {candidate.evidence}, the approval was meant for "
                 f"{evidence or found.digest}; look at `lcia show {candidate.number}` again"
             )
-        marks = check_gate(candidate, policy.gate, override=override)
-        _need_other_eyes(candidate, actor.name, policy.approval)
-        for given in valid(connection, candidate, policy.approval, override=override):
+        judged = judging.present(store, candidate, rules.gate)
+        marks = check_gate(candidate, judged, rules.gate, override=override)
+        _need_other_eyes(candidate, actor.name, rules.approval)
+        need_entitled(connection, candidate, actor)
+        for given in valid(connection, candidate, rules.approval, override=override):
             if same_person(given.person, actor.name):
                 return given
-        hours = timedelta(hours=policy.approval.expires_hours)
+        hours = timedelta(hours=rules.approval.expires_hours)
         approval = _record(connection, candidate, "approve", actor, reason, hours, override=override)
         details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks}
+        details["approval"] = approval.id
         details["expires_at"] = approval.expires_at.isoformat()
         append(connection, "gate.overridden" if override else "candidate.approved", actor, candidate.digest, details)
         return approval
@@ -245,98 +236,29 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
         return approval
 
 
-def revoke(db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str) -> Approval:
-    """Take one's own yes back while the candidate is still pending.
+def revoke(
+    db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str, person: str | None = None
+) -> Approval:
+    """Take a yes back while nothing rests on it yet: one's own, or that of `person`, whose name stands in the log too.
 
     Raises:
-        NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown when the person has no yes that counts.
+        NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown when the person has no yes that was not taken back.
     """
     need_reason(reason)
+    whose = actor.name if person is None else person
     with db.begin() as connection:
-        candidate = _pending(connection, assistant, version)
+        candidate = _undecided(connection, assistant, version)
         for one in given(connection, candidate):
-            if one.verdict == "approve" and one.revoked_at is None and same_person(one.person, actor.name):
+            if one.verdict == "approve" and one.revoked_at is None and same_person(one.person, whose):
                 moment = now(connection)
                 connection.execute(update(approvals).where(approvals.c.id == one.id).values(revoked_at=moment))
-                append(connection, "approval.revoked", actor, candidate.digest, {"reason": reason})
+                details: dict[str, Json] = {"reason": reason, "approval": one.id, "person": one.person}
+                append(connection, "approval.revoked", actor, candidate.digest, details)
                 return Approval(**{**vars(one), "revoked_at": moment})
         raise ApprovalUnknown(
-            f"{actor.name} has no approval of version {candidate.number} to take back; "
+            f"{whose} has no approval of version {candidate.number} to take back; "
             "`lcia candidates` says who approved what"
         )
-
-
-def valid(
-    connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
-) -> list[Approval]:
-    """Approvals that count now, one per person: fresh, unrevoked, for this evidence, by other eyes.
-
-    With `override` those that were given in spite of the gate, which count for nothing else.
-    """
-    moment = now(connection)
-    counted: list[Approval] = []
-    for one in given(connection, candidate):
-        fresh = one.revoked_at is None and moment < one.expires_at and not is_ahead(one.at, moment)
-        fits = one.verdict == "approve" and one.evidence == candidate.evidence and one.override == override
-        own = barred(candidate, one.person, policy)
-        if fresh and fits and not own and not any(same_person(one.person, other.person) for other in counted):
-            counted.append(one)
-    return counted
-
-
-def site_of(connection: Connection, candidate: Candidate) -> str | None:
-    """The site whose task a candidate learnt; None where the queue does not know it."""
-    return None if candidate.item is None else queue.item(connection, candidate.item).owner
-
-
-def need_quorum(
-    connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
-) -> list[Approval]:
-    """The approvals a promotion rests on; with `override` those in spite of the gate.
-
-    Raises:
-        QuorumMissing: there are fewer than policy asks for at the task's site, or a required role is not among them.
-    """
-    counted = valid(connection, candidate, policy, override=override)
-    site = site_of(connection, candidate)
-    own = policy.sites.get(site or "", SiteApproval())
-    quorum = policy.quorum if own.quorum is None else own.quorum
-    needed = max(quorum, policy.override_quorum) if override else quorum
-    names = ", ".join(given.person for given in counted) or "nobody"
-    option = " --override" if override else ""
-    if len(counted) < needed:
-        raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} of {needed} approvals that count ({names}); "
-            f"`lcia approve {candidate.number}{option} --reason ...` by somebody else than {candidate.submitted_by} "
-            f"and {candidate.launched_by} gives one"
-        )
-    roles = policy.required_roles if own.required_roles is None else own.required_roles
-    held = {role for given in counted for role in people.roles(connection, given.person, site)}
-    missing = [role for role in roles if role not in held]
-    if missing:
-        raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} approvals ({names}), and policy wants the role "
-            f"{missing[0]} among them{f' at {site}' if site else ''}; a person who has it must approve too"
-        )
-    return counted
-
-
-def same_person(left: str, right: str) -> bool:
-    """Whether two names mean one person: letter case, width and outer blanks don't make another."""
-    return _folded(left) == _folded(right)
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip().casefold()
-
-
-def barred(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:
-    """Whether four eyes keep a person from a candidate: they submitted or launched its task."""
-    return policy.four_eyes and _brought(candidate, person)
-
-
-def _brought(candidate: Candidate, person: str) -> bool:
-    return same_person(person, candidate.submitted_by) or same_person(person, candidate.launched_by)
 
 
 def _need_other_eyes(candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
@@ -348,16 +270,6 @@ def _need_other_eyes(candidate: Candidate, person: str, policy: ApprovalSettings
         )
 
 
-def need_reason(reason: str) -> None:
-    """Refuse a decision without a reason.
-
-    Raises:
-        ReasonMissing: it is blank.
-    """
-    if is_blank(reason):
-        raise ReasonMissing("a decision needs a reason that others can read later; give it with --reason")
-
-
 def _pending(connection: Connection, assistant: str, version: str | int) -> Candidate:
     candidate = candidates.get(connection, assistant, version)
     if candidate.state != "pending":
@@ -366,6 +278,12 @@ def _pending(connection: Connection, assistant: str, version: str | int) -> Cand
             "`lcia status` lists what waits for people"
         )
     return candidate
+
+
+def _undecided(connection: Connection, assistant: str, version: str | int) -> Candidate:
+    """A candidate that waits, or a version that was rolled away from, to which one may come back by approvals."""
+    candidate = candidates.get(connection, assistant, version)
+    return candidate if candidates.rolled_away(connection, candidate) else _pending(connection, assistant, version)
 
 
 def _record(
@@ -391,17 +309,9 @@ def _record(
             at=moment,
             expires_at=moment + validity,
             override=override,
+            how=actor.how,
+            epoch=epoch_of(connection, candidate.assistant),
         )
         .returning(approvals.c.id)
     ).scalar_one()
-    return _approval(connection.execute(select(approvals).where(approvals.c.id == identity)).mappings().one())
-
-
-def given(connection: Connection, candidate: Candidate) -> list[Approval]:
-    """Every yes and no to a candidate in order, those that count no more included."""
-    query = select(approvals).where(approvals.c.candidate == candidate.digest).order_by(approvals.c.id)
-    return [_approval(row) for row in connection.execute(query).mappings()]
-
-
-def _approval(row: RowMapping) -> Approval:
-    return Approval(**row)
+    return approval_of(connection.execute(select(approvals).where(approvals.c.id == identity)).mappings().one())

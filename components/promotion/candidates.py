@@ -7,11 +7,12 @@ from sqlalchemy import Connection, RowMapping, func, insert, literal, select, up
 
 from components.audit.log import SYSTEM, Actor, append
 from components.errors import LciaError
+from components.identity.access import EVERYWHERE
 from components.promotion.outbox import enqueue
 from components.storage.database import now
 from components.storage.leases import Lease, check
 from components.storage.objects import Json
-from components.storage.tables import approvals, candidates, champion
+from components.storage.tables import approvals, candidates, champion, queue
 
 MOVES = {
     "pending": frozenset({"promoted", "rejected", "superseded"}),
@@ -212,6 +213,51 @@ def ancestors(connection: Connection, digest: str) -> list[Candidate]:
     columns = [found.c[column.name] for column in candidates.c]
     rows = connection.execute(select(*columns).order_by(found.c.depth.desc())).mappings()
     return [_candidate(row) for row in rows]
+
+
+def rolled_away(connection: Connection, candidate: Candidate) -> bool:
+    """Whether it was champion and the champion was since moved to a version that was not made on it.
+
+    To go there again is to promote it; to go to what the champion was made on, however far, is to go back.
+    """
+    if candidate.state != "promoted":
+        return False
+    query = select(champion.c.version).where(champion.c.name == candidate.assistant)
+    present = connection.execute(query).scalar_one_or_none()
+    return present is not None and candidate.digest not in _owners(connection, present)
+
+
+def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
+    """Owners of all tasks that the champion would gain, lose or have exchanged if it became this version.
+
+    A version of another base model learns everything again, so it exchanges every task. `*` stands for a task whose
+    owner nobody knows, and for a version that changes no task.
+    """
+    query = select(champion.c.version).where(champion.c.name == candidate.assistant)
+    present = connection.execute(query).scalar_one_or_none()
+    target, now_in_use = _owners(connection, candidate.digest), _owners(connection, present)
+    changed = target.keys() ^ now_in_use.keys()
+    found = {(target | now_in_use)[digest] for digest in changed}
+    if None in found:  # one of them learnt everything again
+        found |= {*target.values(), *now_in_use.values()}
+    return frozenset(owner for owner in found if owner is not None) or frozenset({EVERYWHERE})
+
+
+def owners(connection: Connection, assistant: str) -> dict[str, str]:
+    """By task snapshot that a version learnt: the owner of the task."""
+    query = select(candidates.c.task, queue.c.owner).join(queue, queue.c.id == candidates.c.item)
+    return {row.task: row.owner for row in connection.execute(query.where(candidates.c.assistant == assistant))}
+
+
+def _owners(connection: Connection, digest: str | None) -> dict[str, str | None]:
+    """A version and all it was made on, each with the owner of the task it learnt; None for one that learnt several."""
+    if digest is None:
+        return {}
+    line = select(candidates.c.digest, candidates.c.parent, candidates.c.item)
+    below = line.where(candidates.c.digest == digest).cte(recursive=True)
+    found = below.union(line.where(candidates.c.digest == below.c.parent))
+    rows = select(found.c.digest, queue.c.owner).join(queue, queue.c.id == found.c.item, isouter=True)
+    return {row.digest: row.owner for row in connection.execute(rows)}
 
 
 def move(connection: Connection, candidate: Candidate, state: str, reason: str) -> None:

@@ -11,10 +11,13 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from components.audit.log import Actor, append
 from components.errors import LciaError
-from components.promotion import approvals, candidates
+from components.promotion import approvals, candidates, judging, quorum
 from components.promotion.approvals import EvidenceVoid
 from components.promotion.candidates import Candidate, NotPending
+from components.promotion.judging import Judgement
 from components.promotion.outbox import enqueue
+from components.promotion.policy import record, standing
+from components.promotion.reasons import need_reason
 from components.settings import PolicySettings
 from components.storage.database import Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
@@ -27,7 +30,7 @@ class StaleCandidate(LciaError):
 
 
 class RollbackRefused(LciaError):
-    """The version was never champion, or is it now, or its objects are not whole."""
+    """The version was never champion, or is it now, its objects are not whole, or it was rolled away from."""
 
 
 @dataclass(frozen=True)
@@ -90,61 +93,59 @@ def promote(
     reason: str = "",
     automatic: bool = False,
 ) -> Promotion:
-    """Make a pending candidate the champion; repeating a promotion that stands does nothing.
+    """Make a pending candidate the champion, or a version that was rolled away from; repeating it does nothing.
 
-    `automatic` is the worker's own, where policy allows it: it needs no approval, and low risk.
+    `policy` is that of the settings, which holds where the server has none; what is in force when the champion moves
+    decides, over the gate's verdict too. `automatic` is the product's own, where that policy allows it: it needs no
+    approval, and low risk.
 
     Raises:
         QuorumMissing: not enough approvals.
         NotLowRisk: it is not for `automatic`.
-        GateRefused: the gate did not pass and is enforced.
+        GateRefused: the gate does not pass and is enforced.
         StaleCandidate: it was not made on the present champion.
         EvidenceVoid: an object it rests on is missing or altered.
         NotPending, CandidateUnknown.
     """
     with db.read() as connection:
         seen = candidates.get(connection, assistant, version)
-        standing = _standing(connection, seen)
-    if standing is not None:
-        return standing
+        known = _standing(connection, seen)
+        earlier = standing(connection, assistant, policy)
+    if known is not None:
+        return known
     found = approvals.check_evidence(store, seen)
-    rules = store.put_json({"kind": "policy", "schema": 1, "policy": policy.model_dump(mode="json")})
+    judging.present(store, seen, earlier.gate)  # may take seconds: not while others wait to write
     with db.begin() as connection:
         candidate = candidates.get(connection, assistant, seen.digest)
-        standing = _standing(connection, candidate)
-        if standing is not None:
-            return standing
+        known = _standing(connection, candidate)
+        if known is not None:
+            return known
+        rules = standing(connection, assistant, policy)
         before = current(connection, assistant)
-        _need_fresh(connection, candidate, before)
+        returning = not automatic and candidates.rolled_away(connection, candidate)
+        if not returning:
+            _need_fresh(connection, candidate, before)
         if candidate.evidence != found.digest:
             raise EvidenceVoid(f"the evidence of version {candidate.number} changed meanwhile; look at it again")
-        override = approvals.gate_stands_against(candidate, policy.gate) and bool(
-            approvals.valid(connection, candidate, policy.approval, override=True)
-        )
-        marks = [*candidate.marks, *approvals.check_gate(candidate, policy.gate, override=override)]
-        people: list[dict[str, Json]] = []
-        if automatic:
-            approvals.check_low_risk(store, candidate, policy.approval)
-            marks.append("automatic approval")
-        else:
-            for given in approvals.need_quorum(connection, candidate, policy.approval, override=override):
-                people.append({"person": given.person, "assured": given.assured, "reason": given.reason})
-                marks += [] if given.assured else ["asserted identity"]
-            if not policy.approval.four_eyes:
-                marks.append("four eyes off")
-        made = _swap(connection, before, candidate, "promotion", actor, reason, sorted(set(marks)))
-        candidates.move(connection, candidate, "promoted", f"champion since epoch {made.epoch}")
-        if candidate.item is not None:
-            why = f"learnt in version {candidate.number}, champion since epoch {made.epoch}"
-            queue.move(connection, None, candidate.item, "promoted", why, actor=actor)
+        judged = judging.present(store, candidate, rules.gate)
+        basis = _basis(connection, candidate, judged, rules, automatic=automatic)
+        marks = sorted({*candidate.marks, *basis.marks, *(["returned to"] if returning else [])})
+        made = _swap(connection, before, candidate, "promotion", actor, reason, marks)
+        if not returning:
+            candidates.move(connection, candidate, "promoted", f"champion since epoch {made.epoch}")
+            if candidate.item is not None:
+                why = f"learnt in version {candidate.number}, champion since epoch {made.epoch}"
+                queue.move(connection, None, candidate.item, "promoted", why, actor=actor)
         details: dict[str, Json] = {
             **_told(made, candidate),
-            "verdict": candidate.verdict,
+            "verdict": judged.verdict,
             "task": candidate.task,
-            "policy": rules,
-            "approvals": people,
+            "policy": store.put_json(record(rules)),
+            "judged_again": None if judged.again is None else store.put_json(judged.again),
+            "approvals": basis.people,
             "automatic": automatic,
-            "override": override,
+            "override": basis.override,
+            "returned": returning,
         }
         append(connection, "champion.promoted", actor, candidate.digest, details)
         _supersede(connection, candidate)
@@ -155,16 +156,49 @@ def promote(
         return made
 
 
+@dataclass(frozen=True)
+class _Basis:
+    """What a promotion rests on beside its evidence."""
+
+    people: list[Json]
+    marks: list[str]
+    override: bool
+
+
+def _basis(
+    connection: Connection, candidate: Candidate, judged: Judgement, rules: PolicySettings, *, automatic: bool
+) -> _Basis:
+    """The approvals, or the low risk, and what of it makes the decision less than ordinary.
+
+    Raises:
+        QuorumMissing, NotLowRisk, GateRefused: see `promote`.
+    """
+    override = approvals.gate_stands_against(judged.verdict, rules.gate) and bool(
+        quorum.valid(connection, candidate, rules.approval, override=True)
+    )
+    marks = approvals.check_gate(candidate, judged, rules.gate, override=override)
+    marks += [] if judged.again is None else ["gate judged again"]
+    if automatic:
+        approvals.check_low_risk(candidate, judged, rules.approval)
+        return _Basis([], [*marks, "automatic approval"], override)
+    people: list[Json] = []
+    for given in quorum.need_quorum(connection, candidate, rules.approval, override=override):
+        told: dict[str, Json] = {"person": given.person, "assured": given.assured, "reason": given.reason}
+        people.append({**told, "how": given.how})
+        marks += [] if given.assured else ["asserted identity"]
+    return _Basis(people, marks + ([] if rules.approval.four_eyes else ["four eyes off"]), override)
+
+
 def rollback(
     db: Database, store: ObjectStore, *, assistant: str, version: str | int, actor: Actor, reason: str
 ) -> Promotion:
-    """Make an earlier champion the champion again.
+    """Go back: make a version that the champion was made on, however far, the champion again; one person does, at once.
 
     Raises:
         RollbackRefused: see the class.
         ReasonMissing, CandidateUnknown.
     """
-    approvals.need_reason(reason)
+    need_reason(reason)
     with db.read() as connection:
         target = candidates.get(connection, assistant, version)
     try:
@@ -181,11 +215,25 @@ def rollback(
             )
         if before.version == target.digest:
             raise RollbackRefused(f"version {target.number} is the champion already; nothing was changed")
+        if candidates.rolled_away(connection, target):
+            raise RollbackRefused(_forward(connection, target, before))
         made = _swap(connection, before, target, "rollback", actor, reason, earlier[target.digest].marks)
         append(connection, "champion.rolled_back", actor, target.digest, _told(made, target))
         _supersede(connection, target)
         enqueue(connection, assistant, "rollback", {"digest": target.digest, "number": target.number})
         return made
+
+
+def _forward(connection: Connection, target: Candidate, before: Champion) -> str:
+    """Why going to `target` is no going back, and what to do."""
+    left = next((one for one in reversed(lineage(connection, target.assistant)) if one.kind == "rollback"), None)
+    who = f" (epoch {left.epoch}, by {left.by}: {left.reason})" if left else ""
+    return (
+        f"version {target.number} was rolled away from{who}: {_name(connection, target.assistant, before.version)} was "
+        "not made on it, so going there is no going back but a promotion. "
+        f"`lcia approve {target.number} --reason ...` by as many people as policy asks for, none of whom brought its "
+        "task in, makes it the champion on its evidence"
+    )
 
 
 def _standing(connection: Connection, candidate: Candidate) -> Promotion | None:
@@ -199,7 +247,9 @@ def _standing(connection: Connection, candidate: Candidate) -> Promotion | None:
 
 def _need_fresh(connection: Connection, candidate: Candidate, before: Champion | None) -> None:
     if candidate.state in {"promoted", "rejected"}:
-        way = "`lcia rollback` brings it back" if candidate.state == "promoted" else "`lcia run` makes a new one"
+        way = "`lcia run` makes a new one"
+        if candidate.state == "promoted":
+            way = "people bring it back: `lcia rollback`, or `lcia approve` where it was rolled away from"
         raise NotPending(f"version {candidate.number} is {candidate.state}, expected pending; {way}")
     parent = None if before is None else before.version
     if candidate.state == "superseded" or candidate.parent != parent:

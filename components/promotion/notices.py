@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from components.audit import log
 from components.errors import LciaError
-from components.promotion import approvals, candidates
+from components.promotion import candidates, quorum
 from components.promotion.outbox import undelivered
 from components.settings import ApprovalSettings
 from components.storage.database import Database, now
@@ -110,7 +110,7 @@ def warn_of_expiry(
     """Tell of approvals that will soon count no more while their candidate still waits: silence is a no."""
     made, soon = 0, now(connection) + timedelta(hours=hours)
     for candidate in candidates.listed(connection, assistant, "pending"):
-        for given in approvals.valid(connection, candidate, policy):
+        for given in quorum.valid(connection, candidate, policy):
             if given.expires_at < soon:
                 payload: dict[str, Json] = {
                     "title": f"an approval of version {candidate.number} expires",

@@ -13,7 +13,9 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from components.audit.log import Actor, append
 from components.errors import LciaError
-from components.promotion.approvals import need_reason, same_person
+from components.identity import people
+from components.identity.names import same_person
+from components.promotion.reasons import need_reason
 from components.settings import PolicySettings, differences
 from components.storage.database import now
 from components.storage.objects import Json
@@ -38,6 +40,8 @@ class Proposal:
     accepted_by: str | None
     ended_at: datetime | None
     """When it was accepted, or refused where nobody accepted it; None while it is open."""
+    before: int | None = None
+    """The policy in force when it was proposed; None where an earlier release did not say."""
 
     @property
     def settings(self) -> PolicySettings:
@@ -51,11 +55,27 @@ class Proposal:
 
 
 def in_force(connection: Connection, assistant: str) -> Proposal | None:
-    """The policy accepted last; None where the settings' own holds."""
+    """The policy accepted last; None where the settings' own holds.
+
+    By number, not by time: one that was proposed under an earlier policy is never accepted, so numbers rise.
+    """
     query = select(policies).where(policies.c.assistant == assistant, policies.c.accepted_by.is_not(None))
-    row = connection.execute(query.order_by(policies.c.ended_at.desc(), policies.c.id.desc()).limit(1)).mappings()
-    found = row.one_or_none()
+    found = connection.execute(query.order_by(policies.c.id.desc()).limit(1)).mappings().one_or_none()
     return None if found is None else Proposal(**found)
+
+
+def standing(connection: Connection, assistant: str, own: PolicySettings) -> PolicySettings:
+    """The policy at this moment: the server's, or `own`, that of the settings, where it has none.
+
+    Whoever decides asks in the transaction that decides, so that nothing rests on a policy of before.
+    """
+    found = in_force(connection, assistant)
+    return own if found is None else found.settings
+
+
+def record(policy: PolicySettings) -> dict[str, Json]:
+    """The object whose digest names a policy in the log."""
+    return {"kind": "policy", "schema": 1, "policy": policy.model_dump(mode="json")}
 
 
 def listed(connection: Connection, assistant: str) -> list[Proposal]:
@@ -69,7 +89,7 @@ def install(connection: Connection, assistant: str, policy: PolicySettings, *, a
     standing = in_force(connection, assistant)
     if standing is not None:
         return standing
-    made = _insert(connection, assistant, policy, actor, "the policy this server began with")
+    made = _insert(connection, assistant, policy, actor, "the policy this server began with", None)
     return _end(connection, made, actor, accepted=True, reason=made.reason, before=None)
 
 
@@ -92,7 +112,7 @@ def propose(
         raise PolicyRefused(f"{where}: {first['msg']} (seen: {first['input']!r}); `lcia settings policy`") from error
     if wanted == before.settings:
         raise PolicyRefused("the proposal changes nothing: it is the policy in force; `lcia policy` shows it")
-    made = _insert(connection, assistant, wanted, actor, reason)
+    made = _insert(connection, assistant, wanted, actor, reason, before)
     append(connection, "policy.proposed", actor, f"policy {made.id}", {"reason": reason, **_told(made, before)})
     return made
 
@@ -108,7 +128,8 @@ def accept(connection: Connection, assistant: str, identity: int, *, actor: Acto
     wanted, before = _open(connection, assistant, identity), _standing(connection, assistant)
     if same_person(wanted.proposed_by, actor.name):
         raise PolicyRefused(f"{actor.name} proposed policy {identity} and can't accept it; another admin has to")
-    if before.ended_at is not None and before.ended_at > wanted.proposed_at:
+    _need_admin_still(connection, wanted)
+    if _overtaken(wanted, before):
         raise PolicyRefused(
             f"policy {identity} was proposed before policy {before.id} came into force, so accepting it would undo "
             "that unseen; propose it again"
@@ -125,6 +146,21 @@ def refuse(connection: Connection, assistant: str, identity: int, *, actor: Acto
     need_reason(reason)
     wanted = _open(connection, assistant, identity)
     return _end(connection, wanted, actor, accepted=False, reason=reason, before=None)
+
+
+def _overtaken(wanted: Proposal, before: Proposal) -> bool:
+    """Whether another policy came into force after `wanted` was proposed."""
+    if wanted.before is not None:
+        return wanted.before != before.id
+    return before.ended_at is not None and before.ended_at > wanted.proposed_at
+
+
+def _need_admin_still(connection: Connection, wanted: Proposal) -> None:
+    """Refuse a proposal of somebody who may not administer any more; two admins stand behind a change."""
+    if people.anybody(connection) and "admin" not in people.roles(connection, wanted.proposed_by, None):
+        raise PolicyRefused(
+            f"{wanted.proposed_by}, who proposed policy {wanted.id}, is no admin (any more); propose it again"
+        )
 
 
 def _standing(connection: Connection, assistant: str) -> Proposal:
@@ -147,13 +183,21 @@ def _open(connection: Connection, assistant: str, identity: int) -> Proposal:
     return found
 
 
-def _insert(connection: Connection, assistant: str, wanted: PolicySettings, actor: Actor, reason: str) -> Proposal:
+def _insert(
+    connection: Connection,
+    assistant: str,
+    wanted: PolicySettings,
+    actor: Actor,
+    reason: str,
+    before: Proposal | None,
+) -> Proposal:
     values = {
         "assistant": assistant,
         "content": wanted.model_dump(mode="json"),
         "proposed_by": actor.name,
         "proposed_at": now(connection),
         "reason": reason,
+        "before": None if before is None else before.id,
     }
     identity = connection.execute(insert(policies).values(**values).returning(policies.c.id)).scalar_one()
     return _open(connection, assistant, identity)

@@ -144,7 +144,32 @@ def judge(
 
     `fallback`: share of fallbacks in each lesson, empty where the rule has none.
     """
-    pool, share = Pool.from_manifest(store.get_json(evaluation["pool"])), settings.policy.gate.reserve_share
+    inputs = gate_inputs(
+        store,
+        evaluation,
+        lost,
+        share=settings.policy.gate.reserve_share,
+        fallback=max(fallback, default=None),
+        limit=settings.tuning.ema.max_fallback,
+        attempt=attempt,
+        looks=looks,
+    )
+    return decide_gate(inputs, settings.policy.gate)
+
+
+def gate_inputs(
+    store: ObjectStore,
+    evaluation: Record,
+    lost: Sequence[str],
+    *,
+    share: float,
+    fallback: float | None,
+    limit: float,
+    attempt: int,
+    looks: Mapping[str, int],
+) -> GateEvidence:
+    """What the gate is given; `share` of the test rows is held back, `fallback` and `limit` as in `GateEvidence`."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     prior = [
         replace(
             prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0)),
@@ -153,15 +178,14 @@ def judge(
         for group in pool.groups
         for entry in group.tasks
     ]
-    evidence = GateEvidence(
+    return GateEvidence(
         tuple(prior),
         None,
-        fallback_share=max(fallback, default=None),
-        fallback_limit=settings.tuning.ema.max_fallback,
+        fallback_share=fallback,
+        fallback_limit=limit,
         attempt=attempt,
         lost=tuple(lost),
     )
-    return decide_gate(evidence, settings.policy.gate)
 
 
 def evidence_record(

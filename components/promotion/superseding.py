@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from components.audit.log import Actor, append
 from components.errors import LciaError
-from components.promotion.approvals import need_reason
+from components.promotion.reasons import need_reason
 from components.tasks import queue
 from components.tasks.queue import QueueItem
 from components.tasks.task_file import Task

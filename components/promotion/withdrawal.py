@@ -13,9 +13,9 @@ from components.audit import log
 from components.audit.log import Actor
 from components.errors import LciaError
 from components.promotion import candidates, champion
-from components.promotion.approvals import need_reason
 from components.promotion.candidates import Candidate
 from components.promotion.outbox import enqueue
+from components.promotion.reasons import need_reason
 from components.promotion.retention import REFUSE, label, snapshots, versions_with
 from components.storage.leases import Lease, check
 from components.storage.objects import Json

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.roles import Role
 from components.settings.section import Section
 
 
@@ -109,6 +110,15 @@ class NotifySettings(Section):
     """Hours before an approval expires at which people are told."""
 
 
+class GroupRole(Section):
+    """A role that a group of the identity provider gives."""
+
+    role: Role
+    """One of submitter, engineer, approver, auditor, admin."""
+    site: Annotated[str, Field(min_length=1, max_length=64)] = "*"
+    """The `owner` of tasks it holds for, or `*`."""
+
+
 class ServeSettings(Section):
     """The service; its secrets stand in the environment: LCIA_SESSION_SECRET and LCIA_OIDC_SECRET."""
 
@@ -126,6 +136,13 @@ class ServeSettings(Section):
     """OpenID Connect issuer; null offers no sign-in, and only tokens work."""
     client_id: str = "lcia"
     """What the identity provider calls this service."""
+    scopes: str = "openid email profile"
+    """What the provider is asked for at a sign-in; some tell groups only for a scope of their own."""
+    groups_claim: str = "groups"
+    """Claim of the id token that holds the groups of whoever signs in."""
+    groups: dict[str, tuple[GroupRole, ...]] = Field(default_factory=dict)
+    """By group of the provider: roles that its people have here, given and taken back at each sign-in; roles that were
+    granted by hand stay. Whoever rules such a group gives the role, without a second admin."""
     rate: str = "600/minute"
     """Requests that one caller may make."""
     failure_rate: str = "20/minute"

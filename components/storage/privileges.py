@@ -38,10 +38,10 @@ class Right:
 
 
 HIDDEN: Mapping[Account, frozenset[str]] = {
-    "worker": frozenset({"people", "grants", "tokens", "notices"}),
+    "worker": frozenset({"people", "grants", "tokens", "appointments", "notices"}),
     "service": frozenset(),
-    "promoter": frozenset({"tokens", "notices"}),
-    "keeper": frozenset({"people", "grants", "tokens", "notices"}),
+    "promoter": frozenset({"tokens", "appointments", "notices"}),
+    "keeper": frozenset({"people", "grants", "tokens", "appointments", "notices"}),
 }
 """Tables that an account can't even read; it reads all others."""
 
@@ -87,6 +87,8 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "people", ("subject", "disabled_at")),
         Right("INSERT", "grants"),
         Right("DELETE", "grants"),
+        Right("INSERT", "appointments"),
+        Right("UPDATE", "appointments", ("accepted_by", "ended_at"), "ended_at IS NULL", "ended_at IS NOT NULL"),
         Right("INSERT", "tokens"),
         Right("UPDATE", "tokens", ("revoked_at", "last_used_at")),
         Right("INSERT", "policies"),

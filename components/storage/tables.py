@@ -139,6 +139,8 @@ approvals = Table(
     Column("expires_at", Moment, nullable=False),
     Column("revoked_at", Moment),
     Column("override", Boolean, nullable=False, server_default=false()),  # a yes in spite of the gate
+    Column("how", String(256)),  # how the person was known; none: an earlier release did not say
+    Column("epoch", Integer),  # of the champion at that moment; none: as above
 )
 
 champion = Table(
@@ -227,6 +229,23 @@ grants = Table(
     Column("person", String(200), ForeignKey("people.name"), primary_key=True),
     Column("role", String(32), primary_key=True),
     Column("site", String(64), primary_key=True),  # owner of tasks, or *
+    Column("by_group", Boolean, nullable=False, server_default=false()),  # given and taken by the identity provider
+)
+
+appointments = Table(
+    "appointments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("person", String(200), ForeignKey("people.name"), nullable=False),
+    Column("role", String(32)),  # none: it is about the account of the identity provider
+    Column("site", String(64)),
+    Column("subject", String(512)),  # issuer|subject to be connected; with a role: as it was when it was proposed
+    Column("proposed_by", String(200), nullable=False),
+    Column("proposed_at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("accepted_by", String(200)),
+    Column("ended_at", Moment),  # accepted, or refused where nobody accepted
+    Column("alone", String(32)),  # why one person was enough: bootstrap or operator; none: two did it
 )
 
 tokens = Table(
@@ -241,6 +260,9 @@ tokens = Table(
     Column("expires_at", Moment, nullable=False),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
+    Column("made_by", String(200)),  # none: an earlier release did not say
+    Column("how", String(256)),  # how that person was known
+    Column("assured", Boolean),  # made by its owner, who was known; none: as above
 )
 
 policies = Table(
@@ -254,6 +276,7 @@ policies = Table(
     Column("reason", Text, nullable=False),
     Column("accepted_by", String(200)),
     Column("ended_at", Moment),  # accepted, or rejected where nobody accepted
+    Column("before", Integer),  # the policy in force when it was proposed; none: an earlier release did not say
 )
 
 notices = Table(

@@ -39,16 +39,17 @@ def reject(
     _answer(value, as_json=as_json, text=f"Version {value['version']} is rejected.")
 
 
-@verb(DO, 'lcia revoke 4 --reason "read the flips again"')
+@verb(DO, 'lcia revoke 4 --reason "read the flips again"', 'lcia revoke 4 --of ann --reason "she left"')
 def revoke(
     version: Pending,
     reason: Reason,
+    of: Annotated[str | None, typer.Option(metavar="NAME", help="Whose yes; default your own.")] = None,
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Take back your own yes to a version that waits for more; after the promotion only a rollback helps."""
-    value = perform("revoke", name, config, version=version, reason=reason)
+    """Take back a yes to a version that waits for more; after the promotion only a rollback helps."""
+    value = perform("revoke", name, config, version=version, reason=reason, person=of)
     text = f"{value['person']}'s approval of version {value['version']} counts no more."
     emit(value, as_json=as_json, text=text)
 
@@ -77,7 +78,7 @@ def rollback(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make an earlier champion the champion again."""
+    """Go back to a version that the champion was made on; `lcia approve` goes forward again."""
     with quiet_stdout(as_json=as_json):
         value = perform("rollback", name, config, version=version, reason=reason)
     text = f"Version {value['number']} is the champion again (epoch {value['epoch']})."

@@ -21,6 +21,7 @@ app.add_typer(policy, name="policy", rich_help_panel=LOOK)
 PersonName = Annotated[str, typer.Argument(metavar="NAME", help="As it stands in the log.")]
 RoleName = Annotated[str, typer.Argument(metavar="ROLE", help=", ".join(get_args(Role)))]
 Site = Annotated[str, typer.Option("--site", help="Owner of the tasks it holds for; default all.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; needed where another admin has to accept it.")]
 Proposal = Annotated[int, typer.Argument(metavar="N", help="Number of the proposal.")]
 
 
@@ -57,22 +58,53 @@ def all_people(context: typer.Context, as_json: Json = False, config: Config = N
 def add_person(
     person: PersonName,
     subject: Annotated[str | None, typer.Option(help="`issuer|subject` of the identity provider.")] = None,
+    reason: Why = "",
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Record somebody who may sign in, or a program; roles are granted apart."""
-    value = perform("add-person", name, config, person=person, subject=subject)
+    """Record somebody who may sign in, or a program; or connect somebody known with an account of the provider."""
+    value = perform("add-person", name, config, person=person, subject=subject, reason=reason)
     emit(value, as_json=as_json, text=words.person)
 
 
-@verb(DO, "lcia people grant bob approver", "lcia people grant bob submitter --site north", on=people, name="grant")
+@verb(
+    DO,
+    "lcia people grant bob submitter --site north",
+    "lcia people grant 'https://idp.example.org|bob' approver --reason \"knows the data\"",
+    on=people,
+    name="grant",
+)
 def grant(
-    person: PersonName, role: RoleName, site: Site = "*", name: As = None, as_json: Json = False, config: Config = None
+    person: Annotated[str, typer.Argument(metavar="WHO", help="Name; or `issuer|subject` of who signs in there.")],
+    role: RoleName,
+    site: Site = "*",
+    reason: Why = "",
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
 ) -> None:
-    """Give a role at a site."""
-    value = perform("grant", name, config, person=person, role=role, site=site)
+    """Give a role at a site; another admin has to accept one that decides or administers."""
+    value = perform("grant", name, config, person=person, role=role, site=site, reason=reason)
     emit(value, as_json=as_json, text=words.person)
+
+
+@verb(DO, 'lcia people accept 3 --reason "agreed in the meeting"', on=people, name="accept")
+def accept_appointment(
+    proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None
+) -> None:
+    """Agree to a role or account that another admin proposed."""
+    value = perform("answer-grant", name, config, proposal=proposal, accept=True, reason=reason)
+    emit(value, as_json=as_json, text=words.appointment)
+
+
+@verb(DO, 'lcia people refuse 3 --reason "nobody knows him"', on=people, name="refuse")
+def refuse_appointment(
+    proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None
+) -> None:
+    """End a proposed role or account."""
+    value = perform("answer-grant", name, config, proposal=proposal, accept=False, reason=reason)
+    emit(value, as_json=as_json, text=words.appointment)
 
 
 @verb(DO, "lcia people ungrant bob approver", on=people, name="ungrant")
@@ -92,10 +124,15 @@ def disable(person: PersonName, reason: Reason, name: As = None, as_json: Json =
 
 
 @tokens.callback()
-def all_tokens(context: typer.Context, as_json: Json = False, config: Config = None) -> None:
+def all_tokens(
+    context: typer.Context,
+    of: Annotated[str | None, typer.Option(metavar="NAME", help="Those of one person; one's own need no role.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
     """API tokens of people and programs, without their secrets."""
     if context.invoked_subcommand is None:
-        value = perform("tokens", None, config)
+        value = perform("tokens", None, config, person=of)
         emit(value, as_json=as_json, text=words.tokens)
 
 
@@ -115,7 +152,7 @@ def create_token(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make a token; its text is shown this once."""
+    """Make a token; its text is shown this once. Who decides or administers makes their own."""
     value = perform("create-token", name, config, person=person, label=label, days=days, permissions=tuple(only))
     emit(value, as_json=as_json, text=words.token_made)
 

@@ -1,7 +1,7 @@
 """What every page needs: who reads it, in which language, and that a form really comes from here."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -71,6 +71,14 @@ class Reader:
         """Whether to offer something; that it is allowed is checked again when it is done."""
         limited = self.caller.only and permission not in self.caller.only
         return not limited and allowed(self.caller.grants, permission, site)
+
+    def may_at(self, permission: Permission, sites: Collection[str]) -> bool:
+        """Whether to offer something at one of the sites."""
+        return any(self.may(permission, site) for site in sites)
+
+    def may_all(self, permission: Permission, sites: Collection[str]) -> bool:
+        """Whether to offer something at all of the sites together."""
+        return all(self.may(permission, site) for site in sites)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _keys(text: str) -> dict[str, Any]:
 
 DONE: Mapping[str, str] = {
     "reject": _("Version %(version)s is rejected."),
-    "revoke": _("Your approval of version %(version)s is taken back."),
+    "revoke": _("The approval of version %(version)s by %(person)s is taken back."),
     "rollback": _("Version %(number)s is the champion again."),
     "retry": _("%(name)s is in the queue again."),
     "release": _("%(name)s is in the queue again."),
@@ -67,6 +67,7 @@ DONE: Mapping[str, str] = {
     "answer-policy": _("The proposal is answered."),
     "add-person": _("%(name)s may sign in, and has no role yet."),
     "grant": _("The roles of %(name)s are changed."),
+    "answer-grant": _("The proposal is answered."),
     "disable-person": _("%(name)s is shut out."),
     "revoke-token": _("The token counts no more."),
 }
@@ -90,6 +91,10 @@ def told(say: Say, name: str, answer: Json) -> str:
 
 
 def _done(say: Say, name: str, answer: Json) -> str:
+    if answer.get("proposal"):
+        return say(_("It is proposed for %(name)s; another admin has to accept it.")) % answer
+    if name == "add-person" and answer["known"]:
+        return say(_("%(name)s was known already.")) % answer
     if name != "approve":
         return say(DONE[name]) % answer
     if answer["epoch"] is None:

@@ -1,7 +1,8 @@
 """Who calls: a token's owner or somebody who signed in; what they may do, and how often."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 from limits import RateLimitItem, parse
@@ -12,16 +13,18 @@ from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Forbidden, Grant, Permission, need
+from components.identity.appointments import POWER
+from components.identity.names import same_person
 from components.identity.people import Person
-from components.identity.tokens import TokenRefused
+from components.identity.tokens import Token, TokenRefused
 from components.settings import ServeSettings
 from components.storage.objects import Json
 from lcia.operations import Operation
 from lcia.shapes import Params
 from lcia.workplace import Workplace
 
-PERSON, TOKEN = "person", "token"
-"""Keys of the session: who signed in, and by which token where it was one."""
+PERSON, TOKEN, HOW = "person", "token", "how"
+"""Keys of the session: who signed in, by which token where it was one, and by what otherwise."""
 
 
 class NotSignedIn(LciaError):
@@ -38,22 +41,34 @@ class Caller:
 
     person: Person
     how: str
-    """`token` or `console`."""
+    """By which token or which sign-in the person is known, as the log says it."""
     only: Sequence[Permission] = ()
     """What the token is limited to; empty for all the person may do."""
+    assured: bool = True
+    """False for a token that somebody else has held: its maker."""
+    foreign: bool = False
+    """The token was made by another person, so it decides and administers nothing."""
+
+    @classmethod
+    def by_token(cls, person: Person, token: Token, prefix: str = "") -> "Caller":
+        """Somebody who shows a token; `prefix` is where."""
+        assured = token.assured is not False
+        return cls(person, f"{prefix}{token.words}", token.permissions, assured, token.foreign)
 
     @property
     def actor(self) -> Actor:
         """As the log names them."""
-        return Actor(self.person.name, assured=True, how=self.how)
+        return Actor(self.person.name, assured=self.assured, how=self.how)
 
     @property
     def grants(self) -> tuple[Grant, ...]:
-        """Roles of the person; none once shut out."""
-        return () if self.person.disabled_at else self.person.grants
+        """Roles of the person that count here; none once shut out."""
+        if self.person.disabled_at:
+            return ()
+        return tuple(one for one in self.person.grants if not (self.foreign and one.role in POWER))
 
-    def need(self, permission: Permission, site: str | None) -> None:
-        """Refuse what the person, or the token, does not give.
+    def need(self, permission: Permission, sites: Collection[str] | str | None, *, everywhere: bool = False) -> None:
+        """Refuse what the person, or the token, does not give; `sites` and `everywhere` as in `access.need`.
 
         Raises:
             Forbidden: says what would do.
@@ -61,7 +76,25 @@ class Caller:
         if self.only and permission not in self.only:
             only = ", ".join(self.only)
             raise Forbidden(f"this token of {self.person.name} is limited to {only}, not `{permission}`")
-        need(self.person.name, self.grants, permission, site)
+        try:
+            need(self.person.name, self.grants, permission, sites, everywhere=everywhere)
+        except Forbidden as why:
+            if self.foreign:
+                why.add_note(f"Roles that decide or administer do not count with {self.how}.")
+            raise
+
+    def need_own(self) -> None:
+        """Refuse a token that may not speak for its person about tokens.
+
+        Raises:
+            Forbidden: it is limited, or somebody else made it.
+        """
+        self.need("look", None)
+        if self.only or self.foreign:
+            why = f"limited to {', '.join(self.only)}" if self.only else "made by somebody else"
+            raise Forbidden(
+                f"this token of {self.person.name} is {why}, so it makes and ends no other; sign in yourself"
+            )
 
 
 class Rates:
@@ -113,28 +146,28 @@ def caller_of(request: Request, place: Workplace, rates: Rates, *, counted: bool
         except TokenRefused:
             rates.failed(address)
             raise
-        found = Caller(person, "token", token.permissions)
+        found = Caller.by_token(person, token)
     else:
         name = request.scope.get("session", {}).get(PERSON)
         if not name:
             way = "sign in at /login, or " if place.settings.serve.issuer else ""
             raise NotSignedIn(f"nobody is known to be calling; {way}send `Authorization: Bearer lcia_...`")
-        found = _signed_in(place, name, request.scope["session"].get(TOKEN))
+        found = _signed_in(place, name, request.scope["session"])
     if counted:
         rates.call(found)
     return found
 
 
-def _signed_in(place: Workplace, name: str, token: str | None) -> Caller:
+def _signed_in(place: Workplace, name: str, session: Mapping[str, Any]) -> Caller:
     """Who a session speaks of; one that began with a token ends with it."""
-    only: Sequence[Permission] = ()
-    if token is not None:
+    if session.get(TOKEN) is not None:
         try:
-            only = tokens.standing(place.db, token)[1].permissions
+            person, token = tokens.standing(place.db, session[TOKEN])
         except LciaError as error:
             raise NotSignedIn(f"the sign-in counts no more: {error}") from error
+        return Caller.by_token(person, token, "console, ")
     with place.db.read() as connection:
-        found = Caller(people.get(connection, name), "console", only)
+        found = Caller(people.get(connection, name), str(session.get(HOW, "console")))
     if found.person.disabled_at is not None:
         raise NotSignedIn(f"{name} was shut out; an admin knows why")
     return found
@@ -148,8 +181,12 @@ def perform(place: Workplace, operation: Operation, caller: Caller, params: Para
     """
     place = place.current()
     try:
-        caller.need(operation.permission, None)
-        caller.need(operation.permission, operation.site(place, params))
+        about = operation.about(place, params) if operation.about is not None else None
+        if about is not None and same_person(about, caller.person.name):
+            caller.need_own()
+        else:
+            caller.need(operation.permission, None)
+            caller.need(operation.permission, operation.sites(place, params), everywhere=operation.everywhere)
     except Forbidden as why:
         log_denial(place, caller, operation.name, why)
         raise

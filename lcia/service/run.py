@@ -12,8 +12,9 @@ import uvicorn
 
 from components.audit.log import SYSTEM, Actor
 from components.errors import LciaError
-from components.identity import people, tokens
+from components.identity import appointments, people, tokens
 from components.promotion import notices, policy
+from components.promotion.automatic import promote_waiting
 from components.promotion.channels import channels
 from components.promotion.notices import Channel
 from components.settings import ServeSettings
@@ -43,7 +44,7 @@ def bootstrap(place: Workplace, name: str, actor: Actor) -> str | None:
         if people.admins(connection):
             return None
         people.add(connection, name, actor=actor)
-        people.grant(connection, name, "admin", actor=actor)
+        appointments.appoint(connection, name, "admin", actor=actor)
         _, text = tokens.create(connection, name, "bootstrap", FIRST_TOKEN, actor=actor)
         return text
 
@@ -89,8 +90,10 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 
 def tell(place: Workplace, ways: Mapping[str, Channel]) -> None:
-    """One round: MLflow's outbox, then people's notices."""
+    """One round: what policy promotes without a person, MLflow's outbox, then people's notices."""
     place = place.current()
+    for outcome in promote_waiting(place.db, place.promoter, place.store, place.assistant, place.settings.policy):
+        LOG.info("%s", outcome.words)
     place.tell_registry()
     settings, link = place.settings, place.settings.notify.link or place.settings.serve.address
     with place.db.begin() as connection:

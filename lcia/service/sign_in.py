@@ -11,20 +11,25 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 from httpx2 import HTTPError
 from joserfc.errors import JoseError
+from sqlalchemy import Connection
 from starlette.middleware.sessions import SessionMiddleware
 
 from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people, tokens
-from components.identity.people import Person, PersonRefused
+from components.identity.access import Grant
+from components.identity.people import Person
 from components.identity.tokens import TokenRefused
+from components.settings import ServeSettings
 from lcia.service.border import root_of
-from lcia.service.callers import PERSON, TOKEN, NotSignedIn, Rates
+from lcia.service.callers import HOW, PERSON, TOKEN, Caller, NotSignedIn, Rates
 from lcia.workplace import Workplace
 
 SESSION_SECRET, CLIENT_SECRET = "LCIA_SESSION_SECRET", "LCIA_OIDC_SECRET"
 """Environment variables; the first signs sessions, the second is the identity provider's client secret."""
 LEAST_SECRET = 32
+LONGEST_HOW = 200
+"""Characters of what the log says on how somebody signed in."""
 NEXT, CSRF = "next", "csrf"
 """Keys of the session: where somebody was going when they had to sign in, and what forms have to bring back."""
 SIGN_IN = Actor("lcia", assured=True, how="sign-in")
@@ -66,7 +71,7 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
         server_metadata_url=f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration",
         client_id=settings.client_id,
         client_secret=environment[CLIENT_SECRET],
-        client_kwargs={"scope": "openid email profile", "code_challenge_method": "S256", "timeout": 20},
+        client_kwargs={"scope": settings.scopes, "code_challenge_method": "S256", "timeout": 20},
     )
 
     @app.get("/login", include_in_schema=False)
@@ -89,14 +94,14 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
             why = getattr(error, "error", type(error).__name__)
             raise NotSignedIn(f"the identity provider refused the sign-in ({why}); begin again at /login") from error
         person = await run_in_threadpool(_known, place, token.get("userinfo") or {})
-        return begin_session(request, person)
+        return begin_session(request, person, how=f"signed in at {settings.issuer}"[:LONGEST_HOW])
 
 
-def begin_session(request: Request, person: Person, token: str | None = None) -> Response:
-    """Who signed in is known from here on; sends them to where they were going."""
+def begin_session(request: Request, person: Person, token: str | None = None, how: str = "console") -> Response:
+    """Who signed in is known from here on, and how; sends them to where they were going."""
     onwards = request.session.get(NEXT, "/")
     request.session.clear()  # nothing from before the sign-in is carried over
-    request.session[PERSON], request.session[CSRF] = person.name, new_csrf()
+    request.session[PERSON], request.session[CSRF], request.session[HOW] = person.name, new_csrf(), how
     if token is not None:
         request.session[TOKEN] = token
     return RedirectResponse(onwards, 303)
@@ -119,14 +124,14 @@ def sign_in_with_token(request: Request, place: Workplace, rates: Rates, text: s
     except TokenRefused:
         rates.failed(address_of(request))
         raise
-    log_sign_in(place, person)
+    log_sign_in(place, Caller.by_token(person, token, "console, ").actor)
     return begin_session(request, person, token.id)
 
 
-def log_sign_in(place: Workplace, person: Person) -> None:
+def log_sign_in(place: Workplace, who: Actor) -> None:
     """Enter in the log that somebody signed in."""
     with place.db.begin() as connection:
-        append(connection, "person.signed_in", Actor(person.name, assured=True, how="console"), person.name, {})
+        append(connection, "person.signed_in", who, who.name, {})
 
 
 def _session_secret(environment: Mapping[str, str], *, needed: bool) -> str:
@@ -143,29 +148,56 @@ def _session_secret(environment: Mapping[str, str], *, needed: bool) -> str:
 
 
 def _known(place: Workplace, claims: Mapping[str, Any]) -> Person:
-    """The person that the claims speak of; somebody new is recorded without a role.
+    """The person that the claims speak of, with the roles of their groups; somebody new is recorded.
+
+    A name that another account has gets a number behind it: roles are granted to accounts, not to names.
 
     Raises:
-        NotSignedIn: no usable name, or the name belongs to somebody else.
+        NotSignedIn: no usable name, or one of somebody whom an admin recorded without an account.
     """
-    subject = f"{claims.get('iss', '')}|{claims.get('sub', '')}"
+    issuer, settings = str(claims.get("iss", "")), place.settings.serve
+    subject = f"{issuer}|{claims.get('sub', '')}"
     name = str(claims.get("preferred_username") or claims.get("email") or claims.get("sub") or "")
     with place.db.begin() as connection:
         person = people.by_subject(connection, subject)
         if person is None:
             try:
-                person = people.add(connection, name, subject=subject, actor=SIGN_IN)
-            except (PersonRefused, LciaError) as error:
+                person = people.add(connection, _name(connection, name, subject), subject=subject, actor=SIGN_IN)
+            except NotSignedIn:
+                raise
+            except LciaError as error:
                 raise NotSignedIn(f"the identity provider's name can't be used: {error}") from error
-            if person.subject != subject:
-                raise NotSignedIn(
-                    f"the name {name!r} is recorded here without an account of the identity provider; an admin has "
-                    "to connect the two with `lcia people add`"
-                )
         if person.disabled_at is not None:
             raise NotSignedIn(f"{person.name} was shut out; an admin knows why")
-    log_sign_in(place, person)
+        person = people.follow_groups(connection, person.name, _roles(settings, claims), actor=SIGN_IN)
+    log_sign_in(place, Actor(person.name, assured=True, how=f"signed in at {issuer}"[:LONGEST_HOW]))
     return person
+
+
+def _name(connection: Connection, name: str, subject: str) -> str:
+    """The name that a new account goes by here.
+
+    Raises:
+        NotSignedIn: an admin recorded somebody of this name without an account, who may be the same.
+    """
+    found = people.among(connection, [name])
+    if any(person.subject is None for person in found.values()):
+        raise NotSignedIn(
+            f"the name {name!r} is recorded here without an account of the identity provider; if that is you, an admin "
+            f"connects the two with `lcia people add '{name}' --subject '{subject}'`"
+        )
+    return people.free_name(connection, name) if found else name
+
+
+def _roles(settings: ServeSettings, claims: Mapping[str, Any]) -> dict[Grant, str]:
+    """Roles by the settings' groups, each with the first group that gives it."""
+    told = claims.get(settings.groups_claim) or []
+    groups = [told] if isinstance(told, str) else [str(one) for one in told] if isinstance(told, list) else []
+    wanted: dict[Grant, str] = {}
+    for group in groups:
+        for one in settings.groups.get(group, ()):
+            wanted.setdefault(Grant(one.role, one.site), group)
+    return wanted
 
 
 def address_of(request: Request) -> str:

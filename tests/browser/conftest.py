@@ -16,7 +16,7 @@ from hostile import TEXT, write_hostile
 from provider import SECRET, Provider
 from small_loop import OPS, SITE, SmallLoop, learnt, standing, write_package
 
-from components.audit.log import SYSTEM
+from components.audit.log import SYSTEM, Actor
 from components.identity import people, tokens
 from components.promotion import policy
 from components.roles import Role
@@ -54,7 +54,9 @@ class Site:
             people.add(connection, name, subject=f"{self.provider.issuer}|{claims['sub']}", actor=SYSTEM)
             for role in roles:
                 people.grant(connection, name, role, actor=SYSTEM)
-            _, self.tokens[name] = tokens.create(connection, name, TEXT[:150], timedelta(days=1), actor=SYSTEM)
+            _, self.tokens[name] = tokens.create(
+                connection, name, TEXT[:150], timedelta(days=1), actor=Actor(name, assured=True, how="signed in")
+            )
 
 
 @dataclass

@@ -50,7 +50,8 @@ def test_a_yes_promotes_and_says_so_once(server):
     assert "Version 1 is the champion now." not in server.client.get("/versions/1").text
     with server.place.db.read() as connection:
         entry = next(e for e in log.entries(connection) if e.action == "candidate.approved")
-    assert (entry.actor.name, entry.actor.assured, entry.actor.how) == ("approver", True, "console")
+    token = server.tokens["approver"].split("_")[1]
+    assert (entry.actor.name, entry.actor.assured, entry.actor.how) == ("approver", True, f"console, token {token}")
 
 
 def test_evidence_that_is_not_what_was_read_is_refused_in_place(server):

@@ -9,6 +9,7 @@ from components.promotion import candidates
 from components.promotion.attempts import Family, attempts
 from components.promotion.candidates import Candidate
 from components.promotion.registry import Registry
+from components.settings import PolicySettings
 from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from components.tasks import queue
@@ -30,7 +31,14 @@ class State:
     store: ObjectStore
 
     def candidate(
-        self, name: str, parent: str | None, verdict: str = "pass", launched_by: str = "lena", marks=(), rows=()
+        self,
+        name: str,
+        parent: str | None,
+        verdict: str = "pass",
+        launched_by: str = "lena",
+        marks=(),
+        rows=(),
+        owner: str = "team",
     ) -> Candidate:
         """Register a candidate for task `name` on `parent`, with every object it needs."""
         store = self.store
@@ -46,6 +54,7 @@ class State:
             "assistant": "a",
             "parents": [] if parent is None else [parent],
             "task": task,
+            "config": store.put_json({"policy": PolicySettings().model_dump(mode="json")}),
             "groups": [{"id": "g1", "adapter": folder, "curvature": store.put(b"curvature"), "tasks": []}],
         }
         digest = store.put_json(manifest)
@@ -70,12 +79,12 @@ class State:
                 task=task,
                 name=name,
                 version="1",
-                owner="team",
+                owner=owner,
                 submitted_by=SITE,
             )
             for state in ["assessing", "learning", "candidate"]:
                 queue.move(connection, None, item.id, state, "test", launched_by=launched_by)
-            attempt = attempts(connection, Family("a", name, "team"), 90) + 1
+            attempt = attempts(connection, Family("a", name, owner), 90) + 1
             return candidates.register(
                 connection,
                 None,

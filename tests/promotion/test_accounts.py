@@ -7,7 +7,7 @@ from promotion_state import BOB, CAROL, SITE, State
 from sqlalchemy import delete, insert, select, text, update
 
 from components.audit import log
-from components.audit.log import SYSTEM
+from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.identity import people, tokens
 from components.promotion import approvals, candidates, champion
@@ -72,7 +72,9 @@ def test_each_account_can_do_its_own_work(accounts, registry: Registry):
         people.grant(connection, "ada", "admin", actor=SYSTEM)
         people.grant(connection, "ada", "auditor", actor=SYSTEM)
         people.withdraw_grant(connection, "ada", "auditor", actor=SYSTEM)
-        token, secret = tokens.create(connection, "ada", "ci", timedelta(days=1), actor=SYSTEM)
+        token, secret = tokens.create(
+            connection, "ada", "ci", timedelta(days=1), actor=Actor("ada", assured=True, how="console")
+        )
     assert tokens.check(service.db, secret)[0].name == "ada"
     with service.db.begin() as connection:
         tokens.revoke(connection, token.id, actor=SYSTEM, reason="over")

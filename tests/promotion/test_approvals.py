@@ -9,16 +9,16 @@ from sqlalchemy import update
 from components.audit import log
 from components.audit.log import Actor
 from components.errors import GateRefused
-from components.promotion import approvals, candidates
+from components.promotion import approvals, candidates, quorum
 from components.promotion.approvals import (
     ApprovalUnknown,
     EvidenceVoid,
     FourEyesRefused,
-    QuorumMissing,
-    ReasonMissing,
 )
 from components.promotion.attempts import Family, attempts
 from components.promotion.candidates import CandidateUnknown, NotPending
+from components.promotion.quorum import QuorumMissing
+from components.promotion.reasons import ReasonMissing
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from components.storage import tables
 from components.tasks import queue
@@ -68,7 +68,7 @@ def test_a_yes_is_recorded_once_per_person_and_logged(state):
     assert (given.person, given.verdict, given.assured) == ("bob", "approve", True)
     assert approve(state) == given
     with state.db.read() as connection:
-        assert approvals.valid(connection, candidate, POLICY.approval) == [given]
+        assert quorum.valid(connection, candidate, POLICY.approval) == [given]
         assert [e.action for e in log.entries(connection, subject=candidate.digest)] == [
             "candidate.registered",
             "candidate.approved",
@@ -91,7 +91,13 @@ def test_every_object_of_the_evidence_counts(state):
     group = manifest["groups"][0]
     files = state.store.folder_files(group["adapter"])
     named = [evidence[key] for key in ["assessment", "tuning", "evaluation", "gate", "task", "candidate"]]
-    named += [candidate.evidence, *evidence["reports"].values(), group["adapter"], group["curvature"]]
+    named += [
+        manifest["config"],
+        candidate.evidence,
+        *evidence["reports"].values(),
+        group["adapter"],
+        group["curvature"],
+    ]
     for digest in [*named, *files.values()]:
         state.damage(digest)
         with pytest.raises(EvidenceVoid, match="not whole"):
@@ -144,17 +150,17 @@ def test_approvals_expire_and_can_be_taken_back(state):
     approve(state, CAROL)
     two = ApprovalSettings(quorum=2)
     with state.db.begin() as connection:
-        assert len(approvals.need_quorum(connection, candidate, two)) == 2
+        assert len(quorum.need_quorum(connection, candidate, two)) == 2
         past = state.db.now(connection) - timedelta(seconds=1)
         connection.execute(update(tables.approvals).where(tables.approvals.c.person == "bob").values(expires_at=past))
         with pytest.raises(QuorumMissing, match="1 of 2") as waiting:
-            approvals.need_quorum(connection, candidate, two)
+            quorum.need_quorum(connection, candidate, two)
         assert waiting.value.exit_code == 3
     approvals.revoke(state.db, assistant="a", version=1, actor=CAROL, reason="second thoughts")
     with pytest.raises(ApprovalUnknown):
         approvals.revoke(state.db, assistant="a", version=1, actor=CAROL, reason="again")
     with state.db.read() as connection, pytest.raises(QuorumMissing, match="nobody"):
-        approvals.need_quorum(connection, candidate, ApprovalSettings())
+        quorum.need_quorum(connection, candidate, ApprovalSettings())
 
 
 def test_an_approval_given_on_a_clock_ahead_does_not_count_longer(state):
@@ -163,10 +169,10 @@ def test_an_approval_given_on_a_clock_ahead_does_not_count_longer(state):
     with state.db.begin() as connection:
         later = state.db.now(connection) + timedelta(days=2)
         connection.execute(update(tables.approvals).values(at=later, expires_at=later + timedelta(hours=72)))
-        assert approvals.valid(connection, candidate, POLICY.approval) == []
+        assert quorum.valid(connection, candidate, POLICY.approval) == []
     again = approve(state)
     with state.db.read() as connection:
-        assert approvals.valid(connection, candidate, POLICY.approval) == [again]
+        assert quorum.valid(connection, candidate, POLICY.approval) == [again]
 
 
 def test_a_no_ends_it(state):

@@ -15,9 +15,11 @@ from components.audit.log import SYSTEM
 from components.audit.verify import verify_database
 from components.errors import GateRefused, LciaError
 from components.promotion import approvals, candidates, champion
-from components.promotion.approvals import EvidenceVoid, QuorumMissing
+from components.promotion.approvals import EvidenceVoid
 from components.promotion.candidates import NotPending, ParentOvertaken
 from components.promotion.champion import RollbackRefused, StaleCandidate
+from components.promotion.quorum import QuorumMissing
+from components.promotion.reasons import ReasonMissing
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from components.storage import tables
 from components.storage.database import Database
@@ -75,7 +77,7 @@ def test_promotion_moves_everything_at_once_and_only_once(state):
         assert candidates.get(connection, "a", 1).state == "promoted"
         entry = log.entries(connection)[-1]
         assert entry.action == "champion.promoted"
-        assert entry.details["approvals"] == [{"person": "bob", "assured": True, "reason": "fine"}]
+        assert entry.details["approvals"] == [{"person": "bob", "assured": True, "how": "console", "reason": "fine"}]
 
 
 def test_a_stale_candidate_is_refused_with_the_way_on(state):
@@ -105,7 +107,7 @@ def test_lineage_and_rollback_to_earlier_champions_only(state):
         back(3)
     with pytest.raises(RollbackRefused, match="already"):
         back(2)
-    with pytest.raises(approvals.ReasonMissing):
+    with pytest.raises(ReasonMissing):
         back(1, "")
     state.damage(first.digest)
     with pytest.raises(RollbackRefused, match="can't be used"):
@@ -121,9 +123,10 @@ def test_lineage_and_rollback_to_earlier_champions_only(state):
         ]
         assert [c.number for c in candidates.ancestors(connection, second.digest)] == [1, 2]
         assert candidates.get(connection, "a", pending.digest).state == "superseded"
-    assert back(2).epoch == 4
+    with pytest.raises(RollbackRefused, match=r"rolled away from \(epoch 3, by bob: worse in use\).*lcia approve 2"):
+        back(2)
     with pytest.raises(NotPending, match="rollback"):
-        promote(state, 1, AUTO)
+        promote(state, 2, AUTO, SYSTEM)
 
 
 def test_automatic_promotion_only_of_what_the_gate_lets_by(state):

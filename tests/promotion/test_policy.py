@@ -7,8 +7,9 @@ from components.audit import log
 from components.audit.log import SYSTEM, Actor
 from components.errors import GateRefused
 from components.identity import people
-from components.promotion import approvals, champion
-from components.promotion.approvals import NotLowRisk, OverrideRefused, QuorumMissing
+from components.promotion import approvals, champion, quorum
+from components.promotion.approvals import NotLowRisk, OverrideRefused
+from components.promotion.quorum import QuorumMissing
 from components.settings import ApprovalSettings, GateSettings, PolicySettings, SiteApproval, load_settings
 
 DAVE = Actor("dave", assured=True, how="console")
@@ -80,7 +81,7 @@ def test_an_override_counts_for_nothing_else(state):
     approve(state, BOB, policy(), override=True)
     open_gate = PolicySettings(gate=GateSettings(enforce=False))
     with state.db.read() as connection:
-        assert approvals.valid(connection, candidate, open_gate.approval) == []
+        assert quorum.valid(connection, candidate, open_gate.approval) == []
     with pytest.raises(QuorumMissing, match="0 of 1"):
         promote(state, open_gate)
 
@@ -108,26 +109,28 @@ def test_a_required_role_must_be_among_those_who_said_yes(state):
     approve(state, CAROL, chosen)
     with pytest.raises(QuorumMissing, match="wants the role engineer among them at team"):
         promote(state, chosen)
-    with_roles(state, dave=[("engineer", "team")])
+    with_roles(state, dave=[("approver", "team"), ("engineer", "team")])
     approve(state, DAVE, chosen)
     assert promote(state, chosen).epoch == 1
 
 
 def test_roles_of_somebody_shut_out_count_no_more(state):
     state.candidate("news", None)
-    with_roles(state, eve=[("admin", "*")], bob=[("engineer", "*")])
+    with_roles(state, eve=[("admin", "*")], bob=[("approver", "*"), ("engineer", "*")])
     chosen = policy(required_roles=("engineer",))
     approve(state, BOB, chosen)
     with state.db.begin() as connection:
         people.disable(connection, "bob", actor=SYSTEM, reason="left")
-    with pytest.raises(QuorumMissing, match="engineer"):
+    with pytest.raises(QuorumMissing, match="that of bob does not count: shut out"):
         promote(state, chosen)
 
 
-def test_only_what_changed_nothing_goes_without_a_person(state):
-    row = {"rule": "step", "task": "mail", "verdict": "pass", "words": "drop 0.01"}
-    state.candidate("news", None, rows=[row])
-    with pytest.raises(NotLowRisk, match=r"predictions of mail changed.*auto_if"):
+@pytest.mark.parametrize(
+    ("rule", "verdict"), [("step", "pass"), ("lifetime", "pass"), ("superseded", "info"), ("not measurable", "info")]
+)
+def test_only_what_changed_nothing_goes_without_a_person(state, rule, verdict):
+    state.candidate("news", None, rows=[{"rule": rule, "task": "mail", "verdict": verdict, "words": "as it is"}])
+    with pytest.raises(NotLowRisk, match=r"predictions of mail changed or are not measurable.*auto_if"):
         promote(state, policy(auto=True), automatic=True)
     assert promote(state, policy(auto=True, auto_if="pass"), automatic=True).marks == ["automatic approval"]
 

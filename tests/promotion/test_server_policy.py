@@ -6,8 +6,8 @@ from promotion_state import BOB, CAROL
 from components.audit import log
 from components.audit.verify import verify_database
 from components.promotion import policy
-from components.promotion.approvals import ReasonMissing
 from components.promotion.policy import PolicyRefused
+from components.promotion.reasons import ReasonMissing
 from components.settings import ApprovalSettings, PolicySettings
 
 FIRST = PolicySettings(approval=ApprovalSettings(quorum=2))

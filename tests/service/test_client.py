@@ -14,7 +14,7 @@ import yaml
 from small_loop import SmallLoop
 
 from components.audit.keys import read_public_key
-from components.audit.log import SYSTEM
+from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_export
 from components.identity import people, tokens
 from components.roles import Role
@@ -65,7 +65,9 @@ def server(pending: SmallLoop) -> Iterator[tuple[str, str]]:
         people.add(connection, ME, actor=SYSTEM)
         for role in get_args(Role):
             people.grant(connection, ME, role, actor=SYSTEM)
-        _, token = tokens.create(connection, ME, "test", timedelta(hours=1), actor=SYSTEM)
+        _, token = tokens.create(
+            connection, ME, "test", timedelta(hours=1), actor=Actor(ME, assured=True, how="signed in")
+        )
     told = yaml.safe_load(pending.config.read_text(encoding="utf-8")) | {"serve": {"port": 0}}
     pending.config.write_text(yaml.safe_dump(told), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LCIA_")}

@@ -55,14 +55,14 @@ def test_somebody_new_comes_in_without_a_role(client, place):
     assert actions == ["person.added", "person.signed_in", "access.denied", "role.granted"]
 
 
-def test_the_log_names_the_person_as_assured(client, place):
+def test_the_log_names_the_person_and_how_they_signed_in(client, place, provider):
     sign_in(client)
     with place.db.begin() as connection:
         people.grant(connection, "bob", "admin", actor=SYSTEM)
     assert client.post("/v1/add-person", json={"person": "eve"}).status_code == 200
     with place.db.read() as connection:
         actor = log.entries(connection)[-1].actor
-    assert (actor.name, actor.assured, actor.how) == ("bob", True, "console")
+    assert (actor.name, actor.assured, actor.how) == ("bob", True, f"signed in at {provider.issuer}")
 
 
 def test_signing_out_ends_the_session(client):

@@ -10,11 +10,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy import Connection
 
+from components.errors import GateRefused
 from components.evaluation.history import curve_points, flip_counts
 from components.evaluation.reports import FlipCount
 from components.evaluation.scored import present_scores
-from components.promotion import approvals, candidates, champion
+from components.identity.names import same_person
+from components.promotion import approvals, candidates, champion, judging, policy, quorum
 from components.promotion.candidates import Candidate
+from components.settings import ApprovalSettings, GateSettings
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks import queue
 from components.tuning.progress_curves import curves
@@ -118,7 +121,7 @@ def routes(console: Console) -> APIRouter:
         seen = console.ask(reader, "flips", version=number)
         rows = [{**row, "kind": "lost" if row["score_after"] < row["score_before"] else "won"} for row in seen["flips"]]
         table = arranged(Asked("rows", dict(request.query_params), "kind"), ROWS, rows)
-        return console.page(reader, "flips.html", number=seen["version"], rows=table, held_back=seen["held_back"])
+        return console.page(reader, "flips.html", number=seen["version"], rows=table, **_not_shown(seen))
 
     @router.get("/versions/{number}/flips/{task}/{digest}")
     def image(number: str, task: str, digest: str, request: Request) -> Response:
@@ -134,6 +137,10 @@ def routes(console: Console) -> APIRouter:
         return reports.answer(console.place.store, _found(console, number)[1]["reports"], name)
 
     return router
+
+
+def _not_shown(seen: Mapping[str, Any]) -> dict[str, int]:
+    return {name: seen[name] for name in ("held_back", "other_sites")}
 
 
 def _part(console: Console, reader: Reader, template: str, values: Mapping[str, Any]) -> Response:
@@ -243,28 +250,59 @@ def _prior(
 
 def _decision(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
     """Who decided so far, what is missing, and what the reader can do."""
-    place, rules = console.place, console.place.current().settings.policy
-    given = approvals.given(connection, version)
-    override = approvals.gate_stands_against(version, rules.gate)
-    counted = approvals.valid(connection, version, rules.approval, override=override)
+    place = console.place
+    rules = policy.standing(connection, place.assistant, place.settings.policy)
+    judged, why = _judged(place.store, version, rules.gate)
+    override = approvals.gate_stands_against(judged, rules.gate)
+    weighed = quorum.weighed(connection, version, rules.approval, override=override)
+    counted = [one for one in weighed if not one.why_not]
     now = champion.current(connection, place.assistant)
-    site = approvals.site_of(connection, version)
-    own = approvals.barred(version, reader.name, rules.approval)
+    sites = candidates.sites(connection, version)
     was = any(one.version == version.digest for one in champion.lineage(connection, place.assistant))
     here = now is not None and now.version == version.digest
+    away = candidates.rolled_away(connection, version)
     return {
-        "given": given,
-        "counted": counted,
-        "needed": max(rules.approval.quorum, rules.approval.override_quorum) if override else rules.approval.quorum,
+        "given": quorum.given(connection, version),
+        "void": {one.approval.id: one.why_not for one in weighed},
+        "counted": [one.approval for one in counted],
+        "quorums": _quorums(counted, rules.approval, sites, override=override),
         "override": override,
+        "judged": judged,
+        "judged_why": why,
         "stale": version.state == "pending" and version.parent != (now.version if now else None),
-        "own": own,
-        "may_decide": reader.may("decide", site),
-        "mine": any(approvals.same_person(one.person, reader.name) for one in counted),
+        "open": version.state == "pending" or away,
+        "away": away,
+        "own": quorum.barred(version, reader.name, rules.approval),
+        "may_decide": reader.may_at("decide", sites),
+        "may_revoke": reader.may_at("revoke", sites),
+        "mine": any(same_person(one.approval.person, reader.name) for one in counted),
         "in_use": here,
-        "can_roll_back": was and not here and reader.may("roll_back"),
-        "may_read_rows": reader.may("read_rows", site) and not own,
+        "can_roll_back": was and not here and not away and reader.may_all("roll_back", sites),
+        "may_read_rows": reader.may("read_rows") and not quorum.barred(version, reader.name, rules.approval),
     }
+
+
+def _judged(store: ObjectStore, version: Candidate, rules: GateSettings) -> tuple[str, str]:
+    """The gate's verdict under the policy in force, and why where it is not the one that was made."""
+    try:
+        found = judging.present(store, version, rules)
+    except GateRefused as why:
+        return "inconclusive", str(why)
+    return found.verdict, found.words if found.again is not None else ""
+
+
+def _quorums(
+    counted: Sequence[quorum.Weighed], rules: ApprovalSettings, sites: frozenset[str], *, override: bool
+) -> list[tuple[str, int, int]]:
+    """Each site whose tasks change with the approvals that count there, and how many it needs."""
+    return [
+        (
+            site,
+            sum(one.sites is None or site in one.sites for one in counted),
+            quorum.quorum_at(rules, site, override=override),
+        )
+        for site in sorted(sites)
+    ]
 
 
 def _lines(tuning: Mapping[str, Any]) -> dict[str, Any]:

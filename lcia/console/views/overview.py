@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from components.audit import log
 from components.errors import LciaError
-from components.promotion import approvals, candidates, champion, outbox, policy
+from components.identity.names import same_person
+from components.promotion import candidates, champion, outbox, policy, quorum
 from components.promotion.candidates import Candidate
 from components.storage import leases
 from components.tasks import browsing, progress, queue
@@ -142,12 +143,13 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
 
 def _approvals(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
     """How far a version is decided about, and what the reader can do about it."""
-    rules = console.place.current().settings.policy.approval
-    given = approvals.valid(connection, version, rules)
-    own = approvals.barred(version, reader.name, rules)
-    may = reader.may("decide", approvals.site_of(connection, version))
-    done = any(approvals.same_person(one.person, reader.name) for one in given)
-    return {"given": given, "quorum": rules.quorum, "yours": may and not own and not done}
+    rules = policy.standing(connection, console.place.assistant, console.place.settings.policy).approval
+    given = quorum.valid(connection, version, rules)
+    own = quorum.barred(version, reader.name, rules)
+    sites = candidates.sites(connection, version)
+    done = any(same_person(one.person, reader.name) for one in given)
+    needed = max(quorum.quorum_at(rules, site) for site in sites)
+    return {"given": given, "quorum": needed, "yours": reader.may_at("decide", sites) and not own and not done}
 
 
 async def _changes(console: Console, request: Request) -> AsyncIterator[str]:

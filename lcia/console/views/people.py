@@ -9,6 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from components.identity.access import EVERYWHERE, ROLES, TABLE, Permission
+from components.identity.appointments import POWER
+from components.identity.names import same_person
 from components.tasks import browsing
 from lcia.console.base import Console, form_of
 from lcia.console.tables import Asked, Column, arranged
@@ -39,7 +41,8 @@ def routes(console: Console) -> APIRouter:
     @router.get("/people")
     def people(request: Request) -> Response:
         reader = console.reader(request)
-        known = [_person(one) for one in console.ask(reader, "people")["people"]]
+        told = console.ask(reader, "people")
+        known = [_person(one) for one in told["people"]]
         issued = [_token(one) for one in console.ask(reader, "tokens")["tokens"]]
         with console.place.db.read() as connection:
             sites = browsing.owners(connection, console.place.assistant)
@@ -49,13 +52,24 @@ def routes(console: Console) -> APIRouter:
             "people.html",
             people=arranged(Asked("people", asked, "name"), PEOPLE, known),
             tokens=arranged(Asked("tokens", asked, "state"), TOKENS, issued),
+            proposals=told["proposals"],
             names=[one["name"] for one in known if one["state"] != "shut out"],
+            accounts=[one for one in known if one["state"] != "shut out"],
+            holders=[one["name"] for one in known if _may_hold(one, reader.name)],
             granted=[(one["name"], role) for one in known for role in one["roles"]],
             roles=ROLES,
             sites=[EVERYWHERE, *sites],
             permissions=get_args(Permission),
             table_of=TABLE,
         )
+
+    @router.get("/tokens")
+    def own(request: Request) -> Response:
+        """One's own tokens."""
+        reader = console.reader(request)
+        issued = [_token(one) for one in console.ask(reader, "tokens", person=reader.name)["tokens"]]
+        table = arranged(Asked("tokens", dict(request.query_params), "state"), TOKENS, issued)
+        return console.page(reader, "tokens.html", tokens=table, permissions=get_args(Permission))
 
     @router.post("/people/token")
     async def token(request: Request) -> Response:
@@ -78,6 +92,12 @@ def routes(console: Console) -> APIRouter:
         return await run_in_threadpool(made)
 
     return router
+
+
+def _may_hold(one: Mapping[str, Any], reader: str) -> bool:
+    """Whether the reader may make a token for somebody: themself, or who decides and administers nothing."""
+    power = any(given["role"] in POWER for given in one["roles"])
+    return one["state"] != "shut out" and (not power or same_person(one["name"], reader))
 
 
 def _person(one: Mapping[str, Any]) -> dict[str, Any]:

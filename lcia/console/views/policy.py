@@ -7,8 +7,8 @@ import yaml
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from components.identity.names import same_person
 from components.promotion import policy as policies
-from components.promotion.approvals import same_person
 from components.promotion.policy import Proposal
 from components.settings import differences
 from lcia.console.base import Console, Reader

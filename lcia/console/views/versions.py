@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from markupsafe import Markup
 
-from components.promotion import approvals, candidates, champion
+from components.promotion import candidates, champion, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
 from lcia.console import drawing
@@ -64,7 +64,7 @@ def routes(console: Console) -> APIRouter:
             now = champion.current(connection, name)
             rows = _rows(known, decisions, now.version if now else None)
             table = arranged(asked, COLUMNS, rows)
-            people = {row.version.digest: _people(row, approvals.given(connection, row.version)) for row in table.rows}
+            people = {row.version.digest: _people(row, quorum.given(connection, row.version)) for row in table.rows}
         decided = {one.version for one in decisions}
         return console.page(
             reader,
@@ -103,7 +103,7 @@ def _rows(known: Sequence[Candidate], decisions: Sequence[Promotion], now: str |
     ]
 
 
-def _people(row: Row, given: Sequence[approvals.Approval]) -> Mapping[str, str]:
+def _people(row: Row, given: Sequence[quorum.Approval]) -> Mapping[str, str]:
     """Who said yes or no, once each, to their newest word; whoever promoted where nobody had to."""
     if row.version.state == "superseded":
         return {}

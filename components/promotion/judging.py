@@ -1,0 +1,146 @@
+"""The gate's verdict under the policy of the present.
+
+A report holds under the policy it was made with. Under another one the same scores are judged again: they, the looks at
+anchors and what people said of the task stand in the evidence, so no model runs and nothing is predicted.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from components.errors import GateRefused, LciaError
+from components.promotion.candidates import Candidate
+from components.promotion.evidence import gate_evidence
+from components.promotion.gate import decide_gate
+from components.promotion.gate_evidence import GateEvidence
+from components.promotion.rebasing import gate_inputs
+from components.settings import GateSettings, Settings
+from components.storage.objects import Json, ObjectStore
+
+REMEMBERED = 64
+"""Judgements that are kept, by evidence and policy: seconds of arithmetic over objects that never change."""
+NOT_JUDGED_BY = {"enforce", "attempts_window_days"}
+"""Keys of the gate's policy that decide what a verdict means, or had decided which attempt it is; not the verdict."""
+_LOOK = re.compile(r"look (\d+) at its anchor")
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate says of a candidate under one policy."""
+
+    verdict: str
+    """pass, fail or inconclusive."""
+    rows: tuple[Mapping[str, Any], ...]
+    """The report's rows, as `GateRow` has them."""
+    again: dict[str, Json] | None = None
+    """The report where it was judged again; None where the candidate's own holds."""
+
+    @property
+    def words(self) -> str:
+        """The rows that keep it from passing, for messages."""
+        return "; ".join(f"{r['rule']} {r['task'] or ''}: {r['words']}" for r in self.rows if r["verdict"] in _AGAINST)
+
+
+_AGAINST = ("fail", "inconclusive")
+
+
+def present(store: ObjectStore, candidate: Candidate, policy: GateSettings) -> Judgement:
+    """What the gate says of a candidate under `policy`; remembered.
+
+    Raises:
+        GateRefused: it has to be judged again, and can't be: rows it was judged by are not kept.
+        ObjectMissing, ObjectCorrupt: its evidence is not whole.
+    """
+    try:
+        return _present(store, candidate.evidence, candidate.digest, candidate.verdict, policy.model_dump_json())
+    except _NotJudged as why:
+        raise GateRefused(
+            f"version {candidate.number} was judged under another gate policy than the present one and can't be "
+            f"judged again from its evidence ({why}); `lcia reject {candidate.number}` and `lcia retry` of its task "
+            "make a new candidate"
+        ) from why
+
+
+class _NotJudged(Exception):
+    """Why the stored evidence is not enough."""
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _present(store: ObjectStore, evidence: str, digest: str, verdict: str, policy: str) -> Judgement:
+    wanted = GateSettings.model_validate_json(policy)
+    record = store.get_json(evidence)
+    before = store.get_json(record["gate"])
+    known = _made_under(store, digest)
+    if known is not None and _same(known, wanted):
+        return Judgement(verdict, tuple(before.get("rows", ())))
+    try:
+        report = decide_gate(_inputs(store, record, before, wanted), wanted).to_json()
+    except (LciaError, KeyError, TypeError, ValueError) as error:
+        raise _NotJudged(f"{type(error).__name__}: {error}") from error
+    return Judgement(report["verdict"], tuple(report["rows"]), report)
+
+
+def _made_under(store: ObjectStore, digest: str) -> GateSettings | None:
+    """The gate's policy that a version was judged under; None where its records do not say so that it can be read."""
+    manifest = store.get_json(digest)
+    config = manifest.get("config") if isinstance(manifest, dict) else None
+    if not config:
+        return None
+    try:
+        return GateSettings.model_validate(store.get_json(config)["policy"]["gate"])
+    except (ValidationError, KeyError, TypeError):
+        return None
+
+
+def _same(left: GateSettings, right: GateSettings) -> bool:
+    return left.model_dump(exclude=NOT_JUDGED_BY) == right.model_dump(exclude=NOT_JUDGED_BY)
+
+
+def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSettings) -> GateEvidence:
+    """What the gate was given, with the reserve that `policy` holds back.
+
+    Facts from outside the records (looks so far, declared replacements, a released hold) are those of the report.
+    """
+    evaluation = store.get_json(record["evaluation"])
+    rows: dict[str, list[Record]] = {}
+    for row in before["rows"]:
+        rows.setdefault(row["rule"], []).append(row)
+    looks = {row["task"]: _looks(row["words"]) for row in rows.get("lifetime", ())}
+    fallback = rows.get("fallback", [])
+    if "rebase" in record:
+        return gate_inputs(
+            store,
+            evaluation,
+            tuple(record["rebase"]["lost"]),
+            share=policy.reserve_share,
+            fallback=fallback[0]["value"] if fallback else None,
+            limit=fallback[0]["limit"] if fallback else 0.0,
+            attempt=before["attempt"],
+            looks=looks,
+        )
+    limits = {"tuning": {"ema": {"max_fallback": fallback[0]["limit"]}}} if fallback else {}
+    settings = Settings.model_validate({"policy": {"gate": policy.model_dump()}, **limits})
+    found = gate_evidence(
+        store,
+        settings,
+        store.get_json(record["assessment"]),
+        store.get_json(record["tuning"]),
+        evaluation,
+        attempt=before["attempt"],
+        released=all(row["verdict"] == "pass" for row in rows.get("drift", ())),
+        looks=looks,
+    )
+    replaced = {row["task"]: row["words"] for row in rows.get("superseded", ())}
+    return replace(found, prior=tuple(replace(task, superseded_by=replaced.get(task.name)) for task in found.prior))
+
+
+def _looks(words: str) -> int:
+    """How many candidates had been compared with the anchor before this one."""
+    told = _LOOK.search(words)
+    return int(told[1]) - 1 if told else 0
