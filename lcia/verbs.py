@@ -43,11 +43,14 @@ def submit(
     actor: Actor,
     allowed: Callable[[str], None] | None = None,
     called: str | None = None,
+    *,
+    sender_known: bool = True,
 ) -> QueueItem:
     """Put a task package, a folder or a container, into the queue.
 
     `allowed` refuses owners that the actor may not submit for; `called` names the package in messages where its path
-    means nothing to whoever sent it.
+    means nothing to whoever sent it. A task that would replace another waits for a person where its sender is not
+    known.
 
     Raises:
         PackageError: it is refused; the report is in `quarantine/`, nothing else was changed.
@@ -71,6 +74,12 @@ def submit(
             submitted_by=actor,
             task=read.snapshot.digest,
         )
+        if not sender_known and read.task.supersedes and not item.known:
+            why = (
+                f"it would replace {read.task.supersedes} and came through an inbox, which does not know its sender: "
+                f"`lcia release {item.id}` lets it go on, `lcia cancel {item.id}` does not"
+            )
+            item = queue.move(connection, None, item.id, "held", why, actor=actor)
     return replace(item, cut=read.cut, remarks=read.remarks)
 
 

@@ -35,6 +35,7 @@ LATER = (
     ("tuning", "rows_per_pass"),
     ("tuning", "gradient_checkpointing"),
     ("base_model", "quantization"),
+    ("policy", "approval", "unknown_sender"),
 )
 """Keys that came after versions were made without them: at their defaults they are no part of a version's content."""
 
@@ -85,9 +86,13 @@ class Settings(Section):
             "zenml": True,
         }
         content = self.model_dump(mode="json", exclude=machine)
-        for section, key in LATER:
-            if content[section][key] == getattr(type(getattr(self, section))(), key):
-                del content[section][key]
+        usual = type(self)().model_dump(mode="json")
+        for *sections, key in LATER:
+            here, there = content, usual
+            for section in sections:
+                here, there = here[section], there[section]
+            if here[key] == there[key]:
+                del here[key]
         return content
 
     def for_steps(self) -> dict[str, Any]:
