@@ -31,7 +31,7 @@ from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
 from infra import zenml_places
-from lcia import doctor_accounts, failures, lost, moving
+from lcia import doctor_accounts, doctor_outside, failures, lost, moving
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
 
@@ -62,6 +62,8 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         ("log", _log),
         ("leases", _leases),
         ("store", _store),
+        ("parser", doctor_outside.parser),
+        ("inbox", doctor_outside.inboxes),
         *([] if quick else [("model", _model), ("mlflow", _mlflow), ("zenml", _zenml)]),
     ]
     found: list[Finding] = []

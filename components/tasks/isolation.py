@@ -173,6 +173,16 @@ def pictures(files: Sequence[tuple[str, bytes]], budget: PackageSettings) -> lis
     return found
 
 
+def confinement(budget: PackageSettings) -> tuple[str, ...]:
+    """Names of what confines the process on this machine; it is started for nothing else."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lcia-parser-") as scratch,
+        _parser({"do": "pictures", "sizes": []}, [], budget, Path(scratch), "nothing") as parser,
+    ):
+        parser.next(frames.END)
+        return parser.held
+
+
 class _Total:
     """Bytes that may still be kept."""
 

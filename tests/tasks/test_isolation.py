@@ -280,3 +280,10 @@ def test_pixels_have_a_total(tmp_path, store):
         isolation.take(folder, store, PackageSettings(megapixels=5), tmp_path / "scratch")
     assert not list(store.objects())
     isolation.take(folder, store, PackageSettings(megapixels=6), tmp_path / "scratch")
+
+
+def test_images_that_are_small_as_files_are_small_as_objects(tmp_path, store):
+    """24 files of some kilobytes were gigabytes as bare pixels."""
+    folder = with_flat_images(tmp_path / "p", 24, side=512)
+    isolation.take(folder, store, BUDGET, tmp_path / "scratch")
+    assert sum(file.size for file in store.objects()) < 24 * 512 * 512 * 3 / 100
