@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from components.storage.objects import digest_of
 from components.tasks import containers, frames
 from components.tasks.confinement import MB, confine, libraries
 from components.tasks.images import ImageRefused, plain_pixels
@@ -84,7 +85,11 @@ def _take(request: Mapping[str, Any], out: BinaryIO) -> None:
         splits: Mapping[str, Any] = {**package.splits, "unlabelled": package.unlabelled}
         shown = {one.digest: one for rows in splits.values() for row in rows for one in row.images}
         for picture in shown.values():
-            frames.send(out, frames.IMAGE, picture.content())
+            content = picture.content()
+            if digest_of(content) != picture.digest:
+                problem = Problem("images", None, None, "an image that changed while it was read", "files left alone")
+                raise PackageError(called, [problem])
+            frames.send(out, frames.IMAGE, content)
         for split, rows in splits.items():
             frames.send(out, frames.SPLIT, {"split": split, "rows": len(rows)})
             for piece in _pieces(rows):

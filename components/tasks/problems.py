@@ -1,9 +1,10 @@
 """What can be wrong with files from outside: where, what was seen, what was expected; and reading them safely."""
 
+import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ MAX_LINE_BYTES = 256 * 1024
 """Longest row, in bytes."""
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """Largest file of a package, in bytes."""
+PIECE = 1024 * 1024
+"""Bytes of a file that are read at a time."""
 MAX_ROWS = 200_000
 """Most rows in a split."""
 
@@ -150,18 +153,31 @@ def path_fault(name: str) -> str | None:
 
 def read_regular(path: Path, name: str, limit: int) -> bytes | Problem:
     """Bytes of a regular file of at most `limit` bytes, never through a link; else what is wrong."""
+    pieces: list[bytes] = []
+    return _read_pieces(path, name, limit, pieces.append) or b"".join(pieces)
+
+
+def digest_regular(path: Path, name: str, limit: int) -> str | Problem:
+    """The same file's sha256, without holding more than a piece of it."""
+    digest = hashlib.sha256()
+    return _read_pieces(path, name, limit, digest.update) or digest.hexdigest()
+
+
+def _read_pieces(path: Path, name: str, limit: int, take: Callable[[bytes], object]) -> Problem | None:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return Problem(name, None, None, error.strerror or str(error), "a readable regular file, no link")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return Problem(name, None, None, "no regular file", "a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        return Problem(name, None, None, f"more than {limit} bytes", f"at most {limit} bytes")
-    return content
+        left = limit
+        while piece := file.read(min(PIECE, left + 1)):
+            left -= len(piece)
+            if left < 0:
+                return Problem(name, None, None, f"more than {limit} bytes", f"at most {limit} bytes")
+            take(piece)
+    return None
 
 
 def decode(content: bytes, name: str) -> str | Problem:
