@@ -18,7 +18,8 @@ _UNSPACED = regex.compile(
 )
 """Letters of scripts written without spaces; Unicode's line breaking class SA holds those of South East Asia."""
 _COMPLEX = regex.compile(r"\p{Line_Break=Complex_Context}")
-_GAP = regex.compile(rf"(?<={_UNSPACED.pattern})\s+|\s+(?={_UNSPACED.pattern})")
+_GAP = regex.compile(rf"(?<={_UNSPACED.pattern})\s+|(?<!\s)\s++(?={_UNSPACED.pattern})")
+"""White space beside a letter; each run of it is looked at once, however long it is."""
 _INVISIBLE = regex.compile(r"\p{Cf}+")
 """Zero-width spaces and the like, which some writers set between words."""
 

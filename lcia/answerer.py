@@ -32,6 +32,7 @@ from components import environment
 from components.errors import LciaError
 from components.settings import ServeSettings, Settings
 from components.storage.objects import ObjectStore
+from components.tasks import isolation
 from components.tasks.images import Picture
 
 if TYPE_CHECKING:
@@ -229,11 +230,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
     sys.excepthook = _without_words
-    versions = _Versions(Settings.model_validate_json(sys.stdin.readline()))
+    settings = Settings.model_validate_json(sys.stdin.readline())
+    versions = _Versions(settings)
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            images = [Picture.of(b64decode(file)) for file in asked["images"]]
+            files = [(f"image {number}", b64decode(file)) for number, file in enumerate(asked["images"], start=1)]
+            images = isolation.pictures(files, settings.packages)
             request = asked["instruction"], asked["input"], images
             reply: dict[str, Any] = {"answers": [versions.answer(each, *request) for each in asked["versions"]]}
         except LciaError as error:

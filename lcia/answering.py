@@ -10,6 +10,7 @@ from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
 from components.promotion import statements
 from components.settings import MACHINE, Settings
+from components.tasks import isolation
 from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
 from components.tasks.problems import Problem, printable, read_regular
 from lcia.verbs import NothingToShow
@@ -42,7 +43,7 @@ def ask(
         place.need_statement(version)
     loaded = bundle.from_store(place.store, version.digest) if version else None
     bench = bench_of(place.settings, loaded)
-    shown = [_picture(path) for path in images]
+    shown = pictures_of([(str(path), _content(path)) for path in images], place.settings)
     answer = Assistant(bench, loaded, place.settings.grouping).answer([(instruction, text, shown)])[0]
     return {
         "answer": answer.text,
@@ -53,23 +54,20 @@ def ask(
     }
 
 
-def _picture(path: Path) -> Picture:
+def _content(path: Path) -> bytes:
     content = read_regular(path, str(path), MAX_IMAGE_BYTES)
     if isinstance(content, Problem):
         raise ImageRefused(f"{printable(str(path))}: {content.seen}", content.expected)
-    return picture_of(content, str(path))
+    return content
 
 
-def picture_of(content: bytes, name: str) -> Picture:
-    """The image of a file's bytes.
+def pictures_of(files: Sequence[tuple[str, bytes]], settings: Settings) -> list[Picture]:
+    """The images of some files, each with its name for messages; read in a process of their own.
 
     Raises:
-        ImageRefused: it is none that a task could hold; says which.
+        ImageRefused: one is none that a task could hold; says which.
     """
-    try:
-        return Picture.of(content)
-    except ImageRefused as why:
-        raise ImageRefused(f"{printable(name)}: {why.seen}", why.expected) from why
+    return isolation.pictures([(printable(name), content) for name, content in files], settings.packages)
 
 
 def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":

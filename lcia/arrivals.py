@@ -1,54 +1,82 @@
-"""Packages from the inbox into the queue."""
+"""Packages from the inboxes into the queue."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from components.audit.log import Actor
 from components.storage.objects import Json
-from components.tasks.arrivals import open_inbox
+from components.tasks.arrivals import Inbox, InboxUnusable, StillWritten, open_inbox
+from components.tasks.isolation import ParserBroken
 from components.tasks.problems import PackageError, Problem
 from components.tasks.queue import QueueItem, TaskVersionTaken
 from lcia import verbs
 from lcia.workplace import Workplace
 
-INBOX = Actor("inbox", assured=False, how="inbox")
-"""Who submits what was dropped there: nobody signed in, so nobody approves it as its own submitter."""
+INBOX = "inbox"
+"""Who submits what was dropped there: nobody signed in, so no person is known."""
 
 
-def take(place: Workplace) -> list[QueueItem]:
-    """Submit every complete package of the inbox and put it away; returns the tasks that are new.
+def sender(owner: str | None) -> Actor:
+    """Who a package of an inbox comes from: somebody of its site, or anybody."""
+    return Actor(INBOX if owner is None else f"{INBOX} of {owner}", assured=False, how="inbox")
+
+
+def sender_known(submitted_by: str) -> bool:
+    """False for what came through an inbox: any person may have put it there, whoever's inbox it is."""
+    return submitted_by != INBOX and not submitted_by.startswith(f"{INBOX} of ")
+
+
+def take(place: Workplace, say: Callable[[str], None] = lambda _: None) -> list[QueueItem]:
+    """Submit every complete package of the inboxes and put it away; returns the tasks that are new.
 
     A package that was submitted and not put away, because the machine stopped between, is known when it is taken again.
+    An inbox in which somebody left what can't be dealt with is said, and keeps no other work waiting.
 
     Raises:
-        InboxUnusable: the inbox can't be read or changed.
+        InboxUnusable: the inbox that all share is not there.
     """
-    settings = place.settings.inbox
-    if not settings.url:
-        return []
-    inbox, found = open_inbox(settings.url, settings.quiet_seconds), []
+    settings, arrived = place.settings.inbox, list[QueueItem]()
+    for owner, url in sorted(settings.sites.items()):
+        try:
+            arrived += _take(place, owner, open_inbox(url, settings.quiet_seconds), say)
+        except InboxUnusable as error:
+            say(f"the inbox of {owner} can't be used: {error}")
+    if settings.url:
+        inbox = open_inbox(settings.url, settings.quiet_seconds)
+        try:
+            arrived += _take(place, settings.owner, inbox, say)
+        except InboxUnusable as error:
+            say(f"the inbox can't be used: {error}")
+    return arrived
+
+
+def _take(place: Workplace, owner: str | None, inbox: Inbox, say: Callable[[str], None]) -> Iterator[QueueItem]:
     for name in inbox.complete(time.time()):
         try:
-            with inbox.opened(name) as path:
-                item = verbs.submit(place, path, INBOX, _owned_by(settings.owner, name), name)
-        except (PackageError, TaskVersionTaken) as error:
+            with inbox.opened(name, place.home / "unpacked") as path:
+                actor, allowed = sender(owner), _owned_by(owner, name)
+                item = verbs.submit(place, path, actor, allowed, name, sender_known=False)
+        except StillWritten as error:
+            say(str(error))
+            continue
+        except (PackageError, TaskVersionTaken, ParserBroken) as error:
             inbox.put_away(name, "refused", {"package": name, "problems": _problems(error)})
             continue
-        told = {
+        facts = {
             "item": item.id,
             "name": item.name,
             "version": item.version,
             "known": item.known,
+            "state": item.state,
             "remarks": list(item.remarks),
         }
-        inbox.put_away(name, "done", {"package": name, **told})
+        inbox.put_away(name, "done", {"package": name, **facts})
         if not item.known:
-            found.append(item)
-    return found
+            yield item
 
 
-def _problems(error: PackageError | TaskVersionTaken) -> list[Json]:
+def _problems(error: Exception) -> list[Json]:
     return [asdict(problem) for problem in error.problems] if isinstance(error, PackageError) else [str(error)]
 
 

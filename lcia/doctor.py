@@ -34,7 +34,7 @@ from components.storage.database import Database, SchemaUnknown
 from components.storage.objects import ObjectStore
 from components.storage.sqlite import sqlite_file
 from infra import zenml_places
-from lcia import delivery, doctor_accounts, failures, lost, moving
+from lcia import delivery, doctor_accounts, doctor_outside, failures, lost, moving
 from lcia.findings import Finding, Patient
 from lcia.workplace import user_name
 
@@ -66,6 +66,8 @@ def examine(patient: Patient, *, quick: bool = False) -> list[Finding]:
         ("leases", _leases),
         ("rounds", _rounds),
         ("store", _store),
+        ("parser", doctor_outside.parser),
+        ("inbox", doctor_outside.inboxes),
         *([] if quick else [("model", _model), ("mlflow", _mlflow), ("zenml", _zenml)]),
     ]
     found: list[Finding] = []

@@ -314,8 +314,12 @@ def _retry(place: Workplace, actor: Actor, params: Retry) -> Json:
 
 
 def _release(place: Workplace, actor: Actor, params: Answer) -> Json:
-    """Let a task go on that is held because it is unlike everything seen."""
-    return _answered(place, actor, params, {"released": True})
+    """Let a task go on that is held: unlike everything seen, or to replace another and of a sender unknown."""
+    with place.db.begin() as connection:
+        assessed = "assessment" in queue.item(connection, params.item).reports
+        answers: dict[str, Json] = {"released": True} if assessed else {}
+        found = queue.answer(connection, params.item, "held", answers, actor=actor, reason=params.reason)
+    return found.to_json()
 
 
 def _regroup(place: Workplace, actor: Actor, params: Regroup) -> Json:

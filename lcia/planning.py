@@ -8,10 +8,8 @@ from components.promotion.evidence import present_rows
 from components.promotion.power import LEAST_POWER, TaskRows, policy_power, rows_needed
 from components.quality.fingerprints import result_name, store_fingerprints
 from components.storage import results
-from components.tasks.containers import opened
-from components.tasks.inbox import store_package
-from components.tasks.package import read_package
-from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
+from components.tasks.isolation import take
+from components.tasks.snapshot import Snapshot, load_snapshot
 from infra.runs import StepFailed, run_pipeline
 from lcia import estimates
 from lcia.verbs import OUTCOME
@@ -46,12 +44,9 @@ def plan(place: Workplace, package: Path) -> dict[str, Any]:
     """
     from pipelines.assess_task import assess_task
 
-    with opened(package, place.home / "unpacked") as folder:
-        read = read_package(folder, called=str(package))
-        stored = store_package(folder, place.store)
-    snapshot = take_snapshot(read, place.store)
-    task, champion = snapshot.task, place.champion()
-    order = make_order(place, stored, champion.digest if champion else None)
+    read = take(package, place.store, place.settings.packages, place.home / "unpacked")
+    snapshot, task, champion = read.snapshot, read.task, place.champion()
+    order = make_order(place, read.package, champion.digest if champion else None)
     order = order.model_copy(update={"fingerprints": _fingerprints(place, snapshot, order.parent)})
     digest = place.store.put_json(order.model_dump(mode="json"))
     name = f"plan-{task.name}-{task.version}"

@@ -20,12 +20,10 @@ from components.promotion.evidence import replaced_tasks
 from components.promotion.outbox import undelivered
 from components.settings import GateSettings, PolicySettings
 from components.tasks import queue
-from components.tasks.containers import opened
-from components.tasks.inbox import quarantine, store_package
-from components.tasks.package import read_package
+from components.tasks.inbox import quarantine
+from components.tasks.isolation import take
 from components.tasks.problems import PackageError
 from components.tasks.queue import QueueItem
-from components.tasks.snapshot import take_snapshot
 from lcia import delivery, moving
 from lcia.listing import costs_of
 from lcia.workplace import Workplace
@@ -45,22 +43,22 @@ def submit(
     actor: Actor,
     allowed: Callable[[str], None] | None = None,
     called: str | None = None,
+    *,
+    sender_known: bool = True,
 ) -> QueueItem:
     """Put a task package, a folder or a container, into the queue.
 
     `allowed` refuses owners that the actor may not submit for; `called` names the package in messages where its path
-    means nothing to whoever sent it.
+    means nothing to whoever sent it. A task that would replace another waits for a person where its sender is not
+    known.
 
     Raises:
         PackageError: it is refused; the report is in `quarantine/`, nothing else was changed.
     """
     try:
-        with opened(package, place.home / "unpacked", called) as folder:
-            read = read_package(folder, called=called or str(package))
-            if allowed is not None:
-                allowed(read.task.owner)
-            task = take_snapshot(read, place.store).digest
-            stored = store_package(folder, place.store)
+        read = take(
+            package, place.store, place.settings.packages, place.home / "unpacked", called=called, allowed=allowed
+        )
     except PackageError as error:
         report = quarantine(place.home, package, error.problems)
         error.add_note(f"The report is in {report}; the package itself was not touched.")
@@ -69,13 +67,19 @@ def submit(
         item = queue.submit(
             connection,
             assistant=place.assistant,
-            package=stored,
+            package=read.package,
             name=read.task.name,
             version=read.task.version,
             owner=read.task.owner,
             submitted_by=actor,
-            task=task,
+            task=read.snapshot.digest,
         )
+        if not sender_known and read.task.supersedes and not item.known:
+            why = (
+                f"it would replace {read.task.supersedes} and came through an inbox, which does not know its sender: "
+                f"`lcia release {item.id}` lets it go on, `lcia cancel {item.id}` does not"
+            )
+            item = queue.move(connection, None, item.id, "held", why, actor=actor)
     return replace(item, cut=read.cut, remarks=read.remarks)
 
 

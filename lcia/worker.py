@@ -61,7 +61,7 @@ def work(place: Workplace, actor: Actor, say: Say, only: int | None = None) -> l
         while True:
             place = place.current()  # admins may have accepted another policy meanwhile
             if only is None:
-                for arrived in arrivals.take(place):
+                for arrived in arrivals.take(place, say):
                     say(f"{arrived.name}@{arrived.version} came through the inbox: item {arrived.id}")
             item = _next(place, only)
             if item is None:
@@ -287,7 +287,8 @@ class Advance:
                 launched_by=item.launched_by or self.actor.name,
                 attempt=gate["attempt"],
                 item=item.id,
-                marks=[f"changed {key}" for key in changed_keys(place.settings)],
+                marks=[f"changed {key}" for key in changed_keys(place.settings)]
+                + ([] if arrivals.sender_known(item.submitted_by) else [candidates.SENDER_UNKNOWN]),
                 publication=shown,
             )
             why = f"version {candidate.number}: gate {verdict}; {what_next(candidate, place)}"

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from zenml import log_metadata, step
 
-from components.tasks.package import read_package
-from components.tasks.snapshot import take_snapshot
+from components.tasks.isolation import take
 from steps.order import open_order
 
 
@@ -21,8 +20,9 @@ def ingest_task(store: str, order: str) -> Annotated[str, "task"]:
     context = open_order(store, order)
     with tempfile.TemporaryDirectory() as folder:
         package = context.store.get_folder(context.order.package, Path(folder) / "package")
-        read = read_package(package, called=f"package {context.order.package[:12]}")
-        snapshot = take_snapshot(read, context.store)
+        called = f"package {context.order.package[:12]}"
+        taken = take(package, context.store, context.settings.packages, Path(folder), called=called, files=False)
+    snapshot = taken.snapshot
     rows = {split: ref.rows for split, ref in snapshot.splits.items()}
     log_metadata({"task": snapshot.task.label, "owner": snapshot.task.owner, "rows": rows})
     return snapshot.digest

@@ -158,6 +158,11 @@ def check_low_risk(candidate: Candidate, judged: Judgement, policy: ApprovalSett
         raise NotLowRisk(
             f"version {candidate.number} is not promoted automatically: policy.approval.auto is false; people decide"
         )
+    if policy.unknown_sender and candidates.SENDER_UNKNOWN in candidate.marks:
+        raise NotLowRisk(
+            f"version {candidate.number} is not promoted automatically: its task came through an inbox, and "
+            f"policy.approval.unknown_sender asks for {policy.unknown_sender} further approvals; people decide about it"
+        )
     changed = sorted({row["task"] for row in judged.rows if row["rule"] in NOT_UNCHANGED and row["task"]})
     if policy.auto_if == "unchanged" and changed:
         raise NotLowRisk(

@@ -26,6 +26,9 @@ MOVES = {
 Only `register` leads back to `pending`: the same content, made again on purpose, with new evidence."""
 
 
+SENDER_UNKNOWN = "sender unknown"
+"""Mark of a version whose task came through an inbox: who put it there may be anybody, an approver too."""
+
 AGAIN = frozenset({"rejected", "superseded"})
 """States in which the same content may be registered again."""
 

@@ -198,7 +198,7 @@ def _need_quorum_at(
     override: bool,
     several: bool,
 ) -> None:
-    needed = quorum_at(policy, site, override=override)
+    needed = quorum_at(candidate, policy, site, override=override)
     names = ", ".join(given.person for given in counted) or "nobody"
     option = " --override" if override else ""
     at = f" at {site}" if several else ""
@@ -220,11 +220,12 @@ def _need_quorum_at(
         )
 
 
-def quorum_at(policy: ApprovalSettings, site: str, *, override: bool = False) -> int:
-    """Approvals that policy asks for at a site."""
+def quorum_at(candidate: Candidate, policy: ApprovalSettings, site: str, *, override: bool = False) -> int:
+    """Approvals that policy asks for at a site, with those for a sender that nobody knows."""
     own = policy.sites.get(site, SiteApproval()).quorum
     quorum = policy.quorum if own is None else own
-    return max(quorum, policy.override_quorum) if override else quorum
+    further = policy.unknown_sender if candidates.SENDER_UNKNOWN in candidate.marks else 0
+    return (max(quorum, policy.override_quorum) if override else quorum) + further
 
 
 def barred(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:

@@ -23,6 +23,7 @@ from components.settings.method import (
     RehearsalSettings,
     TuningSettings,
 )
+from components.settings.packages import PackageSettings
 from components.settings.policy import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
 from components.settings.quality import DriftSettings, KnownSettings, QualitySettings, ValidationSettings
 from components.settings.reading import SettingsError, changed_keys, differences, home, load_settings
@@ -43,6 +44,7 @@ __all__ = [
     "KnownSettings",
     "MailSettings",
     "NotifySettings",
+    "PackageSettings",
     "PolicySettings",
     "PriceSettings",
     "PseudoLabelSettings",

@@ -51,13 +51,16 @@ class RegistrySettings(Section):
 class InboxSettings(Section):
     """Where sites drop packages; the worker takes them from there. No version depends on it."""
 
+    sites: dict[str, str] = Field(default_factory=dict)
+    """By `owner` of the tasks: that site's own folder, or fsspec URL of a bucket's prefix, which only it can write
+    to. Packages of other owners are refused there."""
     url: str = ""
-    """Folder or fsspec URL of a bucket's prefix; empty: there is no inbox."""
+    """One folder or URL that all write to: whoever can, speaks for any owner. Empty: there is none."""
     quiet_seconds: Annotated[float, Field(ge=0)] = 60
     """A package in a folder is complete when nothing of it has changed for so long, or when NAME.ready stands beside
     it."""
     owner: str | None = None
-    """The only owner whose tasks are taken, where the inbox belongs to one site; null: anybody's."""
+    """The only owner whose tasks are taken from `url`; null: anybody's. `sites` says the same of several."""
 
 
 class RetentionSettings(Section):

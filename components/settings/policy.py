@@ -71,6 +71,9 @@ class ApprovalSettings(Section):
     """People who must say yes in spite of the gate, each with a reason, to promote what it did not pass."""
     four_eyes: bool = True
     """True refuses approval by the submitter or launcher of the task."""
+    unknown_sender: Annotated[int, Field(ge=0)] = 1
+    """Further approvals for what came through an inbox, which does not know the person who sent it: four eyes can't
+    bar them, so one more is somebody else. 0 asks for no more, and lets automatic approval take it."""
     expires_hours: Annotated[float, Field(gt=0)] = 168
     """Hours an approval stays valid; silence is a no."""
 

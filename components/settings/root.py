@@ -23,6 +23,7 @@ from components.settings.method import (
     GroupingSettings,
     TuningSettings,
 )
+from components.settings.packages import PackageSettings
 from components.settings.policy import PolicySettings
 from components.settings.quality import QualitySettings
 from components.settings.section import Section
@@ -34,6 +35,7 @@ LATER = (
     ("tuning", "rows_per_pass"),
     ("tuning", "gradient_checkpointing"),
     ("base_model", "quantization"),
+    ("policy", "approval", "unknown_sender"),
 )
 """Keys that came after versions were made without them: at their defaults they are no part of a version's content."""
 
@@ -54,6 +56,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
+    packages: PackageSettings = PackageSettings()
     inbox: InboxSettings = InboxSettings()
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
@@ -71,6 +74,7 @@ class Settings(Section):
             "base_model": set(MACHINE),
             "storage": True,
             "registry": True,
+            "packages": True,
             "inbox": True,
             "retention": True,
             "audit": True,
@@ -82,9 +86,13 @@ class Settings(Section):
             "zenml": True,
         }
         content = self.model_dump(mode="json", exclude=machine)
-        for section, key in LATER:
-            if content[section][key] == getattr(type(getattr(self, section))(), key):
-                del content[section][key]
+        usual = type(self)().model_dump(mode="json")
+        for *sections, key in LATER:
+            here, there = content, usual
+            for section in sections:
+                here, there = here[section], there[section]
+            if here[key] == there[key]:
+                del here[key]
         return content
 
     def for_steps(self) -> dict[str, Any]:

@@ -4,11 +4,14 @@ Layout: `sha256/ab/abcd…` below the store's URL. An object is written once, wh
 can lose work in flight but never damage a version, and repeated or unfenced writes are harmless. Every read
 is checked against the name. `scratch` areas are the one mutable thing: checkpoints, lost without harm.
 
+Pixels of images are stored compressed (`pixels`); the name is that of what was put.
+
 Objects that had to go (retention, a withdrawal) leave a small file at `erased/ab/abcd…` that says why, so that
 "erased on purpose" and "lost" are never mistaken for one another.
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,14 +21,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
-import fsspec
 import rfc8785
-from fsspec.implementations.local import LocalFileSystem
 
 from components.errors import LciaError
 from components.storage.fence import erase
+from components.storage.pixels import packed, unpacked
 
 Json: TypeAlias = Any
 """A JSON value; which one is the reader's to check."""
@@ -118,6 +120,8 @@ def _whole_number(digits: str) -> int | float:
 
 _STALE = timedelta(minutes=15)
 """Age from which an object that is stored once more is made young again; far below any grace period of a sweep."""
+_PIECE = 1024 * 1024
+"""Bytes of a file that are read at a time."""
 _PART = ".write-"
 """How the name of a file begins that is being written."""
 
@@ -141,6 +145,9 @@ class _Files:
     """Whole-file access below one fsspec URL: a file is absent or complete, after any crash."""
 
     def __init__(self, url: str) -> None:
+        import fsspec
+        from fsspec.implementations.local import LocalFileSystem
+
         self._fs, root = fsspec.core.url_to_fs(url)
         self.root = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
@@ -172,14 +179,41 @@ class _Files:
         moment: datetime = self._fs.modified(path)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
-    def renew(self, path: str, content: bytes) -> None:
-        """Make a file that is there already as young as a new one, if it is not young."""
+    def renew(self, path: str, content: bytes | None) -> None:
+        """Make a file that is there already as young as a new one, if it is not young; `content` is what it holds."""
         if datetime.now(UTC) - self.modified(path) < _STALE:
             return
         if self._local:
             os.utime(path)
         else:
-            self.write(path, content)
+            self.write(path, content if content is not None else bytes(self._fs.cat_file(path)))
+
+    def place(self, path: str, file: Path) -> None:
+        """The same as `write` with the bytes of a file."""
+        if self._local:
+            with file.open("rb") as content:
+                write_durably(Path(path), content)
+        else:
+            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self._fs.put_file(str(file), path)
+
+    def digest(self, path: str) -> str | None:
+        """sha256 of a file; None where there is none."""
+        try:
+            with self._fs.open(path, "rb") as content:
+                found = hashlib.sha256()
+                while part := content.read(_PIECE):
+                    found.update(part)
+                return found.hexdigest()
+        except FileNotFoundError:
+            return None
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; 0 where there is none."""
+        try:
+            return int(self._fs.info(path)["size"])
+        except FileNotFoundError:
+            return 0
 
     def below(self, folder: str) -> Iterator[StoredFile]:
         """Every file below a folder; those that vanish meanwhile are left out."""
@@ -215,12 +249,29 @@ class ObjectStore:
         """
         digest = digest_of(content)
         path = self._path(digest)
-        if self._files.read(path) == content:
-            self._files.renew(path, content)
+        stored = self._files.read(path)
+        if stored is not None and (stored == content or unpacked(stored) == content):
+            self._files.renew(path, stored)
         else:
-            self._files.write(path, content)
+            self._files.write(path, packed(content))
             self._files.remove(self._tombstone(digest))
         return digest
+
+    def put_file(self, file: Path) -> str:
+        """Store a file's bytes as they are and return their digest; never more than a part of it is in memory."""
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        path = self._path(digest)
+        if self._files.digest(path) == digest:
+            self._files.renew(path, None)
+        else:
+            self._files.place(path, file)
+            self._files.remove(self._tombstone(digest))
+        return digest
+
+    def size(self, digest: str) -> int:
+        """Bytes that an object takes in the store; 0 where it is not there."""
+        return self._files.size(self._path(digest))
 
     def get(self, digest: str) -> bytes:
         """Bytes of an object, checked against its name.
@@ -241,6 +292,9 @@ class ObjectStore:
                 f"object {digest} is not in {self.url}; restore it from a backup or run again what made it"
             )
         seen = digest_of(content)
+        if seen != digest:
+            stored, content = content, unpacked(content)
+            seen = digest_of(content) if content is not stored else seen
         if seen != digest:
             raise ObjectCorrupt(
                 f"object {digest} in {self.url} hashes to {seen} ({len(content)} bytes): its bytes were "
@@ -437,13 +491,13 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | BinaryIO) -> None:
     """Write through a temporary file of the same folder: `path` is absent or whole after any crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            shutil.copyfileobj(io.BytesIO(content) if isinstance(content, bytes) else content, file)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)

@@ -13,12 +13,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Self
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from components.tasks.images import is_image
-from components.tasks.package import MAX_FILES, MAX_IMAGES, MAX_PACKAGE_BYTES, list_files
+from components.tasks.package import MAX_ENTRIES, MAX_FILES, MAX_IMAGES, MAX_PACKAGE_BYTES, list_files
 from components.tasks.problems import (
     MAX_FILE_BYTES,
     PackageError,
@@ -30,6 +28,9 @@ from components.tasks.problems import (
 )
 from components.tasks.task_file import TASK_FILE
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 KINDS = {".zip": "application/zip", ".tar.zst": "application/zstd"}
 """Suffixes of containers, and their media types."""
 MAX_RATIO = 200
@@ -39,6 +40,11 @@ RATIO_FROM = 1024 * 1024
 CHUNK = 64 * 1024
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
 """What the libraries raise on bytes that are no whole container."""
+EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+"""Members of a tar archive that say something of the next one."""
+MAX_EXTENDED = 64 * 1024
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every file in a packed container: the earliest that zip knows."""
 
@@ -160,7 +166,7 @@ class _Target:
 
 def _unzip(path: Path, target: _Target) -> None:
     regular, folder = 0o100000, 0o040000
-    with zipfile.ZipFile(path) as archive:
+    with _FewMembers(path) as archive:
         for member in archive.infolist():
             if not member.filename:
                 raise _Refused(None, "a file without a name", "files with plain names")
@@ -173,6 +179,8 @@ def _unzip(path: Path, target: _Target) -> None:
                 raise _Refused(show(member.filename), "an encrypted file", "files that need no password")
             if member.filename != member.orig_filename:
                 raise _Refused(show(member.orig_filename), "a name with a NUL or a backslash", "plain names with /")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise _Refused(show(member.filename), "another compression than deflate", "a usual .zip file")
             target.claim(member.filename)
             if is_system_file(member.filename):
                 continue
@@ -180,11 +188,35 @@ def _unzip(path: Path, target: _Target) -> None:
                 target.write(member.filename, content)  # type: ignore[arg-type] # ZipExtFile reads as a file does
 
 
+class _FewMembers(zipfile.ZipFile):
+    """A zip whose directory is read no further than a package may be long: each entry takes a kilobyte of memory."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, _Directory() if name == "filelist" else value)
+
+
+class _Directory(list[zipfile.ZipInfo]):
+    def append(self, member: zipfile.ZipInfo) -> None:
+        """Add a member.
+
+        Raises:
+            _Refused: there are more than a package holds.
+        """
+        if len(self) >= MAX_ENTRIES:
+            raise _Refused(None, f"more than {MAX_ENTRIES} files and folders", "a smaller package")
+        super().append(member)
+
+
 def _untar(path: Path, target: _Target) -> None:
+    import pyarrow as pa
+
     with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, "zstd") as stream:
         bounded = _Bounded(stream, target.left + 4 * MAX_FILES * CHUNK)
         with tarfile.open(fileobj=bounded, mode="r|", encoding="utf-8", tarinfo=_Member) as archive:
-            for member in archive:
+            for number, member in enumerate(archive):
+                archive.members.clear()  # type: ignore[attr-defined] # it would keep them all
+                if number >= MAX_ENTRIES:
+                    raise _Refused(None, f"more than {MAX_ENTRIES} files and folders", "a smaller package")
                 name = member.name.removeprefix("./")
                 if member.isdir():
                     continue
@@ -205,17 +237,22 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
-            return super().frombuf(buf, encoding, errors)
+            member = super().frombuf(buf, encoding, errors)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # not in typeshed
             raise
         except tarfile.HeaderError as error:
             raise _Refused(None, f"a broken header ({error})", "a whole .tar.zst file") from error
+        if member.type in EXTENDED and member.size > MAX_EXTENDED:  # it would be read whole
+            raise _Refused(None, "more bytes than a package holds", f"at most {MAX_EXTENDED} bytes in a header")
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise _Refused(show(member.name), "a link or special file", "regular files only")
+        return member
 
 
 class _Bounded(io.RawIOBase):
     """A stream that ends in a refusal after so many bytes, headers of the archive included."""
 
-    def __init__(self, stream: pa.NativeFile, left: int) -> None:
+    def __init__(self, stream: "pa.NativeFile", left: int) -> None:
         self.stream, self.left = stream, left
 
     def read(self, size: int = -1) -> bytes:

@@ -18,7 +18,7 @@ from components.tasks import parquet, records
 from components.tasks.problems import MAX_FILE_BYTES, MAX_LINE_BYTES, UTF_16_MARKS, Problem, read_regular, show
 from components.tasks.records import Record
 from components.tasks.repair import Repair
-from components.tasks.sources import format_of
+from components.tasks.sources import format_of, homes
 
 Numbered: TypeAlias = Iterator[tuple[int, Record | Problem]]
 Labels: TypeAlias = Mapping[str, list[str]]
@@ -62,7 +62,7 @@ def read_table(path: Path, name: str, root: Path, header: Sequence[str] | None, 
 def _content(path: Path, name: str, root: Path) -> bytes | Problem:
     """Bytes of a file, unpacked; a link is followed inside its data set or hub cache alone."""
     real = path.resolve()
-    if path.is_symlink() and not any(real.is_relative_to(folder) for folder in _homes(root)):
+    if path.is_symlink() and not any(real.is_relative_to(folder) for folder in homes(root)):
         return Problem(name, None, None, f"a link to {show(str(real))}", "a file of the data set itself: copy it there")
     content = read_regular(real, name, MAX_FILE_BYTES)
     if isinstance(content, Problem):
@@ -81,16 +81,6 @@ def _unpacked(content: bytes, name: str) -> bytes | Problem:
     if len(content) > MAX_FILE_BYTES:
         return Problem(name, None, None, f"more than {MAX_FILE_BYTES} bytes, unpacked", "a smaller file")
     return content
-
-
-def _homes(root: Path) -> Iterator[Path]:
-    """Folders that a link may lead to: the data set, and the blobs of the hub cache that it is a snapshot of."""
-    root = root.resolve()
-    yield root
-    for folder in (root, *root.parents):
-        if folder.parent.name == "snapshots" and (folder.parents[1] / "blobs").is_dir():
-            yield folder.parents[1] / "blobs"
-            return
 
 
 def _is_lines(content: bytes) -> bool:
@@ -163,7 +153,7 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
                 continue
             if columns is None:
                 columns = [field.strip() for field in fields]
-                if twice := parquet.twice_named([column for column in columns if column]):
+                if twice := records.twice_named([column for column in columns if column]):
                     yield 1, Problem(name, None, twice, "two columns of this name", "each column once")
                     return
             elif header and number == 1 and sum(map(eq, map(str.strip, fields), header)) * 2 > len(header):

@@ -6,7 +6,6 @@ whatever program they were written; reading one back decodes nothing, so it is s
 """
 
 import io
-import re
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -20,20 +19,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.errors import LciaError
 from components.storage.objects import digest_of
-from components.tasks.problems import Problem, path_fault, read_regular, show
+from components.storage.pixels import HEADER, MOST
+from components.tasks.problems import PackageError, Problem, path_fault, read_regular, show
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_IMAGE_BYTES = 16 * 1024 * 1024
 """Largest image file."""
-MAX_PIXELS = 16 * 1024 * 1024
+MAX_PIXELS = MOST
 MAX_SIDE = 8192
 """Most pixels of an image, and of one side of it; known before anything is decoded."""
 MAX_PER_ROW = 8
 """Most images of a row."""
+MAX_ALL_PIXELS = 20_000_000_000
+"""Most pixels of all images of a package, where nobody sets another limit."""
 FAULTS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, Image.DecompressionBombError)
 """What Pillow raises on bytes that are no whole image."""
-_HEADER = re.compile(rb"P6\n([1-9]\d{0,3}) ([1-9]\d{0,3})\n255\n")
+
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -44,6 +46,14 @@ class ImageRefused(LciaError):
     def __init__(self, seen: str, expected: str) -> None:
         self.seen, self.expected = seen, expected
         super().__init__(f"an image is refused: seen {seen}, expected {expected}")
+
+
+class TooManyPixels(PackageError):
+    """Images that are small as files, and more than anybody wants to keep when they are decoded."""
+
+    def __init__(self, most: int) -> None:
+        seen, expected = f"more than {most // 1_000_000} million pixels", "at most packages.megapixels, in all images"
+        super().__init__("images", [Problem("images", None, None, seen, f"{expected}: fewer or smaller ones")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,11 @@ class Picture:
         Raises:
             ImageRefused: see `plain_pixels`.
         """
-        content = plain_pixels(file)
+        return cls.kept(plain_pixels(file))
+
+    @classmethod
+    def kept(cls, content: bytes) -> "Picture":
+        """The image of a PPM file, kept in memory."""
         return cls(digest_of(content), lambda: content)
 
     @classmethod
@@ -116,7 +130,7 @@ def parse_pixels(content: bytes) -> Pixels:
     Raises:
         ImageRefused: it is none.
     """
-    header = _HEADER.match(content)
+    header = HEADER.match(content)
     if header is None or len(content) - header.end() != 3 * int(header[1]) * int(header[2]):
         raise ImageRefused(f"{len(content)} bytes that are no stored image", "a binary PPM of 8-bit RGB")
     return np.frombuffer(content, np.uint8, offset=header.end()).reshape(int(header[2]), int(header[1]), 3)
@@ -154,10 +168,15 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 class Album:
-    """The images of a package folder; each file is decoded once, and none is kept in memory."""
+    """The images of a package folder; each file is checked once, and none is kept in memory.
 
-    def __init__(self, folder: Path, files: Collection[str]) -> None:
+    Raises:
+        TooManyPixels: when a picture is asked for that brings all together above `most_pixels`.
+    """
+
+    def __init__(self, folder: Path, files: Collection[str], most_pixels: int = MAX_ALL_PIXELS) -> None:
         self._folder, self._files = folder, files
+        self._most = self._left = most_pixels
         self._known: dict[str, Picture | ImageRefused] = {}
 
     @property
@@ -189,6 +208,9 @@ class Album:
             except ImageRefused as why:
                 self._known[name] = why
             else:
+                self._left -= parse_pixels(content).size // 3
+                if self._left < 0:
+                    raise TooManyPixels(self._most)
                 self._known[name] = Picture(digest_of(content), partial(self._read, name))
         return self._known[name]
 

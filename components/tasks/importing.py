@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 
 from components.errors import LciaError
-from components.settings import ValidationSettings
 from components.storage.objects import Json
 from components.tasks import sources
 from components.tasks.columns import Columns
@@ -72,7 +71,7 @@ def skeleton(folder: Path, header: Mapping[str, Any]) -> Package:
     """
     choices = header.get("choices")
     answer = choices[0] if choices else "The answer that is wanted."
-    with _fresh(folder):
+    with fresh(folder):
         _write_header(folder, header)
         for split in ("train", "validation", "test"):
             asked = {"instruction": "What is to be done, in words."}
@@ -94,7 +93,7 @@ def import_folder(
     """
     check_header(header)
     files = sources.find(source, reading.splits)
-    with _fresh(folder):
+    with fresh(folder):
         work = Conversion(files, folder, columns, reading, header)
         splits = {split: work.read(split, files.splits[split]) for split in ORDER if split in files.splits}
         kept = work.without_leaks(work.with_known_labels({split: rows for split, rows in splits.items() if rows}))
@@ -107,6 +106,8 @@ def import_folder(
             package = read_package(folder)
         except PackageError as error:
             raise ImportRefused(str(source), error.problems) from error
+    from components.settings import ValidationSettings
+
     least = ValidationSettings().min_rows
     few = tuple(
         f"{split} has {len(rows)} rows: `lcia plan` refuses fewer than {least}; add rows, or name a file with --split"
@@ -118,7 +119,7 @@ def import_folder(
 
 
 @contextmanager
-def _fresh(folder: Path) -> Iterator[None]:
+def fresh(folder: Path) -> Iterator[None]:
     """A new folder, which is removed again if it can't be filled."""
     try:
         folder.mkdir(parents=True)

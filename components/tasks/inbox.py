@@ -1,34 +1,37 @@
-"""The inbox: a package as it came, stored whole under its own digest, and the report on a refused one.
+"""A package as it came, named by the digest of its raw files, and the report on a refused one.
 
-What is stored is the raw package, before anything is parsed: the same bytes submitted twice are the same
-digest, and a refusal can be looked into later. The original folder is only read.
+The same bytes submitted twice are the same digest. The original folder is only read.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from components.storage.objects import ObjectStore, canonical, digest_of, write_durably
+from components.storage.objects import canonical, digest_of, write_durably
 from components.tasks.package import list_files
-from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, printable, read_regular
+from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, digest_regular, printable
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def package_digest(path: Path | str) -> str:
-    """Digest of a package's raw files, as `store_package` would name it.
+    """Digest of a package's raw files, as it is stored under.
 
     Raises:
         PackageError: no folder, links, special files, names that leave the folder, or too large.
     """
-    return digest_of(_folder({name: digest_of(content) for name, content in _contents(Path(path))}))
-
-
-def store_package(path: Path | str, store: ObjectStore) -> str:
-    """Store a package's raw files as a folder object and return its digest; errors as `package_digest`."""
-    package_digest(path)  # so that nothing is stored of a package that can't be read to its end
-    return store.put(_folder({name: store.put(content) for name, content in _contents(Path(path))}))
+    files: dict[str, str] = {}
+    names, problems = list_files(Path(path))
+    for name in names if not problems else []:
+        digest = digest_regular(Path(path) / name, name, MAX_FILE_BYTES)
+        if isinstance(digest, Problem):
+            problems.append(digest)
+        else:
+            files[name] = digest
+    if problems:
+        raise PackageError(str(path), problems)
+    return digest_of(folder_object(files))
 
 
 def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path:
@@ -50,28 +53,16 @@ def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path
     return folder
 
 
-def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes, one file in memory at a time."""
-    names, problems = list_files(path)
-    for name in names if not problems else []:
-        content = read_regular(path / name, name, MAX_FILE_BYTES)
-        if isinstance(content, Problem):
-            problems.append(content)
-        else:
-            yield name, content
-    if problems:
-        raise PackageError(str(path), problems)
-
-
-def _folder(files: dict[str, str]) -> bytes:
-    return canonical({"kind": "folder", "files": files})
+def folder_object(files: Mapping[str, str]) -> bytes:
+    """The object that names a package's raw files and their digests."""
+    return canonical({"kind": "folder", "files": dict(files)})
 
 
 def _quarantine_name(package: Path | str) -> str:
     if isinstance(package, Path) and package.is_file() and not package.is_symlink():
-        content = read_regular(package, package.name, MAX_FILE_BYTES)
-        if isinstance(content, bytes):
-            return digest_of(content)
+        digest = digest_regular(package, package.name, MAX_FILE_BYTES)
+        if isinstance(digest, str):
+            return digest
     if isinstance(package, str) and _DIGEST.fullmatch(package):
         return package
     try:

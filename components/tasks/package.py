@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.tasks.decoding_defaults import answer_limit
-from components.tasks.images import Album, is_image
+from components.tasks.images import MAX_ALL_PIXELS, Album, TooManyPixels, is_image
 from components.tasks.problems import (
     MAX_FILE_BYTES,
     Findings,
@@ -32,10 +32,12 @@ from components.tasks.splits import SHARES, cut
 from components.tasks.task_file import SPLITS, TASK_FILE, SplitFiles, Task, TaskFile, read_task_file
 
 MAX_FILES = 32
-MAX_PACKAGE_BYTES = 160 * 1024 * 1024
+MAX_PACKAGE_BYTES = 640 * 1024 * 1024
 """Most files of a package, and their bytes; images have limits of their own."""
 MAX_IMAGES = 50_000
 MAX_IMAGES_BYTES = 4 * 1024 * 1024 * 1024
+MAX_ENTRIES = 2 * MAX_IMAGES
+"""Most files and folders, those that no limit counts among them."""
 SIDE_FILES = ("LICENSE", "LICENCE", "NOTICE", "ATTRIBUTION", "README", "CHANGELOG")
 """Texts a package may carry beside its data, with any or no suffix."""
 
@@ -62,25 +64,33 @@ class Package:
     """True if `decoding.max_new_tokens` follows from the longest reference, as `task.yaml` does not name it."""
 
 
-def read_package(path: Path | str, called: str | None = None) -> Package:
+def read_package(path: Path | str, called: str | None = None, most_pixels: int = MAX_ALL_PIXELS) -> Package:
     """Read a task package strictly; nothing is written and nothing outside `path` is read.
 
     `called` names the package in messages where `path` means nothing to its owner, as for a restored copy.
+    `most_pixels` holds for all its images together.
 
     Raises:
         PackageError: everything found, up to 20 problems a file.
     """
     path = Path(path)
     called = called or str(path)
-    files, problems = list_files(path)
+    files, problems = list_files(path, called)
     if problems:
         raise PackageError(called, problems)
+    try:
+        return _read(path, called, files, most_pixels)
+    except TooManyPixels as why:
+        raise PackageError(called, why.problems) from None
+
+
+def _read(path: Path, called: str, files: list[str], most_pixels: int) -> Package:
     definition, problems = read_task_file(path, files)
     names = definition.splits if definition else SplitFiles()
     choices = definition.choices if definition else None
     names = _found(names, files)
     missing = [split for split in SHARES if split not in names.model_fields_set and getattr(names, split) not in files]
-    album = Album(path, files)
+    album = Album(path, files, most_pixels)
     read: dict[str, Rows[Example]] = {
         split: _read_split(path, files, getattr(names, split), choices, album)
         for split in SPLITS
@@ -126,16 +136,22 @@ def _with_answer_limit(definition: TaskFile, splits: Mapping[str, Sequence[Examp
     return task.model_copy(update={"decoding": task.decoding.model_copy(update={"max_new_tokens": limit})})
 
 
-def list_files(path: Path) -> tuple[list[str], list[Problem]]:
-    """Relative POSIX names of the regular files below `path`, sorted, and what may not be there."""
+def list_files(path: Path, called: str | None = None) -> tuple[list[str], list[Problem]]:
+    """Relative POSIX names of the regular files below `path`, sorted, and what may not be there.
+
+    `called` names it in messages.
+    """
+    called = called or str(path)
     if path.is_symlink() or not path.is_dir():
         kind = "a link" if path.is_symlink() else "no such folder" if not path.exists() else "a file"
-        return [], [Problem(str(path), None, None, kind, "a package folder that holds task.yaml")]
+        return [], [Problem(called, None, None, kind, "a package folder that holds task.yaml")]
     names: list[str] = []
     problems: list[Problem] = []
     count, size = {False: 0, True: 0}, {False: 0, True: 0}  # of images: True
+    entries = 0
     for folder, folders, files in os.walk(path, followlinks=False):
         folders[:] = [entry for entry in folders if entry != "__MACOSX"]
+        entries += len(folders) + len(files)
         for entry in sorted([*folders, *files]):
             full = Path(folder, entry)
             name = full.relative_to(path).as_posix()
@@ -151,15 +167,21 @@ def list_files(path: Path) -> tuple[list[str], list[Problem]]:
                 size[is_image(name)] += full.stat().st_size
             elif not full.is_dir():
                 problems.append(Problem(show(name), None, None, "no regular file", "regular files only"))
-        if count[False] > MAX_FILES or size[False] > MAX_PACKAGE_BYTES:
-            seen = f"more than {MAX_FILES} files or {MAX_PACKAGE_BYTES} bytes"
-            problems.append(Problem(str(path), None, None, seen, "a smaller package"))
-            break
-        if count[True] > MAX_IMAGES or size[True] > MAX_IMAGES_BYTES:
-            seen = f"more than {MAX_IMAGES} images or {MAX_IMAGES_BYTES} bytes of them"
-            problems.append(Problem(str(path), None, None, seen, "a smaller package"))
+        if much := _too_much(entries, count, size):
+            problems.append(Problem(called, None, None, much, "a smaller package"))
             break
     return sorted(names), problems
+
+
+def _too_much(entries: int, count: Mapping[bool, int], size: Mapping[bool, int]) -> str | None:
+    """A limit that a folder breaks; numbers of images are under `True`."""
+    if entries > MAX_ENTRIES:
+        return f"more than {MAX_ENTRIES} files and folders"
+    if count[False] > MAX_FILES or size[False] > MAX_PACKAGE_BYTES:
+        return f"more than {MAX_FILES} files or {MAX_PACKAGE_BYTES} bytes"
+    if count[True] > MAX_IMAGES or size[True] > MAX_IMAGES_BYTES:
+        return f"more than {MAX_IMAGES} images or {MAX_IMAGES_BYTES} bytes of them"
+    return None
 
 
 def _found(names: SplitFiles, files: list[str]) -> SplitFiles:

@@ -1,32 +1,36 @@
 """Rows of a Parquet or Arrow file, as they would stand in JSON Lines; a null is an absent field.
 
-Texts are read as dictionaries, so that a small file which repeats one long text many times stays small in memory, and
-their sum is limited as if the file were JSON Lines.
+Texts and bytes, at any depth, are read as dictionaries, so that a small file which repeats one long text many times
+stays small in memory. What a few rows would be as Python's values is added up before they are made, for every type that
+Arrow has, and their sum is limited as if the file were JSON Lines.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from components.tasks.problems import MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_ROWS, Problem, show
+from components.tasks.records import twice_named
 
 BATCH = 256
 """Rows that are unpacked at a time."""
+FEW = 16
+"""The same for texts that are written by what they share with the one before, which no dictionary keeps small."""
 MAX_UNPACKED = 256 * 1024 * 1024
 """Bytes of all columns, as the file's own directory says."""
-
+MAX_VALUES = 50_000_000
+"""Values of all columns, nulls and empty lists among them."""
+MAX_COLUMNS = 2000
 
 FAULTS = (pa.ArrowException, OSError, ValueError, ArithmeticError, TypeError, KeyError, NotImplementedError)
 """Exceptions of pyarrow on bytes that are no whole file, and on values that Python's types can't hold."""
-
-
-def twice_named(names: Sequence[str]) -> str | None:
-    """A column name that occurs twice, or None."""
-    return next((name for name in names if names.count(name) > 1), None)
 
 
 def rows(content: bytes, name: str, kind: str = ".parquet") -> Iterator[tuple[int, dict[str, Any] | Problem]]:
@@ -40,19 +44,28 @@ def rows(content: bytes, name: str, kind: str = ".parquet") -> Iterator[tuple[in
         if problem:
             yield 1, problem
             return
-        number, left = 0, MAX_FILE_BYTES
+        number, left, values = 0, MAX_FILE_BYTES, MAX_VALUES
         for batch in batches:
             batch.validate(full=True)  # places in a dictionary are not checked when they are read
+            size = sum((_weight(column) for column in batch.columns if not _is_shared(column.type)), _Weight())
+            left, values = left - size.bytes, values - size.values
+            if left < 0 or values < 0:
+                most = f"{MAX_FILE_BYTES} characters" if left < 0 else f"{MAX_VALUES} values"
+                yield number + 1, Problem(name, None, None, f"more than {most}, at row {number + 1}", "a smaller file")
+                return
             columns = {field.name: _values(batch.column(place)) for place, field in enumerate(batch.schema)}
+            shared = [field.name for field in batch.schema if _is_shared(field.type)]
             for place in range(batch.num_rows):
                 number += 1
                 row = {key: _shared(values, place) for key, values in columns.items()}
-                left -= sum(len(value) for value in row.values() if isinstance(value, str))
+                left -= sum(len(row[key]) for key in shared if row[key] is not None)
                 if left < 0:
                     seen, expected = f"more than {MAX_FILE_BYTES} characters, at row {number}", "a smaller file"
                     yield number, Problem(name, None, None, seen, expected)
                     return
                 yield number, {key: value for key, value in row.items() if value is not None}
+    except MemoryError:
+        raise
     except FAULTS as error:
         yield 1, Problem(name, None, None, f"{type(error).__name__}: {show(str(error))}", words)
 
@@ -86,19 +99,42 @@ def _parquet_batches(content: bytes, name: str) -> tuple[Iterable[Any], Problem 
     if known.num_rows > MAX_ROWS or size > MAX_UNPACKED:
         seen = f"{known.num_rows} rows of {size} bytes"
         return (), Problem(name, None, None, seen, f"at most {MAX_ROWS} rows and {MAX_UNPACKED} bytes")
+    if known.num_columns > MAX_COLUMNS:
+        return (), Problem(name, None, None, f"{known.num_columns} columns", f"at most {MAX_COLUMNS}")
     if twice := twice_named(file.schema_arrow.names):
         return (), Problem(name, None, twice, "two columns of this name", "each column once")
-    texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
+    chunks = [group.column(place) for group in groups for place in range(known.num_columns)]
+    columns = [known.schema.column(place) for place in range(known.num_columns)]
+    values = sum(chunk.num_values for chunk in chunks)
+    widest = max((column.length for column in columns), default=0)  # of values of a fixed width, which repeat for free
+    if values > MAX_VALUES or widest * BATCH > MAX_UNPACKED:
+        seen = f"{values} values, the widest of {max(widest, 0)} bytes"
+        return (), Problem(name, None, None, seen, f"at most {MAX_VALUES} values, and {MAX_UNPACKED // BATCH} bytes")
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    few = any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks)
     file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
-    return file.iter_batches(BATCH, use_threads=False), None
+    return file.iter_batches(FEW if few else BATCH, use_threads=False), None
 
 
 def _arrow_batches(content: bytes, name: str) -> tuple[Iterable[Any], Problem | None]:
     """Batches of an Arrow stream, as `datasets` writes it, or of an Arrow file."""
-    table = _arrow_reader(pa.BufferReader(content)).read_all()
-    if twice := twice_named(table.schema.names):
+    reader = _arrow_reader(pa.BufferReader(content))
+    if twice := twice_named(reader.schema.names):
         return (), Problem(name, None, twice, "two columns of this name", "each column once")
-    return table.to_batches(BATCH), None
+    return _slices(reader), None
+
+
+def _slices(reader: Any) -> Iterator[Any]:  # noqa: ANN401 - a reader of pyarrow
+    """A few rows at a time, each batch checked before it is cut."""
+    whole = (
+        reader
+        if isinstance(reader, pa.ipc.RecordBatchStreamReader)
+        else map(reader.get_batch, range(reader.num_record_batches))
+    )
+    for batch in whole:
+        batch.validate(full=True)
+        for start in range(0, batch.num_rows, BATCH):
+            yield batch.slice(start, BATCH)
 
 
 def _arrow_reader(source: pa.BufferReader) -> Any:  # noqa: ANN401 - a reader of pyarrow
@@ -108,16 +144,86 @@ def _arrow_reader(source: pa.BufferReader) -> Any:  # noqa: ANN401 - a reader of
         return pa.ipc.open_file(source)
 
 
+@dataclass(frozen=True)
+class _Weight:
+    """Size of Arrow's values as Python's: bytes of texts, and number of values."""
+
+    bytes: int = 0
+    values: int = 0
+
+    def __add__(self, other: "_Weight") -> "_Weight":
+        return _Weight(self.bytes + other.bytes, self.values + other.values)
+
+
+def _weight(column: Any) -> _Weight:  # noqa: ANN401 - pyarrow's Array
+    """Size of an array's values, without making them.
+
+    Raises:
+        ValueError: a type that no data set needs.
+    """
+    kind, own = column.type, _Weight(_own_bytes(column) or 0, len(column))
+    if pa.types.is_fixed_size_list(kind) and kind.list_size * len(column) > MAX_VALUES:  # takes no room in the file
+        return own + _Weight(0, kind.list_size * len(column))
+    return sum(map(_weight, _inner(column)), own)
+
+
+def _own_bytes(column: Any) -> int | None:  # noqa: ANN401 - pyarrow's Array
+    """Bytes of an array's texts; None for one of other values."""
+    kind = column.type
+    if _is_shared(kind):
+        return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+    if pa.types.is_fixed_size_binary(kind):
+        return int(kind.byte_width) * len(column)
+    return _length(column) if _has_length(kind) else None
+
+
+def _inner(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow's Array
+    """The arrays that a nested array is made of; none for one of plain values."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        return list(column.flatten())
+    if pa.types.is_map(kind):
+        return [column.keys, column.items]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [column.flatten()]
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if _has_length(value) or any(is_kind(value) for is_kind in PLAIN):
+        return []
+    raise ValueError(f"a column of type {kind}, expected texts, numbers, dates, lists and structs")
+
+
+PLAIN = (pa.types.is_primitive, pa.types.is_null, pa.types.is_decimal, pa.types.is_fixed_size_binary)
+
+
+def _has_length(kind: Any) -> bool:  # noqa: ANN401 - pyarrow's DataType
+    """True for texts and bytes of any length."""
+    names = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+    return str(kind) in names
+
+
+def _length(texts: Any) -> int:  # noqa: ANN401 - pyarrow's Array
+    """Bytes of all texts together, one that is repeated as often as it is."""
+    if str(texts.type).endswith("_view"):  # 16 bytes each, of which the first four are the length
+        views = np.frombuffer(texts.buffers()[1], "<i4")[::4][texts.offset : texts.offset + len(texts)]
+        return int(views.clip(min=0).sum(dtype=np.int64))
+    return int(pc.sum(pc.binary_length(texts)).as_py() or 0)
+
+
+def _is_shared(kind: Any) -> bool:  # noqa: ANN401 - pyarrow's DataType
+    """True for a column whose rows share the values of a dictionary of texts."""
+    return bool(pa.types.is_dictionary(kind) and _has_length(kind.value_type))
+
+
 Values = tuple[list[Any], Any]
 """Distinct values, and each row's place among them (None: the values are the rows')."""
 
 
 def _values(column: Any) -> Values:  # noqa: ANN401 - pyarrow's Array
-    if not pa.types.is_dictionary(column.type):
+    if not _is_shared(column.type):
         return column.to_pylist(), None
     distinct = column.dictionary.to_pylist()
     for text in distinct:
-        if len(text) > MAX_LINE_BYTES:
+        if isinstance(text, str) and len(text) > MAX_LINE_BYTES:
             raise ValueError(f"a text of {len(text)} characters, expected at most {MAX_LINE_BYTES}")
     return distinct, column.indices.to_pylist()
 

@@ -1,9 +1,10 @@
 """What can be wrong with files from outside: where, what was seen, what was expected; and reading them safely."""
 
+import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from components.errors import LciaError
 MAX_PROBLEMS = 20
 """Kinds of problem reported per file; the same problem of many rows is one, with their number."""
 _INDEX = re.compile(r"\[\d+\]")
+_LAST_OF_PLANES = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_FORBIDDEN = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_LAST_OF_PLANES}]")
 LISTED_ROWS = 5
 """Rows that a problem of many rows names."""
 MAX_LINE_BYTES = 256 * 1024
 """Longest row, in bytes."""
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
 """Largest file of a package, in bytes."""
+PIECE = 1024 * 1024
+"""Bytes of a file that are read at a time."""
 MAX_ROWS = 200_000
 """Most rows in a split."""
 
@@ -107,6 +112,8 @@ def show(value: object) -> str:
         text = ascii(value)
     except RecursionError:
         text = f"a {type(value).__name__} nested too deep to print"
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        text = f"a {type(value).__name__} too large to print"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -115,12 +122,8 @@ def forbidden_character(text: str) -> str | None:
 
     Forbidden are control characters but line feed and tab, lone surrogates and non-characters.
     """
-    for character in text:
-        code = ord(character)
-        control = (code < 32 and character not in "\n\t") or 127 <= code < 160
-        if control or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code < 0xFDF0:
-            return f"U+{code:04X}"
-    return None
+    found = _FORBIDDEN.search(text)
+    return f"U+{ord(found[0]):04X}" if found else None
 
 
 def characters_expected(character: str) -> str:
@@ -150,18 +153,31 @@ def path_fault(name: str) -> str | None:
 
 def read_regular(path: Path, name: str, limit: int) -> bytes | Problem:
     """Bytes of a regular file of at most `limit` bytes, never through a link; else what is wrong."""
+    pieces: list[bytes] = []
+    return _read_pieces(path, name, limit, pieces.append) or b"".join(pieces)
+
+
+def digest_regular(path: Path, name: str, limit: int) -> str | Problem:
+    """The same file's sha256, without holding more than a piece of it."""
+    digest = hashlib.sha256()
+    return _read_pieces(path, name, limit, digest.update) or digest.hexdigest()
+
+
+def _read_pieces(path: Path, name: str, limit: int, take: Callable[[bytes], object]) -> Problem | None:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return Problem(name, None, None, error.strerror or str(error), "a readable regular file, no link")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return Problem(name, None, None, "no regular file", "a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        return Problem(name, None, None, f"more than {limit} bytes", f"at most {limit} bytes")
-    return content
+        left = limit
+        while piece := file.read(min(PIECE, left + 1)):
+            left -= len(piece)
+            if left < 0:
+                return Problem(name, None, None, f"more than {limit} bytes", f"at most {limit} bytes")
+            take(piece)
+    return None
 
 
 def decode(content: bytes, name: str) -> str | Problem:

@@ -18,7 +18,7 @@ from components.storage.objects import Json
 from components.storage.tables import queue
 
 _STEPS: Mapping[str, frozenset[str]] = {
-    "submitted": frozenset({"assessing", "cancelled", "refused"}),
+    "submitted": frozenset({"assessing", "held", "cancelled", "refused"}),
     "assessing": frozenset(
         {"submitted", "held", "refused", "nothing_to_learn", "waiting", "learning", "failed", "cancelled"}
     ),

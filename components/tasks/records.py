@@ -6,7 +6,8 @@ become LF.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeAlias
 
 from components.tasks.problems import BYTE_ORDER_MARK, MAX_LINE_BYTES, Problem, decode, show
@@ -125,6 +126,12 @@ def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN4
     return value
 
 
+def twice_named(names: Iterable[str]) -> str | None:
+    """The first name that occurs twice, or None."""
+    counts = Counter(names)
+    return next((name for name, count in counts.items() if count > 1), None)
+
+
 def pointer(content: bytes) -> str | None:
     """A description of the file that stands here for another one, or None."""
     if len(content) > 1024:
@@ -139,9 +146,7 @@ def _plain_line_ends(text: str) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> Record:
     row = dict(pairs)
     if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {show(twice)} twice")
+        raise ValueError(f"the key {show(twice_named(name for name, _ in pairs))} twice")
     return row
 
 

@@ -6,12 +6,13 @@ rows of a large file are set aside, counted and named; with more of them the fil
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from components.storage.objects import canonical, digest_of
-from components.tasks import layouts, parquet, records
+from components.tasks import layouts, records
 from components.tasks.images import NO_IMAGES, Album, Picture
 from components.tasks.layouts import Fault
 from components.tasks.problems import MAX_ROWS, Findings, Problem, characters_expected, forbidden_character, show
@@ -191,8 +192,8 @@ class RowCheck:
         pictures = list(self.album.pictures(row["image"])) if "image" in row else []
         faults += [fault for fault in pictures if isinstance(fault, tuple)]
         allowed = row.get("choices") or self.choices
-        if not faults and self.labelled and allowed and row["output"] not in allowed:
-            same = next((choice for choice in allowed if even_text(choice) == even_text(row["output"])), None)
+        if not faults and self.labelled and allowed and not self._is_choice(row, allowed):
+            same = self._same_choice(row, allowed)
             if same is None:
                 return [("output", show(row["output"]), f"one of the choices {show(list(allowed))}")]
             row = {**row, "output": same}
@@ -207,6 +208,26 @@ class RowCheck:
         if not row.get("input"):
             row = {field: value for field, value in row.items() if field != "input"}
         return PlainRow(row, Example.from_row({"output": "", **row, "image": pictures}))
+
+    def _is_choice(self, row: Mapping[str, Any], allowed: Sequence[str]) -> bool:
+        return row["output"] in (self._exact if allowed is self.choices else allowed)
+
+    def _same_choice(self, row: Mapping[str, Any], allowed: Sequence[str]) -> str | None:
+        """The choice that an output is apart from white space around it and its Unicode form."""
+        known = self._even if allowed is self.choices else _by_even_text(allowed)
+        return known.get(even_text(row["output"]))
+
+    @cached_property
+    def _exact(self) -> frozenset[str]:
+        return frozenset(self.choices or ())
+
+    @cached_property
+    def _even(self) -> Mapping[str, str]:
+        return _by_even_text(self.choices or ())
+
+
+def _by_even_text(choices: Sequence[str]) -> dict[str, str]:
+    return {even_text(choice): choice for choice in reversed(choices)}
 
 
 def check_rows(
@@ -249,7 +270,11 @@ def even_text(text: str) -> str:
 
 
 def _records(content: bytes, name: str) -> Iterator[tuple[int, records.Record | Problem]]:
-    return parquet.rows(content, name) if name.endswith(".parquet") else records.json_lines(content, name)
+    if not name.endswith(".parquet"):
+        return records.json_lines(content, name)
+    from components.tasks import parquet
+
+    return parquet.rows(content, name)
 
 
 def _field_faults(row: dict[str, Any], fields: Iterable[str]) -> Iterator[Fault]:

@@ -112,8 +112,13 @@ def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
     }
     rows = package.unlabelled
     unlabelled = SplitRef(store.put_lines([row.to_row() for row in rows]), len(rows)) if rows else None
-    digest = store.put_json(_manifest(package.task, splits, unlabelled))
-    return Snapshot(digest, package.task, splits, store, unlabelled)
+    return assembled(package.task, splits, unlabelled, store)
+
+
+def assembled(task: Task, splits: dict[Split, SplitRef], unlabelled: SplitRef | None, store: ObjectStore) -> Snapshot:
+    """The snapshot of a task whose rows are in the store; its object is stored."""
+    digest = store.put_json(_manifest(task, splits, unlabelled))
+    return Snapshot(digest, task, splits, store, unlabelled)
 
 
 def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:

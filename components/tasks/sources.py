@@ -7,7 +7,7 @@ the shard number is the file's stem: `train_sft` and `train_gen` are two stems o
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -76,6 +76,16 @@ def format_of(path: Path) -> str | None:
     name = path.name.lower()
     suffixes = [*READ, *(f"{suffix}.gz" for suffix in TEXT_FORMATS)]
     return next((suffix for suffix in suffixes if name.endswith(suffix) and name not in META), None)
+
+
+def homes(root: Path) -> Iterator[Path]:
+    """Folders that a link may lead to: the data set, and the blobs of the hub cache that it is a snapshot of."""
+    root = root.resolve()
+    yield root
+    for folder in (root, *root.parents):
+        if folder.parent.name == "snapshots" and (folder.parents[1] / "blobs").is_dir():
+            yield folder.parents[1] / "blobs"
+            return
 
 
 def not_read(path: Path) -> str:

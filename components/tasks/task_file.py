@@ -164,6 +164,8 @@ def read_task_file(path: Path, files: list[str]) -> tuple[TaskFile | None, list[
         return TaskFile.model_validate_json(json.dumps(document.values)), []
     except ValidationError as error:
         return None, _explain(error, document)
+    except ValueError as error:  # an integer of thousands of digits
+        return None, [Problem(TASK_FILE, None, None, show(str(error)), "numbers that fit")]
 
 
 def check_header(header: Mapping[str, Any]) -> None:

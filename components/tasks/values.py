@@ -8,6 +8,9 @@ from typing import Any
 
 from components.tasks.records import Record
 
+MOST_DIGITS = 400
+"""Most digits of a decimal number that is written out; one of a large exponent has billions."""
+
 
 class NoColumn(LookupError):
     """A column that a row does not have."""
@@ -36,7 +39,7 @@ def as_text(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds; what 
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else value
     if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else value
+        return format(value, "f") if value.is_finite() and abs(value.adjusted()) <= MOST_DIGITS else value
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     return value

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from lcia import words
-from lcia.commands.frame import DO, Json, emit, verb
+from lcia.commands.frame import DO, Json, emit, read_settings, verb
 
 NAME = typer.Option(help="Name of the task: lower-case letters, digits, - and _.")
 Version = Annotated[str, typer.Option("--version", help="Version of the task.")]
@@ -91,7 +91,7 @@ def import_(
     """
     from components.tasks.columns import Columns
     from components.tasks.conversion import Reading
-    from components.tasks.importing import import_folder
+    from components.tasks.isolation import import_data
 
     if instruction is not None and instruction_column:
         raise typer.BadParameter(
@@ -112,7 +112,8 @@ def import_(
     )
     reading = Reading(_splits(split), _names(header), repair, set_aside)
     task = _header(name, version, owner, licence, description, choices)
-    value = import_folder(source, folder or Path(name), task, columns, reading).to_json()
+    budget = read_settings(None, None, touch=False)[2].packages
+    value = import_data(source, folder or Path(name), task, columns, reading, budget)
     emit(value, as_json=as_json, text=words.imported)
 
 

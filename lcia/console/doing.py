@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from components.errors import LciaError
 from components.storage.objects import Json
+from components.tasks.yaml_lines import parse_yaml
 from lcia.console.wording import Say, _
 from lcia.operations import OPERATIONS
 from lcia.shapes import Params
@@ -44,13 +43,11 @@ def _value(shape: type[Params], key: str, value: str) -> Any:  # noqa: ANN401 - 
 
 
 def _keys(text: str) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ChangesUnreadable(f"the text can't be read as YAML: {error}") from error
-    if not isinstance(found, dict):
-        raise ChangesUnreadable(f"the text holds {type(found).__name__}, expected keys and values such as `gate: ...`")
-    return found
+    """Keys and values, read as strictly as a task's: aliases of YAML grow without bound."""
+    document, problems = parse_yaml(text, "the text")
+    if document is None:
+        raise ChangesUnreadable(f"the text can't be read as YAML: {problems[0]}")
+    return document.values
 
 
 DONE: Mapping[str, str] = {

@@ -84,7 +84,7 @@ def test_doctor_finds_a_sound_state_sound(lcia: "Lcia", learnt: Learnt) -> None:
     assert ended.json["ok"]
     assert {one["check"] for one in ended.json["findings"]} == {
         *("python", "libraries", "settings", "disk", "permissions", "database", "accounts", "log", "leases", "store"),
-        *("model", "mlflow", "zenml"),
+        *("parser", "model", "mlflow", "zenml"),
     }
 
 
@@ -199,3 +199,24 @@ def test_plan_estimates_money_where_prices_are_set(lcia: "Lcia", champion: Small
     priced = ended.json["cost"]
     assert priced["money"] == pytest.approx(100 * priced["cpu_hours"], abs=0.01)
     assert "CHF" in lcia(champion, "plan", package, *prices).out
+
+
+def test_doctor_says_what_confines_the_reader_and_whose_inbox_is_open(
+    lcia: "Lcia", fresh: SmallLoop, tmp_path: Path
+) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    for folder, mode in ((own, 0o755), (shared, 0o777)):
+        folder.mkdir()
+        folder.chmod(mode)
+    text = fresh.config.read_text(encoding="utf-8")
+    fresh.config.write_text(
+        f"{text}\ninbox: {{url: {shared}, sites: {{north: {own}, south: {tmp_path}/none}}}}\n", encoding="utf-8"
+    )
+    value = lcia(fresh, "doctor", "--quick", "--json").json
+    (reader,) = _found(value, "parser")
+    assert "limits" in reader["words"]
+    assert [(one["verdict"], one["words"].split(":")[0]) for one in _found(value, "inbox")] == [
+        ("ok", "the inbox of north"),
+        ("warning", "the inbox of south is not there"),
+        ("warning", "the inbox of all"),
+    ]

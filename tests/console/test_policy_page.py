@@ -64,6 +64,7 @@ def test_bad_changes_are_refused_in_words(serve, champion, visit) -> None:
     admin = visit(_installed(serve(champion)), "admin")
     for changes, said in (
         ("gate: [", "can't be read as YAML"),
+        ("a: &a [1]\nb: [*a, *a]", "anchor or alias"),
         ("just words", "expected keys and values"),
         ("gate: {step_margin: 7}", "policy.gate.step_margin"),
         ("gate: {margin: 0.1}", "policy.gate.margin"),

@@ -6,9 +6,12 @@ import shutil
 import pytest
 from small_loop import SITE, SmallLoop, rewrite_row, write_package
 
-from components.tasks import arrivals
+from components.promotion import candidates, quorum
+from components.tasks import arrivals, queue
 from lcia import arrivals as incoming
 from lcia import verbs, worker
+from lcia.operations import OPERATIONS
+from lcia.shapes import Answer
 
 
 def test_packages_are_taken_once_and_put_away(champion: SmallLoop, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +56,51 @@ def test_an_inbox_of_one_owner_takes_no_others(champion: SmallLoop, tmp_path) ->
     place = champion.open(f"inbox.url={inbox}", "inbox.quiet_seconds=0", "inbox.owner=north")
     assert incoming.take(place) == []
     assert "whose inbox this is" in (inbox / "refused" / "grammar_check.report.json").read_text()
+
+
+def test_each_site_has_an_inbox_of_its_own_and_speaks_for_itself_alone(champion: SmallLoop, tmp_path) -> None:
+    for site in ("demo", "north"):
+        write_package(tmp_path / site, "grammar_check", owner="demo")
+    place = champion.open(
+        f"inbox.sites={{demo: {tmp_path}/demo, north: {tmp_path}/north, away: {tmp_path}/away}}",
+        "inbox.quiet_seconds=0",
+    )
+    said: list[str] = []
+    (item,) = incoming.take(place, said.append)
+    assert (item.owner, item.submitted_by) == ("demo", "inbox of demo")
+    assert "north, whose inbox this is" in (tmp_path / "north/refused/grammar_check.report.json").read_text()
+    assert "the inbox of away can't be used" in said[0]
+
+
+def test_a_task_of_the_inbox_that_replaces_another_waits_for_a_person(champion: SmallLoop, tmp_path) -> None:
+    inbox = tmp_path / "inbox"
+    write_package(inbox, "movie_sentiment", first=40, version="9", supersedes="movie_sentiment@1")
+    place = champion.open(f"inbox.url={inbox}", "inbox.quiet_seconds=0")
+    (item,) = incoming.take(place)
+    assert item.state == "held"
+    assert "it would replace movie_sentiment@1" in item.reason
+    assert worker.work(place, SITE, print) == []
+    OPERATIONS["release"].run(place, SITE, Answer(item=item.id, reason="asked them"))
+    with place.db.read() as connection:
+        freed = queue.item(connection, item.id)
+    assert (freed.state, freed.answers) == ("submitted", {})
+
+
+def test_what_came_through_an_inbox_needs_one_more_person(champion: SmallLoop, tmp_path) -> None:
+    """Whoever put it there may be an approver: four eyes can't tell, so it takes one approval more."""
+    inbox = tmp_path / "inbox"
+    write_package(inbox, "grammar_check")
+    place = champion.open(f"inbox.url={inbox}", "inbox.quiet_seconds=0", "policy.approval.auto=true")
+    (item,) = worker.work(place, SITE, print)
+    assert item.state == "candidate"  # not promoted automatically
+    with place.db.read() as connection:
+        version = candidates.listed(connection, place.assistant, "pending")[-1]
+    assert candidates.SENDER_UNKNOWN in version.marks
+    rules = place.settings.policy.approval
+    assert quorum.quorum_at(version, rules, item.owner) == rules.quorum + 1
+    assert quorum.quorum_at(version, rules.model_copy(update={"unknown_sender": 0}), item.owner) == rules.quorum
+    with place.db.read() as connection, pytest.raises(quorum.QuorumMissing, match="0 of 2 approvals"):
+        quorum.need_quorum(connection, version, rules)
 
 
 def _dies(*_: object) -> str:

@@ -2,13 +2,17 @@
 
 import json
 import os
+import stat
 import time
 from pathlib import Path
 
 import fsspec
 import pytest
+from other_user import UID, only_as_root
 
-from components.tasks.arrivals import FolderInbox, InboxUnusable, open_inbox
+from components.tasks import arrivals
+from components.tasks.arrivals import FolderInbox, InboxUnusable, StillWritten, open_inbox
+from components.tasks.problems import PackageError
 
 NOW = time.time()
 
@@ -58,7 +62,7 @@ def test_a_bucket_holds_one_object_a_package(tmp_path):
         files.pipe_file(f"/{tmp_path.name}/north/{name}", name.encode())
     inbox = open_inbox(url, 60)
     assert inbox.complete(NOW) == ["a.tar.zst", "b.zip"]
-    with inbox.opened("b.zip") as path:
+    with inbox.opened("b.zip", tmp_path / "scratch") as path:
         assert path.read_bytes() == b"b.zip"
     where = inbox.put_away("b.zip", "done", {"item": 1})
     assert files.cat_file(where) == b"b.zip"
@@ -85,3 +89,138 @@ def test_dates_of_a_source_in_the_future_do_not_keep_a_package_waiting(tmp_path)
         os.utime(path, (moment + 172_800, moment + 172_800))
     assert FolderInbox(tmp_path, 60).complete(moment) == []
     assert FolderInbox(tmp_path, 60).complete(moment + 61) == ["task"]
+
+
+@pytest.fixture
+def key(tmp_path) -> Path:
+    """A file of ours that a sender wants written or read."""
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    (folder / "audit-key.pem").write_text("secret", encoding="utf-8")
+    return folder / "audit-key.pem"
+
+
+@pytest.fixture
+def inbox(tmp_path) -> FolderInbox:
+    (tmp_path / "inbox").mkdir()
+    return FolderInbox(tmp_path / "inbox", 0)
+
+
+@pytest.mark.parametrize("place", ["done", "refused"])
+def test_results_go_through_no_link(inbox, key, place):
+    """A link as the result folder: the report would be written wherever it leads."""
+    put(inbox.folder, "task", 100)
+    (inbox.folder / place).symlink_to(key.parent)
+    with pytest.raises(InboxUnusable, match="is a link, expected a folder that this account"):
+        inbox.put_away("task", place, {"mine": True})
+    assert [path.name for path in key.parent.iterdir()] == ["audit-key.pem"]
+    assert (inbox.folder / "task").is_dir()
+
+
+def test_a_link_that_waits_where_the_report_goes_is_not_written_through(inbox, key):
+    """As another user's process overwrote the audit key: the link's name is that of the report to come."""
+    (inbox.folder / "done").mkdir(mode=0o777)
+    (inbox.folder / "done").chmod(0o777)
+    (inbox.folder / "done" / "task.report.json").symlink_to(key)
+    put(inbox.folder, "task", 100)
+    where = inbox.put_away("task", "done", {"mine": True})
+    assert key.read_text(encoding="utf-8") == "secret"
+    assert Path(where).name == "task.2"
+    assert json.loads(Path(f"{where}.report.json").read_text(encoding="utf-8")) == {"mine": True}
+    assert not stat.S_IMODE((inbox.folder / "done").stat().st_mode) & 0o022
+
+
+@only_as_root
+def test_a_result_folder_of_another_account_is_not_used(inbox, key):
+    (inbox.folder / "done").mkdir()
+    (inbox.folder / "done" / "task.report.json").symlink_to(key)
+    os.chown(inbox.folder / "done", UID, UID)
+    put(inbox.folder, "task", 100)
+    with pytest.raises(InboxUnusable, match=f"a folder of another account .uid {UID}."):
+        inbox.put_away("task", "done", {"mine": True})
+    assert key.read_text(encoding="utf-8") == "secret"
+
+
+def test_a_package_that_is_swapped_for_a_link_after_it_was_listed_is_not_read(inbox, key, tmp_path):
+    package = put(inbox.folder, "task", 100)
+    assert inbox.complete(NOW) == ["task"]
+    (package / "task.yaml").unlink()
+    package.rmdir()
+    package.symlink_to(key.parent)
+    with pytest.raises(PackageError, match="'task': seen a link"), inbox.opened("task", tmp_path / "scratch"):
+        pytest.fail("read")
+
+
+@pytest.mark.parametrize("inner", ["train.jsonl", "images/1.png"])
+def test_a_file_inside_that_is_a_link_is_not_read(inbox, key, tmp_path, inner):
+    package = put(inbox.folder, "task", 100)
+    (package / inner).parent.mkdir(exist_ok=True)
+    (package / inner).symlink_to(key)
+    with pytest.raises(PackageError, match=f"'{inner}': seen a link"), inbox.opened("task", tmp_path / "scratch"):
+        pytest.fail("read")
+
+
+def test_a_folder_inside_that_is_a_link_is_not_read(inbox, key, tmp_path):
+    (put(inbox.folder, "task", 100) / "images").symlink_to(key.parent)
+    with pytest.raises(PackageError, match="'images': seen a link"), inbox.opened("task", tmp_path / "scratch"):
+        pytest.fail("read")
+
+
+def test_a_second_name_of_a_file_of_ours_is_not_read(inbox, key, tmp_path):
+    os.link(key, put(inbox.folder, "task", 100) / "train.jsonl")
+    with pytest.raises(PackageError, match="several names"), inbox.opened("task", tmp_path / "scratch"):
+        pytest.fail("read")
+
+
+def test_a_pipe_holds_nobody_up(inbox, tmp_path):
+    os.mkfifo(put(inbox.folder, "task", 100) / "train.jsonl")
+    with pytest.raises(PackageError, match="no regular file"), inbox.opened("task", tmp_path / "scratch"):
+        pytest.fail("read")
+
+
+def test_what_is_read_is_a_copy_that_nobody_can_exchange(inbox, key, tmp_path):
+    package = put(inbox.folder, "task", 100)
+    with inbox.opened("task", tmp_path / "scratch") as copy:
+        (package / "task.yaml").unlink()
+        (package / "task.yaml").symlink_to(key)
+        assert (copy / "task.yaml").read_text(encoding="utf-8") == "name: a\n"
+        assert not copy.is_relative_to(inbox.folder)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_package_that_changes_while_it_is_copied_waits(inbox, tmp_path, monkeypatch):
+    package = put(inbox.folder, "task", 100)
+    plain = arrivals._Copy._file
+
+    def slowly(self, handle, target, name):
+        plain(self, handle, target, name)
+        (package / "train.jsonl").write_text("more", encoding="utf-8")
+
+    monkeypatch.setattr(arrivals._Copy, "_file", slowly)
+    with pytest.raises(StillWritten), inbox.opened("task", tmp_path / "scratch"):
+        pytest.fail("half a package")
+
+
+def test_an_endless_package_is_not_copied_whole(inbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(arrivals, "MAX_FILE_BYTES", 1000)
+    package = put(inbox.folder, "task", 100)
+    with (package / "train.jsonl").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(PackageError, match="more bytes than a package"), inbox.opened("task", tmp_path / "scratch"):
+        pytest.fail("read")
+    deep = inbox.folder / "deep"
+    (deep / "/".join("abcdefghijklmnopqrst")).mkdir(parents=True)
+    with pytest.raises(PackageError, match="inside each other"), inbox.opened("deep", tmp_path / "scratch"):
+        pytest.fail("read")
+
+
+def test_a_large_object_of_a_bucket_is_not_fetched_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrivals, "MAX_FILE_BYTES", 10)
+    fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/north/b.zip", bytes(11))
+    inbox = open_inbox(f"memory://{tmp_path.name}/north", 60)
+    with pytest.raises(PackageError, match="more than 10 bytes"), inbox.opened("b.zip", tmp_path / "scratch"):
+        pytest.fail("read")
+
+
+def test_a_folder_by_any_name_is_a_folder_and_never_follows_links(tmp_path):
+    assert isinstance(open_inbox(f"local://{tmp_path}", 60), FolderInbox)

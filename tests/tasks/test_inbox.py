@@ -2,15 +2,17 @@ import json
 
 import pytest
 
-from components.tasks.inbox import package_digest, quarantine, store_package
+from components.settings import PackageSettings
+from components.tasks.inbox import package_digest, quarantine
+from components.tasks.isolation import take
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError, Problem
 
 
 def test_a_package_is_stored_whole_and_named_by_its_bytes(make_package, store, tmp_path):
     package = make_package()
-    digest = store_package(package, store)
-    assert digest == package_digest(package) == store_package(package, store) == store.put_folder(package)
+    digest = take(package, store, PackageSettings(), tmp_path / "scratch").package
+    assert digest == package_digest(package) == store.put_folder(package)
     copy = store.get_folder(digest, tmp_path / "copy")
     assert read_package(copy).splits == read_package(package).splits
     assert package_digest(copy) == digest
@@ -18,19 +20,15 @@ def test_a_package_is_stored_whole_and_named_by_its_bytes(make_package, store, t
     assert package_digest(copy) != digest
 
 
-def test_a_broken_package_is_stored_all_the_same(make_package, store):
-    assert store.exists(store_package(make_package(train="not json"), store))
-
-
 def test_links_and_limits_are_refused_before_anything_is_stored(make_package, store, tmp_path, monkeypatch):
     package = make_package()
     (package / "LICENSE").symlink_to("/etc/hostname")
     with pytest.raises(PackageError, match="a link"):
-        store_package(package, store)
+        take(package, store, PackageSettings(), tmp_path / "scratch")
     (package / "LICENSE").unlink()
     monkeypatch.setattr("components.tasks.inbox.MAX_FILE_BYTES", 10)
     with pytest.raises(PackageError, match="more than 10 bytes"):
-        store_package(package, store)
+        package_digest(package)
     assert not (tmp_path / "objects").exists()
 
 

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from components.settings import PackageSettings
 from components.storage.objects import ObjectStore, digest_of
 from components.tasks import images
 from components.tasks.containers import opened, packed
 from components.tasks.images import ImageRefused, Picture, parse_pixels, plain_pixels
-from components.tasks.inbox import package_digest, store_package
+from components.tasks.inbox import package_digest
+from components.tasks.isolation import take
 from components.tasks.package import Package, read_package
 from components.tasks.problems import PackageError
 from components.tasks.snapshot import load_snapshot, take_snapshot, without_rows
@@ -252,7 +254,7 @@ def test_a_container_and_the_stored_package_hold_the_images(image_package, tmp_p
     with opened(tmp_path / "package.zip", tmp_path / "scratch") as inside:
         assert read_package(inside).splits == read_package(folder).splits
         assert package_digest(inside) == package_digest(folder)
-    digest = store_package(folder, store)
+    digest = take(folder, store, PackageSettings(), tmp_path / "scratch").package
     again = store.get_folder(digest, tmp_path / "again")
     assert read_package(again).splits == read_package(folder).splits
 

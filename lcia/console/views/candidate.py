@@ -265,7 +265,7 @@ def _decision(console: Console, reader: Reader, connection: Connection, version:
         "given": quorum.given(connection, version),
         "void": {one.approval.id: one.why_not for one in weighed},
         "counted": [one.approval for one in counted],
-        "quorums": _quorums(counted, rules.approval, sites, override=override),
+        "quorums": _quorums(version, counted, rules.approval, sites, override=override),
         "override": override,
         "judged": judged,
         "judged_why": why,
@@ -292,14 +292,19 @@ def _judged(store: ObjectStore, version: Candidate, rules: GateSettings) -> tupl
 
 
 def _quorums(
-    counted: Sequence[quorum.Weighed], rules: ApprovalSettings, sites: frozenset[str], *, override: bool
+    version: Candidate,
+    counted: Sequence[quorum.Weighed],
+    rules: ApprovalSettings,
+    sites: frozenset[str],
+    *,
+    override: bool,
 ) -> list[tuple[str, int, int]]:
     """Each site whose tasks change with the approvals that count there, and how many it needs."""
     return [
         (
             site,
             sum(one.sites is None or site in one.sites for one in counted),
-            quorum.quorum_at(rules, site, override=override),
+            quorum.quorum_at(version, rules, site, override=override),
         )
         for site in sorted(sites)
     ]

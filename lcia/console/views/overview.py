@@ -160,7 +160,7 @@ def _approvals(console: Console, reader: Reader, connection: Connection, version
     own = quorum.barred(version, reader.name, rules)
     sites = candidates.sites(connection, version)
     done = any(same_person(one.person, reader.name) for one in given)
-    needed = max(quorum.quorum_at(rules, site) for site in sites)
+    needed = max(quorum.quorum_at(version, rules, site) for site in sites)
     return {"given": given, "quorum": needed, "yours": reader.may_at("decide", sites) and not own and not done}
 
 

@@ -16,10 +16,11 @@ from components.errors import LciaError
 from components.model.seeing import may_see
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
+from components.settings import Settings
 from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW, ImageRefused
 from components.tasks.problems import printable
 from lcia.answerer import Answerer, NoModelHere, answers_here
-from lcia.answering import picture_of
+from lcia.answering import pictures_of
 from lcia.console.base import Console, Reader, form_of
 from lcia.workplace import Workplace
 
@@ -63,18 +64,20 @@ class Shown:
         return -(-len(self.file) // 1000)
 
     @classmethod
-    def of(cls, sent: UploadFile) -> "Shown":
-        """The image of a file that was sent, checked like those of a task.
+    def all_of(cls, sent: Sequence[UploadFile], settings: Settings) -> "list[Shown]":
+        """The images of files that were sent, checked like those of a task.
 
         Raises:
-            ImageRefused: it is too large, or no image.
+            ImageRefused: one is too large, or no image.
         """
-        name = printable(sent.filename or "")[-LONGEST_NAME:]
-        if (sent.size or 0) > MAX_IMAGE_BYTES:
-            raise ImageRefused(f"{name}: {sent.size} bytes", f"at most {MAX_IMAGE_BYTES} bytes")
-        file = sent.file.read()
-        height, width, _ = picture_of(file, name).pixels().shape
-        return cls(name, width, height, file)
+        files = []
+        for one in sent:
+            name = printable(one.filename or "")[-LONGEST_NAME:]
+            if (one.size or 0) > MAX_IMAGE_BYTES:
+                raise ImageRefused(f"{name}: {one.size} bytes", f"at most {MAX_IMAGE_BYTES} bytes")
+            files.append((name, one.file.read()))
+        sides = [picture.pixels().shape[1::-1] for picture in pictures_of(files, settings)]
+        return [cls(name, *size, file) for (name, file), size in zip(files, sides, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def _ask(
         raise QuestionRefused("there is no instruction; write what the assistant should do")
     if len(files) > MAX_PER_ROW:
         raise QuestionRefused(f"there are {len(files)} images, expected at most {MAX_PER_ROW}; leave some out")
-    images = [Shown.of(sent) for sent in files]
+    images = Shown.all_of(files, place.settings)
     versions = [_version(place, fields.get(side, BASE)) for side in ("before", "after")]
     for version in versions:
         if version:

@@ -1,0 +1,432 @@
+"""Files from outside are read in a process of their own, whoever asks: service, inbox, command line and steps alike.
+
+The process (`parser`) gets an empty environment, no open files but its pipes, and a folder that is removed afterwards;
+it has no secrets, no database and no network (`confinement`). What comes back is checked again: lengths, rows, names.
+Whatever it needs beyond its budget (`settings.packages`) is a refusal, as is its death.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from components.errors import LciaError
+from components.settings import PackageSettings
+from components.storage.objects import NotCanonical, ObjectStore, canonical, parse_json
+from components.tasks import frames, sources
+from components.tasks.columns import Columns
+from components.tasks.conversion import ImportRefused, Reading
+from components.tasks.images import ImageRefused, Picture, parse_pixels
+from components.tasks.importing import fresh
+from components.tasks.inbox import folder_object
+from components.tasks.problems import MAX_FILE_BYTES, MAX_ROWS, PackageError, Problem, forbidden_character, path_fault
+from components.tasks.snapshot import UNLABELLED, Snapshot, SplitRef, assembled
+from components.tasks.sources import SourceUnclear
+from components.tasks.task_file import SPLITS, Split, Task, check_header
+
+MB = 1024 * 1024
+PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from components.tasks.parser import main; main()",
+    str(Path(__file__).parents[2]),
+)
+ENVIRONMENT = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Everything that the process finds in its environment."""
+REFUSALS: Mapping[str, type[PackageError]] = {
+    kind.__name__: kind for kind in (PackageError, ImportRefused, SourceUnclear)
+}
+PACKAGE = "the package"
+
+
+class ParserBroken(LciaError):
+    """The process that reads files from outside says what it may not."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A package that was read, and is in the object store."""
+
+    task: Task
+    snapshot: Snapshot
+    package: str
+    """Folder object of its raw files; empty where nobody asked for it."""
+    cut: tuple[str, ...]
+    """Splits that the package does not have and that were cut from its training rows."""
+    remarks: tuple[str, ...]
+    """Sentences about what was read otherwise than it stands there, for people."""
+    answer_limit_derived: bool
+    held: tuple[str, ...]
+    """Names of what confined the process."""
+
+
+def take(
+    package: Path,
+    store: ObjectStore,
+    budget: PackageSettings,
+    scratch: Path,
+    *,
+    called: str | None = None,
+    allowed: Callable[[str], None] | None = None,
+    files: bool = True,
+) -> Taken:
+    """Read a package, a folder or a container, and store its snapshot and, if asked for, its raw files.
+
+    `called` names the package in messages; `allowed` refuses owners before anything is stored.
+
+    Raises:
+        PackageError: it is refused, or needs more than its budget.
+    """
+    called = called or str(package)
+    request = {"do": "take", "path": str(package.absolute()), "called": called, "files": files}
+    request["pixels"] = budget.megapixels * 1_000_000
+    with _parser(request, [package.absolute()], budget, scratch, called) as parser:
+        header = parser.json(frames.HEADER)
+        task = Task.model_validate_json(json.dumps(header["task"]))
+        if allowed is not None:
+            allowed(task.owner)
+        intake = _Intake(parser, store, budget)
+        intake.read()
+        snapshot = assembled(task, intake.splits, intake.unlabelled, store)
+        raw = store.put(folder_object(intake.files)) if files else ""
+    return Taken(
+        task,
+        snapshot,
+        raw,
+        tuple(map(str, header["cut"])),
+        tuple(map(str, header["remarks"])),
+        bool(header["answer_limit_derived"]),
+        parser.held,
+    )
+
+
+def import_data(
+    source: Path,
+    folder: Path,
+    header: Mapping[str, Any],
+    columns: Columns,
+    reading: Reading,
+    budget: PackageSettings,
+) -> dict[str, Any]:
+    """Write a package from a data set's folder or file; what `Imported.to_json` says of it.
+
+    Raises:
+        PackageError, SourceUnclear, ImportRefused, FolderTaken: see `importing.import_folder`.
+    """
+    check_header(header)
+    data = sources.find(source, reading.splits)
+    needed = [data.root, *sources.homes(data.root), *(path for paths in data.splits.values() for path in paths)]
+    request = {"do": "import", "source": str(source), "header": dict(header), "cwd": str(Path.cwd())}
+    request |= {"columns": asdict(columns), "reading": asdict(reading)}
+    readable = [path.absolute() for path in needed]
+    with (
+        fresh(folder),
+        tempfile.TemporaryDirectory(prefix="lcia-import-") as scratch,
+        _parser(request, readable, budget, Path(scratch), str(source)) as parser,
+    ):
+        total = _Total(budget)
+        while (frame := parser.next(frames.FILE, frames.VALUE))[0] == frames.FILE:
+            name, size = _file(frame[1])
+            total.add(size)
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("xb") as written:
+                parser.copy(size, written)
+        value: dict[str, Any] = json.loads(frame[1])
+        parser.next(frames.END)
+    return {**value, "folder": str(folder)}
+
+
+def pictures(files: Sequence[tuple[str, bytes]], budget: PackageSettings) -> list[Picture]:
+    """Images that came with a question, by their names for messages; they are kept in memory.
+
+    Raises:
+        ImageRefused: one is no image as a task may hold; says which.
+        PackageError: reading them takes more than its budget.
+    """
+    if not files:
+        return []
+    request = {"do": "pictures", "sizes": [len(content) for _, content in files]}
+    found: list[Picture] = []
+    with tempfile.TemporaryDirectory(prefix="lcia-images-") as scratch:
+        after = [content for _, content in files]
+        with _parser(request, [], budget, Path(scratch), "images", after) as parser:
+            while (frame := parser.next(frames.IMAGE, frames.VALUE, frames.END))[0] == frames.IMAGE:
+                parse_pixels(frame[1])
+                found.append(Picture.kept(frame[1]))
+            if frame[0] == frames.VALUE:
+                why = json.loads(frame[1])
+                raise ImageRefused(f"{files[len(found)][0]}: {why['seen']}", str(why["expected"]))
+    return found
+
+
+def confinement(budget: PackageSettings) -> tuple[str, ...]:
+    """Names of what confines the process on this machine; it is started for nothing else."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lcia-parser-") as scratch,
+        _parser({"do": "pictures", "sizes": []}, [], budget, Path(scratch), "nothing") as parser,
+    ):
+        parser.next(frames.END)
+        return parser.held
+
+
+class _Total:
+    """Bytes that may still be kept."""
+
+    def __init__(self, budget: PackageSettings) -> None:
+        self.most, self.left = budget.output_mb, budget.output_mb * MB
+
+    def add(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _over(f"more than {self.most} MB to keep", f"packages.output_mb = {self.most}")
+
+
+def _over(seen: str, setting: str) -> PackageError:
+    expected = f"at most {setting}: a smaller package, or a larger setting"
+    return PackageError("", [Problem(PACKAGE, None, None, seen, expected)])
+
+
+@dataclass
+class _Intake:
+    """Rows, images and files on their way into the store."""
+
+    parser: "_Parser"
+    store: ObjectStore
+    budget: PackageSettings
+    images: set[str] = field(default_factory=set)
+    files: dict[str, str] = field(default_factory=dict)
+    splits: dict[Split, SplitRef] = field(default_factory=dict)
+    unlabelled: SplitRef | None = None
+
+    def read(self) -> None:
+        total, pixels = _Total(self.budget), self.budget.megapixels * 1_000_000
+        while True:
+            kind, content = self.parser.next(frames.IMAGE, frames.SPLIT, frames.FILE, frames.END)
+            if kind == frames.END:
+                break
+            if kind == frames.IMAGE:
+                pixels -= parse_pixels(content).size // 3
+                if pixels < 0:
+                    raise _over("more pixels than may be kept", f"packages.megapixels = {self.budget.megapixels}")
+                digest = self.store.put(content)
+                self.images.add(digest)
+                total.add(self.store.size(digest))
+            elif kind == frames.SPLIT:
+                self._split(json.loads(content), total)
+            else:
+                name, size = _file(content)
+                total.add(size)
+                with tempfile.NamedTemporaryFile(dir=self.parser.folder) as spool:
+                    self.parser.copy(size, spool.file)
+                    spool.flush()
+                    self.files[name] = self.store.put_file(Path(spool.name))
+        if set(self.splits) != set(SPLITS):
+            raise ParserBroken(f"the parser sent splits {sorted(self.splits)}")
+
+    def _split(self, told: Mapping[str, Any], total: _Total) -> None:
+        """Rows of one split, each checked, in canonical form."""
+        count = int(told["rows"])
+        split = next((name for name in SPLITS if name == told["split"]), None)
+        if (split is None and told["split"] != UNLABELLED) or not 0 <= count <= MAX_ROWS * len(SPLITS):
+            raise ParserBroken(f"the parser sent {count} rows of {told['split']!r}")
+        left = count
+        with tempfile.NamedTemporaryFile(dir=self.parser.folder) as spool:
+            while left or count == 0:
+                lines = self.parser.next(frames.ROWS)[1].splitlines()
+                for line in lines:
+                    row = canonical(self._row(line, labelled=split is not None)) + b"\n"
+                    total.add(len(row))
+                    spool.write(row)
+                left -= len(lines)
+                if left < 0 or not lines:
+                    break
+            if left:
+                raise ParserBroken(f"the parser sent another number of rows than {count}")
+            spool.flush()
+            if split is None:
+                self.unlabelled = SplitRef(self.store.put_file(Path(spool.name)), count) if count else None
+            else:
+                self.splits[split] = SplitRef(self.store.put_file(Path(spool.name)), count)
+
+    def _row(self, line: bytes, *, labelled: bool) -> dict[str, Any]:
+        """A row as a snapshot may hold it."""
+        row: dict[str, Any] = parse_json(line)
+        texts = {name: row[name] for name in ("instruction", "input", "output") if name in row}
+        lists = {name: row[name] for name in ("choices", "image") if name in row}
+        whole = len(texts) + len(lists) == len(row) and "instruction" in row and ("output" in row) is labelled
+        whole &= all(isinstance(value, list) and value for value in lists.values())
+        flat = [*texts.values(), *(one for value in lists.values() for one in value)]
+        if not whole or not all(isinstance(text, str) and not forbidden_character(text) for text in flat):
+            raise ParserBroken("the parser sent a row of another shape")
+        if not self.images.issuperset(row.get("image", ())):
+            raise ParserBroken("the parser sent a row with an image that it did not send")
+        return row
+
+
+def _file(content: bytes) -> tuple[str, int]:
+    told = json.loads(content)
+    name, size = str(told["name"]), int(told["size"])
+    if path_fault(name) or not 0 <= size <= MAX_FILE_BYTES:
+        raise ParserBroken("the parser sent a file with another name or size than it may have")
+    return name, size
+
+
+class _Parser:
+    """The process, as the one who asked sees it."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]", budget: PackageSettings, folder: Path, called: str) -> None:
+        assert child.stdout  # noqa: S101 - a pipe
+        self.child, self.budget, self.folder, self.called = child, budget, folder, called
+        self._out = child.stdout.fileno()
+        self._left = float(budget.seconds)
+        self.held: tuple[str, ...] = ()
+
+    def json(self, kind: frames.Kind) -> dict[str, Any]:
+        """The content of the next frame, which has to be of this kind."""
+        value: dict[str, Any] = parse_json(self.next(kind)[1])
+        return value
+
+    def next(self, *kinds: frames.Kind) -> tuple[frames.Kind, bytes]:
+        """The next frame, which has to be of one of these kinds.
+
+        Raises:
+            PackageError: a refusal came instead, or the end of the process.
+            ParserBroken: anything else came.
+        """
+        kind, size = frames.PREFIX.unpack(self._read(frames.PREFIX.size))
+        if kind not in (*kinds, frames.REFUSED) or size > frames.LONGEST[kind]:
+            raise ParserBroken(f"the parser sent {size} bytes of kind {kind!r}")
+        content = self._read(size)
+        if kind == frames.REFUSED:
+            raise self._refusal(content)
+        return kind, content
+
+    def copy(self, size: int, out: Any) -> None:  # noqa: ANN401 - a file that is written
+        """Write so many bytes of the pieces that follow."""
+        while size > 0:
+            piece = self.next(frames.PIECE)[1]
+            size -= len(piece)
+            if size < 0 or not piece:
+                raise ParserBroken("the parser sent a file of another size than it said")
+            out.write(piece)
+
+    def _read(self, size: int) -> bytes:
+        content = bytearray()
+        while len(content) < size:
+            began = time.monotonic()
+            ready = select.select([self._out], [], [], max(0.0, self._left))[0]
+            self._left -= time.monotonic() - began
+            piece = os.read(self._out, min(size - len(content), MB)) if ready else None
+            if piece is None:
+                self.end()
+                raise self._late()
+            if not piece:
+                raise self._death()
+            content += piece
+        return bytes(content)
+
+    def _refusal(self, content: bytes) -> PackageError:
+        told = parse_json(content)
+        problems = [Problem(**{**one, "lines": tuple(one["lines"])}) for one in told["problems"]]
+        kind = REFUSALS.get(told["error"], PackageError)
+        error = kind(self.called if kind is PackageError else str(told["package"]), problems)
+        for note in told["notes"]:
+            error.add_note(str(note))
+        return error
+
+    def _late(self) -> PackageError:
+        seconds = self.budget.seconds
+        return _over(f"more than {seconds} seconds needed to read it", f"packages.seconds = {seconds}")
+
+    def _death(self) -> PackageError:
+        """The refusal for a process that ended without a word."""
+        code = self.child.wait()
+        if code == -signal.SIGXCPU:
+            return self._late()
+        memory = f"packages.memory_mb = {self.budget.memory_mb}"
+        if code == -signal.SIGKILL:
+            return _over("a process that was killed while it read it, as when memory runs out", memory)
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        seen = f"files on which the process that reads them ended ({how})"
+        return PackageError("", [Problem(PACKAGE, None, None, seen, f"files that can be read with {memory}")])
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        with suppress(ProcessLookupError):
+            self.child.kill()
+        self.child.wait()
+
+
+@contextmanager
+def _parser(
+    request: Mapping[str, Any],
+    readable: Sequence[Path],
+    budget: PackageSettings,
+    scratch: Path,
+    called: str,
+    after: Sequence[bytes] = (),
+) -> Iterator[_Parser]:
+    """A process that answers one request, which `after` follows; it is gone when the block ends."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=scratch.absolute(), prefix="package-") as work,
+        tempfile.TemporaryFile() as asked,
+    ):
+        inner = Path(work) / "work"
+        inner.mkdir()
+        told = {**request, "work": str(inner), "readable": list(map(str, readable))}
+        told |= {"memory_mb": budget.memory_mb, "seconds": budget.seconds}
+        _write(asked, json.dumps(told).encode() + b"\n", *after)
+        child = subprocess.Popen(  # noqa: S603 - this Python, and our own program
+            [sys.executable, "-I", "-c", *PROGRAM],
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**ENVIRONMENT, "TMPDIR": str(inner)},
+            cwd=request.get("cwd", str(inner)),
+            close_fds=True,
+            start_new_session=True,  # Ctrl-C ends the one who asked, and that ends this
+        )
+        parser = _Parser(child, budget, Path(work), called)
+        try:
+            parser.held = tuple(map(str, parser.json(frames.HELD)["held"]))
+            yield parser
+        except PackageError as error:
+            raise _named(error, called) from error.__cause__
+        except (NotCanonical, KeyError, TypeError, ValueError) as error:
+            raise ParserBroken(
+                f"the process that reads files from outside answered {called} wrongly: {error!r}"
+            ) from error
+        finally:
+            parser.end()
+            assert child.stdout  # noqa: S101 - a pipe
+            child.stdout.close()
+
+
+def _named(error: PackageError, called: str) -> PackageError:
+    if error.package:
+        return error
+    named = type(error)(called, error.problems)
+    for note in getattr(error, "__notes__", ()):
+        named.add_note(note)
+    return named
+
+
+def _write(file: BinaryIO, *parts: bytes) -> None:
+    file.writelines(parts)
+    file.flush()
+    file.seek(0)
