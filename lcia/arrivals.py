@@ -7,7 +7,7 @@ from dataclasses import asdict
 from components.audit.log import Actor
 from components.storage.objects import Json
 from components.tasks.arrivals import Inbox, InboxUnusable, StillWritten, open_inbox
-from components.tasks.isolation import ParserBroken
+from components.tasks.parser_process import ParserBroken
 from components.tasks.problems import PackageError, Problem
 from components.tasks.queue import QueueItem, TaskVersionTaken
 from lcia import verbs

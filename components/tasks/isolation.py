@@ -1,59 +1,30 @@
 """Files from outside are read in a process of their own, whoever asks: service, inbox, command line and steps alike.
 
-The process (`parser`) gets an empty environment, no open files but its pipes, and a folder that is removed afterwards;
-it has no secrets, no database and no network (`confinement`). What comes back is checked again: lengths, rows, names.
-Whatever it needs beyond its budget (`settings.packages`) is a refusal, as is its death.
+The process (`parser`, started by `parser_process`) has no secrets, no database and no network (`confinement`). What
+comes back is checked again: lengths, rows, names. What needs more than its budget (`settings.packages`) is refused.
 """
 
 import json
-import os
-import select
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from components.errors import LciaError
 from components.settings import PackageSettings
-from components.storage.objects import NotCanonical, ObjectStore, canonical, parse_json
+from components.storage.objects import ObjectStore, canonical, parse_json
 from components.tasks import frames, sources
 from components.tasks.columns import Columns
-from components.tasks.conversion import ImportRefused, Reading
+from components.tasks.conversion import Reading
 from components.tasks.images import ImageRefused, Picture, parse_pixels
 from components.tasks.importing import fresh
 from components.tasks.inbox import folder_object
-from components.tasks.problems import MAX_FILE_BYTES, MAX_ROWS, PackageError, Problem, forbidden_character, path_fault
+from components.tasks.parser_process import Parser, ParserBroken, over, process
+from components.tasks.problems import MAX_FILE_BYTES, MAX_ROWS, forbidden_character, path_fault
 from components.tasks.snapshot import UNLABELLED, Snapshot, SplitRef, assembled
-from components.tasks.sources import SourceUnclear
 from components.tasks.task_file import SPLITS, Split, Task, check_header
 
 MB = 1024 * 1024
-PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from components.tasks.parser import main; main()",
-    str(Path(__file__).parents[2]),
-)
-ENVIRONMENT = {
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "LANG": "C.UTF-8",
-    "LC_ALL": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-"""Everything that the process finds in its environment."""
-REFUSALS: Mapping[str, type[PackageError]] = {
-    kind.__name__: kind for kind in (PackageError, ImportRefused, SourceUnclear)
-}
-PACKAGE = "the package"
-
-
-class ParserBroken(LciaError):
-    """The process that reads files from outside says what it may not."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +64,7 @@ def take(
     called = called or str(package)
     request = {"do": "take", "path": str(package.absolute()), "called": called, "files": files}
     request["pixels"] = budget.megapixels * 1_000_000
-    with _parser(request, [package.absolute()], budget, scratch, called) as parser:
+    with process(request, [package.absolute()], budget, scratch, called) as parser:
         header = parser.json(frames.HEADER)
         task = Task.model_validate_json(json.dumps(header["task"]))
         if allowed is not None:
@@ -135,7 +106,7 @@ def import_data(
     with (
         fresh(folder),
         tempfile.TemporaryDirectory(prefix="lcia-import-") as scratch,
-        _parser(request, readable, budget, Path(scratch), str(source)) as parser,
+        process(request, readable, budget, Path(scratch), str(source)) as parser,
     ):
         total = _Total(budget)
         while (frame := parser.next(frames.FILE, frames.VALUE))[0] == frames.FILE:
@@ -163,7 +134,7 @@ def pictures(files: Sequence[tuple[str, bytes]], budget: PackageSettings) -> lis
     found: list[Picture] = []
     with tempfile.TemporaryDirectory(prefix="lcia-images-") as scratch:
         after = [content for _, content in files]
-        with _parser(request, [], budget, Path(scratch), "images", after) as parser:
+        with process(request, [], budget, Path(scratch), "images", after) as parser:
             while (frame := parser.next(frames.IMAGE, frames.VALUE, frames.END))[0] == frames.IMAGE:
                 parse_pixels(frame[1])
                 found.append(Picture.kept(frame[1]))
@@ -177,7 +148,7 @@ def confinement(budget: PackageSettings) -> tuple[str, ...]:
     """Names of what confines the process on this machine; it is started for nothing else."""
     with (
         tempfile.TemporaryDirectory(prefix="lcia-parser-") as scratch,
-        _parser({"do": "pictures", "sizes": []}, [], budget, Path(scratch), "nothing") as parser,
+        process({"do": "pictures", "sizes": []}, [], budget, Path(scratch), "nothing") as parser,
     ):
         parser.next(frames.END)
         return parser.held
@@ -192,19 +163,14 @@ class _Total:
     def add(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise _over(f"more than {self.most} MB to keep", f"packages.output_mb = {self.most}")
-
-
-def _over(seen: str, setting: str) -> PackageError:
-    expected = f"at most {setting}: a smaller package, or a larger setting"
-    return PackageError("", [Problem(PACKAGE, None, None, seen, expected)])
+            raise over(f"more than {self.most} MB to keep", f"packages.output_mb = {self.most}")
 
 
 @dataclass
 class _Intake:
     """Rows, images and files on their way into the store."""
 
-    parser: "_Parser"
+    parser: Parser
     store: ObjectStore
     budget: PackageSettings
     images: set[str] = field(default_factory=set)
@@ -221,7 +187,7 @@ class _Intake:
             if kind == frames.IMAGE:
                 pixels -= parse_pixels(content).size // 3
                 if pixels < 0:
-                    raise _over("more pixels than may be kept", f"packages.megapixels = {self.budget.megapixels}")
+                    raise over("more pixels than may be kept", f"packages.megapixels = {self.budget.megapixels}")
                 digest = self.store.put(content)
                 self.images.add(digest)
                 total.add(self.store.size(digest))
@@ -283,150 +249,3 @@ def _file(content: bytes) -> tuple[str, int]:
     if path_fault(name) or not 0 <= size <= MAX_FILE_BYTES:
         raise ParserBroken("the parser sent a file with another name or size than it may have")
     return name, size
-
-
-class _Parser:
-    """The process, as the one who asked sees it."""
-
-    def __init__(self, child: "subprocess.Popen[bytes]", budget: PackageSettings, folder: Path, called: str) -> None:
-        assert child.stdout  # noqa: S101 - a pipe
-        self.child, self.budget, self.folder, self.called = child, budget, folder, called
-        self._out = child.stdout.fileno()
-        self._left = float(budget.seconds)
-        self.held: tuple[str, ...] = ()
-
-    def json(self, kind: frames.Kind) -> dict[str, Any]:
-        """The content of the next frame, which has to be of this kind."""
-        value: dict[str, Any] = parse_json(self.next(kind)[1])
-        return value
-
-    def next(self, *kinds: frames.Kind) -> tuple[frames.Kind, bytes]:
-        """The next frame, which has to be of one of these kinds.
-
-        Raises:
-            PackageError: a refusal came instead, or the end of the process.
-            ParserBroken: anything else came.
-        """
-        kind, size = frames.PREFIX.unpack(self._read(frames.PREFIX.size))
-        if kind not in (*kinds, frames.REFUSED) or size > frames.LONGEST[kind]:
-            raise ParserBroken(f"the parser sent {size} bytes of kind {kind!r}")
-        content = self._read(size)
-        if kind == frames.REFUSED:
-            raise self._refusal(content)
-        return kind, content
-
-    def copy(self, size: int, out: Any) -> None:  # noqa: ANN401 - a file that is written
-        """Write so many bytes of the pieces that follow."""
-        while size > 0:
-            piece = self.next(frames.PIECE)[1]
-            size -= len(piece)
-            if size < 0 or not piece:
-                raise ParserBroken("the parser sent a file of another size than it said")
-            out.write(piece)
-
-    def _read(self, size: int) -> bytes:
-        content = bytearray()
-        while len(content) < size:
-            began = time.monotonic()
-            ready = select.select([self._out], [], [], max(0.0, self._left))[0]
-            self._left -= time.monotonic() - began
-            piece = os.read(self._out, min(size - len(content), MB)) if ready else None
-            if piece is None:
-                self.end()
-                raise self._late()
-            if not piece:
-                raise self._death()
-            content += piece
-        return bytes(content)
-
-    def _refusal(self, content: bytes) -> PackageError:
-        told = parse_json(content)
-        problems = [Problem(**{**one, "lines": tuple(one["lines"])}) for one in told["problems"]]
-        kind = REFUSALS.get(told["error"], PackageError)
-        error = kind(self.called if kind is PackageError else str(told["package"]), problems)
-        for note in told["notes"]:
-            error.add_note(str(note))
-        return error
-
-    def _late(self) -> PackageError:
-        seconds = self.budget.seconds
-        return _over(f"more than {seconds} seconds needed to read it", f"packages.seconds = {seconds}")
-
-    def _death(self) -> PackageError:
-        """The refusal for a process that ended without a word."""
-        code = self.child.wait()
-        if code == -signal.SIGXCPU:
-            return self._late()
-        memory = f"packages.memory_mb = {self.budget.memory_mb}"
-        if code == -signal.SIGKILL:
-            return _over("a process that was killed while it read it, as when memory runs out", memory)
-        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        seen = f"files on which the process that reads them ended ({how})"
-        return PackageError("", [Problem(PACKAGE, None, None, seen, f"files that can be read with {memory}")])
-
-    def end(self) -> None:
-        """End the process, whatever it does."""
-        with suppress(ProcessLookupError):
-            self.child.kill()
-        self.child.wait()
-
-
-@contextmanager
-def _parser(
-    request: Mapping[str, Any],
-    readable: Sequence[Path],
-    budget: PackageSettings,
-    scratch: Path,
-    called: str,
-    after: Sequence[bytes] = (),
-) -> Iterator[_Parser]:
-    """A process that answers one request, which `after` follows; it is gone when the block ends."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=scratch.absolute(), prefix="package-") as work,
-        tempfile.TemporaryFile() as asked,
-    ):
-        inner = Path(work) / "work"
-        inner.mkdir()
-        told = {**request, "work": str(inner), "readable": list(map(str, readable))}
-        told |= {"memory_mb": budget.memory_mb, "seconds": budget.seconds}
-        _write(asked, json.dumps(told).encode() + b"\n", *after)
-        child = subprocess.Popen(  # noqa: S603 - this Python, and our own program
-            [sys.executable, "-I", "-c", *PROGRAM],
-            stdin=asked,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**ENVIRONMENT, "TMPDIR": str(inner)},
-            cwd=request.get("cwd", str(inner)),
-            close_fds=True,
-            start_new_session=True,  # Ctrl-C ends the one who asked, and that ends this
-        )
-        parser = _Parser(child, budget, Path(work), called)
-        try:
-            parser.held = tuple(map(str, parser.json(frames.HELD)["held"]))
-            yield parser
-        except PackageError as error:
-            raise _named(error, called) from error.__cause__
-        except (NotCanonical, KeyError, TypeError, ValueError) as error:
-            raise ParserBroken(
-                f"the process that reads files from outside answered {called} wrongly: {error!r}"
-            ) from error
-        finally:
-            parser.end()
-            assert child.stdout  # noqa: S101 - a pipe
-            child.stdout.close()
-
-
-def _named(error: PackageError, called: str) -> PackageError:
-    if error.package:
-        return error
-    named = type(error)(called, error.problems)
-    for note in getattr(error, "__notes__", ()):
-        named.add_note(note)
-    return named
-
-
-def _write(file: BinaryIO, *parts: bytes) -> None:
-    file.writelines(parts)
-    file.flush()
-    file.seek(0)

@@ -23,6 +23,7 @@ from components.storage.database import DatabaseUnavailable, DiskFull
 from components.storage.objects import Json
 from components.tasks.containers import KINDS
 from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW
+from components.tasks.parser_process import ParserBusy
 from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
 from lcia import failures, verbs
@@ -87,6 +88,7 @@ STATUS: Mapping[type[LciaError], int] = {
     NoMoreStreams: 503,
     AnswererBusy: 503,
     AnswererEnded: 503,
+    ParserBusy: 503,
     DiskFull: 507,
     DatabaseUnavailable: 503,
     failures.Unforeseen: 500,

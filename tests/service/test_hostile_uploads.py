@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hostile_files import package, repeating_parquet, with_flat_images, zip_of_folders
 
-from components.tasks import containers, images, isolation, parquet
+from components.tasks import containers, images, parquet, parser_process
 from components.tasks import package as package_module
 
 
@@ -90,7 +90,7 @@ def attack(request, out):
     )
     from hostile_files import PROGRAM
 
-    monkeypatch.setattr(isolation, "PROGRAM", (PROGRAM.format(file=str(file)), isolation.PROGRAM[1]))
+    monkeypatch.setattr(parser_process, "PROGRAM", (PROGRAM.format(file=str(file)), parser_process.PROGRAM[1]))
     got = upload(server, "submitter", zipped(package(tmp_path / "p")))
     assert got.status_code == 422
     assert "loot []" in got.json()["message"]

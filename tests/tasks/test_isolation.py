@@ -1,8 +1,10 @@
 """Files from outside are read by a process that can reach nothing; what it needs too much of is a refusal."""
 
+import json
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,10 @@ from hostile_files import PROGRAM, package, repeating_parquet, with_flat_images
 
 from components.settings import PackageSettings
 from components.storage.objects import ObjectStore
-from components.tasks import images, isolation
+from components.tasks import images, isolation, parser_process
 from components.tasks import package as package_module
 from components.tasks.columns import Columns
-from components.tasks.conversion import NAMED_SPLITS
+from components.tasks.conversion import NAMED_SPLITS, ImportRefused, Reading
 from components.tasks.inbox import package_digest
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
@@ -31,10 +33,10 @@ def attack(tmp_path, store, monkeypatch):
         file = tmp_path / "attack.py"
         indented = "".join(f"    {line}\n" for line in code.strip().splitlines())
         file.write_text(f"def attack(request, out):\n{indented}", encoding="utf-8")
-        monkeypatch.setattr(isolation, "PROGRAM", (PROGRAM.format(file=str(file)), isolation.PROGRAM[1]))
+        monkeypatch.setattr(parser_process, "PROGRAM", (PROGRAM.format(file=str(file)), parser_process.PROGRAM[1]))
         try:
             isolation.take(package(tmp_path / "honest"), store, budget, tmp_path / "scratch")
-        except (PackageError, isolation.ParserBroken, images.ImageRefused) as error:
+        except (PackageError, parser_process.ParserBroken, images.ImageRefused) as error:
             return str(error)
         raise AssertionError("the attack was not even noticed")
 
@@ -117,7 +119,7 @@ for number in range(64):
     except OSError:
         pass
 raise ValueError(f"{names} {[n for n, other in files if other]}")
-""".replace("KNOWN", repr({*isolation.ENVIRONMENT, "TMPDIR"}))
+""".replace("KNOWN", repr({*parser_process.ENVIRONMENT, "TMPDIR"}))
             )
         )
     finally:
@@ -287,3 +289,37 @@ def test_images_that_are_small_as_files_are_small_as_objects(tmp_path, store):
     folder = with_flat_images(tmp_path / "p", 24, side=512)
     isolation.take(folder, store, BUDGET, tmp_path / "scratch")
     assert sum(file.size for file in store.objects()) < 24 * 512 * 512 * 3 / 100
+
+
+def test_no_more_readers_run_at_a_time_than_memory_is_planned_for(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(parser_process, "_TURNS", threading.BoundedSemaphore(1))
+    short = PackageSettings(seconds=2)
+
+    def ask_for_another(_: str) -> None:
+        isolation.take(package(tmp_path / "second"), store, short, tmp_path / "scratch")
+
+    with pytest.raises(parser_process.ParserBusy, match="being read already"):
+        isolation.take(package(tmp_path / "first"), store, short, tmp_path / "scratch", allowed=ask_for_another)
+    isolation.take(tmp_path / "second", store, BUDGET, tmp_path / "scratch")
+
+
+def test_a_snapshot_of_a_hub_cache_and_a_split_elsewhere_are_read_and_nothing_beside_them(tmp_path):
+    rows = [{"instruction": "Name it.", "input": str(n), "output": f"colour {n}"} for n in range(40)]
+    cache, elsewhere = tmp_path / "datasets--a", tmp_path / "elsewhere"
+    for folder in (cache / "blobs", cache / "snapshots" / "1", elsewhere):
+        folder.mkdir(parents=True)
+    lines = ["\n".join(map(json.dumps, part)) for part in (rows[:30], rows[30:])]
+    (cache / "blobs" / "x").write_text(lines[0], encoding="utf-8")
+    (elsewhere / "held.jsonl").write_text(lines[1], encoding="utf-8")
+    (cache / "snapshots" / "1" / "train.jsonl").symlink_to("../../blobs/x")
+    named = Reading({"test": str(elsewhere / "held.jsonl")})
+    source = cache / "snapshots" / "1"
+    made = isolation.import_data(source, tmp_path / "made", HEADER, Columns(), named, BUDGET)
+    assert (made["folder"], made["rows"]["test"]) == (str(tmp_path / "made"), 10)
+    assert read_package(tmp_path / "made").task.name == "made"
+    (source / "train.jsonl").unlink()
+    (source / "train.jsonl").symlink_to(elsewhere / "held.jsonl")
+    with pytest.raises(ImportRefused) as error:
+        isolation.import_data(source, tmp_path / "again", HEADER, Columns(), NAMED_SPLITS, BUDGET)
+    assert "a file of the data set itself: copy it there" in str(error.value)
+    assert not (tmp_path / "again").exists()
