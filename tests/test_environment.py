@@ -1,5 +1,6 @@
 """Processes of our own see none of the secrets that ours holds."""
 
+import time
 from pathlib import Path
 
 from components import environment
@@ -34,7 +35,11 @@ def test_the_process_that_answers_sees_no_secret(monkeypatch):
     answerer = Answerer(Settings())
     child = answerer._ready()
     try:
-        seen = Path(f"/proc/{child.pid}/environ").read_bytes().decode().split("\0")
+        deadline = time.monotonic() + 30
+        while not (content := Path(f"/proc/{child.pid}/environ").read_bytes()):  # not yet begun
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+        seen = content.decode().split("\0")
     finally:
         child.kill()
         child.wait()
