@@ -111,6 +111,20 @@ def database(database_url: str) -> Iterator[Database]:
     found.engine.dispose()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without tables, which a test makes as a release before had them; see `old_tables`."""
+    if request.param == "sqlite":
+        yield Database(f"sqlite:///{tmp_path}/empty.db")
+        return
+    cluster: Cluster = request.getfixturevalue("postgresql")
+    name = cluster.new("template1")
+    found = Database(cluster.url(name))
+    yield found
+    found.engine.dispose()
+    cluster.drop(name)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
     """An empty object store."""

@@ -1,17 +1,17 @@
 """People, roles, tokens, approvals and policies of the release before go on after the migration, on both databases."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from alembic import command
+from old_tables import at_revision
 from sqlalchemy import text
 
-from components.audit.log import Actor
+from components.audit.log import Actor, append
 from components.identity import appointments, people, tokens
 from components.identity.access import Grant
 from components.promotion import policy
 from components.settings import PolicySettings
-from components.storage import database
 from components.storage.objects import canonical, digest_of
 from components.storage.tables import moment_text
 
@@ -62,14 +62,9 @@ ROWS = {
 
 
 @pytest.fixture
-def old(database_url):
+def old(empty_database):
     """As the release before left it."""
-    db = database.Database(database_url)
-    db.migrate()
-    config = database._alembic()
-    with db.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0005_parked_rows")
+    db = at_revision(empty_database, "0005_parked_rows")
     with db.begin() as connection:
         for table, rows in ROWS.items():
             for row in rows:
@@ -77,6 +72,13 @@ def old(database_url):
                 values = ", ".join(f":{name}" for name in row)
                 connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({values})"), row)
     db.migrate()
+    first, second = (row["content"] for row in ROWS["policies"])
+    with db.begin() as connection:
+        for action, number, content, by in (("accepted", 1, first, "lcia"), ("proposed", 2, second, "ada")):
+            details = {"policy": json.loads(content), "changed": [], "reason": "so", "proposed_by": by}
+            if action == "proposed":
+                del details["proposed_by"]  # as the release before wrote it
+            append(connection, f"policy.{action}", Actor(by, assured=True), f"policy {number}", details)
     return db
 
 
@@ -110,5 +112,5 @@ def test_an_open_policy_proposal_can_be_answered(old):
         assert policy.in_force(connection, "a").settings.approval.quorum == 1
         eve = Actor("eve", assured=True, how="token 1")
         wanted = next(one for one in policy.listed(connection, "a") if one.state == "open")
-        assert policy.accept(connection, "a", wanted.id, actor=eve, reason="agreed").before is None
+        assert policy.accept(connection, "a", wanted.id, actor=eve, reason="agreed").state == "accepted"
         assert policy.in_force(connection, "a").settings.approval.quorum == 2

@@ -14,6 +14,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from old_tables import at_revision
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -50,29 +51,6 @@ def fail_after_entering(connection) -> None:
     raise ZeroDivisionError
 
 
-def at_revision(db: Database, revision: str) -> Database:
-    """Empty tables as a release before had them."""
-    config = database._alembic()
-    with db.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    return db
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty(request, tmp_path):
-    """A database without tables."""
-    if request.param == "sqlite":
-        yield Database(f"sqlite:///{tmp_path}/empty.db")
-        return
-    cluster = request.getfixturevalue("postgresql")
-    name = cluster.new("template1")
-    db = Database(cluster.url(name))
-    yield db
-    db.engine.dispose()
-    cluster.drop(name)
-
-
 def test_migrations_make_exactly_the_tables(db):
     with db.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
@@ -89,8 +67,8 @@ def test_the_same_migrations_compile_for_postgresql():
     assert "body BYTEA NOT NULL" in out.getvalue()
 
 
-def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(empty):
-    db = at_revision(empty, "0004")
+def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(empty_database):
+    db = at_revision(empty_database, "0004")
     payload = '{"digest":"d","number":1,"state":"promoted"}'
     row = {"assistant": "a", "kind": "state", "payload": payload, "attempts": 2, "error": "away"}
     row |= {"at": "2026-11-30T00:00:00.000000Z"}
@@ -104,12 +82,11 @@ def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(empty):
     assert waiting.parked_at is None, "it was not refused"
 
 
-def test_a_database_of_the_release_before_gets_sign_ins_and_rounds_and_keeps_the_rest(db):
-    config = database._alembic()
+def test_a_database_of_the_release_before_gets_sign_ins_and_rounds_and_keeps_the_rest(empty_database):
+    db = at_revision(empty_database, "0005_parked_rows")
     with db.begin() as connection:
-        people.add(connection, "ada", actor=SYSTEM)
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0005_parked_rows")
+        row = "INSERT INTO people (name, folded, created_at) VALUES ('ada', 'ada', '2026-11-30T00:00:00.000000Z')"
+        connection.execute(text(row))
     db.migrate()
     with db.begin() as connection:
         assert people.get(connection, "ada").name == "ada"
