@@ -58,6 +58,7 @@ class Ledger:
     policies: dict[int, Facts] = field(default_factory=dict)
     people: dict[str, Facts] = field(default_factory=dict)
     grants: set[tuple[str, str, str]] = field(default_factory=set)
+    appointments: dict[int, Facts] = field(default_factory=dict)
     tokens: dict[str, Facts] = field(default_factory=dict)
     keys: dict[str, Facts] = field(default_factory=dict)
     first_bad: str | None = None
@@ -137,7 +138,8 @@ def _approve(ledger: Ledger, body: Body, verdict: str, *, override: bool) -> Non
         "reason": details["reason"],
     }
     given |= {name: details[name] for name in ("expires_at",) if name in details}
-    given |= {"id": details["approval"]} if "approval" in details else {}
+    if "approval" in details:
+        given |= {"id": details["approval"], "how": body["actor"]["how"]}
     ledger.approvals.append({**given, "revoked": False})
 
 
@@ -209,10 +211,19 @@ def _role(ledger: Ledger, body: Body, done: str) -> None:
         (ledger.grants.add if done == "granted" else ledger.grants.discard)(grant)
 
 
+def _appointment(ledger: Ledger, body: Body, done: str) -> None:
+    details, by = body["details"], body["actor"]["name"]
+    told = {"person": body["subject"], **{name: details[name] for name in ("role", "site", "subject", "alone")}}
+    ended = done in ("accepted", "refused")
+    known = ledger.appointments.setdefault(details["appointment"], {"proposed_by": details.get("proposed_by", by)})
+    known |= {**told, "ended": ended, "accepted_by": by if done == "accepted" else None}
+
+
 def _token(ledger: Ledger, body: Body, done: str) -> None:
     details = body["details"]
     if done == "created":
-        kept = {name: details[name] for name in ("permissions", "expires_at", "check") if name in details}
+        kept = {name: details[name] for name in ("permissions", "expires_at", "check", "assured") if name in details}
+        kept |= {"made_by": body["actor"]["name"], "how": body["actor"]["how"]} if "assured" in details else {}
         ledger.tokens[details["id"]] = {**kept, "person": body["subject"], "revoked": False}
     elif done == "revoked" and details["id"] in ledger.tokens:
         ledger.tokens[details["id"]]["revoked"] = True
@@ -231,6 +242,7 @@ _READERS = {
     "policy": _policy,
     "person": _person,
     "role": _role,
+    "appointment": _appointment,
     "token": _token,
     "key": _key,
 }
@@ -259,7 +271,7 @@ def _candidates(ledger: Ledger, connection: Connection) -> Finding:
 def _approvals(ledger: Ledger, connection: Connection) -> Finding:
     """Each row takes an entry for itself: two equal rows need two entries."""
     left = list(ledger.approvals)
-    names = ("candidate", "verdict", "person", "assured", "evidence", "reason", "override", "expires_at", "id")
+    names = ("candidate", "verdict", "person", "assured", "how", "evidence", "reason", "override", "expires_at", "id")
     for row in _rows(connection, tables.approvals):
         facts = {**row, "expires_at": row["expires_at"].isoformat()}
         mine = next((one for one in left if all(one[n] == facts[n] for n in names if n in one)), None)
@@ -301,6 +313,12 @@ def _grants(ledger: Ledger, connection: Connection) -> Finding:
         yield f"the role {role} of {person} at {site} is {there}"
 
 
+def _appointments(ledger: Ledger, connection: Connection) -> Finding:
+    rows = {row["id"]: {**row, "ended": row["ended_at"] is not None} for row in _rows(connection, tables.appointments)}
+    names = ("person", "role", "site", "subject", "alone", "proposed_by", "accepted_by", "ended")
+    yield from _both("proposal", rows, ledger.appointments, names)
+
+
 def _tokens(ledger: Ledger, connection: Connection) -> Finding:
     rows = {
         row["id"]: {
@@ -311,7 +329,8 @@ def _tokens(ledger: Ledger, connection: Connection) -> Finding:
         }
         for row in _rows(connection, tables.tokens)
     }
-    yield from _both("token", rows, ledger.tokens, ("person", "permissions", "expires_at", "check", "revoked"))
+    names = ("person", "permissions", "expires_at", "check", "revoked", "made_by", "how", "assured")
+    yield from _both("token", rows, ledger.tokens, names)
 
 
 def _keys(ledger: Ledger, connection: Connection) -> Finding:
@@ -325,6 +344,7 @@ _CHECKS = (
     ("policies", _policies),
     ("people", _people),
     ("grants", _grants),
+    ("appointments", _appointments),
     ("tokens", _tokens),
     ("approvals", _approvals),
     ("candidates", _candidates),

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, update
 
+from components.audit import log
+from components.audit.decisions import ADVICE
 from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people
@@ -134,6 +136,7 @@ def answer(connection: Connection, identity: int, *, accept: bool, actor: Actor,
         raise AppointmentRefused(f"{actor.name} proposed {identity} and can't accept it; another admin has to")
     if actor.how not in OPERATOR and "admin" not in people.roles(connection, made.proposed_by, None):
         raise AppointmentRefused(f"{made.proposed_by}, who proposed {identity}, is no admin any more; propose it again")
+    _need_entry(connection, made)
     person = people.get(connection, made.person)
     if made.role is not None and person.subject != made.subject:
         raise AppointmentRefused(
@@ -141,6 +144,15 @@ def answer(connection: Connection, identity: int, *, accept: bool, actor: Actor,
             "proposed; propose it again"
         )
     return _end(connection, made, actor, reason, accepted=True)
+
+
+def _need_entry(connection: Connection, made: Appointment) -> None:
+    """Refuse a proposal that the log does not have as it stands: somebody wrote it into the database."""
+    entries = log.newest(connection, ["appointment.proposed"], made.person)
+    entry = next((one for one in entries if one.details.get("appointment") == made.id), None)
+    told = {} if entry is None else {"proposed_by": entry.actor.name, **entry.details}
+    if any(told.get(name) != getattr(made, name) for name in ("proposed_by", "role", "site", "subject")):
+        raise AppointmentRefused(f"proposal {made.id} is not what was proposed: {ADVICE}")
 
 
 def get(connection: Connection, identity: int) -> Appointment:
