@@ -39,7 +39,7 @@ class Crash(Exception):
     """The process ends here."""
 
 
-class Undone(Exception):  # noqa: N818 - nothing went wrong
+class Undone(Exception):
     """Ends a transaction without a trace."""
 
 
