@@ -240,7 +240,7 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
 def revoke(
     db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str, person: str | None = None
 ) -> Approval:
-    """Take back every yes of a person while nothing rests on it yet: one's own, or that of `person`; the log names both.
+    """Take back every yes of a person while nothing rests on it yet: one's own, or of `person`; the log names both.
 
     Raises:
         NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown when the person has no yes that was not taken back.

@@ -56,7 +56,8 @@ def test_after_a_sweep_everything_works_and_a_second_finds_nothing(own: SmallLoo
         assert verbs.show(place, number)["evidence"]
     verbs.rollback(place, "1", OPS, "tried")
     assert place.champion().digest == learnt.digests[0]
-    verbs.rollback(place, "3", OPS, "and back")
+    verbs.approve(place, "3", OPS, "and forward again")
+    assert place.champion().digest == learnt.digests[2]
     assert answering.reevaluate(place, None)["ok"]
     assert learn(place, write_package(own.packages / "more", PRODUCT, first=40, version="2"))["state"] == "candidate"
 
