@@ -244,7 +244,7 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
 def revoke(
     db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str, person: str | None = None
 ) -> Approval:
-    """Take a yes back while nothing rests on it yet: one's own, or that of `person`, whose name stands in the log too.
+    """Take back every yes of a person while nothing rests on it yet: one's own, or of `person`; the log names both.
 
     Raises:
         NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown when the person has no yes that was not taken back.
@@ -253,17 +253,19 @@ def revoke(
     whose = actor.name if person is None else person
     with db.begin() as connection:
         candidate = _undecided(connection, assistant, version)
-        for one in given(connection, candidate):
-            if one.verdict == "approve" and one.revoked_at is None and same_person(one.person, whose):
-                moment = now(connection)
-                connection.execute(update(approvals).where(approvals.c.id == one.id).values(revoked_at=moment))
-                details: dict[str, Json] = {"reason": reason, "approval": one.id, "person": one.person}
-                append(connection, "approval.revoked", actor, candidate.digest, details)
-                return Approval(**{**vars(one), "revoked_at": moment})
-        raise ApprovalUnknown(
-            f"{whose} has no approval of version {candidate.number} to take back; "
-            "`lcia candidates` says who approved what"
-        )
+        yes = [one for one in given(connection, candidate) if one.verdict == "approve" and one.revoked_at is None]
+        mine = [one for one in yes if same_person(one.person, whose)]
+        if not mine:
+            raise ApprovalUnknown(
+                f"{whose} has no approval of version {candidate.number} to take back; "
+                "`lcia candidates` says who approved what"
+            )
+        moment = now(connection)
+        ids = [one.id for one in mine]  # an earlier one may have expired
+        connection.execute(update(approvals).where(approvals.c.id.in_(ids)).values(revoked_at=moment))
+        details: dict[str, Json] = {"reason": reason, "approvals": list(ids), "person": mine[-1].person}
+        append(connection, "approval.revoked", actor, candidate.digest, details)
+        return Approval(**{**vars(mine[-1]), "revoked_at": moment})
 
 
 def _need_other_eyes(connection: Connection, candidate: Candidate, person: str, policy: ApprovalSettings) -> None:

@@ -148,7 +148,7 @@ def waiting(learnt, tmp_path_factory: pytest.TempPathFactory) -> SmallLoop:
     loop = learnt.loop.copy(tmp_path_factory.mktemp("waiting"))
     place = loop.open()
     verbs.rollback(place, "2", OPS, TEXT)
-    verbs.rollback(place, "3", OPS, TEXT)
+    verbs.approve(place, "3", OPS, TEXT)
     item = verbs.submit(place, write_hostile(loop.packages), SITE)
     worker.work(place, SITE, print, item.id)
     assert standing(place, item.id)["state"] == "candidate", standing(place, item.id)["reason"]

@@ -453,7 +453,9 @@ def test_rollback_and_back(lcia: "Lcia", champion: SmallLoop, learnt: Learnt) ->
     again = lcia(champion, "rollback", 1, "--as", "ops", "--reason", "trial")
     assert again.code == 1
     assert "the champion already" in again.err
-    assert lcia(champion, "rollback", 3, "--as", "ops", "--reason", "back").code == 0
+    forward = lcia(champion, "rollback", 3, "--as", "ops", "--reason", "back")
+    assert (forward.code, "lcia approve 3" in forward.err) == (1, True)
+    assert lcia(champion, "approve", 3, "--as", "ops", "--reason", "back").code == 0
     back = lcia(champion, "status", "--json").json["champion"]
     assert (back["version"], back["epoch"]) == (3, 5)
     assert any(mark.startswith("gate ") for mark in back["marks"]), "marks of its promotion stay"

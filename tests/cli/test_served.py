@@ -30,19 +30,19 @@ def back(away: pytest.MonkeyPatch) -> None:
 def test_a_rollback_that_mlflow_does_not_know(
     lcia: "Lcia", champion: SmallLoop, learnt: Learnt, away: pytest.MonkeyPatch
 ) -> None:
-    done = lcia(champion, "rollback", 1, "--reason", "complaints", "--as", "ops")
+    done = lcia(champion, "rollback", 2, "--reason", "complaints", "--as", "ops")
     assert done.code == 1
     first, second, *untold, last = done.out.splitlines()
-    assert first == "Version 1 is the champion again (epoch 4)."
+    assert first == "Version 2 is the champion again (epoch 4)."
     assert second == "It is decided, but not served: MLflow does not serve the champion yet."
-    assert untold[0].startswith("  not told: rollback of version 1: MLflow at registry.tracking_uri")
+    assert untold[0].startswith("  not told: rollback of version 2: MLflow at registry.tracking_uri")
     assert last == "Nothing is lost: `lcia sync` delivers it, or says what stands in the way."
 
     status = lcia(champion, "status", "--json").json
-    assert (status["champion"]["version"], status["champion"]["served"]) == (1, learnt.digests[-1])
+    assert (status["champion"]["version"], status["champion"]["served"]) == (2, learnt.digests[-1])
     assert "not served by MLflow yet" in lcia(champion, "status").out
-    again = lcia(champion, "rollback", 2, "--reason", "no, that one", "--as", "ops", "--json")
-    assert (again.code, again.json["number"], again.json["epoch"]) == (1, 2, 5)
+    again = lcia(champion, "rollback", 1, "--reason", "no, that one", "--as", "ops", "--json")
+    assert (again.code, again.json["number"], again.json["epoch"]) == (1, 1, 5)
     assert (again.json["served"], len(again.json["registry_untold"])) == (False, 1)
     entries = lcia(champion, "status", "--json").json["audit"]["entries"]
     for _ in range(2):  # repeated by somebody who waits: nothing is decided or recorded anew
@@ -54,8 +54,8 @@ def test_a_rollback_that_mlflow_does_not_know(
     back(away)
     assert lcia(champion, "sync").code == 0
     status = lcia(champion, "status", "--json").json
-    assert status["champion"]["served"] == learnt.digests[1]
-    done = lcia(champion, "rollback", 3, "--reason", "and back", "--as", "ops", "--json")
+    assert status["champion"]["served"] == learnt.digests[0]
+    done = lcia(champion, "approve", 3, "--reason", "and forward", "--as", "ops", "--json")
     assert (done.code, done.json["served"], done.json["registry_untold"]) == (0, True, [])
 
 
@@ -113,14 +113,14 @@ def test_a_sweep_and_a_withdrawal_that_mlflow_does_not_know(
 
 def test_the_service_and_the_console_say_it_too(champion: SmallLoop, away: pytest.MonkeyPatch) -> None:
     operation = OPERATIONS["rollback"]
-    answer = operation.run(champion.open(), OPS, operation.checked({"version": "1", "reason": "complaints"}))
-    assert (answer["number"], answer["served"], answer["exit_code"]) == (1, False, 1)
+    answer = operation.run(champion.open(), OPS, operation.checked({"version": "2", "reason": "complaints"}))
+    assert (answer["number"], answer["served"], answer["exit_code"]) == (2, False, 1)
     sentence = told(lambda text: text, "rollback", answer)
     assert sentence == (
-        "Version 1 is the champion again. MLflow does not serve the champion yet. "
+        "Version 2 is the champion again. MLflow does not serve the champion yet. "
         "MLflow was not told 1 changes yet; the first page says why."
     )
     back(away)
-    answer = operation.run(champion.open(), OPS, operation.checked({"version": "2", "reason": "no, that one"}))
+    answer = operation.run(champion.open(), OPS, operation.checked({"version": "1", "reason": "no, that one"}))
     assert (answer["served"], answer["exit_code"]) == (True, 0)
-    assert told(lambda text: text, "rollback", answer) == "Version 2 is the champion again."
+    assert told(lambda text: text, "rollback", answer) == "Version 1 is the champion again."

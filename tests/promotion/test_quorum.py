@@ -187,7 +187,7 @@ def test_others_may_take_a_yes_back_and_the_log_says_whose(server):
     with server.db.read() as connection:
         entry = log.entries(connection, subject=candidate.digest)[-1]
     assert (entry.action, entry.actor.name) == ("approval.revoked", "all")
-    assert entry.details == {"reason": "she is on leave", "approval": given.id, "person": "nora"}
+    assert entry.details == {"reason": "she is on leave", "approvals": [given.id], "person": "nora"}
     with pytest.raises(ApprovalUnknown, match="nora has no approval"):
         approvals.revoke(server.db, assistant="a", version=1, actor=BOB, reason="again", person="nora")
 

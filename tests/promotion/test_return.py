@@ -100,8 +100,8 @@ def test_the_present_policy_asks_for_its_quorum(rolled):
 
 
 def test_an_approval_of_it_can_be_taken_back(rolled):
-    yes(rolled, 3, CAROL)
-    approvals.revoke(rolled.db, assistant="a", version=3, actor=CAROL, reason="no")
+    yes(rolled, 3, BOB)  # again: he said yes before it was rolled away from, too
+    approvals.revoke(rolled.db, assistant="a", version=3, actor=BOB, reason="no")
     with pytest.raises(QuorumMissing, match="0 of 1"):
         promote(rolled, 3)
 

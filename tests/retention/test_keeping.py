@@ -56,7 +56,8 @@ def test_after_a_sweep_everything_works_and_a_second_finds_nothing(own: SmallLoo
         assert verbs.show(place, number)["evidence"]
     verbs.rollback(place, "1", OPS, "tried")
     assert place.champion().digest == learnt.digests[0]
-    verbs.rollback(place, "3", OPS, "and back")
+    verbs.approve(place, "3", OPS, "and forward again")
+    assert place.champion().digest == learnt.digests[2]
     assert answering.reevaluate(place, None)["ok"]
     assert learn(place, write_package(own.packages / "more", PRODUCT, first=40, version="2"))["state"] == "candidate"
 
@@ -129,7 +130,7 @@ def test_the_next_task_is_learnt_without_the_withdrawn_rows(own: SmallLoop) -> N
     assert verbs.show(place, "2")["matrix"]["matrix"][1] == [None, verbs.matrix(place, "2")["matrix"][1][1]]
     assert next(task["anchor"] for task in listing.tasks(place)) is None
     assert comparing.diff(place, "1", "3")
-    assert not [flip for flip in changed_rows.look(place, "3", OPS)[1] if flip.task == MOVIE]
+    assert not [flip for flip in changed_rows.look(place, "3", OPS)[1].rows if flip.task == MOVIE]
     assert answering.reevaluate(place, None)["tasks"] == 2
     learn(place, write_package(own.packages / "more", PRODUCT, first=50, version="2"))
     rules = {row["task"]: row["rule"] for row in verbs.show(place, "4")["gate"]["rows"] if row["task"]}
