@@ -83,28 +83,39 @@ def result_folder_is_a_link(made: Installation) -> None:
 
 @attack("inbox", "a site's user")
 def package_holds_links(made: Installation) -> None:
-    """Drops a package whose rows are a link to the worker's password."""
+    """Drops a package whose rows are a link to the worker's password, after an honest one was taken."""
     files = files_of("movie_sentiment")
+    honest = files | {"task.yaml": files["task.yaml"].replace(b"movie_sentiment", b"honest_reviews")}
+    target, done = _drop(made, "honest", honest), _work(made)
+    if target.exists():
+        raise RuntimeError(f"not even an honest package is taken: {done}")
     target = _drop(made, "pointing", files | {"task.yaml": files["task.yaml"].replace(b"movie_sentiment", b"pointing")})
     link = f"rm {target}/train.jsonl && ln -s {made.folder}/worker/pgpass {target}/train.jsonl"
     made.run("site", ["sh", "-c", link])
-    done = made.command("worker", "work", "--once")
-    password = made.passwords["worker"]
-    for file in (made.folder / "inbox").rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            held(password.encode() not in file.read_bytes(), f"the worker's password stands in {file}: {done.stdout}")
+    done = _work(made)
+    for folder in ("inbox", "objects"):
+        for file in (made.folder / folder).rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                held(made.passwords["worker"].encode() not in file.read_bytes(), f"the password is in {file}: {done}")
 
 
 @attack("inbox", "a site's user")
 def task_replaced_through_the_inbox(made: Installation) -> None:
-    """Drops a package that replaces another site's task, so that the gate protects it no more."""
+    """Drops a package that replaces a learnt task, so that the gate protects that no more."""
     files = files_of("movie_sentiment")
-    task = files["task.yaml"].replace(b"name: movie_sentiment", b"name: better_reviews\nsupersedes: movie_sentiment")
-    _drop(made, "replacing", files | {"task.yaml": task})
-    made.command("worker", "work", "--once")
-    queue = made.look("root", "status")[1]["queue"]["items"]
-    found = [item for item in queue if item["name"] == "better_reviews"]
-    held(all(item["state"] not in {"candidate", "promoted"} for item in found), f"it was learnt: {found}")
+    task = files["task.yaml"].replace(b"name: movie_sentiment", b"name: better_reviews\nsupersedes: movie_sentiment@1")
+    target = _drop(made, "replacing", files | {"task.yaml": task})
+    done = _work(made)
+    found = [item for item in made.look("root", "status")[1]["queue"]["items"] if item["name"] == "better_reviews"]
+    if target.exists() or not found:
+        raise RuntimeError(f"the package is not taken: {done}")
+    held(found[0]["state"] == "held", f"it is {found[0]['state']}: {found[0]['reason']}")
+
+
+def _work(made: Installation) -> str:
+    """Let the worker look into the inbox once; returns what it said."""
+    done = made.command("worker", "work", "--once")
+    return (done.stdout + done.stderr)[-500:]
 
 
 def _drop(made: Installation, name: str, files: dict[str, bytes]) -> Path:

@@ -233,10 +233,10 @@ def _prepare(folder: Path, cluster: Cluster) -> Installation:
         home.mkdir(mode=0o700)
         os.chown(home, uid, GROUP if process in {"worker", "service"} else uid)
     objects, inbox = folder / "objects", folder / "inbox"
-    for shared, group in ((objects, GROUP), (inbox, UIDS["site"])):
+    for shared, group, mode in ((objects, GROUP, 0o2775), (inbox, UIDS["site"], 0o1770)):
         shared.mkdir()
         os.chown(shared, UIDS["worker"], group)
-        shared.chmod(0o2775)
+        shared.chmod(mode)
     write_tiny_llama(folder / "model")
     for file in (folder / "model").iterdir():
         file.chmod(0o644)

@@ -225,3 +225,37 @@ def present_rows(
 
 def _scores(rows: list[dict[str, Any]]) -> tuple[float, ...]:
     return tuple(row["score"] for row in rows)
+
+
+def gate_inputs(
+    store: ObjectStore,
+    evaluation: Record,
+    lost: Sequence[str],
+    *,
+    share: float,
+    fallback: float | None,
+    limit: float,
+    attempt: int,
+    looks: Mapping[str, int],
+) -> GateEvidence:
+    """The gate's evidence on a version of another base model.
+
+    `share` of the test rows is held back, `fallback` and `limit` are as in `GateEvidence`.
+    """
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    prior = [
+        replace(
+            prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0)),
+            changed=True,  # by another model, even where the base model alone answers
+        )
+        for group in pool.groups
+        for entry in group.tasks
+    ]
+    return GateEvidence(
+        tuple(prior),
+        None,
+        fallback_share=fallback,
+        fallback_limit=limit,
+        attempt=attempt,
+        lost=tuple(lost),
+    )

@@ -17,9 +17,8 @@ from components.evaluation.reports import gate_html
 from components.evaluation.scored import rescored
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import decide
-from components.promotion.evidence import prior_task, rebase_card
+from components.promotion.evidence import gate_inputs, rebase_card
 from components.promotion.gate import GateReport, decide_gate
-from components.promotion.gate_evidence import GateEvidence
 from components.quality.assessment import estimate
 from components.settings import Settings
 from components.storage.objects import ObjectMissing, ObjectStore
@@ -155,37 +154,6 @@ def judge(
         looks=looks,
     )
     return decide_gate(inputs, settings.policy.gate)
-
-
-def gate_inputs(
-    store: ObjectStore,
-    evaluation: Record,
-    lost: Sequence[str],
-    *,
-    share: float,
-    fallback: float | None,
-    limit: float,
-    attempt: int,
-    looks: Mapping[str, int],
-) -> GateEvidence:
-    """What the gate is given; `share` of the test rows is held back, `fallback` and `limit` as in `GateEvidence`."""
-    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
-    prior = [
-        replace(
-            prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0)),
-            changed=True,  # by another model, even where the base model alone answers
-        )
-        for group in pool.groups
-        for entry in group.tasks
-    ]
-    return GateEvidence(
-        tuple(prior),
-        None,
-        fallback_share=fallback,
-        fallback_limit=limit,
-        attempt=attempt,
-        lost=tuple(lost),
-    )
 
 
 def evidence_record(
