@@ -146,13 +146,19 @@ def _approve(ledger: Ledger, body: Body, verdict: str, *, override: bool) -> Non
 def _approval(ledger: Ledger, body: Body, done: str) -> None:
     if done != "revoked":
         return
-    wanted, person = body["details"].get("approval"), _folded(body["actor"]["name"])
+    wanted, person = body["details"].get("approvals"), _folded(body["actor"]["name"])
     for given in ledger.approvals:
         if given["candidate"] != body["subject"] or given["verdict"] != "approve" or given["revoked"]:
             continue
-        if given.get("id") == wanted if wanted is not None else _folded(given["person"]) == person:
+        if wanted is not None:
+            given["revoked"] = given.get("id") in wanted or ("id" not in given and _by(given, body["details"]))
+        elif _folded(given["person"]) == person:  # of a release before, which took one back
             given["revoked"] = True
             return
+
+
+def _by(given: Facts, details: Mapping[str, Json]) -> bool:
+    return _folded(given["person"]) == _folded(str(details.get("person", "")))
 
 
 def _champion(ledger: Ledger, body: Body, done: str) -> None:

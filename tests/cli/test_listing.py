@@ -99,7 +99,9 @@ def test_revoke_takes_back_ones_own_yes(lcia: "Lcia", pending: SmallLoop, monkey
     assert lcia(pending, "approve", 1, "--as", "second").code == 3
     assert "ops: yes, taken back, second: yes" in lcia(pending, "candidates").out
     assert lcia(pending, "audit", "show", "--kind", "approval.revoked", "--json").json[0]["details"] == {
-        "reason": "read again"
+        "approvals": [1],
+        "person": "ops",
+        "reason": "read again",
     }
 
 

@@ -51,7 +51,7 @@ def test_killed_while_promoting(learnt: Learnt, pending: SmallLoop) -> None:
     place = pending.open()
     assert place.champion() is None
     assert _served(place) is None
-    killed(pending, "approve", "1", Kill("components.promotion.outbox:_tell"))
+    killed(pending, "approve", "1", Kill("components.promotion.outbox:_deliver"))
     champion = verbs.status(place)["champion"]
     assert (champion["digest"], champion["served"]) == (learnt.digests[0], None)
     assert _served(place) is None
@@ -67,7 +67,7 @@ def test_killed_while_promoting(learnt: Learnt, pending: SmallLoop) -> None:
 
 
 def test_what_a_kill_left_untold_is_told_by_the_next_work(learnt: Learnt, pending: SmallLoop) -> None:
-    killed(pending, "approve", "1", Kill("components.promotion.outbox:_tell"))
+    killed(pending, "approve", "1", Kill("components.promotion.outbox:_deliver"))
     place = pending.open()
     assert worker.work(place, SITE, print) == []
     _as_undisturbed(place, learnt, 1)

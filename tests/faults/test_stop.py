@@ -25,7 +25,7 @@ def test_an_alias_that_was_moved_too_late_is_moved_back(champion: SmallLoop, lea
     with stopped(champion, "rollback", "2", "components.promotion.registry:Registry._serve") as go_on:
         place = champion.open()
         take_over(place, f"outbox:{place.assistant}")
-        verbs.rollback(place, "3", OPS, "2 was wrong")
+        verbs.approve(place, "3", OPS, "2 was wrong")
         assert _served(place) == (learnt.digests[2], learnt.digests[2])
         go_on()
         assert _served(place) == (learnt.digests[2], learnt.digests[2])

@@ -370,15 +370,19 @@ def test_an_old_statement_of_the_same_version_holds_no_more(full, tmp_path):
     assert new != old
 
 
-def test_a_decision_that_is_not_signed_yet_is_not_covered_by_an_earlier_one(full, tmp_path):
-    key = keyring.current(full.db, tmp_path / "keys")
-    statements.sign_owed(full.db, full.store, key, "a")
-    champion.rollback(full.db, full.store, assistant="a", version=2, actor=CAROL, reason="back")
-    with full.db.read() as connection:
-        version = candidates.get(connection, "a", 2)
+def test_a_decision_that_is_not_signed_yet_is_not_covered_by_an_earlier_one(state, tmp_path):
+    first = state.candidate("news", None)
+    decide(state, 1)
+    state.candidate("mail", first.digest)
+    decide(state, 2)
+    key = keyring.current(state.db, tmp_path / "keys")
+    statements.sign_owed(state.db, state.store, key, "a")
+    champion.rollback(state.db, state.store, assistant="a", version=1, actor=CAROL, reason="back")
+    with state.db.read() as connection:
+        version = candidates.get(connection, "a", 1)
         assert statements.newest(connection, "a", version.digest) is None
     with pytest.raises(statement.StatementRefused, match="no signed statement"):
-        statements.need(full.db, full.store, "a", version, key.public)
+        statements.need(state.db, state.store, "a", version, key.public)
 
 
 def test_a_statement_speaks_of_the_entry_that_the_decision_was_written_with(full, tmp_path):
