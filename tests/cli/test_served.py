@@ -46,8 +46,8 @@ def test_a_rollback_that_mlflow_does_not_know(
     assert (again.json["served"], len(again.json["registry_untold"])) == (False, 1)
     entries = lcia(champion, "status", "--json").json["audit"]["entries"]
     for _ in range(2):  # repeated by somebody who waits: nothing is decided or recorded anew
-        again = lcia(champion, "rollback", 2, "--reason", "no, that one", "--as", "ops")
-        assert (again.code, again.out.splitlines()[0]) == (1, "Version 2 is the champion already (epoch 5).")
+        again = lcia(champion, "rollback", 1, "--reason", "no, that one", "--as", "ops")
+        assert (again.code, again.out.splitlines()[0]) == (1, "Version 1 is the champion already (epoch 5).")
     status = lcia(champion, "status", "--json").json
     assert (status["audit"]["entries"], status["registry"]["pending"]) == (entries, 2)
 
