@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from components.audit.log import Actor
 from components.storage.objects import Json
-from components.tasks.arrivals import Inbox, InboxUnusable, StillWritten, open_inbox
+from components.tasks.arrivals import Inbox, InboxUnusable, Place, StillWritten, open_inbox
 from components.tasks.parser_process import ParserBroken
 from components.tasks.problems import PackageError, Problem
 from components.tasks.queue import QueueItem, TaskVersionTaken
@@ -61,7 +61,7 @@ def _take(place: Workplace, owner: str | None, inbox: Inbox, say: Callable[[str]
             say(str(error))
             continue
         except (PackageError, TaskVersionTaken, ParserBroken) as error:
-            inbox.put_away(name, "refused", {"package": name, "problems": _problems(error)})
+            _put_away(inbox, name, "refused", {"problems": _problems(error)}, say)
             continue
         facts = {
             "item": item.id,
@@ -71,9 +71,17 @@ def _take(place: Workplace, owner: str | None, inbox: Inbox, say: Callable[[str]
             "state": item.state,
             "remarks": list(item.remarks),
         }
-        inbox.put_away(name, "done", {"package": name, **facts})
+        _put_away(inbox, name, "done", facts, say)
         if not item.known:
             yield item
+
+
+def _put_away(inbox: Inbox, name: str, place: Place, facts: dict[str, Json], say: Callable[[str], None]) -> None:
+    """Move a package away; one that can't be is said and stays, and the packages after it are taken."""
+    try:
+        inbox.put_away(name, place, {"package": name, **facts})
+    except InboxUnusable as error:
+        say(f"the inbox can't be used: {error}")
 
 
 def _problems(error: Exception) -> list[Json]:

@@ -42,7 +42,7 @@ def main() -> None:
             except Exception as error:  # noqa: BLE001 - an attack that breaks off proves nothing
                 outcome = f"broken: {type(error).__name__}: {error}"
             outcomes.append(outcome == "held")
-            words = outcome.replace("\n", " ").replace("|", "/")[:300]
+            words = outcome.replace("\n", " ").replace("|", "/")[:1500]
             print(f"| {one.kind} | {one.by} | {one.words} | {words} | {time.monotonic() - begun:.1f} |", flush=True)
     print(json.dumps({"attacks": len(outcomes), "held": sum(outcomes)}))
     raise SystemExit(not all(outcomes))

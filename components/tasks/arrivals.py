@@ -119,7 +119,13 @@ class FolderInbox:
         try:
             with self._open() as root, self._own(root, place) as results:
                 target = _free(name, _names(results))
-                os.rename(name, target, src_dir_fd=root, dst_dir_fd=results)
+                try:
+                    os.rename(name, target, src_dir_fd=root, dst_dir_fd=results)
+                    put = self.folder / place / target
+                except PermissionError:  # a folder of another account may not be moved into another folder
+                    put = self.folder / _free(f".{place}-{target}", _names(root))
+                    os.rename(name, put.name, src_dir_fd=root, dst_dir_fd=root)
+                    report = {**report, "left_in_inbox_as": put.name}
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 with os.fdopen(
                     os.open(f"{target}{REPORT}", flags, 0o644, dir_fd=results), "w", encoding="utf-8"
@@ -129,7 +135,7 @@ class FolderInbox:
                     os.unlink(f"{name}{READY}", dir_fd=root)
         except OSError as error:
             raise InboxUnusable(f"{name} can't be moved to {self.folder / place}: {error}") from error
-        return str(self.folder / place / target)
+        return str(put)
 
     @contextmanager
     def _open(self) -> Iterator[int]:

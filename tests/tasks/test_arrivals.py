@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -128,6 +130,30 @@ def test_a_link_that_waits_where_the_report_goes_is_not_written_through(inbox, k
     assert Path(where).name == "task.2"
     assert json.loads(Path(f"{where}.report.json").read_text(encoding="utf-8")) == {"mine": True}
     assert not stat.S_IMODE((inbox.folder / "done").stat().st_mode) & 0o022
+
+
+@only_as_root
+def test_a_folder_that_another_account_dropped_is_put_aside(inbox):
+    """Moving a folder writes to it, which its owner alone may: it gets a hidden name where it lies."""
+    target = put(inbox.folder, "task", 100)
+    for path in (target, *target.iterdir()):
+        os.chown(path, UID, UID)
+    os.chown(inbox.folder, UID + 1, UID)
+    inbox.folder.chmod(0o1770)
+    code = (
+        "import sys; from pathlib import Path; from components.tasks.arrivals import FolderInbox; "
+        "inbox = FolderInbox(Path(sys.argv[1]), 0); print(inbox.put_away('task', 'done', {'mine': True})); "
+        "print(inbox.complete(1e12))"
+    )
+    who = ["setpriv", f"--reuid={UID + 1}", f"--regid={UID}", "--clear-groups", "--inh-caps=+dac_read_search"]
+    ended = subprocess.run(
+        [*who, "--ambient-caps=+dac_read_search", sys.executable, "-c", code, inbox.folder],
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "HOME": "/"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout.splitlines() == [str(inbox.folder / ".done-task"), "[]"], ended.stderr
+    assert (inbox.folder / ".done-task" / "task.yaml").exists()
+    told = json.loads((inbox.folder / "done" / "task.report.json").read_text(encoding="utf-8"))
+    assert told == {"mine": True, "left_in_inbox_as": ".done-task"}
 
 
 @only_as_root
