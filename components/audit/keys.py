@@ -290,7 +290,7 @@ def _head_from(value: Json) -> Head:
 
 
 def _create(folder: Path, path: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o755, parents=True, exist_ok=True)  # whatever the umask: nobody else puts a key there
     private = Ed25519PrivateKey.generate()
     write_key_file(
         path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600, overwrite=False

@@ -72,7 +72,7 @@ def leak_key(folder: Path) -> bytes:
     """
     path = folder / KEY_NAME
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o755, parents=True, exist_ok=True)  # as the signing key's
         write_key_file(path, secrets.token_bytes(KEY_BYTES), 0o600, overwrite=False)
     try:
         key, mode = path.read_bytes(), path.stat().st_mode

@@ -1,5 +1,6 @@
 """Keys: made once, handed over under both signatures, followed from any trusted one to the newest."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from components.audit import keyring, keys, log
 from components.audit.keys import HeadRefused, KeyUnusable, RotationRefused, TrustedKeys, read_head
 from components.audit.log import Actor
 from components.audit.verify import verify_export
+from components.quality.fingerprints import leak_key
 from components.storage.database import Database
 
 ALICE = Actor("alice", assured=False)
@@ -141,3 +143,13 @@ def test_every_public_key_can_be_written_out(database, tmp_path):
         assert [keys.key_id(keys.read_public_key(file)) for file in files] == [
             known["id"] for known in keyring.listed(connection)
         ]
+
+
+@pytest.mark.parametrize("make", [keys.signing_key, leak_key])
+def test_nobody_else_may_put_a_key_beside_ours_whatever_the_umask(tmp_path, make):
+    before = os.umask(0o002)
+    try:
+        make(tmp_path / "keys")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "keys").stat().st_mode & 0o022 == 0
