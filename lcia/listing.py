@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from components.audit import log
 from components.errors import LciaError
-from components.identity.names import same_person
+from components.names import same_person
 from components.promotion import candidates, champion, policy, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion

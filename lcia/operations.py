@@ -15,7 +15,7 @@ from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import appointments, people, tokens
 from components.identity.access import EVERYWHERE, Permission
-from components.identity.names import same_person
+from components.names import same_person
 from components.promotion import candidates, policy, withdrawal
 from components.promotion.reasons import need_reason
 from components.storage import leases

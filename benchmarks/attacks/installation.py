@@ -24,28 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psycopg
 import yaml
 
 from components.storage import privileges
 from tests.private_postgresql import TEMPLATE, Cluster, running
+from tests.small_loop import SECTIONS, TASKS, write_package
 from tests.tiny_models import write_tiny_llama
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples" / "tasks"
-TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
 UIDS = {"worker": 40_001, "service": 40_002, "mlflow": 40_003, "site": 40_004}
 """Users without a passwd entry; `site` is somebody who may drop packages and nothing else."""
 GROUP = 40_000
 """Of worker and service, who share the object store."""
-SETTINGS: dict[str, Any] = {
-    "adapter": {"rank": 2, "alpha": 4, "top_layers": 1},
-    "tuning": {"steps": 6, "batch_size": 2, "checkpoint_every": 2, "learning_rate": 0.02, "ema": {"fisher_rows": 4}},
-    "evaluation": {"validation_rows": 6, "recheck_rows": 2},
-    "quality": {"validation": {"min_rows": 10}},
-    "policy": {"gate": {"enforce": False}},
-    "serve": {"port": 0},
-}
+SETTINGS: dict[str, Any] = {**SECTIONS, "serve": {"port": 0}}
 SECONDS = 300
 
 
@@ -77,11 +68,6 @@ class Installation:
     def stored(self, digest: str) -> Path:
         """File of an object in the store."""
         return self.folder / "objects" / "sha256" / digest[:2] / digest
-
-    def connect(self, account: str) -> "psycopg.Connection[tuple[Any, ...]]":
-        """A line to the database with an account's own password."""
-        where = f"host={self.cluster.folder} dbname={self.database} user=lcia_{account}"
-        return psycopg.connect(where, password=self.passwords[account], autocommit=True)
 
     def owner(self, statement: str) -> None:
         """Change the database as its owner; how a stolen backup or an administrator would."""
@@ -199,14 +185,8 @@ def start_service(made: Installation, *options: str) -> "subprocess.Popen[str]":
 
 def files_of(name: str) -> dict[str, bytes]:
     """Files of a task package of the examples, with its first rows alone."""
-    task = yaml.safe_load((EXAMPLES / name / "task.yaml").read_text(encoding="utf-8"))
-    if task.get("choices"):
-        task["decoding"] = {"mode": "choose"}  # a random model would never write one of them
-    files = {"task.yaml": yaml.safe_dump(task, sort_keys=False).encode()}
-    for split, rows in (("train", 30), ("validation", 15), ("test", 15)):
-        lines = (EXAMPLES / name / f"{split}.jsonl").read_bytes().splitlines(keepends=True)
-        files[f"{split}.jsonl"] = b"".join(lines[:rows])
-    return files
+    with tempfile.TemporaryDirectory() as folder:
+        return {file.name: file.read_bytes() for file in write_package(Path(folder), name).iterdir()}
 
 
 def packed(files: dict[str, bytes]) -> bytes:

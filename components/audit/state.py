@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, RowMapping, Table, inspect, select, text
 
 from components.audit.decisions import DECISIONS
+from components.names import same_person
 from components.storage import tables
 from components.storage.objects import Json, digest_of
 
@@ -146,19 +147,19 @@ def _approve(ledger: Ledger, body: Body, verdict: str, *, override: bool) -> Non
 def _approval(ledger: Ledger, body: Body, done: str) -> None:
     if done != "revoked":
         return
-    wanted, person = body["details"].get("approvals"), _folded(body["actor"]["name"])
+    wanted, person = body["details"].get("approvals"), body["actor"]["name"]
     for given in ledger.approvals:
         if given["candidate"] != body["subject"] or given["verdict"] != "approve" or given["revoked"]:
             continue
         if wanted is not None:
             given["revoked"] = given.get("id") in wanted or ("id" not in given and _by(given, body["details"]))
-        elif _folded(given["person"]) == person:  # of a release before, which took one back
+        elif same_person(given["person"], person):  # of a release before, which took one back
             given["revoked"] = True
             return
 
 
 def _by(given: Facts, details: Mapping[str, Json]) -> bool:
-    return _folded(given["person"]) == _folded(str(details.get("person", "")))
+    return same_person(given["person"], str(details.get("person", "")))
 
 
 def _champion(ledger: Ledger, body: Body, done: str) -> None:
@@ -403,7 +404,3 @@ def _name(key: object) -> str:
 def _short(value: Json) -> str:
     told = repr(value)
     return f"{told[:60]}..." if len(told) > 64 else told
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()

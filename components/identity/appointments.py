@@ -18,8 +18,8 @@ from components.audit.log import Actor, append
 from components.errors import LciaError
 from components.identity import people
 from components.identity.access import EVERYWHERE, TABLE, Grant
-from components.identity.names import same_person
 from components.identity.people import OPERATOR, Person, PersonRefused
+from components.names import same_person
 from components.storage.database import is_ahead, now
 from components.storage.objects import Json
 from components.storage.tables import appointments, grants

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, inse
 from components.audit.log import Actor, ActorUnnamed, append
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE, ROLES, Grant
-from components.identity.names import folded
+from components.names import folded
 from components.storage.database import now
 from components.storage.objects import Json
 from components.storage.tables import grants, people

@@ -19,8 +19,8 @@ from components.errors import LciaError
 from components.identity import people
 from components.identity.access import Forbidden, Permission
 from components.identity.appointments import has_power
-from components.identity.names import folded, same_person
 from components.identity.people import OPERATOR, Person
+from components.names import folded, same_person
 from components.storage.database import Database, is_ahead, now
 from components.storage.objects import digest_of
 from components.storage.tables import tokens

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from components.audit.log import Actor, append
 from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity import tokens
-from components.identity.names import same_person
+from components.names import same_person
 from components.promotion import candidates, judging
 from components.promotion.candidates import Candidate, NotPending
 from components.promotion.judging import Judgement

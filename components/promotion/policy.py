@@ -16,7 +16,7 @@ from components.audit.decisions import ADVICE, disownments
 from components.audit.log import Actor, Entry, append
 from components.errors import LciaError
 from components.identity import people
-from components.identity.names import same_person
+from components.names import same_person
 from components.promotion.reasons import need_reason
 from components.settings import PolicySettings, differences
 from components.storage.database import now
@@ -61,28 +61,31 @@ def in_force(connection: Connection, assistant: str) -> Proposal | None:
 
     "Last" goes by the log, not by a clock. A row that no entry explains has no effect, nor has what was altered in one.
     """
-    query = select(policies).where(policies.c.assistant == assistant)
-    rows = {int(row["id"]): Proposal(**row) for row in connection.execute(query).mappings()}
-    gone = disownments(connection)
-    accepted = (entry for entry in log.newest(connection, ["policy.accepted"]) if gone.get(entry.index) != entry.hash)
-    known = [found for entry in accepted if (found := _explained(entry, rows, assistant)) is not None]
-    for number, found in enumerate(known):
-        first = number == len(known) - 1  # a server begins with it, and nobody proposed it
-        if first or not same_person(found.proposed_by, str(found.accepted_by)):
-            return found
-    return None
+    gone, found = disownments(connection), None
+    for entry in log.newest(connection, ["policy.accepted"]):
+        explained = None if gone.get(entry.index) == entry.hash else _explained(connection, entry, assistant)
+        if explained is None:
+            continue
+        if not same_person(explained.proposed_by, str(explained.accepted_by)):
+            return explained
+        found = explained  # counts where it is the first: a server begins with it, and nobody proposed it
+    return found
 
 
-def _explained(entry: Entry, rows: Mapping[int, Proposal], assistant: str) -> Proposal | None:
+def _explained(connection: Connection, entry: Entry, assistant: str) -> Proposal | None:
     """The policy that an entry puts in force; entries of earlier releases leave it to the row whose it is."""
     details, number = entry.details, entry.subject.removeprefix("policy ")
-    row = rows.get(int(number)) if number.isdecimal() else None
     if details.get("assistant", assistant) != assistant or "policy" not in details:
         return None
-    if row is None or ("assistant" not in details and row.accepted_by != entry.actor.name):
+    if not number.isdecimal() or len(number) > 9:  # no number of a row
+        return None
+    query = select(policies).where(policies.c.assistant == assistant, policies.c.id == int(number))
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None or ("assistant" not in details and row["accepted_by"] != entry.actor.name):
         return None
     told = {"content": details["policy"], "proposed_by": details["proposed_by"], "accepted_by": entry.actor.name}
-    return replace(row, **told, ended_at=row.ended_at or datetime.fromisoformat(entry.at), entry=entry.index)
+    ended = row["ended_at"] or datetime.fromisoformat(entry.at)
+    return replace(Proposal(**row), **told, ended_at=ended, entry=entry.index)
 
 
 def standing(connection: Connection, assistant: str, own: PolicySettings) -> PolicySettings:

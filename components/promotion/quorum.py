@@ -15,8 +15,8 @@ from components.audit.log import Actor
 from components.errors import LciaError, WaitingForPeople
 from components.identity import people
 from components.identity.access import EVERYWHERE, allowed
-from components.identity.names import folded, same_person
 from components.identity.people import Person
+from components.names import folded, same_person
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
 from components.settings import ApprovalSettings, SiteApproval

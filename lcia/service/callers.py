@@ -15,9 +15,9 @@ from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Forbidden, Grant, Permission, need
 from components.identity.appointments import POWER
-from components.identity.names import same_person
 from components.identity.people import Person
 from components.identity.tokens import Token, TokenRefused
+from components.names import same_person
 from components.settings import ServeSettings
 from components.storage.database import DatabaseUnavailable
 from components.storage.objects import Json

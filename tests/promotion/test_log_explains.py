@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, select, update
 from components.audit import decisions, keyring, log, statement
 from components.audit.decisions import ChampionUnexplained
 from components.audit.log import SYSTEM, Actor
+from components.audit.state import Ledger
 from components.audit.verify import verify_database
 from components.identity import people, tokens
 from components.promotion import approvals, candidates, champion, policy, statements
@@ -404,3 +405,23 @@ def test_a_statement_speaks_of_the_entry_that_the_decision_was_written_with(full
         full.db.read() as connection,
     ):
         decisions.need_decision(connection, "a")
+
+
+def test_a_yes_taken_back_under_another_width_is_explained():
+    """An earlier release took it for the same person, and its entry names no approval."""
+    ledger = Ledger()
+    yes = {"evidence": "e", "reason": "fine"}
+    for index, (action, name, details) in enumerate(
+        [("candidate.approved", "bob", yes), ("approval.revoked", "\uff42\uff4f\uff42", {"reason": "again"})]
+    ):
+        actor = {"name": name, "assured": True, "how": "console"}
+        ledger.take({"index": index, "action": action, "actor": actor, "subject": "c", "details": details}, "")
+    assert [one["revoked"] for one in ledger.approvals] == [True]
+
+
+def test_an_entry_about_a_policy_of_no_possible_number_has_no_effect(full):
+    with full.db.begin() as connection:
+        before = policy.in_force(connection, "a")
+        details = {"assistant": "a", "policy": LAX.model_dump(mode="json"), "proposed_by": "ada", "reason": "x"}
+        log.append(connection, "policy.accepted", BOB, f"policy {'9' * 30}", details)
+        assert policy.in_force(connection, "a") == before

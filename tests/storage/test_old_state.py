@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from alembic import command
+from old_tables import at_revision
 from sqlalchemy import MetaData, insert, select, text
 
 from components.audit import decisions, log
@@ -13,27 +13,17 @@ from components.audit.log import SYSTEM, Actor
 from components.audit.merkle import add_leaf, leaf_hash, root_of
 from components.audit.verify import verify_database
 from components.promotion import champion, policy, statements
-from components.storage import database, tables
+from components.storage import tables
 from components.storage.database import Database
 from components.storage.objects import canonical, parse_json
 
 STATE = Path(__file__).with_name("state_0005.json")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def old(request, tmp_path):
+@pytest.fixture
+def old(empty_database):
     """That state, in tables as they were."""
-    cluster = None
-    if request.param == "sqlite":
-        db = Database(f"sqlite:///{tmp_path}/state.db")
-    else:
-        cluster = request.getfixturevalue("postgresql")
-        name = cluster.new("template1")
-        db = Database(cluster.url(name))
-    config = database._alembic()
-    with db.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0005_parked_rows")
+    db = at_revision(empty_database, "0005_parked_rows")
     known = MetaData()
     known.reflect(db.engine)
     rows = json.loads(STATE.read_text(encoding="utf-8"))
@@ -42,12 +32,9 @@ def old(request, tmp_path):
             for row in rows.get(table.name, ()):
                 values = {name: _bytes(value) for name, value in row.items()}
                 connection.execute(insert(table).values(**values))
-                if cluster is not None and isinstance(row.get("id"), int):
+                if connection.dialect.name == "postgresql" and isinstance(row.get("id"), int):
                     connection.execute(text(f"SELECT setval('{table.name}_id_seq', {row['id']})"))
-    yield db
-    db.engine.dispose()
-    if cluster is not None:
-        cluster.drop(name)
+    return db
 
 
 def _bytes(value: object) -> object:

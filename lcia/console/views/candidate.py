@@ -14,7 +14,7 @@ from components.errors import GateRefused
 from components.evaluation.history import curve_points, flip_counts
 from components.evaluation.reports import FlipCount
 from components.evaluation.scored import present_scores
-from components.identity.names import same_person
+from components.names import same_person
 from components.promotion import approvals, candidates, champion, judging, policy, quorum
 from components.promotion.candidates import Candidate
 from components.settings import ApprovalSettings, GateSettings

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from components.audit import log
 from components.errors import LciaError
 from components.identity import appointments
-from components.identity.names import same_person
+from components.names import same_person
 from components.promotion import candidates, champion, outbox, policy, quorum
 from components.promotion.candidates import Candidate
 from components.storage import leases, rounds

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from components.identity.access import EVERYWHERE, ROLES, TABLE, Permission
 from components.identity.appointments import POWER
-from components.identity.names import same_person
+from components.names import same_person
 from components.tasks import browsing
 from lcia.console.base import Console, form_of
 from lcia.console.tables import Asked, Column, arranged

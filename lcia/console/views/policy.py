@@ -7,7 +7,7 @@ import yaml
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from components.identity.names import same_person
+from components.names import same_person
 from components.promotion import policy as policies
 from components.promotion.policy import Proposal
 from components.settings import differences
