@@ -57,3 +57,9 @@ def _spelt(match: "regex.Match[str]") -> str:
 def _escaped(match: "regex.Match[str]") -> str:
     sign: str = match[0]
     return f"\\u{ord(sign):04x}" if sign == "\x7f" else json.dumps(sign)[1:-1]
+
+
+def indented(message: str) -> str:
+    """A message whose further lines can't be taken for messages of their own."""
+    first, *rest = message.splitlines() or [""]
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in rest)])

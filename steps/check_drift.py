@@ -12,7 +12,7 @@ from components.tasks.snapshot import Snapshot, load_snapshot
 from steps.order import Context, open_order
 
 if TYPE_CHECKING:
-    from components.tuning.task import Workbench
+    from components.model.workbench import Workbench
 
 
 @step(enable_cache=False)
@@ -56,7 +56,7 @@ def _bench(context: Context, *, refused: bool) -> tuple["Workbench | None", str]
     if refused:
         return None, "its data are refused"
     from components.model.base import BaseModelError
-    from components.tuning.task import Workbench
+    from components.model.workbench import Workbench
 
     try:
         return Workbench.load(context.settings), ""

@@ -29,7 +29,7 @@ def work(context: Context, ranks: Ranks, tuning: str) -> str:
     """Evaluate, in each of the processes that share it."""
     from components.evaluation.forgetting import Champion, Forgetting
     from components.evaluation.prediction import Evaluator
-    from components.tuning.task import Workbench
+    from components.model.workbench import Workbench
 
     record = context.store.get_json(tuning)
     bench = Workbench.load(context.settings, ranks=ranks)

@@ -6,8 +6,8 @@ from zenml import log_metadata, step
 from zenml.types import HTMLString
 
 from components.evaluation.reports import gate_html
+from components.gate.gate import decide_gate
 from components.promotion.evidence import gate_evidence
-from components.promotion.gate import decide_gate
 from steps.order import open_order
 
 

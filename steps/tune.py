@@ -34,7 +34,8 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
 
 def work(context: Context, ranks: Ranks) -> str:
     """Tune, in each of the processes that share it."""
-    from components.tuning.task import Workbench, tune_task
+    from components.model.workbench import Workbench
+    from components.tuning.task import tune_task
 
     assessment = context.store.get_json(context.order.assessment)
     merge = assessment["grouping"].get("merge")

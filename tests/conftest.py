@@ -24,7 +24,7 @@ from components.tasks.snapshot import Snapshot, take_snapshot
 
 if TYPE_CHECKING:
     from components.model.base import BaseModel
-    from components.tuning.task import Workbench
+    from components.model.workbench import Workbench
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
 
@@ -73,7 +73,7 @@ def tiny_bench(tiny_settings: Settings, load_tiny: Callable[..., "BaseModel"]) -
     """A freshly loaded tiny model with its slot and trunk."""
     from components.model.adapters import AdapterSlot
     from components.model.trunk import Trunk
-    from components.tuning.task import Workbench
+    from components.model.workbench import Workbench
 
     base = load_tiny()
     slot = AdapterSlot(base, tiny_settings.adapter)

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.promotion import registry_places
+from components.registry import locations
 from components.settings import load_settings
 from components.storage.objects import Json
 from infra import environment, zenml_places
-from lcia import verbs, worker
-from lcia.workplace import Workplace, actor
+from lcia.instance import Instance, actor
+from lcia.operations import decisions, status, tasks
+from lcia.worker import loop as worker
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
@@ -51,10 +52,10 @@ class SmallLoop:
             Client._reset_instance()
             stack._STACK_CACHE.clear()  # it would write to the home before
 
-    def open(self, *overrides: str) -> Workplace:
+    def open(self, *overrides: str) -> Instance:
         """What the command line opens before each verb."""
         self.enter()
-        return Workplace.open(self.home, load_settings(self.config, overrides, home_folder=self.home))
+        return Instance.open(self.home, load_settings(self.config, overrides, home_folder=self.home))
 
     def package(self, name: str) -> Path:
         """A task package, complete and correct."""
@@ -65,7 +66,7 @@ class SmallLoop:
         found = self.copy_as_it_is(folder)
         told = load_settings(found.config, home_folder=found.home).registry
         before = f"{self.home.as_uri()}/mlflow-artifacts"
-        registry_places.correct(told.tracking_uri, found.home, before, told.artifacts)
+        locations.correct(told.tracking_uri, found.home, before, told.artifacts)
         zenml_places.correct(found.home)
         return found
 
@@ -95,35 +96,35 @@ def learn_all(base: Path, factory: pytest.TempPathFactory) -> Learnt:
     if base not in _LEARNT:
         folder = factory.mktemp("learnt")
         loop = write_loop(folder, base)
-        place = loop.open()
+        instance = loop.open()
         pending, digests = None, []
         for name in TASKS:
-            learn(place, loop.package(name))
+            learn(instance, loop.package(name))
             pending = pending or loop.copy(factory.mktemp("pending"))
-            digests.append(promote(place))
+            digests.append(promote(instance))
         assert pending is not None
         _LEARNT[base] = Learnt(loop, pending, digests)
     return _LEARNT[base]
 
 
-def learn(place: Workplace, package: Path) -> Json:
+def learn(instance: Instance, package: Path) -> Json:
     """Submit a package, work on it; returns where it stands."""
-    item = verbs.submit(place, package, SITE)
-    worker.work(place, SITE, print, item.id)
-    return standing(place, item.id)
+    item = tasks.submit(instance, package, SITE)
+    worker.work(instance, SITE, print, item.id)
+    return standing(instance, item.id)
 
 
-def promote(place: Workplace) -> str:
+def promote(instance: Instance) -> str:
     """Approve the newest candidate; returns its digest."""
-    number = verbs.status(place)["candidates"][-1]["number"]
-    candidate, made = verbs.approve(place, str(number), OPS, "read the evidence")
-    assert made is not None
-    return candidate.digest
+    number = status.status(instance)["candidates"][-1]["number"]
+    answer = decisions.approve(instance, str(number), OPS, "read the evidence")
+    assert answer["epoch"] is not None
+    return str(answer["digest"])
 
 
-def standing(place: Workplace, item: int) -> Json:
+def standing(instance: Instance, item: int) -> Json:
     """One queue item as `status` shows it."""
-    return next(i for i in verbs.status(place)["queue"]["items"] if i["id"] == item)
+    return next(i for i in status.status(instance)["queue"]["items"] if i["id"] == item)
 
 
 def write_loop(folder: Path, base: Path) -> SmallLoop:

@@ -15,8 +15,8 @@ from small_loop import SmallLoop
 from components.audit.log import SYSTEM, Actor
 from components.identity import people, tokens
 from components.roles import Role
-from lcia.service.app import make_app
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.server import make_app
 
 ENVIRONMENT = {"LCIA_SESSION_SECRET": "s" * 40}
 DAY = timedelta(days=1)
@@ -31,14 +31,14 @@ def csrf_of(page: str) -> str:
 class Server:
     """The application over a state, and tokens by name."""
 
-    place: Workplace
+    instance: Instance
     loop: SmallLoop
     client: TestClient
     tokens: dict[str, str] = field(default_factory=dict)
 
     def person(self, name: str, *roles: str, site: str = "*", only: tuple[str, ...] = ()) -> str:
         """Somebody with roles at a site; returns a token."""
-        with self.place.db.begin() as connection:
+        with self.instance.db.begin() as connection:
             people.add(connection, name, actor=SYSTEM)
             for role in roles:
                 people.grant(connection, name, role, site, actor=SYSTEM)
@@ -57,7 +57,7 @@ class Server:
 
     def ask(self, name: str | None, operation: str, **params: object):
         """GET or POST an operation as somebody, or as nobody."""
-        from lcia.operations import OPERATIONS
+        from lcia.operations.table import OPERATIONS
 
         headers = {"authorization": f"Bearer {self.tokens[name]}"} if name else {}
         if operation in OPERATIONS and not OPERATIONS[operation].changes:
@@ -67,8 +67,8 @@ class Server:
 
 def served_loop(loop: SmallLoop, *overrides: str) -> Server:
     """The application over a loop's state, with one person per role, named like it."""
-    place = loop.open(*overrides)
-    server = Server(place, loop, TestClient(make_app(place, ENVIRONMENT)))
+    instance = loop.open(*overrides)
+    server = Server(instance, loop, TestClient(make_app(instance, ENVIRONMENT)))
     for role in get_args(Role):
         server.person(role, role)
     return server

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components import environment
 from components.settings import Settings
-from lcia.answerer import Answerer
+from lcia.inference.process import Answerer
 
 SECRETS = (
     *("LCIA_SESSION_SECRET", "LCIA_OIDC_SECRET", "LCIA_WEBHOOK_SECRET", "LCIA_SMTP_PASSWORD", "LCIA_TOKEN"),

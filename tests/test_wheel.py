@@ -25,7 +25,7 @@ from infra import environment
 from lcia import demo, verbs
 from lcia.console.language import FOLDER
 from lcia.console.rendering import HERE
-from lcia.workplace import Workplace, actor
+from lcia.instance import Instance, actor
 
 site, home = Path(sys.argv[1]), Path(sys.argv[2])
 for module in (lcia, demo, environment):
@@ -33,7 +33,7 @@ for module in (lcia, demo, environment):
 config, folder = environment.found_state(None)
 assert (config, folder) == (None, Path.cwd() / ".lcia")
 environment.prepare(home)
-place = Workplace.open(home, load_settings(None, (), home_folder=home))
+place = Instance.open(home, load_settings(None, (), home_folder=home))
 for name in demo.TASKS:
     package = read_package(demo.EXAMPLES / name)
     item = verbs.submit(place, demo.EXAMPLES / name, actor(demo.SUBMITTER))

@@ -75,7 +75,7 @@ class Installation:
 
     def command(self, process: str, *argv: str, **more: str) -> "subprocess.CompletedProcess[str]":
         """Run `lcia` as the operating-system user of a process."""
-        return self.run(process, [sys.executable, "-m", "lcia.cli", *argv], **more)
+        return self.run(process, [sys.executable, "-m", "lcia.cli.main", *argv], **more)
 
     def run(self, process: str, argv: list[str], **more: str) -> "subprocess.CompletedProcess[str]":
         """Run a program as the operating-system user of a process, with that process's environment."""
@@ -120,7 +120,7 @@ def need_users() -> None:
     """
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         raise NotInstallable("only root, with setpriv of util-linux, can run each process as a user of its own")
-    tried = subprocess.run([*as_user("site"), sys.executable, "-c", "import psycopg, lcia.cli"], check=False,
+    tried = subprocess.run([*as_user("site"), sys.executable, "-c", "import psycopg, lcia.cli.main"], check=False,
                            capture_output=True, text=True, cwd="/", env={"PYTHONPATH": str(ROOT)})  # fmt: skip
     if tried.returncode:
         raise NotInstallable(
@@ -167,7 +167,7 @@ def installation() -> Iterator[Installation]:
 def start_service(made: Installation, *options: str) -> "subprocess.Popen[str]":
     """`lcia serve` as its own user; notes its address, and the first admin's token where one is made."""
     process = subprocess.Popen(
-        [*as_user("service"), sys.executable, "-m", "lcia.cli", "serve", *options], umask=0o002,
+        [*as_user("service"), sys.executable, "-m", "lcia.cli.main", "serve", *options], umask=0o002,
         cwd=made.folder / "service", env=made.environments["service"], text=True, stdout=subprocess.PIPE,
         stderr=(made.folder / "service.log").open("w", encoding="utf-8"),
     )  # fmt: skip

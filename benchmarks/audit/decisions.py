@@ -23,8 +23,8 @@ from benchmarks.audit.measure import DURABLE
 from components.audit import heads, keyring, log, proofs
 from components.audit.log import Actor
 from components.audit.merkle import add_leaf, leaf_hash, root_of
+from components.gate.attempts import Family, attempts
 from components.promotion import approvals, champion, statements
-from components.promotion.attempts import Family, attempts
 from components.settings import PolicySettings
 from components.storage.database import Database
 from components.storage.objects import ObjectStore

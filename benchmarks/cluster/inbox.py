@@ -23,8 +23,9 @@ import yaml
 
 from components.errors import LciaError
 from components.settings import load_settings
-from lcia import auditing, verbs
-from lcia.workplace import Workplace, actor
+from lcia.instance import Instance, actor
+from lcia.operations import audit, decisions, tasks
+from lcia.operations import status as status_operations
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "tasks"
@@ -75,13 +76,13 @@ def contest(
     told["inbox"] = {"url": str(inbox), "quiet_seconds": 0}
     config.write_text(yaml.safe_dump(told), encoding="utf-8")
     write_packages(folder / "made", count)
-    place = Workplace.open(folder / "home", load_settings(config, home_folder=folder / "home"))
+    instance = Instance.open(folder / "home", load_settings(config, home_folder=folder / "home"))
     packages = sorted((folder / "made").iterdir())
     began, given = time.monotonic(), 0
     crew = Crew(config, folder / "home", dice, every)
     try:
         while True:
-            states = answer(place)
+            states = answer(instance)
             is_open = given - sum(states[state] for state in DONE)
             packages = packages if time.monotonic() < last else []
             if packages and is_open < AHEAD:  # they come in while the workers are at work
@@ -95,7 +96,7 @@ def contest(
             time.sleep(1)
     finally:
         crew.end()
-    status = verbs.status(place)
+    status = status_operations.status(instance)
     labels = Counter(candidate["task_name"] for candidate in status["candidates"])
     parents = [candidate["parent"] for candidate in status["candidates"]]
     return {
@@ -104,7 +105,7 @@ def contest(
         "learnt_twice": sum(n > 1 for n in labels.values()),
         "serial": parents == [None, *(candidate["digest"] for candidate in status["candidates"][:-1])],
         "kills": crew.kills,
-        "log_verifies": auditing.verify(place).ok,
+        "log_verifies": audit.verify(instance).ok,
         "seconds": round(time.monotonic() - began),
     }
 
@@ -122,7 +123,7 @@ class Crew:
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         mode = ["--once"] if number == ONE_SHOT else ["--watch", "--every", "1"]
         return subprocess.Popen(
-            [sys.executable, "-m", "lcia.cli", "work", *mode, *self.where], cwd=ROOT, env=self.environment,
+            [sys.executable, "-m", "lcia.cli.main", "work", *mode, *self.where], cwd=ROOT, env=self.environment,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -146,16 +147,16 @@ class Crew:
             worker.wait()
 
 
-def answer(place: Workplace) -> Counter[str]:
+def answer(instance: Instance) -> Counter[str]:
     """Approve what waits, answer what is held; returns how many tasks are in each state."""
-    status = verbs.status(place)
+    status = status_operations.status(instance)
     for candidate in status["candidates"]:
         if candidate["state"] == "pending":
-            verbs.approve(place, str(candidate["number"]), actor("ops"), "as every one here")
+            decisions.approve(instance, str(candidate["number"]), actor("ops"), "as every one here")
     for item in status["queue"]["items"]:
         if item["state"] == "held":
             with contextlib.suppress(LciaError):
-                verbs.regroup(place, item["id"], "new", actor("ops"), "a group of its own")
+                tasks.regroup(instance, actor("ops"), item["id"], "new", "a group of its own")
     return Counter(item["state"] for item in status["queue"]["items"])
 
 

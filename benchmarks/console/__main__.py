@@ -18,17 +18,17 @@ from starlette.routing import Match
 from benchmarks.console.state import OPS, build
 from components.audit.log import Actor
 from components.identity import people, tokens
-from lcia.service.app import make_app
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.server import make_app
 
 LIMIT = 0.3
 """Seconds that a page may take."""
 
 
-def measure(place: Workplace, prior: int, repeats: int, profile: Path | None) -> list[dict[str, Any]]:
+def measure(instance: Instance, prior: int, repeats: int, profile: Path | None) -> list[dict[str, Any]]:
     """First and later times of each page, in seconds; each is asked as a browser asks."""
-    app = make_app(place, {"LCIA_SESSION_SECRET": "s" * 40})
-    token = _token(place)
+    app = make_app(instance, {"LCIA_SESSION_SECRET": "s" * 40})
+    token = _token(instance)
     client = TestClient(app, headers={"authorization": f"Bearer {token}", "accept": "text/html"})
     number = prior + 1
     pages = {
@@ -57,9 +57,9 @@ def measure(place: Workplace, prior: int, repeats: int, profile: Path | None) ->
     return found
 
 
-def _token(place: Workplace) -> str:
+def _token(instance: Instance) -> str:
     """Of somebody who may see everything."""
-    with place.db.begin() as connection:
+    with instance.db.begin() as connection:
         if not people.admins(connection):
             people.add(connection, "ada", actor=OPS)
             for role in ("admin", "approver"):
@@ -97,11 +97,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = asked.home or Path(folder)
         began = time.perf_counter()
-        place = build(home, asked.tasks, asked.prior, asked.rows)
+        instance = build(home, asked.tasks, asked.prior, asked.rows)
         print(f"state ready after {time.perf_counter() - began:.0f} s")
         if asked.profile:
             asked.profile.mkdir(parents=True, exist_ok=True)
-        found = measure(place, asked.prior, asked.repeats, asked.profile)
+        found = measure(instance, asked.prior, asked.repeats, asked.profile)
     print("| page | first, ms | median, ms | slowest, ms | CPU, ms | kB |\n|---|---|---|---|---|---|")
     for one in found:
         times = (f"{1000 * one[name]:.0f}" for name in ("first", "median", "slowest", "cpu"))

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from components.audit.log import Actor
+from components.gate.gate import decide_gate
+from components.gate.inputs import GateEvidence, NewTask, PriorTask
 from components.grouping.pool import GroupTask, Pool
 from components.promotion import approvals, candidates, champion
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import evidence_record, gate_evidence
-from components.promotion.gate import decide_gate
-from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
 from components.settings import load_settings
 from components.storage.objects import digest_of
 from components.tasks import queue
@@ -21,7 +21,7 @@ from components.tasks.package import Package
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
 from components.tasks.task_file import Task
-from lcia.workplace import Workplace
+from lcia.instance import Instance
 
 SITE, WORKER, OPS = (Actor(name, assured=True, how="token") for name in ("north", "worker", "ops"))
 STEPS, VALIDATION_ROWS, GROUP_SIZE, HIT, FLIP, FEW = 120, 100, 10, 0.8, 0.05, 2
@@ -33,7 +33,7 @@ and rows that an ancestor's own predictions hold."""
 class Lineage:
     """A state that grows by one promoted version a task."""
 
-    place: Workplace
+    instance: Instance
     rows: int
     """Test rows of a task."""
 
@@ -42,16 +42,16 @@ class Lineage:
         self.draw = random.Random(0)
         self.base = digest_of(b"base model")
         self.numerics = digest_of(b"numerics")
-        self.pool = Pool.empty(self.place.assistant, self.base)
+        self.pool = Pool.empty(self.instance.assistant, self.base)
         self.parent: str | None = None
         self.predictions: dict[str, str] = {}
         self.anchors: dict[str, dict[str, Any]] = {}
         self.scores: dict[str, float] = {}
-        self.config = self.place.store.put_json(self.place.settings.content())
+        self.config = self.instance.store.put_json(self.instance.settings.content())
 
     def learn(self, number: int, *, changes_all: bool = False) -> Candidate:
         """A candidate that learnt one more task; `changes_all`: the predictions of every prior task are others."""
-        place, store = self.place, self.place.store
+        instance, store = self.instance, self.instance.store
         name = f"task_{number:03d}"
         snapshot = self._snapshot(name)
         group = None if number % GROUP_SIZE == 0 else self.pool.groups[-1].id
@@ -71,21 +71,21 @@ class Lineage:
         evaluation = self._evaluation(digest, snapshot, before, after)
         tuning = self._tuning(snapshot, 0 if group is None else STEPS)
         assessment = self._assessment(snapshot, group, self.pool.groups[-1].id)
-        with place.db.read() as connection:
-            item = queue.items(connection, place.assistant, ("learning",))[-1].id
+        with instance.db.read() as connection:
+            item = queue.items(connection, instance.assistant, ("learning",))[-1].id
         if changes_all:
-            found = gate_evidence(store, place.settings, assessment, tuning, evaluation, attempt=1, released=False)
+            found = gate_evidence(store, instance.settings, assessment, tuning, evaluation, attempt=1, released=False)
         else:
             found = self._unchanged(snapshot)
-        gate = decide_gate(found, place.settings.policy.gate)
+        gate = decide_gate(found, instance.settings.policy.gate)
         report = store.put(b"<!doctype html><title>report</title>")
         record = evidence_record(
             store.put_json(evaluation), store.put_json(assessment), store.put_json(tuning),
             store.put_json(gate.to_json()), {"gate": report}, evaluation,
         )  # fmt: skip
-        with place.db.begin() as connection:
+        with instance.db.begin() as connection:
             made = candidates.register(
-                connection, None, assistant=place.assistant, digest=digest, task=snapshot.digest,
+                connection, None, assistant=instance.assistant, digest=digest, task=snapshot.digest,
                 task_name=f"{name}@1", parent=self.parent, evidence=store.put_json(record), verdict=gate.verdict,
                 submitted_by=SITE.name, launched_by=WORKER.name, item=item,
             )  # fmt: skip
@@ -95,10 +95,15 @@ class Lineage:
 
     def promote(self, made: Candidate) -> None:
         """Two people's decision."""
-        place = self.place
-        common = {"assistant": place.assistant, "version": made.number, "actor": OPS, "policy": place.settings.policy}
-        approvals.approve(place.db, place.store, **common, reason="evidence read")
-        champion.promote(place.db, place.store, **common, reason="evidence read")
+        instance = self.instance
+        common = {
+            "assistant": instance.assistant,
+            "version": made.number,
+            "actor": OPS,
+            "policy": instance.settings.policy,
+        }
+        approvals.approve(instance.db, instance.store, **common, reason="evidence read")
+        champion.promote(instance.db, instance.store, **common, reason="evidence read")
         self.parent = made.digest
 
     def _snapshot(self, name: str) -> Snapshot:
@@ -112,9 +117,9 @@ class Lineage:
             for split, size in sizes.items()
         }
         task = Task(name=name, version="1", owner="north", description=name, licence="CC0-1.0")
-        snapshot = take_snapshot(Package(Path(name), task, splits, ()), self.place.store)
-        with self.place.db.begin() as connection:
-            add_task(connection, self.place.assistant, name, snapshot.digest, "assessing", "learning")
+        snapshot = take_snapshot(Package(Path(name), task, splits, ()), self.instance.store)
+        with self.instance.db.begin() as connection:
+            add_task(connection, self.instance.assistant, name, snapshot.digest, "assessing", "learning")
         return snapshot
 
     def _predict(self, snapshot: Snapshot, share: float, rows: int) -> str:
@@ -124,13 +129,13 @@ class Lineage:
     def _predict_again(self) -> None:
         """Champion and anchors on every row, as after a change of numerics; nothing reads those of the ancestors."""
         for entry in self.pool.tasks()[:-1]:
-            whole = self._predict(load_snapshot(self.place.store, entry.task), HIT, self.rows)
+            whole = self._predict(load_snapshot(self.instance.store, entry.task), HIT, self.rows)
             self.predictions[entry.name] = whole
             self.anchors[entry.name] = {**self.anchors[entry.name], "predictions": whole}
 
     def _changed(self, digest: str) -> str:
         """The same rows answered by another adapter: every key is new, and a few scores flip."""
-        old = self.place.store.get_json(digest)
+        old = self.instance.store.get_json(digest)
         rows = [
             self._row(row["row"], 1 - row["score"] if self.draw.random() < FLIP else row["score"])
             for row in old["rows"]
@@ -146,7 +151,7 @@ class Lineage:
         """A predictions object; the mean score by its digest is remembered for the evaluation records."""
         record = {"kind": "predictions", "schema": 1, "split": "test", "task": task, "numerics": self.numerics,
                   "rows": rows}  # fmt: skip
-        digest = self.place.store.put_json(record)
+        digest = self.instance.store.put_json(record)
         self.scores[digest] = sum(row["score"] for row in rows) / len(rows)
         return digest
 
@@ -178,7 +183,7 @@ class Lineage:
         }  # fmt: skip
 
     def _assessment(self, snapshot: Snapshot, group: str | None, into: str) -> dict[str, Any]:
-        store, name = self.place.store, snapshot.task.label
+        store, name = self.instance.store, snapshot.task.label
         grouping = {
             "action": "reuse" if group else "open", "group": into, "similarity": 0.7, "runner_up": 0.1, "margin": 0.6,
             "threshold": 0.5, "review_band": 0.04, "encoder": "tfidf", "rule": "similarity", "merge": None,
@@ -206,11 +211,11 @@ class Lineage:
         return GateEvidence(prior, NewTask(snapshot.task.name, before, after, after, after))
 
     def _adapter(self, number: int) -> str:
-        folder = self.place.home / "adapter"
+        folder = self.instance.home / "adapter"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "adapter_config.json").write_text("{}")
         (folder / "adapter_model.safetensors").write_bytes(f"weights {number}".encode())
-        return self.place.store.put_folder(folder)
+        return self.instance.store.put_folder(folder)
 
 
 def add_task(connection: Connection, assistant: str, name: str, task: str, *states: str) -> None:
@@ -223,18 +228,18 @@ def add_task(connection: Connection, assistant: str, name: str, task: str, *stat
         queue.move(connection, None, item.id, state, "as the benchmark says", launched_by=WORKER.name)
 
 
-def build(home: Path, tasks: int, prior: int, rows: int) -> Workplace:
+def build(home: Path, tasks: int, prior: int, rows: int) -> Instance:
     """`prior` promoted versions, one that waits, and cancelled tasks, `tasks` in all; a state that is there is kept."""
     known = (home / "lcia.db").exists()
-    place = Workplace.open(home, load_settings(None, (), {}, home))
+    instance = Instance.open(home, load_settings(None, (), {}, home))
     if known:
-        return place
-    lineage = Lineage(place, rows)
+        return instance
+    lineage = Lineage(instance, rows)
     for number in range(prior):
         lineage.promote(lineage.learn(number))
     lineage.learn(prior, changes_all=True)
-    with place.db.begin() as connection:
+    with instance.db.begin() as connection:
         for number in range(prior + 1, tasks):
             name = f"other_{number:05d}"
-            add_task(connection, place.assistant, name, digest_of(name.encode()), "cancelled")
-    return place
+            add_task(connection, instance.assistant, name, digest_of(name.encode()), "cancelled")
+    return instance

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from components.model.prompts import render
+from components.model.workbench import Workbench
 from components.settings import (
     AdapterSettings,
     BaseModelSettings,
@@ -23,7 +24,6 @@ from components.settings import (
 )
 from components.tasks.package import read_package
 from components.tuning.dynamic_ema import RULES, DynamicEMA
-from components.tuning.task import Workbench
 from components.tuning.tuner import Parent, tune
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.dynamic_ema.share import EXAMPLES
 from components.model.prompts import Rendered, render
+from components.model.workbench import Workbench
 from components.settings import (
     AdapterSettings,
     BaseModelSettings,
@@ -21,7 +22,6 @@ from components.settings import (
 from components.tasks.package import read_package
 from components.tuning import dynamic_ema
 from components.tuning.dynamic_ema import DynamicEMA
-from components.tuning.task import Workbench
 from components.tuning.tuner import Parent, TuningResult, tune
 
 STEPS, ROWS = 60, 160

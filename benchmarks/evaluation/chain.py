@@ -12,11 +12,11 @@ from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.model.adapters import store_adapter
 from components.model.prompts import render
+from components.model.workbench import Workbench
 from components.settings import BaseModelSettings, EmaSettings, EvaluationSettings, Settings, StorageSettings
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package, read_package
 from components.tasks.snapshot import Snapshot, take_snapshot
-from components.tuning.task import Workbench
 from components.tuning.tuner import Parent, tune
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"

@@ -78,9 +78,9 @@ def measure(task: str, steps: int, rows: int, layers: str, overrides: tuple[str,
 
     from components.model.prompts import render
     from components.model.ranks import Ranks
+    from components.model.workbench import Workbench
     from components.settings import load_settings
     from components.tasks.package import read_package
-    from components.tuning.task import Workbench
     from components.tuning.tuner import tune
 
     torch.set_num_threads(1)

@@ -17,8 +17,8 @@ import numpy as np
 from scipy.special import gammaln, xlogy
 
 from components.evaluation.statistics import within_margin
-from components.promotion.looks import look_levels
-from components.promotion.power import Flips, TaskRows, combine, judge, level, policy_power, rows_needed
+from components.gate.levels import look_levels
+from components.gate.power import Flips, TaskRows, combine, judge, level, policy_power, rows_needed
 from components.proportions import wilson_interval
 from components.settings import GateSettings
 

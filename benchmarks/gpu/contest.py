@@ -23,12 +23,12 @@ from components.model.packing import packs
 from components.model.prompts import Rendered, render
 from components.model.reader import ImageReader, on_device
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.settings import AdapterSettings, BaseModelSettings, EmaSettings, TuningSettings
 from components.tasks.rows import Example
 from components.tuning import tuner
 from components.tuning.rehearsal import batches
 from components.tuning.run import Run
-from components.tuning.task import Workbench
 from components.tuning.tuner import Parent
 
 LCIA, PLAIN, RULE = "lcia", "plain loop", "scale_free"

@@ -13,11 +13,12 @@ from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.model.adapters import read_weights, store_adapter
 from components.model.merging import merge_adapters
+from components.model.workbench import Workbench
 from components.settings import load_settings
 from components.storage.objects import ObjectStore
 from components.tasks.package import read_package
 from components.tasks.snapshot import take_snapshot
-from components.tuning.task import Workbench, tune_task
+from components.tuning.task import tune_task
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 TASKS = ("movie_sentiment", "passive_voice", "negate_sentence")

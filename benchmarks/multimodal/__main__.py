@@ -15,11 +15,12 @@ from components.evaluation.forgetting import Champion, Forgetting
 from components.evaluation.history import lineage_matrix
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
+from components.model.workbench import Workbench
 from components.settings import Settings, load_settings
 from components.storage.objects import ObjectStore
 from components.tasks.package import read_package
 from components.tasks.snapshot import Snapshot, take_snapshot
-from components.tuning.task import Workbench, tune_task
+from components.tuning.task import tune_task
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"

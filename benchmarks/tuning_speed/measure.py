@@ -26,12 +26,12 @@ from benchmarks.tuning_speed.variants import SwitchedTrunk, padded_lower_pass
 from components.model.packing import packs
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.settings import BaseModelSettings, EmaSettings, Settings, StorageSettings, TuningSettings
 from components.tasks.package import read_package
 from components.tuning import tuner
 from components.tuning.rehearsal import batches, select_rows
 from components.tuning.run import Run
-from components.tuning.task import Workbench
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 LCIA = "lcia"

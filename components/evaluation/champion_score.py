@@ -12,12 +12,12 @@ from components.evaluation.prediction import Evaluator
 from components.evaluation.scored import scored_rows
 from components.grouping.pool import Pool
 from components.model.prompts import control_of
+from components.model.workbench import Workbench
 from components.quality.known import ChampionScore
 from components.settings import Settings
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
-from components.tuning.task import Workbench
 
 READ_ROWS = 8
 """Texts read in one pass: their logits (tokens, vocabulary) are the largest thing in memory."""

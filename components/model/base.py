@@ -34,7 +34,7 @@ from components.model.memory import enough_memory
 from components.model.prompts import Reader
 from components.model.ranks import ALONE, Ranks
 from components.model.reader import ImageReader, ProcessorUnusable, sees
-from components.model.sight import Sight
+from components.model.vision import Sight
 from components.settings import BaseModelSettings
 from components.storage.objects import canonical, digest_of
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from components.model.sight import Sight
 from components.model.trunk import Past
+from components.model.vision import Sight
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from components.model.sight import Opening
+from components.model.vision import Opening
 
 Tokens = Sequence[int]
 PACK_TOKENS = 1024

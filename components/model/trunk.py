@@ -36,7 +36,7 @@ from components.model.base import BaseModel, BaseModelError
 from components.model.packing import Pack, Tokens, batches_of_similar, packs
 from components.model.prompts import render
 from components.model.reader import FIRST
-from components.model.sight import Opening, Sight
+from components.model.vision import Opening, Sight
 from components.storage.objects import digest_of
 from components.tasks.images import Picture
 

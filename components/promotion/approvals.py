@@ -16,11 +16,11 @@ from components.identity import tokens
 from components.names import same_person
 from components.promotion import candidates, judging
 from components.promotion.candidates import Candidate, NotPending
+from components.promotion.integrity import read_below
 from components.promotion.judging import Judgement
 from components.promotion.policy import standing
 from components.promotion.quorum import Approval, approval_of, barred, epoch_of, given, need_entitled, valid
 from components.promotion.reasons import need_reason
-from components.promotion.whole import read_below
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from components.storage.database import Database, now
 from components.storage.objects import FolderRefused, Json, ObjectCorrupt, ObjectMissing, ObjectStore

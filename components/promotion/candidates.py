@@ -9,7 +9,7 @@ from components.audit.decisions import need_decision
 from components.audit.log import SYSTEM, Actor, append
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE
-from components.promotion.outbox import enqueue
+from components.registry.outbox import enqueue
 from components.storage.database import now
 from components.storage.leases import Lease, check
 from components.storage.objects import Json

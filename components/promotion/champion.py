@@ -16,9 +16,9 @@ from components.promotion import approvals, candidates, judging, quorum
 from components.promotion.approvals import EvidenceVoid
 from components.promotion.candidates import Candidate, NotPending
 from components.promotion.judging import Judgement
-from components.promotion.outbox import enqueue
 from components.promotion.policy import record, standing
 from components.promotion.reasons import need_reason
+from components.registry.outbox import enqueue
 from components.settings import PolicySettings
 from components.storage.database import Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore

@@ -8,11 +8,11 @@ from typing import Any
 
 from components.evaluation.history import measured
 from components.evaluation.scored import scored_rows
+from components.gate.gate import GateReport
+from components.gate.inputs import GateEvidence, NewTask, PriorTask
+from components.gate.levels import reserve_rows
+from components.gate.power import TaskRows
 from components.grouping.pool import Pool
-from components.promotion.gate import GateReport
-from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
-from components.promotion.looks import reserve_rows
-from components.promotion.power import TaskRows
 from components.promotion.superseding import superseded
 from components.settings import Settings
 from components.storage.objects import ObjectMissing, ObjectStore

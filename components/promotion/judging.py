@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from components.errors import GateRefused, LciaError
+from components.gate.gate import decide_gate
+from components.gate.inputs import GateEvidence
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import gate_evidence, gate_inputs
-from components.promotion.gate import decide_gate
-from components.promotion.gate_evidence import GateEvidence
 from components.settings import GateSettings, Settings
 from components.storage.objects import Json, ObjectStore
 

@@ -12,15 +12,15 @@ from sqlalchemy import Connection, select, update
 
 from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
-from components.promotion import retelling
-from components.promotion.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
-from components.promotion.outbox_rows import SERVING
-from components.promotion.registry import Registry
-from components.promotion.registry_check import Difference, Told, model_place
-from components.promotion.registry_files import ADVICE
-from components.promotion.replay import STATEMENT, Replay, replay
-from components.promotion.retelling import Retelling
 from components.promotion.statements import newest
+from components.registry import retelling
+from components.registry.differences import Difference, Told, model_place
+from components.registry.files import ADVICE
+from components.registry.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
+from components.registry.outbox_rows import SERVING
+from components.registry.registry import Registry
+from components.registry.replay import STATEMENT, Replay, replay
+from components.registry.retelling import Retelling
 from components.storage import tables
 from components.storage.database import Database
 from components.storage.leases import Lease, acquire, process_owner, release

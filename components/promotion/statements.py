@@ -4,22 +4,25 @@ A decision never waits for its signature: what is owed is read off the history, 
 statement and loses none. What loads the champion waits for it: see `need`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from components.audit import keyring, log, statement
+from components.audit import heads, keyring, log, statement
 from components.audit.decisions import ADVICE, DECISIONS, need_decision, tells_of
+from components.audit.heads import Keep
 from components.audit.keys import SigningKey
 from components.audit.log import Entry, LogDamaged
 from components.audit.statement import Statement, StatementRefused
+from components.errors import LciaError
+from components.promotion import champion
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, lineage
-from components.promotion.outbox import enqueue, told
-from components.storage.database import Database, now
+from components.registry.outbox import Delivery, enqueue, told
+from components.storage.database import AccountRefused, Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import signing_keys, statements
 
@@ -149,3 +152,35 @@ def _predicate(made: Promotion, entry: Entry) -> dict[str, Json]:
         **{name: entry.details.get(name) for name in TOLD},
         "log": {"entry": entry.index, "hash": entry.hash, "root": entry.root},
     }
+
+
+def attest(
+    db: Database,
+    store: ObjectStore,
+    assistant: str,
+    key: Callable[[], SigningKey],
+    places: Sequence[str],
+    keepers: Mapping[str, Keep],
+) -> list[Delivery]:
+    """Sign what is owed and bring heads to their places; failures are returned, never raised.
+
+    `key` is asked for only where something is to be signed. A process whose database account is for other work
+    does nothing.
+    """
+    try:
+        with db.read() as connection:
+            unsigned = owed(connection, assistant, keyring.newest(connection))
+            last = champion.lineage(connection, assistant)[-1:]
+            length = max((entry.index + 1 for entry in entries_of(connection, last).values()), default=0)
+            headless = heads.missing(connection, places, length) if length else []
+            undelivered = heads.waiting(connection, places)
+        if unsigned:
+            sign_owed(db, store, key(), assistant)
+        if headless:
+            heads.enqueue(db, key(), headless)
+        kept = heads.deliver(db, places, keepers) if headless or undelivered else []
+    except AccountRefused:
+        return []
+    except LciaError as error:
+        return [Delivery(0, "statement", "", ok=False, message=f"not signed: {error}")]
+    return [Delivery(0, "head", "", one.ok, f"{one.place}: {one.message}") for one in kept]

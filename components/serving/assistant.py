@@ -15,12 +15,12 @@ from components.grouping.codebook import Route
 from components.grouping.router import Router
 from components.model.generation import generate_greedy
 from components.model.prompts import render_prompt
+from components.model.workbench import Workbench
 from components.serving.bundle import Bundle
 from components.settings import GroupingSettings
 from components.tasks.images import Picture
 from components.tasks.rows import Example
 from components.tasks.task_file import Decoding, Task
-from components.tuning.task import Workbench
 
 Request: TypeAlias = tuple[str, str | None] | tuple[str, str | None, Sequence[Picture]]
 """Instruction and input, and the images they are about."""

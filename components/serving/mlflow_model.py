@@ -35,9 +35,9 @@ class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped h
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401 - mlflow's PythonModelContext
         """Verify the version's files and load the base model."""
+        from components.model.workbench import Workbench
         from components.serving import bundle
         from components.serving.assistant import Assistant
-        from components.tuning.task import Workbench
 
         told = context.model_config
         folder = Path(context.artifacts["assistant"])

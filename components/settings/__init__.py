@@ -1,17 +1,7 @@
 """`zenml.yaml` as typed, frozen settings: one module per kind, read by `load_settings`."""
 
-from components.settings.around import (
-    AuditSettings,
-    MailSettings,
-    NotifySettings,
-    PriceSettings,
-    RegistrySettings,
-    RetentionSettings,
-    ServeSettings,
-    StorageSettings,
-)
 from components.settings.cluster import ClusterSettings, Schedule
-from components.settings.method import (
+from components.settings.learning import (
     MACHINE,
     AdapterSettings,
     BaseModelSettings,
@@ -23,11 +13,21 @@ from components.settings.method import (
     RehearsalSettings,
     TuningSettings,
 )
+from components.settings.loading import SettingsError, changed_keys, differences, home, load_settings
 from components.settings.packages import PackageSettings
 from components.settings.policy import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
 from components.settings.quality import DriftSettings, KnownSettings, QualitySettings, ValidationSettings
-from components.settings.reading import SettingsError, changed_keys, differences, home, load_settings
 from components.settings.root import Settings
+from components.settings.services import (
+    AuditSettings,
+    MailSettings,
+    NotifySettings,
+    PriceSettings,
+    RegistrySettings,
+    RetentionSettings,
+    ServeSettings,
+    StorageSettings,
+)
 
 __all__ = [
     "MACHINE",

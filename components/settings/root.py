@@ -4,18 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from components.settings.around import (
-    AuditSettings,
-    InboxSettings,
-    NotifySettings,
-    PriceSettings,
-    RegistrySettings,
-    RetentionSettings,
-    ServeSettings,
-    StorageSettings,
-)
 from components.settings.cluster import ClusterSettings, Schedule, ScheduleName
-from components.settings.method import (
+from components.settings.learning import (
     MACHINE,
     AdapterSettings,
     BaseModelSettings,
@@ -27,6 +17,16 @@ from components.settings.packages import PackageSettings
 from components.settings.policy import PolicySettings
 from components.settings.quality import QualitySettings
 from components.settings.section import Section
+from components.settings.services import (
+    AuditSettings,
+    InboxSettings,
+    NotifySettings,
+    PriceSettings,
+    RegistrySettings,
+    RetentionSettings,
+    ServeSettings,
+    StorageSettings,
+)
 
 LATER = (
     ("adapter", "projector"),

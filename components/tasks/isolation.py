@@ -18,9 +18,9 @@ from components.tasks.columns import Columns
 from components.tasks.conversion import Reading
 from components.tasks.images import ImageRefused, Picture, parse_pixels
 from components.tasks.importing import fresh
-from components.tasks.inbox import folder_object
 from components.tasks.parser_process import Parser, ParserBroken, over, process
 from components.tasks.problems import MAX_FILE_BYTES, MAX_ROWS, forbidden_character, path_fault
+from components.tasks.quarantine import folder_object
 from components.tasks.snapshot import UNLABELLED, Snapshot, SplitRef, assembled
 from components.tasks.task_file import SPLITS, Split, Task, check_header
 

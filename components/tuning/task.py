@@ -1,10 +1,8 @@
 """The work of the step `tune`: objects in, one tuning record out."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
@@ -13,12 +11,10 @@ from torch import Tensor
 from components.grouping.pool import Group, GroupTask, Pool
 from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
-from components.model.base import BaseModel, is_available, load_base
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, render
-from components.model.ranks import ALONE, Ranks
-from components.model.trunk import Trunk
-from components.settings import AdapterSettings, BaseModelSettings, Settings, TuningSettings
+from components.model.workbench import Workbench
+from components.settings import Settings, TuningSettings
 from components.storage.objects import ObjectStore, Scratch
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot
@@ -28,35 +24,6 @@ from components.tuning.rehearsal import scale_shares, select_rows
 from components.tuning.tuner import Checkpoints, Parent, Progress, TuningResult, tune
 
 LABELS = "pseudo-labels.json"
-
-
-@dataclass(frozen=True)
-class Workbench:
-    """The loaded base model with its adapter slot and trunk."""
-
-    base: BaseModel
-    slot: AdapterSlot
-    trunk: Trunk
-
-    @classmethod
-    def load(
-        cls, settings: Settings, announce: Callable[[str], None] | None = None, ranks: Ranks = ALONE
-    ) -> "Workbench":
-        """Load what the settings name; a process loads it once. `announce` is told of what takes long."""
-        if announce and not is_available(settings.base_model, Path(settings.storage.models)):
-            announce("converting the embedded model to safetensors (once, about 20 seconds)")
-        return _load(settings.base_model, settings.storage.models, settings.adapter, ranks)
-
-
-@lru_cache(maxsize=1)
-def _load(base_model: BaseModelSettings, models: str, adapter: AdapterSettings, ranks: Ranks) -> Workbench:
-    base = load_base(base_model, Path(models), ranks)
-    slot = AdapterSlot(base, adapter)
-    if base.sharded:
-        from components.model.sharding import spread
-
-        spread(base, slot)
-    return Workbench(base, slot, Trunk(base, slot))
 
 
 def tune_task(

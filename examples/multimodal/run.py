@@ -47,7 +47,7 @@ def main() -> None:
 
 def lcia(verb: str, *arguments: object) -> None:
     """Run a verb of the command line with this example's settings."""
-    command = [sys.executable, "-m", "lcia.cli", verb, *map(str, arguments), "--config", str(HERE / "digits.yaml")]
+    command = [sys.executable, "-m", "lcia.cli.main", verb, *map(str, arguments), "--config", str(HERE / "digits.yaml")]
     print("\n$ lcia", *command[3:-2], flush=True)
     done = subprocess.run(command, check=False)  # noqa: S603 - our own command line
     if done.returncode not in (0, WAITING):

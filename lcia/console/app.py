@@ -1,5 +1,8 @@
 """The console's routes: signing in, static files, preferences, everything that is done, and the pages."""
 
+from collections.abc import Callable
+from functools import partial
+
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
@@ -21,30 +24,30 @@ from lcia.console.base import (
     theme_of,
     to_sign_in,
 )
-from lcia.console.doing import parameters, told
+from lcia.console.forms import parameters, told
 from lcia.console.rendering import STATIC, render
-from lcia.console.views import candidate, compare, log, numbers, overview, people, policy, task, trying, versions
+from lcia.console.views import ask, candidate, compare, log, overview, people, policy, statistics, task, versions
+from lcia.instance import Instance
 from lcia.service.callers import PERSON, NotSignedIn, Rates
 from lcia.service.sign_in import CSRF, NEXT, new_csrf, sign_in_with_token
-from lcia.workplace import Workplace
 
-VIEWS = (overview, task, candidate, trying, versions, compare, log, numbers, policy, people)
+VIEWS = (overview, task, candidate, ask, versions, compare, log, statistics, policy, people)
 """Modules with a function `routes`."""
 YEAR = 365 * 24 * 3600
 
 
-def add_console(app: FastAPI, place: Workplace, rates: Rates) -> Console:
-    """All pages, on the application that has sessions."""
-    console = Console(place, rates)
+def add_console(app: FastAPI, instance: Instance, rates: Rates) -> Callable[[Request, LciaError, int], Response]:
+    """Add all pages to the application that has sessions; returns how they show a refusal."""
+    console = Console(instance, rates)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for router in (_signing_in(console), _doing(console), *(view.routes(console) for view in VIEWS)):
         app.router.routes.extend(router.routes)
-    return console
+    return partial(refusal, console)
 
 
 def _signing_in(console: Console) -> APIRouter:
-    router, place = APIRouter(include_in_schema=False), console.place
-    if place.settings.serve.issuer is None:
+    router, instance = APIRouter(include_in_schema=False), console.instance
+    if instance.settings.serve.issuer is None:
         router.add_api_route("/login", lambda: RedirectResponse("/login/token", 303))
 
     @router.get("/login/token")
@@ -58,7 +61,9 @@ def _signing_in(console: Console) -> APIRouter:
     async def with_token(request: Request) -> Response:
         fields = await form_of(request)
         try:
-            return await run_in_threadpool(sign_in_with_token, request, place, console.rates, fields.get("token", ""))
+            return await run_in_threadpool(
+                sign_in_with_token, request, instance, console.rates, fields.get("token", "")
+            )
         except TokenRefused as why:
             return _sign_in_page(console, request, str(why), 401)
 
@@ -70,7 +75,7 @@ def _signing_in(console: Console) -> APIRouter:
 
     @router.post("/preferences")
     async def preferences(request: Request) -> Response:
-        return _prefer(await form_of(request), path=console.root or "/", secure=place.settings.serve.https_only)
+        return _prefer(await form_of(request), path=console.root or "/", secure=instance.settings.serve.https_only)
 
     return router
 
@@ -89,11 +94,11 @@ def _prefer(fields: dict[str, str], *, path: str, secure: bool) -> Response:
 
 def _sign_in_page(console: Console, request: Request, why: str = "", status: int = 200) -> Response:
     values = {
-        "assistant": console.place.assistant,
+        "assistant": console.instance.assistant,
         "csrf": request.session.get(CSRF, ""),
         "theme": theme_of(request),
         "language": language.chosen(request),
-        "issuer": console.place.settings.serve.issuer,
+        "issuer": console.instance.settings.serve.issuer,
         "onwards": request.session.get(NEXT, "/"),
         "why": why,
     }
@@ -126,7 +131,7 @@ def refusal(console: Console, request: Request, error: LciaError, status: int) -
     message = "\n".join([str(error), *getattr(error, "__notes__", ())])
     template = "refusal_part.html" if request.headers.get("hx-request") else "refusal.html"
     values = {
-        "assistant": console.place.assistant,
+        "assistant": console.instance.assistant,
         "theme": theme_of(request),
         "language": language.chosen(request),
         "message": message,

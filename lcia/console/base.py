@@ -15,12 +15,12 @@ from components.promotion import candidates
 from components.storage.objects import Json
 from lcia.console import language
 from lcia.console.rendering import render
-from lcia.operations import OPERATIONS
+from lcia.instance import Instance
+from lcia.operations.table import OPERATIONS
 from lcia.service.border import root_of
 from lcia.service.callers import PERSON, Caller, NotSignedIn, Rates, caller_of, perform
 from lcia.service.sessions import stands
 from lcia.service.sign_in import CSRF, NEXT
-from lcia.workplace import Workplace
 
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "lcia_theme"
@@ -86,13 +86,13 @@ class Reader:
 class Console:
     """The pages' common ground."""
 
-    place: Workplace
+    instance: Instance
     rates: Rates
 
     @cached_property
     def root(self) -> str:
         """The path prefix of the service's addresses, for browsers."""
-        return root_of(self.place.settings.serve.address)
+        return root_of(self.instance.settings.serve.address)
 
     def reader(self, request: Request, *, counted: bool = True) -> Reader:
         """Who is looking; everybody here may look. `counted` unless the page that this is a part of was.
@@ -101,7 +101,7 @@ class Console:
             NotSignedIn, TokenRefused, TooManyRequests: nobody known, or too often.
             Forbidden: somebody without any role.
         """
-        caller = caller_of(request, self.place, self.rates, counted=counted)
+        caller = caller_of(request, self.instance, self.rates, counted=counted)
         caller.need("look", None)
         return Reader(request, caller)
 
@@ -111,9 +111,9 @@ class Console:
         Raises:
             NotSignedIn, TokenRefused, Forbidden.
         """
-        if PERSON in request.session and not stands(self.place.db, request.session):
+        if PERSON in request.session and not stands(self.instance.db, request.session):
             raise NotSignedIn("signed out")
-        caller_of(request, self.place, self.rates, counted=False).need("look", None)
+        caller_of(request, self.instance, self.rates, counted=False).need("look", None)
 
     def ask(self, reader: Reader, name: str, **params: Any) -> Json:  # noqa: ANN401 - as the operation takes them
         """Do an operation as the reader, with every check of the API.
@@ -122,12 +122,12 @@ class Console:
             ParametersRefused, Forbidden; whatever the operation raises.
         """
         operation = OPERATIONS[name]
-        return perform(self.place, operation, reader.caller, operation.checked(params))
+        return perform(self.instance, operation, reader.caller, operation.checked(params))
 
     def page(self, reader: Reader, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
         """A whole page with the console's frame."""
-        with self.place.db.read() as connection:
-            undecided = len(candidates.listed(connection, self.place.assistant, "pending"))
+        with self.instance.db.read() as connection:
+            undecided = len(candidates.listed(connection, self.instance.assistant, "pending"))
         frame = {"flash": reader.request.session.pop(FLASH, None), "undecided": undecided}
         return html(self._render(reader, template, {**frame, **values}), status)
 
@@ -136,7 +136,7 @@ class Console:
         return html(self._render(reader, template, values))
 
     def _render(self, reader: Reader, template: str, values: Mapping[str, Any]) -> str:
-        common = {"reader": reader, "assistant": self.place.assistant, "path": reader.request.url.path}
+        common = {"reader": reader, "assistant": self.instance.assistant, "path": reader.request.url.path}
         return render(reader.language, template, {**common, **values}, self.root)
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from components.pages import shown
-from lcia.console import drawing, wording
+from lcia.console import labels, svg
 from lcia.console.language import LANGUAGES, catalogue
 
 HERE = Path(__file__).parent
@@ -38,12 +38,12 @@ def environment(language: str, root: str = "") -> Environment:
         signed=signed,
         percent=percent,
         short=short,
-        duration=lambda seconds: wording.duration(say, seconds),
-        said=lambda name: wording.said(say, name),
-        explained=lambda name: wording.explained(say, name),
-        gate_row=lambda row: wording.gate_row(say, row),
+        duration=lambda seconds: labels.duration(say, seconds),
+        said=lambda name: labels.said(say, name),
+        explained=lambda name: labels.explained(say, name),
+        gate_row=lambda row: labels.gate_row(say, row),
     )
-    found.globals.update(draw=drawing, root=root, static=lambda name: root + static(name), languages=LANGUAGES)
+    found.globals.update(draw=svg, root=root, static=lambda name: root + static(name), languages=LANGUAGES)
     return found
 
 
@@ -58,17 +58,17 @@ def time(moment: datetime | str | None) -> Markup:
 
 def score(value: float | None) -> str:
     """A share of right answers."""
-    return wording.UNKNOWN if value is None else f"{value:.3f}"
+    return labels.UNKNOWN if value is None else f"{value:.3f}"
 
 
 def signed(value: float | None) -> str:
     """A difference, with its sign; minus as people print it."""
-    return wording.UNKNOWN if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    return labels.UNKNOWN if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def percent(value: float | None) -> str:
     """A share as a percentage."""
-    return wording.UNKNOWN if value is None else f"{100 * value:.1f} %"
+    return labels.UNKNOWN if value is None else f"{100 * value:.1f} %"
 
 
 def short(digest: str | None) -> Markup:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -26,19 +26,19 @@ from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW
 from components.tasks.parser_process import ParserBusy
 from components.tasks.problems import MAX_FILE_BYTES, PackageError
 from components.tasks.queue import QueueError
-from lcia import failures, verbs
-from lcia.answerer import AnswererBusy, AnswererEnded
-from lcia.changed_rows import ImageUnknown, NotForSubmitters
-from lcia.console.app import add_console, refusal
-from lcia.operations import OPERATIONS, Operation
-from lcia.rounds import Rounds
+from lcia import failures
+from lcia.inference.process import AnswererBusy, AnswererEnded
+from lcia.instance import Instance
+from lcia.operations import tasks
+from lcia.operations.flips import ImageUnknown, NotForSubmitters
+from lcia.operations.table import OPERATIONS, Operation
 from lcia.service import metrics
 from lcia.service.border import Border, root_of
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
 from lcia.service.patience import Bodies
 from lcia.service.sign_in import add_sign_in
 from lcia.service.streams import NoMoreStreams, Places, TooManyStreams
-from lcia.workplace import Workplace
+from lcia.worker.rounds import Rounds
 
 UPLOADS = {kind: suffix for suffix, kind in KINDS.items()}
 """Content types of a package."""
@@ -97,16 +97,24 @@ STATUS: Mapping[type[LciaError], int] = {
 REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Refusal} for code in (400, *sorted(set(STATUS.values())))}
 
 
-def make_app(place: Workplace, environment: Mapping[str, str], rounds: Rounds | None = None) -> FastAPI:
-    """The application over an opened state; secrets come from `environment`, what /health says of rounds from `rounds`.
+Refuse: TypeAlias = Callable[[Request, LciaError, int], Response]
+"""A refusal with its HTTP status, as a page."""
+AddPages: TypeAlias = Callable[[FastAPI, Instance, Rates], Refuse]
+"""Adds pages for people at a browser; returns how a refusal is shown to them."""
+
+
+def make_app(
+    instance: Instance, environment: Mapping[str, str], add_pages: AddPages, rounds: Rounds | None = None
+) -> FastAPI:
+    """The application over an opened state; secrets come from `environment`, what /health says from `rounds`.
 
     Raises:
         ServeRefused: a secret that the settings ask for is not there.
         AddressRefused: see `border.root_of`.
     """
-    root = root_of(place.settings.serve.address)
+    root = root_of(instance.settings.serve.address)
     app = FastAPI(
-        title=f"lcia: {place.assistant}",
+        title=f"lcia: {instance.assistant}",
         description="Every look and every decision about an assistant. `/v1` is stable: fields may be added.",
         version="1",
         responses=REFUSALS,
@@ -114,31 +122,31 @@ def make_app(place: Workplace, environment: Mapping[str, str], rounds: Rounds | 
         docs_url=None,  # its page loads scripts from outside
         redoc_url=None,
     )
-    rates = Rates(place.settings.serve)
+    rates = Rates(instance.settings.serve)
 
     def who(request: Request) -> Caller:
-        return caller_of(request, place, rates)
+        return caller_of(request, instance, rates)
 
     for operation in OPERATIONS.values():
-        _add(app, place, operation, who)
-    _add_submit(app, place, who)
-    _add_health(app, place, rounds)
+        _add(app, instance, operation, who)
+    _add_submit(app, instance, who)
+    _add_health(app, instance, rounds)
     app.add_exception_handler(RequestValidationError, _invalid)
-    add_sign_in(app, place, rates, environment)
-    console = add_console(app, place, rates)
+    add_sign_in(app, instance, rates, environment)
+    page = add_pages(app, instance, rates)
 
     def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, LciaError)  # noqa: S101 - registered for it
-        return refusal(console, request, error, status_of(error)) if _at_browser(request) else _refused(error)
+        return page(request, error, status_of(error)) if _at_browser(request) else _refused(error)
 
     async def nothing_there(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
         if not _at_browser(request):
             return await http_exception_handler(request, error)
-        return refusal(console, request, LciaError(f"{request.url.path}: {error.detail}"), error.status_code)
+        return page(request, LciaError(f"{request.url.path}: {error.detail}"), error.status_code)
 
     def unforeseen(request: Request, error: Exception) -> Response:
-        message = failures.noted(error, place.home, request.method, request.url.path)
+        message = failures.noted(error, instance.home, request.method, request.url.path)
         return refused(request, failures.Unforeseen(message))
 
     app.middleware("http")(partial(_guarded, refused, unforeseen))
@@ -149,11 +157,11 @@ def make_app(place: Workplace, environment: Mapping[str, str], rounds: Rounds | 
     return app
 
 
-def _add(app: FastAPI, place: Workplace, operation: Operation, who: Callable[[Request], Caller]) -> None:
+def _add(app: FastAPI, instance: Instance, operation: Operation, who: Callable[[Request], Caller]) -> None:
     where = Body() if operation.changes else Query()
 
     def endpoint(params: Any, caller: Annotated[Caller, Depends(who)]) -> Json:  # noqa: ANN401 - set below
-        return perform(place, operation, caller, params)
+        return perform(instance, operation, caller, params)
 
     endpoint.__annotations__["params"] = Annotated[operation.params, where]
     app.add_api_route(
@@ -167,7 +175,7 @@ def _add(app: FastAPI, place: Workplace, operation: Operation, who: Callable[[Re
     )
 
 
-def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]) -> None:
+def _add_submit(app: FastAPI, instance: Instance, who: Callable[[Request], Caller]) -> None:
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
     sending = Places("packages on their way", UPLOADS_EACH, UPLOADS_MOST)
 
@@ -191,7 +199,7 @@ def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]
             sending.give_back(caller.person.name)
 
     async def received(request: Request, kind: str, caller: Caller) -> Json:
-        uploads = place.home / "unpacked"
+        uploads = instance.home / "unpacked"
         uploads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=uploads, prefix="upload-") as folder:
             file = Path(folder) / f"package{UPLOADS[kind]}"
@@ -202,18 +210,18 @@ def _add_submit(app: FastAPI, place: Workplace, who: Callable[[Request], Caller]
                     if size > MAX_FILE_BYTES:
                         raise TooLarge(f"the package is larger than {MAX_FILE_BYTES} bytes; send a smaller one")
                     written.write(chunk)
-            return await run_in_threadpool(_submit, place, caller, file)
+            return await run_in_threadpool(_submit, instance, caller, file)
 
 
-def _submit(place: Workplace, caller: Caller, file: Path) -> Json:
+def _submit(instance: Instance, caller: Caller, file: Path) -> Json:
     def allowed(owner: str) -> None:
         try:
             caller.need("submit", owner)
         except Forbidden as why:
-            log_denial(place, caller, "submit", "submit", why)
+            log_denial(instance, caller, "submit", "submit", why)
             raise
 
-    return verbs.submit(place, file, caller.actor, allowed, called="as sent").to_json()
+    return tasks.submit(instance, file, caller.actor, allowed, called="as sent").to_json()
 
 
 class Health(BaseModel):
@@ -225,16 +233,16 @@ class Health(BaseModel):
     """Without details: nobody has to sign in to read them. `lcia doctor` has those."""
 
 
-def _add_health(app: FastAPI, place: Workplace, rounds: Rounds | None) -> None:
+def _add_health(app: FastAPI, instance: Instance, rounds: Rounds | None) -> None:
     @app.get("/health", summary="Whether the service can reach its database and its rounds go well.", tags=["health"])
     def health() -> Health:
-        with place.db.read():
+        with instance.db.read():
             reasons = rounds.troubles() if rounds else []
             return Health(status="degraded" if reasons else "ok", reasons=reasons)
 
     @app.get("/metrics", summary="Numbers for Prometheus.", tags=["health"], response_class=PlainTextResponse)
     def numbers() -> Response:
-        return Response(metrics.page(place, rounds), media_type=metrics.KIND)
+        return Response(metrics.page(instance, rounds), media_type=metrics.KIND)
 
 
 def status_of(error: LciaError) -> int:

@@ -21,11 +21,11 @@ from components.names import same_person
 from components.settings import ServeSettings
 from components.storage.database import DatabaseUnavailable
 from components.storage.objects import Json
-from lcia.operations import Operation
+from lcia.instance import Instance
+from lcia.operations.params import Params
+from lcia.operations.table import Operation
 from lcia.service.addresses import Addresses, Failures
 from lcia.service.denials import DENIALS
-from lcia.shapes import Params
-from lcia.workplace import Workplace
 
 LOG = logging.getLogger(__name__)
 PERSON, TOKEN, HOW = "person", "token", "how"
@@ -135,7 +135,7 @@ class Rates:
             raise TooManyRequests(f"too many requests; at most {rate} a caller, wait and try again")
 
 
-def caller_of(request: Request, place: Workplace, rates: Rates, *, counted: bool = True) -> Caller:
+def caller_of(request: Request, instance: Instance, rates: Rates, *, counted: bool = True) -> Caller:
     """Who is calling; `counted` unless the call is part of one that was counted.
 
     Raises:
@@ -144,7 +144,7 @@ def caller_of(request: Request, place: Workplace, rates: Rates, *, counted: bool
     kind, _, text = request.headers.get("authorization", "").partition(" ")
     if kind:
         try:
-            person, token = tokens.check(place.db, text.strip() if kind.lower() == "bearer" else "")
+            person, token = tokens.check(instance.db, text.strip() if kind.lower() == "bearer" else "")
         except TokenRefused:
             rates.failed(request)
             raise
@@ -152,52 +152,52 @@ def caller_of(request: Request, place: Workplace, rates: Rates, *, counted: bool
     else:
         name = request.scope.get("session", {}).get(PERSON)
         if not name:
-            way = "sign in at /login, or " if place.settings.serve.issuer else ""
+            way = "sign in at /login, or " if instance.settings.serve.issuer else ""
             raise NotSignedIn(f"nobody is known to be calling; {way}send `Authorization: Bearer lcia_...`")
-        found = _signed_in(place, name, request.scope["session"])
+        found = _signed_in(instance, name, request.scope["session"])
     if counted:
         rates.call(found)
     return found
 
 
-def _signed_in(place: Workplace, name: str, session: Mapping[str, Any]) -> Caller:
+def _signed_in(instance: Instance, name: str, session: Mapping[str, Any]) -> Caller:
     """Who a session speaks of; one that began with a token ends with it."""
     if session.get(TOKEN) is not None:
         try:
-            person, token = tokens.standing(place.db, session[TOKEN])
+            person, token = tokens.standing(instance.db, session[TOKEN])
         except LciaError as error:
             raise NotSignedIn(f"the sign-in counts no more: {error}") from error
         return Caller.by_token(person, token, "console, ")
-    with place.db.read() as connection:
+    with instance.db.read() as connection:
         found = Caller(people.get(connection, name), str(session.get(HOW, "console")))
     if found.person.disabled_at is not None:
         raise NotSignedIn(f"{name} was shut out; an admin knows why")
     return found
 
 
-def perform(place: Workplace, operation: Operation, caller: Caller, params: Params) -> Json:
+def perform(instance: Instance, operation: Operation, caller: Caller, params: Params) -> Json:
     """Do what the caller may do, under the policy in force now; what they may not is told the log, see `denials`.
 
     Raises:
         Forbidden: they may not; whatever else the operation raises.
     """
-    place = place.current()
+    instance = instance.current()
     try:
-        about = operation.about(place, params) if operation.about is not None else None
+        about = operation.about(instance, params) if operation.about is not None else None
         if about is not None and same_person(about, caller.person.name):
             caller.need_own()
         else:
             caller.need(operation.permission, None)
-            caller.need(operation.permission, operation.sites(place, params), everywhere=operation.everywhere)
-        return operation.run(place, caller.actor, params)
+            caller.need(operation.permission, operation.sites(instance, params), everywhere=operation.everywhere)
+        return operation.run(instance, caller.actor, params)
     except Forbidden as why:
-        log_denial(place, caller, operation.name, operation.permission, why)
+        log_denial(instance, caller, operation.name, operation.permission, why)
         raise
 
 
-def log_denial(place: Workplace, caller: Caller, operation: str, permission: Permission, why: Forbidden) -> None:
+def log_denial(instance: Instance, caller: Caller, operation: str, permission: Permission, why: Forbidden) -> None:
     """Tell the log that somebody known tried what they may not do; the database's troubles don't hide the refusal."""
     try:
-        DENIALS.add(place.db, caller.actor, operation, permission, why)
+        DENIALS.add(instance.db, caller.actor, operation, permission, why)
     except DatabaseUnavailable as error:
         LOG.warning("a denial was not entered in the log: %s", error)

@@ -5,23 +5,24 @@ The text format 0.0.4; a scrape is one read transaction.
 
 from collections.abc import Iterator
 
-from components.promotion import candidates, champion, outbox
+from components.promotion import candidates, champion
+from components.registry import outbox
 from components.storage import leases
 from components.tasks import queue
-from lcia import delivery
-from lcia.rounds import Rounds
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.operations import delivery
+from lcia.worker.rounds import Rounds
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def page(place: Workplace, rounds: Rounds | None = None) -> str:
+def page(instance: Instance, rounds: Rounds | None = None) -> str:
     """All metrics, ended by a newline; those of `rounds` are this process's.
 
     Raises:
         DatabaseUnavailable: it can't be read; the scrape fails, and `up` says so.
     """
-    return "\n".join([*_lines(place), *(_of_rounds(rounds) if rounds else ())]) + "\n"
+    return "\n".join([*_lines(instance), *(_of_rounds(rounds) if rounds else ())]) + "\n"
 
 
 def _of_rounds(rounds: Rounds) -> Iterator[str]:
@@ -34,12 +35,12 @@ def _of_rounds(rounds: Rounds) -> Iterator[str]:
         yield f'lcia_round_last_success_timestamp_seconds{{round="{name}"}} {moment or 0:.0f}'
 
 
-def _lines(place: Workplace) -> Iterator[str]:
-    name = place.assistant
-    with place.db.read() as connection:
+def _lines(instance: Instance) -> Iterator[str]:
+    name = instance.assistant
+    with instance.db.read() as connection:
         states = queue.counts(connection, name)
         held = leases.standing(connection)
-        now = place.db.now(connection)
+        now = instance.db.now(connection)
         undecided = candidates.listed(connection, name, "pending")
         served = champion.current(connection, name)
         waiting = outbox.undelivered(connection, name)
@@ -57,7 +58,7 @@ def _lines(place: Workplace) -> Iterator[str]:
     yield from _head("lcia_outbox_parked", "Changes of them that MLflow refused.")
     yield f"lcia_outbox_parked {sum(row.parked_at is not None for row in waiting)}"
     yield from _head("lcia_champion_served", "1 where MLflow serves the champion that was decided.")
-    yield f"lcia_champion_served {int(delivery.served(place, served))}"
+    yield f"lcia_champion_served {int(delivery.served(instance, served))}"
     yield from _head("lcia_lease_silent_seconds", "Since the holder of a lease was last heard.")
     yield from (
         f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in held if one.silent is not None

@@ -23,10 +23,10 @@ from components.identity.people import Person
 from components.identity.tokens import TokenRefused
 from components.settings import ServeSettings
 from components.storage.database import now
+from lcia.instance import Instance
 from lcia.service.border import root_of
 from lcia.service.callers import HOW, PERSON, TOKEN, Caller, NotSignedIn, Rates
 from lcia.service.sessions import KeptSessions
-from lcia.workplace import Workplace
 
 SESSION_SECRET, CLIENT_SECRET = "LCIA_SESSION_SECRET", "LCIA_OIDC_SECRET"
 """Environment variables; the first signs sessions, the second is the identity provider's client secret."""
@@ -44,14 +44,14 @@ class ServeRefused(LciaError):
     """The service can't start as it is set up."""
 
 
-def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mapping[str, str]) -> None:
+def add_sign_in(app: FastAPI, instance: Instance, rates: Rates, environment: Mapping[str, str]) -> None:
     """Sessions and /logout; where the settings name an identity provider, /login and /login/callback.
 
     Raises:
         ServeRefused: a secret is missing or too short.
     """
-    settings = place.settings.serve
-    app.add_middleware(KeptSessions, db=place.db, hours=settings.session_hours)
+    settings = instance.settings.serve
+    app.add_middleware(KeptSessions, db=instance.db, hours=settings.session_hours)
     app.add_middleware(
         SessionMiddleware,
         secret_key=_session_secret(environment, needed=settings.issuer is not None),
@@ -97,7 +97,7 @@ def add_sign_in(app: FastAPI, place: Workplace, rates: Rates, environment: Mappi
             rates.failed(request)
             why = getattr(error, "error", type(error).__name__)
             raise NotSignedIn(f"the identity provider refused the sign-in ({why}); begin again at /login") from error
-        person = await run_in_threadpool(_known, place, token.get("userinfo") or {})
+        person = await run_in_threadpool(_known, instance, token.get("userinfo") or {})
         return begin_session(request, person, how=f"signed in at {settings.issuer}"[:LONGEST_HOW])
 
 
@@ -116,24 +116,24 @@ def new_csrf() -> str:
     return secrets.token_urlsafe(32)
 
 
-def sign_in_with_token(request: Request, place: Workplace, rates: Rates, text: str) -> Response:
+def sign_in_with_token(request: Request, instance: Instance, rates: Rates, text: str) -> Response:
     """A session for the owner of a token, for as long as the token counts.
 
     Raises:
         TokenRefused, TooManyRequests.
     """
     try:
-        person, token = tokens.check(place.db, text.strip())
+        person, token = tokens.check(instance.db, text.strip())
     except TokenRefused:
         rates.failed(request)
         raise
-    log_sign_in(place, Caller.by_token(person, token, "console, ").actor)
+    log_sign_in(instance, Caller.by_token(person, token, "console, ").actor)
     return begin_session(request, person, token.id)
 
 
-def log_sign_in(place: Workplace, who: Actor) -> None:
+def log_sign_in(instance: Instance, who: Actor) -> None:
     """Enter in the log that somebody signed in; again and again within ten minutes is once."""
-    with place.db.begin() as connection:
+    with instance.db.begin() as connection:
         last = next(newest(connection, ["person.signed_in"], who.name), None)
         if last is not None and abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN:
             return
@@ -153,7 +153,7 @@ def _session_secret(environment: Mapping[str, str], *, needed: bool) -> str:
     return secret
 
 
-def _known(place: Workplace, claims: Mapping[str, Any]) -> Person:
+def _known(instance: Instance, claims: Mapping[str, Any]) -> Person:
     """The person that the claims speak of, with the roles of their groups; somebody new is recorded.
 
     A name that another account has gets a number behind it: roles are granted to accounts, not to names.
@@ -161,10 +161,10 @@ def _known(place: Workplace, claims: Mapping[str, Any]) -> Person:
     Raises:
         NotSignedIn: no usable name, or one of somebody whom an admin recorded without an account.
     """
-    issuer, settings = str(claims.get("iss", "")), place.settings.serve
+    issuer, settings = str(claims.get("iss", "")), instance.settings.serve
     subject = f"{issuer}|{claims.get('sub', '')}"
     name = str(claims.get("preferred_username") or claims.get("email") or claims.get("sub") or "")
-    with place.db.begin() as connection:
+    with instance.db.begin() as connection:
         person = people.by_subject(connection, subject)
         if person is None:
             try:
@@ -176,7 +176,7 @@ def _known(place: Workplace, claims: Mapping[str, Any]) -> Person:
         if person.disabled_at is not None:
             raise NotSignedIn(f"{person.name} was shut out; an admin knows why")
         person = people.follow_groups(connection, person.name, _roles(settings, claims), actor=SIGN_IN)
-    log_sign_in(place, Actor(person.name, assured=True, how=f"signed in at {issuer}"[:LONGEST_HOW]))
+    log_sign_in(instance, Actor(person.name, assured=True, how=f"signed in at {issuer}"[:LONGEST_HOW]))
     return person
 
 

@@ -13,33 +13,34 @@ from components.audit.decisions import ChampionUnexplained
 from components.promotion import approvals, champion
 from components.promotion.approvals import EvidenceVoid
 from components.promotion.candidates import Candidate
-from components.promotion.whole import read_below
+from components.promotion.integrity import read_below
 from components.storage import tables
 from components.storage.objects import ObjectMissing, ObjectStore, canonical, parse_json
 from components.storage.reach import named
-from lcia import auditing, doctor, syncing
-from lcia.findings import Patient
-from lcia.workplace import Workplace
+from lcia.doctor import checks
+from lcia.doctor.findings import Patient
+from lcia.instance import Instance
+from lcia.operations import audit, registry
 
-Named = Callable[[Workplace, Candidate], str]
+Named = Callable[[Instance, Candidate], str]
 
 
 def _evidence(*path: str) -> Named:
     """The object at a path of the evidence; each record on the way is opened."""
 
-    def named(place: Workplace, version: Candidate) -> str:
+    def named(instance: Instance, version: Candidate) -> str:
         value: Any = version.evidence
         for part in path:
             if isinstance(value, str):
-                value = place.store.get_json(value)
+                value = instance.store.get_json(value)
             value = value[int(part)] if isinstance(value, list) else value[part]
         return str(value)
 
     return named
 
 
-def _adapter(place: Workplace, version: Candidate) -> str:
-    return place.store.folder_files(place.pool(version.digest).groups[0].adapter)["adapter_model.safetensors"]
+def _adapter(instance: Instance, version: Candidate) -> str:
+    return instance.store.folder_files(instance.pool(version.digest).groups[0].adapter)["adapter_model.safetensors"]
 
 
 KINDS: dict[str, Named] = {
@@ -75,53 +76,59 @@ KINDS: dict[str, Named] = {
 def approved(learnt, tmp_path_factory) -> SmallLoop:
     """A second version, approved by one of two people that policy asks for."""
     loop = learnt.pending.copy(tmp_path_factory.mktemp("approved"))
-    place = loop.open()
-    promote(place)
-    learn(place, loop.package(TASKS[1]))
+    instance = loop.open()
+    promote(instance)
+    learn(instance, loop.package(TASKS[1]))
     approvals.approve(
-        place.db, place.store, assistant=place.assistant, version=2, actor=OPS, reason="read", policy=_policy(place)
+        instance.db,
+        instance.store,
+        assistant=instance.assistant,
+        version=2,
+        actor=OPS,
+        reason="read",
+        policy=_policy(instance),
     )
     return loop
 
 
-def _policy(place: Workplace) -> Any:
-    return place.settings.policy
+def _policy(instance: Instance) -> Any:
+    return instance.settings.policy
 
 
-def _promote(place: Workplace) -> champion.Promotion:
+def _promote(instance: Instance) -> champion.Promotion:
     return champion.promote(
-        place.db, place.store, assistant=place.assistant, version=2, actor=OPS, policy=_policy(place)
+        instance.db, instance.store, assistant=instance.assistant, version=2, actor=OPS, policy=_policy(instance)
     )
 
 
-def _state(place: Workplace) -> list[Any]:
+def _state(instance: Instance) -> list[Any]:
     shown = (tables.champion, tables.candidates, tables.promotions, tables.approvals, tables.queue, tables.outbox)
-    with place.db.read() as connection:
+    with instance.db.read() as connection:
         return [connection.execute(select(table)).all() for table in shown] + [log.head(connection)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_changed_byte_voids_the_approval(approved, kind):
-    place = approved.open()
-    with place.db.read() as connection:
-        version = approvals.candidates.get(connection, place.assistant, 2)
-    digest = KINDS[kind](place, version)
-    stored = Path(place.settings.storage.objects.removeprefix("file://")) / "sha256" / digest[:2] / digest
-    good, before = stored.read_bytes(), _state(place)
+    instance = approved.open()
+    with instance.db.read() as connection:
+        version = approvals.candidates.get(connection, instance.assistant, 2)
+    digest = KINDS[kind](instance, version)
+    stored = Path(instance.settings.storage.objects.removeprefix("file://")) / "sha256" / digest[:2] / digest
+    good, before = stored.read_bytes(), _state(instance)
     try:
         for position in {0, len(good) // 2, len(good) - 1}:
             stored.chmod(0o644)
             stored.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
             with pytest.raises(EvidenceVoid, match=r"is not whole: object .* hashes to"):
-                _promote(place)
-            assert _state(place) == before
+                _promote(instance)
+            assert _state(instance) == before
     finally:
         stored.write_bytes(good)
 
 
 def test_unchanged_it_is_promoted(approved, tmp_path):
-    place = approved.copy(tmp_path).open()
-    assert _promote(place).epoch == 2
+    instance = approved.copy(tmp_path).open()
+    assert _promote(instance).epoch == 2
 
 
 def missing_object(store: ObjectStore, digest: str, aside: Path) -> None:
@@ -147,28 +154,28 @@ def below(store: ObjectStore, digests: list[str]) -> set[str]:
 
 def test_no_object_of_the_evidence_goes_unnoticed(approved, tmp_path):
     """Each is taken away in turn; with a word that it was erased on purpose, what may be absent is."""
-    place = approved.copy(tmp_path / "state").open()
-    with place.db.read() as connection:
-        version = approvals.candidates.get(connection, place.assistant, 2)
-    assert approvals.check_evidence(place.store, version).digest == version.evidence
-    objects = below(place.store, [version.evidence, version.digest])
+    instance = approved.copy(tmp_path / "state").open()
+    with instance.db.read() as connection:
+        version = approvals.candidates.get(connection, instance.assistant, 2)
+    assert approvals.check_evidence(instance.store, version).digest == version.evidence
+    objects = below(instance.store, [version.evidence, version.digest])
     assert len(objects) > 40
     lasting = 0
     for digest in sorted(objects):
-        stored = Path(place.settings.storage.objects.removeprefix("file://")) / "sha256" / digest[:2] / digest
-        missing_object(place.store, digest, tmp_path / "aside")
+        stored = Path(instance.settings.storage.objects.removeprefix("file://")) / "sha256" / digest[:2] / digest
+        missing_object(instance.store, digest, tmp_path / "aside")
         with pytest.raises(EvidenceVoid, match="is not whole"):
-            approvals.check_evidence(place.store, version)
+            approvals.check_evidence(instance.store, version)
         (tmp_path / "aside").replace(stored)
         content = stored.read_bytes()
-        place.store.erase(digest, "retention.until has passed")
+        instance.store.erase(digest, "retention.until has passed")
         try:
-            approvals.check_evidence(place.store, version)
+            approvals.check_evidence(instance.store, version)
         except EvidenceVoid:
             lasting += 1  # without it nobody knows what was decided
-        place.store.put(content)
+        instance.store.put(content)
     assert 0 < lasting < len(objects)
-    assert approvals.check_evidence(place.store, version).digest == version.evidence
+    assert approvals.check_evidence(instance.store, version).digest == version.evidence
 
 
 def test_images_of_rows_are_part_of_the_evidence(store):
@@ -189,30 +196,30 @@ def test_names_of_no_object_are_not_looked_for(store):
     assert read_below(store, [store.put_json(record)]) == 1
 
 
-def chosen_champion(place: Workplace) -> None:
+def chosen_champion(instance: Instance) -> None:
     """What whoever can write to the database would have served: a version that waits for people."""
-    with place.db.begin() as connection:
-        other = approvals.candidates.get(connection, place.assistant, 2).digest
+    with instance.db.begin() as connection:
+        other = approvals.candidates.get(connection, instance.assistant, 2).digest
         connection.execute(tables.champion.update().values(version=other))
 
 
 def test_a_champion_that_nobody_decided_is_not_served(approved, tmp_path):
     loop = approved.copy(tmp_path)
-    place = loop.open()
-    place.tell_registry()
-    before = place.registry.champion()
-    chosen_champion(place)
+    instance = loop.open()
+    instance.tell_registry()
+    before = instance.registry.champion()
+    chosen_champion(instance)
     refused = "is not what entry .* of the log decided"
     with pytest.raises(ChampionUnexplained, match=refused):
-        syncing.sync(place, OPS)
+        registry.sync(instance, OPS)
     with pytest.raises(ChampionUnexplained, match=refused):
-        place.need_statement(place.champion())
-    (told,) = place.tell_registry()
+        instance.need_statement(instance.champion())
+    (told,) = instance.tell_registry()
     assert not told.ok
     assert "MLflow is told nothing" in told.message
-    assert place.registry.champion() == before
-    patient = Patient(place.home, None, place.settings)
-    words = {one.check: one for one in [*doctor._log(patient), *doctor._mlflow(patient)]}
+    assert instance.registry.champion() == before
+    patient = Patient(instance.home, None, instance.settings)
+    words = {one.check: one for one in [*checks._log(patient), *checks._mlflow(patient)]}
     assert "do not explain the state: champion of assistant has version" in words["log"].words
     assert "not compared with the champion" in words["mlflow"].words
-    assert not auditing.verify(place).ok
+    assert not audit.verify(instance).ok

@@ -9,10 +9,11 @@ from tampering import tamper
 from components.audit import heads, keyring, log
 from components.audit.keys import Head, read_head
 from components.audit.log import Actor, Deed
-from components.promotion import notices
+from components.notices import notices
 from components.settings import AuditSettings, NotifySettings
 from components.storage import tables
-from lcia import auditing, syncing, verbs
+from lcia.operations import audit as auditing
+from lcia.operations import decisions, registry
 
 ALICE = Actor("alice", assured=False)
 
@@ -54,9 +55,9 @@ def test_a_place_that_is_down_loses_nothing(database, key, tmp_path):
         grow(database)
         heads.enqueue(database, key, places)
         told = heads.deliver(database, places)
-        assert [(one.place, one.ok) for one in told][-1] == (str(tmp_path / "up"), True)
+        assert [(one.instance, one.ok) for one in told][-1] == (str(tmp_path / "up"), True)
     with database.read() as connection:
-        assert [(place, entries) for place, entries, _ in heads.waiting(connection, places)] == [
+        assert [(instance, entries) for instance, entries, _ in heads.waiting(connection, places)] == [
             (str(down), 4),
             (str(down), 7),
         ]
@@ -96,74 +97,74 @@ def test_a_bucket_without_its_library_is_refused_clearly(database, key):
 
 
 def opened(loop, *places, hooks=()):
-    place = loop.open()
-    audit = AuditSettings(heads_to=places, public_key=place.settings.audit.public_key)
-    settings = place.settings.model_copy(update={"audit": audit, "notify": NotifySettings(webhooks=hooks)})
-    return place.__class__(place.home, settings, place.db, place.store, place.registry)
+    instance = loop.open()
+    audit = AuditSettings(heads_to=places, public_key=instance.settings.audit.public_key)
+    settings = instance.settings.model_copy(update={"audit": audit, "notify": NotifySettings(webhooks=hooks)})
+    return instance.__class__(instance.home, settings, instance.db, instance.store, instance.registry)
 
 
 def test_every_promotion_and_rollback_sends_one_and_nothing_waits_for_it(pending, tmp_path):
     down, up = tmp_path / "down", tmp_path / "up"
     down.write_text("a file where a folder should be")
-    place = opened(pending, str(down), str(up), "mlflow")
-    digest = promote(place)
-    assert place.champion().digest == digest == place.registry.champion()
-    kept = [read_head(file.read_bytes(), place.public_key()) for file in up.iterdir()]
-    proof = auditing.prove(place, "1")
+    instance = opened(pending, str(down), str(up), "mlflow")
+    digest = promote(instance)
+    assert instance.champion().digest == digest == instance.registry.champion()
+    kept = [read_head(file.read_bytes(), instance.public_key()) for file in up.iterdir()]
+    proof = auditing.prove(instance, "1")
     assert [head.entries > proof["entry"]["index"] for head in kept] == [True]
-    told = syncing.sync(place, OPS)
+    told = registry.sync(instance, OPS)
     assert any("heads can't be kept at" in message for message in told["failed"])
     down.unlink()
-    assert syncing.sync(place, OPS)["ok"]
+    assert registry.sync(instance, OPS)["ok"]
     assert next(down.iterdir()).read_bytes() == next(up.iterdir()).read_bytes()
-    with place.db.read() as connection:
-        assert heads.waiting(connection, place.settings.audit.heads_to) == []
+    with instance.db.read() as connection:
+        assert heads.waiting(connection, instance.settings.audit.heads_to) == []
         content = connection.execute(
-            select(tables.heads.c.content).where(tables.heads.c.place == "mlflow")
+            select(tables.heads.c.content).where(tables.heads.c.instance == "mlflow")
         ).scalar_one()
     name = heads.name_of(read_head(content.encode(), None))
-    place.registry.keep_head(name, content.encode())  # what is there already is found
+    instance.registry.keep_head(name, content.encode())  # what is there already is found
     with pytest.raises(heads.HeadNotKept, match="MLflow holds another head"):
-        place.registry.keep_head(name, place.signing_key().sign(Head(1, "a" * 64, "b" * 64, "")))
+        instance.registry.keep_head(name, instance.signing_key().sign(Head(1, "a" * 64, "b" * 64, "")))
 
 
 def test_a_head_that_a_crash_left_unsent_is_sent_later(champion, tmp_path):
-    place = opened(champion, str(tmp_path / "heads"))
-    assert syncing.sync(place, OPS)["ok"]
-    with place.db.read() as connection:
+    instance = opened(champion, str(tmp_path / "heads"))
+    assert registry.sync(instance, OPS)["ok"]
+    with instance.db.read() as connection:
         length = log.head(connection).entries
     assert [read_head(file.read_bytes(), None).entries for file in (tmp_path / "heads").iterdir()] == [length]
-    assert syncing.sync(place, OPS)["ok"]
+    assert registry.sync(instance, OPS)["ok"]
     assert len([*(tmp_path / "heads").iterdir()]) == 1
-    verbs.rollback(place, "1", OPS, "answers became longer")
+    decisions.rollback(instance, "1", OPS, "answers became longer")
     assert len([*(tmp_path / "heads").iterdir()]) == 2
 
 
 def test_a_cut_of_the_live_log_is_found_by_the_kept_head_and_people_are_told(champion, tmp_path, monkeypatch):
     monkeypatch.setenv("LCIA_WEBHOOK_SECRET", "whsec_" + "QUFB" * 8)
-    place = opened(champion, str(tmp_path / "heads"), hooks=("https://example.org/hook",))
-    auditing.keep_head(place)
-    assert auditing.verify(place).ok
-    assert "head kept elsewhere" in auditing.verify(place).freshness
-    with place.db.read() as connection:
+    instance = opened(champion, str(tmp_path / "heads"), hooks=("https://example.org/hook",))
+    auditing.keep_head(instance)
+    assert auditing.verify(instance).ok
+    assert "head kept elsewhere" in auditing.verify(instance).freshness
+    with instance.db.read() as connection:
         last = log.head(connection).entries - 1
-    tamper(place.db, delete(tables.log).where(tables.log.c.position == last))
+    tamper(instance.db, delete(tables.log).where(tables.log.c.position == last))
     for _ in range(2):
-        found = auditing.verify(place)
+        found = auditing.verify(instance)
         assert not found.ok
         assert "the end was cut off" in found.message
-    with place.db.read() as connection:
-        told = notices.waiting(connection, place.assistant)
+    with instance.db.read() as connection:
+        told = notices.waiting(connection, instance.assistant)
     assert [(one.kind, one.payload["text"]) for one in told] == [("tampering", found.message)]
 
 
 def test_what_was_changed_in_mlflow_is_told_as_tampering(champion, tmp_path):
-    place = opened(champion, str(tmp_path / "heads"))
-    with place.db.begin() as connection:
-        notices.collect(connection, place.assistant, ["hook"])
-    with place.registry._talk() as client:
-        client.set_registered_model_alias(place.assistant, "champion", "1")
-    assert syncing.sync(place, OPS)["differences"]
-    with place.db.begin() as connection:
-        notices.collect(connection, place.assistant, ["hook"])
-        assert [one.kind for one in notices.waiting(connection, place.assistant)] == ["tampering"]
+    instance = opened(champion, str(tmp_path / "heads"))
+    with instance.db.begin() as connection:
+        notices.collect(connection, instance.assistant, ["hook"])
+    with instance.registry._talk() as client:
+        client.set_registered_model_alias(instance.assistant, "champion", "1")
+    assert registry.sync(instance, OPS)["differences"]
+    with instance.db.begin() as connection:
+        notices.collect(connection, instance.assistant, ["hook"])
+        assert [one.kind for one in notices.waiting(connection, instance.assistant)] == ["tampering"]

@@ -15,14 +15,15 @@ from components.promotion import statements
 from components.serving import bundle
 from components.storage import tables
 from components.storage.objects import canonical, parse_json
-from lcia import answering, auditing, syncing, verbs
-from lcia.workplace import Workplace
+from lcia.inference import ask
+from lcia.instance import Instance
+from lcia.operations import audit, decisions, registry
 
 VERSION = "5" * 64
 
 
 @pytest.fixture
-def place(champion: SmallLoop) -> Workplace:
+def instance(champion: SmallLoop) -> Instance:
     return champion.open()
 
 
@@ -37,8 +38,8 @@ def made(tmp_path) -> tuple[keys.SigningKey, bytes]:
 def test_any_changed_byte_of_a_statement_is_found(made):
     key, content = made
     assert statement.read(content, key.public, VERSION).predicate["reason"] == "é"
-    for place in range(len(content)):
-        changed = content[:place] + bytes([content[place] ^ (1, 0x20)[place % 2]]) + content[place + 1 :]
+    for instance in range(len(content)):
+        changed = content[:instance] + bytes([content[instance] ^ (1, 0x20)[instance % 2]]) + content[instance + 1 :]
         with pytest.raises(StatementRefused):
             statement.read(changed, key.public, VERSION)
 
@@ -73,104 +74,106 @@ def test_other_versions_keys_and_envelopes_are_refused(made, tmp_path):
             statement.read(canonical({**value, "envelope": wrong}) + b"\n", key.public, VERSION)
 
 
-def test_every_promotion_has_one_that_says_what_the_log_says(place, learnt):
+def test_every_promotion_has_one_that_says_what_the_log_says(instance, learnt):
     for number, digest in enumerate(learnt.digests, start=1):
-        found = auditing.signed_statement(place, str(number))
+        found = audit.signed_statement(instance, str(number))
         told = found["predicate"]
-        with place.db.read() as connection:
+        with instance.db.read() as connection:
             entry = log.entries(connection, start=told["log"]["entry"], limit=1)[0]
         assert (found["digest"], told["epoch"], told["kind"]) == (digest, number, "promotion")
         assert (entry.hash, entry.root) == (told["log"]["hash"], told["log"]["root"])
         assert (entry.action, entry.subject) == ("champion.promoted", digest)
         assert [one["person"] for one in told["approvals"]] == ["ops"]
-        assert told["evidence"] == place.version(number).evidence
-        assert place.store.get_json(told["policy"])["policy"] == place.settings.policy.model_dump(mode="json")
-    assert statements.sign_owed(place.db, place.store, place.signing_key(), place.assistant) == []
+        assert told["evidence"] == instance.version(number).evidence
+        assert instance.store.get_json(told["policy"])["policy"] == instance.settings.policy.model_dump(mode="json")
+    assert statements.sign_owed(instance.db, instance.store, instance.signing_key(), instance.assistant) == []
 
 
-def test_the_champion_is_loaded_with_its_statement_only(place, tmp_path):
-    champion = place.champion()
-    place.need_statement(champion)
-    answering.export(place, None, tmp_path / "out")
-    public = place.settings.audit.public_key
+def test_the_champion_is_loaded_with_its_statement_only(instance, tmp_path):
+    champion = instance.champion()
+    instance.need_statement(champion)
+    ask.export(instance, None, tmp_path / "out")
+    public = instance.settings.audit.public_key
     assert bundle.need_statement(tmp_path / "out", champion.digest, public).version == champion.digest
 
-    with place.db.read() as connection:
-        digest = statements.newest(connection, place.assistant, champion.digest)
-    stored = next(place.home.glob(f"objects/**/{digest}"))
+    with instance.db.read() as connection:
+        digest = statements.newest(connection, instance.assistant, champion.digest)
+    stored = next(instance.home.glob(f"objects/**/{digest}"))
     good = stored.read_bytes()
     stored.chmod(0o644)
     stored.write_bytes(good.replace(b"promotion", b"promotiom", 1) if b"promotion" in good else good[:-2] + b"]\n")
     with pytest.raises(StatementRefused, match="can't be read"):
-        answering.ask(place, "Is it good?", None, None, base=False)
+        ask.ask(instance, "Is it good?", None, None, base=False)
     with pytest.raises(StatementRefused, match="can't be read"):
-        answering.export(place, None, tmp_path / "again")
+        ask.export(instance, None, tmp_path / "again")
     stored.write_bytes(good)
 
-    tamper(place.db, delete(tables.statements))
+    tamper(instance.db, delete(tables.statements))
     with pytest.raises(StatementRefused, match="has no signed statement of its promotion: `lcia sync` signs it"):
-        place.need_statement(champion)
-    assert syncing.sync(place, OPS)["ok"]
-    place.need_statement(champion)
+        instance.need_statement(champion)
+    assert registry.sync(instance, OPS)["ok"]
+    instance.need_statement(champion)
 
 
-def test_another_public_key_refuses(place, tmp_path):
+def test_another_public_key_refuses(instance, tmp_path):
     thief = keys.signing_key(tmp_path / "thief")
-    keys.write_key_file(Path(place.settings.audit.public_key), keys.public_pem(thief.public), 0o644, overwrite=True)
+    keys.write_key_file(Path(instance.settings.audit.public_key), keys.public_pem(thief.public), 0o644, overwrite=True)
     with pytest.raises(StatementRefused, match="none of the keys"):
-        place.need_statement(place.champion())
-    Path(place.settings.audit.public_key).unlink()
+        instance.need_statement(instance.champion())
+    Path(instance.settings.audit.public_key).unlink()
     with pytest.raises(keys.KeyUnusable, match="not a readable public key"):
-        place.need_statement(place.champion())
+        instance.need_statement(instance.champion())
 
 
-def test_a_rollback_is_signed_too_and_a_candidate_is_not(place):
-    verbs.rollback(place, "1", OPS, "answers became longer")
-    told = auditing.signed_statement(place, None)["predicate"]
+def test_a_rollback_is_signed_too_and_a_candidate_is_not(instance):
+    decisions.rollback(instance, "1", OPS, "answers became longer")
+    told = audit.signed_statement(instance, None)["predicate"]
     assert (told["number"], told["kind"], told["epoch"], told["reason"]) == (1, "rollback", 4, "answers became longer")
-    assert auditing.signed_statement(place, "3")["predicate"]["epoch"] == 3
+    assert audit.signed_statement(instance, "3")["predicate"]["epoch"] == 3
 
 
 def test_a_version_that_was_never_champion_has_none(pending, tmp_path):
-    place = pending.open()
+    instance = pending.open()
     with pytest.raises(StatementRefused, match="it was never champion"):
-        auditing.signed_statement(place, "1")
-    answering.export(place, "1", tmp_path / "out")
+        audit.signed_statement(instance, "1")
+    ask.export(instance, "1", tmp_path / "out")
     with pytest.raises(StatementRefused, match="has no signed statement of a promotion"):
-        bundle.need_statement(tmp_path / "out", place.version("1").digest, None)
+        bundle.need_statement(tmp_path / "out", instance.version("1").digest, None)
 
 
-def test_a_new_key_signs_the_champion_again_and_mlflow_gets_it(place):
-    old = keys.read_public_key(Path(place.settings.audit.public_key))
-    made = auditing.rotate_key(place, OPS, "a year has passed")
+def test_a_new_key_signs_the_champion_again_and_mlflow_gets_it(instance):
+    old = keys.read_public_key(Path(instance.settings.audit.public_key))
+    made = audit.rotate_key(instance, OPS, "a year has passed")
     assert made["not_told"] == []
-    found = auditing.signed_statement(place, None)
+    found = audit.signed_statement(instance, None)
     assert found["key"] == made["id"]
     statement.read(found["statement"].encode(), old)  # who has the old key follows to the new one
-    assert auditing.signed_statement(place, "3")["key"] == made["id"]
-    assert len(auditing.keys(place)["keys"]) == 2
-    with place.db.read() as connection:
+    assert audit.signed_statement(instance, "3")["key"] == made["id"]
+    assert len(audit.keys(instance)["keys"]) == 2
+    with instance.db.read() as connection:
         kept = connection.execute(select(tables.heads.c.done_at)).scalars().all()
     assert all(kept)
-    assert syncing.sync(place, OPS)["differences"] == []
-    assert auditing.verify(place).ok
+    assert registry.sync(instance, OPS)["differences"] == []
+    assert audit.verify(instance).ok
 
 
 def test_without_the_key_the_decision_stands_and_mlflow_keeps_the_old_champion(pending):
-    place = pending.open()
-    auditing.init_keys(place, OPS)
-    private = place.home / "keys" / keys.PRIVATE_NAME
-    hidden = private.rename(place.home / "away.pem")
-    version, made = verbs.approve(place, "1", OPS, "read the evidence")
-    assert made is not None
-    assert place.registry.champion() is None
-    told = syncing.sync(place, OPS)
+    instance = pending.open()
+    audit.init_keys(instance, OPS)
+    private = instance.home / "keys" / keys.PRIVATE_NAME
+    hidden = private.rename(instance.home / "away.pem")
+    answer = decisions.approve(instance, "1", OPS, "read the evidence")
+    assert answer["epoch"] == 1
+    version = instance.version("1")
+    assert version is not None
+    assert instance.registry.champion() is None
+    told = registry.sync(instance, OPS)
     assert not told["ok"]
     assert any("is not signed yet" in message for message in told["failed"])
     assert any("restore it from a backup" in message for message in told["failed"])
     with pytest.raises(StatementRefused, match="`lcia sync` signs it"):
-        place.need_statement(version)
+        instance.need_statement(version)
     hidden.rename(private)
-    assert syncing.sync(place, OPS)["ok"]
-    assert place.registry.champion() == version.digest
-    place.need_statement(version)
+    assert registry.sync(instance, OPS)["ok"]
+    assert instance.registry.champion() == version.digest
+    instance.need_statement(version)

@@ -20,11 +20,12 @@ from components.audit.log import SYSTEM, Actor
 from components.identity import people, tokens
 from components.promotion import policy
 from components.roles import Role
-from lcia import verbs, worker
-from lcia.operations import OPERATIONS
-from lcia.service.app import make_app
-from lcia.shapes import Answer
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.operations import decisions, tasks
+from lcia.operations.params import AnswerParams
+from lcia.operations.table import OPERATIONS
+from lcia.server import make_app
+from lcia.worker import loop as worker
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
 
@@ -40,7 +41,7 @@ WIDE, NARROW = 1280, 360
 class Site:
     """A running service, and the people it knows."""
 
-    place: Workplace
+    instance: Instance
     loop: SmallLoop
     address: str
     provider: Provider
@@ -50,7 +51,7 @@ class Site:
         """Somebody with roles at every site, an account at the identity provider and a token."""
         claims = {"sub": f"sub-{name}", "preferred_username": name}
         self.provider.accounts[name] = claims
-        with self.place.db.begin() as connection:
+        with self.instance.db.begin() as connection:
             people.add(connection, name, subject=f"{self.provider.issuer}|{claims['sub']}", actor=SYSTEM)
             for role in roles:
                 people.grant(connection, name, role, actor=SYSTEM)
@@ -146,14 +147,14 @@ def enter(chromium: "playwright_api.Browser") -> Iterator[Enter]:
 def waiting(learnt, tmp_path_factory: pytest.TempPathFactory) -> SmallLoop:
     """Three versions promoted, a fourth of a hostile task waits for people; hostile reasons in the log."""
     loop = learnt.loop.copy(tmp_path_factory.mktemp("waiting"))
-    place = loop.open()
-    verbs.rollback(place, "2", OPS, TEXT)
-    verbs.approve(place, "3", OPS, TEXT)
-    item = verbs.submit(place, write_hostile(loop.packages), SITE)
-    worker.work(place, SITE, print, item.id)
-    assert standing(place, item.id)["state"] == "candidate", standing(place, item.id)["reason"]
-    other = verbs.submit(place, write_package(loop.packages / "other", "passive_voice", first=60, version="2"), SITE)
-    OPERATIONS["cancel"].run(place, OPS, Answer(item=other.id, reason=TEXT))
+    instance = loop.open()
+    decisions.rollback(instance, "2", OPS, TEXT)
+    decisions.approve(instance, "3", OPS, TEXT)
+    item = tasks.submit(instance, write_hostile(loop.packages), SITE)
+    worker.work(instance, SITE, print, item.id)
+    assert standing(instance, item.id)["state"] == "candidate", standing(instance, item.id)["reason"]
+    other = tasks.submit(instance, write_package(loop.packages / "other", "passive_voice", first=60, version="2"), SITE)
+    OPERATIONS["cancel"].run(instance, OPS, AnswerParams(item=other.id, reason=TEXT))
     return loop
 
 
@@ -163,14 +164,14 @@ def running(loop: SmallLoop, *overrides: str) -> Iterator[Site]:
     listening = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     provider = Provider()
-    place = loop.open(f"serve.address={address}", f"serve.issuer={provider.issuer}", *overrides)
-    with place.db.begin() as connection:
-        policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
-    config = uvicorn.Config(make_app(place, ENVIRONMENT), log_level="warning", timeout_graceful_shutdown=1)
+    instance = loop.open(f"serve.address={address}", f"serve.issuer={provider.issuer}", *overrides)
+    with instance.db.begin() as connection:
+        policy.install(connection, instance.assistant, instance.settings.policy, actor=SYSTEM)
+    config = uvicorn.Config(make_app(instance, ENVIRONMENT), log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    site = Site(place, loop, address, provider)
+    site = Site(instance, loop, address, provider)
     for role in ROLES:
         site.person(role, role)
     site.person("everybody", *ROLES)

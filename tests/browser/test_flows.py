@@ -12,7 +12,7 @@ from small_loop import OPS, SITE
 
 from components.audit import log
 from components.promotion import approvals, champion
-from lcia import verbs
+from lcia.operations import decisions, tasks
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,14 +37,14 @@ def test_a_task_is_followed_without_loading_the_page_again(learnt, enter, tmp_pa
     """A worker in a process of its own learns; the page moves along until the version waits."""
     loop = learnt.loop.copy(tmp_path)
     with running(loop) as site:
-        item = verbs.submit(site.place, write_hostile(loop.packages), SITE)
+        item = tasks.submit(site.instance, write_hostile(loop.packages), SITE)
         overview, task = enter(site, "approver"), enter(site, "engineer")
         overview.go("/")
         task.go(f"/tasks/{item.id}")
         for visitor in (overview, task):
             visitor.page.evaluate("window.stays = true")
         environment = {**os.environ, "LCIA_HOME": str(loop.home), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "lcia.cli", "work", "--config", str(loop.config), "--as", "worker"]
+        command = [sys.executable, "-m", "lcia.cli.main", "work", "--config", str(loop.config), "--as", "worker"]
         with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as work:
             try:
                 for state in ("being checked", "being learnt"):
@@ -69,18 +69,18 @@ def test_two_people_read_and_approve(own_site, enter):
     first.page.go_back()
     decide(first, "approve", MARKUP)
     said(first, "Your approval of version 4 counts; more people have to approve.")
-    assert own_site.place.champion().number == 3
+    assert own_site.instance.champion().number == 3
     second.go("/versions/4")
     assert MARKUP in second.page.locator("#decide").inner_text()
     decide(second, "approve", "read as well")
     said(second, "Version 4 is the champion now.")
-    assert own_site.place.champion().number == 4
-    with own_site.place.db.read() as connection:
-        given = approvals.given(connection, own_site.place.champion())
+    assert own_site.instance.champion().number == 4
+    with own_site.instance.db.read() as connection:
+        given = approvals.given(connection, own_site.instance.champion())
     assert [(one.person, one.assured) for one in given] == [("approver", True), ("second", True)]
     second.go("/")
     second.page.get_by_role("link", name="Version 4").first.wait_for()
-    with own_site.place.db.read() as connection:
+    with own_site.instance.db.read() as connection:
         looks = [one for one in log.entries(connection) if one.action == "flips.seen"]
     assert [look.actor.name for look in looks] == ["approver"]
     for visitor in (first, second):
@@ -105,13 +105,13 @@ def test_whoever_brought_the_task_in_may_not_approve_it(own_site, enter):
     assert refused[0] == 400
     assert "Not done." in refused[1]
     assert SITE.name in refused[1]
-    assert own_site.place.champion().number == 3
+    assert own_site.instance.champion().number == 3
 
 
 def test_an_approval_that_comes_too_late_is_refused_in_place_and_keeps_what_was_typed(own_site, enter):
     visitor = enter(own_site, "approver")
     visitor.go("/versions/4")
-    verbs.rollback(own_site.place, "2", OPS, "while somebody read")
+    decisions.rollback(own_site.instance, "2", OPS, "while somebody read")
     form = decide(visitor, "approve", "read with care")
     form.locator(".answer").get_by_text("made on another version than the new champion").wait_for()
     assert form.get_by_label("Why").input_value() == "read with care"
@@ -125,9 +125,9 @@ def test_an_earlier_version_is_the_champion_again(own_site, enter):
     visitor.go("/versions/1")
     decide(visitor, "rollback", f"complaints {MARKUP}")
     said(visitor, "Version 1 is the champion again.")
-    assert own_site.place.champion().number == 1
-    with own_site.place.db.read() as connection:
-        assert champion.lineage(connection, own_site.place.assistant)[-1].by == "approver"
+    assert own_site.instance.champion().number == 1
+    with own_site.instance.db.read() as connection:
+        assert champion.lineage(connection, own_site.instance.assistant)[-1].by == "approver"
     visitor.go("/")
     assert f"complaints {MARKUP}" in visitor.page.inner_text("main")
     assert visitor.complaints == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_loop import SmallLoop, champion, fresh, learnt, pending
 
-from lcia.cli import main
+from lcia.cli.main import main
 
 
 @dataclass(frozen=True)

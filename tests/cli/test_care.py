@@ -11,8 +11,8 @@ import pytest
 import typer
 from small_loop import Learnt, SmallLoop
 
-from lcia import completing
-from lcia.cli import app
+from lcia.cli import completion
+from lcia.cli.main import app
 
 if TYPE_CHECKING:
     from conftest import Lcia
@@ -63,12 +63,12 @@ def test_the_shell_completes_from_the_state(learnt: Learnt, tmp_path: Path) -> N
 def test_what_is_completed(learnt: Learnt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(learnt.loop.config.parent)
     monkeypatch.setenv("LCIA_HOME", str(learnt.loop.home))
-    assert [word for word, _ in completing.groups("")] == ["g1", "g2", "new"]
-    assert [word for word, _ in completing.tasks("pas")] == ["passive_voice@1"]
-    assert [word for word, _ in completing.items("2")] == ["2"]
-    assert completing.pending("") == []
+    assert [word for word, _ in completion.groups("")] == ["g1", "g2", "new"]
+    assert [word for word, _ in completion.tasks("pas")] == ["passive_voice@1"]
+    assert [word for word, _ in completion.items("2")] == ["2"]
+    assert completion.pending("") == []
     monkeypatch.setenv("LCIA__STORAGE__DATABASE", "postgresql+psycopg2://nobody@127.0.0.1:1/none")
-    assert completing.versions("") == [], "what can't be read cheaply is not offered"
+    assert completion.versions("") == [], "what can't be read cheaply is not offered"
 
 
 # -- doctor -----------------------------------------------------------------------------------------
@@ -98,10 +98,10 @@ def test_doctor_makes_no_state(lcia: "Lcia", fresh: SmallLoop, monkeypatch: pyte
 
 
 def test_doctor_finds_what_is_ill(lcia: "Lcia", champion: SmallLoop) -> None:
-    place = champion.open()
+    instance = champion.open()
     (champion.home / "keys" / "leak-key").chmod(0o644)
-    adapter = place.pool(str(place.champion().digest)).groups[0].adapter  # type: ignore[union-attr]
-    content = next(iter(place.store.folder_files(adapter).values()))
+    adapter = instance.pool(str(instance.champion().digest)).groups[0].adapter  # type: ignore[union-attr]
+    content = next(iter(instance.store.folder_files(adapter).values()))
     file = next(path for path in (champion.home / "objects").rglob("*") if path.name.endswith(content[2:]))
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-1])
@@ -152,8 +152,8 @@ def test_a_lease_from_the_future_is_told_broken_and_logged(lcia: "Lcia", champio
 def test_sync_mends_what_was_changed_in_mlflow(lcia: "Lcia", champion: SmallLoop, learnt: Learnt) -> None:
     from mlflow.tracking import MlflowClient
 
-    place = champion.open()
-    uri = place.settings.registry.tracking_uri
+    instance = champion.open()
+    uri = instance.settings.registry.tracking_uri
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     assert lcia(champion, "sync").code == 0  # the copy has a folder of its own for the log's heads
     quiet = lcia(champion, "sync")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from small_loop import TASKS, Learnt, SmallLoop, write_package
 
 from components.audit import log
 from components.storage import leases
-from lcia import verbs
+from lcia.operations.table import OPERATIONS
 
 if TYPE_CHECKING:
     from conftest import Lcia
@@ -122,8 +123,8 @@ def test_flips_are_for_approvers_and_each_look_is_in_the_log(lcia: "Lcia", champ
     assert lcia(champion, "flips", "2", "--as", "ops", "--html", page).code == 0
     assert f"{len(seen['flips'])} test rows changed" in page.read_text(encoding="utf-8")
     assert "this look is in the log" in lcia(champion, "flips", "2", "--as", "ops").out
-    place = champion.open()
-    with place.db.read() as connection:
+    instance = champion.open()
+    with instance.db.read() as connection:
         looks = [entry for entry in log.entries(connection) if entry.action == "flips.seen"]
     assert [(entry.actor.name, entry.details["rows"]) for entry in looks] == [("ops", len(seen["flips"]))]
     assert lcia(champion, "flips", "99", "--as", "ops").code == 1
@@ -184,9 +185,9 @@ def test_plan_finds_leaks_from_erased_rows_by_their_hashes(lcia: "Lcia", champio
     leaking = write_package(tmp_path / "leaking", PRODUCT, first=40, version="3")
     trained = (champion.package(MOVIE) / "train.jsonl").read_text(encoding="utf-8").splitlines()
     (leaking / "test.jsonl").write_text("\n".join(trained[:15]) + "\n", encoding="utf-8")
-    place = champion.open()
-    learnt = {entry.name: entry.task for entry in place.pool(str(place.champion().digest)).tasks()}  # type: ignore[union-attr]
-    place.store.erase(place.store.get_json(learnt[MOVIE])["splits"]["train"]["object"], "its time is over")
+    instance = champion.open()
+    learnt = {entry.name: entry.task for entry in instance.pool(str(instance.champion().digest)).tasks()}  # type: ignore[union-attr]
+    instance.store.erase(instance.store.get_json(learnt[MOVIE])["splits"]["train"]["object"], "its time is over")
     told = lcia(champion, "plan", leaking, "--json").json
     assert told["verdict"] == "refuse"
     assert "leaks" in told["validation"]["failed"]
@@ -232,10 +233,10 @@ def test_a_real_process(learnt: Learnt) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(lcia: "Lcia", fresh: SmallLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: Any) -> None:
+    def interrupt(instance: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verbs, "status", interrupt)
+    monkeypatch.setitem(OPERATIONS, "status", replace(OPERATIONS["status"], function=interrupt))
     ended = lcia(fresh, "status")
     assert ended.code == 1
     assert "interrupted; run the same command again to go on" in ended.err
@@ -261,8 +262,8 @@ def test_audit_verify_finds_one_changed_byte(lcia: "Lcia", learnt: Learnt, tmp_p
     content = export.read_bytes()
     starts = [0, *(i + 1 for i, byte in enumerate(content[:-1]) if byte == ord("\n"))]
     for entry, start in enumerate(starts):
-        place = start + 40 + entry
-        export.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        instance = start + 40 + entry
+        export.write_bytes(content[:instance] + bytes([content[instance] ^ 1]) + content[instance + 1 :])
         bad = lcia(learnt.loop, "audit", "verify", export, "--json")
         assert bad.code == 1
         assert (bad.json["ok"], bad.json["first_bad"]) == (False, entry)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small_loop import SmallLoop
 
-from components.promotion.outbox import enqueue
+from components.registry.outbox import enqueue
 from lcia.service import metrics
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def test_mlflow_that_lost_everything_is_made_again(lcia: "Lcia", champion: Small
 
 def test_doctor_names_the_row_that_stands_in_the_way(lcia: "Lcia", champion: SmallLoop) -> None:
     """A decision that was not told is the reason why another version is served, and nobody moved the alias."""
-    place = champion.open()
-    with place.db.begin() as connection:
-        enqueue(connection, place.assistant, "candidate", {})
+    instance = champion.open()
+    with instance.db.begin() as connection:
+        enqueue(connection, instance.assistant, "candidate", {})
     by_hand(champion, "UPDATE outbox SET payload = '[]' WHERE id = (SELECT max(id) FROM outbox)")
     assert lcia(champion, "sync").code == 1
     doctor = lcia(champion, "doctor").out

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from components.errors import LciaError
 from lcia import failures
-from lcia.operations import OPERATIONS
+from lcia.operations.table import OPERATIONS
 
 if TYPE_CHECKING:
     from conftest import Lcia
@@ -92,12 +92,12 @@ def test_what_says_it_all_needs_no_file(
 def test_what_was_recorded_before_the_disk_was_full_is_named(
     lcia: "Lcia", pending: SmallLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lcia.workplace import Workplace
+    from lcia.instance import Instance
 
-    def full(_: Workplace) -> None:
+    def full(_: Instance) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/srv/mlflow")
 
-    monkeypatch.setattr(Workplace, "tell_registry", full)
+    monkeypatch.setattr(Instance, "tell_registry", full)
     ended = lcia(pending, "approve", "1", "--as", "ops", "--reason", "seen")
     assert ended.code == 1
     assert "disk full: /srv/mlflow" in ended.err
@@ -200,7 +200,7 @@ def test_a_thread_that_fails_is_a_message_too(lcia: "Lcia", fresh: SmallLoop, mo
         thread.join()
         raise LciaError("the work itself ended otherwise")
 
-    monkeypatch.setattr("lcia.workplace.Workplace.open", begin)
+    monkeypatch.setattr("lcia.instance.Instance.open", begin)
     ended = lcia(fresh, "status")
     first, *_, last = ended.err.splitlines()
     assert first.startswith("lcia: unforeseen KeyError: 'gone'")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from other_user import UID, lcia_as_other, only_as_root
 
-from lcia.workplace import actor, user_name
+from lcia.instance import actor, user_name
 
 
 def test_the_environment_does_not_say_who_acts(monkeypatch: pytest.MonkeyPatch) -> None:

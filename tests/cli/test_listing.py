@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small_loop import Learnt, SmallLoop
 
-from lcia import listing_words, words
+from lcia.cli.text import tables, versions
 
 if TYPE_CHECKING:
     from conftest import Lcia
@@ -125,21 +125,21 @@ def _status(tasks: int) -> dict[str, object]:
 
 
 def test_status_stays_readable_with_5000_tasks() -> None:
-    told = words.status(_status(5_000))
+    told = versions.status(_status(5_000))
     lines = told.splitlines()
     assert len(lines) < 60
     assert max(map(len, lines)) < 300
     assert all(f"task {number} t{number}@1: held" in told for number in (7, 2_000)), "what waits for people is shown"
     assert "task 5000 " in told
     assert "4960 more of 5000 tasks (2 held, 4998 promoted); --all shows them" in told
-    assert len(words.status(_status(5_000), everything=True).splitlines()) > 5_000
+    assert len(versions.status(_status(5_000), everything=True).splitlines()) > 5_000
 
 
 def test_long_lists_say_what_they_leave_out() -> None:
     row = {"number": 1, "digest": "a" * 64, "state": "pending", "verdict": "pass", "task_name": "t@1", "made_on": None}
     rows = [{**row, "attempt": 1, "approvals": []}] * 60
-    assert listing_words.versions(rows, everything=False).endswith("... 10 more earlier versions; --all shows them")
-    assert len(listing_words.versions(rows, everything=True).splitlines()) == 61
+    assert tables.versions(rows, everything=False).endswith("... 10 more earlier versions; --all shows them")
+    assert len(tables.versions(rows, everything=True).splitlines()) == 61
 
 
 def test_looking_changes_nothing(lcia: "Lcia", champion: SmallLoop) -> None:

@@ -9,7 +9,7 @@ from small_loop import Learnt, SmallLoop
 
 from components.audit.log import SYSTEM
 from components.promotion.reconcile import reconcile
-from components.promotion.registry import Registry
+from components.registry.registry import Registry
 from components.storage.database import Database
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def test_one_trace_is_enough(lcia: "Lcia", champion: SmallLoop, tmp_path: Path, 
 
 def test_an_empty_log_never_takes_the_alias_away(learnt: Learnt, champion: SmallLoop, tmp_path: Path) -> None:
     """Also where MLflow is a server of which no file tells anything."""
-    place = champion.open()
+    instance = champion.open()
     empty = Database(f"sqlite:///{tmp_path}/empty.db")
     empty.migrate()
-    told = place.settings.registry
-    registry = Registry(told.tracking_uri, told.artifacts, told.experiment, place.assistant)
-    found = {one.difference.kind: one.repaired for one in reconcile(empty, place.store, registry, SYSTEM)}
+    told = instance.settings.registry
+    registry = Registry(told.tracking_uri, told.artifacts, told.experiment, instance.assistant)
+    found = {one.difference.kind: one.repaired for one in reconcile(empty, instance.store, registry, SYSTEM)}
     assert found["alias"] is False
     assert registry.champion() == learnt.digests[-1]
 

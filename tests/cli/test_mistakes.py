@@ -96,6 +96,6 @@ def _mistaken(lcia: "Lcia", loop: SmallLoop, work: Path, command: str, message: 
 
 
 def _state(loop: SmallLoop) -> object:
-    from lcia import verbs
+    from lcia.operations import status
 
-    return verbs.status(loop.open())
+    return status.status(loop.open())

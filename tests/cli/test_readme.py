@@ -8,8 +8,8 @@ import pytest
 import typer.main
 
 from components.settings import Settings, load_settings
-from lcia.cli import app
-from lcia.settings_page import keys, page
+from components.settings.reference import keys, page
+from lcia.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -6,9 +6,9 @@ import pytest
 from small_loop import OPS, Learnt, SmallLoop
 
 from components.tasks import queue
-from lcia import verbs
-from lcia.console.doing import told
-from lcia.operations import OPERATIONS
+from lcia.console.forms import told
+from lcia.operations import tasks
+from lcia.operations.table import OPERATIONS
 
 if TYPE_CHECKING:
     from conftest import Lcia
@@ -67,14 +67,14 @@ def test_an_approval_that_mlflow_does_not_know(lcia: "Lcia", pending: SmallLoop,
     again = lcia(pending, "approve", 1, "--reason", "read", "--as", "ops")
     assert (again.code, "champion already" in again.out, "not served" in again.out) == (1, True, True)
 
-    place = pending.open()
-    with place.db.read() as connection:
+    instance = pending.open()
+    with instance.db.read() as connection:
         item = queue.item(connection, 1)
-    (outcome,) = verbs.outcomes(place, [item])
+    (outcome,) = tasks.outcomes(instance, [item])
     assert (outcome["state"], outcome["served"], outcome["exit_code"]) == ("promoted", False, 1)
     back(away)
     assert lcia(pending, "approve", 1, "--reason", "read", "--as", "ops", "--json").code == 0
-    (outcome,) = verbs.outcomes(place, [item])
+    (outcome,) = tasks.outcomes(instance, [item])
     assert (outcome["served"], outcome["registry_untold"], outcome["exit_code"]) == (True, [], 0)
 
 

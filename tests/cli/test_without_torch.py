@@ -11,7 +11,7 @@ WITHOUT_TORCH = Path(__file__).parents[1] / "cluster" / "without_torch"
 def test_what_computes_says_where_it_can_be_run(tmp_path):
     variables = {"LCIA_HOME": str(tmp_path / "home"), "PYTHONPATH": str(WITHOUT_TORCH)}
     done = subprocess.run(
-        [sys.executable, "-m", "lcia.cli", "ask", "hello"], cwd=tmp_path, env={**os.environ, **variables},
+        [sys.executable, "-m", "lcia.cli.main", "ask", "hello"], cwd=tmp_path, env={**os.environ, **variables},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1

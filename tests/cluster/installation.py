@@ -39,7 +39,7 @@ class Site:
         """`lcia` as the worker's account, and with what the worker's image has installed."""
         more = {"KUBECONFIG": str(self.cluster.kubeconfig("worker")), "PYTHONPATH": str(WITHOUT_TORCH)}
         return subprocess.Popen(
-            [sys.executable, "-m", "lcia.cli", *arguments, "--config", str(self.config)],
+            [sys.executable, "-m", "lcia.cli.main", *arguments, "--config", str(self.config)],
             cwd=ROOT, env={**self.environment, **more},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
@@ -57,7 +57,7 @@ class Site:
         config.write_text(yaml.safe_dump({**settings, "cluster": None}), encoding="utf-8")
         plain = {name: value for name, value in self.environment.items() if not name.startswith("ZENML_STORE")}
         done = subprocess.run(
-            [self.python, "-m", "lcia.cli", *arguments, "--config", str(config)], cwd=ROOT,
+            [self.python, "-m", "lcia.cli.main", *arguments, "--config", str(config)], cwd=ROOT,
             env={**plain, "LCIA_HOME": str(self.home.with_name("embedded"))},
             capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -25,8 +25,8 @@ def do(server: Server, name: str, operation: str, **fields: str):
 
 
 def evidence_of(server: Server, number: int = 1) -> str:
-    with server.place.db.read() as connection:
-        return candidates.get(connection, server.place.assistant, number).evidence
+    with server.instance.db.read() as connection:
+        return candidates.get(connection, server.instance.assistant, number).evidence
 
 
 def test_a_candidate_is_told_in_short_with_every_rule(server):
@@ -48,7 +48,7 @@ def test_a_yes_promotes_and_says_so_once(server):
     page = server.client.get("/versions/1").text
     assert "Version 1 is the champion now." in page
     assert "Version 1 is the champion now." not in server.client.get("/versions/1").text
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         entry = next(e for e in log.entries(connection) if e.action == "candidate.approved")
     token = server.tokens["approver"].split("_")[1]
     assert (entry.actor.name, entry.actor.assured, entry.actor.how) == ("approver", True, f"console, token {token}")
@@ -68,8 +68,8 @@ def test_a_decision_needs_a_reason(server):
 
 
 def test_whoever_brought_the_task_in_is_told_and_refused(server):
-    with server.place.db.read() as connection:
-        brought = candidates.get(connection, server.place.assistant, 1).submitted_by
+    with server.instance.db.read() as connection:
+        brought = candidates.get(connection, server.instance.assistant, 1).submitted_by
     server.person(brought, "approver")
     assert "somebody else has to approve it" in read(server, brought, "/versions/1").text
     answer = do(server, brought, "approve", version="1", evidence=evidence_of(server), reason="mine", back="/")
@@ -119,7 +119,7 @@ def test_looks_at_rows_are_logged_and_only_for_those_who_decide(champion):
     server = served_loop(champion)
     page = read(server, "approver", "/versions/2/flips")
     assert page.status_code == 200
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         assert log.entries(connection)[-1].action == "flips.seen"
     assert read(server, "auditor", "/versions/2/flips").status_code == 403
 

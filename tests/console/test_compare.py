@@ -34,11 +34,11 @@ def test_nothing_chosen_asks_for_a_choice_and_the_unknown_is_refused(shown, visi
 
 def test_other_numerics_are_said_to_be_not_comparable(serve, champion, visit) -> None:
     server = serve(champion)
-    version = server.place.version(3)
-    evidence = server.place.evidence(version)
-    other = {**server.place.store.get_json(evidence["evaluation"]), "numerics_digest": "0" * 64}
-    changed = server.place.store.put_json({**evidence, "evaluation": server.place.store.put_json(other)})
-    _set_evidence(server.place.db, version.digest, changed)
+    version = server.instance.version(3)
+    evidence = server.instance.evidence(version)
+    other = {**server.instance.store.get_json(evidence["evaluation"]), "numerics_digest": "0" * 64}
+    changed = server.instance.store.put_json({**evidence, "evaluation": server.instance.store.put_json(other)})
+    _set_evidence(server.instance.db, version.digest, changed)
     assert "can't be compared row by row" in visit(server, "auditor").page("/compare?before=2&after=3")
 
 

@@ -21,9 +21,9 @@ from components.audit import log
 from components.promotion import candidates
 from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW, Picture
 from components.tasks.snapshot import load_snapshot
-from lcia import answering
-from lcia.answerer import _Versions
-from lcia.cli import main
+from lcia.cli.main import main
+from lcia.inference import ask as answering
+from lcia.inference.process import _Versions
 
 ASKED = "How light is it?"
 
@@ -34,11 +34,11 @@ def seen_loop(tmp_path_factory: pytest.TempPathFactory) -> SmallLoop:
     folder = tmp_path_factory.mktemp("seen")
     (folder / "zenml.yaml").write_text(seeing_settings(llava(folder / "llava"), SECTIONS))
     loop = SmallLoop(folder / "home", folder / "zenml.yaml", folder / "packages")
-    place = loop.open()
-    learn(place, image_package(loop.packages / "shade", each=2, kept=0))
-    promote(place)
+    instance = loop.open()
+    learn(instance, image_package(loop.packages / "shade", each=2, kept=0))
+    promote(instance)
     opposite = image_package(loop.packages / "tone", first=1000, each=2, swapped=True, kept=0)
-    assert learn(place, opposite)["state"] == "candidate"
+    assert learn(instance, opposite)["state"] == "candidate"
     return loop
 
 
@@ -58,10 +58,10 @@ def files_of(server: Server, task: str, split: str = "test") -> dict[str, list[P
     package = server.loop.packages / task
     lines = [json.loads(line) for line in (package / f"{split}.jsonl").read_text().splitlines()]
     names = [row["image"] if isinstance(row["image"], list) else [row["image"]] for row in lines]
-    with server.place.db.read() as connection:
-        version = candidates.get(connection, server.place.assistant, 2)
-    entry = next(one for one in server.place.pool(version.digest).tasks() if one.name.startswith(task))
-    rows = load_snapshot(server.place.store, entry.task).rows(split)
+    with server.instance.db.read() as connection:
+        version = candidates.get(connection, server.instance.assistant, 2)
+    entry = next(one for one in server.instance.pool(version.digest).tasks() if one.name.startswith(task))
+    rows = load_snapshot(server.instance.store, entry.task).rows(split)
     return {row.id: [package / name for name in shown] for row, shown in zip(rows, names, strict=True)}
 
 
@@ -70,7 +70,7 @@ def digest_of(file: Path) -> str:
 
 
 def looks(server: Server) -> list[tuple[str, Mapping[str, object]]]:
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         entries = log.entries(connection)
     return [(one.actor.name, one.details) for one in entries if one.action == "flips.seen"]
 
@@ -126,16 +126,16 @@ def test_images_are_for_those_who_may_read_the_rows(server: Server) -> None:
         assert words in refused.text
         assert server.ask(name, "image", version="2", task="shade", image=digest).status_code == status
     assert looks(server) == before
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         denied = [one.actor.name for one in log.entries(connection) if one.action == "access.denied"]
     assert denied == ["submitter", "engineer", "elsewhere"]
 
 
 def test_nothing_else_of_the_store_is_given(server: Server) -> None:
     rows = changed(server)
-    files, store = files_of(server, "shade"), server.place.store
-    with server.place.db.read() as connection:
-        evidence = candidates.get(connection, server.place.assistant, 2).evidence
+    files, store = files_of(server, "shade"), server.instance.store
+    with server.instance.db.read() as connection:
+        evidence = candidates.get(connection, server.instance.assistant, 2).evidence
     unchanged = [shown[0] for row, shown in files.items() if row not in rows]
     train, other = (next(iter(files_of(server, *one).values()))[0] for one in (("shade", "train"), ("tone", "test")))
     real = [evidence, *map(digest_of, (*unchanged[:1], train, other))]
@@ -221,7 +221,7 @@ def test_both_versions_answer_about_the_images_that_were_sent(asked: Server, ask
         part = ask(sent((file.name, file.read_bytes())))
         assert part.status_code == 200, part.text
         expected = [
-            answering.ask(asked.place, ASKED, None, number, base=False, images=[file])["answer"] for number in "12"
+            answering.ask(asked.instance, ASKED, None, number, base=False, images=[file])["answer"] for number in "12"
         ]
         assert answers_in(part.text) == expected
         assert f"{shade}.png (16 x 16 pixels, 1 kB)" in part.text
@@ -242,10 +242,10 @@ def test_nothing_of_an_image_is_left(asked: Server, ask, monkeypatch: pytest.Mon
 
 
 def test_the_process_that_answers_forgets_images(asked: Server) -> None:
-    versions = _Versions(asked.place.settings)
+    versions = _Versions(asked.instance.settings)
     shown = [Picture.of(picture(30, 1))]
     assert versions.answer(None, ASKED, None, shown)["group"] is None
-    sight = answering.bench_of(asked.place.settings, None).base.sight
+    sight = answering.bench_of(asked.instance.settings, None).base.sight
     assert not sight._openings
     assert not sight.reader._blocks
     assert not sight.reader._prompts

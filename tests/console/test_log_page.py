@@ -12,8 +12,8 @@ from components.audit.log import Actor
 from components.audit.proofs import check
 from components.audit.verify import verify_export
 from components.storage.tables import log as table
+from lcia.console.labels import NAMES
 from lcia.console.views import log as pages
-from lcia.console.wording import NAMES
 
 
 def test_only_those_who_may_audit_read_it(shown, visit) -> None:
@@ -50,7 +50,7 @@ def test_filters_work_together_and_bad_days_are_refused(shown, visit) -> None:
 
 def test_older_entries_are_a_page_on_and_work_is_bounded(serve, champion, visit, monkeypatch) -> None:
     server = serve(champion)
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         for number in range(120):
             log.append(connection, "person.signed_in", Actor(f"p{number}", assured=True), f"p{number}")
     reader = visit(server, "auditor")
@@ -73,14 +73,14 @@ def test_one_entry_shows_its_very_bytes_and_its_proof_holds_offline(shown, visit
     reader = visit(shown, "auditor")
     entry = next(one for one in _entries(shown) if one.action == "champion.promoted")
     page = reader.page(f"/log/{entry.index}")
-    with shown.place.db.read() as connection:
+    with shown.instance.db.read() as connection:
         _, body = browsing.entry(connection, entry.index)
     assert body.decode() in page
     assert entry.hash in page
     assert entry.root in page
     proof = reader.get(f"/log/{entry.index}/proof")
     assert "attachment" in proof.headers["content-disposition"]
-    shown_entry = check(proof.content, shown.place.signing_key().public).entry
+    shown_entry = check(proof.content, shown.instance.signing_key().public).entry
     assert shown_entry is not None
     assert shown_entry["index"] == entry.index
     assert "the log has no entry 99999" in reader.page("/log/99999", 400)
@@ -90,12 +90,12 @@ def test_what_is_downloaded_verifies_offline_though_the_log_grew_meanwhile(shown
     monkeypatch.setattr(pages, "LINES", 7)
     reader = visit(shown, "auditor")
     size = int(re.search(r'href="/log/(\d+)\.jsonl"', reader.get("/log").text)[1])
-    with shown.place.db.begin() as connection:
+    with shown.instance.db.begin() as connection:
         log.append(connection, "person.signed_in", Actor("late", assured=True), "late")
     file = tmp_path / "log.jsonl"
     file.write_bytes(reader.get(f"/log/{size}.jsonl").content)
     (tmp_path / "log.jsonl.head").write_bytes(reader.get(f"/log/{size}.jsonl.head").content)
-    found = verify_export(file, shown.place.signing_key().public)
+    found = verify_export(file, shown.instance.signing_key().public)
     assert (found.ok, found.entries) == (True, size), found
     reader.get("/log/99999.jsonl", 400)
 
@@ -113,7 +113,7 @@ def test_checking_says_in_words_what_was_found(serve, champion, visit) -> None:
     assert "<html" not in good
     assert "<html" in reader.get("/log/verify").text
     wrong = update(table).where(table.c.position == 4).values(body=b"{}")
-    tamper(server.place.db, wrong)
+    tamper(server.instance.db, wrong)
     page = reader.page("/log/verify")
     assert "The log was tampered with." in page
     assert "entry 4 of the database is bad" in page
@@ -122,7 +122,7 @@ def test_checking_says_in_words_what_was_found(serve, champion, visit) -> None:
 def test_hostile_names_and_reasons_are_text(serve, champion, visit) -> None:
     server = serve(champion)
     hostile = '"><script>alert(1)</script>'
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         made = log.append(connection, hostile, Actor(hostile, assured=False), hostile, {"reason": hostile})
     reader = visit(server, "auditor")
     for path in ("/log", f"/log/{made.index}", "/log?person=" + "%22%3E%3Cscript%3Ealert(1)%3C/script%3E"):
@@ -132,7 +132,7 @@ def test_hostile_names_and_reasons_are_text(serve, champion, visit) -> None:
 
 
 def _entries(server) -> list[log.Entry]:
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         return log.entries(connection)
 
 

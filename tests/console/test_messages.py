@@ -12,11 +12,11 @@ from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po
 from jinja2 import nodes
 
-from lcia.console import wording
+from lcia.console import labels
 from lcia.console.language import FOLDER, LANGUAGES, SOURCE, catalogue
 from lcia.console.rendering import environment
 
-CONSOLE = Path(wording.__file__).parent
+CONSOLE = Path(labels.__file__).parent
 RULE = Path(__file__).parents[2] / "babel.cfg"
 PLACE = re.compile(r"%\((\w+)\)s")
 KEPT = re.compile(r"`[^`]+`|\blcia [a-z-]+|[\w./]+\.yaml|--\w+")
@@ -61,7 +61,7 @@ def parsed_modules() -> list[tuple[str, ast.Module]]:
 
 def test_messages_of_every_kind_are_found():
     known = {text for _, ids in messages() for text in ids}
-    assert wording.NAMES["champion"] in known  # marked in Python
+    assert labels.NAMES["champion"] in known  # marked in Python
     assert "Learnt" in known  # a column's title
     assert "Right before, wrong now." in known  # a column's hint
     assert "Overview" in known  # in a template
@@ -127,9 +127,9 @@ def test_python_marks_the_messages_that_it_says():
 
 def test_what_is_shown_as_it_stands_has_no_percent_sign():
     """Names and their hints are never filled with values, so `%%` would be seen."""
-    assert [text for text in (*wording.NAMES.values(), *wording.HINTS.values()) if "%" in text] == []
+    assert [text for text in (*labels.NAMES.values(), *labels.HINTS.values()) if "%" in text] == []
 
 
 def test_names_with_a_hint_have_words():
     figures = {"Avg.ACC", "New.ACC", "BWT", "Forgetting"}
-    assert set(wording.HINTS) - set(wording.NAMES) == figures
+    assert set(labels.HINTS) - set(labels.NAMES) == figures

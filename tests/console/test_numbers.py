@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 
 from components.promotion import candidates, champion
 from components.tasks import queue
-from lcia import measures, verbs
-from lcia.console.views import numbers
-from lcia.measures import Cost, measure
+from lcia.console.views import statistics as numbers
+from lcia.operations import statistics as measures
+from lcia.operations import versions
+from lcia.operations.statistics import Cost, measure
 
 
 def test_the_history_is_that_of_the_accuracy_matrix(shown) -> None:
-    matrix = verbs.accuracy_matrix(shown.place)
-    points = measure(shown.place).history
+    matrix = versions.accuracy_matrix(shown.instance)
+    points = measure(shown.instance).history
     assert [point.version for point in points] == [1, 2, 3]
     assert abs(points[-1].mean - matrix.avg_acc) < 1e-9
     assert points[-1].bwt is not None
@@ -23,15 +24,15 @@ def test_the_history_is_that_of_the_accuracy_matrix(shown) -> None:
 
 
 def test_times_and_costs_are_those_of_queue_promotions_and_cost_records(shown) -> None:
-    found = measure(shown.place)
-    with shown.place.db.read() as connection:
-        items = queue.items(connection, shown.place.assistant)
-        made = champion.lineage(connection, shown.place.assistant)
+    found = measure(shown.instance)
+    with shown.instance.db.read() as connection:
+        items = queue.items(connection, shown.instance.assistant)
+        made = champion.lineage(connection, shown.instance.assistant)
     waits = [(one.at - item.submitted_at).total_seconds() for one, item in zip(made, items, strict=True)]
     assert found.median_seconds == statistics.median(waits)
     assert found.slowest is not None
     assert found.slowest.seconds == max(waits)
-    records = [shown.place.store.get_json(item.reports["cost"])["actual"] for item in items]
+    records = [shown.instance.store.get_json(item.reports["cost"])["actual"] for item in items]
     (spent,) = found.spent.values()
     assert abs(spent.cpu_hours - sum(record["cpu_hours"] for record in records)) < 1e-9
     assert found.runs == 3
@@ -40,13 +41,13 @@ def test_times_and_costs_are_those_of_queue_promotions_and_cost_records(shown) -
 
 def test_verdicts_and_ends_count_every_version(serve, champion, visit) -> None:
     server = serve(champion)
-    with server.place.db.read() as connection:
-        known = candidates.listed(connection, server.place.assistant)
-    found = measure(server.place)
+    with server.instance.db.read() as connection:
+        known = candidates.listed(connection, server.instance.assistant)
+    found = measure(server.instance)
     assert sum(found.verdicts.values()) == len(known)
     assert found.ends == {"promoted": 3}
     assert server.ask("approver", "rollback", version="2", reason="slow").status_code == 200
-    after = measure(server.place)
+    after = measure(server.instance)
     assert [point.version for point in after.history] == [1, 2]
     assert len(after.learnt) == 3  # a rollback learns nothing
     assert "3 tasks were learnt so far" in visit(server, "submitter").page("/numbers")
@@ -54,16 +55,16 @@ def test_verdicts_and_ends_count_every_version(serve, champion, visit) -> None:
 
 def test_what_waits_is_shown_with_how_long(serve, pending, visit) -> None:
     server = serve(pending)
-    found = measure(server.place)
+    found = measure(server.instance)
     assert [version.number for version, _ in found.waiting] == [1]
     page = visit(server, "submitter").page("/numbers")
     assert "Nothing was learnt yet" in page
 
 
 def test_records_are_read_once_by_a_process(shown, monkeypatch) -> None:
-    first = measure(shown.place)
-    monkeypatch.setattr(type(shown.place.store), "get", lambda *_: 1 / 0)
-    assert measure(shown.place).history == first.history
+    first = measure(shown.instance)
+    monkeypatch.setattr(type(shown.instance.store), "get", lambda *_: 1 / 0)
+    assert measure(shown.instance).history == first.history
 
 
 def test_months_have_no_gaps_and_an_end() -> None:

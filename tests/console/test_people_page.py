@@ -26,7 +26,7 @@ def test_somebody_is_added_given_a_role_that_is_taken_back_and_shut_out(serve, f
     assert "approver (reviews)" not in admin.page("/people")
     admin.post("/do/disable-person", person="Zoe", reason="left")
     assert "Zoe shut out" in admin.page("/people")
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         assert people.get(connection, "Zoe").disabled_at is not None
 
 
@@ -48,7 +48,7 @@ def test_the_text_of_a_token_is_shown_once_and_kept_nowhere(serve, fresh, visit)
     cookies = " ".join(f"{name}={value}" for name, value in admin.client.cookies.items())
     session = base64.b64decode(admin.client.cookies["lcia_session"].split(".")[0] + "==").decode()
     assert secret not in cookies + session
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         entries = log.entries(connection)
     assert entries[-1].action == "token.created"
     assert secret not in repr(entries)
@@ -65,7 +65,7 @@ def test_a_token_needs_the_form_and_the_right(serve, fresh, visit) -> None:
     assert visit(server, "approver").post("/people/token", **fields).status_code == 403
     assert admin.post("/people/token", **{**fields, "days": "5000"}).status_code == 400
     assert admin.post("/people/token", **{**fields, "person": "nobody"}).status_code == 400
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         assert [entry for entry in log.entries(connection) if entry.subject == "admin"][-1].action != "token.created"
 
 

@@ -7,8 +7,8 @@ from lcia.console.views.policy import as_yaml
 
 
 def _installed(server):
-    with server.place.db.begin() as connection:
-        policy.install(connection, server.place.assistant, PolicySettings(), actor=SYSTEM)
+    with server.instance.db.begin() as connection:
+        policy.install(connection, server.instance.assistant, PolicySettings(), actor=SYSTEM)
     server.person("second", "admin")
     return server
 
@@ -22,8 +22,8 @@ def test_without_a_server_policy_the_settings_file_is_named(shown, visit) -> Non
 def test_every_key_stands_with_its_value_and_meaning(serve, champion, visit) -> None:
     server = _installed(serve(champion))
     page = visit(server, "submitter").page("/policy")
-    with server.place.db.read() as connection:
-        standing = policy.in_force(connection, server.place.assistant)
+    with server.instance.db.read() as connection:
+        standing = policy.in_force(connection, server.instance.assistant)
     for name, value in standing.content["gate"].items():
         assert f"{name} {as_yaml(value)}" in page
     assert "Largest drop of a prior task against the champion" in page
@@ -76,11 +76,11 @@ def test_bad_changes_are_refused_in_words(serve, champion, visit) -> None:
 
 
 def test_power_is_worked_out_apart_and_as_the_command_line_does(shown, visit) -> None:
-    from lcia.planning import lineage_power
+    from lcia.worker.plan import lineage_power
 
     reader = visit(shown, "submitter")
     assert 'hx-get="/policy/power"' in reader.get("/policy").text
-    power = lineage_power(shown.place)
+    power = lineage_power(shown.instance)
     part = reader.client.get("/policy/power", headers={"hx-request": "true"}).text
     assert f"{100 * power['pass_probability']:.1f} %" in part
     assert "<html" not in part

@@ -14,8 +14,9 @@ from small_service import served_loop
 
 from components.audit import log
 from components.settings import ServeSettings
-from lcia import answering
-from lcia.answerer import (
+from lcia.console.views.ask import LONGEST, Piece, differing
+from lcia.inference import ask as answering
+from lcia.inference.process import (
     PLACES,
     Answerer,
     AnswererBusy,
@@ -24,7 +25,6 @@ from lcia.answerer import (
     NoModelHere,
     answers_here,
 )
-from lcia.console.views.trying import LONGEST, Piece, differing
 
 __all__ = ["learnt"]
 
@@ -33,13 +33,13 @@ TEXT = "The doctor thanked the zebrafinch."
 
 
 @pytest.fixture(scope="module")
-def place(learnt):
+def instance(learnt):
     return learnt.loop.open()
 
 
 @pytest.fixture(scope="module")
-def answerer(place):
-    found = Answerer(place.settings)
+def answerer(instance):
+    found = Answerer(instance.settings)
     yield found
     found.end()
 
@@ -59,10 +59,10 @@ def gone(pid, seconds=60):
     return False
 
 
-def test_two_versions_and_the_base_model_answer_as_the_command_line_does(place, answerer, learnt):
+def test_two_versions_and_the_base_model_answer_as_the_command_line_does(instance, answerer, learnt):
     answers = answerer.ask([learnt.digests[0], learnt.digests[2], None], INSTRUCTION, TEXT)
     for got, reference in zip(answers, ("1", "3", None), strict=True):
-        expected = answering.ask(place, INSTRUCTION, TEXT, reference, base=reference is None)
+        expected = answering.ask(instance, INSTRUCTION, TEXT, reference, base=reference is None)
         assert got["text"] == expected["answer"]
         assert (got["group"], got["nearest_task"]) == (expected["group"], expected["nearest_task"])
     assert answers[1]["nearest_task"] == "passive_voice"
@@ -78,7 +78,7 @@ def test_one_process_answers_them_all_and_is_told_no_secret(answerer, learnt, mo
     answerer.ask([None], INSTRUCTION, None)
     assert pid_of(answerer) == pid
     assert b"LCIA_" not in Path(f"/proc/{pid}/environ").read_bytes()
-    assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:] == [b"-m", b"lcia.answerer", b""]
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:] == [b"-m", b"lcia.inference.process", b""]
     assert "database" not in answerer._settings["storage"]
 
 
@@ -131,15 +131,15 @@ def test_a_process_that_died_between_two_questions_is_replaced_unsaid(answerer):
     assert answerer.ask([None], INSTRUCTION, None)
 
 
-def test_a_question_that_takes_too_long_ends_the_process(place):
-    hasty = Answerer(place.settings, patience=0.3)  # importing torch takes longer
+def test_a_question_that_takes_too_long_ends_the_process(instance):
+    hasty = Answerer(instance.settings, patience=0.3)  # importing torch takes longer
     with pytest.raises(AnswererEnded, match=r"no answer within 0 seconds"):
         hasty.ask([None], INSTRUCTION, None)
     assert gone(pid_of(hasty))
 
 
-def test_a_process_that_nobody_asks_ends(place):
-    restless = Answerer(place.settings, idle=0.2)
+def test_a_process_that_nobody_asks_ends(instance):
+    restless = Answerer(instance.settings, idle=0.2)
     restless.ask([None], INSTRUCTION, None)
     deadline = time.monotonic() + 60
     while restless._child is not None and time.monotonic() < deadline:
@@ -150,7 +150,7 @@ def test_a_process_that_nobody_asks_ends(place):
 SERVICE = """
 import time
 from components.settings import Settings
-from lcia.answerer import Answerer
+from lcia.inference.process import Answerer
 
 answerer = Answerer(Settings())
 print(answerer._ready().pid, flush=True)
@@ -207,7 +207,7 @@ def ask(server, csrf, script=True, **fields):
 
 def test_anybody_with_a_role_sees_two_answers_and_nothing_is_kept(server, learnt):
     csrf = server.sign_in("auditor")
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         before = log.count(connection)
     part = ask(server, csrf)
     assert part.status_code == 200
@@ -219,7 +219,7 @@ def test_anybody_with_a_role_sees_two_answers_and_nothing_is_kept(server, learnt
     assert "<html" in page.text
     assert "Both answers are the same." in page.text
     assert TEXT in page.text  # what was typed stays
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         assert log.count(connection) == before
     kept = [file for file in server.loop.home.rglob("*") if file.is_file() and b"zebrafinch" in file.read_bytes()]
     assert kept == []

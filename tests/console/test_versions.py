@@ -9,10 +9,10 @@ from lcia.console.tables import PAGE
 
 def _beside(server, number: int, parent: str | None, **other: object) -> None:
     """A version that ended, in the database alone: rejected or overtaken ones have no more than that."""
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         moment = now(connection)
         values = {
-            "digest": f"{number:064x}", "assistant": server.place.assistant, "number": number, "state": "rejected",
+            "digest": f"{number:064x}", "assistant": server.instance.assistant, "number": number, "state": "rejected",
             "reason": "no", "task": "0" * 64, "task_name": f"task{number}@1", "parent": parent, "evidence": "0" * 64,
             "verdict": "fail", "attempt": 1, "submitted_by": "site", "launched_by": "site", "item": None, "marks": [],
             "created_at": moment, "changed_at": moment,
@@ -31,7 +31,7 @@ def test_versions_stand_newest_first_with_state_gate_and_who_decided(shown, visi
 def test_hostile_names_are_text(serve, champion, visit) -> None:
     server = serve(champion)
     hostile = "<script>alert(1)</script>"
-    _beside(server, 4, server.place.champion().digest, task_name=hostile, marks=[hostile])
+    _beside(server, 4, server.instance.champion().digest, task_name=hostile, marks=[hostile])
     html = visit(server, "approver").get("/versions").text
     assert hostile not in html
     assert "&lt;script&gt;alert(1)" in html
@@ -46,11 +46,11 @@ def test_the_graph_is_drawn_only_where_the_rows_stand_as_it_was_drawn(shown, vis
 
 def test_pages_read_no_object_however_many_versions_there_are(serve, champion, visit, monkeypatch) -> None:
     server = serve(champion)
-    parent = server.place.champion().digest
+    parent = server.instance.champion().digest
     for number in range(4, 4 + 2 * PAGE):
         _beside(server, number, parent)
     reader = visit(server, "approver")
-    monkeypatch.setattr(type(server.place.store), "get", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(server.instance.store), "get", lambda *_: 1 / 0)
     page = reader.page("/versions?versions.page=2")
     assert f"Page 2 of 3, {3 + 2 * PAGE} rows" in page
     assert "task28@1" in page
@@ -59,7 +59,7 @@ def test_pages_read_no_object_however_many_versions_there_are(serve, champion, v
 
 def test_rolling_back_is_offered_to_those_who_may_and_only_to_earlier_champions(serve, champion, visit) -> None:
     server = serve(champion)
-    _beside(server, 4, server.place.champion().digest)
+    _beside(server, 4, server.instance.champion().digest)
     assert "Go back to an earlier version" not in visit(server, "auditor").page("/versions")
     approver = visit(server, "approver")
     choices = approver.get("/versions").text.split('<select name="version"')[1].split("</select>")[0]
@@ -69,15 +69,15 @@ def test_rolling_back_is_offered_to_those_who_may_and_only_to_earlier_champions(
     page = approver.page("/versions")
     assert "Version 1 is the champion again." in page
     assert "by rollback" in page
-    assert server.place.champion().number == 1
+    assert server.instance.champion().number == 1
 
 
 def test_rolling_back_to_what_never_was_champion_is_refused_in_words(serve, champion, visit) -> None:
     server = serve(champion)
-    _beside(server, 4, server.place.champion().digest, digest=server.place.champion().digest[:60] + "0000")
+    _beside(server, 4, server.instance.champion().digest, digest=server.instance.champion().digest[:60] + "0000")
     got = visit(server, "approver").post("/do/rollback", version="4", reason="try", back="/versions")
     assert got.status_code == 400
-    assert server.place.champion().number == 3
+    assert server.instance.champion().number == 3
     assert visit(server, "submitter").post("/do/rollback", version="1", reason="x").status_code == 403
 
 

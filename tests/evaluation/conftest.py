@@ -11,8 +11,8 @@ from components.settings import EmaSettings, RehearsalSettings, TuningSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from components.model.workbench import Workbench
     from components.tasks.snapshot import Snapshot
-    from components.tuning.task import Workbench
 
 QUICK = TuningSettings(
     steps=30,

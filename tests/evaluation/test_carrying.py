@@ -18,13 +18,13 @@ from components.evaluation.recheck import EvaluationFailed, Mismatch, compare, r
 from components.grouping.pool import Pool
 from components.model.adapters import AdapterSlot, store_adapter
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.settings import EvaluationSettings, GroupingSettings, Settings
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, take_snapshot
 from components.tasks.task_file import Decoding
-from components.tuning.task import Workbench
 
 CONFIG = "c" * 64
 INSTRUCTIONS = (

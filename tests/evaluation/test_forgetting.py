@@ -14,12 +14,13 @@ from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.model.adapters import AdapterSlot, store_adapter
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package
 from components.tasks.snapshot import Snapshot, take_snapshot
 from components.tasks.task_file import Decoding
-from components.tuning.task import Workbench, tune_task
+from components.tuning.task import tune_task
 
 CONFIG = "c" * 64
 

@@ -9,9 +9,10 @@ from components.grouping.router import decide
 from components.model.adapters import AdapterSlot, fetch_adapter, read_weights
 from components.model.merging import merge_adapters
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.promotion.evidence import gate_evidence
 from components.storage.objects import ObjectStore
-from components.tuning.task import Workbench, tune_task
+from components.tuning.task import tune_task
 
 TASKS = ("movie_sentiment", "passive_voice", "grammar_check")
 

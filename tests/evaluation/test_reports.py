@@ -6,8 +6,8 @@ from components.evaluation.matrix import AccuracyMatrix
 from components.evaluation.pictures import curve_png
 from components.evaluation.reports import Flip, FlipCount, evaluation_html, flips_html, gate_html
 from components.evaluation.tuning_report import tuning_html, tuning_pictures
-from components.promotion.gate import decide_gate
-from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
+from components.gate.gate import decide_gate
+from components.gate.inputs import GateEvidence, NewTask, PriorTask
 from components.settings import GateSettings
 
 HOSTILE = "<script>alert(1)</script>\"'&$x_1$"

@@ -8,86 +8,87 @@ from victim import stopped
 
 from components.audit import log
 from components.storage import leases
-from lcia import auditing, keeping, verbs
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.operations import audit, decisions, retention
+from lcia.operations import status as status_operations
 
 MOVIE, _, _ = TASKS
 
 
-def take_over(place: Workplace, name: str) -> None:
+def take_over(instance: Instance, name: str) -> None:
     """As if the lease had run out: its holder stands still and is not heard."""
-    with place.db.begin() as connection:
+    with instance.db.begin() as connection:
         leases.break_lease(connection, name, force=True)
 
 
 def test_an_alias_that_was_moved_too_late_is_moved_back(champion: SmallLoop, learnt: Learnt) -> None:
     """Stopped before it has MLflow serve 2; meanwhile 3 was decided and served."""
-    with stopped(champion, "rollback", "2", "components.promotion.registry:Registry._serve") as go_on:
-        place = champion.open()
-        take_over(place, f"outbox:{place.assistant}")
-        verbs.approve(place, "3", OPS, "2 was wrong")
-        assert _served(place) == (learnt.digests[2], learnt.digests[2])
+    with stopped(champion, "rollback", "2", "components.registry.registry:Registry._serve") as go_on:
+        instance = champion.open()
+        take_over(instance, f"outbox:{instance.assistant}")
+        decisions.approve(instance, "3", OPS, "2 was wrong")
+        assert _served(instance) == (learnt.digests[2], learnt.digests[2])
         go_on()
-        assert _served(place) == (learnt.digests[2], learnt.digests[2])
-    assert verbs.status(place)["registry"]["pending"] == 0
-    assert auditing.verify(place).ok
+        assert _served(instance) == (learnt.digests[2], learnt.digests[2])
+    assert status_operations.status(instance)["registry"]["pending"] == 0
+    assert audit.verify(instance).ok
 
 
 def test_a_champion_that_is_not_served_is_noticed_without_sync(champion: SmallLoop, learnt: Learnt) -> None:
     """Stopped, continued and killed before it could look again; or somebody moved the alias by hand."""
-    place = champion.open()
-    assert place.serve_again() == []
-    place.registry.rollback(learnt.digests[0])
-    assert _served(place) == (learnt.digests[0], learnt.digests[2])
-    assert place.serve_again() == []
-    assert _served(place) == (learnt.digests[2], learnt.digests[2])
-    with place.db.read() as connection:
+    instance = champion.open()
+    assert instance.serve_again() == []
+    instance.registry.rollback(learnt.digests[0])
+    assert _served(instance) == (learnt.digests[0], learnt.digests[2])
+    assert instance.serve_again() == []
+    assert _served(instance) == (learnt.digests[2], learnt.digests[2])
+    with instance.db.read() as connection:
         last = log.entries(connection)[-1]
     assert last.action == "registry.repaired"
     assert learnt.digests[0][:12] in last.details["differences"][0]["words"]
-    place.registry.serve(None)
-    assert place.serve_again() == []
-    assert _served(place) == (learnt.digests[2], learnt.digests[2])
-    assert auditing.verify(place).ok
+    instance.registry.serve(None)
+    assert instance.serve_again() == []
+    assert _served(instance) == (learnt.digests[2], learnt.digests[2])
+    assert audit.verify(instance).ok
 
 
 def test_what_mlflow_was_told_to_forget_stays_forgotten(pending: SmallLoop) -> None:
     """Stopped while it publishes; meanwhile the task was withdrawn, and its files left MLflow."""
     promote(pending.open())
-    target = "components.promotion.registry:Registry.publish_candidate"
+    target = "components.registry.registry:Registry.publish_candidate"
     with stopped(pending, "run", TASKS[1], target) as go_on:
-        place = pending.open()
-        for name in (f"outbox:{place.assistant}", f"lineage:{place.assistant}"):
-            take_over(place, name)
-        made = verbs.status(place)["candidates"][-1]
-        keeping.withdraw(place, f"{TASKS[1]}@1", OPS, "asked for")
+        instance = pending.open()
+        for name in (f"outbox:{instance.assistant}", f"lineage:{instance.assistant}"):
+            take_over(instance, name)
+        made = status_operations.status(instance)["candidates"][-1]
+        retention.withdraw(instance, f"{TASKS[1]}@1", OPS, "asked for")
         go_on()
-        place.tell_registry(retry=True)
-    assert [one.kind for one in place.registry.differences({}, None) if one.digest == made["digest"]] == []
+        instance.tell_registry(retry=True)
+    assert [one.kind for one in instance.registry.differences({}, None) if one.digest == made["digest"]] == []
 
 
 def test_a_worker_that_stood_still_while_it_learnt_changes_nothing_any_more(fresh: SmallLoop, learnt: Learnt) -> None:
     """Stopped between two checkpoints; meanwhile another worker learnt the task and people made it the champion."""
     with stopped(fresh, "run", MOVIE, "components.storage.objects:Scratch.write", call=2) as go_on:
-        place = fresh.open()
-        take_over(place, f"lineage:{place.assistant}")
-        item = learn(place, fresh.package(MOVIE))
+        instance = fresh.open()
+        take_over(instance, f"lineage:{instance.assistant}")
+        item = learn(instance, fresh.package(MOVIE))
         assert item["state"] == "candidate"
-        assert promote(place) == learnt.digests[0]
-        before = _everything(place)
+        assert promote(instance) == learnt.digests[0]
+        before = _everything(instance)
         go_on()
-        assert _everything(place) == before
-    assert auditing.verify(place).ok
+        assert _everything(instance) == before
+    assert audit.verify(instance).ok
 
 
-def _everything(place: Workplace) -> dict[str, object]:
+def _everything(instance: Instance) -> dict[str, object]:
     """Rows, log, what MLflow shows and serves, and the objects, each by its digest."""
-    status = verbs.status(place)
-    with place.db.read() as connection:
+    status = status_operations.status(instance)
+    with instance.db.read() as connection:
         size = log.count(connection)
-    folder = Path(place.settings.storage.objects)
+    folder = Path(instance.settings.storage.objects)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and "scratch" not in path.parts)
-    client = _mlflow(place)
+    client = _mlflow(instance)
     runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
     return {
         "queue": status["queue"],
@@ -95,17 +96,17 @@ def _everything(place: Workplace) -> dict[str, object]:
         "champion": status["champion"],
         "log": size,
         "objects": [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
-        "served": _served(place),
+        "served": _served(instance),
         "runs": sorted((run.info.run_id, run.info.status) for run in runs),
     }
 
 
-def _mlflow(place: Workplace):
+def _mlflow(instance: Instance):
     from mlflow import MlflowClient
 
-    return MlflowClient(place.settings.registry.tracking_uri, place.settings.registry.tracking_uri)
+    return MlflowClient(instance.settings.registry.tracking_uri, instance.settings.registry.tracking_uri)
 
 
-def _served(place: Workplace) -> tuple[str | None, str | None]:
+def _served(instance: Instance) -> tuple[str | None, str | None]:
     """What MLflow serves, and what the database saw it serve."""
-    return place.registry.champion(), verbs.status(place)["champion"]["served"]
+    return instance.registry.champion(), status_operations.status(instance)["champion"]["served"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from small_loop import SmallLoop
 
-from components.promotion.registry_client import connect
+from components.registry.client import connect
 from infra.runs import load
 
 ENDED = 9

@@ -19,7 +19,8 @@ from typing import Any
 
 from small_loop import OPS, SITE, SmallLoop
 
-from lcia import verbs, worker
+from lcia.operations import decisions, tasks
+from lcia.worker import loop as worker
 
 TIMEOUT = 120.0
 
@@ -90,12 +91,12 @@ def _run(loop: SmallLoop, verb: str, subject: str, kill: Kill) -> None:
         owner = getattr(owner, parent)
     setattr(owner, attribute, _deadly(getattr(owner, attribute), kill))
     if verb == "run":
-        item = verbs.submit(place, loop.package(subject), SITE)
+        item = tasks.submit(place, loop.package(subject), SITE)
         worker.work(place, SITE, print, item.id)
     elif verb == "approve":
-        verbs.approve(place, subject, OPS, "read the evidence")
+        decisions.approve(place, subject, OPS, "read the evidence")
     else:
-        verbs.rollback(place, subject, OPS, "went wrong")
+        decisions.rollback(place, subject, OPS, "went wrong")
 
 
 def _deadly(function: Callable[..., Any], kill: Kill) -> Callable[..., Any]:

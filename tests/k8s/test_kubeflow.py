@@ -42,7 +42,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    start = [sys.executable, "-m", "lcia.cli", "stack", "up"]
+    start = [sys.executable, "-m", "lcia.cli.main", "stack", "up"]
     for name, cluster, words in (
         (
             "kubeflow",

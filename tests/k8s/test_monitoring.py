@@ -8,9 +8,10 @@ import yaml
 
 from components.settings import Settings, StorageSettings
 from components.storage import leases
-from lcia.rounds import Rounds
-from lcia.service import metrics, run
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia import server
+from lcia.service import metrics
+from lcia.worker.rounds import Rounds
 
 ROOT = Path(__file__).parents[2]
 RULES = yaml.safe_load((ROOT / "infra/monitoring/rules.yaml").read_text())["groups"][0]["rules"]
@@ -19,11 +20,11 @@ NAMES = re.compile(r"\blcia_\w+")
 
 def _printed(tmp_path: Path) -> set[str]:
     storage = StorageSettings(database=f"sqlite:///{tmp_path}/lcia.db", objects=f"file://{tmp_path}/objects")
-    place = Workplace.open(tmp_path, Settings(storage=storage))
-    leases.acquire(place.db, "lineage:assistant", leases.process_owner("worker"), 60)
-    rounds = Rounds(place.db, tmp_path, "service", 30, run.ROUNDS)
+    instance = Instance.open(tmp_path, Settings(storage=storage))
+    leases.acquire(instance.db, "lineage:assistant", leases.process_owner("worker"), 60)
+    rounds = Rounds(instance.db, tmp_path, "service", 30, server.ROUNDS)
     rounds.run("mlflow", lambda: None)
-    page = metrics.page(place, rounds)
+    page = metrics.page(instance, rounds)
     samples = [line for line in page.splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?\d+', line) for line in samples)
     assert 'lcia_lease_lost{name="lineage:assistant"} 0' in samples

@@ -12,12 +12,12 @@ from components.model.adapters import AdapterError, AdapterSlot, fetch_adapter, 
 from components.model.base import BaseModel, BaseModelError, load_base
 from components.model.context import need_sight, token_checks
 from components.model.generation import generate_greedy
+from components.model.image_support import may_see
 from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, SeesNoImages, TooLong, render, render_prompt
 from components.model.reader import FIRST
-from components.model.seeing import may_see
-from components.model.sight import Sight
 from components.model.trunk import Trunk
+from components.model.vision import Sight
 from components.settings import AdapterSettings, BaseModelSettings
 from components.storage.objects import digest_of
 from components.tasks.images import Picture
@@ -305,7 +305,7 @@ def test_prompts_with_images_can_be_forgotten(load):
 
 def test_openings_are_remembered_within_their_bytes(load, monkeypatch):
     base = load("llava")
-    monkeypatch.setattr("components.model.sight.OPENING_BYTES", 3 * 54 * 32 * 4)
+    monkeypatch.setattr("components.model.vision.OPENING_BYTES", 3 * 54 * 32 * 4)
     calls = []
     monkeypatch.setattr(Sight, "_opening", lambda self, key, made=Sight._opening: calls.append(key) or made(self, key))
     rows = [render(base.reader, base.settings, "Read the digit.", None, "x", [picture(n)]).tokens for n in range(6)]

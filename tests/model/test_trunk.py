@@ -202,7 +202,7 @@ def test_repeated_short_and_nested_rows_agree_too(tiny_bench, rows) -> None:
 
 @pytest.mark.slow
 def test_the_embedded_model_split_and_whole_agree_on_real_rows(take_example, tmp_path_factory) -> None:
-    from components.tuning.task import Workbench
+    from components.model.workbench import Workbench
 
     home = Path(tmp_path_factory.getbasetemp()) / "models"
     settings = Settings(
@@ -227,7 +227,7 @@ def test_the_embedded_model_split_and_whole_agree_on_real_rows(take_example, tmp
 @pytest.mark.slow
 def test_the_embedded_model_is_split_in_bfloat16_too(tmp_path_factory) -> None:
     """Its bfloat16 is off by half on arbitrary tokens, by hundredths on text; a split may be told by text only."""
-    from components.tuning.task import Workbench
+    from components.model.workbench import Workbench
 
     home = Path(tmp_path_factory.getbasetemp()) / "models"
     storage = Settings().storage.model_copy(update={"models": str(home)})

@@ -14,9 +14,10 @@ from vision_models import llava
 from components.errors import LciaError
 from components.storage.objects import ObjectErased
 from components.tasks.snapshot import load_snapshot
-from lcia import answering, auditing, keeping, verbs
-from lcia.worker import work
-from lcia.workplace import Workplace
+from lcia.inference import ask
+from lcia.instance import Instance
+from lcia.operations import audit, retention, status, tasks
+from lcia.worker.loop import work
 
 
 @pytest.fixture
@@ -28,44 +29,44 @@ def seeing(tmp_path: Path) -> SmallLoop:
 
 
 def test_an_image_task_is_learnt_asked_and_withdrawn(seeing: SmallLoop) -> None:
-    place = seeing.open("retention.grace_hours=0")
+    instance = seeing.open("retention.grace_hours=0")
     package = image_package(seeing.packages / "shade")
-    assert learn(place, package)["state"] == "candidate"
-    promote(place)
+    assert learn(instance, package)["state"] == "candidate"
+    promote(instance)
     shown = [package / "images" / "38.png"]
-    said = answering.ask(place, "How light is it?", None, None, base=False, images=shown)
+    said = ask.ask(instance, "How light is it?", None, None, base=False, images=shown)
     assert said["answer"] in SHADES
     assert said["group"] == "g1"
-    assert answering.ask(place, "How light is it?", None, None, base=True, images=shown)["version"] is None
-    (entry,) = place.pool(place.champion().digest).tasks()
-    snapshot = load_snapshot(place.store, entry.task)
+    assert ask.ask(instance, "How light is it?", None, None, base=True, images=shown)["version"] is None
+    (entry,) = instance.pool(instance.champion().digest).tasks()
+    snapshot = load_snapshot(instance.store, entry.task)
     train = {picture.digest for row in snapshot.rows("train") for picture in row.images}
     tested = {picture.digest for row in snapshot.rows("test") for picture in row.images}
-    kept = {digest for row in place.store.get_lines(entry.kept_rows) for digest in row["image"]}
+    kept = {digest for row in instance.store.get_lines(entry.kept_rows) for digest in row["image"]}
     assert len(kept) == 4
 
     assert (
-        by_mlflow(place, package)
-        == answering.ask(place, "How light is it?", None, None, base=False, images=shown)["answer"]
+        by_mlflow(instance, package)
+        == ask.ask(instance, "How light is it?", None, None, base=False, images=shown)["answer"]
     )
 
-    keeping.clean(place, OPS)
-    assert {digest for digest in train if place.store.exists(digest)} == kept
-    assert all(place.store.exists(digest) for digest in tested)
-    assert answering.reevaluate(place, None)["ok"]
+    retention.clean(instance, OPS)
+    assert {digest for digest in train if instance.store.exists(digest)} == kept
+    assert all(instance.store.exists(digest) for digest in tested)
+    assert ask.reevaluate(instance, None)["ok"]
 
-    keeping.withdraw(place, "shade", OPS, "no licence")
+    retention.withdraw(instance, "shade", OPS, "no licence")
     for digest in train | tested:
         with pytest.raises(ObjectErased):
-            place.store.get(digest)
-    assert auditing.verify(place).ok
+            instance.store.get(digest)
+    assert audit.verify(instance).ok
 
 
-def by_mlflow(place: Workplace, package: Path) -> str:
+def by_mlflow(instance: Instance, package: Path) -> str:
     """The answer of the champion as MLflow loads it."""
-    mlflow.set_tracking_uri(place.settings.registry.tracking_uri)
+    mlflow.set_tracking_uri(instance.settings.registry.tracking_uri)
     model = mlflow.pyfunc.load_model(
-        "models:/assistant@champion", model_config={"models": place.settings.storage.models}
+        "models:/assistant@champion", model_config={"models": instance.settings.storage.models}
     )
     file = (package / "images" / "38.png").read_bytes()
     frame = pd.DataFrame({"instruction": ["How light is it?"] * 2, "image": [[file], None]})
@@ -73,11 +74,11 @@ def by_mlflow(place: Workplace, package: Path) -> str:
 
 
 def test_a_text_only_base_model_stops_an_image_task_with_its_reason(fresh: SmallLoop) -> None:
-    place = fresh.open()
-    item = verbs.submit(place, image_package(fresh.packages / "shade"), OPS)
+    instance = fresh.open()
+    item = tasks.submit(instance, image_package(fresh.packages / "shade"), OPS)
     lines: list[str] = []
     with contextlib.suppress(LciaError):
-        work(place, OPS, lines.append, item.id)
-    told = "\n".join([*lines, json.dumps(verbs.status(place), default=str)])
+        work(instance, OPS, lines.append, item.id)
+    told = "\n".join([*lines, json.dumps(status.status(instance), default=str)])
     assert "reads text only; name a base model with an image processor" in told
-    assert place.champion() is None
+    assert instance.champion() is None

@@ -9,16 +9,18 @@ import yaml
 from small_loop import OPS, SITE, TASKS, Learnt, learn, promote, write_package
 
 import components.tuning.task
-from components.promotion.registry import ALIAS
+from components.registry.registry import ALIAS
 from components.tasks import queue
-from lcia import auditing, verbs, worker
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.operations import audit, decisions, tasks, versions
+from lcia.operations import status as status_operations
+from lcia.worker import loop as worker
 
 MOVIE, PRODUCT, PASSIVE = TASKS
 
 
 def test_like_instructions_share_a_group(learnt: Learnt) -> None:
-    status = verbs.status(learnt.loop.open())
+    status = status_operations.status(learnt.loop.open())
     champion = status["champion"]
     groups = {group["id"]: group["tasks"] for group in champion["groups"]}
     assert groups == {"g1": [MOVIE, PRODUCT], "g2": [PASSIVE]}
@@ -28,20 +30,20 @@ def test_like_instructions_share_a_group(learnt: Learnt) -> None:
     assert [c["state"] for c in status["candidates"]] == ["promoted"] * 3
     assert [c["parent"] for c in status["candidates"]] == [None, *learnt.digests[:2]]
     assert status["registry"] == {"pending": 0, "parked": [], "moved": None, "empty": False, "links": []}
-    assert auditing.verify(learnt.loop.open()).ok
+    assert audit.verify(learnt.loop.open()).ok
 
 
 def test_settings_that_were_changed_mark_the_version(learnt: Learnt) -> None:
-    place = learnt.loop.open()
-    assert "changed policy.gate.enforce" in verbs.status(place)["champion"]["marks"]
-    manifest = place.store.get_json(learnt.digests[-1])
+    instance = learnt.loop.open()
+    assert "changed policy.gate.enforce" in status_operations.status(instance)["champion"]["marks"]
+    manifest = instance.store.get_json(learnt.digests[-1])
     assert "policy.gate.enforce" in manifest["overrides"]
     assert manifest["assurance"] == "asserted"
 
 
 def test_matrix_is_lower_triangular(learnt: Learnt) -> None:
-    place = learnt.loop.open()
-    matrix = verbs.matrix(place)
+    instance = learnt.loop.open()
+    matrix = versions.matrix(instance)
     rows = matrix["matrix"]
     assert matrix["tasks"] == list(TASKS)
     assert [[cell is None for cell in row] for row in rows] == [[False, True, True], [False, False, True], [False] * 3]
@@ -50,28 +52,28 @@ def test_matrix_is_lower_triangular(learnt: Learnt) -> None:
     assert matrix["new_acc"] == pytest.approx(sum(rows[i][i] for i in range(3)) / 3)
     assert matrix["bwt"] == pytest.approx(sum(rows[-1][i] - rows[i][i] for i in range(2)) / 2)
     assert rows[0][0] > 0, "the labels are chosen, some of them rightly"
-    assert len(verbs.matrix(place, "2")["tasks"]) == 2
+    assert len(versions.matrix(instance, "2")["tasks"]) == 2
 
 
 def test_predictions_of_an_untouched_group_are_carried_over_by_key(learnt: Learnt) -> None:
-    place = learnt.loop.open()
-    before, after = (place.store.get_json(digest) for digest in place.lineage(learnt.digests[2])[1:])
+    instance = learnt.loop.open()
+    before, after = (instance.store.get_json(digest) for digest in instance.lineage(learnt.digests[2])[1:])
     for name in (MOVIE, PRODUCT):
         assert after["predictions"][name] == before["predictions"][name], "the very same object"
-        assert sum(after["proofs"][name]["from"].values()) == len(_rows(place, after, name))
-        assert all(row["group"] == "g1" for row in _rows(place, after, name))
-    assert not any(row["from"] for row in _rows(place, after, PASSIVE))
+        assert sum(after["proofs"][name]["from"].values()) == len(_rows(instance, after, name))
+        assert all(row["group"] == "g1" for row in _rows(instance, after, name))
+    assert not any(row["from"] for row in _rows(instance, after, PASSIVE))
     assert after["recheck"]["rows"] == 2
-    gate = verbs.show(place, "3")["gate"]
+    gate = versions.show(instance, "3")["gate"]
     proven = [row for row in gate["rows"] if row["task"] in (MOVIE, PRODUCT) and row["rule"] != "routing"]
     assert proven, "the gate names the unchanged tasks"
     assert not any(row["verdict"] == "fail" for row in proven)
 
 
 def test_a_changed_adapter_changes_every_key(learnt: Learnt) -> None:
-    place = learnt.loop.open()
-    before, after = (place.store.get_json(digest) for digest in place.lineage(learnt.digests[1]))
-    old, new = _rows(place, before, MOVIE), _rows(place, after, MOVIE)
+    instance = learnt.loop.open()
+    before, after = (instance.store.get_json(digest) for digest in instance.lineage(learnt.digests[1]))
+    old, new = _rows(instance, before, MOVIE), _rows(instance, after, MOVIE)
     assert not {row["key"] for row in old} & {row["key"] for row in new}
     assert not any(row["from"] for row in new)
 
@@ -141,63 +143,63 @@ def test_telemetry_is_off_for_whoever_uses_the_same_folder(learnt: Learnt) -> No
 
 def test_everything_again_changes_nothing(learnt: Learnt, tmp_path: Path) -> None:
     loop = learnt.loop.copy(tmp_path)
-    place = loop.open()
-    before = verbs.status(place)
+    instance = loop.open()
+    before = status_operations.status(instance)
     for name in TASKS:
-        item = verbs.submit(place, loop.package(name), SITE)
+        item = tasks.submit(instance, loop.package(name), SITE)
         assert item.known
-        assert worker.work(place, SITE, print, item.id) == []
-    assert worker.work(place, SITE, print) == []
-    assert place.tell_registry() == []
-    assert verbs.status(place) == before
+        assert worker.work(instance, SITE, print, item.id) == []
+    assert worker.work(instance, SITE, print) == []
+    assert instance.tell_registry() == []
+    assert status_operations.status(instance) == before
 
 
 def test_rollback_is_followed_by_status_matrix_and_mlflow(learnt: Learnt, tmp_path: Path) -> None:
-    place = learnt.loop.copy(tmp_path).open()
-    made = verbs.rollback(place, "1", OPS, "product reviews went wrong")
-    assert (made.epoch, made.version, made.kind) == (4, learnt.digests[0], "rollback")
-    champion = verbs.status(place)["champion"]
+    instance = learnt.loop.copy(tmp_path).open()
+    made = decisions.rollback(instance, "1", OPS, "product reviews went wrong")
+    assert (made["epoch"], made["version"], made["kind"]) == (4, learnt.digests[0], "rollback")
+    champion = status_operations.status(instance)["champion"]
     assert (champion["version"], champion["served"]) == (1, learnt.digests[0])
     assert champion["tasks"] == [MOVIE]
-    assert verbs.matrix(place)["tasks"] == [MOVIE]
-    assert _mlflow(place).get_model_version_by_alias("assistant", ALIAS).tags["digest"] == learnt.digests[0]
-    assert auditing.verify(place).ok
+    assert versions.matrix(instance)["tasks"] == [MOVIE]
+    assert _mlflow(instance).get_model_version_by_alias("assistant", ALIAS).tags["digest"] == learnt.digests[0]
+    assert audit.verify(instance).ok
 
 
 def test_a_task_waits_while_a_candidate_is_undecided_and_goes_on_after(learnt: Learnt, tmp_path: Path) -> None:
     loop = learnt.pending.copy(tmp_path)
-    place = loop.open()
-    waiting = learn(place, loop.package(PRODUCT))
+    instance = loop.open()
+    waiting = learn(instance, loop.package(PRODUCT))
     assert waiting["state"] == "waiting"
     assert waiting["reason"] == "version 1 (movie_sentiment@1) waits for people to decide"
-    entries = verbs.status(place)["audit"]["entries"]
-    assert worker.work(place, SITE, print) == []
-    assert verbs.status(place)["audit"]["entries"] == entries, "looking again costs nothing"
-    assert promote(place) == learnt.digests[0]
-    [item] = worker.work(place, SITE, print)
+    entries = status_operations.status(instance)["audit"]["entries"]
+    assert worker.work(instance, SITE, print) == []
+    assert status_operations.status(instance)["audit"]["entries"] == entries, "looking again costs nothing"
+    assert promote(instance) == learnt.digests[0]
+    [item] = worker.work(instance, SITE, print)
     assert item.state == "candidate"
-    assert promote(place) == learnt.digests[1], "having waited makes no other version"
+    assert promote(instance) == learnt.digests[1], "having waited makes no other version"
 
 
 def test_a_rejected_candidate_lets_the_next_task_go_on_without_it(learnt: Learnt, tmp_path: Path) -> None:
     loop = learnt.pending.copy(tmp_path)
-    place = loop.open()
-    verbs.reject(place, "1", OPS, "no")
-    assert learn(place, loop.package(PRODUCT))["state"] == "candidate"
-    second = place.version("2")
+    instance = loop.open()
+    decisions.reject(instance, "1", OPS, "no")
+    assert learn(instance, loop.package(PRODUCT))["state"] == "candidate"
+    second = instance.version("2")
     assert second is not None
     assert second.parent is None
-    assert [g.id for g in place.pool(second.digest).groups] == ["g1"]
+    assert [g.id for g in instance.pool(second.digest).groups] == ["g1"]
 
 
 def test_the_plain_baseline_runs_and_is_marked(learnt: Learnt, tmp_path: Path) -> None:
     """Plain LoRA without rehearsal, one group for all: what the product is measured against."""
     plain = ("tuning.ema.rule=none", "tuning.rehearsal.share=0", "grouping.rule=single")
     loop = learnt.pending.copy(tmp_path)
-    place = loop.open(*plain)
-    promote(place)
-    assert learn(place, loop.package(PASSIVE))["state"] == "candidate"
-    shown = verbs.show(place, "2")
+    instance = loop.open(*plain)
+    promote(instance)
+    assert learn(instance, loop.package(PASSIVE))["state"] == "candidate"
+    shown = versions.show(instance, "2")
     assert shown["groups"] == [{"id": "g1", "tasks": [MOVIE, PASSIVE]}]
     assert (shown["tuning"]["rule"], shown["tuning"]["rehearsed_rows"]) == ("none", 0)
     assert shown["chosen"]["point"] == "live"
@@ -208,73 +210,73 @@ def test_a_diverging_run_harms_nothing_and_can_be_retried(
     learnt: Learnt, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loop = learnt.loop.copy(tmp_path)
-    before = verbs.status(loop.open())
-    place = loop.open("tuning.learning_rate=1e30", "tuning.ema.rule=none")
-    failed = learn(place, write_package(tmp_path / "more", MOVIE, first=40, version="2"))
+    before = status_operations.status(loop.open())
+    instance = loop.open("tuning.learning_rate=1e30", "tuning.ema.rule=none")
+    failed = learn(instance, write_package(tmp_path / "more", MOVIE, first=40, version="2"))
     assert failed["state"] == "failed"
     assert failed["reason"].startswith("the loss is not finite at step ")
     said = capsys.readouterr()
     assert f"  failed: {failed['reason']}\n" in said.out
     assert "Traceback" not in said.out + said.err
-    _unharmed(place, before)
-    place = loop.open()
-    with place.db.begin() as connection:
+    _unharmed(instance, before)
+    instance = loop.open()
+    with instance.db.begin() as connection:
         queue.move(connection, None, failed["id"], "submitted", "tried again", actor=SITE)
-    [item] = worker.work(place, SITE, print)
+    [item] = worker.work(instance, SITE, print)
     assert (item.state, item.attempts) == ("candidate", 2)
-    [candidate] = [c for c in verbs.status(place)["candidates"] if c["state"] == "pending"]
+    [candidate] = [c for c in status_operations.status(instance)["candidates"] if c["state"] == "pending"]
     assert (candidate["task_name"], candidate["parent"]) == ("movie_sentiment@2", learnt.digests[-1])
 
 
 def test_too_many_fallbacks_of_the_ema_fail_the_run(learnt: Learnt, tmp_path: Path) -> None:
     loop = learnt.loop.copy(tmp_path)
-    before = verbs.status(loop.open())
-    place = loop.open("tuning.ema.rule=paper", "tuning.ema.max_fallback=0")
-    failed = learn(place, write_package(tmp_path / "more", MOVIE, first=40, version="2"))
+    before = status_operations.status(loop.open())
+    instance = loop.open("tuning.ema.rule=paper", "tuning.ema.max_fallback=0")
+    failed = learn(instance, write_package(tmp_path / "more", MOVIE, first=40, version="2"))
     assert failed["state"] == "failed"
     assert "fell back to a fixed beta, more than tuning.ema.max_fallback" in failed["reason"]
     assert "\n" not in failed["reason"]
-    _unharmed(place, before)
+    _unharmed(instance, before)
 
 
 def test_an_altered_object_fails_the_evaluation_and_finished_tuning_is_kept(
     learnt: Learnt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = learnt.loop.copy(tmp_path)
-    place = loop.open()
-    before = verbs.status(place)
-    digest = place.store.get_json(place.lineage(learnt.digests[-1])[-1])["predictions"][MOVIE]
+    instance = loop.open()
+    before = status_operations.status(instance)
+    digest = instance.store.get_json(instance.lineage(learnt.digests[-1])[-1])["predictions"][MOVIE]
     stored = loop.home / "objects" / "sha256" / digest[:2] / digest
     good = stored.read_bytes()
     stored.chmod(0o644)
     stored.write_bytes(good.replace(b'"score":0', b'"score":1', 1))
-    failed = learn(place, write_package(tmp_path / "more", PASSIVE, first=40, version="2"))
+    failed = learn(instance, write_package(tmp_path / "more", PASSIVE, first=40, version="2"))
     assert failed["state"] == "failed"
     assert digest in failed["reason"]
-    _unharmed(place, before)
+    _unharmed(instance, before)
     stored.write_bytes(good)
-    with place.db.begin() as connection:
+    with instance.db.begin() as connection:
         queue.move(connection, None, failed["id"], "submitted", "object restored", actor=SITE)
     monkeypatch.setattr(components.tuning.task, "tune_task", None)  # must not be called again
-    [item] = worker.work(place, SITE, print)
+    [item] = worker.work(instance, SITE, print)
     assert item.state == "candidate"
 
 
-def _unharmed(place: Workplace, before: dict[str, Any]) -> None:
-    after = verbs.status(place)
+def _unharmed(instance: Instance, before: dict[str, Any]) -> None:
+    after = status_operations.status(instance)
     assert after["champion"] == before["champion"]
     assert after["candidates"] == before["candidates"]
     assert after["registry"] == {"pending": 0, "parked": [], "moved": None, "empty": False, "links": []}
-    assert auditing.verify(place).ok
+    assert audit.verify(instance).ok
 
 
-def _rows(place: Workplace, evaluation: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = place.store.get_json(evaluation["predictions"][name])["rows"]
+def _rows(instance: Instance, evaluation: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = instance.store.get_json(evaluation["predictions"][name])["rows"]
     return rows
 
 
-def _mlflow(place: Workplace) -> Any:
+def _mlflow(instance: Instance) -> Any:
     from mlflow.tracking import MlflowClient
 
-    uri = place.settings.registry.tracking_uri
+    uri = instance.settings.registry.tracking_uri
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -17,7 +17,8 @@ from components.model.adapters import fetch_adapter
 from components.model.ranks import ALONE
 from components.settings import BaseModelSettings
 from components.storage.objects import ObjectStore
-from lcia import verbs, worker
+from lcia.operations import decisions, tasks
+from lcia.worker import loop as worker
 from steps.order import open_order
 from steps.processes import ProcessesFailed, number_of, together
 
@@ -75,9 +76,9 @@ def test_a_refusal_reaches_people_in_its_own_words(fresh: SmallLoop) -> None:
 
 def test_killed_they_leave_with_their_step_and_one_process_goes_on(fresh: SmallLoop) -> None:
     place = fresh.open(TWO)
-    item = verbs.submit(place, fresh.package("movie_sentiment"), SITE)
+    item = tasks.submit(place, fresh.package("movie_sentiment"), SITE)
     more = ("--set", "tuning.steps=300", "--set", "base_model.processes=2")
-    command = [sys.executable, "-m", "lcia.cli", "work", "--config", str(fresh.config), "--as", "site", *more]
+    command = [sys.executable, "-m", "lcia.cli.main", "work", "--config", str(fresh.config), "--as", "site", *more]
     environment = {**os.environ, "LCIA_HOME": str(fresh.home)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as started:
         wait_for(lambda: list((fresh.home / "objects" / "scratch").rglob("checkpoint.safetensors")))
@@ -85,7 +86,7 @@ def test_killed_they_leave_with_their_step_and_one_process_goes_on(fresh: SmallL
     wait_for(lambda: not ranks_of(fresh))
     place = fresh.open("tuning.steps=300")
     assert [each.state for each in worker.work(place, SITE, print)] == ["candidate"]
-    verbs.approve(place, "1", OPS, "read")
+    decisions.approve(place, "1", OPS, "read")
     assert standing(place, item.id)["state"] == "promoted"
 
 

@@ -8,9 +8,11 @@ from small_loop import OPS, SITE, TASKS, SmallLoop, learn, promote, write_loop, 
 
 from components.evaluation.statistics import compare
 from components.tasks.snapshot import load_snapshot
-from lcia import answering, listing, rebasing, verbs
-from lcia.rebasing import NothingToRebase, VersionUndecided
-from lcia.workplace import Workplace
+from lcia.inference import ask
+from lcia.instance import Instance
+from lcia.operations import decisions, status, tasks, versions
+from lcia.worker import rebase
+from lcia.worker.rebase import NothingToRebase, VersionUndecided
 
 MOVIE, PRODUCT, PASSIVE = TASKS
 
@@ -35,17 +37,17 @@ def test_another_base_model_learns_everything_again_and_is_judged_against_the_ch
     slot = write_package(tmp_path, "booking_slot", retention={"train_rows": 8, "evaluation_rows": True})
     learn(old, slot)
     before = promote(old)
-    place = champion.open(f"base_model.name={other_folder}")
+    instance = champion.open(f"base_model.name={other_folder}")
 
-    made = rebasing.rebase(place, SITE, print)
+    made = rebase.rebase(instance, SITE, print)
 
     assert made["learnt"] == [MOVIE, PRODUCT, PASSIVE, "booking_slot"]
     assert made["lost"] == {}
     assert made["parent"] == before
     assert made["exit_code"] == 3
-    candidate = place.version(made["number"])
+    candidate = instance.version(made["number"])
     assert candidate is not None
-    pool, was = place.pool(candidate.digest), place.pool(before)
+    pool, was = instance.pool(candidate.digest), instance.pool(before)
     assert pool.base_model != was.base_model
     assert pool.parents[0] == before
     assert {e.task: e.instructions for e in pool.tasks()} == {e.task: e.instructions for e in was.tasks()}
@@ -53,8 +55,8 @@ def test_another_base_model_learns_everything_again_and_is_judged_against_the_ch
     assert same == {frozenset(e.task for e in group.tasks) for group in was.groups}
 
     # the gate's numbers are those of the two versions' own predictions
-    shown = verbs.show(place, str(made["number"]))
-    scores = [_scores(place, digest) for digest in (before, candidate.digest)]
+    shown = versions.show(instance, str(made["number"]))
+    scores = [_scores(instance, digest) for digest in (before, candidate.digest)]
     steps = {row["task"]: row["value"] for row in shown["gate"]["rows"] if row["rule"] == "step"}
     assert steps.keys() == scores[0].keys() == {*TASKS, "booking_slot"}
     for task, value in steps.items():
@@ -62,33 +64,33 @@ def test_another_base_model_learns_everything_again_and_is_judged_against_the_ch
     rules = {row["rule"] for row in shown["gate"]["rows"]}
     assert "lifetime" in rules
     assert not rules & {"unchanged", "new task", "validation"}
-    tuning = [place.store.get_json(place.store.get_json(link)["tuning"]) for link in shown["rebase"]["links"]]
+    tuning = [instance.store.get_json(instance.store.get_json(link)["tuning"]) for link in shown["rebase"]["links"]]
     assert [record["rows"] for record in tuning] == [30, 30, 30, 8]
 
     with pytest.raises(VersionUndecided, match="waits for people"):
-        rebasing.rebase(place, SITE, print)
-    assert promote(place) == candidate.digest
-    assert verbs.matrix(place)["tasks"] == [*TASKS, "booking_slot"]
-    assert {one["name"]: one["score"] for one in listing.tasks(place)}.keys() == {*TASKS, "booking_slot"}
-    text = place.store.get_json(place.evidence(candidate)["evaluation"])
-    assert answering.ask(place, was.tasks()[0].instructions[0], "a film", None, base=False)["version"] == made["number"]
+        rebase.rebase(instance, SITE, print)
+    assert promote(instance) == candidate.digest
+    assert versions.matrix(instance)["tasks"] == [*TASKS, "booking_slot"]
+    assert {one["name"]: one["score"] for one in tasks.tasks(instance)["tasks"]}.keys() == {*TASKS, "booking_slot"}
+    text = instance.store.get_json(instance.evidence(candidate)["evaluation"])
+    assert ask.ask(instance, was.tasks()[0].instructions[0], "a film", None, base=False)["version"] == made["number"]
 
     # the line goes on from here, with the lifetime budgets of before
-    learn(place, write_package(tmp_path, "grammar_check"))
-    grown = place.store.get_json(place.evidence(place.version(promote(place)) or candidate)["evaluation"])
+    learn(instance, write_package(tmp_path, "grammar_check"))
+    grown = instance.store.get_json(instance.evidence(instance.version(promote(instance)) or candidate)["evaluation"])
     assert {task: grown["anchors"][task] for task in text["anchors"]} == text["anchors"]
-    assert verbs.matrix(place)["tasks"] == [*TASKS, "booking_slot", "grammar_check"]
+    assert versions.matrix(instance)["tasks"] == [*TASKS, "booking_slot", "grammar_check"]
 
     # and back
-    verbs.rollback(place, "4", OPS, "the old model is cheaper")
-    assert answering.ask(place, was.tasks()[0].instructions[0], "a film", None, base=False)["version"] == 4
+    decisions.rollback(instance, "4", OPS, "the old model is cheaper")
+    assert ask.ask(instance, was.tasks()[0].instructions[0], "a film", None, base=False)["version"] == 4
 
 
 def test_an_interrupted_rebase_goes_on_and_ends_in_the_same_version(
     champion: SmallLoop, other_folder: Path, tmp_path: Path
 ) -> None:
     other = champion.copy(tmp_path / "other")
-    undisturbed = rebasing.rebase(champion.open(f"base_model.name={other_folder}"), SITE, print)
+    undisturbed = rebase.rebase(champion.open(f"base_model.name={other_folder}"), SITE, print)
     told: list[str] = []
 
     def say(words: str) -> None:
@@ -96,28 +98,28 @@ def test_an_interrupted_rebase_goes_on_and_ends_in_the_same_version(
         if words.startswith(f"{PRODUCT}@"):
             raise KeyboardInterrupt
 
-    place = other.open(f"base_model.name={other_folder}")
+    instance = other.open(f"base_model.name={other_folder}")
     with pytest.raises(KeyboardInterrupt):
-        rebasing.rebase(place, SITE, say)
-    assert len(verbs.status(place)["candidates"]) == 3
+        rebase.rebase(instance, SITE, say)
+    assert len(status.status(instance)["candidates"]) == 3
     told.clear()
-    made = rebasing.rebase(place, SITE, told.append)
+    made = rebase.rebase(instance, SITE, told.append)
     assert made["digest"] == undisturbed["digest"]
     assert not any(words.startswith(f"{MOVIE}@") for words in told)
 
 
 def test_a_task_without_rows_makes_the_gate_inconclusive(champion: SmallLoop, other_folder: Path) -> None:
-    place = champion.open(f"base_model.name={other_folder}", "policy.gate.enforce=true")
-    now = place.champion()
+    instance = champion.open(f"base_model.name={other_folder}", "policy.gate.enforce=true")
+    now = instance.champion()
     assert now is not None
-    gone = next(entry for entry in place.pool(now.digest).tasks() if entry.name == PASSIVE)
-    for digest in (load_snapshot(place.store, gone.task).splits["train"].object, gone.kept_rows):
-        place.store.erase(str(digest), "retention")
-    made = rebasing.rebase(place, SITE, print)
+    gone = next(entry for entry in instance.pool(now.digest).tasks() if entry.name == PASSIVE)
+    for digest in (load_snapshot(instance.store, gone.task).splits["train"].object, gone.kept_rows):
+        instance.store.erase(str(digest), "retention")
+    made = rebase.rebase(instance, SITE, print)
     assert made["lost"] == {PASSIVE: "no training rows of it are kept"}
     assert made["learnt"] == [MOVIE, PRODUCT]
     assert made["exit_code"] == 2
-    rows = verbs.show(place, str(made["number"]))["gate"]["rows"]
+    rows = versions.show(instance, str(made["number"]))["gate"]["rows"]
     assert [(row["task"], row["verdict"]) for row in rows if row["rule"] == "not taught"] == [(PASSIVE, "inconclusive")]
 
 
@@ -125,18 +127,18 @@ def test_mistakes_are_refused(champion: SmallLoop, tiny_folder: Path, other_fold
     (tmp_path / "new").mkdir()
     fresh = write_loop(tmp_path / "new", tiny_folder)
     with pytest.raises(NothingToRebase, match="no champion yet"):
-        rebasing.rebase(fresh.open(f"base_model.name={other_folder}"), SITE, print)
+        rebase.rebase(fresh.open(f"base_model.name={other_folder}"), SITE, print)
     with pytest.raises(NothingToRebase, match="the champion's own"):
-        rebasing.rebase(champion.open(), SITE, print)
+        rebase.rebase(champion.open(), SITE, print)
     with pytest.raises(NothingToRebase, match="the champion's own"):  # other words for the same model
-        rebasing.rebase(champion.open("base_model.max_tokens=250"), SITE, print)
+        rebase.rebase(champion.open("base_model.max_tokens=250"), SITE, print)
 
 
-def _scores(place: Workplace, digest: str) -> dict[str, list[float]]:
-    version = place.version(digest)
+def _scores(instance: Instance, digest: str) -> dict[str, list[float]]:
+    version = instance.version(digest)
     assert version is not None
-    record = place.store.get_json(place.evidence(version)["evaluation"])
+    record = instance.store.get_json(instance.evidence(version)["evaluation"])
     return {
-        name: [row["score"] for row in place.store.get_json(found)["rows"]]
+        name: [row["score"] for row in instance.store.get_json(found)["rows"]]
         for name, found in record["predictions"].items()
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from promotion_state import State
 
-from components.promotion.registry import Registry
+from components.registry.registry import Registry
 from components.storage import privileges
 from components.storage.database import Database
 from components.storage.objects import ObjectStore

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.audit.log import Actor
+from components.gate.attempts import Family, attempts
 from components.promotion import candidates
-from components.promotion.attempts import Family, attempts
 from components.promotion.candidates import Candidate
-from components.promotion.registry import Registry
+from components.registry.registry import Registry
 from components.settings import PolicySettings
 from components.storage.database import Database
 from components.storage.objects import ObjectStore

@@ -11,11 +11,11 @@ from components.audit import log
 from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.identity import people, sessions, tokens
-from components.promotion import approvals, candidates, champion, policy, served
+from components.promotion import approvals, candidates, champion, policy, serving_watch
 from components.promotion.approvals import NotLowRisk
 from components.promotion.automatic import promote_waiting
-from components.promotion.outbox import apply_outbox, enqueue, pending
-from components.promotion.registry import Registry
+from components.registry.outbox import apply_outbox, enqueue, pending
+from components.registry.registry import Registry
 from components.settings import (
     ApprovalSettings,
     AuditSettings,
@@ -28,9 +28,9 @@ from components.storage import leases, privileges, results, rounds, tables
 from components.storage.database import AccountRefused
 from components.storage.privilege_checks import check_privileges
 from components.tasks import queue
-from lcia.rounds import Rounds
-from lcia.service.run import ROUNDS, tell
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.server import ROUNDS, tell
+from lcia.worker.rounds import Rounds
 
 POLICY = PolicySettings()
 
@@ -153,9 +153,9 @@ def test_a_round_of_the_service_promotes_and_has_mlflow_serve_it(accounts, postg
         audit=AuditSettings(heads_to=()),
         policy=PolicySettings(approval=ApprovalSettings(auto=True)),
     )
-    place = Workplace.open(home, settings)
-    tell(place, {}, Rounds(place.db, place.home, "service", 30, ROUNDS))
-    with place.db.read() as connection:
+    instance = Instance.open(home, settings)
+    tell(instance, {}, Rounds(instance.db, instance.home, "service", 30, ROUNDS))
+    with instance.db.read() as connection:
         now = champion.current(connection, "a")
         entry = next(e for e in log.entries(connection) if e.action == "champion.promoted")
     assert (now.epoch, now.served) == (1, now.version)
@@ -375,9 +375,9 @@ def test_what_was_told_too_late_is_told_again_by_the_promoters_account(accounts,
     apply_outbox(promoter.db, promoter.store, registry)
     assert registry.champion() == first.digest != second.digest
     registry.rollback(second.digest)
-    assert second.digest[:12] in str(served.watch(promoter.db, registry))
+    assert second.digest[:12] in str(serving_watch.watch(promoter.db, registry))
     apply_outbox(promoter.db, promoter.store, registry)
-    assert (registry.champion(), served.watch(promoter.db, registry)) == (first.digest, None)
+    assert (registry.champion(), serving_watch.watch(promoter.db, registry)) == (first.digest, None)
     registry.rollback(second.digest)
     with pytest.raises(AccountRefused):
-        served.watch(worker.db, registry)
+        serving_watch.watch(worker.db, registry)

@@ -9,13 +9,13 @@ from sqlalchemy import update
 from components.audit import log
 from components.audit.log import Actor
 from components.errors import GateRefused
+from components.gate.attempts import Family, attempts
 from components.promotion import approvals, candidates, quorum
 from components.promotion.approvals import (
     ApprovalUnknown,
     EvidenceVoid,
     FourEyesRefused,
 )
-from components.promotion.attempts import Family, attempts
 from components.promotion.candidates import CandidateUnknown, NotPending
 from components.promotion.quorum import QuorumMissing
 from components.promotion.reasons import ReasonMissing

@@ -7,10 +7,10 @@ from promotion_state import BOB, SITE
 from sqlalchemy import select, update
 
 from components.audit.log import SYSTEM
+from components.gate.attempts import Family, attempts, base_model_family
+from components.gate.gate import decide_gate
+from components.gate.inputs import GateEvidence
 from components.promotion import approvals, candidates, champion
-from components.promotion.attempts import Family, attempts, base_model_family
-from components.promotion.gate import decide_gate
-from components.promotion.gate_evidence import GateEvidence
 from components.promotion.policy import accept, in_force, install, propose
 from components.settings import GateSettings, PolicySettings
 from components.storage.tables import log, policies
@@ -90,7 +90,7 @@ def test_attempts_leave_the_count_after_the_window(state, monkeypatch):
     judged(state, 1, task=digest(1))
     judged(state, 2, task=digest(2))
     later = datetime.now(UTC) + timedelta(days=89)
-    monkeypatch.setattr("components.promotion.attempts.now", lambda _: later)
+    monkeypatch.setattr("components.gate.attempts.now", lambda _: later)
     assert count(state) == 2
     assert count(state, window=88) == 0
 

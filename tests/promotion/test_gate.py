@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.promotion.gate import GateReport, decide_gate
-from components.promotion.gate_evidence import GateEvidence, GateEvidenceError, NewTask, PriorTask
-from components.promotion.power import LEAST_POWER, TaskRows, policy_power
+from components.gate.gate import GateReport, decide_gate
+from components.gate.inputs import GateEvidence, GateEvidenceError, NewTask, PriorTask
+from components.gate.power import LEAST_POWER, TaskRows, policy_power
 from components.settings import GateSettings
 
 POLICY = GateSettings()

@@ -10,16 +10,16 @@ from components.promotion import approvals, candidates, judging, policy
 from components.promotion import champion as champions
 from components.promotion.quorum import QuorumMissing
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
-from lcia import verbs
+from lcia.operations import decisions, status
 
 __all__ = ["champion", "fresh", "learnt", "pending"]
 OPEN = {"step_margin": 1.0, "lifetime_budget": 1.0, "pooled_margin": 1.0, "min_routing": 0.0, "new_task_margin": 1.0}
 ADA, EVE = (Actor(name, assured=True, how="token 1") for name in ("ada", "eve"))
 
 
-def version(place, number):
-    with place.db.read() as connection:
-        return candidates.get(connection, place.assistant, number)
+def version(instance, number):
+    with instance.db.read() as connection:
+        return candidates.get(connection, instance.assistant, number)
 
 
 def rows(report, rule):
@@ -28,21 +28,21 @@ def rows(report, rule):
 
 @pytest.mark.slow
 def test_under_the_same_policy_nothing_is_judged(champion):
-    place = champion.open()
+    instance = champion.open()
     for number in (1, 2, 3):
-        found = judging.present(place.store, version(place, number), place.settings.policy.gate)
-        assert (found.verdict, found.again) == (version(place, number).verdict, None)
+        found = judging.present(instance.store, version(instance, number), instance.settings.policy.gate)
+        assert (found.verdict, found.again) == (version(instance, number).verdict, None)
 
 
 @pytest.mark.slow
 def test_the_stored_scores_give_the_same_report_again(champion):
     """Judged under a policy that differs in what moves no bound, every row is what the run itself found."""
-    place = champion.open()
+    instance = champion.open()
     for number in (1, 2, 3):
-        candidate = version(place, number)
-        before = place.store.get_json(place.evidence(candidate)["gate"])
-        gate = place.settings.policy.gate.model_copy(update={"max_attempts": 50})
-        found = judging.present(place.store, candidate, gate)
+        candidate = version(instance, number)
+        before = instance.store.get_json(instance.evidence(candidate)["gate"])
+        gate = instance.settings.policy.gate.model_copy(update={"max_attempts": 50})
+        found = judging.present(instance.store, candidate, gate)
         assert found.verdict == candidate.verdict
         kept = [row for row in before["rows"] if row["rule"] not in ("attempts", "cost")]
         assert [row for row in found.again["rows"] if row["rule"] != "attempts"] == kept
@@ -50,11 +50,11 @@ def test_the_stored_scores_give_the_same_report_again(champion):
 
 @pytest.mark.slow
 def test_margins_decide_when_they_changed(champion):
-    place = champion.open()
-    third = version(place, 2)  # it changed the task before it
+    instance = champion.open()
+    third = version(instance, 2)  # it changed the task before it
     strict = GateSettings(step_margin=0.0, pooled_margin=0.0, lifetime_budget=0.0, min_routing=1.0)
     loose = GateSettings(**OPEN, confidence=0.51)
-    tight, wide = (judging.present(place.store, third, gate) for gate in (strict, loose))
+    tight, wide = (judging.present(instance.store, third, gate) for gate in (strict, loose))
     assert tight.verdict != "pass"
     assert all(row["verdict"] == "pass" for row in rows(wide.rows, "step"))
     assert {row["limit"] for row in rows(wide.rows, "step")} == {1.0}
@@ -62,65 +62,66 @@ def test_margins_decide_when_they_changed(champion):
 
 @pytest.mark.slow
 def test_scores_that_are_not_kept_refuse(champion):
-    place = champion.open()
-    second = version(place, 2)
-    evaluation = place.store.get_json(place.evidence(second)["evaluation"])
+    instance = champion.open()
+    second = version(instance, 2)
+    evaluation = instance.store.get_json(instance.evidence(second)["evaluation"])
     for digest in evaluation["predictions"].values():
-        (place.home / "objects" / "sha256" / digest[:2] / digest).unlink()
+        (instance.home / "objects" / "sha256" / digest[:2] / digest).unlink()
     with pytest.raises(GateRefused, match=r"can't be judged again from its evidence .*lcia retry"):
-        judging.present(place.store, second, GateSettings(step_margin=0.5))
+        judging.present(instance.store, second, GateSettings(step_margin=0.5))
 
 
 @pytest.mark.slow
 def test_a_pass_of_before_does_not_promote_after_margins_were_tightened(pending):
-    place = pending.open()
-    with place.db.begin() as connection:
-        policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
-    verdict = version(place, 1).verdict
+    instance = pending.open()
+    with instance.db.begin() as connection:
+        policy.install(connection, instance.assistant, instance.settings.policy, actor=SYSTEM)
+    verdict = version(instance, 1).verdict
     two = {"approval": {"quorum": 2}}
-    change(place, two)
-    verbs.approve(place, "1", OPS, "read the evidence")
-    change(place, {"approval": {"quorum": 1}, "gate": {"enforce": True, "min_routing": 1.0, "max_attempts": 1}})
+    change(instance, two)
+    decisions.approve(instance, "1", OPS, "read the evidence")
+    change(instance, {"approval": {"quorum": 1}, "gate": {"enforce": True, "min_routing": 1.0, "max_attempts": 1}})
     if verdict == "pass":
-        change(place, {"gate": {"new_task_margin": 0.0}})
+        change(instance, {"gate": {"new_task_margin": 0.0}})
     with pytest.raises(GateRefused, match="under the present policy"):
-        promote(place)
+        promote(instance)
 
 
 @pytest.mark.slow
 def test_a_loosened_policy_lets_it_go_on_and_the_log_says_under_which(pending):
-    place = pending.open()
-    assert version(place, 1).verdict == "inconclusive"
-    with place.db.begin() as connection:
-        policy.install(connection, place.assistant, PolicySettings(), actor=SYSTEM)
+    instance = pending.open()
+    assert version(instance, 1).verdict == "inconclusive"
+    with instance.db.begin() as connection:
+        policy.install(connection, instance.assistant, PolicySettings(), actor=SYSTEM)
     with pytest.raises(GateRefused):
-        verbs.approve(place, "1", OPS, "read the evidence")
-    change(place, {"gate": {"enforce": False, "max_attempts": 9}})
-    _, made = verbs.approve(place, "1", OPS, "read the evidence")
-    assert {"gate inconclusive, not enforced", "gate judged again"} <= set(made.marks)
-    with place.db.read() as connection:
+        decisions.approve(instance, "1", OPS, "read the evidence")
+    change(instance, {"gate": {"enforce": False, "max_attempts": 9}})
+    decisions.approve(instance, "1", OPS, "read the evidence")
+    marks = status.status(instance)["champion"]["marks"]
+    assert {"gate inconclusive, not enforced", "gate judged again"} <= set(marks)
+    with instance.db.read() as connection:
         entry = next(one for one in reversed(log.entries(connection)) if one.action == "champion.promoted")
-        now = policy.in_force(connection, place.assistant)
-    assert place.store.get_json(entry.details["policy"])["policy"] == now.content
-    report = place.store.get_json(entry.details["judged_again"])
+        now = policy.in_force(connection, instance.assistant)
+    assert instance.store.get_json(entry.details["policy"])["policy"] == now.content
+    report = instance.store.get_json(entry.details["judged_again"])
     assert rows(report["rows"], "attempts")[0]["limit"] == 9
 
 
-def change(place, changes):
+def change(instance, changes):
     """Two admins change the server's policy."""
-    with place.db.begin() as connection:
-        made = policy.propose(connection, place.assistant, changes, actor=ADA, reason="needed")
-        policy.accept(connection, place.assistant, made.id, actor=EVE, reason="agreed")
+    with instance.db.begin() as connection:
+        made = policy.propose(connection, instance.assistant, changes, actor=ADA, reason="needed")
+        policy.accept(connection, instance.assistant, made.id, actor=EVE, reason="agreed")
 
 
-def promote(place):
+def promote(instance):
     return champions.promote(
-        place.promoter,
-        place.store,
-        assistant=place.assistant,
+        instance.promoter,
+        instance.store,
+        assistant=instance.assistant,
         version=1,
         actor=OPS,
-        policy=place.settings.policy,
+        policy=instance.settings.policy,
         reason="go",
     )
 

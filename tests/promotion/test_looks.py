@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from components.promotion.looks import look_levels, reserve_rows
+from components.gate.levels import look_levels, reserve_rows
 
 
 def test_the_reserve_follows_from_the_rows_alone():

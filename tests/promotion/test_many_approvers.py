@@ -50,7 +50,7 @@ def server(state: State, database_url: str) -> Iterator[tuple[str, list[str]]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LCIA_")}
     environment |= {"LCIA_HOME": str(state.folder / "home"), "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "lcia.cli", "serve"],
+        [sys.executable, "-m", "lcia.cli.main", "serve"],
         cwd=state.folder,
         env=environment,
         text=True,

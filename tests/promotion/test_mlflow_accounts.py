@@ -11,9 +11,9 @@ from promotion_state import SITE, client, new_state
 
 from components.audit.log import SYSTEM
 from components.promotion import approvals, champion
-from components.promotion.outbox import apply_outbox
-from components.promotion.registry import Registry, RegistryError
-from components.promotion.registry_accounts import EDIT, MANAGE, RegistryAccountsRefused, may_promote, set_up
+from components.registry.accounts import EDIT, MANAGE, RegistryAccountsRefused, may_promote, set_up
+from components.registry.outbox import apply_outbox
+from components.registry.registry import Registry, RegistryError
 from components.settings import ApprovalSettings, PolicySettings
 
 pytestmark = [

@@ -17,10 +17,10 @@ from promotion_state import BOB, State, new_state
 
 from components.audit.verify import verify_database
 from components.promotion import champion
-from components.promotion.registry import Registry, RegistryError
+from components.registry.registry import Registry, RegistryError
 from components.settings import load_settings
-from lcia import syncing, verbs
-from lcia.workplace import Workplace
+from lcia.instance import Instance
+from lcia.operations import decisions, registry
 
 pytestmark = pytest.mark.slow
 ALIAS, COPY = "registered-models/alias HTTP", "/mlflow/model-versions/create"
@@ -33,7 +33,7 @@ class Site:
     """A state with a champion; MLflow is reached by a line."""
 
     state: State
-    place: Workplace
+    instance: Instance
     server: MlflowServer
     line: Line
 
@@ -69,10 +69,10 @@ def shared(tmp_path_factory, empty_mlflow) -> Iterator[Site]:
         }
         (folder / "zenml.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
         home = folder / "home"
-        place = Workplace.open(home, load_settings(folder / "zenml.yaml", [], home_folder=home))
+        instance = Instance.open(home, load_settings(folder / "zenml.yaml", [], home_folder=home))
         state.candidate("first", None)
-        verbs.approve(place, "1", BOB, "read")
-        yield Site(state, place, server, line)
+        decisions.approve(instance, "1", BOB, "read")
+        yield Site(state, instance, server, line)
         line.close()
 
 
@@ -119,15 +119,15 @@ FAULTS = [(emptied, emptied), (down, slow), (slow, alias_unanswered), (alias_los
 def test_decided_at_once_and_served_after_one_sync(site: Site, first: Fault, second: Fault) -> None:
     before, _ = site.decided()
     made = site.state.candidate(first.__name__, before)
-    assert all(one.ok for one in site.place.tell_registry())
+    assert all(one.ok for one in site.instance.tell_registry())
 
     first(site)
-    verbs.approve(site.place, str(made.number), BOB, "read")
+    decisions.approve(site.instance, str(made.number), BOB, "read")
     assert site.decided() == (made.digest, before)  # and not more than is known is said of MLflow
     synced(site, made.digest, first)
 
     second(site)
-    verbs.rollback(site.place, before, BOB, "complaints")
+    decisions.rollback(site.instance, before, BOB, "complaints")
     assert site.decided() == (before, made.digest)
     synced(site, before, second)
     with site.state.db.read() as connection:
@@ -137,7 +137,7 @@ def test_decided_at_once_and_served_after_one_sync(site: Site, first: Fault, sec
 def synced(site: Site, expected: str, fault: Fault) -> None:
     """All is right after one sync, and nobody is blamed for what the network did."""
     site.mended()
-    told = syncing.sync(site.place, BOB)
+    told = registry.sync(site.instance, BOB)
     assert told["ok"], told
     assert (site.decided(), site.shown()) == ((expected, expected), expected)
     assert {one["kind"] for one in told["differences"]} == ({"version", "alias"} if fault is emptied else set())
@@ -145,7 +145,7 @@ def synced(site: Site, expected: str, fault: Fault) -> None:
 
 def test_the_page_that_compares_names_each_version_with_its_run(site) -> None:
     digest, _ = site.decided()
-    page = site.place.registry.compare_page([digest])
+    page = site.instance.registry.compare_page([digest])
     assert page is not None
     asked = parse_qs(urlparse(page).fragment.partition("?")[2])
     client = MlflowClient(site.server.address)
@@ -153,4 +153,4 @@ def test_the_page_that_compares_names_each_version_with_its_run(site) -> None:
     assert json.loads(asked["runs"][0]) == {str(known[0].version): known[0].run_id}
     assert json.loads(asked["name"][0]) == "a-candidates"
     with pytest.raises(RegistryError, match="no version with digest"):
-        site.place.registry.compare_page(["0" * 64])
+        site.instance.registry.compare_page(["0" * 64])

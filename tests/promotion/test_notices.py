@@ -14,9 +14,10 @@ from sqlalchemy import select, update
 
 from components.audit import log
 from components.audit.log import SYSTEM
-from components.promotion import approvals, channels, notices
-from components.promotion.channels import SECRET, ChannelMissing, sign
-from components.promotion.notices import FIRST_RETRY, NotDelivered
+from components.notices import channels, notices
+from components.notices.channels import SECRET, ChannelMissing, sign
+from components.notices.notices import FIRST_RETRY, NotDelivered
+from components.promotion import approvals
 from components.settings import ApprovalSettings, MailSettings, NotifySettings, PolicySettings
 from components.storage import tables
 from components.tasks import queue

@@ -7,9 +7,10 @@ from promotion_state import SITE, client
 from sqlalchemy import select
 
 from components.audit.log import SYSTEM
-from components.promotion import approvals, champion, outbox
-from components.promotion.outbox import apply_outbox
-from components.promotion.registry import Registry, RegistryError
+from components.promotion import approvals, champion
+from components.registry import outbox
+from components.registry.outbox import apply_outbox
+from components.registry.registry import Registry, RegistryError
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage import leases, tables
 

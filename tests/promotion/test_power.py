@@ -3,18 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from components.promotion.gate import decide_gate
-from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
-from components.promotion.power import (
-    LEAST_POWER,
-    TaskRows,
-    combine,
-    harmless,
-    judge,
-    level,
-    policy_power,
-    rows_needed,
-)
+from components.gate.gate import decide_gate
+from components.gate.inputs import GateEvidence, NewTask, PriorTask
+from components.gate.power import LEAST_POWER, TaskRows, combine, harmless, judge, level, policy_power, rows_needed
 from components.settings import GateSettings
 
 POLICY = GateSettings()

@@ -16,14 +16,16 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy import text as sql
 
 from components.audit.log import SYSTEM
-from components.promotion import approvals, champion, notices, registry_limits
-from components.promotion.outbox import apply_outbox, enqueue, undelivered
+from components.notices import notices
+from components.promotion import approvals, champion
 from components.promotion.reconcile import reconcile
-from components.promotion.registry import Registry
-from components.promotion.registry_check import Told
-from components.promotion.registry_limits import fitted
-from components.promotion.replay import replay
-from components.promotion.sweep import Books
+from components.registry import limits
+from components.registry.differences import Told
+from components.registry.limits import fitted
+from components.registry.outbox import apply_outbox, enqueue, undelivered
+from components.registry.registry import Registry
+from components.registry.replay import replay
+from components.retention.sweep import Books
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage import tables
 from components.storage.database import now
@@ -465,12 +467,12 @@ def test_long_texts_are_shown_as_far_as_they_fit(tmp_path: Path, any_registry: R
     any_registry.follow("k" * 64, LONG, {"task": LONG}, {"loss": [[1, 1.0]]})
     any_registry.unfollow("k" * 64, LONG)
     version = client(any_registry).get_model_version("a-candidates", "1")
-    assert len(version.description) == registry_limits.DESCRIPTION
+    assert len(version.description) == limits.DESCRIPTION
     assert version.description.startswith("# card\nGröße 数据")
     assert version.description.endswith("MLflow takes 5000; the whole card is the file reports/card.md of the run]")
     run = client(any_registry).get_run(version.run_id)
-    assert len(run.data.tags["mlflow.note.content"]) == len(run.data.tags["marks"]) == registry_limits.RUN_TAG
-    assert len(run.data.params["changed_settings"]) == registry_limits.PARAM
+    assert len(run.data.tags["mlflow.note.content"]) == len(run.data.tags["marks"]) == limits.RUN_TAG
+    assert len(run.data.params["changed_settings"]) == limits.PARAM
     assert run.data.metrics[f"gate/step margin/{names[0]}:1"] == 0.5
     assert len(run.inputs.dataset_inputs) == 3
     assert any_registry.champion() == "d" * 64

@@ -11,13 +11,14 @@ from promotion_state import SITE, State, client
 from sqlalchemy import select, update
 
 from components.audit.log import SYSTEM
-from components.promotion import champion, registry_places
-from components.promotion.outbox import apply_outbox, enqueue
+from components.promotion import champion
 from components.promotion.reconcile import reconcile
-from components.promotion.registry import Registry, RegistryError
-from components.promotion.registry_check import Told
-from components.promotion.registry_places import PlaceTooLong, StateMoved
-from components.promotion.replay import replay
+from components.registry import locations
+from components.registry.differences import Told
+from components.registry.locations import PlaceTooLong, StateMoved
+from components.registry.outbox import apply_outbox, enqueue
+from components.registry.registry import Registry, RegistryError
+from components.registry.replay import replay
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage import tables
 from components.storage.database import Database
@@ -61,7 +62,7 @@ class Home:
     def mended(self) -> int:
         old = self.registry.moved_from()
         assert old is not None
-        return registry_places.correct(self.uri, self.folder, old, str(self.folder / "artifacts"))
+        return locations.correct(self.uri, self.folder, old, str(self.folder / "artifacts"))
 
 
 def home(folder: Path) -> Home:
@@ -97,11 +98,11 @@ def copy(original: Home, tmp_path: Path) -> Home:
 def test_a_copy_says_where_it_was_copied_from_and_the_original_nothing(original: Home, copy: Home) -> None:
     place = (original.folder / "artifacts").as_uri()
     assert (original.registry.moved_from(), copy.registry.moved_from()) == (None, place)
-    assert registry_places.recorded_place(copy.uri, "lcia") == place
-    assert registry_places.recorded_place(copy.uri, "another") is None
-    assert registry_places.recorded_place(f"sqlite:///{copy.folder}/none.db", "lcia") is None
+    assert locations.recorded_place(copy.uri, "lcia") == place
+    assert locations.recorded_place(copy.uri, "another") is None
+    assert locations.recorded_place(f"sqlite:///{copy.folder}/none.db", "lcia") is None
     assert not (copy.folder / "none.db").exists(), "looking made a database"
-    assert registry_places.recorded_place("http://127.0.0.1:1", "lcia") is None
+    assert locations.recorded_place("http://127.0.0.1:1", "lcia") is None
 
 
 def test_nothing_of_the_original_is_written_or_deleted(original: Home, copy: Home) -> None:
@@ -165,7 +166,7 @@ def test_records_that_another_state_may_share_are_left(copy: Home, tmp_path: Pat
     assert old is not None
     for uri in (f"sqlite:///{tmp_path}/the original/mlflow.db", "postgresql+psycopg://x@/mlflow", "http://mlflow"):
         with pytest.raises(StateMoved, match=r"registry\.tracking_uri of its own"):
-            registry_places.correct(uri, copy.folder, old, str(copy.folder / "artifacts"))
+            locations.correct(uri, copy.folder, old, str(copy.folder / "artifacts"))
 
 
 def test_links_inside_the_root_are_replaced_and_not_followed(original: Home, tmp_path: Path) -> None:
@@ -210,10 +211,10 @@ def test_hard_links_are_broken_before_they_are_written(original: Home, copy: Hom
 
 def test_a_place_that_postgresql_has_no_room_for_is_refused(tmp_path: Path) -> None:
     long = (tmp_path / ("x" * 200)).as_uri()
-    registry_places.need_short(long, f"sqlite:///{tmp_path}/mlflow.db")
-    registry_places.need_short(None, "http://mlflow")
+    locations.need_short(long, f"sqlite:///{tmp_path}/mlflow.db")
+    locations.need_short(None, "http://mlflow")
     with pytest.raises(PlaceTooLong, match="for each run adds 43"):
-        registry_places.need_short(long, "postgresql+psycopg://x@/mlflow")
+        locations.need_short(long, "postgresql+psycopg://x@/mlflow")
 
 
 def test_a_version_that_leads_elsewhere_is_not_loadable(original: Home) -> None:

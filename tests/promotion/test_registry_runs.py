@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from promotion_state import client
 
-from components.promotion.registry import Registry
+from components.registry.registry import Registry
 
 KEY, DIGEST, TASK = "k" * 64, "d" * 64, {"task": "news@1"}
 

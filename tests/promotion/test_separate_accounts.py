@@ -58,7 +58,7 @@ def test_submit_learn_approve_and_promote_each_with_its_own_account(fresh, postg
 
     def run(environment: dict[str, str], *argv: str) -> tuple[int, dict, str]:
         ended = subprocess.run(
-            [sys.executable, "-m", "lcia.cli", *argv, *(["--json"] if argv[0] != "work" else [])],
+            [sys.executable, "-m", "lcia.cli.main", *argv, *(["--json"] if argv[0] != "work" else [])],
             cwd=fresh.config.parent, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return ended.returncode, json.loads(ended.stdout) if ended.stdout.startswith("{") else {}, ended.stderr
@@ -69,7 +69,7 @@ def test_submit_learn_approve_and_promote_each_with_its_own_account(fresh, postg
     promoter = {"LCIA__STORAGE__PROMOTER": postgresql.url(name, "lcia_promoter")}
     service = told("promoter", made["passwords"]["promoter"], "service", **promoter)
     server = subprocess.Popen(
-        [sys.executable, "-m", "lcia.cli", "serve", "--bootstrap", "root"],
+        [sys.executable, "-m", "lcia.cli.main", "serve", "--bootstrap", "root"],
         cwd=fresh.config.parent, env=service, text=True, stdout=subprocess.PIPE,
     )  # fmt: skip
     try:

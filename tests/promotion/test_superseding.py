@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from components.promotion.gate import decide_gate
-from components.promotion.gate_evidence import GateEvidence, NewTask, PriorTask
+from components.gate.gate import decide_gate
+from components.gate.inputs import GateEvidence, NewTask, PriorTask
 from components.promotion.superseding import superseded
 from components.settings import GateSettings
 from components.tasks.task_file import Task

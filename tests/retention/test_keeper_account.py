@@ -6,7 +6,7 @@ from small_loop import OPS, SITE, TASKS
 
 from components.storage import privileges
 from components.storage.database import AccountRefused
-from lcia import keeping, verbs
+from lcia.operations import retention, status, tasks
 
 
 def test_the_service_withdraws_and_sweeps_with_the_keepers_account(fresh, postgresql, tmp_path):
@@ -24,14 +24,14 @@ def test_the_service_withdraws_and_sweeps_with_the_keepers_account(fresh, postgr
 
     try:
         alone, both = opened(), opened(keeper=postgresql.url(name, "lcia_keeper"))
-        item = verbs.submit(alone, fresh.package(TASKS[0]), SITE)
+        item = tasks.submit(alone, fresh.package(TASKS[0]), SITE)
         with pytest.raises(AccountRefused, match="lcia_service"):
-            keeping.clean(alone, OPS)
+            retention.clean(alone, OPS)
         with pytest.raises(AccountRefused, match="lcia_service"):
-            keeping.withdraw(alone, TASKS[0], OPS, "the site takes it back")
-        assert keeping.clean(both, OPS)["swept"]
-        done = keeping.withdraw(both, TASKS[0], OPS, "the site takes it back")
+            retention.withdraw(alone, TASKS[0], OPS, "the site takes it back")
+        assert retention.clean(both, OPS)["swept"]
+        done = retention.withdraw(both, TASKS[0], OPS, "the site takes it back")
         assert (done["task"], done["name"]) == (item.id, TASKS[0])
-        assert verbs.status(both)["queue"]["items"][0]["state"] == "withdrawn"
+        assert status.status(both)["queue"]["items"][0]["state"] == "withdrawn"
     finally:
         postgresql.drop(name)

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 from small_loop import OPS, TASKS, Learnt, SmallLoop
 
-from components.promotion.registry_places import StateMoved
+from components.registry.locations import StateMoved
 from components.storage.fence import OutsideRoot
 from infra import zenml_places
 from infra.erasure import delete_runs
-from lcia import auditing, doctor, keeping, keeping_words, syncing, verbs, words
-from lcia.findings import Patient
-from lcia.workplace import Workplace
+from lcia.cli.text import retention as retention_text
+from lcia.cli.text import versions
+from lcia.doctor import checks
+from lcia.doctor.findings import Patient
+from lcia.instance import Instance
+from lcia.operations import audit, decisions, registry, retention
+from lcia.operations import status as status_operations
 
 PASSIVE = TASKS[2]
 REFUSE = "retention.withdrawn_adapters=refuse"
@@ -54,61 +58,65 @@ def files(loop: SmallLoop) -> dict[str, tuple[int, int]]:
 
 
 def found(loop: SmallLoop, check: str) -> list[str]:
-    place = loop.open()
-    told = doctor.examine(Patient(place.home, loop.config, place.settings))
+    instance = loop.open()
+    told = checks.examine(Patient(instance.home, loop.config, instance.settings))
     return [one.verdict for one in told if one.check == check]
 
 
 def test_a_copy_leaves_the_original_alone_and_says_that_it_is_one(original: SmallLoop, copied: SmallLoop) -> None:
     before = files(original)
-    place = copied.open(REFUSE)
-    status = verbs.status(place)
+    instance = copied.open(REFUSE)
+    status = status_operations.status(instance)
     assert (status["champion"]["served"], str(original.home) in status["registry"]["moved"]) == (None, True)
-    assert "this state was moved or copied from" in words.status(status)
-    assert "not served by MLflow yet" in words.status(status)
+    assert "this state was moved or copied from" in versions.status(status)
+    assert "not served by MLflow yet" in versions.status(status)
     assert (found(copied, "mlflow"), found(copied, "zenml")) == (["problem"], ["problem"])
 
-    verbs.rollback(place, "2", OPS, "its rows go")
-    entries = verbs.status(place)["audit"]["entries"]
+    decisions.rollback(instance, "2", OPS, "its rows go")
+    entries = status_operations.status(instance)["audit"]["entries"]
     with pytest.raises(StateMoved, match="Nothing was changed; `lcia sync` corrects the records"):
-        keeping.withdraw(place, PASSIVE, OPS, "no licence")
+        retention.withdraw(instance, PASSIVE, OPS, "no licence")
     with pytest.raises(StateMoved, match="lcia sync"):
-        keeping.clean(place, OPS)
-    assert verbs.status(place)["audit"]["entries"] == entries
+        retention.clean(instance, OPS)
+    assert status_operations.status(instance)["audit"]["entries"] == entries
     assert files(original) == before
 
 
 def test_after_sync_a_copy_works_on_its_own(original: SmallLoop, copied: SmallLoop, tiny_folder: Path) -> None:
     before = files(original)
-    place = copied.open(REFUSE)
-    told = syncing.sync(place, OPS)
+    instance = copied.open(REFUSE)
+    told = registry.sync(instance, OPS)
     assert (told["ok"], told["served"], told["differences"]) == (True, True, [])
     assert [one["records"] for one in told["moved"]] == ["MLflow", "ZenML"]
-    assert "moved or copied from" in syncing.words(told)
-    assert syncing.sync(place, OPS)["moved"] == []
-    assert (verbs.status(place)["registry"]["moved"], found(copied, "mlflow"), found(copied, "zenml")) == (
+    assert "moved or copied from" in registry.words(told)
+    assert registry.sync(instance, OPS)["moved"] == []
+    assert (
+        status_operations.status(instance)["registry"]["moved"],
+        found(copied, "mlflow"),
+        found(copied, "zenml"),
+    ) == (
         None,
         ["ok"],
         ["ok"],
     )
-    verbs.rollback(place, "2", OPS, "its rows go")
-    assert verbs.status(place)["champion"]["served"] == place.version("2").digest
-    said = keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    decisions.rollback(instance, "2", OPS, "its rows go")
+    assert status_operations.status(instance)["champion"]["served"] == instance.version("2").digest
+    said = retention.withdraw(instance, PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["registry_untold"], said["zenml_runs"], said["exit_code"]) == ([], [], 2, 0)
-    assert "Version(s) 3, tuned on its rows, are erased." in keeping_words.withdrawn(said)
+    assert "Version(s) 3, tuned on its rows, are erased." in retention_text.withdrawn(said)
     assert files(original) == before
-    assert auditing.verify(place).ok
-    assert answered(place, tiny_folder) == 2
+    assert audit.verify(instance).ok
+    assert answered(instance, tiny_folder) == 2
 
 
 def test_a_moved_state_works_after_sync(original: SmallLoop, tmp_path: Path, tiny_folder: Path) -> None:
     moved = original.copy_as_it_is(tmp_path / "moved")
     original.home.rename(tmp_path / "gone")
-    place = moved.open()
-    assert verbs.status(place)["champion"]["served"] is None
-    told = syncing.sync(place, OPS)
+    instance = moved.open()
+    assert status_operations.status(instance)["champion"]["served"] is None
+    told = registry.sync(instance, OPS)
     assert (told["ok"], told["differences"]) == (True, [])
-    assert answered(place, tiny_folder) == 3
+    assert answered(instance, tiny_folder) == 3
     assert not original.home.exists(), "nothing was written to the old place"
 
 
@@ -123,8 +131,8 @@ def test_zenml_files_outside_its_store_stay_and_are_named(original: SmallLoop, c
 
 def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path: Path) -> None:
     """MLflow is away, and a copy of the weights lies in a run that MLflow no longer knows."""
-    place = original.open(REFUSE)
-    verbs.rollback(place, "2", OPS, "its rows go")
+    instance = original.open(REFUSE)
+    decisions.rollback(instance, "2", OPS, "its rows go")
     weights = next(
         original.home.glob("mlflow-artifacts/*/artifacts/assistant/artifacts/assistant/adapters/g2/*.safetensors")
     )
@@ -134,26 +142,26 @@ def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path
     (tmp_path / "no folder").write_text("")
     away = f"registry.tracking_uri=sqlite:///{tmp_path}/no folder/mlflow.db"
 
-    said = keeping.withdraw(original.open(REFUSE, away), PASSIVE, OPS, "no licence")
-    told = keeping_words.withdrawn(said)
+    said = retention.withdraw(original.open(REFUSE, away), PASSIVE, OPS, "no licence")
+    told = retention_text.withdrawn(said)
     assert said["exit_code"] == 1
     assert "are erased" not in told
     assert f"Still there: {lost} holds what was erased" in told
     assert f"Still there: {weights} holds what was erased" in told
     assert "files of version 3 in MLflow" in told
 
-    said = keeping.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
+    said = retention.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["exit_code"]) == ([f"{lost} holds what was erased"], 1)
     lost.unlink()
-    said = keeping.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
+    said = retention.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["exit_code"]) == ([], 0)
-    assert "are erased" in keeping_words.withdrawn(said)
+    assert "are erased" in retention_text.withdrawn(said)
 
 
-def answered(place: Workplace, base: Path) -> int:
+def answered(instance: Instance, base: Path) -> int:
     """Number of the version that MLflow loads in a fresh process, from files below this state, and that answers."""
     made = subprocess.run(
-        [sys.executable, "-c", FRESH_PROCESS, place.settings.registry.tracking_uri, str(base)],
+        [sys.executable, "-c", FRESH_PROCESS, instance.settings.registry.tracking_uri, str(base)],
         env={name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ},
         cwd=base,
         capture_output=True,
@@ -162,7 +170,7 @@ def answered(place: Workplace, base: Path) -> int:
     )
     assert made.returncode == 0, made.stderr
     told = json.loads(made.stdout.splitlines()[-1])
-    assert told["uri"].startswith(place.home.as_uri())
+    assert told["uri"].startswith(instance.home.as_uri())
     assert isinstance(told["answer"], str)
     return int(told["number"])
 
@@ -180,21 +188,21 @@ def test_a_copy_that_keeps_a_link_does_not_touch_what_it_leads_to(
     copied = replace(original, home=tmp_path / "copied" / "home")
     before = {path: path.read_bytes() for path in (tmp_path / "disk").rglob("*") if path.is_file()}
 
-    place = copied.open()
-    status = verbs.status(place)
+    instance = copied.open()
+    status = status_operations.status(instance)
     assert status["champion"]["served"] is None
-    assert f"{copied.home / linked} is a link to {tmp_path}/disk/big" in words.status(status)
+    assert f"{copied.home / linked} is a link to {tmp_path}/disk/big" in versions.status(status)
     assert found(copied, "settings") == ["problem"]
-    verbs.rollback(place, "2", OPS, "its rows go")
-    entries = verbs.status(place)["audit"]["entries"]
+    decisions.rollback(instance, "2", OPS, "its rows go")
+    entries = status_operations.status(instance)["audit"]["entries"]
     for refused in (
-        lambda: keeping.withdraw(place, PASSIVE, OPS, "no licence"),
-        lambda: keeping.clean(place, OPS),
-        lambda: syncing.sync(place, OPS),
+        lambda: retention.withdraw(instance, PASSIVE, OPS, "no licence"),
+        lambda: retention.clean(instance, OPS),
+        lambda: registry.sync(instance, OPS),
     ):
         with pytest.raises(OutsideRoot, match="Nothing was changed"):
             refused()
-    assert verbs.status(place)["audit"]["entries"] == entries
+    assert status_operations.status(instance)["audit"]["entries"] == entries
     kept = {path: path.read_bytes() for path in (tmp_path / "disk").rglob("*") if path in before}
     assert kept == before
 
@@ -202,8 +210,8 @@ def test_a_copy_that_keeps_a_link_does_not_touch_what_it_leads_to(
 def test_a_folder_that_settings_name_may_be_anywhere(original: SmallLoop, tmp_path: Path) -> None:
     (original.home / "mlflow-artifacts").rename(tmp_path / "big")
     (original.home / "mlflow-artifacts").symlink_to(tmp_path / "big")
-    place = original.open(f"registry.artifacts={tmp_path}/big", REFUSE)
-    assert syncing.sync(place, OPS)["ok"]
-    verbs.rollback(place, "2", OPS, "its rows go")
-    said = keeping.withdraw(place, PASSIVE, OPS, "no licence")
+    instance = original.open(f"registry.artifacts={tmp_path}/big", REFUSE)
+    assert registry.sync(instance, OPS)["ok"]
+    decisions.rollback(instance, "2", OPS, "its rows go")
+    said = retention.withdraw(instance, PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["exit_code"]) == ([], 0)

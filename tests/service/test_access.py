@@ -12,7 +12,7 @@ from components.audit.log import SYSTEM
 from components.identity import people, tokens
 from components.identity.access import TABLE
 from components.roles import Role
-from lcia.operations import OPERATIONS
+from lcia.operations.table import OPERATIONS
 
 PARAMS = {
     "diff": {"before": "1", "after": "1"},
@@ -72,7 +72,7 @@ def test_nothing_else_answers_without_a_sign_in(server):
 
 def test_denials_of_known_people_are_logged(server):
     assert server.ask("submitter", "approve", version="1", reason="mine").status_code == 403
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         entry = log.entries(connection)[-1]
     assert (entry.action, entry.actor.name, entry.subject) == ("access.denied", "submitter", "approve")
 
@@ -97,7 +97,7 @@ def test_a_token_is_limited_to_what_it_was_made_for(server):
 
 def test_somebody_shut_out_may_nothing_at_once(server):
     assert server.ask("approver", "status").status_code == 200
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         people.disable(connection, "approver", actor=SYSTEM, reason="left")
     assert server.ask("approver", "status").status_code == 401
 
@@ -162,8 +162,8 @@ def test_secrets_are_in_no_answer_and_no_file(server):
         assert text not in server.ask(who, operation).text
     for file in server.loop.home.rglob("*.db*"):
         assert text.encode() not in file.read_bytes()
-    with server.place.db.read() as connection:
-        assert tokens.check(server.place.db, server.tokens["admin"])[0].name == "admin"
+    with server.instance.db.read() as connection:
+        assert tokens.check(server.instance.db, server.tokens["admin"])[0].name == "admin"
         assert log.count(connection) > 0
 
 

@@ -18,9 +18,9 @@ from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_export
 from components.identity import people, tokens
 from components.roles import Role
-from lcia import auditing
-from lcia.cli import main
-from lcia.workplace import user_name
+from lcia.cli.main import main
+from lcia.instance import user_name
+from lcia.operations import audit
 
 ME = user_name(os.getuid())
 """Who acts without a server, and so the name that the token stands for."""
@@ -60,8 +60,8 @@ audit show --kind candidate
 @pytest.fixture
 def server(pending: SmallLoop) -> Iterator[tuple[str, str]]:
     """`lcia serve` as a process over a state with a candidate: its address, and a token that may do everything."""
-    place = pending.open()
-    with place.db.begin() as connection:
+    instance = pending.open()
+    with instance.db.begin() as connection:
         people.add(connection, ME, actor=SYSTEM)
         for role in get_args(Role):
             people.grant(connection, ME, role, actor=SYSTEM)
@@ -73,7 +73,7 @@ def server(pending: SmallLoop) -> Iterator[tuple[str, str]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LCIA_")}
     environment |= {"LCIA_HOME": str(pending.home)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "lcia.cli", "serve"],
+        [sys.executable, "-m", "lcia.cli.main", "serve"],
         cwd=pending.config.parent,
         env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
@@ -147,7 +147,7 @@ def test_an_export_through_a_server_is_the_servers_log(both, pending, tmp_path):
     assert (here[0], there[0]) == (0, 0)
     assert here[1] == there[1]
     local = tmp_path / "local.jsonl"
-    auditing.export(pending.open(), local)
+    audit.export(pending.open(), local)
     size = len(where.read_bytes())
     assert where.read_bytes() == local.read_bytes()[:size]
     assert size > 1000

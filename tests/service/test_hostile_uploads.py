@@ -45,7 +45,7 @@ def test_an_honest_upload_is_taken_by_another_process(serve, fresh, tmp_path):
     server = serve(fresh)
     got = upload(server, "submitter", zipped(with_flat_images(tmp_path / "p", 3, side=64)))
     assert (got.status_code, got.json()["state"]) == (200, "submitted")
-    kept = sum(file.size for file in server.place.store.objects())
+    kept = sum(file.size for file in server.instance.store.objects())
     assert kept < 3 * 3 * 64 * 64  # all of it takes less than the bare pixels
 
 
@@ -63,15 +63,15 @@ def test_uploads_that_use_the_machine_up_are_refused_in_words(serve, fresh, tmp_
         got = upload(server, "submitter", content)
         assert got.status_code == 422, got.text
         assert words in got.json()["message"]
-    assert not list(server.place.store.objects())
-    assert not list((server.place.home / "unpacked").iterdir())
+    assert not list(server.instance.store.objects())
+    assert not list((server.instance.home / "unpacked").iterdir())
 
 
 def test_an_upload_that_takes_the_reader_over_reaches_nothing_of_the_service(serve, fresh, tmp_path, monkeypatch):
     """Code in place of the reader looks for keys, the database and the environment of the service."""
     server = serve(fresh)
     monkeypatch.setenv("LCIA_SESSION_SECRET", "s" * 40)
-    home = server.place.home
+    home = server.instance.home
     file = tmp_path / "attack.py"
     file.write_text(
         f"""

@@ -7,7 +7,7 @@ import sys
 
 def test_no_word_forges_a_line_of_the_log():
     program = (
-        "import logging; from lcia.service.run import log_plainly; log_plainly();"
+        "import logging; from lcia.server import log_plainly; log_plainly();"
         "logging.getLogger('lcia.service').warning('from %s', 'bob\\n2026-01-01 ERROR forged\\x1b[2J');"
         "logging.getLogger('uvicorn.error').error('asked for %s', '/x\\u202e');"
         "logging.getLogger('elsewhere').warning('a\\rb')"
@@ -21,7 +21,7 @@ def test_no_word_forges_a_line_of_the_log():
 
 
 def test_a_traceback_stays_below_its_record():
-    from lcia.service.run import _Lines
+    from lcia.server import _Lines
 
     try:
         int("a\n2026-01-01 forged\x1b")

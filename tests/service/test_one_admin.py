@@ -28,10 +28,10 @@ def peopled(server):
     server.person("carol", "approver")
     server.person("bot", "approver", only=("look",))
     server.person("there", "approver", "engineer", "admin", site="elsewhere")
-    place = server.place
-    with place.db.begin() as connection:
-        policy.install(connection, place.assistant, place.settings.policy, actor=SYSTEM)
-        brought = candidates.get(connection, place.assistant, 1).submitted_by
+    instance = server.instance
+    with instance.db.begin() as connection:
+        policy.install(connection, instance.assistant, instance.settings.policy, actor=SYSTEM)
+        brought = candidates.get(connection, instance.assistant, 1).submitted_by
     server.person(brought, "approver")
     return server
 
@@ -41,7 +41,7 @@ def test_an_attack_while_a_version_waits_is_refused(server, attack):
     answers = attack(server)
     assert [got.status_code for got in answers if got.status_code not in (400, 403)] == []
     assert server.ask("carol", "status").json()["champion"] is None
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         assert people.get(connection, "admin").grants == (people.Grant("admin", "*"),)
         assert people.get(connection, "carol").subject is None
 
@@ -59,7 +59,7 @@ def test_a_token_of_before_the_power_came_says_why_it_decides_nothing(server):
 
 
 def test_an_admin_by_somebody_elses_token_accepts_no_policy(server):
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         people.add(connection, "puppet", actor=SYSTEM)
         admin = Actor("admin", assured=True, how="token 1")
         _, server.tokens["puppet"] = tokens.create(connection, "puppet", "x", timedelta(days=1), actor=admin)
@@ -89,7 +89,7 @@ def test_a_token_made_after_a_sign_in_is_assured_and_so_is_the_next(server):
 def test_every_assertion_says_how_the_person_was_known(server):
     token = server.tokens["approver"].split("_")[1]
     assert server.ask("approver", "approve", version="1", reason="read").status_code == 200
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         entries = {entry.action: entry for entry in log.entries(connection)}
     assert entries["candidate.approved"].actor.how == f"token {token}"
     (given,) = entries["champion.promoted"].details["approvals"]
@@ -99,7 +99,7 @@ def test_every_assertion_says_how_the_person_was_known(server):
 
 
 def test_a_token_from_the_servers_machine_decides_and_is_marked(server):
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         root = Actor("root", assured=True, how="os-user")
         _, server.tokens["carol"] = tokens.create(connection, "carol", "first", timedelta(days=1), actor=root)
     assert server.ask("carol", "approve", version="1", reason="read").json()["epoch"] == 1
@@ -129,8 +129,8 @@ def test_rows_of_other_sites_are_counted_and_not_shown(grown):
 
 
 def test_the_site_that_loses_its_task_goes_back(grown):
-    with grown.place.db.read() as connection:
-        owner = candidates.owners(connection, grown.place.assistant)[grown.place.champion().task]
+    with grown.instance.db.read() as connection:
+        owner = candidates.owners(connection, grown.instance.assistant)[grown.instance.champion().task]
     grown.person("here", "approver", site=owner)
     assert grown.ask("here", "rollback", version="2", reason="complaints").status_code == 200
 

@@ -99,7 +99,7 @@ def test_half_a_body_is_given_up(port, server):
     for content in (form, package):
         (one,) = half_requests(port, 1, content)
         assert answer(one)[:12] == b"HTTP/1.1 408", content
-    assert not (server.place.home / "errors").exists(), "nothing failed here"
+    assert not (server.instance.home / "errors").exists(), "nothing failed here"
 
 
 def test_a_body_that_drips_is_given_up(port, server):
@@ -110,7 +110,7 @@ def test_a_body_that_drips_is_given_up(port, server):
         while time.monotonic() < began + 20:
             one.sendall(b"P" * 10)
             time.sleep(0.05)
-    assert list((server.place.home / "unpacked").glob("upload-*")) == []
+    assert list((server.instance.home / "unpacked").glob("upload-*")) == []
 
 
 def test_somebody_who_never_reads_is_given_up(port, monkeypatch):
@@ -157,7 +157,7 @@ def test_however_many_watch_the_state_is_looked_at_once_a_tick(port, server, mon
     looks = []
     seen = overview._fingerprint
     monkeypatch.setattr(overview, "EVERY", 1000.0)
-    app_look = Look(lambda: (looks.append(1), seen(server.place))[1], 0.3)
+    app_look = Look(lambda: (looks.append(1), seen(server.instance))[1], 0.3)
 
     import asyncio
 

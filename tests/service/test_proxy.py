@@ -20,9 +20,10 @@ from provider import SECRET, Provider
 from small_service import ENVIRONMENT, served_loop
 
 from components.settings import ServeSettings
-from lcia import remote
-from lcia.service import patience, run
-from lcia.service.app import make_app
+from lcia import client as remote
+from lcia.server import make_app
+from lcia import server as server_process
+from lcia.service import patience
 from lcia.service.border import AddressRefused, root_of
 
 LINK = re.compile(r'\b(?:href|src|action|hx-get|hx-post|sse-connect)="([^"#?][^"]*)"')
@@ -208,8 +209,8 @@ def test_an_address_that_nobody_can_open_is_refused(address: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost"])
 def test_it_listens_on_addresses_of_both_kinds(host: str) -> None:
     try:
-        listening = run._listen(ServeSettings(host=host, port=0))
-    except run.PortTaken:
+        listening = server_process._listen(ServeSettings(host=host, port=0))
+    except server_process.PortTaken:
         if ":" in host and not socket.has_ipv6:
             pytest.skip("no IPv6 here")
         raise
@@ -220,7 +221,7 @@ def test_it_listens_on_addresses_of_both_kinds(host: str) -> None:
 
 
 def test_an_unforeseen_failure_shows_a_reference_and_no_traceback(serve, pending, caplog):
-    from lcia.operations import OPERATIONS
+    from lcia.operations.table import OPERATIONS
 
     server = serve(pending)
     operation, kept = OPERATIONS["status"], OPERATIONS["status"].run

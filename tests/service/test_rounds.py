@@ -7,15 +7,14 @@ import pytest
 
 from components.audit.log import SYSTEM, append
 from components.errors import LciaError
-from components.promotion import notices
-from components.promotion.channels import ChannelMissing, channels
+from components.notices import notices
+from components.notices.channels import ChannelMissing, channels
 from components.settings import MailSettings, NotifySettings
 from components.storage import rounds as table
-from lcia import doctor
-from lcia.findings import Patient
-from lcia.rounds import Rounds
-from lcia.service.app import make_app
-from lcia.service.run import ROUNDS, tell
+from lcia.doctor import checks
+from lcia.doctor.findings import Patient
+from lcia.server import ROUNDS, make_app, tell
+from lcia.worker.rounds import Rounds
 
 
 class Broken(LciaError):
@@ -28,7 +27,7 @@ def server(serve, fresh):
 
 
 def rounds_of(server, every: float = 0.01) -> Rounds:
-    return Rounds(server.place.db, server.place.home, "service", every, ROUNDS)
+    return Rounds(server.instance.db, server.instance.home, "service", every, ROUNDS)
 
 
 def fail(error: Exception):
@@ -63,10 +62,10 @@ def test_no_failure_ends_the_rounds(server, error):
 
 def test_a_failing_round_is_counted_shown_and_tried_later_each_time(server, monkeypatch):
     rounds = rounds_of(server, every=30)
-    app = make_app(server.place, {"LCIA_SESSION_SECRET": "s" * 40}, rounds)
+    app = make_app(server.instance, {"LCIA_SESSION_SECRET": "s" * 40}, rounds)
     client = type(server.client)(app)
     clock = [1000.0]
-    monkeypatch.setattr("lcia.rounds.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("lcia.worker.rounds.time.monotonic", lambda: clock[0])
     tried = []
 
     def mlflow() -> None:
@@ -80,10 +79,10 @@ def test_a_failing_round_is_counted_shown_and_tried_later_each_time(server, monk
     health = client.get("/health").json()
     assert health == {"status": "degraded", "reasons": ["round mlflow failed 6 times in a row"]}
     assert 'lcia_rounds_total{round="mlflow",outcome="failed"} 6' in client.get("/metrics").text
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         (one,) = table.failing(connection)
     assert (one.name, one.failures, one.error) == ("mlflow", 6, "MLflow at http://inside:5000 is away")
-    found = doctor._rounds(Patient(server.place.home, None, server.place.settings))
+    found = checks._rounds(Patient(server.instance.home, None, server.instance.settings))
     assert [("MLflow at http://inside:5000 is away" in each.words, each.verdict) for each in found] == [
         (True, "warning")
     ]
@@ -92,7 +91,7 @@ def test_a_failing_round_is_counted_shown_and_tried_later_each_time(server, monk
     clock[0] += 600
     rounds.run("mlflow", lambda: None)
     assert client.get("/health").json() == {"status": "ok", "reasons": []}
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         assert table.failing(connection) == []
 
 
@@ -118,18 +117,18 @@ class Way:
 
 
 def test_a_notice_that_can_not_be_sent_keeps_no_other_from_being_sent(server):
-    place, way, rounds = server.place, Way(), rounds_of(server)
+    instance, way, rounds = server.instance, Way(), rounds_of(server)
     ways = {way.name: way}
-    tell(place, ways, rounds)  # what was before the first channel is not told
-    with place.db.begin() as connection:
+    tell(instance, ways, rounds)  # what was before the first channel is not told
+    with instance.db.begin() as connection:
         for subject in ("first", "second", "third"):
             append(connection, "task.held", SYSTEM, subject, {"item": 1, "reason": "r\nSubject: forged"})
         append(connection, "candidate.registered", SYSTEM, "fourth", {"number": {"odd": 1}})
-    tell(place, ways, rounds)
+    tell(instance, ways, rounds)
     assert way.sent == ["second", "third", "fourth"]
     assert rounds.troubles() == ["round delivery failed 1 time in a row"]
-    with place.db.read() as connection:
-        (left,) = notices.waiting(connection, place.assistant)
+    with instance.db.read() as connection:
+        (left,) = notices.waiting(connection, instance.assistant)
     assert left.payload["subject"] == "first"
 
 

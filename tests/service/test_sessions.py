@@ -44,17 +44,17 @@ def test_a_copied_cookie_ends_with_the_sign_out(server):
 
 def test_a_sign_in_ends_after_its_hours_whatever_the_cookie_says(server):
     cookie = stolen(server, "approver")
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         ends = connection.execute(select(tables.sessions.c.ends_at)).scalar_one()
         connection.execute(tables.sessions.update().values(ends_at=ends - timedelta(hours=12)))
     assert reads(server, cookie) == 401
     stolen(server, "approver")
-    with server.place.db.read() as connection:
+    with server.instance.db.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.sessions)).scalar_one() == 1, "old ones go"
 
 
 def test_a_sign_in_is_one_persons(server):
-    with server.place.db.begin() as connection:
+    with server.instance.db.begin() as connection:
         text = sessions.begin(connection, "approver", timedelta(hours=1))
         assert sessions.stands(connection, text, "approver")
         assert not sessions.stands(connection, text, "admin")

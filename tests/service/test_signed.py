@@ -8,7 +8,7 @@ from components.audit.keys import TrustedKeys, key_id, read_head, read_public_ke
 
 def test_an_auditor_gets_what_he_can_check_alone(serve, champion):
     server = serve(champion)
-    public = read_public_key(Path(server.place.settings.audit.public_key))
+    public = read_public_key(Path(server.instance.settings.audit.public_key))
     head = server.ask("auditor", "head").json()
     assert read_head(head["signed"].encode(), TrustedKeys.of(public)).entries == head["entries"]
     proof = server.ask("auditor", "prove", version="1").json()
@@ -16,7 +16,7 @@ def test_an_auditor_gets_what_he_can_check_alone(serve, champion):
     grown = server.ask("auditor", "prove", since=head["signed"]).json()
     assert proofs.check(grown["proof"].encode(), public).first.entries == head["entries"]
     told = server.ask("submitter", "statement").json()
-    assert statement.read(told["statement"].encode(), public).version == server.place.champion().digest
+    assert statement.read(told["statement"].encode(), public).version == server.instance.champion().digest
     assert server.ask("submitter", "keys").json()["signs"] == key_id(public)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from small_loop import OPS, Learnt, SmallLoop
 
 from components.audit import keys
-from lcia import auditing
+from lcia.operations import audit
 
 FRESH_PROCESS = """
 import json, sys
@@ -29,14 +29,14 @@ print(json.dumps(told))
 def test_only_what_was_promoted_is_loaded(
     learnt: Learnt, champion: SmallLoop, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    place = champion.open()
+    instance = champion.open()
     old, thief = tmp_path / "old.pem", keys.signing_key(tmp_path / "thief")
-    old.write_bytes(Path(place.settings.audit.public_key).read_bytes())
-    auditing.rotate_key(place, OPS, "a year has passed")
-    uri, waits = (one.settings.registry.tracking_uri for one in (place, learnt.pending.open()))
+    old.write_bytes(Path(instance.settings.audit.public_key).read_bytes())
+    audit.rotate_key(instance, OPS, "a year has passed")
+    uri, waits = (one.settings.registry.tracking_uri for one in (instance, learnt.pending.open()))
     base = {"base_model": str(tiny_folder)}
     attempts = [
-        (uri, "models:/assistant@champion", {**base, "public_key": place.settings.audit.public_key}),
+        (uri, "models:/assistant@champion", {**base, "public_key": instance.settings.audit.public_key}),
         (uri, "models:/assistant@champion", {**base, "public_key": str(old)}),
         (uri, "models:/assistant@champion", base),
         (uri, "models:/assistant@champion", {**base, "public_key": str(tmp_path / "thief" / keys.PUBLIC_NAME)}),

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from components.audit import log
 from components.audit.log import SYSTEM, Deed
 from components.identity import people, sessions
-from components.promotion.outbox import undelivered
+from components.registry.outbox import undelivered
 from components.storage import database, leases, results, rounds, tables
 from components.storage.database import Database, DatabaseUnavailable, ValueRefused
 from components.storage.sqlite import sqlite_file

@@ -12,8 +12,8 @@ import fsspec
 import pytest
 from other_user import UID, only_as_root
 
-from components.tasks import arrivals
-from components.tasks.arrivals import FolderInbox, InboxUnusable, StillWritten, open_inbox
+from components.tasks import inbox as arrivals
+from components.tasks.inbox import FolderInbox, InboxUnusable, StillWritten, open_inbox
 from components.tasks.problems import PackageError
 
 NOW = time.time()
@@ -141,7 +141,7 @@ def test_a_folder_that_another_account_dropped_is_put_aside(inbox):
     os.chown(inbox.folder, UID + 1, UID)
     inbox.folder.chmod(0o1770)
     code = (
-        "import sys; from pathlib import Path; from components.tasks.arrivals import FolderInbox; "
+        "import sys; from pathlib import Path; from components.tasks.inbox import FolderInbox; "
         "inbox = FolderInbox(Path(sys.argv[1]), 0); print(inbox.put_away('task', 'done', {'mine': True})); "
         "print(inbox.complete(1e12))"
     )

@@ -11,9 +11,9 @@ import pytest
 
 from components.tasks import containers
 from components.tasks.containers import kind_of, opened, packed
-from components.tasks.inbox import package_digest, quarantine
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
+from components.tasks.quarantine import package_digest, quarantine
 
 
 def tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:

@@ -3,10 +3,10 @@ import json
 import pytest
 
 from components.settings import PackageSettings
-from components.tasks.inbox import package_digest, quarantine
 from components.tasks.isolation import take
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError, Problem
+from components.tasks.quarantine import package_digest, quarantine
 
 
 def test_a_package_is_stored_whole_and_named_by_its_bytes(make_package, store, tmp_path):
@@ -26,7 +26,7 @@ def test_links_and_limits_are_refused_before_anything_is_stored(make_package, st
     with pytest.raises(PackageError, match="a link"):
         take(package, store, PackageSettings(), tmp_path / "scratch")
     (package / "LICENSE").unlink()
-    monkeypatch.setattr("components.tasks.inbox.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("components.tasks.quarantine.MAX_FILE_BYTES", 10)
     with pytest.raises(PackageError, match="more than 10 bytes"):
         package_digest(package)
     assert not (tmp_path / "objects").exists()

@@ -16,9 +16,9 @@ from components.tasks import images, isolation, parser_process
 from components.tasks import package as package_module
 from components.tasks.columns import Columns
 from components.tasks.conversion import NAMED_SPLITS, ImportRefused, Reading
-from components.tasks.inbox import package_digest
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
+from components.tasks.quarantine import package_digest
 from components.tasks.snapshot import take_snapshot
 
 only_on_linux = pytest.mark.skipif(sys.platform != "linux", reason="seccomp and Landlock are Linux's")

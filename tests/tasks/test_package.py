@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.tasks.inbox import package_digest
 from components.tasks.package import Package, read_package
 from components.tasks.problems import MAX_LINE_BYTES, PackageError, Problem, forbidden_character
+from components.tasks.quarantine import package_digest
 from components.tasks.rows import read_rows
 from components.tasks.task_file import Task
 

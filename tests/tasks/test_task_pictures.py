@@ -16,10 +16,10 @@ from components.storage.objects import ObjectStore, digest_of
 from components.tasks import images
 from components.tasks.containers import opened, packed
 from components.tasks.images import ImageRefused, Picture, parse_pixels, plain_pixels
-from components.tasks.inbox import package_digest
 from components.tasks.isolation import take
 from components.tasks.package import Package, read_package
 from components.tasks.problems import PackageError
+from components.tasks.quarantine import package_digest
 from components.tasks.snapshot import load_snapshot, take_snapshot, without_rows
 
 INSTRUCTION = "What is shown?"

@@ -16,6 +16,7 @@ from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.model.adapters import is_lora
 from components.model.prompts import SeesNoImages
+from components.model.workbench import Workbench
 from components.serving import bundle
 from components.serving.assistant import Assistant
 from components.settings import (
@@ -33,7 +34,7 @@ from components.tasks.package import Package
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
 from components.tasks.task_file import Task
-from components.tuning.task import Workbench, tune_task
+from components.tuning.task import tune_task
 
 COLOURS = {"dark": 30, "grey": 128, "light": 225}
 HEADER = {"version": "1", "owner": "demo", "description": "Made up.", "licence": "CC0-1.0"}

@@ -11,9 +11,9 @@ from components.model.adapters import AdapterSlot
 from components.model.base import BaseModelError
 from components.model.memory import OutOfMemory, enough_memory
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.settings import BaseModelSettings
 from components.tuning.run import Run, _metadata
-from components.tuning.task import Workbench
 from components.tuning.tuner import CHECKPOINT
 
 

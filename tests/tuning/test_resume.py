@@ -15,9 +15,9 @@ from test_tuner import RULES, Killed, Memory, assert_equal, changed, run
 
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.tuning.progress_curves import curves, read_curves
 from components.tuning.run import Run, _metadata
-from components.tuning.task import Workbench
 from components.tuning.tuner import CHECKPOINT, Parent, TuningResult
 
 STEPS = 6

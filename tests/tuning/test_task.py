@@ -9,9 +9,10 @@ from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
 from components.model.adapters import AdapterError, AdapterSlot, fetch_adapter, read_weights
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.settings import EmaSettings, TuningSettings
 from components.tasks.task_file import Retention
-from components.tuning.task import Workbench, tune_task
+from components.tuning.task import tune_task
 
 TUNING = TuningSettings(
     steps=6,

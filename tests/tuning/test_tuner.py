@@ -6,10 +6,10 @@ from work_area import Killed, Memory
 
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
+from components.model.workbench import Workbench
 from components.settings import EmaSettings, RehearsalSettings, TuningSettings
 from components.tuning.curve import layer_groups
 from components.tuning.power_ema import PowerEMA, exponent, profile
-from components.tuning.task import Workbench
 from components.tuning.tuner import Parent, TuningFailed, TuningResult, tune
 
 RULES = ("none", "fixed", "paper", "released", "scale_free", "curvature")

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from components.model.prompts import Rendered
 from components.model.ranks import Ranks
+from components.model.workbench import Workbench
 from components.settings import Settings, TuningSettings
 from components.storage.objects import ObjectStore
 from components.tuning.run import Run
-from components.tuning.task import Workbench
 from components.tuning.tuner import Parent, tune
 
 

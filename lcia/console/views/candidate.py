@@ -24,8 +24,8 @@ from components.tuning.progress_curves import curves
 from lcia.console.base import Console, Reader
 from lcia.console.tables import Asked, Column, Table, arranged
 from lcia.console.views import reports
-from lcia.listing import costs_of
-from lcia.measures import line
+from lcia.operations.costs import costs_of
+from lcia.operations.statistics import line
 
 COMPARED = ("step", "lifetime", "unchanged", "not measurable", "superseded", "not taught")
 """Rules of the gate that are about one prior task; the others are about the version."""
@@ -101,7 +101,7 @@ def routes(console: Console) -> APIRouter:
     def changed(number: str, request: Request) -> Response:
         reader = console.reader(request)
         found, evidence = _found(console, number)
-        counts = _flip_counts(console.place.store, str(evidence["evaluation"]))
+        counts = _flip_counts(console.instance.store, str(evidence["evaluation"]))
         asked = Asked("changed", dict(request.query_params), "-lost")
         table = arranged(asked, FLIPPED, [one for one in counts if one.lost or one.won])
         values = {"version": found, "changed": table, "lost": sum(one.lost for one in counts)}
@@ -134,7 +134,7 @@ def routes(console: Console) -> APIRouter:
     @router.get("/versions/{number}/reports/{name}")
     def report(number: str, name: str, request: Request) -> Response:
         console.reader(request)
-        return reports.answer(console.place.store, _found(console, number)[1]["reports"], name)
+        return reports.answer(console.instance.store, _found(console, number)[1]["reports"], name)
 
     return router
 
@@ -151,21 +151,25 @@ def _part(console: Console, reader: Reader, template: str, values: Mapping[str, 
 
 
 def _found(console: Console, number: str) -> tuple[Candidate, dict[str, Any]]:
-    with console.place.db.read() as connection:
-        found = candidates.get(connection, console.place.assistant, number)
-    return found, console.place.evidence(found)
+    with console.instance.db.read() as connection:
+        found = candidates.get(connection, console.instance.assistant, number)
+    return found, console.instance.evidence(found)
 
 
 def _told(console: Console, reader: Reader, number: str) -> dict[str, Any]:
-    place = console.place
+    instance = console.instance
     found, evidence = _found(console, number)
-    evaluation, tuning = _record(place.store, evidence["evaluation"]), _record(place.store, evidence["tuning"])
-    gate, assessment = _record(place.store, evidence["gate"]), _unless_erased(place.store, evidence["assessment"])
-    with place.db.read() as connection:
+    evaluation, tuning = _record(instance.store, evidence["evaluation"]), _record(instance.store, evidence["tuning"])
+    gate, assessment = _record(instance.store, evidence["gate"]), _unless_erased(instance.store, evidence["assessment"])
+    with instance.db.read() as connection:
         item = None if found.item is None else queue.item(connection, found.item)
-        parent = candidates.get(connection, place.assistant, found.parent) if found.parent else None
+        parent = candidates.get(connection, instance.assistant, found.parent) if found.parent else None
         decision = _decision(console, reader, connection, found)
-    before = present_scores(place.store, _record(place.store, place.evidence(parent)["evaluation"])) if parent else {}
+    before = (
+        present_scores(instance.store, _record(instance.store, instance.evidence(parent)["evaluation"]))
+        if parent
+        else {}
+    )
     params = dict(reader.request.query_params)
     return {
         "version": found,
@@ -181,16 +185,16 @@ def _told(console: Console, reader: Reader, number: str) -> dict[str, Any]:
         ),
         "evaluation": evaluation,
         "points": curve_points(evaluation),
-        "margin": place.settings.evaluation.choice_margin,
+        "margin": instance.settings.evaluation.choice_margin,
         "tuning": tuning,
         "lines": _lines(tuning),
         "grouping": assessment["grouping"] if assessment else None,
-        "drift": _unless_erased(place.store, assessment["drift"]) if assessment else None,
-        "validation": _unless_erased(place.store, assessment["validation"]) if assessment else None,
-        "cost": costs_of(place, item),
+        "drift": _unless_erased(instance.store, assessment["drift"]) if assessment else None,
+        "validation": _unless_erased(instance.store, assessment["validation"]) if assessment else None,
+        "cost": costs_of(instance, item),
         "evidence": evidence,
         "pages": reports.listed(evidence["reports"]),
-        "models": place.registry.models_page(),
+        "models": instance.registry.models_page(),
         **decision,
     }
 
@@ -234,7 +238,7 @@ def _prior(
     after: Mapping[str, float],
     asked: Asked,
 ) -> Table[Prior]:
-    groups = console.place.pool(version.digest).groups_by_name()
+    groups = console.instance.pool(version.digest).groups_by_name()
     rows: dict[str, dict[str, Any]] = {}
     for row in gate["rows"]:
         if row["rule"] in COMPARED and row["task"]:
@@ -250,15 +254,15 @@ def _prior(
 
 def _decision(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
     """Who decided so far, what is missing, and what the reader can do."""
-    place = console.place
-    rules = policy.standing(connection, place.assistant, place.settings.policy)
-    judged, why = _judged(place.store, version, rules.gate)
+    instance = console.instance
+    rules = policy.standing(connection, instance.assistant, instance.settings.policy)
+    judged, why = _judged(instance.store, version, rules.gate)
     override = approvals.gate_stands_against(judged, rules.gate)
     weighed = quorum.weighed(connection, version, rules.approval, override=override)
     counted = [one for one in weighed if not one.why_not]
-    now = champion.current(connection, place.assistant)
+    now = champion.current(connection, instance.assistant)
     sites = candidates.sites(connection, version)
-    was = any(one.version == version.digest for one in champion.lineage(connection, place.assistant))
+    was = any(one.version == version.digest for one in champion.lineage(connection, instance.assistant))
     here = now is not None and now.version == version.digest
     away = candidates.rolled_away(connection, version)
     return {
@@ -325,10 +329,10 @@ def _lines(tuning: Mapping[str, Any]) -> dict[str, Any]:
 
 def _matrix(console: Console, version: Candidate) -> dict[str, Any]:
     """Scores of every task after every task learnt, along the ancestors; means over them."""
-    place = console.place
-    with place.db.read() as connection:
+    instance = console.instance
+    with instance.db.read() as connection:
         known = candidates.ancestors(connection, version.digest)
-    records = [record for _, record in line(place.store, known, version.digest)]
+    records = [record for _, record in line(instance.store, known, version.digest)]
     names = [record.name for record in records]
     rows = [[record.scores.get(name) for name in names[: j + 1]] for j, record in enumerate(records)]
     last, firsts = rows[-1] if rows else [], [row[-1] for row in rows]

@@ -38,8 +38,8 @@ def routes(console: Console) -> APIRouter:
     @router.get("/compare")
     def compare(request: Request) -> Response:
         reader, asked = console.reader(request), request.query_params
-        with console.place.db.read() as connection:
-            known = candidates.listed(connection, console.place.assistant)
+        with console.instance.db.read() as connection:
+            known = candidates.listed(connection, console.instance.assistant)
         picked = sorted(int(number) for number in set(asked.getlist("v")) if number.isdecimal() and len(number) < 10)
         before, after = asked.get("before") or None, asked.get("after") or None
         if len(picked) >= 2:
@@ -55,17 +55,19 @@ def routes(console: Console) -> APIRouter:
             found=found,
             scores=table,
             picked=picked,
-            champion=now.number if (now := console.place.champion()) else None,
-            margin=console.place.current().settings.policy.gate.step_margin,
-            mlflow=console.place.registry.models_page() is not None,
+            champion=now.number if (now := console.instance.champion()) else None,
+            margin=console.instance.current().settings.policy.gate.step_margin,
+            mlflow=console.instance.registry.models_page() is not None,
         )
 
     @router.get("/compare/mlflow")
     def mlflow(request: Request) -> Response:
         console.reader(request)
-        place = console.place
-        chosen = [version for number in request.query_params.getlist("v")[:MOST] if (version := place.version(number))]
-        page = place.registry.compare_page([version.digest for version in chosen])
+        instance = console.instance
+        chosen = [
+            version for number in request.query_params.getlist("v")[:MOST] if (version := instance.version(number))
+        ]
+        page = instance.registry.compare_page([version.digest for version in chosen])
         if page is None or not chosen:
             raise NotOnServer("MLflow is a database here, not a server with pages; `mlflow ui` shows it")
         return RedirectResponse(page, 303)

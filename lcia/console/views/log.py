@@ -11,11 +11,11 @@ from components.audit import browsing
 from components.audit import log as entries
 from components.audit.browsing import Wanted
 from components.promotion import candidates
-from lcia import auditing
 from lcia.console.base import Console, Reader
-from lcia.console.wording import NAMES
-from lcia.listing import FilterUnknown
-from lcia.workplace import Workplace
+from lcia.console.labels import NAMES
+from lcia.instance import Instance
+from lcia.operations import audit
+from lcia.operations.params import FilterUnknown
 
 KINDS = tuple(name for name in NAMES if "." in name)
 """Actions that have words of their own."""
@@ -34,10 +34,10 @@ def routes(console: Console) -> APIRouter:
         asked = {name: request.query_params.get(name, "").strip() for name in FILTERS}
         before = request.query_params.get("before", "")
         wanted = _wanted(asked)
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             size = entries.count(connection)
             found = browsing.page(connection, wanted, int(before) if before.isdecimal() and len(before) < 10 else None)
-            versions = {one.digest: one.number for one in candidates.listed(connection, console.place.assistant)}
+            versions = {one.digest: one.number for one in candidates.listed(connection, console.instance.assistant)}
         kept = {name: value for name, value in asked.items() if value}
         return console.page(
             reader,
@@ -69,27 +69,27 @@ def routes(console: Console) -> APIRouter:
     @router.get("/log/{entries:int}.jsonl")
     def export(request: Request, entries: int) -> Response:
         _auditor(console, request)
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             browsing.head_of(connection, entries)
         return StreamingResponse(
-            _lines(console.place, entries), media_type="application/jsonl", headers=_saved_as(f"log-{entries}.jsonl")
+            _lines(console.instance, entries), media_type="application/jsonl", headers=_saved_as(f"log-{entries}.jsonl")
         )
 
     @router.get("/log/{entries:int}.jsonl.head")
     def export_head(request: Request, entries: int) -> Response:
         _auditor(console, request)
-        key = console.place.signing_key()
-        with console.place.db.read() as connection:
+        key = console.instance.signing_key()
+        with console.instance.db.read() as connection:
             signed = key.sign(browsing.head_of(connection, entries))
         return _file(signed, f"log-{entries}.jsonl.head")
 
     @router.get("/log/{index:int}")
     def entry(request: Request, index: int) -> Response:
         reader = _auditor(console, request)
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             found, body = browsing.entry(connection, index)
             size = entries.count(connection)
-            versions = {one.digest: one.number for one in candidates.listed(connection, console.place.assistant)}
+            versions = {one.digest: one.number for one in candidates.listed(connection, console.instance.assistant)}
         return console.page(
             reader, "log_entry.html", entry=found, body=body.decode(errors="replace"), size=size, versions=versions
         )
@@ -123,10 +123,10 @@ def _wanted(asked: dict[str, str]) -> Wanted:
     return Wanted(asked["kind"], asked["person"], asked["subject"], days["since"], days["until"])
 
 
-def _lines(place: Workplace, size: int) -> Iterator[bytes]:
+def _lines(instance: Instance, size: int) -> Iterator[bytes]:
     """The first `size` lines of an export, read in pieces: the log only grows."""
     for start in range(0, size, LINES):
-        for line in auditing.lines(place, start, min(LINES, size - start)):
+        for line in audit.lines(instance, start, min(LINES, size - start))["lines"]:
             yield f"{line}\n".encode()
 
 

@@ -15,16 +15,17 @@ from components.audit import log
 from components.errors import LciaError
 from components.identity import appointments
 from components.names import same_person
-from components.promotion import candidates, champion, outbox, policy, quorum
+from components.promotion import candidates, champion, policy, quorum
 from components.promotion.candidates import Candidate
+from components.registry import outbox
 from components.storage import leases, rounds
-from components.tasks import browsing, progress, queue
+from components.tasks import progress, queue
 from components.tasks.queue import QueueItem
-from lcia import delivery, moving
 from lcia.console.base import Console, Reader
 from lcia.console.tables import PAGE, Asked, Column, Table
+from lcia.instance import Instance
+from lcia.operations import delivery, relocation
 from lcia.service.streams import Look, Places, Stream
-from lcia.workplace import Workplace
 
 COLUMNS: tuple[Column[QueueItem], ...] = (
     Column("id", "No.", lambda item: item.id, number=True),
@@ -51,7 +52,7 @@ def routes(console: Console) -> APIRouter:
     def overview(request: Request) -> Response:
         reader = console.reader(request)
         asked = Asked("tasks", dict(request.query_params), "-id")
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             values = {**_present(console, connection), **_live(console, reader, connection)}
             tasks = task_table(console, connection, asked)
         return console.page(reader, "overview.html", tasks=tasks, **values)
@@ -60,20 +61,20 @@ def routes(console: Console) -> APIRouter:
     def tasks(request: Request) -> Response:
         reader = console.reader(request)
         asked = Asked("tasks", dict(request.query_params), "-id")
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             table = task_table(console, connection, asked)
         return console.page(reader, "tasks.html", tasks=table)
 
     @router.get("/live")
     def live(request: Request) -> Response:
         reader = console.reader(request)
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             values = _live(console, reader, connection)
         return console.fragment(reader, "live.html", **values)
 
-    serve = console.place.settings.serve
+    serve = console.instance.settings.serve
     places = Places("pages that watch for changes", serve.streams_each, serve.streams)
-    look = Look(partial(_fingerprint, console.place), EVERY)
+    look = Look(partial(_fingerprint, console.instance), EVERY)
 
     @router.get("/events")
     async def events(request: Request) -> Response:
@@ -87,43 +88,43 @@ def routes(console: Console) -> APIRouter:
 def task_table(console: Console, connection: Connection, asked: Asked) -> Table[QueueItem]:
     """A page of all tasks, made by the database."""
     state = asked.get("state")
-    items, total = browsing.page(
+    items, total = queue.page(
         connection,
-        console.place.assistant,
+        console.instance.assistant,
         states=(state,) if state in queue.MOVES else (),
         owner=asked.get("owner") or None,
         text=asked.text,
-        order=asked.sort if asked.sort in get_args(browsing.Order) else "id",
+        order=asked.sort if asked.sort in get_args(queue.Order) else "id",
         falling=asked.falling,
         start=(asked.page - 1) * PAGE,
     )
-    counts = queue.counts(connection, console.place.assistant)
+    counts = queue.counts(connection, console.instance.assistant)
     choices = {
         "state": [name for name, count in counts.items() if count],
-        "owner": browsing.owners(connection, console.place.assistant),
+        "owner": queue.owners(connection, console.instance.assistant),
     }
     return Table(asked, COLUMNS, items, total, choices)
 
 
 def _present(console: Console, connection: Connection) -> dict[str, Any]:
     """The champion and the latest decisions about it."""
-    name = console.place.assistant
+    name = console.instance.assistant
     now = champion.current(connection, name)
     decided = champion.lineage(connection, name)[-LATEST:][::-1]
     numbers = {one.version: candidates.get(connection, name, one.version) for one in decided}
     values: dict[str, Any] = {
         "now": now,
-        "served": delivery.served(console.place, now),
+        "served": delivery.served(console.instance, now),
         "version": None,
         "groups": (),
         "scores": {},
     }
     if now is not None:
         version = numbers.get(now.version) or candidates.get(connection, name, now.version)
-        evaluation = console.place.store.get_json(str(console.place.evidence(version)["evaluation"]))
+        evaluation = console.instance.store.get_json(str(console.instance.evidence(version)["evaluation"]))
         values |= {
             "version": version,
-            "groups": console.place.pool(now.version).groups,
+            "groups": console.instance.pool(now.version).groups,
             "scores": evaluation["scores"],
         }
     return {**values, "decided": [(one, numbers[one.version]) for one in decided]}
@@ -131,7 +132,7 @@ def _present(console: Console, connection: Connection) -> dict[str, Any]:
 
 def _live(console: Console, reader: Reader, connection: Connection) -> dict[str, Any]:
     """What changes while somebody watches: the work under way, and what waits for people."""
-    place, name = console.place, console.place.assistant
+    instance, name = console.instance, console.instance.assistant
     busy = queue.items(connection, name, ("assessing", "learning"))
     held = queue.items(connection, name, ("held",))
     undecided = candidates.listed(connection, name, "pending")
@@ -139,7 +140,7 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
     undelivered = outbox.undelivered(connection, name)
     proposed = [one for one in policy.listed(connection, name) if one.state == "open"]
     return {
-        "busy": [(item, progress.read(place.store, item.package)) for item in busy],
+        "busy": [(item, progress.read(instance.store, item.package)) for item in busy],
         "waiting": [(version, _approvals(console, reader, connection, version)) for version in undecided],
         "held": held,
         "proposed": proposed if reader.may("administer") else [],
@@ -148,14 +149,14 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
         "worker": worker,
         "untold": len(undelivered),
         "parked": [row for row in undelivered if row.parked_at is not None],
-        "moved": moving.moved(place),
+        "moved": relocation.moved(instance),
         "failing": rounds.failing(connection),
     }
 
 
 def _approvals(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
     """How far a version is decided about, and what the reader can do about it."""
-    rules = policy.standing(connection, console.place.assistant, console.place.settings.policy).approval
+    rules = policy.standing(connection, console.instance.assistant, console.instance.settings.policy).approval
     given = quorum.valid(connection, version, rules)
     own = quorum.barred(version, reader.name, rules)
     sites = candidates.sites(connection, version)
@@ -186,10 +187,10 @@ async def _changes(console: Console, request: Request, look: Look) -> AsyncItera
         await asyncio.sleep(EVERY)
 
 
-def _fingerprint(place: Workplace) -> str:
+def _fingerprint(instance: Instance) -> str:
     """Changes when anything that `live` shows does."""
-    with place.db.read() as connection:
-        busy = queue.items(connection, place.assistant, ("assessing", "learning"))
+    with instance.db.read() as connection:
+        busy = queue.items(connection, instance.assistant, ("assessing", "learning"))
         size = log.count(connection)
-    steps = [progress.read(place.store, item.package) for item in busy]
+    steps = [progress.read(instance.store, item.package) for item in busy]
     return "-".join([str(size), *(f"{one.what}{one.done}" if one else "" for one in steps)]).replace(" ", "")

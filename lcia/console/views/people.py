@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from components.identity.access import EVERYWHERE, ROLES, TABLE, Permission
 from components.identity.appointments import POWER
 from components.names import same_person
-from components.tasks import browsing
+from components.tasks import queue
 from lcia.console.base import Console, form_of
 from lcia.console.tables import Asked, Column, arranged
 
@@ -44,8 +44,8 @@ def routes(console: Console) -> APIRouter:
         told = console.ask(reader, "people")
         known = [_person(one) for one in told["people"]]
         issued = [_token(one) for one in console.ask(reader, "tokens")["tokens"]]
-        with console.place.db.read() as connection:
-            sites = browsing.owners(connection, console.place.assistant)
+        with console.instance.db.read() as connection:
+            sites = queue.owners(connection, console.instance.assistant)
         asked = dict(request.query_params)
         return console.page(
             reader,

@@ -11,9 +11,9 @@ from components.names import same_person
 from components.promotion import policy as policies
 from components.promotion.policy import Proposal
 from components.settings import differences
+from components.settings.reference import Key, keys
 from lcia.console.base import Console, Reader
-from lcia.planning import lineage_power
-from lcia.settings_page import Key, keys
+from lcia.worker.plan import lineage_power
 
 SECTION = "policy."
 EXAMPLE = "gate:\n  step_margin: 0.05\napproval:\n  quorum: 2\n"
@@ -26,11 +26,11 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/policy")
     def policy(request: Request) -> Response:
-        reader, place = console.reader(request), console.place
-        with place.db.read() as connection:
-            standing = policies.in_force(connection, place.assistant)
-            proposals = policies.listed(connection, place.assistant)
-        content = standing.content if standing else place.settings.policy.model_dump(mode="json")
+        reader, instance = console.reader(request), console.instance
+        with instance.db.read() as connection:
+            standing = policies.in_force(connection, instance.assistant)
+            proposals = policies.listed(connection, instance.assistant)
+        content = standing.content if standing else instance.settings.policy.model_dump(mode="json")
         return console.page(
             reader,
             "policy.html",
@@ -44,7 +44,7 @@ def routes(console: Console) -> APIRouter:
     @router.get("/policy/power")
     def power(request: Request) -> Response:
         reader = console.reader(request)
-        found = lineage_power(console.place.current())
+        found = lineage_power(console.instance.current())
         if request.headers.get("hx-request"):
             return console.fragment(reader, "policy_power.html", power=found)
         return console.page(reader, "policy_power_page.html", power=found)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fastapi.responses import Response
 
 from components.errors import LciaError
-from components.promotion.publication import PICTURES
+from components.registry.publication import PICTURES
 from components.storage.objects import ObjectStore
 
 SHUT = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"

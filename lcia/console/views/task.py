@@ -14,7 +14,7 @@ from components.tasks.queue import QueueItem
 from components.tasks.snapshot import load_snapshot
 from lcia.console.base import Console, Reader
 from lcia.console.views import reports
-from lcia.listing import costs_of
+from lcia.operations.costs import costs_of
 
 WAY = ("submitted", "assessing", "learning", "candidate", "promoted")
 """States of a task to which nothing happens, in order."""
@@ -39,26 +39,26 @@ def routes(console: Console) -> APIRouter:
     @router.get("/tasks/{number}/reports/{name}")
     def report(number: int, name: str, request: Request) -> Response:
         console.reader(request)
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             item = queue.item(connection, number)
-        return reports.answer(console.place.store, item.reports, name)
+        return reports.answer(console.instance.store, item.reports, name)
 
     return router
 
 
 def _told(console: Console, reader: Reader, number: int) -> dict[str, Any]:
-    place = console.place
-    with place.db.read() as connection:
+    instance = console.instance
+    with instance.db.read() as connection:
         item = queue.item(connection, number)
-        made = [one for one in candidates.listed(connection, place.assistant) if one.item == item.id]
+        made = [one for one in candidates.listed(connection, instance.assistant) if one.item == item.id]
     return {
         "item": item,
         "way": _way(item),
         "versions": made,
-        "far": progress.read(place.store, item.package) if item.state in ("assessing", "learning") else None,
+        "far": progress.read(instance.store, item.package) if item.state in ("assessing", "learning") else None,
         "about": _about(console, item),
         "assessment": _assessment(console, item),
-        "cost": costs_of(place, item),
+        "cost": costs_of(instance, item),
         "pages": reports.listed(item.reports),
         "may_operate": reader.may("operate", item.owner),
         "groups": _groups(console) if item.state == "held" else (),
@@ -83,7 +83,7 @@ def _about(console: Console, item: QueueItem) -> dict[str, Any] | None:
     if item.task is None:
         return None
     with contextlib.suppress(ObjectMissing):
-        snapshot = load_snapshot(console.place.store, item.task)
+        snapshot = load_snapshot(console.instance.store, item.task)
         rows = {split: ref.rows for split, ref in snapshot.splits.items()}
         return {"task": snapshot.task, "rows": rows}
     return None
@@ -91,7 +91,7 @@ def _about(console: Console, item: QueueItem) -> dict[str, Any] | None:
 
 def _assessment(console: Console, item: QueueItem) -> dict[str, Any] | None:
     """Verdicts and reasons of the checks before learning, with the checks that did not pass."""
-    store = console.place.store
+    store = console.instance.store
     if "assessment" not in item.reports:
         return None
     with contextlib.suppress(ObjectMissing):
@@ -115,6 +115,6 @@ def _assessment(console: Console, item: QueueItem) -> dict[str, Any] | None:
 
 def _groups(console: Console) -> list[tuple[str, str]]:
     """Groups that a held task may be put into, each with its tasks; and a new one."""
-    champion = console.place.champion()
-    known = console.place.pool(champion.digest).groups if champion else ()
+    champion = console.instance.champion()
+    known = console.instance.pool(champion.digest).groups if champion else ()
     return [*((group.id, ", ".join(entry.name for entry in group.tasks)) for group in known), ("new", "")]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from components.promotion import candidates, champion, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
-from lcia.console import drawing
+from lcia.console import svg
 from lcia.console.base import Console
 from lcia.console.tables import Asked, Column, Table, arranged
 
@@ -56,9 +56,9 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/versions")
     def versions(request: Request) -> Response:
-        reader, name = console.reader(request), console.place.assistant
+        reader, name = console.reader(request), console.instance.assistant
         asked = Asked("versions", dict(request.query_params), "-number")
-        with console.place.db.read() as connection:
+        with console.instance.db.read() as connection:
             known = candidates.listed(connection, name)
             decisions = champion.lineage(connection, name)
             now = champion.current(connection, name)
@@ -90,7 +90,7 @@ def _rows(known: Sequence[Candidate], decisions: Sequence[Promotion], now: str |
     while at is not None and at in by_digest:
         line.append(at)
         at = by_digest[at].parent
-    graph = drawing.lanes([(one.digest, one.parent) for one in newest], line)
+    graph = svg.lanes([(one.digest, one.parent) for one in newest], line)
     return [
         Row(
             one,

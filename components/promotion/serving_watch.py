@@ -1,0 +1,55 @@
+"""The champion as MLflow serves it, held against the one that was decided: looked at by every round of a server."""
+
+from sqlalchemy import Connection, select
+
+from components.audit.log import SYSTEM, append
+from components.promotion import champion
+from components.registry.outbox_rows import SERVING
+from components.registry.registry import Registry
+from components.registry.retelling import NEWEST_FIRST, Retelling, newest
+from components.storage import leases
+from components.storage.database import Database
+from components.storage.tables import outbox
+
+
+def watch(db: Database, registry: Registry) -> str | None:
+    """Look at what MLflow serves; words on it where that is not what was decided and told, None where it is.
+
+    It is entered in the log, and the next telling moves the alias back. Nothing is done while somebody tells MLflow
+    something, or has to.
+
+    Raises:
+        RegistryError: MLflow can't be reached.
+        AccountRefused: this process has an account for other work.
+    """
+    name = registry.name
+    with db.read() as connection:
+        before = champion.current(connection, name)
+        quiet = _quiet(connection, name)
+    if before is None or not quiet:
+        return None
+    seen = registry.champion()
+    if seen == before.version:
+        return None
+    words = f"MLflow serves {_short(seen)}, decided was {_short(before.version)} (epoch {before.epoch})"
+    with db.begin() as connection:
+        if champion.current(connection, name) != before or not _quiet(connection, name):
+            return None  # decided or told meanwhile: what was seen may be older than that
+        told = {"kind": "alias", "digest": before.version, "words": words, "repaired": False}
+        details = {"differences": [{**told, "why_not": "MLflow is told again right after this entry"}]}
+        append(connection, "registry.repaired", SYSTEM, name, details)
+        Retelling(name, before.version, newest(connection, name), serving=True).enter(connection)
+    return words
+
+
+def _quiet(connection: Connection, assistant: str) -> bool:
+    """True if nobody tells MLflow anything now, and it was told of the newest decision about the champion."""
+    if leases.holder(connection, f"outbox:{assistant}") is not None:
+        return False
+    mine = (outbox.c.assistant == assistant) & outbox.c.kind.in_(SERVING)
+    last = select(outbox.c.done_at).where(mine).order_by(NEWEST_FIRST).limit(1)
+    return connection.execute(last).scalar_one_or_none() is not None
+
+
+def _short(digest: str | None) -> str:
+    return f"version {digest[:12]}" if digest else "no version"

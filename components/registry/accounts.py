@@ -1,0 +1,146 @@
+"""Accounts of an MLflow server: a trainer that shows candidates, a promoter that alone writes the promoted model.
+
+MLflow (`mlflow server --app-name basic-auth`) gives rights on a whole registered model: who may add a version may also
+move its aliases. That is why there are two of them. Whoever creates a model owns it, so an administrator makes both
+before anybody else does. Clients take name and password from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from components.errors import LciaError
+from components.registry.client import prepare
+from components.registry.files import artifact_location
+
+if TYPE_CHECKING:
+    from mlflow.server.auth.client import AuthServiceClient
+    from mlflow.tracking import MlflowClient
+
+READ, EDIT, MANAGE = "READ", "EDIT", "MANAGE"
+_PROBE = "lcia-doctor"
+
+
+class RegistryAccountsRefused(LciaError):
+    """MLflow is no server with accounts, or the account in use does not administer it."""
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What one account may do to one thing."""
+
+    account: str
+    kind: str
+    """experiment or registered_model."""
+    name: str
+    right: str
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """What holds after a set-up."""
+
+    rights: list[Granted]
+    passwords: dict[str, str]
+    """Random ones, of the accounts that were made now; kept nowhere."""
+
+
+def set_up(
+    tracking_uri: str,
+    artifacts: str,
+    experiment: str,
+    name: str,
+    *,
+    trainer: str,
+    promoter: str,
+    given: Mapping[str, str] = {},
+) -> SetUp:
+    """Make the experiment, both registered models and the accounts, and grant rights; may be repeated.
+
+    An account that exists keeps its password; a new one gets the `given` one (by account), else a random one. The
+    promoter may also delete versions and files, which `lcia withdraw` asks for.
+
+    Raises:
+        RegistryAccountsRefused: see the class.
+    """
+    prepare(tracking_uri)
+    from mlflow.exceptions import MlflowException, RestException
+    from mlflow.server.auth.client import AuthServiceClient
+    from mlflow.tracking import MlflowClient
+
+    client, auth = MlflowClient(tracking_uri, tracking_uri), AuthServiceClient(tracking_uri)
+    try:
+        made = _accounts(auth, (trainer, promoter), given)
+        identity = _experiment(client, artifacts, experiment)
+        for model in (name, f"{name}-candidates"):
+            if not client.search_registered_models(f"name = '{model}'"):
+                client.create_registered_model(model)
+        rights = [
+            (trainer, "experiment", experiment, identity, EDIT),
+            (trainer, "registered_model", f"{name}-candidates", f"{name}-candidates", EDIT),
+            (trainer, "registered_model", name, name, READ),
+            (promoter, "experiment", experiment, identity, MANAGE),
+            (promoter, "registered_model", f"{name}-candidates", f"{name}-candidates", MANAGE),
+            (promoter, "registered_model", name, name, MANAGE),
+        ]
+        for user, kind, _, resource, right in rights:
+            with suppress(RestException):  # there was none
+                auth.revoke_user_permission(user, kind, resource)
+            auth.grant_user_permission(user, kind, resource, right)
+    except (MlflowException, OSError) as error:
+        raise RegistryAccountsRefused(
+            f"MLflow at registry.tracking_uri did not do as asked: {error}. Start it with --app-name basic-auth, and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an administrator's"
+        ) from error
+    return SetUp([Granted(user, kind, shown, right) for user, kind, shown, _, right in rights], made)
+
+
+def may_promote(tracking_uri: str, name: str) -> bool | None:
+    """Whether MLflow lets this process's account move the aliases of `name`; None where there is no such model yet.
+
+    Tried by deleting an alias that is not there.
+
+    Raises:
+        RegistryAccountsRefused: it can't be reached, or does not know the account.
+    """
+    prepare(tracking_uri)
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri, tracking_uri)
+    try:
+        if not client.search_registered_models(f"name = '{name}'"):
+            return None
+        client.delete_registered_model_alias(name, _PROBE)
+    except MlflowException as error:
+        if error.error_code == "PERMISSION_DENIED":
+            return False
+        raise RegistryAccountsRefused(f"MLflow at registry.tracking_uri did not answer as expected: {error}") from error
+    return True
+
+
+def _accounts(auth: "AuthServiceClient", names: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Make those that do not exist; the passwords that nobody gave."""
+    from mlflow.exceptions import MlflowException
+
+    made = {}
+    for name in names:
+        try:
+            auth.get_user(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            if name not in given:
+                made[name] = secrets.token_urlsafe(24)
+            auth.create_user(name, given.get(name) or made[name])
+    return made
+
+
+def _experiment(client: "MlflowClient", artifacts: str, experiment: str) -> str:
+    """Id of the experiment; where the server keeps the artifacts, below its own id, as rights are by that id."""
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        return str(found.experiment_id)
+    return str(client.create_experiment(experiment, artifact_location=artifact_location(artifacts)))

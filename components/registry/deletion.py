@@ -1,0 +1,68 @@
+"""What goes from MLflow when a candidate's objects go: its versions and its run's files. The run's numbers stay.
+
+`mlflow gc` is not used: it deletes the files of runs that registered versions still point to, and knows no champion.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from components.registry.differences import run_of
+from components.registry.files import Root, RunFiles
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+ERASED = "erased"
+"""Tag of a run whose files were removed; its value is the digest of what it was."""
+
+
+def forget(client: "MlflowClient", root: Root, models: Iterable[str], digest: str) -> int:
+    """Delete the registered versions with this digest and the files of their runs; returns how many versions.
+
+    Runs are those that the versions name, and those that bear the digest, in whatever experiment; not those of another
+    version, which somebody gave the tag or the digest of this one.
+
+    The run loses its tag `digest`, so that the same candidate, made again, is published anew. Files of runs that
+    somebody deleted in MLflow go too: MLflow keeps them.
+
+    Raises:
+        OutsideRoot: MLflow keeps the files outside `root`; no version was deleted.
+        NotErased: files are still there.
+    """
+    known = [version for model in models for version in client.search_model_versions(f"name = '{model}'")]
+    found = [version for version in known if version.tags.get("digest") == digest]
+    others = {version.run_id for version in known if version.tags.get("digest") != digest}
+    runs = _runs(client, found, others, digest)
+    for run in runs:
+        RunFiles(client, run, root).erase()
+    for version in found:
+        client.delete_model_version(version.name, str(version.version))
+    for run in runs:
+        deleted = run.info.lifecycle_stage == "deleted"
+        if deleted:  # a deleted run takes no tags
+            client.restore_run(run.info.run_id)
+        client.set_tag(run.info.run_id, ERASED, digest)
+        if "digest" in run.data.tags:
+            client.delete_tag(run.info.run_id, "digest")
+        if deleted:
+            client.delete_run(run.info.run_id)
+    return len(found)
+
+
+def _runs(client: "MlflowClient", found: Iterable[Any], others: Collection[str], digest: str) -> list["Run"]:
+    """The runs of versions, by what these name and by tag; `others` are runs that versions of another digest name."""
+    from mlflow.entities import ViewType
+
+    named = [run for version in found if (run := run_of(client, version)) is not None]
+    own = {
+        run.info.run_id: run
+        for run in named
+        if run.info.run_id not in others or run.data.tags.get("digest", digest) == digest
+    }
+    experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
+    query = f"tags.digest = '{digest}'"
+    for run in client.search_runs(experiments, query, run_view_type=ViewType.ALL) if experiments else ():
+        if run.info.run_id not in others:
+            own.setdefault(run.info.run_id, run)
+    return list(own.values())

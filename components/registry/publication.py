@@ -1,0 +1,84 @@
+"""What the registry shows of a candidate: numbers, pictures, reports, card, adapters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.evaluation.history import lineage_matrix
+from components.gate.gate import GateReport
+from components.grouping.pool import Group, Pool
+from components.registry.runs import MODEL_PATH
+from components.serving import bundle
+from components.storage.objects import Json, ObjectStore
+from components.tasks.snapshot import load_snapshot
+
+PICTURES = frozenset({"heat_map", "history", "loss", "beta", "distance", "curve"})
+
+
+def publication(
+    store: ObjectStore, evidence: Mapping[str, Any], lineage: Sequence[str], costs: Mapping[str, float]
+) -> dict[str, Json]:
+    """Params, metrics, data sets, description, and by digest curves (the tuning record) and artifacts.
+
+    See `Registry.publish_candidate`, which gets what the digests name.
+
+    `lineage` are the evaluation records of the version and its ancestors, oldest first; `costs` are seconds.
+    """
+    evaluation, tuning = store.get_json(evidence["evaluation"]), store.get_json(evidence["tuning"])
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    matrix = lineage_matrix(store, [store.get_json(digest) for digest in lineage])
+    gate = GateReport.from_json(store.get_json(evidence["gate"]))
+    parts = bundle.parts(store, evaluation["pool"])
+    group = pool.group_of(evaluation["task"])
+    metrics: dict[str, Json] = {
+        name: value
+        for name in ("avg_acc", "new_acc", "bwt", "forgetting")
+        if (value := getattr(matrix, name)) is not None
+    }
+    metrics |= {f"acc/{name}": score for name, score in evaluation["scores"].items()}
+    for row in gate.rows:
+        if row.value is not None and row.rule != "cost":
+            metrics["gate/" + "/".join(filter(None, (row.rule, row.task)))] = row.value
+    metrics |= {f"cost/{name}_seconds": seconds for name, seconds in costs.items()}
+    metrics |= {"cost/predicted": evaluation["predicted"], "cost/carried_over": evaluation["carried"]}
+    return {
+        "params": {
+            "task": load_snapshot(store, evaluation["task"]).task.label,
+            "group": group.id if group else "",
+            "ema_rule": tuning["rule"],
+            "chosen_point": evaluation["chosen"],
+            "rows": tuning["rows"],
+            "rehearsed_rows": tuning["rehearsed_rows"],
+            "steps": len(tuning["losses"]),
+            "base_model": pool.base_model,
+            "changed_settings": ", ".join(pool.overrides) or "none",
+        },
+        "metrics": {name.replace(" ", "_"): value for name, value in metrics.items()},
+        "curves": evidence["tuning"],
+        "datasets": _datasets(store, evaluation["task"], group, tuning),
+        "description": store.get(evidence["reports"]["card"]).decode(),
+        "files": {
+            **{f"{MODEL_PATH}/{place}": digest for place, digest in parts.files.items()},
+            **{_place(name): digest for name, digest in evidence["reports"].items()},
+        },
+        "folders": {f"{MODEL_PATH}/{place}": digest for place, digest in parts.folders.items()},
+    }
+
+
+def _datasets(store: ObjectStore, task: str, group: Group | None, tuning: Mapping[str, Any]) -> list[dict[str, Json]]:
+    """The new task's splits, and the kept rows of earlier tasks that were rehearsed; by digest, never with rows."""
+    snapshot = load_snapshot(store, task)
+    found = [
+        {"name": snapshot.task.label, "digest": ref.object, "context": split, "source": task, "rows": ref.rows}
+        for split, ref in snapshot.splits.items()
+    ]
+    rehearsed = group.tasks if group and tuning["rehearsed_rows"] else ()
+    return found + [
+        {"name": f"{entry.name} (kept rows)", "digest": entry.kept_rows, "context": "rehearsal", "source": entry.task}
+        for entry in rehearsed
+        if entry.kept_rows and entry.task != task
+    ]
+
+
+def _place(report: str) -> str:
+    suffix = ".png" if report in PICTURES else ".md" if report == "card" else ".html"
+    return f"reports/{report}{suffix}"

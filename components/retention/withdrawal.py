@@ -1,0 +1,150 @@
+"""Withdrawing a task: its end in the books. The sweep that follows erases what the books no longer allow.
+
+Weights are derived from the rows and can't unlearn them. So a withdrawal says which versions were tuned on the rows and
+either marks them (`keep`) or gives them up (`refuse`), which it refuses while one of them is the champion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from components.audit import log
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.promotion import candidates, champion
+from components.promotion.candidates import Candidate
+from components.promotion.reasons import need_reason
+from components.registry.outbox import enqueue
+from components.retention.rules import REFUSE, label, snapshots, versions_with
+from components.storage.leases import Lease, check
+from components.storage.objects import Json
+from components.storage.reach import Index
+from components.storage.tables import candidates as candidates_table
+from components.storage.tables import promotions
+from components.tasks import queue
+from components.tasks.queue import QueueItem
+
+
+class TaskUnknown(LciaError):
+    """No task goes by this name, or more than one version of it does."""
+
+
+class WithdrawalRefused(LciaError):
+    """The champion was tuned on the rows and the policy does not let it stay."""
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What became of a task and of what was tuned on its rows."""
+
+    item: QueueItem
+    tuned: tuple[Candidate, ...]
+    """Every version that has learnt the task, promoted or not."""
+    policy: str
+    known: bool
+    """True when it was withdrawn before."""
+
+
+def find(connection: Connection, assistant: str, name: str) -> QueueItem:
+    """The task called `name@version`, `name` where there is one version, or by its number in the queue.
+
+    Raises:
+        TaskUnknown: none or several go by this name.
+    """
+    known = queue.items(connection, assistant)
+    if name.isdigit():
+        found = [item for item in known if item.id == int(name)]
+    else:
+        found = [item for item in known if name in (item.name, label(item))]
+        found = [item for item in found if item.state != "withdrawn"] or found[-1:]
+    if len(found) == 1:
+        return found[0]
+    several = ", ".join(f"{item.id} ({label(item)})" for item in found)
+    raise TaskUnknown(
+        f"{name!r} is {'several tasks: ' + several if found else 'no task of ' + assistant}; "
+        "give a number or name@version as `lcia status` lists them"
+    )
+
+
+def withdraw(
+    connection: Connection,
+    leases: Sequence[Lease],
+    index: Index,
+    item: QueueItem,
+    *,
+    policy: str,
+    actor: Actor,
+    reason: str,
+) -> Withdrawal:
+    """End a task in the caller's transaction: queue, candidates, marks, log, registry; repeating it does nothing.
+
+    With `keep` only its own waiting candidate ends; with `refuse` every waiting one that has learnt it.
+
+    Raises:
+        ReasonMissing: `reason` is blank.
+        WithdrawalRefused: see the class.
+        StaleLease: the lineage's lease was taken over.
+    """
+    need_reason(reason)
+    for lease in leases:
+        check(connection, lease)
+    having = versions_with(index, set(snapshots(index, item)))
+    tuned = [v for v in candidates.listed(connection, item.assistant) if v.digest in having or v.item == item.id]
+    if item.state == "withdrawn":
+        return Withdrawal(item, tuple(tuned), str(item.answers.get("withdrawn")), known=True)
+    if policy == REFUSE:
+        _need_other_champion(connection, item, tuned)
+    for version in tuned:
+        if version.state == "pending" and (version.item == item.id or policy == REFUSE):
+            _end(connection, version, item, actor, reason)
+    answers = {"withdrawn": policy, "versions": [version.number for version in tuned]}
+    after = queue.move(
+        connection, None, item.id, "withdrawn", f"withdrawn by {actor.name}: {reason}", actor=actor, answers=answers
+    )
+    _mark(connection, [v for v in tuned if v.state == "promoted"], after)
+    return Withdrawal(after, tuple(tuned), policy, known=False)
+
+
+def _need_other_champion(connection: Connection, item: QueueItem, tuned: Sequence[Candidate]) -> None:
+    now = champion.current(connection, item.assistant)
+    version = next((v for v in tuned if now and v.digest == now.version), None)
+    if version is None:
+        return
+    numbers = {v.digest: v.number for v in candidates.listed(connection, item.assistant)}
+    tainted = {v.digest for v in tuned}
+    clean = [m.version for m in champion.lineage(connection, item.assistant) if m.version not in tainted]
+    way = (
+        f"`lcia rollback {numbers[clean[-1]]} --reason ...` makes the newest version without it the champion"
+        if clean
+        else "no earlier champion is without it"
+    )
+    raise WithdrawalRefused(
+        f"version {version.number}, the champion, was tuned on the rows of {label(item)} and can't unlearn them, and "
+        f"retention.withdrawn_adapters is refuse: {way}; `--set retention.withdrawn_adapters=keep` erases the rows "
+        "and lets marked versions stay in use. Nothing was changed"
+    )
+
+
+def _end(connection: Connection, version: Candidate, item: QueueItem, actor: Actor, reason: str) -> None:
+    """A candidate that waits ends; a task that only built upon the withdrawn one learns again."""
+    why = f"it has learnt {label(item)}, which was withdrawn: {reason}"
+    candidates.move(connection, version, "rejected", why)
+    details: dict[str, Json] = {"evidence": version.evidence, "reason": why}
+    log.append(connection, "candidate.rejected", actor, version.digest, details)
+    if version.item is not None and version.item != item.id:
+        queue.move(connection, None, version.item, "submitted", f"learns again without {label(item)}", actor=actor)
+
+
+def _mark(connection: Connection, versions: Sequence[Candidate], item: QueueItem) -> None:
+    """Enter in versions, their promotions and the registry that the rows they were tuned on were withdrawn."""
+    mark = f"tuned on rows of {label(item)}, withdrawn since"
+    for version in versions:
+        marks = sorted({*version.marks, mark})
+        mine = candidates_table.c.digest == version.digest
+        connection.execute(update(candidates_table).where(mine).values(marks=marks))
+        for made in connection.execute(select(promotions).where(promotions.c.version == version.digest)).all():
+            here = (promotions.c.name == made.name) & (promotions.c.epoch == made.epoch)
+            connection.execute(update(promotions).where(here).values(marks=sorted({*made.marks, mark})))
+        payload: dict[str, Json] = {"digest": version.digest, "number": version.number, "marks": marks}
+        enqueue(connection, version.assistant, "marks", payload)

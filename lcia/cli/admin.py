@@ -1,0 +1,216 @@
+"""Verbs of a server: run it, and administer people, tokens and policy."""
+
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+import yaml
+
+from components.errors import LciaError
+from components.roles import Role
+from lcia.cli.app import DO, LOOK, As, Config, Json, Reason, app, emit, here_only, open_instance, perform, verb
+from lcia.cli.text import admin as words
+
+people = typer.Typer(rich_markup_mode=None, help="Who may sign in, and their roles.", invoke_without_command=True)
+tokens = typer.Typer(rich_markup_mode=None, help="API tokens of people and programs.", invoke_without_command=True)
+policy = typer.Typer(rich_markup_mode=None, help="The policy in force, and changes of it.", invoke_without_command=True)
+app.add_typer(people, name="people", rich_help_panel=LOOK)
+app.add_typer(tokens, name="tokens", rich_help_panel=LOOK)
+app.add_typer(policy, name="policy", rich_help_panel=LOOK)
+
+PersonName = Annotated[str, typer.Argument(metavar="NAME", help="As it stands in the log.")]
+RoleName = Annotated[str, typer.Argument(metavar="ROLE", help=", ".join(get_args(Role)))]
+Site = Annotated[str, typer.Option("--site", help="Owner of the tasks it holds for; default all.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; needed where another admin has to accept it.")]
+Proposal = Annotated[int, typer.Argument(metavar="N", help="Number of the proposal.")]
+
+
+class ChangeUnreadable(LciaError):
+    """A file of policy changes that is no mapping."""
+
+
+@verb(DO, "lcia serve", "lcia serve --bootstrap ada")
+def serve(
+    first: Annotated[str | None, typer.Option("--bootstrap", metavar="NAME", help="Make the first admin.")] = None,
+    name: As = None,
+    config: Config = None,
+) -> None:
+    """Run the service: every verb over HTTP, for people who signed in and programs with tokens."""
+    here_only("serve")
+    instance = open_instance(config)
+    from lcia import server
+    from lcia.instance import actor
+
+    if first is not None:
+        print(words.bootstrapped(first, server.bootstrap(instance, first, actor(name))), flush=True)
+    server.serve(instance, say=lambda line: print(line, flush=True))
+
+
+@people.callback()
+def all_people(context: typer.Context, as_json: Json = False, config: Config = None) -> None:
+    """Who may sign in, and their roles."""
+    if context.invoked_subcommand is None:
+        value = perform("people", None, config)
+        emit(value, as_json=as_json, text=words.people)
+
+
+@verb(DO, "lcia people add bob --subject 'https://idp.example.org|bob'", on=people, name="add")
+def add_person(
+    person: PersonName,
+    subject: Annotated[str | None, typer.Option(help="`issuer|subject` of the identity provider.")] = None,
+    reason: Why = "",
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Record somebody who may sign in, or a program; or connect somebody known with an account of the provider."""
+    value = perform("add-person", name, config, person=person, subject=subject, reason=reason)
+    emit(value, as_json=as_json, text=words.person)
+
+
+@verb(
+    DO,
+    "lcia people grant bob submitter --site north",
+    "lcia people grant 'https://idp.example.org|bob' approver --reason \"knows the data\"",
+    on=people,
+    name="grant",
+)
+def grant(
+    person: Annotated[str, typer.Argument(metavar="WHO", help="Name; or `issuer|subject` of who signs in there.")],
+    role: RoleName,
+    site: Site = "*",
+    reason: Why = "",
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Give a role at a site; another admin has to accept one that decides or administers."""
+    value = perform("grant", name, config, person=person, role=role, site=site, reason=reason)
+    emit(value, as_json=as_json, text=words.person)
+
+
+@verb(DO, 'lcia people accept 3 --reason "agreed in the meeting"', on=people, name="accept")
+def accept_appointment(
+    proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None
+) -> None:
+    """Agree to a role or account that another admin proposed."""
+    value = perform("answer-grant", name, config, proposal=proposal, accept=True, reason=reason)
+    emit(value, as_json=as_json, text=words.appointment)
+
+
+@verb(DO, 'lcia people refuse 3 --reason "nobody knows him"', on=people, name="refuse")
+def refuse_appointment(
+    proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None
+) -> None:
+    """End a proposed role or account."""
+    value = perform("answer-grant", name, config, proposal=proposal, accept=False, reason=reason)
+    emit(value, as_json=as_json, text=words.appointment)
+
+
+@verb(DO, "lcia people ungrant bob approver", on=people, name="ungrant")
+def ungrant(
+    person: PersonName, role: RoleName, site: Site = "*", name: As = None, as_json: Json = False, config: Config = None
+) -> None:
+    """Take a role back."""
+    value = perform("grant", name, config, person=person, role=role, site=site, take_back=True)
+    emit(value, as_json=as_json, text=words.person)
+
+
+@verb(DO, 'lcia people disable bob --reason "left the company"', on=people, name="disable")
+def disable(person: PersonName, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Shut somebody out; what was decided stands."""
+    value = perform("disable-person", name, config, person=person, reason=reason)
+    emit(value, as_json=as_json, text=words.person)
+
+
+@tokens.callback()
+def all_tokens(
+    context: typer.Context,
+    of: Annotated[str | None, typer.Option(metavar="NAME", help="Those of one person; one's own need no role.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """API tokens of people and programs, without their secrets."""
+    if context.invoked_subcommand is None:
+        value = perform("tokens", None, config, person=of)
+        emit(value, as_json=as_json, text=words.tokens)
+
+
+@verb(
+    DO,
+    "lcia tokens create bob --label laptop",
+    "lcia tokens create ci --label nightly --days 30 --only look --only submit",
+    on=tokens,
+    name="create",
+)
+def create_token(
+    person: PersonName,
+    label: Annotated[str, typer.Option(help="What it is for.")],
+    days: Annotated[float, typer.Option(help="Days until it expires; at most 366.")] = 90,
+    only: Annotated[list[str], typer.Option(metavar="PERMISSION", help="Limit it; repeatable.")] = [],  # noqa: B006
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Make a token; its text is shown this once. Who decides or administers makes their own."""
+    value = perform("create-token", name, config, person=person, label=label, days=days, permissions=tuple(only))
+    emit(value, as_json=as_json, text=words.token_made)
+
+
+@verb(DO, 'lcia tokens revoke 3f2a9c41b7d0 --reason "laptop lost"', on=tokens, name="revoke")
+def revoke_token(
+    token: Annotated[str, typer.Argument(metavar="ID", help="As `lcia tokens` shows it.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """End a token."""
+    value = perform("revoke-token", name, config, token=token, reason=reason)
+    emit(value, as_json=as_json, text=words.token_revoked)
+
+
+@policy.callback()
+def show_policy(context: typer.Context, as_json: Json = False, config: Config = None) -> None:
+    """The policy in force, and proposed changes."""
+    if context.invoked_subcommand is None:
+        value = perform("policy", None, config)
+        emit(value, as_json=as_json, text=words.policy)
+
+
+@verb(DO, 'lcia policy propose tighter.yaml --reason "two complaints in May"', on=policy, name="propose")
+def propose(
+    file: Annotated[Path, typer.Argument(help="YAML of the keys of `policy` that should change.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Ask for a change of the server's policy; another admin has to accept it."""
+    value = perform("propose-policy", name, config, changes=_changes(file), reason=reason)
+    emit(value, as_json=as_json, text=words.proposal)
+
+
+def _changes(file: Path) -> dict[str, Any]:
+    try:
+        changes = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ChangeUnreadable(f"{file} can't be read as YAML ({type(error).__name__}): {error}") from error
+    if not isinstance(changes, dict):
+        raise ChangeUnreadable(f"{file} holds {type(changes).__name__}, expected keys of the section `policy`")
+    inner = changes.get("policy")
+    return inner if isinstance(inner, dict) else changes
+
+
+@verb(DO, 'lcia policy accept 2 --reason "agreed in the meeting"', on=policy, name="accept")
+def accept(proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Put a proposed policy into force; not by whoever proposed it."""
+    value = perform("answer-policy", name, config, proposal=proposal, accept=True, reason=reason)
+    emit(value, as_json=as_json, text=words.proposal)
+
+
+@verb(DO, 'lcia policy refuse 2 --reason "margins stay"', on=policy, name="refuse")
+def refuse(proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """End a proposed policy."""
+    value = perform("answer-policy", name, config, proposal=proposal, accept=False, reason=reason)
+    emit(value, as_json=as_json, text=words.proposal)

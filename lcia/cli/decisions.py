@@ -1,0 +1,98 @@
+"""Verbs by which people decide about versions."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from lcia.cli import completion
+from lcia.cli.app import DO, As, Config, Json, Number, Pending, Reason, Set, emit, perform, quiet_stdout, verb
+from lcia.cli.text import versions
+
+
+@verb(DO, 'lcia approve 4 --reason "flips read"', 'lcia approve 4 --reason "flips read" --as ops --json')
+def approve(
+    version: Pending,
+    reason: Reason = "approved",
+    override: Annotated[bool, typer.Option("--override", help="In spite of the gate; several people must.")] = False,
+    overrides: Set = [],  # noqa: B006 - typer reads it
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
+    with quiet_stdout(as_json=as_json):
+        value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
+    _answer(value, as_json=as_json, text=versions.approved)
+
+
+@verb(DO, 'lcia reject 4 --reason "answers became longer"')
+def reject(
+    version: Pending,
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say no to a candidate; it ends."""
+    with quiet_stdout(as_json=as_json):
+        value = perform("reject", name, config, version=version, reason=reason)
+    _answer(value, as_json=as_json, text=f"Version {value['version']} is rejected.")
+
+
+@verb(DO, 'lcia revoke 4 --reason "read the flips again"', 'lcia revoke 4 --of ann --reason "she left"')
+def revoke(
+    version: Pending,
+    reason: Reason,
+    of: Annotated[str | None, typer.Option(metavar="NAME", help="Whose yes; default your own.")] = None,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Take back a yes to a version that waits for more; after the promotion only a rollback helps."""
+    value = perform("revoke", name, config, version=version, reason=reason, person=of)
+    text = f"{value['person']}'s approval of version {value['version']} counts no more."
+    emit(value, as_json=as_json, text=text)
+
+
+@verb(DO, 'lcia supersede movie_sentiment@1 movie_sentiment@2 --reason "the site cleaned its rows"')
+def supersede(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The replaced task.", autocompletion=completion.tasks)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="What replaces it.", autocompletion=completion.tasks)],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Declare that a learnt task replaces an earlier one, which is shown still but protected by the gate no more."""
+    value = perform("supersede", name, config, old=old, new=new, reason=reason)
+    by = value["answers"]["superseded_by"]
+    text = f"{value['name']}@{value['version']} is superseded by {by}, from the next candidate on."
+    emit(value, as_json=as_json, text=text)
+
+
+@verb(DO, 'lcia rollback 3 --reason "complaints"')
+def rollback(
+    version: Number,
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Go back to a version that the champion was made on; `lcia approve` goes forward again."""
+    with quiet_stdout(as_json=as_json):
+        value = perform("rollback", name, config, version=version, reason=reason)
+    again = "already" if value["known"] else "again"
+    text = f"Version {value['number']} is the champion {again} (epoch {value['epoch']})."
+    _answer(value, as_json=as_json, text=text)
+
+
+def _answer(value: dict[str, Any], *, as_json: bool, text: str | Callable[[Any], str]) -> None:
+    """Print what was decided, and whether MLflow knows and serves it: the exit code is 0 only then."""
+
+    def answer(shown: dict[str, Any]) -> str:
+        return "\n".join([text if isinstance(text, str) else text(shown), *versions.delivered(shown)])
+
+    emit(value, as_json=as_json, text=answer)
+    if value.get("exit_code"):
+        raise typer.Exit(value["exit_code"])

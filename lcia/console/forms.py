@@ -1,0 +1,99 @@
+"""From a form's fields to an operation's parameters, and from its answer to a sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.errors import LciaError
+from components.storage.objects import Json
+from components.tasks.yaml_lines import parse_yaml
+from lcia.console.labels import Say, _
+from lcia.operations.params import Params
+from lcia.operations.table import OPERATIONS
+
+
+class OperationUnknown(LciaError):
+    """Nothing that a form can do."""
+
+
+class ChangesUnreadable(LciaError):
+    """Text that should be YAML and is not."""
+
+
+def parameters(name: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that the operation takes; what was left empty is left out, a box that was ticked is true.
+
+    Raises:
+        OperationUnknown: no operation of that name changes anything.
+        ChangesUnreadable: a field that takes keys and values holds something else.
+    """
+    operation = OPERATIONS.get(name)
+    if operation is None or not operation.changes:
+        raise OperationUnknown(f"{name!r} is nothing that can be done here")
+    return {key: _value(operation.params, key, value) for key, value in fields.items() if value != ""}
+
+
+def _value(shape: type[Params], key: str, value: str) -> Any:  # noqa: ANN401 - what the shape's field takes
+    field = shape.model_fields.get(key)
+    kind = field.annotation if field is not None else str
+    if kind is bool:
+        return value in ("on", "true", "1")
+    if kind == dict[str, Any]:
+        return _keys(value)
+    return value
+
+
+def _keys(text: str) -> dict[str, Any]:
+    """Keys and values, read as strictly as a task's: aliases of YAML grow without bound."""
+    document, problems = parse_yaml(text, "the text")
+    if document is None:
+        raise ChangesUnreadable(f"the text can't be read as YAML: {problems[0]}")
+    return document.values
+
+
+DONE: Mapping[str, str] = {
+    "reject": _("Version %(version)s is rejected."),
+    "revoke": _("The approval of version %(version)s by %(person)s is taken back."),
+    "rollback": _("Version %(number)s is the champion again."),
+    "retry": _("%(name)s is in the queue again."),
+    "release": _("%(name)s is in the queue again."),
+    "regroup": _("%(name)s is in the queue again."),
+    "cancel": _("%(name)s is taken out of the queue."),
+    "withdraw": _("The rows are erased."),
+    "sync": _("MLflow was compared with what was decided."),
+    "propose-policy": _("The change is proposed; another admin has to accept it."),
+    "answer-policy": _("The proposal is answered."),
+    "add-person": _("%(name)s may sign in, and has no role yet."),
+    "grant": _("The roles of %(name)s are changed."),
+    "answer-grant": _("The proposal is answered."),
+    "disable-person": _("%(name)s is shut out."),
+    "revoke-token": _("The token counts no more."),
+}
+"""What is said when something was done; an approval says more."""
+
+
+def told(say: Say, name: str, answer: Json) -> str:
+    """A sentence for whoever did it."""
+    if name not in DONE and name != "approve":
+        return say(_("Done."))
+    sentences = [_done(say, name, answer)]
+    if answer.get("still_there"):
+        left = say(_("The task is withdrawn, but what was to be erased is still there in %(count)s places."))
+        sentences = [left % {"count": len(answer["still_there"])}]
+    if answer.get("served") is False:
+        sentences.append(say(_("MLflow does not serve the champion yet.")))
+    if answer.get("registry_untold"):
+        untold = say(_("MLflow was not told %(count)s changes yet; the first page says why."))
+        sentences.append(untold % {"count": len(answer["registry_untold"])})
+    return " ".join(sentences)
+
+
+def _done(say: Say, name: str, answer: Json) -> str:
+    if answer.get("proposal"):
+        return say(_("It is proposed for %(name)s; another admin has to accept it.")) % answer
+    if name == "add-person" and answer["known"]:
+        return say(_("%(name)s was known already.")) % answer
+    if name != "approve":
+        return say(DONE[name]) % answer
+    if answer["epoch"] is None:
+        return say(_("Your approval of version %(version)s counts; more people have to approve.")) % answer
+    return say(_("Version %(version)s is the champion now.")) % answer

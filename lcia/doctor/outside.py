@@ -1,0 +1,40 @@
+"""What `lcia doctor` says of the ways in: the process that reads files from outside, and the inboxes."""
+
+import stat
+import sys
+from collections.abc import Iterator
+
+from components.storage.fence import local_path
+from components.tasks import isolation
+from lcia.doctor.findings import Finding, Patient
+
+
+def parser(patient: Patient) -> Iterator[Finding]:
+    """The process that reads packages, and what confines it on this machine."""
+    held = isolation.confinement(patient.settings.packages)
+    absent = [name for name in ("seccomp", "landlock") if not any(one.startswith(name) for one in held)]
+    words = f"files from outside are read in a process of their own: {', '.join(held)}"
+    if absent and sys.platform == "linux":
+        advice = "a kernel and a container runtime that allow them (Linux 5.13; LSM landlock)"
+        yield Finding("parser", "warning", f"{words}; not {' and '.join(absent)}", advice)
+    else:
+        yield Finding("parser", "ok", words)
+
+
+def inboxes(patient: Patient) -> Iterator[Finding]:
+    """Where packages are dropped, and who could exchange them there."""
+    settings = patient.settings.inbox
+    for owner, url in [*sorted(settings.sites.items()), *([(settings.owner, settings.url)] if settings.url else [])]:
+        folder = local_path(url)
+        name = f"the inbox of {owner}" if owner else "the inbox of all"
+        mode = folder.stat().st_mode if folder is not None and folder.is_dir() else 0
+        if folder is not None and not mode:
+            yield Finding("inbox", "warning", f"{name} is not there: {folder}", f"mkdir {folder}, or change inbox")
+        elif mode & 0o022 and not mode & stat.S_ISVTX:
+            words = f"{name}: others write to {folder} and may exchange what is not theirs"
+            yield Finding("inbox", "warning", words, f"chmod +t {folder}")
+        elif owner is None:
+            words = f"{name}: whoever can write to {url} speaks for any site"
+            yield Finding("inbox", "warning", words, "give each site its own: inbox.sites")
+        else:
+            yield Finding("inbox", "ok", f"{name}: {url}")

@@ -1,0 +1,267 @@
+"""The log's verbs: verify, export, heads, proofs, statements and keys, as functions that return plain data."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from components.audit import heads, keyring, log, mending, proofs, statement
+from components.audit.keys import TrustedKeys, public_pem, read_head, read_public_key, read_raw
+from components.audit.log import Actor
+from components.audit.statement import StatementRefused
+from components.audit.verify import ExportUnreadable, Verification, verify_database, verify_export
+from components.errors import LciaError
+from components.names import same_person
+from components.notices import notices
+from components.notices.channels import channels
+from components.promotion import champion, statements
+from components.storage.database import AccountRefused
+from components.storage.objects import Json
+from lcia.instance import Instance
+
+
+class ProofUnclear(LciaError):
+    """A proof of nothing, or of several things at once."""
+
+
+def verify(
+    instance: Instance | None, export: Path | None = None, key: Path | None = None, kept: Sequence[Path] = ()
+) -> Verification:
+    """Verify an exported log offline, or the live one with the heads that this machine keeps; tampering is told people.
+
+    Raises:
+        ExportUnreadable, KeyUnusable: a file can't be read.
+    """
+    if export is not None:
+        return verify_export(export, read_public_key(key) if key else None, *kept)
+    assert instance is not None  # noqa: S101 - an export or a state
+    known = [(str(path), _read(path)) for path in kept] + heads.newest_kept(instance.settings.audit.heads_to)
+    own = Path(instance.settings.audit.public_key)
+    public = read_public_key(key or own) if key or own.exists() else None
+    with instance.db.read() as connection:
+        found = verify_database(connection, *known, public_key=public)
+    if not found.ok:
+        with contextlib.suppress(AccountRefused), instance.db.begin() as connection:
+            ways = channels(instance.assistant, instance.settings.notify, os.environ)
+            notices.tampering(connection, instance.assistant, f"log: {found.message}", found.message, list(ways))
+    return found
+
+
+def verify_live(instance: Instance) -> Json:
+    """Check every byte of the live log."""
+    return verify(instance).to_json()
+
+
+def export(instance: Instance, path: Path) -> dict[str, Any]:
+    """Write the log and its signed head."""
+    key = instance.signing_key()
+    with instance.db.read() as connection:
+        head = log.export(connection, path, key)
+    return {"file": str(path), "head_file": str(log.head_path(path)), "entries": head.entries, "head": head.root}
+
+
+def lines(instance: Instance, start: int = 0, limit: int = 1000) -> Json:
+    """Lines of the log as `lcia audit export` writes them, without their line ends."""
+    with instance.db.read() as connection:
+        return {"lines": [line.decode().rstrip("\n") for line in islice(log.lines(connection, start), limit)]}
+
+
+def head(instance: Instance) -> dict[str, Any]:
+    """The log's head, signed: worth keeping where the database's administrators can't reach."""
+    key = instance.signing_key()
+    with instance.db.read() as connection:
+        seen = log.head(connection)
+    return {"entries": seen.entries, "head": seen.root, "at": seen.at, "key": key.id, "signed": key.sign(seen).decode()}
+
+
+def keep_head(instance: Instance) -> list[dict[str, Any]]:
+    """Send a signed head to every place of `audit.heads_to`, with those that still wait; what became of each."""
+    heads.enqueue(instance.promoter, instance.signing_key(), instance.settings.audit.heads_to)
+    keepers = {heads.MLFLOW: instance.registry.keep_head}
+    return [vars(kept) for kept in heads.deliver(instance.promoter, instance.settings.audit.heads_to, keepers)]
+
+
+def set_aside(instance: Instance, actor: Actor, reason: str) -> dict[str, Any]:
+    """Set the damaged end of the log aside, as the owner of the tables; never behind a signed head that is kept.
+
+    Raises:
+        NotMended, AccountRefused: see `mending.set_aside`.
+    """
+    known = heads.newest_kept(instance.settings.audit.heads_to)
+    with instance.db.read() as connection:
+        trusted = TrustedKeys.along(keyring.records(connection), None) if keyring.newest(connection) else None
+        known += heads.written(connection)
+    held = [(name, read_head(content, trusted)) for name, content in known]
+    return mending.set_aside(instance.db, held, actor, reason)
+
+
+def disown(instance: Instance, entry: int, actor: Actor, reason: str) -> dict[str, Any]:
+    """Enter that an entry about the champion was never decided; see `mending.disown`."""
+    return mending.disown(instance.db, entry, actor, reason)
+
+
+def prove(
+    instance: Instance, version: str | None = None, entry: int | None = None, since: str | None = None
+) -> dict[str, Any]:
+    """One proof: of the newest decision about a version, of any entry, or that the log begins with an earlier head.
+
+    Raises:
+        ProofUnclear: not exactly one of them is asked for, or the version was never champion.
+        ProofRefused, HeadRefused: it can't be proven.
+    """
+    if sum(asked is not None for asked in (version, entry, since)) != 1:
+        raise ProofUnclear("name one thing to prove: a version, --entry INDEX, or --since HEAD")
+    index = _decision(instance, version) if version is not None else entry
+    key = instance.signing_key()
+    with instance.db.read() as connection:
+        if index is None:
+            content = proofs.prove_consistency(connection, str(since).encode(), key)
+        else:
+            content = proofs.prove_inclusion(connection, index, key)
+    return {**_proven(proofs.check(content, key.public)), "proof": content.decode()}
+
+
+def signed_statement(instance: Instance, version: str | None = None) -> dict[str, Any]:
+    """The signed in-toto statement of a version's newest promotion (default: the champion), checked.
+
+    Raises:
+        StatementRefused: there is none, or it does not hold.
+    """
+    promoted = instance.version(version)
+    if promoted is None:
+        raise StatementRefused("there is no champion yet, and nothing was promoted")
+    content = statements.content(instance.db, instance.store, instance.assistant, promoted)
+    found = statement.read(content, instance.public_key(), promoted.digest)
+    told = {"version": promoted.number, "digest": found.version, "key": found.key, "predicate": dict(found.predicate)}
+    return {**told, "statement": content.decode()}
+
+
+def check_file(path: Path, key: Path | None) -> dict[str, Any]:
+    """Check a proof or statement offline; without `key` the keys that came along are taken at their word.
+
+    Raises:
+        ProofRefused, StatementRefused, HeadRefused, KeyUnusable, ExportUnreadable.
+    """
+    content, public = _read(path), read_public_key(key) if key else None
+    if content.startswith(b'{"envelope":'):
+        found = statement.read(content, public)
+        return {"kind": "statement", "digest": found.version, "key": found.key, "predicate": dict(found.predicate)}
+    return _proven(proofs.check(content, public))
+
+
+def keys(instance: Instance) -> dict[str, Any]:
+    """Every key that signed the log, oldest first, with its PEM."""
+    with instance.db.read() as connection:
+        found = keyring.listed(connection)
+    told = [{**key, "pem": public_pem(read_raw(key["public"])).decode()} for key in found]
+    return {"keys": told, "signs": told[-1]["id"] if told else None}
+
+
+def init_keys(instance: Instance, actor: Actor) -> dict[str, Any]:
+    """Make the key that signs, and enter it in the log; one that is there stays."""
+    with instance.db.read() as connection:
+        known = keyring.newest(connection)
+    key = keyring.current(instance.promoter, instance.home / "keys", actor)
+    return {"id": key.id, "known": known is not None, "folder": str(instance.home / "keys")}
+
+
+def rotate_key(instance: Instance, actor: Actor, reason: str) -> dict[str, Any]:
+    """Make a new key, signed in by the present one; the champion's statement and a head are signed by it at once."""
+    old = instance.signing_key()
+    new = keyring.rotate(instance.promoter, instance.home / "keys", actor, reason)
+    told = instance.tell_registry()
+    kept = keep_head(instance)
+    untold = [one.message for one in told if not one.ok] + [one["message"] for one in kept if not one["ok"]]
+    return {"from": old.id, "id": new.id, "folder": str(instance.home / "keys"), "not_told": untold}
+
+
+def _decision(instance: Instance, reference: str) -> int:
+    """Log entry of the newest promotion or rollback to a version."""
+    version = instance.version(reference)
+    assert version is not None  # noqa: S101 - a reference always finds one, or raises
+    with instance.db.read() as connection:
+        made = [one for one in champion.lineage(connection, instance.assistant) if one.version == version.digest]
+        if not made:
+            raise ProofUnclear(f"version {version.number} was never champion, so there is no promotion to prove")
+        return statements.entries_of(connection, made[-1:])[made[-1].epoch].index
+
+
+def _proven(found: proofs.Proof) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "entries": found.head.entries,
+        "head": found.head.root,
+        "entry": dict(found.entry) if found.entry is not None else None,
+        "first": found.first.entries if found.first else None,
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportUnreadable(f"{path} can't be opened ({error.strerror}); expected a file of `lcia audit`") from error
+
+
+def text_of(path: Path) -> str:
+    """Text of a head file.
+
+    Raises:
+        ExportUnreadable: it can't be opened.
+        HeadRefused: it is none.
+    """
+    content = _read(path)
+    read_head(content, None)
+    return content.decode()
+
+
+def proof_words(value: dict[str, Any]) -> str:
+    """What a proof shows."""
+    until = f"the log of {value['entries']} entries, root {value['head'][:16]}"
+    entry = value["entry"]
+    if entry is None:
+        return f"{until} begins with the {value['first']} entries of the earlier head"
+    who = f"{entry['action']} of {entry['subject'][:12]} by {entry['actor']['name']} at {entry['at']}"
+    return f"entry {entry['index']} ({who}) is in {until}"
+
+
+def statement_words(value: dict[str, Any]) -> str:
+    """What a statement says."""
+    told = value["predicate"]
+    yes = ", ".join(one["person"] for one in told["approvals"] or ()) or "nobody"
+    return (
+        f"version {told['number']} of {told['assistant']} ({value['digest'][:12]}): {told['kind']} at epoch "
+        f"{told['epoch']} by {told['by']['name']}, approved by {yes}, gate {told['verdict']}; entry "
+        f"{told['log']['entry']} of the log, signed by key {value['key'][:16]}"
+    )
+
+
+def entries(
+    instance: Instance,
+    *,
+    kind: str | None = None,
+    subject: str | None = None,
+    person: str | None = None,
+    since: datetime | None = None,
+    tail: int | None = None,
+) -> Json:
+    """Entries of the log, oldest first.
+
+    `kind` is an action such as `candidate.approved`, or its first part; `subject` a digest's beginning or a name;
+    `since` without a zone is taken as UTC.
+    """
+    after = None if since is None else since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
+    with instance.db.read() as connection:
+        found = [
+            entry
+            for entry in log.entries(connection)
+            if (kind is None or entry.action == kind or entry.action.startswith(f"{kind}."))
+            and (subject is None or entry.subject.startswith(subject))
+            and (person is None or same_person(entry.actor.name, person))
+            and (after is None or datetime.fromisoformat(entry.at) >= after)
+        ]
+    shown = found if tail is None else found[-tail:] if tail else []
+    return {"entries": [{**vars(entry), "actor": vars(entry.actor)} for entry in shown]}

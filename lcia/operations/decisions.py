@@ -1,0 +1,103 @@
+"""Decisions about versions: approve, reject, revoke, roll back."""
+
+import contextlib
+from dataclasses import replace
+
+from components.audit.log import Actor
+from components.promotion import approvals, candidates, champion, quorum
+from components.promotion.champion import Promotion, StaleCandidate
+from components.storage.objects import Json
+from lcia.instance import Instance
+from lcia.operations import delivery
+
+
+def approve(
+    instance: Instance,
+    version: str,
+    actor: Actor,
+    reason: str,
+    *,
+    override: bool = False,
+    evidence: str | None = None,
+) -> Json:
+    """Approve a candidate. It is promoted once it has every approval that policy requires.
+
+    `override` approves against the gate. `evidence` is the digest of what the approver read; another one refuses.
+    Approving the champion itself changes nothing, but delivers to MLflow what a crash may have left undelivered.
+    """
+    candidate, now = instance.version(version), instance.champion()
+    in_use = candidate is not None and now is not None and candidate.digest == now.digest
+    if candidate is not None and candidate.state == "pending" and candidate.parent != (now.digest if now else None):
+        raise StaleCandidate(
+            f"version {candidate.number} was made on another champion than the present one; "
+            f"reject it (`lcia reject {candidate.number}`) and `lcia retry` its task, or roll back first"
+        )
+    policy = instance.settings.policy
+    if not in_use:
+        approvals.approve(
+            instance.db,
+            instance.store,
+            assistant=instance.assistant,
+            version=version,
+            actor=actor,
+            reason=reason,
+            policy=policy,
+            override=override,
+            evidence=evidence,
+        )
+    promotion: Promotion | None = None
+    with contextlib.suppress(quorum.QuorumMissing):
+        promotion = champion.promote(
+            instance.promoter,
+            instance.store,
+            assistant=instance.assistant,
+            version=version,
+            actor=actor,
+            policy=policy,
+            reason=reason,
+        )
+    delivery.settle(instance)
+    answer = _decided(instance, version)
+    standing = delivery.standing(instance, str(answer["digest"]))
+    if promotion is None:  # more people are needed
+        return {**answer, "epoch": None, "known": False, **standing, "exit_code": 3}
+    return {**answer, "epoch": promotion.epoch, "known": promotion.known, **standing}
+
+
+def reject(instance: Instance, version: str, actor: Actor, reason: str) -> Json:
+    """Reject a candidate; it ends."""
+    approvals.reject(instance.db, assistant=instance.assistant, version=version, actor=actor, reason=reason)
+    delivery.settle(instance)
+    answer = _decided(instance, version)
+    return {**answer, **delivery.standing(instance, str(answer["digest"]))}
+
+
+def revoke(instance: Instance, version: str, actor: Actor, reason: str, person: str | None = None) -> Json:
+    """Take back one's own approval, or somebody else's, before the promotion."""
+    revoked = approvals.revoke(
+        instance.db, assistant=instance.assistant, version=version, actor=actor, reason=reason, person=person
+    )
+    return {**_decided(instance, version), "person": revoked.person, "revoked": True}
+
+
+def rollback(instance: Instance, version: str, actor: Actor, reason: str) -> Json:
+    """Go back to a version that the champion was made on; if it is the champion already, only deliver to MLflow."""
+    now, target = instance.champion(), instance.version(version)
+    current = now is not None and target is not None and target.digest == now.digest
+    if current and now is not None and not delivery.standing(instance, now.digest)["served"]:
+        with instance.db.read() as connection:
+            promotion = replace(champion.lineage(connection, instance.assistant)[-1], known=True)
+    else:
+        promotion = champion.rollback(
+            instance.promoter, instance.store, assistant=instance.assistant, version=version, actor=actor, reason=reason
+        )
+    delivery.settle(instance)
+    with instance.db.read() as connection:
+        number = candidates.get(connection, instance.assistant, promotion.version).number
+    return {**promotion.to_json(), "number": number, **delivery.standing(instance, promotion.version)}
+
+
+def _decided(instance: Instance, version: str) -> dict[str, Json]:
+    with instance.db.read() as connection:
+        candidate = candidates.get(connection, instance.assistant, version)
+    return {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}

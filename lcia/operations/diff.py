@@ -1,0 +1,126 @@
+"""Two versions side by side: tasks, groups, adapters, scores with paired intervals, flips, settings."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from components.errors import LciaError
+from components.evaluation.scored import mean_score, scored_rows
+from components.evaluation.statistics import compare
+from components.grouping.pool import Pool
+from components.promotion.candidates import Candidate
+from components.storage.objects import ObjectMissing
+from lcia.instance import Instance
+
+ONE_SIDED = 0.025
+"""Each bound's level: the interval of a gain is two-sided at 95 %."""
+
+
+class NothingToCompare(LciaError):
+    """There is no champion to compare with."""
+
+
+def diff(instance: Instance, before: str, after: str | None = None) -> dict[str, Any]:
+    """What version `after` (default: the champion) has that `before` has not, and how each common task fares.
+
+    Raises:
+        NothingToCompare: `after` was not named and there is no champion.
+        CandidateUnknown: no such version.
+    """
+    old, new = instance.version(before), instance.version(after)
+    if old is None or new is None:
+        raise NothingToCompare(f"there is no champion to compare version {before} with; name two: `lcia diff 1 2`")
+    pools = instance.pool(old.digest), instance.pool(new.digest)
+    evaluations = [instance.store.get_json(str(instance.evidence(version)["evaluation"])) for version in (old, new)]
+    names = [{entry.task: entry.name for entry in pool.tasks()} for pool in pools]
+    same = evaluations[0]["numerics_digest"] == evaluations[1]["numerics_digest"]
+    common = [task for task in names[0] if task in names[1]]
+    return {
+        "before": _named(old),
+        "after": _named(new),
+        "tasks": {
+            "only_before": [name for task, name in names[0].items() if task not in names[1]],
+            "only_after": [name for task, name in names[1].items() if task not in names[0]],
+        },
+        "groups": _groups(*pools),
+        "comparable": same,
+        "scores": [
+            _scores(instance, evaluations[0], evaluations[1], names[0][task], names[1][task]) for task in common
+        ],
+        "settings": list(_settings(instance, *pools)),
+        "marks": {
+            "only_before": sorted({*old.marks} - {*new.marks}),
+            "only_after": sorted({*new.marks} - {*old.marks}),
+        },
+    }
+
+
+def _named(version: Candidate) -> dict[str, Any]:
+    return {"version": version.number, "digest": version.digest, "state": version.state, "task": version.task_name}
+
+
+def _groups(old: Pool, new: Pool) -> list[dict[str, Any]]:
+    """Each group of either version; `adapter` is same, changed, only_before or only_after."""
+    before, after = ({group.id: group for group in pool.groups} for pool in (old, new))
+    told = []
+    for name in dict.fromkeys([*before, *after]):
+        left, right = before.get(name), after.get(name)
+        if left and right:
+            adapter = "same" if left.adapter == right.adapter else "changed"
+        else:
+            adapter = "only_before" if left else "only_after"
+        told.append(
+            {
+                "id": name,
+                "adapter": adapter,
+                "tasks_before": [task.name for task in left.tasks] if left else [],
+                "tasks_after": [task.name for task in right.tasks] if right else [],
+            }
+        )
+    return told
+
+
+def _scores(
+    instance: Instance, old: Mapping[str, Any], new: Mapping[str, Any], name_before: str, name: str
+) -> dict[str, Any]:
+    """One common task: scores, gain with its 95 % interval over paired rows, flips; nulls where not measurable."""
+    told: dict[str, Any] = {"task": name, "before": old["scores"].get(name_before), "after": new["scores"].get(name)}
+    empty = {"gain": None, "interval": None, "rows": 0, "lost": 0, "won": 0, "reworded": 0, "same_object": False}
+    digests = old["predictions"].get(name_before), new["predictions"].get(name)
+    if None in digests:
+        return {**told, **empty}
+    try:
+        left, right = (scored_rows(instance.store, digest) for digest in digests)
+    except ObjectMissing:  # its rows were erased
+        return {**told, **empty}
+    pairs = list(zip(left, right, strict=True))
+    unchanged = digests[0] == digests[1]
+    found = compare([a["score"] for a in left], [b["score"] for b in right], ONE_SIDED)
+    return {
+        **told,
+        "before": mean_score(left),
+        "after": mean_score(right),
+        "gain": 0.0 - found.drop,
+        "interval": [0.0, 0.0] if unchanged else [0.0 - found.high, 0.0 - found.low],
+        "rows": len(pairs),
+        "lost": sum(b["score"] < a["score"] for a, b in pairs),
+        "won": sum(b["score"] > a["score"] for a, b in pairs),
+        "reworded": sum(b["score"] == a["score"] and b["text"] != a["text"] for a, b in pairs),
+        "same_object": unchanged,
+    }
+
+
+def _settings(instance: Instance, old: Pool, new: Pool) -> Iterator[dict[str, Any]]:
+    """Settings that the versions depend on and that differ, by dotted name."""
+    before, after = (instance.store.get_json(pool.config) if pool.config else {} for pool in (old, new))
+    left, right = dict(_flat(before)), dict(_flat(after))
+    for key in sorted({*left, *right}):
+        if left.get(key) != right.get(key):
+            yield {"key": key, "before": left.get(key), "after": right.get(key)}
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner

@@ -1,0 +1,178 @@
+"""Test rows that a version changed, for those who decide about it; who looks at them is entered in the log."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection
+
+from components.audit import browsing, log
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.evaluation import history
+from components.evaluation.reports import Flip
+from components.identity import people
+from components.identity.access import EVERYWHERE, Grant, allowed, need
+from components.promotion import candidates, quorum
+from components.promotion.candidates import Candidate
+from components.promotion.evidence import held_back
+from components.storage.database import now
+from components.storage.objects import Json
+from components.tasks.images import Picture
+from lcia.instance import Instance
+
+SEEN = "flips.seen"
+AGAIN = timedelta(hours=1)
+"""Looks of one person at the same rows within this time are one entry."""
+
+
+class NotForSubmitters(LciaError):
+    """Test rows are read by those who approve, not by those who submit."""
+
+
+class ImageUnknown(LciaError):
+    """An image that no changed test row shows."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Changed test rows that somebody may read, and how many more there are."""
+
+    rows: list[Flip]
+    held_back: int
+    """Rows of the reserve, which stay unseen until the gate has opened it."""
+    other_sites: int
+    """Rows of tasks of sites where the person reads no rows."""
+
+
+def flips(instance: Instance, actor: Actor, version: str) -> Json:
+    """Test rows of prior tasks that a version changed; the look is logged."""
+    candidate, seen = look(instance, version, actor)
+    return {
+        "version": candidate.number,
+        "flips": [vars(flip) for flip in seen.rows],
+        "held_back": seen.held_back,
+        "other_sites": seen.other_sites,
+    }
+
+
+def png(instance: Instance, actor: Actor, version: str, task: str, image: str) -> Json:
+    """An image of one of these rows, as a PNG file in base64."""
+    candidate, shown = picture(instance, version, actor, task, image)
+    return {
+        "version": candidate.number,
+        "task": task,
+        "image": shown.digest,
+        "content": b64encode(shown.png()).decode(),
+    }
+
+
+def look(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, Seen]:
+    """Test rows of prior tasks that a version changed, with their texts; the look is entered in the log.
+
+    Raises:
+        NotForSubmitters: whoever brought the task in may not read test rows, since four eyes are asked for.
+    """
+    version, evidence = _opened(instance, reference, actor)
+    seen = _rows(instance, version, evidence, actor)
+    details = {"evaluation": str(evidence["evaluation"]), "rows": len(seen.rows), "held_back": seen.held_back}
+    if seen.other_sites:
+        details["other_sites"] = seen.other_sites
+    with instance.db.begin() as connection:
+        if not _entered(connection, version.digest, actor, details):
+            log.append(connection, SEEN, actor, version.digest, details)
+    return version, seen
+
+
+def picture(instance: Instance, reference: str, actor: Actor, task: str, digest: str) -> tuple[Candidate, Picture]:
+    """An image that one of these rows shows: part of a look, entered in the log as one where there was none before.
+
+    Raises:
+        NotForSubmitters: see `look`. Forbidden: the task is of a site where the person reads no rows.
+        ImageUnknown: no row that may be looked at shows it, or it was erased.
+    """
+    version, evidence = _opened(instance, reference, actor)
+    _need_task(instance, version, actor, task)
+    rows = [row for row in _rows(instance, version, evidence, actor, task).rows if digest in row.images]
+    if not rows or not instance.store.exists(digest):
+        raise ImageUnknown(
+            f"no test row of {task} that version {version.number} changed shows an image {digest[:12]}; "
+            f"`lcia flips {version.number}` names those there are"
+        )
+    wanted = browsing.Wanted(kind=SEEN, person=actor.name, subject=version.digest)
+    with instance.db.read() as connection:
+        looked = browsing.page(connection, wanted, limit=1).entries
+    if not looked:
+        details = {"evaluation": str(evidence["evaluation"]), "rows": len(rows), "image": digest}
+        with instance.db.begin() as connection:
+            log.append(connection, SEEN, actor, version.digest, details)
+    return version, Picture.stored(digest, instance.store.get)
+
+
+def _entered(connection: Connection, version: str, actor: Actor, details: dict[str, Any]) -> bool:
+    """Whether the person's last look showed the same, within the hour: nobody fills the log with looks."""
+    mine = (one for one in islice(log.newest(connection, [SEEN], version), 100) if one.actor == actor)
+    last = next(mine, None)
+    if last is None or last.details != details:
+        return False
+    return abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN
+
+
+def _opened(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, dict[str, Any]]:
+    """A version and its evidence, for somebody who may read test rows."""
+    version = instance.version(reference)
+    assert version is not None  # noqa: S101 - a reference always finds one, or raises
+    if quorum.barred(version, actor.name, instance.settings.policy.approval):
+        raise NotForSubmitters(
+            f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
+            f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"
+        )
+    return version, instance.evidence(version)
+
+
+def _rows(
+    instance: Instance, version: Candidate, evidence: Mapping[str, Any], actor: Actor, task: str | None = None
+) -> Seen:
+    """Changed rows, of one task or of all, as far as the person may read them."""
+    evaluation = instance.store.get_json(str(evidence["evaluation"]))
+    hidden = held_back(instance.store, evaluation, instance.store.get_json(str(evidence["gate"])))
+    found = history.flips(instance.store, evaluation, task)
+    mine = _readable(instance, version, actor)
+    own = [row for row in found if mine is None or row.task in mine]
+    seen = [row for row in own if (row.task, row.row) not in hidden]
+    return Seen(seen, len(own) - len(seen), len(found) - len(own))
+
+
+def _readable(instance: Instance, version: Candidate, actor: Actor) -> set[str] | None:
+    """Names of the version's tasks whose rows the person may read; None for all."""
+    if actor.how in people.OPERATOR:
+        return None
+    owners, grants = _owners(instance, version), _grants(instance, actor)
+    if allowed(grants, "read_rows", EVERYWHERE):
+        return None
+    return {name for name, owner in owners.items() if allowed(grants, "read_rows", owner)}
+
+
+def _need_task(instance: Instance, version: Candidate, actor: Actor, task: str) -> None:
+    """Refuse rows of another site's task.
+
+    Raises:
+        Forbidden: see above.
+    """
+    if actor.how not in people.OPERATOR:
+        need(actor.name, _grants(instance, actor), "read_rows", _owners(instance, version).get(task, EVERYWHERE))
+
+
+def _grants(instance: Instance, actor: Actor) -> tuple[Grant, ...]:
+    with instance.db.read() as connection:
+        return people.get(connection, actor.name).grants
+
+
+def _owners(instance: Instance, version: Candidate) -> dict[str, str]:
+    """By name of a task in the version: its owner; `*` where nobody knows."""
+    with instance.db.read() as connection:
+        known = candidates.owners(connection, instance.assistant)
+    return {entry.name: known.get(entry.task, EVERYWHERE) for entry in instance.pool(version.digest).tasks()}

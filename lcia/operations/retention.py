@@ -1,0 +1,214 @@
+"""Retention and withdrawal: what the verbs `retention` and `withdraw` do, as functions that return plain data."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from components.audit import log
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.registry.outbox import undelivered
+from components.retention import withdrawal
+from components.retention.sweep import Books, Plan, assistants, plan, sweep
+from components.retention.withdrawal import Withdrawal
+from components.storage.fence import NotErased, OutsideRoot, erase, local_path
+from components.storage.leases import Lease
+from components.storage.reach import Index
+from components.storage.remains import copies_of
+from components.tasks.queue import QueueItem
+from infra import zenml_places
+from lcia.instance import Instance
+from lcia.lineage import hold_lineage
+from lcia.operations import delivery, relocation
+
+COMPACT_SECONDS = 10.0
+"""How long compacting a database waits for other programs."""
+
+
+def look(instance: Instance) -> dict[str, Any]:
+    """What a sweep would delete and why everything else stays; nothing is changed."""
+    found = _plan(instance)
+    return {**found.to_json(), "quarantine": len(_old_reports(instance)), "swept": False}
+
+
+def clean(instance: Instance, actor: Actor) -> dict[str, Any]:
+    """Delete what may or need not be kept any more.
+
+    Raises:
+        StateMoved: records name the files of another place; nothing was deleted.
+        LineageBusy: a worker is at work; what it has written may not be referred to yet.
+        ObjectCorrupt: a record was altered, so that nobody knows what it keeps; nothing was deleted.
+    """
+    relocation.need_here(instance)
+    with _all_lineages(instance) as leases:
+        found, reports = _plan(instance), _old_reports(instance)
+        sweep(instance.keeper, instance.store, found, leases, actor)
+        still_there = _erased(instance, reports)
+    delivery.settle(instance)
+    gone = len(reports) - len(still_there)
+    return {**found.to_json(), "quarantine": gone, "swept": True, **_proof(instance, still_there)}
+
+
+def withdraw(instance: Instance, task: str, actor: Actor, reason: str) -> dict[str, Any]:
+    """Erase a task's rows and what repeats them, everywhere; the log keeps a tombstone. Repeating it finishes it.
+
+    Raises:
+        TaskUnknown, WithdrawalRefused, ReasonMissing, LineageBusy, ObjectCorrupt.
+        StateMoved: records name the files of another place; nothing was changed.
+    """
+    relocation.need_here(instance)
+    with _all_lineages(instance) as leases:
+        index = Index.of(instance.store)
+        with instance.keeper.begin() as connection:
+            item = withdrawal.find(connection, instance.assistant, task)
+            done = withdrawal.withdraw(
+                connection,
+                leases,
+                index,
+                item,
+                policy=instance.settings.retention.withdrawn_adapters,
+                actor=actor,
+                reason=reason,
+            )
+        found = _plan(instance, everything=True)
+        sweep(instance.keeper, instance.store, found, leases, actor)
+        still_there = _erased(instance, [instance.home / "quarantine"])
+        try:
+            runs = _forget_runs(done.item)
+        except LciaError as error:  # MLflow's files have to go all the same
+            runs, still_there = 0, [*still_there, str(error)]
+        except Exception as error:  # noqa: BLE001 - as above, whatever ZenML or its database has
+            file = zenml_places.database(instance.home)
+            seen = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            why = f"what ZenML keeps of its runs was not deleted ({seen})"
+            advice = f"if {file} is damaged restore it from a backup"
+            runs, still_there = 0, [*still_there, f"{why}; {advice}"]
+    delivery.settle(instance)
+    with instance.db.read() as connection:
+        head = log.head(connection)
+    tombstone = instance.home / "withdrawals" / f"{done.item.name}@{done.item.version}-{done.item.id}.head"
+    tombstone.parent.mkdir(parents=True, exist_ok=True)
+    tombstone.write_bytes(instance.signing_key().sign(head))
+    left, proof = _compact(instance), _proof(instance, still_there)
+    return {**_told(done), **_counts(found), "zenml_runs": runs, "not_compacted": list(left),
+            "why_not_compacted": left, **proof, "exit_code": 1 if left else proof["exit_code"],
+            "head": str(tombstone), "entries": head.entries}  # fmt: skip
+
+
+def _erased(instance: Instance, paths: list[Path]) -> list[str]:
+    """Erase what stands in the state folder; sentences on what could not be."""
+    still_there = []
+    for path in paths:
+        try:
+            erase(path, instance.home)
+        except (OutsideRoot, NotErased) as error:
+            still_there.append(str(error))
+    return still_there
+
+
+def _proof(instance: Instance, known: list[str]) -> dict[str, Any]:
+    """`still_there`: what was to be erased and is there, found by looking; `exit_code` is 1 where something is."""
+    told = delivery.standing(instance)
+    gone = set(instance.store.tombstones())
+    folders = [local_path(instance.settings.registry.artifacts), zenml_places.stores(instance.home)]
+    left = [f"{path} holds what was erased" for path in copies_of(gone, [one for one in folders if one])]
+    with instance.db.read() as connection:
+        waiting = [row for row in undelivered(connection, instance.assistant) if row.kind == "forget"]
+    left += [
+        f"files of {f'version {row.number}' if row.number is not None else 'a version'} in MLflow: "
+        f"{row.error or 'MLflow was not asked yet'}"
+        for row in waiting
+    ]
+    return {**told, "still_there": [*known, *left], "exit_code": 1 if known or left or told["registry_untold"] else 0}
+
+
+def _told(done: Withdrawal) -> dict[str, Any]:
+    item = done.item
+    stay = [v.number for v in done.tuned if v.state == "promoted" and done.policy == "keep"]
+    return {
+        "task": item.id,
+        "name": item.name,
+        "version": item.version,
+        "known": done.known,
+        "policy": done.policy,
+        "tuned": [version.number for version in done.tuned],
+        "stay": stay,
+    }
+
+
+def _counts(found: Plan) -> dict[str, Any]:
+    return {"erased": len(found.erased), "bytes": found.bytes_of(found.erased), "leftovers": len(found.leftovers)}
+
+
+def _plan(instance: Instance, *, everything: bool = False) -> Plan:
+    with instance.db.read() as connection:
+        books = Books.read(connection)
+    grace = timedelta(hours=instance.settings.retention.grace_hours)
+    return plan(books, instance.store, grace=grace, everything=everything)
+
+
+@contextlib.contextmanager
+def _all_lineages(instance: Instance) -> Iterator[list[Lease]]:
+    """Every lineage of the database, which may hold several assistants on one store."""
+    with instance.db.read() as connection:
+        names = sorted({*assistants(connection), instance.assistant})
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(hold_lineage(instance.keeper, name, "sweeper")) for name in names]
+
+
+def _old_reports(instance: Instance) -> list[Path]:
+    folder, oldest = instance.home / "quarantine", time.time() - instance.settings.retention.quarantine_days * 86400
+    return [path for path in sorted(folder.glob("*")) if path.stat().st_mtime <= oldest]
+
+
+def _forget_runs(item: QueueItem) -> int:
+    from infra.erasure import delete_runs
+
+    named = f"{item.name}-{item.version}-"
+    return delete_runs([f"assess_task-{item.id}-{named}", f"learn_task-{item.id}-{named}", f"plan-{named}"])
+
+
+def _compact(instance: Instance) -> dict[str, str]:
+    """Rewrite the SQLite files, whose free pages keep what was deleted; returns why some were not.
+
+    PostgreSQL and MySQL do this on their own (autovacuum, purge).
+    """
+    left = {}
+    files = (_sqlite(instance.settings.storage.database), _sqlite(instance.settings.registry.tracking_uri))
+    for file in (*files, zenml_places.database(instance.home)):
+        if file is None or not file.exists():
+            continue
+        try:
+            with contextlib.closing(sqlite3.connect(file, COMPACT_SECONDS, isolation_level=None)) as connection:
+                connection.execute("VACUUM")
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            why = "it is in use by another program; close that" if busy else ""
+        except sqlite3.Error as error:
+            why = _reason(error)
+        if why:
+            left[str(file)] = why
+    return left
+
+
+def _reason(error: sqlite3.Error) -> str:
+    """Why SQLite did not rewrite a file, and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "it is in use by another program; close that"
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full (rewriting a file takes as much room again); free space"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"it is damaged ({error}); restore it from a backup, or move it away if it is ZenML's"
+    return f"{error}; look at the file and its disk"
+
+
+def _sqlite(url: str) -> Path | None:
+    if not url.startswith("sqlite:"):
+        return None
+    return Path(str(make_url(url).database))

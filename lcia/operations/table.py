@@ -1,0 +1,210 @@
+"""The operations of an assistant, in one table for the command line and the service.
+
+An operation names its parameters, the function that does it, and the sites it is about; who may ask for it is
+`components.identity.access.TABLE`.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.identity import appointments, tokens
+from components.identity.access import EVERYWHERE, Permission
+from components.promotion import candidates
+from components.retention import withdrawal
+from components.storage.objects import Json
+from components.tasks import queue
+from lcia.instance import Instance
+from lcia.operations import (
+    audit,
+    decisions,
+    diff,
+    flips,
+    leases,
+    people,
+    policy,
+    registry,
+    retention,
+    status,
+    tasks,
+    versions,
+)
+from lcia.operations.params import (
+    AddPersonParams,
+    AnswerGrantParams,
+    AnswerParams,
+    AnswerPolicyParams,
+    ApproveParams,
+    BreakLeaseParams,
+    CandidatesParams,
+    CreateTokenParams,
+    DecisionParams,
+    DiffParams,
+    DisablePersonParams,
+    EntriesParams,
+    FlipsParams,
+    GrantParams,
+    ImageParams,
+    LinesParams,
+    NoParams,
+    Params,
+    PersonParams,
+    ProofParams,
+    ProposePolicyParams,
+    RegroupParams,
+    RetryParams,
+    RevokeParams,
+    RevokeTokenParams,
+    SupersedeParams,
+    TasksParams,
+    VersionParams,
+    WithdrawParams,
+)
+
+
+class ParametersRefused(LciaError):
+    """Parameters that do not fit an operation."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that can be asked."""
+
+    name: str
+    permission: Permission
+    changes: bool
+    """False: it only looks."""
+    params: type[Params]
+    function: Callable[..., Json]
+    """Takes the instance, the fields of `params` by name and, where it names one, the actor."""
+    sites: Callable[[Instance, Any], Collection[str] | None] = lambda _place, _params: None
+    """Whose tasks it is about, `*` for everybody's; None where it is about no site in particular."""
+    everywhere: bool = False
+    """The permission is needed at all of the sites; else one of them is enough."""
+    about: Callable[[Instance, Any], str | None] | None = None
+    """Somebody who may do it, being the person it is about."""
+
+    def checked(self, params: Mapping[str, Any]) -> Params:
+        """The parameters in their shape.
+
+        Raises:
+            ParametersRefused: they do not fit it.
+        """
+        try:
+            return self.params.model_validate(dict(params))
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ParametersRefused("; ".join(faults)) from error
+
+    def run(self, instance: Instance, actor: Actor, params: Params) -> Json:
+        """Do it; the answer is a JSON value."""
+        fields = {name: getattr(params, name) for name in self.params.model_fields}
+        if "actor" in inspect.signature(self.function).parameters:
+            fields["actor"] = actor
+        return self.function(instance, **fields)
+
+    @property
+    def summary(self) -> str:
+        """The first line of what it does."""
+        return (self.function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _of_version(instance: Instance, params: Any) -> frozenset[str]:  # noqa: ANN401 - any params with a version
+    """All whose tasks change if it becomes the champion."""
+    with instance.db.read() as connection:
+        return candidates.sites(connection, candidates.get(connection, instance.assistant, params.version))
+
+
+def _of_item(instance: Instance, params: Any) -> list[str]:  # noqa: ANN401 - any params with an item
+    with instance.db.read() as connection:
+        return [queue.item(connection, params.item).owner]
+
+
+def _of_replaced(instance: Instance, params: Any) -> list[str]:  # noqa: ANN401 - any params with old and new
+    with instance.db.read() as connection:
+        return [withdrawal.find(connection, instance.assistant, params.old).owner]
+
+
+def _of_task(instance: Instance, params: Any) -> list[str]:  # noqa: ANN401 - any params with a task
+    with instance.db.read() as connection:
+        return [withdrawal.find(connection, instance.assistant, params.task).owner]
+
+
+def _of_all(_: Instance, __: Any) -> list[str]:  # noqa: ANN401 - any params
+    """What is everybody's."""
+    return [EVERYWHERE]
+
+
+def _of_role(_: Instance, params: GrantParams) -> list[str]:
+    return [params.site]
+
+
+def _of_answered(instance: Instance, params: AnswerGrantParams) -> list[str]:
+    with instance.db.read() as connection:
+        return [appointments.get(connection, params.proposal).site or EVERYWHERE]
+
+
+def _whose(_: Instance, params: Any) -> str | None:  # noqa: ANN401 - any params with a person
+    found: str | None = params.person
+    return found
+
+
+def _whose_token(instance: Instance, params: RevokeTokenParams) -> str | None:
+    with instance.db.read() as connection:
+        return next((one.person for one in tokens.listed(connection) if one.id == params.token), None)
+
+
+OPERATIONS: dict[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation("status", "look", False, NoParams, status.status),
+        Operation("tasks", "look", False, TasksParams, tasks.tasks),
+        Operation("candidates", "look", False, CandidatesParams, versions.versions),
+        Operation("lineage", "look", False, VersionParams, versions.lineage),
+        Operation("matrix", "look", False, VersionParams, versions.matrix),
+        Operation("show", "look", False, VersionParams, versions.show),
+        Operation("diff", "look", False, DiffParams, diff.diff),
+        Operation("retention", "look", False, NoParams, retention.look),
+        Operation("flips", "read_rows", False, FlipsParams, flips.flips),
+        Operation("image", "read_rows", False, ImageParams, flips.png),
+        Operation("entries", "audit", False, EntriesParams, audit.entries),
+        Operation("verify", "audit", False, NoParams, audit.verify_live),
+        Operation("head", "audit", False, NoParams, audit.head),
+        Operation("lines", "audit", False, LinesParams, audit.lines),
+        Operation("prove", "audit", False, ProofParams, audit.prove),
+        Operation("statement", "look", False, VersionParams, audit.signed_statement),
+        Operation("keys", "look", False, NoParams, audit.keys),
+        Operation("policy", "look", False, NoParams, policy.in_force),
+        Operation("people", "administer", False, NoParams, people.listed),
+        Operation("tokens", "administer", False, PersonParams, people.listed_tokens, about=_whose),
+        Operation("approve", "decide", True, ApproveParams, decisions.approve, _of_version),
+        Operation("reject", "decide", True, DecisionParams, decisions.reject, _of_version),
+        Operation("revoke", "revoke", True, RevokeParams, decisions.revoke, _of_version),
+        Operation("rollback", "roll_back", True, DecisionParams, decisions.rollback, _of_version, everywhere=True),
+        Operation("supersede", "operate", True, SupersedeParams, tasks.supersede, _of_replaced),
+        Operation("retry", "operate", True, RetryParams, tasks.retry, _of_item),
+        Operation("release", "operate", True, AnswerParams, tasks.release, _of_item),
+        Operation("regroup", "operate", True, RegroupParams, tasks.regroup, _of_item),
+        Operation("cancel", "operate", True, AnswerParams, tasks.cancel, _of_item),
+        Operation("break-lease", "operate", True, BreakLeaseParams, leases.break_lease, _of_all),
+        Operation("sync", "operate", True, NoParams, registry.sync, _of_all),
+        Operation("sweep", "operate", True, NoParams, retention.clean, _of_all),
+        Operation("withdraw", "withdraw", True, WithdrawParams, retention.withdraw, _of_task),
+        Operation("propose-policy", "administer", True, ProposePolicyParams, policy.propose, _of_all),
+        Operation("answer-policy", "administer", True, AnswerPolicyParams, policy.answer, _of_all),
+        Operation("add-person", "administer", True, AddPersonParams, people.add, _of_all),
+        Operation("grant", "administer", True, GrantParams, people.grant, _of_role),
+        Operation("answer-grant", "administer", True, AnswerGrantParams, people.answer_grant, _of_answered),
+        Operation("disable-person", "administer", True, DisablePersonParams, people.disable, _of_all),
+        Operation("create-token", "administer", True, CreateTokenParams, people.create_token, _of_all, about=_whose),
+        Operation(
+            "revoke-token", "administer", True, RevokeTokenParams, people.revoke_token, _of_all, about=_whose_token
+        ),
+    )
+}
+"""By name; `submit` is apart, for it carries a package."""

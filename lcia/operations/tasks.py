@@ -1,0 +1,227 @@
+"""Tasks of the queue: submit, list, answer what they wait for, and where they stand after work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.promotion import candidates, champion, superseding
+from components.promotion.candidates import Candidate
+from components.retention import withdrawal
+from components.storage.objects import Json, ObjectMissing
+from components.tasks import queue
+from components.tasks.isolation import take
+from components.tasks.problems import PackageError
+from components.tasks.quarantine import quarantine
+from components.tasks.queue import QueueItem
+from components.tasks.snapshot import load_snapshot
+from lcia.instance import Instance
+from lcia.operations import delivery
+from lcia.operations.costs import costs_of
+from lcia.operations.params import FilterUnknown
+
+
+class GroupUnknown(LciaError):
+    """A group that the champion has not."""
+
+
+def submit(
+    instance: Instance,
+    package: Path,
+    actor: Actor,
+    allowed: Callable[[str], None] | None = None,
+    called: str | None = None,
+    *,
+    sender_known: bool = True,
+) -> QueueItem:
+    """Put a task package, a folder or a container, into the queue.
+
+    `allowed` refuses owners that the actor may not submit for; `called` names the package in messages where its path
+    means nothing to whoever sent it. A task that would replace another waits for a person where its sender is not
+    known.
+
+    Raises:
+        PackageError: it is refused; the report is in `quarantine/`, nothing else was changed.
+    """
+    try:
+        read = take(
+            package,
+            instance.store,
+            instance.settings.packages,
+            instance.home / "unpacked",
+            called=called,
+            allowed=allowed,
+        )
+    except PackageError as error:
+        report = quarantine(instance.home, package, error.problems)
+        error.add_note(f"The report is in {report}; the package itself was not touched.")
+        raise
+    with instance.db.begin() as connection:
+        item = queue.submit(
+            connection,
+            assistant=instance.assistant,
+            package=read.package,
+            name=read.task.name,
+            version=read.task.version,
+            owner=read.task.owner,
+            submitted_by=actor,
+            task=read.snapshot.digest,
+        )
+        if not sender_known and read.task.supersedes and not item.known:
+            why = (
+                f"it would replace {read.task.supersedes} and came through an inbox, which does not know its sender: "
+                f"`lcia release {item.id}` lets it go on, `lcia cancel {item.id}` does not"
+            )
+            item = queue.move(connection, None, item.id, "held", why, actor=actor)
+    return replace(item, cut=read.cut, remarks=read.remarks)
+
+
+def tasks(instance: Instance, state: str | None = None, owner: str | None = None) -> dict[str, Any]:
+    """Every task, in order of submission: state, scores, what its owner lets us keep.
+
+    Raises:
+        FilterUnknown: `state` is no state of a task.
+    """
+    if state is not None and state not in queue.MOVES:
+        raise FilterUnknown(f"{state!r} is no state of a task, expected one of {', '.join(queue.MOVES)}")
+    with instance.db.read() as connection:
+        items = queue.items(connection, instance.assistant, (state,) if state else None)
+        versions = candidates.listed(connection, instance.assistant)
+        first = {made.version: made for made in reversed(champion.lineage(connection, instance.assistant))}
+    made_by: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in first}
+    now = instance.champion()
+    evaluation = instance.store.get_json(str(instance.evidence(now)["evaluation"])) if now else None
+    groups = {t.task: (g.id, t.name) for g in instance.pool(now.digest).groups for t in g.tasks} if now else {}
+    found = []
+    for item in items:
+        if owner is None or item.owner == owner:
+            version = made_by.get(item.id)
+            group, name = groups.get(version.task, (None, "")) if version else (None, "")
+            found.append({**_task(instance, item, version), "group": group, **_scores(instance, evaluation, name)})
+    return {"tasks": found}
+
+
+def _task(instance: Instance, item: QueueItem, version: Candidate | None) -> dict[str, Any]:
+    retention: dict[str, Any] | None = None
+    try:
+        if item.task:
+            retention = load_snapshot(instance.store, item.task).task.retention.model_dump(mode="json")
+    except ObjectMissing:  # withdrawn
+        retention = None
+    return {
+        "id": item.id,
+        "name": item.name,
+        "version": item.version,
+        "state": item.state,
+        "reason": item.reason,
+        "owner": item.owner,
+        "submitted_by": item.submitted_by,
+        "learnt_in": version.number if version else None,
+        "retention": retention,
+        "cost": costs_of(instance, item),
+    }
+
+
+def _scores(instance: Instance, evaluation: Mapping[str, Any] | None, name: str) -> dict[str, float | None]:
+    """The champion's score and that of the version which first promoted the task; null: not measurable."""
+    if evaluation is None or name not in evaluation["scores"]:
+        return {"score": None, "anchor": None}
+    anchor = evaluation["anchors"].get(name)
+    erased = anchor is None or instance.store.erased(anchor["predictions"]) is not None
+    rows = [] if erased else instance.store.get_json(anchor["predictions"])["rows"]
+    mean = sum(row["score"] for row in rows) / len(rows) if rows else None
+    return {"score": evaluation["scores"][name], "anchor": mean}
+
+
+def supersede(instance: Instance, actor: Actor, old: str, new: str, reason: str) -> Json:
+    """Declare that a learnt task replaces an earlier one; names, `name@version` or numbers in the queue."""
+    with instance.db.begin() as connection:
+        items = [withdrawal.find(connection, instance.assistant, name) for name in (old, new)]
+        return superseding.declare(connection, *items, actor, reason).to_json()
+
+
+def retry(instance: Instance, actor: Actor, item: int, *, force: bool = False) -> Json:
+    """Put a task that failed, was refused or rejected back into the queue."""
+    with instance.db.begin() as connection:
+        if force:
+            why, answers = "to be learnt although it is known", {"forced": True}
+            return queue.answer(connection, item, "nothing_to_learn", answers, actor=actor, reason=why).to_json()
+        return queue.move(connection, None, item, "submitted", "tried again", actor=actor).to_json()
+
+
+def release(instance: Instance, actor: Actor, item: int, reason: str) -> Json:
+    """Let a held task go on: one unlike everything seen, or one that replaces another and whose sender is unknown."""
+    with instance.db.begin() as connection:
+        assessed = "assessment" in queue.item(connection, item).reports
+        answers: dict[str, Json] = {"released": True} if assessed else {}
+        return queue.answer(connection, item, "held", answers, actor=actor, reason=reason).to_json()
+
+
+def regroup(instance: Instance, actor: Actor, item: int, group: str, reason: str) -> Json:
+    """Choose the group that learns a task which is held between two.
+
+    Raises:
+        GroupUnknown: the champion has no such group, and it is not `new`.
+    """
+    _need_group(instance, item, group)
+    with instance.db.begin() as connection:
+        return queue.answer(connection, item, "held", {"placed": group}, actor=actor, reason=reason).to_json()
+
+
+def cancel(instance: Instance, actor: Actor, item: int, reason: str) -> Json:
+    """Take a task out of the queue."""
+    with instance.db.begin() as connection:
+        return queue.move(connection, None, item, "cancelled", reason, actor=actor).to_json()
+
+
+def _need_group(instance: Instance, item: int, group: str) -> None:
+    """Refuse a group that a held task can't be put into.
+
+    Raises:
+        GroupUnknown: the champion has no such group, and it is not `new`.
+        QueueError: there is no such task.
+    """
+    with instance.db.read() as connection:
+        found = queue.item(connection, item)
+    champion_ = instance.champion()
+    known = [one.id for one in instance.pool(champion_.digest).groups] if champion_ else []
+    if found.state == "held" and group not in (*known, "new"):
+        raise GroupUnknown(f"{group!r} is no group of the champion, expected {', '.join([*known, 'new'])}")
+
+
+OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
+"""Exit code by the state a task ended in; a candidate that the gate refused gives 2."""
+
+
+def candidate_of(instance: Instance, item: QueueItem) -> Candidate | None:
+    """The newest candidate that a task has led to."""
+    with instance.db.read() as connection:
+        made = [c for c in candidates.listed(connection, instance.assistant) if c.item == item.id]
+    return made[-1] if made else None
+
+
+def outcomes(instance: Instance, items: list[QueueItem]) -> list[dict[str, Any]]:
+    """Where tasks stand after work, each with its version, verdict, what MLflow knows of it, and exit code."""
+    told = []
+    for item in items:
+        made = candidate_of(instance, item)
+        code = OUTCOME.get(item.state, 0)
+        verdict = made.verdict if made else None
+        if item.state == "candidate" and verdict != "pass" and instance.settings.policy.gate.enforce:
+            code = 2
+        known = delivery.standing(instance, made.digest if made else "")
+        if item.state == "promoted":  # by policy.approval.auto
+            code = known["exit_code"]
+        told.append(
+            {
+                **item.to_json(),
+                "candidate": made.number if made else None,
+                "digest": made.digest if made else None,
+                "verdict": verdict,
+                **known,
+                "exit_code": code,
+            }
+        )
+    return told

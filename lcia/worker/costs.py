@@ -1,0 +1,139 @@
+"""What learning a task will take, from what earlier runs of this installation took; and what it did take.
+
+A run's work is known before it starts: optimizer steps and predictions. Stated default speeds turn it into seconds, and
+the median ratio of actual to default over like runs corrects them: a ratio estimator, which one run already improves.
+Costs stand beside a version, never in it: its digest does not depend on how fast a machine is.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from components.settings import PriceSettings, Settings
+from components.storage.objects import ObjectMissing
+from components.tasks import queue
+from lcia.instance import Instance
+
+SECONDS_PER_STEP = 0.35
+SECONDS_PER_PREDICTION = 0.08
+SECONDS_AROUND = 20.0
+"""Stated defaults: the embedded 135M model with adapters on 6 layers, batches of 4, on two CPU cores."""
+CORES = 2.0
+"""Cores that such a run keeps busy, until one was measured."""
+PAST_RUNS = 20
+"""How many of the newest like runs the correction rests on."""
+
+
+@dataclass
+class Stopwatch:
+    """Time of one run: `seconds` by the clock, `cpu_seconds` of this process with all its threads."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@contextmanager
+def measured() -> Iterator[Stopwatch]:
+    """Measure the block; steps that run on other machines count only by the clock."""
+    watch, began, cpu = Stopwatch(), time.monotonic(), time.process_time()
+    try:
+        yield watch
+    finally:
+        watch.seconds, watch.cpu_seconds = time.monotonic() - began, time.process_time() - cpu
+
+
+def estimate(instance: Instance, work: Mapping[str, int]) -> dict[str, Any]:
+    """Seconds, hours and money that `work` (`steps`, `predictions`) will take, and what that rests on."""
+    plain = default_seconds(work)
+    past = _past(instance)
+    if past:
+        factor = statistics.median(run["actual"]["seconds"] / default_seconds(run["work"]) for run in past)
+        cores = statistics.median(run["actual"]["cpu_hours"] * 3600 / run["actual"]["seconds"] for run in past)
+        basis = f"{len(past)} earlier run{'s' if len(past) > 1 else ''} here"
+    else:
+        factor, cores = 1.0, CORES
+        basis = "a stated default, the embedded 135M model on two CPU cores: no like run was measured here yet"
+    seconds = factor * plain
+    return {**_costs(instance.settings, seconds, seconds * cores), "basis": basis}
+
+
+def default_seconds(work: Mapping[str, int]) -> float:
+    """Seconds at the stated default speeds; always positive."""
+    return SECONDS_AROUND + SECONDS_PER_STEP * work["steps"] + SECONDS_PER_PREDICTION * work["predictions"]
+
+
+def record(
+    instance: Instance, work: Mapping[str, int], estimated: Mapping[str, Any], taken: Stopwatch, *, resumed: bool
+) -> str:
+    """Store estimate against actual of one run; returns the digest. What was resumed says nothing about speed."""
+    return instance.store.put_json(
+        {
+            "kind": "cost",
+            "schema": 1,
+            "work": dict(work),
+            "estimate": dict(estimated),
+            "actual": _costs(instance.settings, taken.seconds, taken.cpu_seconds),
+            "like": _like(instance.settings),
+            "resumed": resumed,
+        }
+    )
+
+
+def _past(instance: Instance) -> list[dict[str, Any]]:
+    """Cost records of the newest whole runs with the same model, GPUs and adapter depth."""
+    with instance.db.read() as connection:
+        items = queue.items(connection, instance.assistant)
+    found, like = [], _like(instance.settings)
+    for item in reversed(items):
+        if len(found) == PAST_RUNS:
+            break
+        if "cost" in item.reports:
+            try:
+                run = instance.store.get_json(item.reports["cost"])
+            except ObjectMissing:
+                continue
+            if run["like"] == like and not run["resumed"] and run["actual"]["seconds"] > 0:
+                found.append(run)
+    return found
+
+
+def _like(settings: Settings) -> dict[str, Any]:
+    """What makes two runs comparable in speed."""
+    base = settings.base_model
+    layers = settings.adapter.top_layers
+    return {"base_model": base.name, "dtype": base.dtype, "gpus": gpus(settings), "top_layers": layers}
+
+
+def gpus(settings: Settings) -> int:
+    """How many GPUs a run keeps busy; where steps are pods, as many as `tune` asks for."""
+    base = settings.base_model
+    if base.device == "cpu":
+        return 0
+    if settings.cluster is not None:
+        pod = settings.cluster.pod("tune")
+        return pod.gpu * pod.nodes
+    import torch
+
+    there = torch.cuda.device_count()
+    return there if base.processes == "auto" else min(there, base.processes)
+
+
+def _costs(settings: Settings, seconds: float, cpu_seconds: float) -> dict[str, Any]:
+    cpu_hours, gpu_hours = cpu_seconds / 3600, seconds / 3600 * gpus(settings)
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_hours": round(cpu_hours, 5),
+        "gpu_hours": round(gpu_hours, 5),
+        "money": money(settings.prices, cpu_hours, gpu_hours),
+        "currency": settings.prices.currency,
+    }
+
+
+def money(prices: PriceSettings, cpu_hours: float, gpu_hours: float) -> float | None:
+    """Price of the hours; None while zenml.yaml names no price."""
+    if prices.cpu_hour is None and prices.gpu_hour is None:
+        return None
+    return round((prices.cpu_hour or 0.0) * cpu_hours + (prices.gpu_hour or 0.0) * gpu_hours, 4)
