@@ -22,7 +22,7 @@ import lcia
 from components.settings import load_settings
 from components.tasks.package import read_package
 from infra import environment
-from lcia import demo, verbs
+from lcia.cli import demo, verbs
 from lcia.console.language import FOLDER
 from lcia.console.rendering import HERE
 from lcia.instance import Instance, actor

@@ -8,8 +8,8 @@ import yaml
 
 from components.settings import Settings, StorageSettings
 from components.storage import leases
-from lcia.instance import Instance
 from lcia import server
+from lcia.instance import Instance
 from lcia.service import metrics
 from lcia.worker.rounds import Rounds
 

@@ -21,8 +21,8 @@ from small_service import ENVIRONMENT, served_loop
 
 from components.settings import ServeSettings
 from lcia import client as remote
-from lcia.server import make_app
 from lcia import server as server_process
+from lcia.server import make_app
 from lcia.service import patience
 from lcia.service.border import AddressRefused, root_of
 
