@@ -55,10 +55,10 @@ def submit(package: Path, name: str | None) -> Any:  # noqa: ANN401 - any JSON v
     Raises:
         Refused, ServerUnreachable, NotOnServer; PackageError: the package can't even be packed.
     """
-    from components.tasks.containers import packed
+    from components.tasks.containers import pack
 
     need_plain(name, None)
-    content, kind = packed(package)
+    content, kind = pack(package)
     return _answer("POST", "submit", content=content, headers={"content-type": kind})
 
 

@@ -21,7 +21,7 @@ def ingest_task(store: str, order: str) -> Annotated[str, "task"]:
     with tempfile.TemporaryDirectory() as folder:
         package = context.store.get_folder(context.order.package, Path(folder) / "package")
         called = f"package {context.order.package[:12]}"
-        taken = take(package, context.store, context.settings.packages, Path(folder), called=called, files=False)
+        taken = take(package, context.store, context.settings.packages, Path(folder), label=called, files=False)
     snapshot = taken.snapshot
     rows = {split: ref.rows for split, ref in snapshot.splits.items()}
     log_metadata({"task": snapshot.task.label, "owner": snapshot.task.owner, "rows": rows})

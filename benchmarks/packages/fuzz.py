@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.tasks.containers import opened, packed
+from components.tasks.containers import open_package, pack
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
 
@@ -121,7 +121,7 @@ def make(dice: random.Random, folder: Path) -> Path:
         (package / each).write_bytes(content)
     if kind == "zip":
         path = folder / "package.zip"
-        path.write_bytes(mutated(packed(package)[0], dice))
+        path.write_bytes(mutated(pack(package)[0], dice))
         return path
     if kind == "tar":
         raw = io.BytesIO()
@@ -164,7 +164,7 @@ def check(dice: random.Random, folder: Path, number: int) -> str:
     path = make(dice, folder)
     before = sorted(folder.rglob("*"))
     try:
-        with opened(path, folder / "scratch") as inside:
+        with open_package(path, folder / "scratch") as inside:
             read = read_package(inside)
     except PackageError:
         outcome = "refused"

@@ -126,7 +126,7 @@ class Bench:
         snapshot = self.split(task, seed)
         few, whole = snapshot.rows("train"), self.chains.tasks[task].rows("train")
         gold = {row.question: row for row in whole}
-        rest = [gold[row.question] for row in snapshot.unlabelled()]
+        rest = [gold[row.question] for row in snapshot.unlabelled_rows()]
 
         def finish(arm: str, made: tuple[str, Tensors], record: Mapping[str, Any] | None = None) -> None:
             if _known(task, arm, seed):

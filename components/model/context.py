@@ -115,6 +115,6 @@ def _examples(snapshot: Snapshot) -> Iterator[tuple[str, Example]]:
     for split in SPLITS:
         for number, example in enumerate(snapshot.rows(split), 1):
             yield f"{split} row {number}", example
-    for number, row in enumerate(snapshot.unlabelled(), 1):
-        yield f"unlabelled row {number}", row.labelled("")
+    for number, row in enumerate(snapshot.unlabelled_rows(), 1):
+        yield f"unlabelled row {number}", row.with_answer("")
     yield "the task's choices", Example("a", None, "a", choices=snapshot.task.choices)

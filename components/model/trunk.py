@@ -297,7 +297,7 @@ def _samples() -> list[Picture]:
     for height, width in ((48, 64), (90, 40)):
         ramp = bytes((31 * x + 17 * y * y) % 256 for y in range(height) for x in range(3 * width))
         content = b"P6\n%d %d\n255\n" % (width, height) + ramp
-        made.append(Picture.stored(digest_of(content), {digest_of(content): content}.__getitem__))
+        made.append(Picture.by_digest(digest_of(content), {digest_of(content): content}.__getitem__))
     return made
 
 

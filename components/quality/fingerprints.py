@@ -123,7 +123,7 @@ def _hashes(rows: Sequence[Example], key: bytes) -> dict[str, list[str]]:
         "questions": [_hash(key, "question", example.question) for example in rows],
         "answers": [_hash(key, "answer", answer_of(example)) for example in rows],
     }
-    asked = [_hash(key, "question", example.asked) for example in rows]
+    asked = [_hash(key, "question", example.stem) for example in rows]
     spaced = [_hash(key, "answer", answer_of(example, _spaced)) for example in rows]
     if asked != hashed["questions"]:
         hashed["asked"] = asked

@@ -36,11 +36,11 @@ class Columns:
     """The column with a row's list of options, or several columns with one option each."""
     answers: Way | None = None
     """The way in which answers name options; None: the one that fits."""
-    ignored: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     """Columns to leave out although they may change what a row means."""
 
     @property
-    def named(self) -> bool:
+    def has_names(self) -> bool:
         """True if any column is named."""
         return bool(self.instruction is not None or self.names or self.messages)
 
@@ -50,18 +50,20 @@ class Columns:
         return self.names.get("output", "output")
 
     @property
-    def asked(self) -> dict[str, str]:
+    def purposes(self) -> dict[str, str]:
         """Column -> what it is for."""
-        asked = {column: part for part, names in self.names.items() for column in names.split(",")}
-        return asked | dict.fromkeys(self.choices, "choices") | ({self.messages: "messages"} if self.messages else {})
+        purposes = {column: part for part, names in self.names.items() for column in names.split(",")}
+        return (
+            purposes | dict.fromkeys(self.choices, "choices") | ({self.messages: "messages"} if self.messages else {})
+        )
 
 
 class ColumnsUnclear(Exception):
     """A row without a column that is named, or of a layout that nobody named columns for."""
 
-    def __init__(self, column: str | None, seen: str, expected: str) -> None:
-        super().__init__(seen)
-        self.column, self.seen, self.expected = column, seen, expected
+    def __init__(self, column: str | None, actual: str, rule: str) -> None:
+        super().__init__(actual)
+        self.column, self.seen, self.expected = column, actual, rule
 
 
 def known_layout(row: Mapping[str, Any]) -> bool:
@@ -81,8 +83,8 @@ def as_task_row(row: Record, columns: Columns, labels: Labels, way: Way | None) 
         ColumnsUnclear: a named column is not there, or none is named and the layout is not known.
         LayoutRefused: a field that nothing reads changes what the row means.
     """
-    if not columns.named:
-        return _own_layout(row, columns.ignored)
+    if not columns.has_names:
+        return _own_layout(row, columns.ignore)
     if columns.answer in [columns.names.get(part) for part in ("instruction", "input")]:
         raise ColumnsUnclear(columns.answer, "the column of the question as that of the answer", "another column")
     try:
@@ -96,15 +98,15 @@ def as_task_row(row: Record, columns: Columns, labels: Labels, way: Way | None) 
         if options is not None:
             fields["choices"] = list(options.texts)
             if "output" in columns.names:
-                fields["output"] = _chosen(row, columns, options, way, remarks)
+                fields["output"] = _option(row, columns, options, way, remarks)
     except NoColumn as missing:
         column = str(missing.args[0])
-        expected = f"a column for {columns.asked[column]}: one of {', '.join(sorted(row))}"
-        raise ColumnsUnclear(column, "no such column", expected) from missing
+        rule = f"a column for {columns.purposes[column]}: one of {', '.join(sorted(row))}"
+        raise ColumnsUnclear(column, "no such column", rule) from missing
     return _with_texts({part: value for part, value in fields.items() if value is not None}, remarks)
 
 
-def answered(row: Record, columns: Columns) -> tuple[object, Options] | None:
+def answer_and_options(row: Record, columns: Columns) -> tuple[object, Options] | None:
     """The answer and the options of a row, where it has both."""
     try:
         options, answer = options_of(row, columns.choices), value_of(row, columns.answer)
@@ -115,8 +117,8 @@ def answered(row: Record, columns: Columns) -> tuple[object, Options] | None:
 
 def answerless(row: Mapping[str, Any], columns: Columns) -> bool:
     """True if a row has no answer where the columns say it should be, though it has all the rest."""
-    rest = columns.asked.keys() - {columns.answer} if columns.named else {"instruction"}
-    if columns.messages or (not columns.named and layouts.layout_of(row) is not None):
+    rest = columns.purposes.keys() - {columns.answer} if columns.has_names else {"instruction"}
+    if columns.messages or (not columns.has_names and layouts.layout_of(row) is not None):
         return False
     try:
         for column in rest:
@@ -130,14 +132,14 @@ def answerless(row: Mapping[str, Any], columns: Columns) -> bool:
 def suggestion(row: Mapping[str, Any]) -> str:
     """Options of the command line that fit rows with these columns."""
     lower = {name.lower(): name for name in row}
-    asked, text = (next((lower[n] for n in order if n in lower), None) for order in (QUESTIONS, TEXTS))
+    question, text = (next((lower[n] for n in order if n in lower), None) for order in (QUESTIONS, TEXTS))
     answer = next((lower[n.lower()] for n in ANSWERS if n.lower() in lower), None)
     inner = row.get(answer) if answer else None
     path = f"{answer}.text" if isinstance(inner, dict) and "text" in inner else answer
     options = f" --choices {','.join(columns)}" if (columns := option_columns(row)) else ""
-    if asked and answer and asked != answer:
-        beside = f" --input {text}" if text and text not in (asked, answer) else ""
-        return f"for example `--instruction-column {asked}{beside} --output {path}{options}`"
+    if question and answer and question != answer:
+        beside = f" --input {text}" if text and text not in (question, answer) else ""
+        return f"for example `--instruction-column {question}{beside} --output {path}{options}`"
     if text and answer and text != answer:
         return (
             f'for example `--instruction "..." --input {text} --output {path}{options}`, with the instruction in words'
@@ -147,26 +149,26 @@ def suggestion(row: Mapping[str, Any]) -> str:
     )
 
 
-def _own_layout(row: Record, ignored: Sequence[str]) -> tuple[Record, set[str]]:
-    row = {name: value for name, value in row.items() if name not in ignored}
+def _own_layout(row: Record, ignore: Sequence[str]) -> tuple[Record, set[str]]:
+    row = {name: value for name, value in row.items() if name not in ignore}
     if not known_layout(row):
         raise ColumnsUnclear(None, f"columns {', '.join(sorted(row))}", suggestion(row))
     if layouts.layout_of(row) is not None:
         return row, set()
-    used = {*layouts.OWN, "choices", "image"}
-    remarks = {f"a field `{name}` that nothing reads: left out" for name in layouts.without_meaning(row, used)}
-    return _with_texts({part: value for part, value in row.items() if part in used}, remarks)
+    fields = {*layouts.OWN, "choices", "image"}
+    remarks = {f"a field `{name}` that nothing reads: left out" for name in layouts.without_meaning(row, fields)}
+    return _with_texts({part: value for part, value in row.items() if part in fields}, remarks)
 
 
 def _left_out(row: Record, columns: Columns) -> Iterator[str]:
     """Remarks on the columns that nothing reads; options and what changes a row's meaning are not left out unasked."""
-    used = {column.split(".")[0] for column in columns.asked} | set(columns.ignored)
-    used |= {"system"} if columns.messages else set()
-    unread = option_columns({name: value for name, value in row.items() if name not in used})
+    in_use = {column.split(".")[0] for column in columns.purposes} | set(columns.ignore)
+    in_use |= {"system"} if columns.messages else set()
+    unread = option_columns({name: value for name, value in row.items() if name not in in_use})
     if unread and not columns.choices and not columns.messages:
         names = ",".join(unread)
         raise ColumnsUnclear(names, "options that nothing reads", f"`--choices {names}`, or `--ignore {names}`")
-    for name in layouts.without_meaning(row, used):
+    for name in layouts.without_meaning(row, in_use):
         yield f"a column `{name}` that nothing reads: left out"
 
 
@@ -186,7 +188,7 @@ def _messages(row: Record, columns: Columns) -> Record:
 def _field(row: Record, part: str, names: str, labels: Labels, remarks: set[str]) -> Any:  # noqa: ANN401 - any value
     """The value for one of our fields: of its column, or of several, each with its name in front."""
     if names in row or "," not in names:
-        value = _named(value_of(row, names), labels.get(names))
+        value = _class_name(value_of(row, names), labels.get(names))
         if part == "image" or not isinstance(value, list) or not value:
             return value
         if len(value) > 1:
@@ -195,10 +197,10 @@ def _field(row: Record, part: str, names: str, labels: Labels, remarks: set[str]
     return "\n".join(f"{name}: {as_text(value_of(row, name))}" for name in names.split(","))
 
 
-def _chosen(row: Record, columns: Columns, options: Options, way: Way | None, remarks: set[str]) -> Any:  # noqa: ANN401
+def _option(row: Record, columns: Columns, options: Options, way: Way | None, remarks: set[str]) -> Any:  # noqa: ANN401
     """The option that the answer means; the answer itself where it means none."""
     answer = value_of(row, columns.answer)
-    place = options.named(way, answer) if way is not None else None
+    place = options.position(way, answer) if way is not None else None
     if place is None:
         return as_text(answer)
     if way != "text":
@@ -206,7 +208,7 @@ def _chosen(row: Record, columns: Columns, options: Options, way: Way | None, re
     return options.texts[place]
 
 
-def _named(value: Any, classes: list[str] | None) -> Any:  # noqa: ANN401 - any value of a column
+def _class_name(value: Any, classes: list[str] | None) -> Any:  # noqa: ANN401 - any value of a column
     """The name of a class label; -1 is no label."""
     if classes is None or not isinstance(value, int) or isinstance(value, bool):
         return value
@@ -219,5 +221,5 @@ def _with_texts(row: Record, remarks: set[str]) -> tuple[Record, set[str]]:
         part: as_text(value) if part == "output" or (part in layouts.OWN and not isinstance(value, bool)) else value
         for part, value in row.items()
     }
-    changed = [part for part, text in texts.items() if text is not row[part]]
-    return texts, remarks | {f"{part} is no text but a {kind_of(row[part])}: written as text" for part in changed}
+    rewrites = [part for part, text in texts.items() if text is not row[part]]
+    return texts, remarks | {f"{part} is no text but a {kind_of(row[part])}: written as text" for part in rewrites}

@@ -57,29 +57,29 @@ def confine(
 
     `memory_mb` comes on top of what the process has already. Returns the names of what holds.
     """
-    held = ["limits"]
+    names = ["limits"]
     _limit(memory_mb, seconds, file_bytes)
     sys.addaudithook(_refuse)
     if sys.platform != "linux":
-        return held
+        return names
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        return held
+        return names
     if (abi := _landlock(libc, readable, writable)) > 0:
-        held.append(f"landlock {abi}")
+        names.append(f"landlock {abi}")
     if _seccomp(libc):
-        held.append("seccomp")
-    return held
+        names.append("seccomp")
+    return names
 
 
 def libraries() -> list[Path]:
     """Folders that Python and its libraries are loaded from."""
-    named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    named += [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages", "lib-dynload")]
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    paths += [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages", "lib-dynload")]
     own = str(Path(__file__).parents[1])
-    folders = [own, *named, f"{sys.base_prefix}/lib", f"{sys.prefix}/lib", "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
+    folders = [own, *paths, f"{sys.base_prefix}/lib", f"{sys.prefix}/lib", "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
     return [path for name in dict.fromkeys(folders) if name and (path := Path(name)).is_dir()]
 
 
@@ -92,12 +92,12 @@ def _limit(memory_mb: int, seconds: int, file_bytes: int) -> None:
         "RLIMIT_NPROC": (0, 0),
         "RLIMIT_CORE": (0, 0),
     }
-    for name, wanted in limits.items():
+    for name, pair in limits.items():
         kind = getattr(resource, name, None)
         if kind is None:
             continue
         hard = resource.getrlimit(kind)[1]
-        most = [value if hard == resource.RLIM_INFINITY else min(value, hard) for value in wanted]
+        most = [value if hard == resource.RLIM_INFINITY else min(value, hard) for value in pair]
         with suppress(ValueError, OSError):  # macOS has no limit of address space
             resource.setrlimit(kind, (most[0], most[1]))
 
@@ -142,8 +142,8 @@ def _seccomp(libc: ctypes.CDLL) -> bool:
         (_RETURN, 0, 0, _ALLOW),
     ]
     content = b"".join(struct.pack("=HBBI", *line) for line in lines)
-    kept = ctypes.create_string_buffer(content, len(content))
-    program = _Program(len(lines), ctypes.addressof(kept))
+    code = ctypes.create_string_buffer(content, len(content))
+    program = _Program(len(lines), ctypes.addressof(code))
     return bool(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0) == 0)
 
 
@@ -152,30 +152,30 @@ def _landlock(libc: ctypes.CDLL, readable: Sequence[Path], writable: Sequence[Pa
     abi = int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
     if abi < 1:
         return 0
-    rights = _RIGHTS_BY_ABI[max(known for known in _RIGHTS_BY_ABI if known <= abi)]
-    handled = struct.pack("=Q", rights)
-    handled += struct.pack("=Q", 3) if abi >= 4 else b""  # TCP: nothing may be bound or connected
-    handled += struct.pack("=Q", 3) if abi >= 6 else b""  # signals and abstract sockets of others
-    rules = int(libc.syscall(_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0))
+    rights = _RIGHTS_BY_ABI[max(version for version in _RIGHTS_BY_ABI if version <= abi)]
+    attributes = struct.pack("=Q", rights)
+    attributes += struct.pack("=Q", 3) if abi >= 4 else b""  # TCP: nothing may be bound or connected
+    attributes += struct.pack("=Q", 3) if abi >= 6 else b""  # signals and abstract sockets of others
+    rules = int(libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))
     if rules < 0:
         return 0
     try:
-        for paths, allowed in ((readable, _READ_FILE | _READ_FOLDER), (writable, _CREATE_RIGHTS)):
+        for paths, access in ((readable, _READ_FILE | _READ_FOLDER), (writable, _CREATE_RIGHTS)):
             for path in paths:
-                _allow(libc, rules, path, allowed & rights)
+                _allow(libc, rules, path, access & rights)
         return abi if libc.syscall(_RESTRICT_SELF, rules, 0) == 0 else 0
     finally:
         os.close(rules)
 
 
-def _allow(libc: ctypes.CDLL, rules: int, path: Path, allowed: int) -> None:
+def _allow(libc: ctypes.CDLL, rules: int, path: Path, access: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:  # what is not there can't be read either; whoever reads it says so
         return
     try:
-        allowed = allowed if stat.S_ISDIR(os.fstat(handle).st_mode) else allowed & _FILE_RIGHTS
-        libc.syscall(_ADD_RULE, rules, 1, struct.pack("=Qi", allowed, handle), 0)
+        access = access if stat.S_ISDIR(os.fstat(handle).st_mode) else access & _FILE_RIGHTS
+        libc.syscall(_ADD_RULE, rules, 1, struct.pack("=Qi", access, handle), 0)
     finally:
         os.close(handle)
 

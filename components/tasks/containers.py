@@ -50,7 +50,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @contextmanager
-def opened(path: Path, scratch: Path, called: str | None = None) -> Iterator[Path]:
+def open_package(path: Path, scratch: Path, label: str | None = None) -> Iterator[Path]:
     """The folder of a package: itself, or what a container holds, unpacked below `scratch` for as long as it is needed.
 
     `called` names the package in messages.
@@ -64,7 +64,7 @@ def opened(path: Path, scratch: Path, called: str | None = None) -> Iterator[Pat
         return
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix="package-") as folder:
-        yield _unpack(path, kind, Path(folder), called or str(path))
+        yield _unpack(path, kind, Path(folder), label or str(path))
 
 
 def kind_of(path: Path) -> str | None:
@@ -72,7 +72,7 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind in KINDS if path.name.lower().endswith(kind)), None)
 
 
-def packed(path: Path) -> tuple[bytes, str]:
+def pack(path: Path) -> tuple[bytes, str]:
     """A package as the bytes of one file and their media type: a container as it is, a folder as a zip.
 
     Raises:
@@ -85,8 +85,8 @@ def packed(path: Path) -> tuple[bytes, str]:
             raise PackageError(str(path), [content])
         return content, KINDS[kind]
     names, problems = list_files(path)
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names if not problems else []:
             content = read_regular(path / name, name, MAX_FILE_BYTES)
             if isinstance(content, Problem):
@@ -95,21 +95,21 @@ def packed(path: Path) -> tuple[bytes, str]:
                 archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
     if problems:
         raise PackageError(str(path), problems)
-    return made.getvalue(), KINDS[".zip"]
+    return buffer.getvalue(), KINDS[".zip"]
 
 
 class _Refused(Exception):
     """What is wrong with a container; becomes a `PackageError` that names it."""
 
-    def __init__(self, member: str | None, seen: str, expected: str) -> None:
-        self.problem = Problem(member or "the container", None, None, seen, expected)
+    def __init__(self, member: str | None, actual: str, rule: str) -> None:
+        self.problem = Problem(member or "the container", None, None, actual, rule)
 
 
-def _unpack(path: Path, kind: str, folder: Path, called: str) -> Path:
+def _unpack(path: Path, kind: str, folder: Path, label: str) -> Path:
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         problem = Problem(path.name, None, None, f"{size} bytes", f"at most {MAX_FILE_BYTES} bytes")
-        raise PackageError(called, [problem])
+        raise PackageError(label, [problem])
     target = _Target(folder, size)
     try:
         if kind == ".zip":
@@ -117,10 +117,10 @@ def _unpack(path: Path, kind: str, folder: Path, called: str) -> Path:
         else:
             _untar(path, target)
     except _Refused as why:
-        raise PackageError(called, [why.problem]) from None
+        raise PackageError(label, [why.problem]) from None
     except BROKEN as error:
         problem = Problem(path.name, None, None, f"{type(error).__name__}: {show(str(error))}", f"a whole {kind} file")
-        raise PackageError(called, [problem]) from error
+        raise PackageError(label, [problem]) from error
     return _root(folder)
 
 
@@ -140,10 +140,10 @@ class _Target:
             raise _Refused(show(name), fault, "files inside the package with plain names")
         if is_system_file(name):
             return
-        folded = unicodedata.normalize("NFC", name).casefold()
-        if folded in self.seen:
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in self.seen:
             raise _Refused(show(name), "a name twice, or twice but for case", "each file once")
-        self.seen.add(folded)
+        self.seen.add(key)
         image = is_image(name)
         self.files[image] += 1
         most = MAX_IMAGES if image else MAX_FILES
@@ -211,8 +211,8 @@ def _untar(path: Path, target: _Target) -> None:
     import pyarrow as pa
 
     with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, "zstd") as stream:
-        bounded = _Bounded(stream, target.left + 4 * MAX_FILES * CHUNK)
-        with tarfile.open(fileobj=bounded, mode="r|", encoding="utf-8", tarinfo=_Member) as archive:
+        source = _Bounded(stream, target.left + 4 * MAX_FILES * CHUNK)
+        with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", tarinfo=_Member) as archive:
             for number, member in enumerate(archive):
                 archive.members.clear()  # type: ignore[attr-defined] # it would keep them all
                 if number >= MAX_ENTRIES:
@@ -225,7 +225,7 @@ def _untar(path: Path, target: _Target) -> None:
                 target.claim(name)
                 if is_system_file(name):
                     continue
-                bounded.left += 2 * tarfile.BLOCKSIZE if is_image(name) else 0  # the header and padding of one file
+                source.left += 2 * tarfile.BLOCKSIZE if is_image(name) else 0  # the header and padding of one file
                 content = archive.extractfile(member)
                 assert content is not None  # noqa: S101 - a regular file has content
                 target.write(name, content)  # type: ignore[arg-type] # typeshed calls it IO[bytes]
@@ -252,8 +252,8 @@ class _Member(tarfile.TarInfo):
 class _Bounded(io.RawIOBase):
     """A stream that ends in a refusal after so many bytes, headers of the archive included."""
 
-    def __init__(self, stream: "pa.NativeFile", left: int) -> None:
-        self.stream, self.left = stream, left
+    def __init__(self, stream: "pa.NativeFile", remaining: int) -> None:
+        self.stream, self.left = stream, remaining
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > self.left:

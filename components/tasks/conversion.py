@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from components.tasks.columns import Columns, ColumnsUnclear, answered, answerless, as_task_row, suggestion
+from components.tasks.columns import Columns, ColumnsUnclear, answer_and_options, answerless, as_task_row, suggestion
 from components.tasks.decoding_defaults import decoding_defaults
 from components.tasks.foreign import Table, read_table
 from components.tasks.images import Album
@@ -61,8 +61,8 @@ class SourceRow:
     @property
     def images(self) -> list[str]:
         """Paths of its images in the package."""
-        named = self.fields.get("image") or []
-        return named if isinstance(named, list) else [named]
+        paths = self.fields.get("image") or []
+        return paths if isinstance(paths, list) else [paths]
 
 
 class Conversion:
@@ -81,13 +81,13 @@ class Conversion:
         self._numbered = False  # answers are numbers from 0 on, so that -1 is none
         self._counts: Counter[str] = Counter()
         self._sentences: list[str] = []
-        self._album = Album(folder, self.images.written)
+        self._album = Album(folder, self.images.files)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences about what was read otherwise than it stands there, or left out."""
-        counted = [f"{count} rows: {words}" for words, count in sorted(self._counts.items())]
-        return (*self._sentences, *counted, *self.repair.remarks, *remarks_on(self.set_aside.problems))
+        sentences = [f"{count} rows: {words}" for words, count in sorted(self._counts.items())]
+        return (*self._sentences, *sentences, *self.repair.remarks, *remarks_on(self.set_aside.problems))
 
     def read(self, split: str, paths: Sequence[Path]) -> list[SourceRow]:
         """The rows of a split; none where it has no answers and is no training split.
@@ -100,24 +100,24 @@ class Conversion:
         if split != "unlabelled" and records and all(answerless(record, self.columns) for record in records):
             column = self.columns.answer
             if split == "train":
-                seen = f"no answer in any row; the columns are {', '.join(sorted(records[0]))}"
-                raise self._refused([Problem(next(iter(tables)), None, column, seen, suggestion(records[0]))])
+                actual = f"no answer in any row; the columns are {', '.join(sorted(records[0]))}"
+                raise self._refusal([Problem(next(iter(tables)), None, column, actual, suggestion(records[0]))])
             self._sentences.append(f"{split} is left out: none of its {len(records)} rows has an answer in {column}")
             return []
         if split == "train" and records:
             self._learn(records, tables)
-        checked = {name: self._checked(name, table, split) for name, table in tables.items()}
-        faulty = Findings(problem for rows in checked.values() for problem in (*rows.problems, *rows.set_aside))
+        contents = {name: self._check(name, table, split) for name, table in tables.items()}
+        faulty = Findings(problem for rows in contents.values() for problem in (*rows.problems, *rows.set_aside))
         self._set_aside(
             faulty.problems,
-            sum(rows.faulty for rows in checked.values()),
-            sum(len(rows.rows) + rows.faulty for rows in checked.values()),
-            whole=any(rows.problems for rows in checked.values()),
+            sum(rows.faulty for rows in contents.values()),
+            sum(len(rows.rows) + rows.faulty for rows in contents.values()),
+            whole=any(rows.problems for rows in contents.values()),
         )
-        for rows in checked.values():
+        for rows in contents.values():
             self._counts += rows.remarks
         return [
-            SourceRow(name, line, row.fields, row.example) for name, rows in checked.items() for line, row in rows.rows
+            SourceRow(name, line, row.fields, row.example) for name, rows in contents.items() for line, row in rows.rows
         ]
 
     def with_known_labels(self, splits: dict[str, list[SourceRow]]) -> dict[str, list[SourceRow]]:
@@ -130,7 +130,7 @@ class Conversion:
         if not counts or len(counts) > MOST_LABELS or sum(counts.values()) < ROWS_A_LABEL * len(counts):
             return splits
         labels = ", ".join(sorted(map(show, counts)))
-        kept = dict(splits)
+        out = dict(splits)
         for split in ("validation", "test"):
             rows = splits.get(split, [])
             strange = [row for row in rows if row.example.choices is None and row.example.output not in counts]
@@ -141,8 +141,8 @@ class Conversion:
                 for row in strange
             ).problems
             self._set_aside(problems, len(strange), len(rows))
-            kept[split] = [row for row in rows if row.example.choices is not None or row.example.output in counts]
-        return {split: rows for split, rows in kept.items() if rows}
+            out[split] = [row for row in rows if row.example.choices is not None or row.example.output in counts]
+        return {split: rows for split, rows in out.items() if rows}
 
     def without_leaks(self, splits: dict[str, list[SourceRow]]) -> dict[str, list[SourceRow]]:
         """The splits without test rows whose question is a training row's: few such rows are set aside.
@@ -155,8 +155,8 @@ class Conversion:
         if not leaking:
             return splits
         self._set_aside(leaking, sum(problem.count for problem in leaking), len(test))
-        trained = {row.example.question for row in train}
-        return {**splits, "test": [row for row in test if row.example.question not in trained]}
+        questions = {row.example.question for row in train}
+        return {**splits, "test": [row for row in test if row.example.question not in questions]}
 
     def scoring(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Choices, metric and decoding for `task.yaml` that fit the rows; why is remarked on."""
@@ -178,12 +178,12 @@ class Conversion:
 
     def _learn(self, records: Sequence[Record], tables: Mapping[str, Table]) -> None:
         """Settle from the training rows what holds for all splits: columns that go without saying, ways of answers."""
-        if self.columns.named and not self.columns.messages:
+        if self.columns.has_names and not self.columns.messages:
             own = {part: part for part in ("input", "output") if part in records[0]}
-            taken = self.columns.asked.keys()
-            names = {part: name for part, name in own.items() if name not in taken} | dict(self.columns.names)
+            in_use = self.columns.purposes.keys()
+            names = {part: name for part, name in own.items() if name not in in_use} | dict(self.columns.names)
             self.columns = replace(self.columns, names=names)
-        pairs = [pair for record in records if (pair := answered(record, self.columns)) is not None]
+        pairs = [pair for record in records if (pair := answer_and_options(record, self.columns)) is not None]
         if self.columns.answers is not None or not pairs:
             self._way = self.columns.answers
         elif any(self.columns.answer in table.labels for table in tables.values()):
@@ -193,7 +193,7 @@ class Conversion:
                 self._way = way_of(pairs, self.reading.set_aside)
             except AnswersUnclear as why:
                 place = next(iter(tables))
-                raise self._refused([Problem(place, None, self.columns.answer, why.seen, why.expected)]) from why
+                raise self._refusal([Problem(place, None, self.columns.answer, why.seen, why.expected)]) from why
         answers = [value for record in records if isinstance(value := record.get(self.columns.answer), int | str)]
         self._numbered = any(str(value) != "-1" for value in answers) and all(
             str(value) == "-1" or str(value).isdigit() for value in answers
@@ -205,27 +205,27 @@ class Conversion:
         rows = [(line, row if isinstance(row, Problem) else self.repair.row(row)) for line, row in table.rows]
         return Table(rows, table.labels)
 
-    def _checked(self, name: str, table: Table, split: str) -> Rows[PlainRow]:
-        labelled = split != "unlabelled"
-        names = {part: column for part, column in self.columns.names.items() if labelled or part != "output"}
+    def _check(self, name: str, table: Table, split: str) -> Rows[PlainRow]:
+        needs_output = split != "unlabelled"
+        names = {part: column for part, column in self.columns.names.items() if needs_output or part != "output"}
         columns = replace(self.columns, names=names)
-        if labelled and not self.labels:
+        if needs_output and not self.labels:
             self.labels += table.labels.get(names.get("output", ""), [])
         choices = tuple(self.header.get("choices") or ()) or None
-        check = RowCheck(choices, self._album, labelled=labelled)
+        check = RowCheck(choices, self._album, needs_output=needs_output)
 
         def plain(record: Record, remarks: Counter[str]) -> PlainRow | list[Fault]:
-            if self._numbered and labelled and str(record.get(columns.answer)) == "-1":
+            if self._numbered and needs_output and str(record.get(columns.answer)) == "-1":
                 return [(columns.answer, "-1, which says that there is no label", "an answer")]
             try:
                 row, remarks_on_row = as_task_row(record, columns, table.labels, self._way)
-                row = self.images.copied(row)
+                row = self.images.copy(row)
             except ColumnsUnclear as why:
                 return [(why.column or "columns", why.seen, why.expected)]
             except LayoutRefused as why:
                 return [why.fault]
             remarks.update(remarks_on_row)
-            if not labelled and answerless(record, self.columns):
+            if not needs_output and answerless(record, self.columns):
                 row.pop("output", None)
             return check.plain(row, remarks)
 
@@ -233,11 +233,11 @@ class Conversion:
 
     def _set_aside(self, problems: Sequence[Problem], faulty: int, total: int, *, whole: bool = False) -> None:
         if whole or faulty > self.reading.set_aside * total:
-            raise self._refused(problems, faulty, total)
+            raise self._refusal(problems, faulty, total)
         for problem in problems:
             self.set_aside.add(problem)
 
-    def _refused(self, problems: Sequence[Problem], faulty: int = 0, total: int = 0) -> "ImportRefused":
+    def _refusal(self, problems: Sequence[Problem], faulty: int = 0, total: int = 0) -> "ImportRefused":
         error = ImportRefused(str(self.source.path), list(problems))
         if 0 < faulty < total:
             share = min(1.0, faulty / total + 0.005)

@@ -45,7 +45,7 @@ def read_table(path: Path, name: str, root: Path, header: Sequence[str] | None, 
         return Table([(1, content)])
     kind = str(format_of(path)).removesuffix(".gz")
     if content.startswith(UTF_16_MARKS):
-        text = repair.decoded(content, name)
+        text = repair.decode(content, name)
         if isinstance(text, Problem):
             return Table([(1, text)])
         content = text.encode("utf-8", "surrogatepass")
@@ -53,7 +53,7 @@ def read_table(path: Path, name: str, root: Path, header: Sequence[str] | None, 
         return Table(parquet.rows(content, name, kind), parquet.class_labels(content, kind))
     if kind in (".jsonl", ".ndjson") or (kind == ".json" and _is_lines(content)):
         return Table(_json_lines(content, name, repair))
-    text = repair.decoded(content, name)
+    text = repair.decode(content, name)
     if isinstance(text, Problem):
         return Table([(1, replace(text, line=None))])
     return Table(_array(text, name) if kind == ".json" else _csv_rows(text, name, header))
@@ -69,13 +69,13 @@ def _content(path: Path, name: str, root: Path) -> bytes | Problem:
         return content
     if words := records.pointer(content):
         return Problem(name, None, None, words, "the file itself")
-    return _unpacked(content, name) if path.name.lower().endswith(".gz") else content
+    return _unpack(content, name) if path.name.lower().endswith(".gz") else content
 
 
-def _unpacked(content: bytes, name: str) -> bytes | Problem:
+def _unpack(content: bytes, name: str) -> bytes | Problem:
     try:
-        with gzip.open(io.BytesIO(content)) as packed:
-            content = packed.read(MAX_FILE_BYTES + 1)
+        with gzip.open(io.BytesIO(content)) as file:
+            content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         return Problem(name, None, None, f"{type(error).__name__}: {show(str(error))}", "a whole gzip file")
     if len(content) > MAX_FILE_BYTES:
@@ -94,7 +94,7 @@ def _json_lines(content: bytes, name: str, repair: Repair) -> Numbered:
     """Objects, or lists of turns, one a line; an array of rows on a single line is read as such."""
     lines = list(records.lines(content))
     for number, line in lines:
-        text = repair.decoded(line, name)
+        text = repair.decode(line, name)
         if isinstance(text, Problem):
             yield number, replace(text, line=number)
             continue
@@ -140,10 +140,8 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
     csv.field_size_limit(MAX_LINE_BYTES)
     first = text.split("\n", 1)[0]
     delimiter = max(DELIMITERS, key=first.count)
-    lines, unquoted = io.StringIO(text, newline=""), delimiter == "\t" and _is_unquoted(text)
-    reader = csv.reader(
-        lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL, strict=True
-    )
+    lines, plain = io.StringIO(text, newline=""), delimiter == "\t" and _is_unquoted(text)
+    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, strict=True)
     columns = list(header) if header else None
     start = 1
     try:
@@ -157,20 +155,20 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
                     yield 1, Problem(name, None, twice, "two columns of this name", "each column once")
                     return
             elif header and number == 1 and sum(map(eq, map(str.strip, fields), header)) * 2 > len(header):
-                seen = f"a first line that names columns itself: {show(first.strip())}"
-                yield 1, Problem(name, None, "--header", seen, "a file without a header: leave out --header")
+                actual = f"a first line that names columns itself: {show(first.strip())}"
+                yield 1, Problem(name, None, "--header", actual, "a file without a header: leave out --header")
                 return
             elif len(fields) != len(columns):
-                seen = f"{len(fields)} fields"
+                actual = f"{len(fields)} fields"
                 yield (
                     number,
-                    Problem(name, number, None, seen, f"{len(columns)}, as {show(delimiter)} divides the header"),
+                    Problem(name, number, None, actual, f"{len(columns)}, as {show(delimiter)} divides the header"),
                 )
             else:
                 yield number, {column: field for column, field in zip(columns, fields, strict=True) if column}
     except csv.Error as error:
-        expected = "CSV with texts in double quotes, and a double quote inside one doubled"
-        yield start, Problem(name, None, None, f"{error} in the row that begins in line {start}", expected)
+        rule = "CSV with texts in double quotes, and a double quote inside one doubled"
+        yield start, Problem(name, None, None, f"{error} in the row that begins in line {start}", rule)
 
 
 def _is_unquoted(text: str) -> bool:

@@ -43,17 +43,17 @@ Pixels: TypeAlias = NDArray[np.uint8]
 class ImageRefused(LciaError):
     """Bytes that are no image as a task may hold; `seen` and `expected` say why."""
 
-    def __init__(self, seen: str, expected: str) -> None:
-        self.seen, self.expected = seen, expected
-        super().__init__(f"an image is refused: seen {seen}, expected {expected}")
+    def __init__(self, actual: str, rule: str) -> None:
+        self.seen, self.expected = actual, rule
+        super().__init__(f"an image is refused: seen {actual}, expected {rule}")
 
 
 class TooManyPixels(PackageError):
     """Images that are small as files, and more than anybody wants to keep when they are decoded."""
 
     def __init__(self, most: int) -> None:
-        seen, expected = f"more than {most // 1_000_000} million pixels", "at most packages.megapixels, in all images"
-        super().__init__("images", [Problem("images", None, None, seen, f"{expected}: fewer or smaller ones")])
+        actual, rule = f"more than {most // 1_000_000} million pixels", "at most packages.megapixels, in all images"
+        super().__init__("images", [Problem("images", None, None, actual, f"{rule}: fewer or smaller ones")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +70,15 @@ class Picture:
         Raises:
             ImageRefused: see `plain_pixels`.
         """
-        return cls.kept(plain_pixels(file))
+        return cls.of_pixels(plain_pixels(file))
 
     @classmethod
-    def kept(cls, content: bytes) -> "Picture":
+    def of_pixels(cls, content: bytes) -> "Picture":
         """The image of a PPM file, kept in memory."""
         return cls(digest_of(content), lambda: content)
 
     @classmethod
-    def stored(cls, digest: str, get: Callable[[str], bytes]) -> "Picture":
+    def by_digest(cls, digest: str, get: Callable[[str], bytes]) -> "Picture":
         """An image that `get` gives by its digest."""
         return cls(digest, partial(get, digest))
 
@@ -96,9 +96,9 @@ class Picture:
 
     def png(self) -> bytes:
         """A PNG file of the same pixels, for whoever shows it to people."""
-        made = io.BytesIO()
-        Image.fromarray(self.pixels()).save(made, "PNG", compress_level=1)
-        return made.getvalue()
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels()).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
 
 
 def plain_pixels(file: bytes) -> bytes:
@@ -119,8 +119,8 @@ def plain_pixels(file: bytes) -> bytes:
             upright = _opaque(ImageOps.exif_transpose(image))
         except FAULTS as error:
             unknown = isinstance(error, UnidentifiedImageError)  # its text holds an address in memory
-            seen = "bytes of another kind" if unknown else f"{type(error).__name__}: {show(str(error))}"
-            raise ImageRefused(seen, "a whole PNG, JPEG or WebP file") from error
+            actual = "bytes of another kind" if unknown else f"{type(error).__name__}: {show(str(error))}"
+            raise ImageRefused(actual, "a whole PNG, JPEG or WebP file") from error
     return b"P6\n%d %d\n255\n" % upright.size + upright.tobytes()
 
 
@@ -180,7 +180,7 @@ class Album:
         self._known: dict[str, Picture | ImageRefused] = {}
 
     @property
-    def asked(self) -> Collection[str]:
+    def names(self) -> Collection[str]:
         """Names that rows gave."""
         return self._known.keys()
 
@@ -195,11 +195,11 @@ class Album:
             if not isinstance(path, str):
                 yield place, show(path), "a path inside the package, such as images/1.png, or a list of paths"
                 continue
-            found = self._picture(path)
-            if isinstance(found, ImageRefused):
-                yield place, f"{show(path)}: {found.seen}", found.expected
+            picture = self._picture(path)
+            if isinstance(picture, ImageRefused):
+                yield place, f"{show(path)}: {picture.seen}", picture.expected
             else:
-                yield found
+                yield picture
 
     def _picture(self, name: str) -> Picture | ImageRefused:
         if name not in self._known:

@@ -32,9 +32,9 @@ class Imported:
     """A package that was made, and what people should know about it."""
 
     package: Package
-    taken: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, tuple[str, ...]]
     """Split -> the data set's files."""
-    left: tuple[str, ...]
+    not_read: tuple[str, ...]
     """Files of the data set that were not read."""
     set_aside: tuple[Problem, ...]
     """Problems of the faulty rows that were left out."""
@@ -49,8 +49,8 @@ class Imported:
             "task": task.label,
             "rows": {split: len(rows) for split, rows in self.package.splits.items()},
             "cut": list(self.package.cut),
-            "files": {split: list(files) for split, files in self.taken.items()},
-            "not_read": list(self.left),
+            "files": {split: list(files) for split, files in self.files.items()},
+            "not_read": list(self.not_read),
             "set_aside": [asdict(problem) for problem in self.set_aside],
             "remarks": list(self.remarks),
             "metric": task.metric,
@@ -74,8 +74,8 @@ def skeleton(folder: Path, header: Mapping[str, Any]) -> Package:
     with fresh(folder):
         _write_header(folder, header)
         for split in ("train", "validation", "test"):
-            asked = {"instruction": "What is to be done, in words."}
-            rows = [{**asked, "input": f"What to do it to ({split} {n}).", "output": answer} for n in (1, 2)]
+            question = {"instruction": "What is to be done, in words."}
+            rows = [{**question, "input": f"What to do it to ({split} {n}).", "output": answer} for n in (1, 2)]
             _write_rows(folder / f"{split}.jsonl", rows)
         return read_package(folder)
 
@@ -96,11 +96,11 @@ def import_folder(
     with fresh(folder):
         work = Conversion(files, folder, columns, reading, header)
         splits = {split: work.read(split, files.splits[split]) for split in ORDER if split in files.splits}
-        kept = work.without_leaks(work.with_known_labels({split: rows for split, rows in splits.items() if rows}))
-        work.images.keep({path for rows in kept.values() for row in rows for path in row.images})
-        for split, rows in kept.items():
+        good = work.without_leaks(work.with_known_labels({split: rows for split, rows in splits.items() if rows}))
+        work.images.keep({path for rows in good.values() for row in rows for path in row.images})
+        for split, rows in good.items():
             _write_rows(folder / f"{split}.jsonl", [row.fields for row in rows])
-        scoring = work.scoring([row.example for rows in kept.values() for row in rows])
+        scoring = work.scoring([row.example for rows in good.values() for row in rows])
         _write_header(folder, {**header, **scoring})
         try:
             package = read_package(folder)
@@ -114,8 +114,8 @@ def import_folder(
         for split, rows in package.splits.items()
         if len(rows) < least
     )
-    taken = {split: tuple(files.name(path) for path in files.splits[split]) for split in kept}
-    return Imported(package, taken, files.left, tuple(work.set_aside.problems), (*work.remarks, *few))
+    sources_of = {split: tuple(files.name(path) for path in files.splits[split]) for split in good}
+    return Imported(package, sources_of, files.others, tuple(work.set_aside.problems), (*work.remarks, *few))
 
 
 @contextmanager

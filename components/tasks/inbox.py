@@ -56,7 +56,7 @@ class Inbox(Protocol):
     def complete(self, now: float) -> list[str]:
         """Names of the packages that may be taken, sorted; `now` in seconds since 1970."""
 
-    def opened(self, name: str, scratch: Path) -> Any:  # noqa: ANN401 - a context manager of a Path
+    def copy_of(self, name: str, scratch: Path) -> Any:  # noqa: ANN401 - a context manager of a Path
         """A copy of the package below `scratch`, for as long as it is needed; nobody else can change it.
 
         Raises:
@@ -104,7 +104,7 @@ class FolderInbox:
             ]
 
     @contextmanager
-    def opened(self, name: str, scratch: Path) -> Iterator[Path]:
+    def copy_of(self, name: str, scratch: Path) -> Iterator[Path]:
         """See `Inbox`."""
         scratch.mkdir(parents=True, exist_ok=True)
         with self._open() as root, tempfile.TemporaryDirectory(dir=scratch, prefix="inbox-") as folder:
@@ -156,8 +156,10 @@ class FolderInbox:
         try:
             results = os.open(place, FOLDER, dir_fd=root)
         except OSError as error:
-            seen = "a link" if stat.S_ISLNK(os.stat(place, dir_fd=root, follow_symlinks=False).st_mode) else str(error)
-            raise self._strange(place, seen) from error
+            actual = (
+                "a link" if stat.S_ISLNK(os.stat(place, dir_fd=root, follow_symlinks=False).st_mode) else str(error)
+            )
+            raise self._strange(place, actual) from error
         try:
             status = os.fstat(results)
             if status.st_uid != os.geteuid():
@@ -168,9 +170,9 @@ class FolderInbox:
         finally:
             os.close(results)
 
-    def _strange(self, place: str, seen: str) -> InboxUnusable:
+    def _strange(self, place: str, actual: str) -> InboxUnusable:
         return InboxUnusable(
-            f"{self.folder / place} is {seen}, expected a folder that this account (uid {os.geteuid()}) made: somebody "
+            f"{self.folder / place} is {actual}, expected a folder that this account (uid {os.geteuid()}) made: somebody "
             "else put it there, so no result is written to it. Look what it is and move it away; the worker makes it "
             f"anew. `chmod +t {self.folder}` keeps those who send packages from exchanging what is not theirs"
         )
@@ -186,16 +188,16 @@ class BucketInbox:
         """See `Inbox`."""
         try:
             self._files.invalidate_cache()
-            listed = self._files.ls(self._root, detail=True)
+            entries = self._files.ls(self._root, detail=True)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise InboxUnusable(f"the inbox {self._root} can't be listed: {error}") from error
-        names = [PurePosixPath(one["name"]).name for one in listed if one["type"] == "file"]
+        names = [PurePosixPath(one["name"]).name for one in entries if one["type"] == "file"]
         return sorted(name for name in names if not name.startswith(".") and kind_of(Path(name)))
 
     @contextmanager
-    def opened(self, name: str, scratch: Path) -> Iterator[Path]:
+    def copy_of(self, name: str, scratch: Path) -> Iterator[Path]:
         """See `Inbox`."""
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="inbox-") as folder:
@@ -205,8 +207,8 @@ class BucketInbox:
                     while piece := content.read(CHUNK):
                         size += len(piece)
                         if size > MAX_FILE_BYTES:
-                            seen = f"more than {MAX_FILE_BYTES} bytes"
-                            raise PackageError(name, [Problem(name, None, None, seen, "a smaller package")])
+                            actual = f"more than {MAX_FILE_BYTES} bytes"
+                            raise PackageError(name, [Problem(name, None, None, actual, "a smaller package")])
                         copy.write(piece)
             except OSError as error:
                 raise InboxUnusable(f"{name} can't be read from the inbox {self._root}: {error}") from error
@@ -217,8 +219,8 @@ class BucketInbox:
         folder = f"{self._root}/{place}"
         try:
             self._files.invalidate_cache()
-            taken = {PurePosixPath(path).name for path in self._files.find(folder)}
-            target = f"{folder}/{_free(name, taken)}"
+            names = {PurePosixPath(path).name for path in self._files.find(folder)}
+            target = f"{folder}/{_free(name, names)}"
             self._files.makedirs(folder, exist_ok=True)
             self._files.copy(f"{self._root}/{name}", target)
             self._files.pipe_file(f"{target}{REPORT}", _words(report).encode())
@@ -242,8 +244,8 @@ class _Copy:
         """Copy a file or folder of the open folder `parent` below `target`."""
         self._entries -= 1
         if self._entries < 0 or len(inside.parts) > DEEPEST:
-            seen = f"more than {MAX_ENTRIES} files and folders, or more than {DEEPEST} inside each other"
-            raise self._refused(inside / name, seen, "a smaller package")
+            actual = f"more than {MAX_ENTRIES} files and folders, or more than {DEEPEST} inside each other"
+            raise self._refusal(inside / name, actual, "a smaller package")
         try:
             handle = os.open(name, FILE, dir_fd=parent)
         except OSError as error:
@@ -257,19 +259,19 @@ class _Copy:
             elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
                 self._file(handle, target / name, inside / name)
             else:
-                seen = "a file of several names (hard links)" if stat.S_ISREG(status.st_mode) else "no regular file"
-                raise self._refused(inside / name, seen, "regular files with plain names")
+                actual = "a file of several names (hard links)" if stat.S_ISREG(status.st_mode) else "no regular file"
+                raise self._refusal(inside / name, actual, "regular files with plain names")
         finally:
             os.close(handle)
 
     def _file(self, handle: int, target: Path, name: PurePosixPath) -> None:
-        image, left = is_image(str(name)), MAX_FILE_BYTES
+        image, remaining = is_image(str(name)), MAX_FILE_BYTES
         with target.open("xb") as copy:
             while piece := os.read(handle, CHUNK):
-                left -= len(piece)
+                remaining -= len(piece)
                 self._left[image] -= len(piece)
-                if min(left, self._left[image]) < 0:
-                    raise self._refused(name, "more bytes than a package holds", "a smaller package")
+                if min(remaining, self._left[image]) < 0:
+                    raise self._refusal(name, "more bytes than a package holds", "a smaller package")
                 copy.write(piece)
 
     def _unreadable(self, parent: int, name: str, inside: PurePosixPath, error: OSError) -> PackageError:
@@ -277,12 +279,12 @@ class _Copy:
             link = stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
         except OSError:
             link = False
-        seen = "a link" if link else error.strerror or str(error)
-        return self._refused(inside / name, seen, "regular files with plain names")
+        actual = "a link" if link else error.strerror or str(error)
+        return self._refusal(inside / name, actual, "regular files with plain names")
 
-    def _refused(self, name: PurePosixPath, seen: str, expected: str) -> PackageError:
+    def _refusal(self, name: PurePosixPath, actual: str, rule: str) -> PackageError:
         inner = PurePosixPath(*name.parts[1:]) if len(name.parts) > 1 else name
-        return PackageError(self.package, [Problem(show(str(inner)), None, None, seen, expected)])
+        return PackageError(self.package, [Problem(show(str(inner)), None, None, actual, rule)])
 
 
 def _names(folder: int) -> set[str]:
@@ -308,10 +310,10 @@ def _newest(root: int, name: str) -> float:
         return GONE
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, entries: set[str]) -> str:
     """`name`, or `name.2` and so on where that, or its report, is taken."""
-    names = (name, *(f"{name}.{i}" for i in range(2, len(taken) + 3)))
-    return next(n for n in names if not {n, f"{n}{REPORT}"} & taken)
+    names = (name, *(f"{name}.{i}" for i in range(2, len(entries) + 3)))
+    return next(n for n in names if not {n, f"{n}{REPORT}"} & entries)
 
 
 def _words(report: Mapping[str, Json]) -> str:

@@ -21,7 +21,7 @@ from components.tasks.importing import fresh
 from components.tasks.parser_process import Parser, ParserBroken, over, process
 from components.tasks.problems import MAX_FILE_BYTES, MAX_ROWS, forbidden_character, path_fault
 from components.tasks.quarantine import folder_object
-from components.tasks.snapshot import UNLABELLED, Snapshot, SplitRef, assembled
+from components.tasks.snapshot import UNLABELLED, Snapshot, SplitRef, assemble
 from components.tasks.task_file import SPLITS, Split, Task, check_header
 
 MB = 1024 * 1024
@@ -40,7 +40,7 @@ class Taken:
     remarks: tuple[str, ...]
     """Sentences about what was read otherwise than it stands there, for people."""
     answer_limit_derived: bool
-    held: tuple[str, ...]
+    confinement: tuple[str, ...]
     """Names of what confined the process."""
 
 
@@ -50,8 +50,8 @@ def take(
     budget: PackageSettings,
     scratch: Path,
     *,
-    called: str | None = None,
-    allowed: Callable[[str], None] | None = None,
+    label: str | None = None,
+    check_owner: Callable[[str], None] | None = None,
     files: bool = True,
 ) -> Taken:
     """Read a package, a folder or a container, and store its snapshot and, if asked for, its raw files.
@@ -61,17 +61,17 @@ def take(
     Raises:
         PackageError: it is refused, or needs more than its budget.
     """
-    called = called or str(package)
-    request = {"do": "take", "path": str(package.absolute()), "called": called, "files": files}
+    label = label or str(package)
+    request = {"do": "take", "path": str(package.absolute()), "called": label, "files": files}
     request["pixels"] = budget.megapixels * 1_000_000
-    with process(request, [package.absolute()], budget, scratch, called) as parser:
+    with process(request, [package.absolute()], budget, scratch, label) as parser:
         header = parser.json(frames.HEADER)
         task = Task.model_validate_json(json.dumps(header["task"]))
-        if allowed is not None:
-            allowed(task.owner)
+        if check_owner is not None:
+            check_owner(task.owner)
         intake = _Intake(parser, store, budget)
         intake.read()
-        snapshot = assembled(task, intake.splits, intake.unlabelled, store)
+        snapshot = assemble(task, intake.splits, intake.unlabelled_split, store)
         raw = store.put(folder_object(intake.files)) if files else ""
     return Taken(
         task,
@@ -80,7 +80,7 @@ def take(
         tuple(map(str, header["cut"])),
         tuple(map(str, header["remarks"])),
         bool(header["answer_limit_derived"]),
-        parser.held,
+        parser.confinement,
     )
 
 
@@ -99,10 +99,10 @@ def import_data(
     """
     check_header(header)
     data = sources.find(source, reading.splits)
-    needed = [data.root, *sources.homes(data.root), *(path for paths in data.splits.values() for path in paths)]
+    inputs = [data.root, *sources.homes(data.root), *(path for paths in data.splits.values() for path in paths)]
     request = {"do": "import", "source": str(source), "header": dict(header), "cwd": str(Path.cwd())}
     request |= {"columns": asdict(columns), "reading": asdict(reading)}
-    readable = [path.absolute() for path in needed]
+    readable = [path.absolute() for path in inputs]
     with (
         fresh(folder),
         tempfile.TemporaryDirectory(prefix="lcia-import-") as scratch,
@@ -114,8 +114,8 @@ def import_data(
             total.add(size)
             place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            with place.open("xb") as written:
-                parser.copy(size, written)
+            with place.open("xb") as out:
+                parser.copy(size, out)
         value: dict[str, Any] = json.loads(frame[1])
         parser.next(frames.END)
     return {**value, "folder": str(folder)}
@@ -131,17 +131,17 @@ def pictures(files: Sequence[tuple[str, bytes]], budget: PackageSettings) -> lis
     if not files:
         return []
     request = {"do": "pictures", "sizes": [len(content) for _, content in files]}
-    found: list[Picture] = []
+    images: list[Picture] = []
     with tempfile.TemporaryDirectory(prefix="lcia-images-") as scratch:
         after = [content for _, content in files]
         with process(request, [], budget, Path(scratch), "images", after) as parser:
             while (frame := parser.next(frames.IMAGE, frames.VALUE, frames.END))[0] == frames.IMAGE:
                 parse_pixels(frame[1])
-                found.append(Picture.kept(frame[1]))
+                images.append(Picture.of_pixels(frame[1]))
             if frame[0] == frames.VALUE:
                 why = json.loads(frame[1])
-                raise ImageRefused(f"{files[len(found)][0]}: {why['seen']}", str(why["expected"]))
-    return found
+                raise ImageRefused(f"{files[len(images)][0]}: {why['seen']}", str(why["expected"]))
+    return images
 
 
 def confinement(budget: PackageSettings) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ def confinement(budget: PackageSettings) -> tuple[str, ...]:
         process({"do": "pictures", "sizes": []}, [], budget, Path(scratch), "nothing") as parser,
     ):
         parser.next(frames.END)
-        return parser.held
+        return parser.confinement
 
 
 class _Total:
@@ -176,7 +176,7 @@ class _Intake:
     images: set[str] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
     splits: dict[Split, SplitRef] = field(default_factory=dict)
-    unlabelled: SplitRef | None = None
+    unlabelled_split: SplitRef | None = None
 
     def read(self) -> None:
         total, pixels = _Total(self.budget), self.budget.megapixels * 1_000_000
@@ -203,37 +203,37 @@ class _Intake:
         if set(self.splits) != set(SPLITS):
             raise ParserBroken(f"the parser sent splits {sorted(self.splits)}")
 
-    def _split(self, told: Mapping[str, Any], total: _Total) -> None:
+    def _split(self, announcement: Mapping[str, Any], total: _Total) -> None:
         """Rows of one split, each checked, in canonical form."""
-        count = int(told["rows"])
-        split = next((name for name in SPLITS if name == told["split"]), None)
-        if (split is None and told["split"] != UNLABELLED) or not 0 <= count <= MAX_ROWS * len(SPLITS):
-            raise ParserBroken(f"the parser sent {count} rows of {told['split']!r}")
-        left = count
+        count = int(announcement["rows"])
+        split = next((name for name in SPLITS if name == announcement["split"]), None)
+        if (split is None and announcement["split"] != UNLABELLED) or not 0 <= count <= MAX_ROWS * len(SPLITS):
+            raise ParserBroken(f"the parser sent {count} rows of {announcement['split']!r}")
+        remaining = count
         with tempfile.NamedTemporaryFile(dir=self.parser.folder) as spool:
-            while left or count == 0:
+            while remaining or count == 0:
                 lines = self.parser.next(frames.ROWS)[1].splitlines()
                 for line in lines:
-                    row = canonical(self._row(line, labelled=split is not None)) + b"\n"
+                    row = canonical(self._row(line, needs_output=split is not None)) + b"\n"
                     total.add(len(row))
                     spool.write(row)
-                left -= len(lines)
-                if left < 0 or not lines:
+                remaining -= len(lines)
+                if remaining < 0 or not lines:
                     break
-            if left:
+            if remaining:
                 raise ParserBroken(f"the parser sent another number of rows than {count}")
             spool.flush()
             if split is None:
-                self.unlabelled = SplitRef(self.store.put_file(Path(spool.name)), count) if count else None
+                self.unlabelled_split = SplitRef(self.store.put_file(Path(spool.name)), count) if count else None
             else:
                 self.splits[split] = SplitRef(self.store.put_file(Path(spool.name)), count)
 
-    def _row(self, line: bytes, *, labelled: bool) -> dict[str, Any]:
+    def _row(self, line: bytes, *, needs_output: bool) -> dict[str, Any]:
         """A row as a snapshot may hold it."""
         row: dict[str, Any] = parse_json(line)
         texts = {name: row[name] for name in ("instruction", "input", "output") if name in row}
         lists = {name: row[name] for name in ("choices", "image") if name in row}
-        whole = len(texts) + len(lists) == len(row) and "instruction" in row and ("output" in row) is labelled
+        whole = len(texts) + len(lists) == len(row) and "instruction" in row and ("output" in row) is needs_output
         whole &= all(isinstance(value, list) and value for value in lists.values())
         flat = [*texts.values(), *(one for value in lists.values() for one in value)]
         if not whole or not all(isinstance(text, str) and not forbidden_character(text) for text in flat):
@@ -244,8 +244,8 @@ class _Intake:
 
 
 def _file(content: bytes) -> tuple[str, int]:
-    told = json.loads(content)
-    name, size = str(told["name"]), int(told["size"])
+    entry = json.loads(content)
+    name, size = str(entry["name"]), int(entry["size"])
     if path_fault(name) or not 0 <= size <= MAX_FILE_BYTES:
         raise ParserBroken("the parser sent a file with another name or size than it may have")
     return name, size

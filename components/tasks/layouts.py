@@ -5,7 +5,7 @@ output; a system turn is the instruction and the user's turn its input; without 
 Turns before the last user's are written out in front of it, each with its speaker.
 
 Rows of these layouts come from other programs, which add fields of their own (`prompt_id`, `category`, a message's
-`id`): they are left out, and `Plain.ignored` names them. A field that changes what a row means (tools, weights) is a
+`id`): they are left out, and `Plain.extras` names them. A field that changes what a row means (tools, weights) is a
 fault unless it is empty.
 
 A turn's content may be a list of parts, texts and images. Images come before all text in a prompt, so they may only
@@ -43,8 +43,8 @@ class LayoutRefused(Exception):
     """A row in a known layout that does not hold what it should."""
 
     def __init__(self, *fault: str) -> None:
-        field, seen, expected = fault
-        self.fault: Fault = (field, seen, expected)
+        field, actual, rule = fault
+        self.fault: Fault = (field, actual, rule)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Plain:
     """A row with `instruction`, `input` and `output`."""
 
     row: dict[str, Any]
-    ignored: frozenset[str] = frozenset()
+    extras: frozenset[str] = frozenset()
     """Names of the fields that were left out."""
 
 
@@ -61,7 +61,7 @@ def layout_of(row: Mapping[str, Any]) -> str | None:
     return next((field for field in ("messages", "conversations", "prompt") if field in row), None)
 
 
-def plain(row: dict[str, Any], *, labelled: bool) -> Plain:
+def plain(row: dict[str, Any], *, needs_output: bool) -> Plain:
     """The row with `instruction`, `input` and `output`; one that has them already keeps all that says something.
 
     Raises:
@@ -74,31 +74,31 @@ def plain(row: dict[str, Any], *, labelled: bool) -> Plain:
         return Plain({field: value for field, value in row.items() if field not in FOREIGN or not empty(value)})
     if own := OWN & row.keys():
         raise LayoutRefused(show(min(own)), f"a field beside {layout}", f"{layout} alone, or with choices, image")
-    used = {layout, *BESIDE, *({"completion"} if layout == "prompt" else ())}
-    ignored = set(without_meaning(row, used))
-    turns = _pair(row, ignored) if layout == "prompt" else list(_turns(row[layout], layout, ignored))
-    return Plain(_fields(_with_system(row, turns), row, layout, labelled=labelled), frozenset(ignored))
+    in_use = {layout, *BESIDE, *({"completion"} if layout == "prompt" else ())}
+    extras = set(without_meaning(row, in_use))
+    turns = _pair(row, extras) if layout == "prompt" else list(_turns(row[layout], layout, extras))
+    return Plain(_fields(_with_system(row, turns), row, layout, needs_output=needs_output), frozenset(extras))
 
 
 Turn: TypeAlias = tuple[str, str, list[Any]]
 """Role, text, and the turn's images: paths, or None for one that the row's own `image` names."""
 
 
-def without_meaning(row: Mapping[str, Any], used: Collection[str], at: str = "", of: str = "") -> Iterator[str]:
+def without_meaning(row: Mapping[str, Any], in_use: Collection[str], at: str = "", of: str = "") -> Iterator[str]:
     """Names of the fields that nothing reads, with `of` in front; those that say nothing are not named.
 
     Raises:
         LayoutRefused: one of them changes what the row means; the fault names it with `at` in front.
     """
-    for field in sorted(row.keys() - set(used), key=str):
+    for field in sorted(row.keys() - set(in_use), key=str):
         value = row[field]
         if empty(value):
             continue
         if field in TOOLS:
             raise LayoutRefused(f"{at}{field}", show(value), "none: tool calls are not learnt")
         if field in FOREIGN or (field == "label" and value is False):
-            expected = f"no such field: it changes what is asked (`lcia import --ignore {field}` leaves it out)"
-            raise LayoutRefused(f"{at}{field}", show(value), expected)
+            rule = f"no such field: it changes what is asked (`lcia import --ignore {field}` leaves it out)"
+            raise LayoutRefused(f"{at}{field}", show(value), rule)
         yield f"{of}{field}"
 
 
@@ -116,13 +116,13 @@ def _with_system(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
     return [("system", _text(row["system"], "system"), []), *turns]
 
 
-def _pair(row: dict[str, Any], ignored: set[str]) -> list[Turn]:
+def _pair(row: dict[str, Any], extras: set[str]) -> list[Turn]:
     """The turns of a prompt and its completion, each a text or a list of messages."""
     turns: list[Turn] = []
     for field, role in (("prompt", "user"), ("completion", "assistant")):
         value = row.get(field)
         if isinstance(value, list):
-            turns += _turns(value, field, ignored)
+            turns += _turns(value, field, extras)
         elif value is not None:
             turns.append((role, _text(value, field), []))
         elif field == "prompt":
@@ -130,7 +130,7 @@ def _pair(row: dict[str, Any], ignored: set[str]) -> list[Turn]:
     return turns
 
 
-def _turns(messages: object, field: str, ignored: set[str]) -> Iterator[Turn]:
+def _turns(messages: object, field: str, extras: set[str]) -> Iterator[Turn]:
     """The turns of a list of messages, as OpenAI (`role`, `content`) or as ShareGPT (`from`, `value`) writes them."""
     if not isinstance(messages, list) or not messages:
         raise LayoutRefused(field, show(messages), "a list of messages")
@@ -139,7 +139,7 @@ def _turns(messages: object, field: str, ignored: set[str]) -> Iterator[Turn]:
         keys = next((pair for pair in (("role", "content"), ("from", "value")) if _has(message, pair)), None)
         if keys is None:
             raise LayoutRefused(at, show(message), "an object with role and content, or with from and value")
-        ignored.update(without_meaning(message, keys, f"{at}.", f"{field}."))
+        extras.update(without_meaning(message, keys, f"{at}.", f"{field}."))
         said_by, content = (message[key] for key in keys)
         role = ROLES.get(said_by) if isinstance(said_by, str) else None
         if role is None:
@@ -163,16 +163,16 @@ def _parts(parts: list[Any], place: str) -> tuple[str, list[Any]]:
     kinds, texts, images = "", [], []
     for number, part in enumerate(parts):
         kind = part.get("type") if isinstance(part, dict) else None
-        told = {key for key in part if part[key] is not None} - {"type"} if isinstance(part, dict) else set()
-        if kind == "text" and told == {"text"}:
+        keys = {key for key in part if part[key] is not None} - {"type"} if isinstance(part, dict) else set()
+        if kind == "text" and keys == {"text"}:
             texts.append(_text(part["text"], f"{place}[{number}].text"))
-        elif kind == "image" and (not told or told in ({"image"}, {"path"})):
-            images.append(part[told.pop()] if told else None)
+        elif kind == "image" and (not keys or keys in ({"image"}, {"path"})):
+            images.append(part[keys.pop()] if keys else None)
         else:
-            expected = "a part of type text with text, or of type image with image or path, or with neither"
+            rule = "a part of type text with text, or of type image with image or path, or with neither"
             if kind == "image_url":
-                expected = "a part of type image with the path of a file in the package: addresses are not fetched"
-            raise LayoutRefused(f"{place}[{number}]", show(part), expected)
+                rule = "a part of type image with the path of a file in the package: addresses are not fetched"
+            raise LayoutRefused(f"{place}[{number}]", show(part), rule)
         kinds += kind[0]
     if "ti" in kinds and "it" in kinds:
         raise LayoutRefused(place, "an image between texts", "images before the text or after it")
@@ -188,19 +188,19 @@ def _text(value: object, place: str) -> str:
 def _images(turns: Sequence[Turn], row: dict[str, Any]) -> dict[str, Any]:
     """The row's `image`: its own, as many as its parts leave open, or those that its parts name."""
     first = next((images for role, _, images in turns if role == "user"), [])
-    shown = [image for _, _, images in turns for image in images]
-    if len(shown) > len(first):
+    in_parts = [image for _, _, images in turns for image in images]
+    if len(in_parts) > len(first):
         raise LayoutRefused("messages", "an image in a later turn", "images in the first user turn")
     if row.get("image") is None:
-        return {"image": shown} if shown else {}
+        return {"image": in_parts} if in_parts else {}
     own = row["image"] if isinstance(row["image"], list) else [row["image"]]
-    if shown and shown != [None] * len(own):
-        seen = f"{len(own)} images beside parts of type image for {show(shown)}"
-        raise LayoutRefused("image", seen, "as many parts without a path, or none")
+    if in_parts and in_parts != [None] * len(own):
+        actual = f"{len(own)} images beside parts of type image for {show(in_parts)}"
+        raise LayoutRefused("image", actual, "as many parts without a path, or none")
     return {"image": row["image"]}
 
 
-def _fields(turns: Sequence[Turn], row: dict[str, Any], layout: str, *, labelled: bool) -> dict[str, Any]:
+def _fields(turns: Sequence[Turn], row: dict[str, Any], layout: str, *, needs_output: bool) -> dict[str, Any]:
     field = "messages" if layout == "prompt" else layout
     system = [text for role, text, _ in turns[:1] if role == "system"]
     spoken = list(turns[len(system) :])
@@ -208,16 +208,16 @@ def _fields(turns: Sequence[Turn], row: dict[str, Any], layout: str, *, labelled
         if role != ("user", "assistant")[number % 2]:
             raise LayoutRefused(field, f"{role} as turn {number + 1}", "user and assistant in turn, after system")
     answer: dict[str, Any] = {}
-    if labelled:
+    if needs_output:
         if not spoken or spoken[-1][0] != "assistant":
             raise LayoutRefused(field, "no answer at the end", "an assistant turn last")
         answer = {"output": spoken.pop()[1]}
     if not spoken or spoken[-1][0] != "user":
-        expected = "a user turn before the answer" if labelled else "a user turn last: this split has no answers"
-        raise LayoutRefused(field, "no question at the end", expected)
-    asked = spoken[-1][1]
+        rule = "a user turn before the answer" if needs_output else "a user turn last: this split has no answers"
+        raise LayoutRefused(field, "no question at the end", rule)
+    request = spoken[-1][1]
     if len(spoken) > 1:
-        asked = "\n".join(f"{SPEAKERS[role]}: {text}" for role, text, _ in spoken)
-    question = {"instruction": system[0], "input": asked} if system else {"instruction": asked}
-    kept = {"choices": row["choices"]} if row.get("choices") is not None else {}
-    return {**question, **answer, **kept, **_images(turns, row)}
+        request = "\n".join(f"{SPEAKERS[role]}: {text}" for role, text, _ in spoken)
+    question = {"instruction": system[0], "input": request} if system else {"instruction": request}
+    choices = {"choices": row["choices"]} if row.get("choices") is not None else {}
+    return {**question, **answer, **choices, **_images(turns, row)}

@@ -30,9 +30,9 @@ LISTS = ("choices", "options", "endings")
 class AnswersUnclear(Exception):
     """Answers that name no option, or of which it is not clear how they name one."""
 
-    def __init__(self, seen: str, expected: str) -> None:
-        super().__init__(seen)
-        self.seen, self.expected = seen, expected
+    def __init__(self, actual: str, rule: str) -> None:
+        super().__init__(actual)
+        self.seen, self.expected = actual, rule
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Options:
     labels: tuple[str, ...] = ()
     """Names of the options, as ARC has them beside the texts."""
 
-    def named(self, way: Way, answer: object) -> int | None:
+    def position(self, way: Way, answer: object) -> int | None:
         """The place of the option that an answer means, or None."""
         return _PLACES[way](self, answer)
 
@@ -76,21 +76,23 @@ def way_of(pairs: Sequence[tuple[object, Options]], share: float) -> Way:
     Raises:
         AnswersUnclear: none fits, or several that mean different options.
     """
-    places = {way: [options.named(way, answer) for answer, options in pairs] for way in WAYS}
+    places = {way: [options.position(way, answer) for answer, options in pairs] for way in WAYS}
     fitting = [way for way in WAYS if sum(place is None for place in places[way]) <= share * len(pairs)]
     if not fitting:
-        odd = [answer for answer, options in pairs if all(options.named(way, answer) is None for way in WAYS)]
-        seen = f"answers such as {show((odd or [answer for answer, _ in pairs])[0])}"
-        raise AnswersUnclear(seen, "answers that all name an option of their row in one way: by text, letter or place")
+        odd = [answer for answer, options in pairs if all(options.position(way, answer) is None for way in WAYS)]
+        actual = f"answers such as {show((odd or [answer for answer, _ in pairs])[0])}"
+        raise AnswersUnclear(
+            actual, "answers that all name an option of their row in one way: by text, letter or place"
+        )
     for way in fitting[1:]:
         row = next((n for n, place in enumerate(places[way]) if place != places[fitting[0]][n]), None)
         if row is not None:
             answer, options = pairs[row]
-            meant = [
+            meanings = [
                 f"{show(options.texts[place])} by {WORDS[w]}" for w in fitting if (place := places[w][row]) is not None
             ]
             ways = " or ".join(f"`--answers {each}`" for each in fitting)
-            raise AnswersUnclear(f"an answer {show(answer)} that may mean {', or '.join(meant)}", ways)
+            raise AnswersUnclear(f"an answer {show(answer)} that may mean {', or '.join(meanings)}", ways)
     return fitting[0]
 
 

@@ -52,7 +52,7 @@ class Package:
     """Examples of `train`, `validation` and `test`, in file order."""
     files: tuple[str, ...]
     """Relative POSIX names of all files."""
-    unlabelled: tuple[Unlabelled, ...] = ()
+    unlabelled_rows: tuple[Unlabelled, ...] = ()
     """Rows without an answer, in file order."""
     cut: tuple[str, ...] = ()
     """Splits that the package does not have and that were cut from its training rows."""
@@ -64,7 +64,7 @@ class Package:
     """True if `decoding.max_new_tokens` follows from the longest reference, as `task.yaml` does not name it."""
 
 
-def read_package(path: Path | str, called: str | None = None, most_pixels: int = MAX_ALL_PIXELS) -> Package:
+def read_package(path: Path | str, label: str | None = None, most_pixels: int = MAX_ALL_PIXELS) -> Package:
     """Read a task package strictly; nothing is written and nothing outside `path` is read.
 
     `called` names the package in messages where `path` means nothing to its owner, as for a restored copy.
@@ -74,21 +74,21 @@ def read_package(path: Path | str, called: str | None = None, most_pixels: int =
         PackageError: everything found, up to 20 problems a file.
     """
     path = Path(path)
-    called = called or str(path)
-    files, problems = list_files(path, called)
+    label = label or str(path)
+    files, problems = list_files(path, label)
     if problems:
-        raise PackageError(called, problems)
+        raise PackageError(label, problems)
     try:
-        return _read(path, called, files, most_pixels)
+        return _read(path, label, files, most_pixels)
     except TooManyPixels as why:
-        raise PackageError(called, why.problems) from None
+        raise PackageError(label, why.problems) from None
 
 
-def _read(path: Path, called: str, files: list[str], most_pixels: int) -> Package:
+def _read(path: Path, label: str, files: list[str], most_pixels: int) -> Package:
     definition, problems = read_task_file(path, files)
     names = definition.splits if definition else SplitFiles()
     choices = definition.choices if definition else None
-    names = _found(names, files)
+    names = _with_parquet_names(names, files)
     missing = [split for split in SHARES if split not in names.model_fields_set and getattr(names, split) not in files]
     album = Album(path, files, most_pixels)
     read: dict[str, Rows[Example]] = {
@@ -97,29 +97,29 @@ def _read(path: Path, called: str, files: list[str], most_pixels: int) -> Packag
         if split not in missing
     }
     lines = {split: rows.rows for split, rows in read.items()}
-    unlabelled = _read_unlabelled(path, files, names, album)
-    everything: list[Rows[Any]] = [*read.values(), unlabelled]
+    bare = _read_unlabelled(path, files, names, album)
+    everything: list[Rows[Any]] = [*read.values(), bare]
     problems += [problem for rows in everything for problem in rows.problems]
     if missing:
         lines = cut(lines, missing)
         problems += [_too_few(names, lines, split) for split in SPLITS if not lines[split] and not problems]
     problems += leaks(
-        [(names.train, *numbered) for numbered in lines["train"]],
-        [(names.test if "test" in read else names.train, *numbered) for numbered in lines["test"]],
+        [(names.train, *line) for line in lines["train"]],
+        [(names.test if "test" in read else names.train, *line) for line in lines["test"]],
     )
     problems += _strangers(files, names, album, every=not problems)
     if definition is not None:
-        problems += _needs_choices(definition, {**lines, "unlabelled": unlabelled.rows}, names)
+        problems += _needs_choices(definition, {**lines, "unlabelled": bare.rows}, names)
     if problems or definition is None:
-        raise PackageError(called, problems)
+        raise PackageError(label, problems)
     splits = {split: tuple(example for _, example in rows) for split, rows in lines.items()}
-    asked = tuple(row for _, row in unlabelled.rows)
+    questions = tuple(row for _, row in bare.rows)
     aside = tuple(problem for rows in everything for problem in rows.set_aside)
     counts = sum((rows.remarks for rows in everything), Counter[str]())
     remarks = (*remarks_on(aside), *(f"{count} rows: {words}" for words, count in sorted(counts.items())))
     task = _with_answer_limit(definition, splits)
-    derived = task.decoding != definition.decoding
-    return Package(path, task, splits, tuple(files), asked, tuple(missing), aside, remarks, derived)
+    is_derived = task.decoding != definition.decoding
+    return Package(path, task, splits, tuple(files), questions, tuple(missing), aside, remarks, is_derived)
 
 
 def remarks_on(set_aside: Sequence[Problem]) -> list[str]:
@@ -136,15 +136,15 @@ def _with_answer_limit(definition: TaskFile, splits: Mapping[str, Sequence[Examp
     return task.model_copy(update={"decoding": task.decoding.model_copy(update={"max_new_tokens": limit})})
 
 
-def list_files(path: Path, called: str | None = None) -> tuple[list[str], list[Problem]]:
+def list_files(path: Path, label: str | None = None) -> tuple[list[str], list[Problem]]:
     """Relative POSIX names of the regular files below `path`, sorted, and what may not be there.
 
     `called` names it in messages.
     """
-    called = called or str(path)
+    label = label or str(path)
     if path.is_symlink() or not path.is_dir():
         kind = "a link" if path.is_symlink() else "no such folder" if not path.exists() else "a file"
-        return [], [Problem(called, None, None, kind, "a package folder that holds task.yaml")]
+        return [], [Problem(label, None, None, kind, "a package folder that holds task.yaml")]
     names: list[str] = []
     problems: list[Problem] = []
     count, size = {False: 0, True: 0}, {False: 0, True: 0}  # of images: True
@@ -159,8 +159,8 @@ def list_files(path: Path, called: str | None = None) -> tuple[list[str], list[P
                 continue
             fault = path_fault(name)
             if fault or full.is_symlink():
-                seen = fault or "a link"
-                problems.append(Problem(show(name), None, None, seen, "regular files with plain names"))
+                actual = fault or "a link"
+                problems.append(Problem(show(name), None, None, actual, "regular files with plain names"))
             elif full.is_file():
                 names.append(name)
                 count[is_image(name)] += 1
@@ -168,7 +168,7 @@ def list_files(path: Path, called: str | None = None) -> tuple[list[str], list[P
             elif not full.is_dir():
                 problems.append(Problem(show(name), None, None, "no regular file", "regular files only"))
         if much := _too_much(entries, count, size):
-            problems.append(Problem(called, None, None, much, "a smaller package"))
+            problems.append(Problem(label, None, None, much, "a smaller package"))
             break
     return sorted(names), problems
 
@@ -184,35 +184,35 @@ def _too_much(entries: int, count: Mapping[bool, int], size: Mapping[bool, int])
     return None
 
 
-def _found(names: SplitFiles, files: list[str]) -> SplitFiles:
+def _with_parquet_names(names: SplitFiles, files: list[str]) -> SplitFiles:
     """File names with `.parquet` where a split that `task.yaml` does not name is there as such alone."""
     other = {split: name.replace(".jsonl", ".parquet") for split, name in SplitFiles().model_dump().items()}
-    changed = {
+    parquet = {
         split: name
         for split, name in other.items()
         if split not in names.model_fields_set and name in files and getattr(names, split) not in files
     }
-    return SplitFiles.model_validate({**names.model_dump(include=names.model_fields_set), **changed})
+    return SplitFiles.model_validate({**names.model_dump(include=names.model_fields_set), **parquet})
 
 
 def _too_few(names: SplitFiles, lines: Mapping[str, Sequence[tuple[int, Example]]], split: str) -> Problem:
     rows = sum(map(len, lines.values()))
-    seen = f"{rows} rows, none of which falls to {split} when {' and '.join(SHARES)} are cut"
-    questions = {example.asked for part in lines.values() for _, example in part}
+    actual = f"{rows} rows, none of which falls to {split} when {' and '.join(SHARES)} are cut"
+    questions = {example.stem for part in lines.values() for _, example in part}
     if len(questions) * 2 <= rows:
-        seen += f" (they ask only {len(questions)} different questions, and equal ones stay together)"
-    return Problem(names.train, None, None, seen, f"more rows, or a file {getattr(names, split)}")
+        actual += f" (they ask only {len(questions)} different questions, and equal ones stay together)"
+    return Problem(names.train, None, None, actual, f"more rows, or a file {getattr(names, split)}")
 
 
 def _read_split(
     path: Path, files: list[str], name: str, choices: tuple[str, ...] | None, album: Album
 ) -> Rows[Example]:
     if name not in files:
-        return Rows.refused(
+        return Rows.refusal(
             Problem(name, None, None, "no such file", "one JSON object a line, or a Parquet file of that name")
         )
     content = read_regular(path / name, name, MAX_FILE_BYTES)
-    return Rows.refused(content) if isinstance(content, Problem) else read_rows(content, name, choices, album)
+    return Rows.refusal(content) if isinstance(content, Problem) else read_rows(content, name, choices, album)
 
 
 def _read_unlabelled(path: Path, files: list[str], names: SplitFiles, album: Album) -> Rows[Unlabelled]:
@@ -220,36 +220,36 @@ def _read_unlabelled(path: Path, files: list[str], names: SplitFiles, album: Alb
     if name not in files and "unlabelled" not in names.model_fields_set:
         return Rows.none()
     if name not in files:
-        expected = "one JSON object a line, or no `unlabelled` in splits"
-        return Rows.refused(Problem(name, None, None, "no such file", expected))
+        rule = "one JSON object a line, or no `unlabelled` in splits"
+        return Rows.refusal(Problem(name, None, None, "no such file", rule))
     content = read_regular(path / name, name, MAX_FILE_BYTES)
-    return Rows.refused(content) if isinstance(content, Problem) else read_unlabelled(content, name, album)
+    return Rows.refusal(content) if isinstance(content, Problem) else read_unlabelled(content, name, album)
 
 
 def leaks(train: Iterable[tuple[str, int, Example]], test: Iterable[tuple[str, int, Example]]) -> list[Problem]:
     """Test rows whose question is a training row's; each row with its file and number."""
-    trained = {example.question: f"{file}:{number}" for file, number, example in train}
+    sources = {example.question: f"{file}:{number}" for file, number, example in train}
     return Findings(
         Problem(
             file,
             number,
             "instruction+input+image" if example.images else "instruction+input",
-            f"the question of {trained[example.question]}",
+            f"the question of {sources[example.question]}",
             "test rows that do not occur in train: remove one of the two",
         )
         for file, number, example in test
-        if example.question in trained
+        if example.question in sources
     ).problems
 
 
 def _strangers(files: list[str], names: SplitFiles, album: Album, *, every: bool) -> list[Problem]:
     """Files that nothing names; images among them only where `every` row was read."""
-    known = {TASK_FILE, *names.files, *album.asked}
-    expected = f"only task.yaml, the split files, images that rows name, and texts named {', '.join(SIDE_FILES)}"
+    in_use = {TASK_FILE, *names.files, *album.names}
+    rule = f"only task.yaml, the split files, images that rows name, and texts named {', '.join(SIDE_FILES)}"
     return [
-        Problem(name, None, None, "an image that no row names" if is_image(name) else "an unknown file", expected)
+        Problem(name, None, None, "an image that no row names" if is_image(name) else "an unknown file", rule)
         for name in files
-        if name not in known and PurePosixPath(name).name.partition(".")[0].upper() not in SIDE_FILES
+        if name not in in_use and PurePosixPath(name).name.partition(".")[0].upper() not in SIDE_FILES
         if every or not is_image(name)
     ][:20]
 
@@ -262,6 +262,6 @@ def _needs_choices(
     for split, rows in lines.items():
         for number, example in rows:
             if example.choices is None:
-                expected = "choices in task.yaml or in each row, as choice_accuracy and choose need them"
-                return [Problem(getattr(names, split), number, "choices", "none", expected)]
+                rule = "choices in task.yaml or in each row, as choice_accuracy and choose need them"
+                return [Problem(getattr(names, split), number, "choices", "none", rule)]
     return []

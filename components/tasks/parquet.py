@@ -44,24 +44,24 @@ def rows(content: bytes, name: str, kind: str = ".parquet") -> Iterator[tuple[in
         if problem:
             yield 1, problem
             return
-        number, left, values = 0, MAX_FILE_BYTES, MAX_VALUES
+        number, remaining, values = 0, MAX_FILE_BYTES, MAX_VALUES
         for batch in batches:
             batch.validate(full=True)  # places in a dictionary are not checked when they are read
             size = sum((_weight(column) for column in batch.columns if not _is_shared(column.type)), _Weight())
-            left, values = left - size.bytes, values - size.values
-            if left < 0 or values < 0:
-                most = f"{MAX_FILE_BYTES} characters" if left < 0 else f"{MAX_VALUES} values"
+            remaining, values = remaining - size.bytes, values - size.values
+            if remaining < 0 or values < 0:
+                most = f"{MAX_FILE_BYTES} characters" if remaining < 0 else f"{MAX_VALUES} values"
                 yield number + 1, Problem(name, None, None, f"more than {most}, at row {number + 1}", "a smaller file")
                 return
             columns = {field.name: _values(batch.column(place)) for place, field in enumerate(batch.schema)}
-            shared = [field.name for field in batch.schema if _is_shared(field.type)]
+            with_dictionary = [field.name for field in batch.schema if _is_shared(field.type)]
             for place in range(batch.num_rows):
                 number += 1
-                row = {key: _shared(values, place) for key, values in columns.items()}
-                left -= sum(len(row[key]) for key in shared if row[key] is not None)
-                if left < 0:
-                    seen, expected = f"more than {MAX_FILE_BYTES} characters, at row {number}", "a smaller file"
-                    yield number, Problem(name, None, None, seen, expected)
+                row = {key: _value_at(values, place) for key, values in columns.items()}
+                remaining -= sum(len(row[key]) for key in with_dictionary if row[key] is not None)
+                if remaining < 0:
+                    actual, rule = f"more than {MAX_FILE_BYTES} characters, at row {number}", "a smaller file"
+                    yield number, Problem(name, None, None, actual, rule)
                     return
                 yield number, {key: value for key, value in row.items() if value is not None}
     except MemoryError:
@@ -82,34 +82,34 @@ def class_labels(content: bytes, kind: str = ".parquet") -> dict[str, list[str]]
         features = note["info"]["features"].items()
     except (*FAULTS, AttributeError, RecursionError):
         return {}
-    found = {
+    lists = {
         name: feature["names"]
         for name, feature in features
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
     }
-    return {name: names for name, names in found.items() if all(isinstance(each, str) for each in names)}
+    return {name: names for name, names in lists.items() if all(isinstance(each, str) for each in names)}
 
 
 def _parquet_batches(content: bytes, name: str) -> tuple[Iterable[Any], Problem | None]:
     """Batches of a Parquet file, or why it is not read."""
     file = pq.ParquetFile(pa.BufferReader(content))
-    known = file.metadata
-    groups = [known.row_group(number) for number in range(known.num_row_groups)]
+    metadata = file.metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     size = sum(group.total_byte_size for group in groups)
-    if known.num_rows > MAX_ROWS or size > MAX_UNPACKED:
-        seen = f"{known.num_rows} rows of {size} bytes"
-        return (), Problem(name, None, None, seen, f"at most {MAX_ROWS} rows and {MAX_UNPACKED} bytes")
-    if known.num_columns > MAX_COLUMNS:
-        return (), Problem(name, None, None, f"{known.num_columns} columns", f"at most {MAX_COLUMNS}")
+    if metadata.num_rows > MAX_ROWS or size > MAX_UNPACKED:
+        actual = f"{metadata.num_rows} rows of {size} bytes"
+        return (), Problem(name, None, None, actual, f"at most {MAX_ROWS} rows and {MAX_UNPACKED} bytes")
+    if metadata.num_columns > MAX_COLUMNS:
+        return (), Problem(name, None, None, f"{metadata.num_columns} columns", f"at most {MAX_COLUMNS}")
     if twice := twice_named(file.schema_arrow.names):
         return (), Problem(name, None, twice, "two columns of this name", "each column once")
-    chunks = [group.column(place) for group in groups for place in range(known.num_columns)]
-    columns = [known.schema.column(place) for place in range(known.num_columns)]
+    chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
+    columns = [metadata.schema.column(place) for place in range(metadata.num_columns)]
     values = sum(chunk.num_values for chunk in chunks)
     widest = max((column.length for column in columns), default=0)  # of values of a fixed width, which repeat for free
     if values > MAX_VALUES or widest * BATCH > MAX_UNPACKED:
-        seen = f"{values} values, the widest of {max(widest, 0)} bytes"
-        return (), Problem(name, None, None, seen, f"at most {MAX_VALUES} values, and {MAX_UNPACKED // BATCH} bytes")
+        actual = f"{values} values, the widest of {max(widest, 0)} bytes"
+        return (), Problem(name, None, None, actual, f"at most {MAX_VALUES} values, and {MAX_UNPACKED // BATCH} bytes")
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     few = any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks)
     file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
@@ -228,7 +228,7 @@ def _values(column: Any) -> Values:  # noqa: ANN401 - pyarrow's Array
     return distinct, column.indices.to_pylist()
 
 
-def _shared(values: Values, place: int) -> Any:  # noqa: ANN401 - any JSON value
+def _value_at(values: Values, place: int) -> Any:  # noqa: ANN401 - any JSON value
     distinct, places = values
     if places is None:
         return _without_nulls(distinct[place])

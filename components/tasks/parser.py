@@ -30,14 +30,14 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     request = json.loads(sys.stdin.buffer.readline())
     _warm()
-    held = confine(
+    confinement = confine(
         memory_mb=request["memory_mb"],
         seconds=request["seconds"],
         file_bytes=LARGEST_FILE,
         readable=[*libraries(), *map(Path, request["readable"])],
         writable=[Path(request["work"])],
     )
-    frames.send(out, frames.HELD, {"held": held})
+    frames.send(out, frames.HELD, {"held": confinement})
     try:
         TASKS[request["do"]](request, out)
         frames.send(out, frames.END)
@@ -48,14 +48,14 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(1)
     except Exception as error:  # noqa: BLE001 - a reader that stumbles over hostile bytes refuses them
-        seen = f"{type(error).__name__}: {show(str(error))}"
-        _refuse(out, PackageError("", [Problem("the package", None, None, seen, "files that can be read")]))
+        actual = f"{type(error).__name__}: {show(str(error))}"
+        _refuse(out, PackageError("", [Problem("the package", None, None, actual, "files that can be read")]))
     out.flush()
 
 
-def _beyond(setting: str, seen: str) -> PackageError:
-    expected = f"at most {setting}: a smaller package, or a larger setting"
-    return PackageError("", [Problem("the package", None, None, seen, expected)])
+def _beyond(setting: str, actual: str) -> PackageError:
+    rule = f"at most {setting}: a smaller package, or a larger setting"
+    return PackageError("", [Problem("the package", None, None, actual, rule)])
 
 
 def _warm() -> None:
@@ -67,35 +67,35 @@ def _warm() -> None:
 
 
 def _refuse(out: BinaryIO, error: PackageError) -> None:
-    told = {
+    refusal = {
         "error": type(error).__name__,
         "package": error.package,
         "problems": [asdict(problem) for problem in error.problems],
         "notes": getattr(error, "__notes__", []),
     }
-    frames.send(out, frames.REFUSED, told)
+    frames.send(out, frames.REFUSED, refusal)
 
 
 def _take(request: Mapping[str, Any], out: BinaryIO) -> None:
     """A package, checked: its task, its images, its rows and, if asked for, its files."""
-    path, called, work = Path(request["path"]), request["called"], Path(request["work"])
-    with containers.opened(path, work, called) as folder:
-        package = read_package(folder, called=called, most_pixels=request["pixels"])
+    path, label, work = Path(request["path"]), request["called"], Path(request["work"])
+    with containers.open_package(path, work, label) as folder:
+        package = read_package(folder, label=label, most_pixels=request["pixels"])
         frames.send(out, frames.HEADER, _header(package))
-        splits: Mapping[str, Any] = {**package.splits, "unlabelled": package.unlabelled}
-        shown = {one.digest: one for rows in splits.values() for row in rows for one in row.images}
-        for picture in shown.values():
+        splits: Mapping[str, Any] = {**package.splits, "unlabelled": package.unlabelled_rows}
+        images = {one.digest: one for rows in splits.values() for row in rows for one in row.images}
+        for picture in images.values():
             content = picture.content()
             if digest_of(content) != picture.digest:
                 problem = Problem("images", None, None, "an image that changed while it was read", "files left alone")
-                raise PackageError(called, [problem])
+                raise PackageError(label, [problem])
             frames.send(out, frames.IMAGE, content)
         for split, rows in splits.items():
             frames.send(out, frames.SPLIT, {"split": split, "rows": len(rows)})
             for piece in _pieces(rows):
                 frames.send(out, frames.ROWS, piece)
         if request["files"]:
-            _send_files(folder, called, out)
+            _send_files(folder, label, out)
 
 
 def _header(package: Package) -> dict[str, Any]:
@@ -121,8 +121,8 @@ def _pieces(rows: tuple[Example, ...] | tuple[Unlabelled, ...]) -> Iterator[byte
     yield b"".join(lines)
 
 
-def _send_files(folder: Path, called: str, out: BinaryIO) -> None:
-    names, problems = list_files(folder, called)
+def _send_files(folder: Path, label: str, out: BinaryIO) -> None:
+    names, problems = list_files(folder, label)
     for name in names if not problems else []:
         content = read_regular(folder / name, name, MAX_FILE_BYTES)
         if isinstance(content, Problem):
@@ -132,7 +132,7 @@ def _send_files(folder: Path, called: str, out: BinaryIO) -> None:
         for start in range(0, len(content), MB):
             frames.send(out, frames.PIECE, content[start : start + MB])
     if problems:
-        raise PackageError(called, problems)
+        raise PackageError(label, problems)
 
 
 def _import(request: Mapping[str, Any], out: BinaryIO) -> None:
@@ -143,9 +143,9 @@ def _import(request: Mapping[str, Any], out: BinaryIO) -> None:
 
     columns, reading = Columns(**_tuples(request["columns"])), Reading(**_tuples(request["reading"]))
     folder = Path(request["work"]) / "made"
-    made = import_folder(Path(request["source"]), folder, request["header"], columns, reading)
+    result = import_folder(Path(request["source"]), folder, request["header"], columns, reading)
     _send_files(folder, str(folder), out)
-    frames.send(out, frames.VALUE, made.to_json())
+    frames.send(out, frames.VALUE, result.to_json())
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,21 +56,21 @@ class ParserBroken(LciaError):
     """The process that reads files from outside says what it may not."""
 
 
-def over(seen: str, setting: str) -> PackageError:
+def over(actual: str, setting: str) -> PackageError:
     """The refusal of what needs more than its budget; `setting` names that."""
-    expected = f"at most {setting}: a smaller package, or a larger setting"
-    return PackageError("", [Problem(PACKAGE, None, None, seen, expected)])
+    rule = f"at most {setting}: a smaller package, or a larger setting"
+    return PackageError("", [Problem(PACKAGE, None, None, actual, rule)])
 
 
 class Parser:
     """The process, as the one who asked sees it."""
 
-    def __init__(self, child: "subprocess.Popen[bytes]", budget: PackageSettings, folder: Path, called: str) -> None:
+    def __init__(self, child: "subprocess.Popen[bytes]", budget: PackageSettings, folder: Path, label: str) -> None:
         assert child.stdout  # noqa: S101 - a pipe
-        self.child, self.budget, self.folder, self.called = child, budget, folder, called
+        self.child, self.budget, self.folder, self.label = child, budget, folder, label
         self._out = child.stdout.fileno()
         self._left = float(budget.seconds)
-        self.held: tuple[str, ...] = ()
+        self.confinement: tuple[str, ...] = ()
 
     def json(self, kind: frames.Kind) -> dict[str, Any]:
         """The content of the next frame, which has to be of this kind."""
@@ -117,11 +117,11 @@ class Parser:
         return bytes(content)
 
     def _refusal(self, content: bytes) -> PackageError:
-        told = parse_json(content)
-        problems = [Problem(**{**one, "lines": tuple(one["lines"])}) for one in told["problems"]]
-        kind = REFUSALS.get(told["error"], PackageError)
-        error = kind(self.called if kind is PackageError else str(told["package"]), problems)
-        for note in told["notes"]:
+        refusal = parse_json(content)
+        problems = [Problem(**{**one, "lines": tuple(one["lines"])}) for one in refusal["problems"]]
+        kind = REFUSALS.get(refusal["error"], PackageError)
+        error = kind(self.label if kind is PackageError else str(refusal["package"]), problems)
+        for note in refusal["notes"]:
             error.add_note(str(note))
         return error
 
@@ -138,8 +138,8 @@ class Parser:
         if code == -signal.SIGKILL:
             return over("a process that was killed while it read it, as when memory runs out", memory)
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        seen = f"files on which the process that reads them ended ({how})"
-        return PackageError("", [Problem(PACKAGE, None, None, seen, f"files that can be read with {memory}")])
+        actual = f"files on which the process that reads them ended ({how})"
+        return PackageError("", [Problem(PACKAGE, None, None, actual, f"files that can be read with {memory}")])
 
     def end(self) -> None:
         """End the process, whatever it does."""
@@ -154,7 +154,7 @@ def process(
     readable: Sequence[Path],
     budget: PackageSettings,
     scratch: Path,
-    called: str,
+    label: str,
     after: Sequence[bytes] = (),
 ) -> Iterator[Parser]:
     """A process that answers one request, which `after` follows; it is gone when the block ends.
@@ -165,34 +165,34 @@ def process(
     if not _TURNS.acquire(timeout=budget.seconds):
         raise ParserBusy(f"{READERS} packages are being read already; wait a little and send it again")
     try:
-        with _started(request, readable, budget, scratch, called, after) as parser:
+        with _start(request, readable, budget, scratch, label, after) as parser:
             yield parser
     finally:
         _TURNS.release()
 
 
 @contextmanager
-def _started(
+def _start(
     request: Mapping[str, Any],
     readable: Sequence[Path],
     budget: PackageSettings,
     scratch: Path,
-    called: str,
+    label: str,
     after: Sequence[bytes],
 ) -> Iterator[Parser]:
     scratch.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=scratch.absolute(), prefix="package-") as work,
-        tempfile.TemporaryFile() as asked,
+        tempfile.TemporaryFile() as stdin,
     ):
         inner = Path(work) / "work"
         inner.mkdir()
-        told = {**request, "work": str(inner), "readable": list(map(str, readable))}
-        told |= {"memory_mb": budget.memory_mb, "seconds": budget.seconds}
-        _write(asked, json.dumps(told).encode() + b"\n", *after)
+        message = {**request, "work": str(inner), "readable": list(map(str, readable))}
+        message |= {"memory_mb": budget.memory_mb, "seconds": budget.seconds}
+        _write(stdin, json.dumps(message).encode() + b"\n", *after)
         child = subprocess.Popen(  # noqa: S603 - this Python, and our own program
             [sys.executable, "-I", "-c", *PROGRAM],
-            stdin=asked,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**ENVIRONMENT, "TMPDIR": str(inner)},
@@ -200,15 +200,15 @@ def _started(
             close_fds=True,
             start_new_session=True,  # Ctrl-C ends the one who asked, and that ends this
         )
-        parser = Parser(child, budget, Path(work), called)
+        parser = Parser(child, budget, Path(work), label)
         try:
-            parser.held = tuple(map(str, parser.json(frames.HELD)["held"]))
+            parser.confinement = tuple(map(str, parser.json(frames.HELD)["held"]))
             yield parser
         except PackageError as error:
-            raise _named(error, called) from error.__cause__
+            raise _with_label(error, label) from error.__cause__
         except (NotCanonical, KeyError, TypeError, ValueError) as error:
             raise ParserBroken(
-                f"the process that reads files from outside answered {called} wrongly: {error!r}"
+                f"the process that reads files from outside answered {label} wrongly: {error!r}"
             ) from error
         finally:
             parser.end()
@@ -216,13 +216,13 @@ def _started(
             child.stdout.close()
 
 
-def _named(error: PackageError, called: str) -> PackageError:
+def _with_label(error: PackageError, label: str) -> PackageError:
     if error.package:
         return error
-    named = type(error)(called, error.problems)
+    renewed = type(error)(label, error.problems)
     for note in getattr(error, "__notes__", ()):
-        named.add_note(note)
-    return named
+        renewed.add_note(note)
+    return renewed
 
 
 def _write(file: BinaryIO, *parts: bytes) -> None:

@@ -122,8 +122,8 @@ def forbidden_character(text: str) -> str | None:
 
     Forbidden are control characters but line feed and tab, lone surrogates and non-characters.
     """
-    found = _FORBIDDEN.search(text)
-    return f"U+{ord(found[0]):04X}" if found else None
+    match = _FORBIDDEN.search(text)
+    return f"U+{ord(match[0]):04X}" if match else None
 
 
 def characters_expected(character: str) -> str:
@@ -171,10 +171,10 @@ def _read_pieces(path: Path, name: str, limit: int, take: Callable[[bytes], obje
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return Problem(name, None, None, "no regular file", "a regular file")
-        left = limit
-        while piece := file.read(min(PIECE, left + 1)):
-            left -= len(piece)
-            if left < 0:
+        remaining = limit
+        while piece := file.read(min(PIECE, remaining + 1)):
+            remaining -= len(piece)
+            if remaining < 0:
                 return Problem(name, None, None, f"more than {limit} bytes", f"at most {limit} bytes")
             take(piece)
     return None
@@ -189,5 +189,5 @@ def decode(content: bytes, name: str) -> str | Problem:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        seen = f"byte 0x{content[error.start]:02x} that is not UTF-8"
-        return Problem(name, line, None, seen, "UTF-8 text: save the file as UTF-8")
+        actual = f"byte 0x{content[error.start]:02x} that is not UTF-8"
+        return Problem(name, line, None, actual, "UTF-8 text: save the file as UTF-8")

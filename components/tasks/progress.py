@@ -20,10 +20,10 @@ class Progress:
     """ISO time, UTC, of the machine that is at work."""
 
 
-def write(store: ObjectStore, package: str, what: str, done: int, total: int) -> None:
+def write(store: ObjectStore, package: str, what: str, count: int, total: int) -> None:
     """Say how far the run on a package is."""
-    told = Progress(what, done, total, datetime.now(UTC).isoformat())
-    store.scratch(_area(package)).tell(FILE, json.dumps(asdict(told)).encode())
+    progress = Progress(what, count, total, datetime.now(UTC).isoformat())
+    store.scratch(_area(package)).tell(FILE, json.dumps(asdict(progress)).encode())
 
 
 def read(store: ObjectStore, package: str) -> Progress | None:

@@ -126,15 +126,15 @@ def submit(
         same = same | (queue.c.task == task)
     row = connection.execute(select(queue).where(mine, same).order_by(queue.c.id)).mappings().first()
     if row is not None:
-        return _item(row, known=True)
-    taken = connection.execute(
+        return _item(row, repeat=True)
+    other = connection.execute(
         select(queue)
         .where(mine, queue.c.name == name, queue.c.version == version, queue.c.state.not_in(ENDED))
         .order_by(queue.c.id)
     ).first()
-    if taken is not None:
+    if other is not None:
         raise TaskVersionTaken(
-            f"{name}@{version} is already known with other content (item {taken.id}, {taken.state}); "
+            f"{name}@{version} is already known with other content (item {other.id}, {other.state}); "
             "a changed task needs a new `version` in task.yaml, with `supersedes` naming the old one"
         )
     moment = now(connection)
@@ -186,16 +186,16 @@ def next_item(
     connection: Connection, assistant: str, states: tuple[str, ...] = OPEN, only: int | None = None
 ) -> QueueItem | None:
     """The oldest item the worker should go on with (or just that one); one a crash interrupted comes first."""
-    waiting = [found for found in items(connection, assistant, states) if only in (None, found.id)]
-    interrupted = [found for found in waiting if found.state in {"assessing", "learning"}]
-    return next(iter([*interrupted, *waiting]), None)
+    waiting = [entry for entry in items(connection, assistant, states) if only in (None, entry.id)]
+    under_way = [entry for entry in waiting if entry.state in {"assessing", "learning"}]
+    return next(iter([*under_way, *waiting]), None)
 
 
 def counts(connection: Connection, assistant: str) -> dict[str, int]:
     """Number of items per state; every state is named."""
     query = select(queue.c.state, func.count()).where(queue.c.assistant == assistant).group_by(queue.c.state)
-    found = {state: int(number) for state, number in connection.execute(query).tuples()}
-    return {state: found.get(state, 0) for state in MOVES}
+    numbers = {state: int(number) for state, number in connection.execute(query).tuples()}
+    return {state: numbers.get(state, 0) for state in MOVES}
 
 
 def move(
@@ -224,16 +224,16 @@ def move(
         check(connection, lease)
     before = item(connection, identity)
     if state not in MOVES or (state != before.state and state not in MOVES[before.state]):
-        allowed = ", ".join(sorted(MOVES[before.state])) or "nothing: this is the end"
+        choices = ", ".join(sorted(MOVES[before.state])) or "nothing: this is the end"
         raise QueueError(
             f"item {identity} ({before.name}@{before.version}) is {before.state}, it can't become {state}; "
-            f"from here it may become {allowed}{HINTS.get(before.state, '')}"
+            f"from here it may become {choices}{HINTS.get(before.state, '')}"
         )
     if task is not None and before.task not in {None, task}:
         raise QueueError(f"item {identity} was read as task {before.task}, not {task}: the package was altered")
     begins = state == "learning" and before.state != "learning"
     after = {**before.reports, **(reports or {})}
-    changed = connection.execute(
+    result = connection.execute(
         update(queue)
         .where(queue.c.id == identity, queue.c.state == before.state)
         .values(
@@ -247,7 +247,7 @@ def move(
             changed_at=now(connection),
         )
     )
-    if changed.rowcount != 1:
+    if result.rowcount != 1:
         raise QueueError(f"item {identity} was moved by somebody else just now; look at `lcia status`")
     if state != before.state:
         details: dict[str, Json] = {
@@ -272,10 +272,10 @@ def answer(
     Raises:
         QueueError: no such item, or it is in another state, where the decision would mean nothing.
     """
-    found = item(connection, identity)
-    if found.state != state:
+    before = item(connection, identity)
+    if before.state != state:
         raise QueueError(
-            f"item {identity} ({found.name}@{found.version}) is {found.state}, expected one that is {state}; "
+            f"item {identity} ({before.name}@{before.version}) is {before.state}, expected one that is {state}; "
             "`lcia status` says what it waits for"
         )
     return move(connection, None, identity, "submitted", reason, actor=actor, answers=answers)
@@ -283,14 +283,14 @@ def answer(
 
 def note(connection: Connection, identity: int, answers: Mapping[str, Json]) -> QueueItem:
     """Add to what people decided about an item, which stays in its state; the caller writes the log entry."""
-    found = item(connection, identity)
-    values = {"answers": {**found.answers, **answers}, "changed_at": now(connection)}
+    before = item(connection, identity)
+    values = {"answers": {**before.answers, **answers}, "changed_at": now(connection)}
     connection.execute(update(queue).where(queue.c.id == identity).values(**values))
     return item(connection, identity)
 
 
-def _item(row: RowMapping, *, known: bool = False) -> QueueItem:
-    return QueueItem(**row, known=known)
+def _item(row: RowMapping, *, repeat: bool = False) -> QueueItem:
+    return QueueItem(**row, known=repeat)
 
 
 Order: TypeAlias = Literal["id", "name", "state", "owner", "submitted_by", "submitted_at", "changed_at"]
@@ -327,12 +327,12 @@ def owners(connection: Connection, assistant: str) -> list[str]:
 
 
 def _conditions(states: Sequence[str], owner: str | None, text: str) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
+    conditions: list[ColumnElement[bool]] = []
     if states:
-        found.append(queue.c.state.in_(states))
+        conditions.append(queue.c.state.in_(states))
     if owner:
-        found.append(queue.c.owner == owner)
+        conditions.append(queue.c.owner == owner)
     if text:
         columns = (queue.c.name, queue.c.version, queue.c.owner, queue.c.submitted_by, queue.c.reason)
-        found.append(or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns)))
-    return found
+        conditions.append(or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns)))
+    return conditions

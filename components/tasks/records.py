@@ -27,9 +27,9 @@ POINTERS = {
 class NotJson(Exception):
     """Text that is no JSON value as rows may hold it; `line` counts from 1 inside the text."""
 
-    def __init__(self, seen: str, line: int = 1) -> None:
-        super().__init__(seen)
-        self.seen, self.line = seen, line
+    def __init__(self, actual: str, line: int = 1) -> None:
+        super().__init__(actual)
+        self.seen, self.line = actual, line
 
 
 def json_lines(content: bytes, name: str) -> Iterator[tuple[int, Record | Problem]]:
@@ -50,10 +50,10 @@ def parse(line: bytes, name: str, number: int) -> Record | Problem:
     value = parse_value(line, name, number)
     if isinstance(value, Problem | dict):
         return value
-    expected = "a JSON object with instruction and output, or messages"
+    rule = "a JSON object with instruction and output, or messages"
     if isinstance(value, list):
-        expected += ", one a line; `lcia import` reads JSON arrays"
-    return Problem(name, number, None, show(value), expected)
+        rule += ", one a line; `lcia import` reads JSON arrays"
+    return Problem(name, number, None, show(value), rule)
 
 
 def parse_value(line: bytes, name: str, number: int) -> Any:  # noqa: ANN401 - any JSON value
@@ -118,8 +118,8 @@ def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN4
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        changed = {key: mapped_texts(inner, change) for key, inner in value.items()}
-        return changed if any(changed[key] is not inner for key, inner in value.items()) else value
+        fields = {key: mapped_texts(inner, change) for key, inner in value.items()}
+        return fields if any(fields[key] is not inner for key, inner in value.items()) else value
     if isinstance(value, list):
         items = [mapped_texts(inner, change) for inner in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value

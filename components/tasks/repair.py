@@ -22,43 +22,43 @@ class Repair:
         self._rows: Counter[str] = Counter()
         self._example: tuple[str, str] | None = None
 
-    def decoded(self, content: bytes, name: str) -> str | Problem:
+    def decode(self, content: bytes, name: str) -> str | Problem:
         """The text of some bytes: UTF-8, or, if active, whatever code page fits them best."""
         text = decode(content, name)
         if isinstance(text, str):
             return text
         if not self.active:
             return replace(text, expected=f"{text.expected}, or let `--repair` read it")
-        guessed, encoding = ftfy.guess_bytes(content)
+        guess, encoding = ftfy.guess_bytes(content)
         self._rows[f"read as {encoding.removeprefix('sloppy-')}: it is not UTF-8"] += 1
-        return guessed
+        return guess
 
     def row(self, record: Record) -> Record:
         """The row, mended if active."""
-        mended: Record = mapped_texts(record, self._text)
-        if mended is record:
+        better: Record = mapped_texts(record, self._text)
+        if better is record:
             return record
         words = "mojibake mended" if self.active else "likely mojibake; `--repair` mends it"
         self._rows[words] += 1
-        return mended if self.active else record
+        return better if self.active else record
 
     def _text(self, text: str) -> str:
         if text.isascii() or not is_bad(text):
             return text
-        mended = ftfy.fix_encoding(text)
-        if mended != text and self._example is None:
-            self._example = _difference(text, mended)
-        return mended if mended != text else text
+        better = ftfy.fix_encoding(text)
+        if better != text and self._example is None:
+            self._example = _difference(text, better)
+        return better if better != text else text
 
     @property
     def remarks(self) -> list[str]:
         """Sentences for people."""
-        seen = f", such as {self._example[0]} for {self._example[1]}" if self._example else ""
-        return [f"{count} rows: {words}{seen if 'mojibake' in words else ''}" for words, count in self._rows.items()]
+        example = f", such as {self._example[0]} for {self._example[1]}" if self._example else ""
+        return [f"{count} rows: {words}{example if 'mojibake' in words else ''}" for words, count in self._rows.items()]
 
 
-def _difference(text: str, mended: str) -> tuple[str, str]:
+def _difference(text: str, better: str) -> tuple[str, str]:
     """The first word that differs, as it is and as it would be."""
-    pairs: Any = zip(text.split(), mended.split(), strict=False)
-    words = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), (text, mended))
+    pairs: Any = zip(text.split(), better.split(), strict=False)
+    words = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), (text, better))
     return printable(words[0][:40]), printable(words[1][:40])

@@ -60,14 +60,14 @@ class Example:
         )
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def stem(self) -> tuple[str, ...]:
         """The question without the options it offers; images by their digests."""
         return (self.instruction, self.input or "", *(picture.digest for picture in self.images))
 
     @property
     def question(self) -> tuple[str, ...]:
         """The question with its options in any order: equal for rows that leak into or contradict each other."""
-        return (*self.asked, "choices", *sorted(self.choices)) if self.choices else self.asked
+        return (*self.stem, "choices", *sorted(self.choices)) if self.choices else self.stem
 
     @property
     def words(self) -> str:
@@ -96,7 +96,7 @@ class Unlabelled:
 
     def to_row(self) -> dict[str, Any]:
         """The canonical JSON object: absent fields left out."""
-        row = self.labelled("").to_row()
+        row = self.with_answer("").to_row()
         del row["output"]
         return row
 
@@ -106,14 +106,14 @@ class Unlabelled:
         example = Example.from_row({**row, "output": ""}, get)
         return cls(example.instruction, example.input, example.choices, example.images)
 
-    def labelled(self, output: str) -> Example:
+    def with_answer(self, output: str) -> Example:
         """The example with `output` as its answer."""
         return Example(self.instruction, self.input, output, self.choices, self.images)
 
     @property
     def question(self) -> tuple[str, ...]:
         """As `Example.question`."""
-        return self.labelled("").question
+        return self.with_answer("").question
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Rows(Generic[Row]):
         return cls([], [], [], Counter())
 
     @classmethod
-    def refused(cls, problem: Problem) -> "Rows[Row]":
+    def refusal(cls, problem: Problem) -> "Rows[Row]":
         """No rows, for one reason."""
         return cls([], [problem], [], Counter())
 
@@ -151,7 +151,7 @@ def read_rows(content: bytes, name: str, choices: tuple[str, ...] | None, album:
 
 def read_unlabelled(content: bytes, name: str, album: Album = NO_IMAGES) -> Rows[Unlabelled]:
     """As `read_rows`, for rows that must not have an output."""
-    read = check_rows(_records(content, name), name, RowCheck(None, album, labelled=False))
+    read = check_rows(_records(content, name), name, RowCheck(None, album, needs_output=False))
     rows = [(number, Unlabelled(row.instruction, row.input, row.choices, row.images)) for number, row in read.rows]
     return Rows(rows, read.problems, read.set_aside, read.remarks)
 
@@ -171,7 +171,7 @@ class RowCheck:
     choices: tuple[str, ...] | None = None
     """The task's choices; a row's own go before them."""
     album: Album = NO_IMAGES
-    labelled: bool = True
+    needs_output: bool = True
 
     def __call__(self, record: records.Record, remarks: Counter[str]) -> Example | list[Fault]:
         """The row of a record, or its faults; `remarks` counts what was read otherwise than it stands there."""
@@ -182,20 +182,20 @@ class RowCheck:
         """The same, with the fields as a package writes them."""
         even = records.with_plain_line_ends(record)
         try:
-            plain = layouts.plain(records.without_nulls(even), labelled=self.labelled)
+            plain = layouts.plain(records.without_nulls(even), needs_output=self.needs_output)
         except layouts.LayoutRefused as why:
             return [why.fault]
         row = plain.row
-        faults = [*_field_faults(row, TEXT_FIELDS if self.labelled else TEXT_FIELDS[:2]), *_choices_faults(row)]
-        if not self.labelled and "output" in row:
+        faults = [*_field_faults(row, TEXT_FIELDS if self.needs_output else TEXT_FIELDS[:2]), *_choices_faults(row)]
+        if not self.needs_output and "output" in row:
             faults.append(("output", show(row["output"]), "no output: a row with an answer belongs in train"))
         pictures = list(self.album.pictures(row["image"])) if "image" in row else []
         faults += [fault for fault in pictures if isinstance(fault, tuple)]
-        allowed = row.get("choices") or self.choices
-        if not faults and self.labelled and allowed and not self._is_choice(row, allowed):
-            same = self._same_choice(row, allowed)
+        choices = row.get("choices") or self.choices
+        if not faults and self.needs_output and choices and not self._is_choice(row, choices):
+            same = self._same_choice(row, choices)
             if same is None:
-                return [("output", show(row["output"]), f"one of the choices {show(list(allowed))}")]
+                return [("output", show(row["output"]), f"one of the choices {show(list(choices))}")]
             row = {**row, "output": same}
             remarks[
                 "an output is a choice apart from white space around it or its Unicode form: read as the choice"
@@ -204,18 +204,18 @@ class RowCheck:
             return faults
         if even is not record:
             remarks["CR LF inside a text: read as LF"] += 1
-        remarks.update(f"a field `{field}` that nothing reads: left out" for field in plain.ignored)
+        remarks.update(f"a field `{field}` that nothing reads: left out" for field in plain.extras)
         if not row.get("input"):
             row = {field: value for field, value in row.items() if field != "input"}
         return PlainRow(row, Example.from_row({"output": "", **row, "image": pictures}))
 
-    def _is_choice(self, row: Mapping[str, Any], allowed: Sequence[str]) -> bool:
-        return row["output"] in (self._exact if allowed is self.choices else allowed)
+    def _is_choice(self, row: Mapping[str, Any], choices: Sequence[str]) -> bool:
+        return row["output"] in (self._exact if choices is self.choices else choices)
 
-    def _same_choice(self, row: Mapping[str, Any], allowed: Sequence[str]) -> str | None:
+    def _same_choice(self, row: Mapping[str, Any], choices: Sequence[str]) -> str | None:
         """The choice that an output is apart from white space around it and its Unicode form."""
-        known = self._even if allowed is self.choices else _by_even_text(allowed)
-        return known.get(even_text(row["output"]))
+        by_text = self._even if choices is self.choices else _by_even_text(choices)
+        return by_text.get(even_text(row["output"]))
 
     @cached_property
     def _exact(self) -> frozenset[str]:
@@ -231,7 +231,7 @@ def _by_even_text(choices: Sequence[str]) -> dict[str, str]:
 
 
 def check_rows(
-    numbered: Iterable[tuple[int, records.Record | Problem]],
+    lines: Iterable[tuple[int, records.Record | Problem]],
     name: str,
     check: Callable[[records.Record, Counter[str]], Row | list[Fault]],
     share: float = SET_ASIDE_SHARE,
@@ -241,7 +241,7 @@ def check_rows(
     faulty, whole = Findings(), Findings()  # problems of rows, and of the file
     remarks: Counter[str] = Counter()
     faulty_rows = 0
-    for number, record in numbered:
+    for number, record in lines:
         if len(rows) + faulty_rows >= MAX_ROWS:
             whole.add(Problem(name, number, None, f"more than {MAX_ROWS} rows", f"at most {MAX_ROWS}"))
             break
@@ -319,9 +319,9 @@ def _text_fault(value: object, may_be_empty: bool = False) -> tuple[str, str] | 
 
 def _pictures(row: Mapping[str, Any], get: Get | None) -> tuple[Picture, ...]:
     """Images of a row: pictures already, or digests that `get` knows."""
-    named = row.get("image") or ()
+    entries = row.get("image") or ()
     if get is None:
-        if not all(isinstance(one, Picture) for one in named):
+        if not all(isinstance(one, Picture) for one in entries):
             raise ValueError("a row with images was read without a store that has them")
-        return tuple(named)
-    return tuple(Picture.stored(digest, get) for digest in named)
+        return tuple(entries)
+    return tuple(Picture.by_digest(digest, get) for digest in entries)

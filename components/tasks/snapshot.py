@@ -58,7 +58,7 @@ class Snapshot:
             self._read[split] = tuple(Example.from_row(line, self.store.get) for line in lines)
         return self._read[split]
 
-    def unlabelled(self) -> tuple[Unlabelled, ...]:
+    def unlabelled_rows(self) -> tuple[Unlabelled, ...]:
         """Rows without an answer in their original order; none where the task has no such split.
 
         Raises:
@@ -101,24 +101,26 @@ def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
     Raises:
         SnapshotError: an image file changed since the package was read.
     """
-    shown = [row.images for row in package.unlabelled]
-    shown += [row.images for split in SPLITS for row in package.splits[split]]
-    for picture in {picture.digest: picture for images in shown for picture in images}.values():
+    pictures = [row.images for row in package.unlabelled_rows]
+    pictures += [row.images for split in SPLITS for row in package.splits[split]]
+    for picture in {picture.digest: picture for images in pictures for picture in images}.values():
         if store.put(picture.content()) != picture.digest:
             raise SnapshotError(f"an image of {package.path} changed while it was read; submit the package again")
     splits: dict[Split, SplitRef] = {
         split: SplitRef(store.put_lines([example.to_row() for example in rows]), len(rows))
         for split, rows in ((split, package.splits[split]) for split in SPLITS)
     }
-    rows = package.unlabelled
-    unlabelled = SplitRef(store.put_lines([row.to_row() for row in rows]), len(rows)) if rows else None
-    return assembled(package.task, splits, unlabelled, store)
+    rows = package.unlabelled_rows
+    unlabelled_split = SplitRef(store.put_lines([row.to_row() for row in rows]), len(rows)) if rows else None
+    return assemble(package.task, splits, unlabelled_split, store)
 
 
-def assembled(task: Task, splits: dict[Split, SplitRef], unlabelled: SplitRef | None, store: ObjectStore) -> Snapshot:
+def assemble(
+    task: Task, splits: dict[Split, SplitRef], unlabelled_split: SplitRef | None, store: ObjectStore
+) -> Snapshot:
     """The snapshot of a task whose rows are in the store; its object is stored."""
-    digest = store.put_json(_manifest(task, splits, unlabelled))
-    return Snapshot(digest, task, splits, store, unlabelled)
+    digest = store.put_json(_manifest(task, splits, unlabelled_split))
+    return Snapshot(digest, task, splits, store, unlabelled_split)
 
 
 def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
@@ -130,13 +132,13 @@ def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
     """
     value = store.get_json(digest)
     if not isinstance(value, dict) or value.get("kind") != "task" or value.get("schema") != SCHEMA:
-        seen = value.get("kind") if isinstance(value, dict) else type(value).__name__
+        kind = value.get("kind") if isinstance(value, dict) else type(value).__name__
         raise SnapshotError(
-            f"object {digest} is {seen!r}, expected a task of schema {SCHEMA}; "
+            f"object {digest} is {kind!r}, expected a task of schema {SCHEMA}; "
             "name a task digest as `lcia status` prints it"
         )
-    task, (splits, unlabelled) = header(digest, value), _splits(digest, value)
-    return Snapshot(digest, task, splits, store, unlabelled)
+    task, (splits, unlabelled_split) = header(digest, value), _splits(digest, value)
+    return Snapshot(digest, task, splits, store, unlabelled_split)
 
 
 def header(digest: str, value: dict[str, Json]) -> Task:
@@ -152,29 +154,29 @@ def header(digest: str, value: dict[str, Json]) -> Task:
         raise SnapshotError(f"task object {digest} does not fit its schema: {error}; submit the task again") from error
 
 
-def _manifest(task: Task, splits: dict[Split, SplitRef], unlabelled: SplitRef | None) -> dict[str, Any]:
+def _manifest(task: Task, splits: dict[Split, SplitRef], unlabelled_split: SplitRef | None) -> dict[str, Any]:
     content = task.model_dump(mode="json")
-    named = [*splits.items(), *([(UNLABELLED, unlabelled)] if unlabelled else [])]
-    refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in named}
+    entries = [*splits.items(), *([(UNLABELLED, unlabelled_split)] if unlabelled_split else [])]
+    refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in entries}
     return {"kind": "task", "schema": SCHEMA, **content, "splits": refs}
 
 
 def _splits(digest: str, value: dict[str, Json]) -> tuple[dict[Split, SplitRef], SplitRef | None]:
-    named = value.get("splits")
-    if not isinstance(named, dict) or set(named) - {UNLABELLED} != set(SPLITS):
+    entries = value.get("splits")
+    if not isinstance(entries, dict) or set(entries) - {UNLABELLED} != set(SPLITS):
         raise SnapshotError(f"task object {digest} has no splits {', '.join(SPLITS)}; submit the task again")
-    refs = {split: SplitRef(str(ref["object"]), int(ref["rows"])) for split, ref in named.items()}
+    refs = {split: SplitRef(str(ref["object"]), int(ref["rows"])) for split, ref in entries.items()}
     return {split: refs[split] for split in SPLITS}, refs.get(UNLABELLED)
 
 
-def without_rows(snapshot: Snapshot, excluded: Collection[tuple[str, str]], store: ObjectStore) -> Snapshot:
+def without_rows(snapshot: Snapshot, omit: Collection[tuple[str, str]], store: ObjectStore) -> Snapshot:
     """The task without the given `(split, row id)` pairs (quarantined rows); the same snapshot if there are none."""
-    if not excluded:
+    if not omit:
         return snapshot
     splits: dict[Split, SplitRef] = {}
     for split in SPLITS:
-        kept = [example.to_row() for example in snapshot.rows(split) if (split, example.id) not in excluded]
-        splits[split] = SplitRef(store.put_lines(kept), len(kept))
-    unlabelled = snapshot.unlabelled_split
-    digest = store.put_json(_manifest(snapshot.task, splits, unlabelled))
-    return Snapshot(digest, snapshot.task, splits, store, unlabelled)
+        rows = [example.to_row() for example in snapshot.rows(split) if (split, example.id) not in omit]
+        splits[split] = SplitRef(store.put_lines(rows), len(rows))
+    unlabelled_split = snapshot.unlabelled_split
+    digest = store.put_json(_manifest(snapshot.task, splits, unlabelled_split))
+    return Snapshot(digest, snapshot.task, splits, store, unlabelled_split)

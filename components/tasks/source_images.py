@@ -18,10 +18,10 @@ class SourceImages:
 
     source: Path
     folder: Path
-    written: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
     """Names of the files in the package."""
 
-    def copied(self, row: Record) -> Record:
+    def copy(self, row: Record) -> Record:
         """The row with paths inside the package, in `image` and in parts of its messages.
 
         Raises:
@@ -38,7 +38,7 @@ class SourceImages:
 
     def keep(self, names: Collection[str]) -> None:
         """Remove the files of the package that are not among `names`: those of rows that were set aside."""
-        for name in self.written - set(names):
+        for name in self.files - set(names):
             (self.folder / name).unlink()
 
     def _in_parts(self, turns: Any) -> Any:  # noqa: ANN401 - whatever stands there is checked later
@@ -54,25 +54,25 @@ class SourceImages:
     def _part(self, part: Any) -> Any:  # noqa: ANN401 - as above
         if not isinstance(part, dict) or part.get("type") != "image":
             return part
-        held = {key: value for key, value in part.items() if value is not None}
-        return {key: value if key == "type" else self._copy(value) for key, value in held.items()}
+        fields = {key: value for key, value in part.items() if value is not None}
+        return {key: value if key == "type" else self._copy(value) for key, value in fields.items()}
 
     def _copy(self, value: Any) -> str:  # noqa: ANN401 - a path, or what `datasets` makes of an image
-        told = value if isinstance(value, dict) else {"path": value}
-        content, name = told.get("bytes"), told.get("path")
-        seen, expected = show(name or value), "a path, or the bytes, of a PNG, JPEG or WebP image"
+        image = value if isinstance(value, dict) else {"path": value}
+        content, name = image.get("bytes"), image.get("path")
+        actual, rule = show(name or value), "a path, or the bytes, of a PNG, JPEG or WebP image"
         if content is None and isinstance(name, str):
-            seen = path_fault(name) or self._link(name) or seen
-            read = read_regular(self.source / name, name, MAX_IMAGE_BYTES) if seen == show(name) else b""
-            content, seen = (b"", f"{seen}: {read.seen}") if isinstance(read, Problem) else (read, seen)
+            actual = path_fault(name) or self._link(name) or actual
+            read = read_regular(self.source / name, name, MAX_IMAGE_BYTES) if actual == show(name) else b""
+            content, actual = (b"", f"{actual}: {read.seen}") if isinstance(read, Problem) else (read, actual)
         kind = _kind_of_image(content) if isinstance(content, bytes) else None
         if not isinstance(content, bytes) or kind is None:
-            raise LayoutRefused("image", seen, expected)
+            raise LayoutRefused("image", actual, rule)
         path = f"images/{digest_of(content)}.{kind}"
-        if path not in self.written:
+        if path not in self.files:
             (self.folder / "images").mkdir(exist_ok=True)
             (self.folder / path).write_bytes(content)
-            self.written.add(path)
+            self.files.add(path)
         return path
 
     def _link(self, name: str) -> str | None:

@@ -63,7 +63,7 @@ class Source:
     root: Path
     """Folder that images and names are relative to."""
     splits: Mapping[str, tuple[Path, ...]]
-    left: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     """Files of a known format that belong to no split."""
 
     def name(self, path: Path) -> str:
@@ -94,25 +94,25 @@ def not_read(path: Path) -> str:
     return OTHER[suffix] if suffix else f"a file that ends in none of {', '.join(READ)}"
 
 
-def find(source: Path, named: Mapping[str, str]) -> Source:
+def find(source: Path, overrides: Mapping[str, str]) -> Source:
     """The files of each split; `named` says for a split which file, files (a pattern with `*`), or `none`.
 
     Raises:
         SourceUnclear: no such path, no training rows, more than one stem a split, or a shard that is missing.
     """
-    chosen = {_split_name(split, source): files for split, files in named.items()}
+    picks = {_split_name(split, source): files for split, files in overrides.items()}
     if source.is_file():
         if format_of(source) is None:
             raise _unclear(source, not_read(source), f"a file that ends in one of {', '.join(READ)}")
-        return Source(source, source.parent, {"train": (source,), **_chosen(source.parent, chosen, source)})
+        return Source(source, source.parent, {"train": (source,), **_pick(source.parent, picks, source)})
     if not source.is_dir():
         raise _unclear(source, "no such file or folder", "a data set's folder, or one of its files")
     root, stems = _stems(source)
     by_split: dict[str, list[_Stem]] = {}
     for stem in stems:
         by_split.setdefault(stem.split, []).append(stem)
-    splits = _chosen(root, chosen, source)
-    open_splits = {split: several for split, several in by_split.items() if split not in chosen}
+    splits = _pick(root, picks, source)
+    open_splits = {split: several for split, several in by_split.items() if split not in picks}
     if unclear := {split: several for split, several in open_splits.items() if len(several) > 1}:
         raise SourceUnclear(str(source), [_which(split, several) for split, several in unclear.items()])
     splits |= {split: _whole(several[0], source) for split, several in open_splits.items()}
@@ -120,26 +120,26 @@ def find(source: Path, named: Mapping[str, str]) -> Source:
     everything = [path for path in _files(root) if format_of(path)]
     if not splits and len(everything) == 1:
         splits = {"train": (everything[0],)}  # whatever it is called, there is nothing else
-    taken = {path for files in splits.values() for path in files}
-    left = tuple(_name(path, root) for path in everything if path not in taken)
+    in_use = {path for files in splits.values() for path in files}
+    unused_files = tuple(_name(path, root) for path in everything if path not in in_use)
     if "train" not in splits:
         others = [f"{split}: {', '.join(_name(path, root) for path in files)}" for split, files in splits.items()]
-        seen = "; ".join([*others, *left[:8]]) or _emptiness(source)
-        expected = "training rows, such as train.jsonl or data/train-*.parquet; `--split train=FILE` names others"
-        raise _unclear(source, f"no file that is named after a training split: {seen}", expected)
-    return Source(source, root, splits, left)
+        actual = "; ".join([*others, *unused_files[:8]]) or _emptiness(source)
+        rule = "training rows, such as train.jsonl or data/train-*.parquet; `--split train=FILE` names others"
+        raise _unclear(source, f"no file that is named after a training split: {actual}", rule)
+    return Source(source, root, splits, unused_files)
 
 
 def _which(split: str, several: "list[_Stem]") -> Problem:
     none = "" if split == "train" else f", or `--split {split}=none`"
-    seen = f"{len(several)} sets of files: {', '.join(stem.words for stem in several)}"
+    actual = f"{len(several)} sets of files: {', '.join(stem.words for stem in several)}"
     exact = next((stem for stem in several if stem.stem.lower() == split), None)
     which = (
         f"`--split {split}={exact.pattern}`, or another of them"
         if exact
         else f"`--split {split}=FILE` with one of them"
     )
-    return Problem(split, None, None, seen, f"one: {which}{none}")
+    return Problem(split, None, None, actual, f"one: {which}{none}")
 
 
 @dataclass(frozen=True)
@@ -172,16 +172,16 @@ def _stems(source: Path) -> tuple[Path, list[_Stem]]:
         return source, stems
     below = [folder for folder in _folders(source) if _stems_of(folder)]
     if len(below) > 1:
-        seen = f"{len(below)} folders with splits: {', '.join(folder.name for folder in below[:8])}"
-        raise _unclear(source, seen, f"one set: name its folder, as {source / below[0].name}")
+        actual = f"{len(below)} folders with splits: {', '.join(folder.name for folder in below[:8])}"
+        raise _unclear(source, actual, f"one set: name its folder, as {source / below[0].name}")
     return (below[0], _stems_of(below[0])) if below else (source, [])
 
 
 def _stems_of(root: Path) -> list[_Stem]:
     groups: dict[tuple[str, str, str, str], list[Path]] = {}
-    saved = [path for path in _inside(root) if path.name.startswith("data-") and path.suffix == ".arrow"]
-    if saved and (root / "state.json").exists():  # `save_to_disk` of one set, not of several splits
-        return [_Stem("train", "", "data", ".arrow", tuple(saved))]
+    arrow = [path for path in _inside(root) if path.name.startswith("data-") and path.suffix == ".arrow"]
+    if arrow and (root / "state.json").exists():  # `save_to_disk` of one set, not of several splits
+        return [_Stem("train", "", "data", ".arrow", tuple(arrow))]
     for path in _files(root):
         kind, parent = format_of(path), _name(path.parent, root)
         if kind is None:
@@ -203,14 +203,16 @@ def _files(root: Path) -> list[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and not _hidden(path)]
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not _is_hidden(path)]
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.is_symlink() and not _hidden(path)]
+    return [
+        path for path in sorted(folder.iterdir()) if path.is_dir() and not path.is_symlink() and not _is_hidden(path)
+    ]
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or is_system_file(path.name)
 
 
@@ -225,10 +227,8 @@ def _split_name(split: str, source: Path) -> str:
     return SPLIT_NAMES[split]
 
 
-def _chosen(root: Path, chosen: Mapping[str, str], source: Path) -> dict[str, tuple[Path, ...]]:
-    return {
-        split: () if name == NONE else tuple(_matching(root, split, name, source)) for split, name in chosen.items()
-    }
+def _pick(root: Path, picks: Mapping[str, str], source: Path) -> dict[str, tuple[Path, ...]]:
+    return {split: () if name == NONE else tuple(_matching(root, split, name, source)) for split, name in picks.items()}
 
 
 def _matching(root: Path, split: str, name: str, source: Path) -> list[Path]:
@@ -258,10 +258,10 @@ def _whole(stem: _Stem, source: Path) -> tuple[Path, ...]:
     shards = [_SHARD.search(path.name[: -len(stem.format)]) for path in stem.files]
     numbers = {int(shard["of"]) for shard in shards if shard and shard["of"]}
     if numbers and numbers != {len(stem.files)}:
-        seen = (
+        actual = (
             f"{len(stem.files)} files {stem.pattern}, numbered as parts of {' and of '.join(map(str, sorted(numbers)))}"
         )
-        raise _unclear(source, seen, f"all parts, or the files to take: `--split {stem.split}={stem.pattern}`")
+        raise _unclear(source, actual, f"all parts, or the files to take: `--split {stem.split}={stem.pattern}`")
     return stem.files
 
 
@@ -283,5 +283,5 @@ def _name(path: Path, root: Path) -> str:
         return str(path)
 
 
-def _unclear(source: Path, seen: str, expected: str) -> SourceUnclear:
-    return SourceUnclear(str(source), [Problem(source.name or str(source), None, None, seen, expected)])
+def _unclear(source: Path, actual: str, rule: str) -> SourceUnclear:
+    return SourceUnclear(str(source), [Problem(source.name or str(source), None, None, actual, rule)])

@@ -18,14 +18,14 @@ Numbered = TypeVar("Numbered", bound=tuple[int, Example])
 def cut(lines: Mapping[str, list[Numbered]], missing: Collection[str]) -> dict[str, list[Numbered]]:
     """All splits, with the missing ones cut from `train`; rows keep their numbers."""
     out = {**lines, "train": [], **{split: [] for split in missing}}
-    for numbered in lines["train"]:
-        out[_place(numbered[1], missing)].append(numbered)
+    for row in lines["train"]:
+        out[_place(row[1], missing)].append(row)
     return out
 
 
 def _place(example: Example, missing: Collection[str]) -> str:
     """A fixed place between 0 and 1 for each question, without its options: [0, .2) is test, [.2, .3) validation."""
-    place = int(digest_of(canonical(["split", *example.asked]))[:13], 16) / 16**13
+    place = int(digest_of(canonical(["split", *example.stem]))[:13], 16) / 16**13
     start = 0.0
     for split, share in SHARES.items():
         if start <= place < start + share and split in missing:

@@ -151,8 +151,8 @@ class TaskFile(Task):
 def read_task_file(path: Path, files: list[str]) -> tuple[TaskFile | None, list[Problem]]:
     """The `task.yaml` of a package folder that holds `files`, or everything that is wrong with it."""
     if TASK_FILE not in files:
-        expected = "a task.yaml with name, version, owner, description and licence"
-        return None, [Problem(TASK_FILE, None, None, "no such file", expected)]
+        rule = "a task.yaml with name, version, owner, description and licence"
+        return None, [Problem(TASK_FILE, None, None, "no such file", rule)]
     content = read_regular(path / TASK_FILE, TASK_FILE, MAX_TASK_FILE_BYTES)
     text = content if isinstance(content, Problem) else decode(content, TASK_FILE)
     if isinstance(text, Problem):
@@ -189,27 +189,27 @@ def _explain(error: ValidationError, document: Document) -> list[Problem]:
         place = ".".join(str(part) for part in fault["loc"]) or None
         line = document.line(tuple(fault["loc"]))
         message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        seen, expected = show(fault["input"]), message
+        actual, rule = show(fault["input"]), message
         if fault["type"] == "extra_forbidden":
-            seen, expected = "an unknown key", f"one of {', '.join(_known_keys(fault['loc']))}"
+            actual, rule = "an unknown key", f"one of {', '.join(_known_keys(fault['loc']))}"
         elif fault["type"] == "missing":
-            seen, expected = "no such key", "a value"
+            actual, rule = "no such key", "a value"
         elif fault["type"] == "value_error":
-            seen, _, expected = message.partition(", expected ")
-        elif fault["type"] == "string_type" and (written := document.written.get(tuple(fault["loc"]))) is not None:
-            seen = _as_yaml_reads(written, fault["input"])
-            expected += f" (write text in quotes: {json.dumps(written)})"
-        problems.append(Problem(TASK_FILE, line, place, seen or show(fault["input"]), expected or message))
+            actual, _, rule = message.partition(", expected ")
+        elif fault["type"] == "string_type" and (source := document.texts.get(tuple(fault["loc"]))) is not None:
+            actual = _as_yaml_reads(source, fault["input"])
+            rule += f" (write text in quotes: {json.dumps(source)})"
+        problems.append(Problem(TASK_FILE, line, place, actual or show(fault["input"]), rule or message))
     return problems
 
 
-def _as_yaml_reads(written: str, value: object) -> str:
+def _as_yaml_reads(source: str, value: object) -> str:
     """The text of a value that YAML takes for no text, and what it makes of it (YAML 1.1 knows 12:30 as a number)."""
     if value is None:
-        return f"{written or 'nothing'}, which YAML reads as null"
+        return f"{source or 'nothing'}, which YAML reads as null"
     if isinstance(value, bool):
-        return f"{written}, which YAML reads as {json.dumps(value)}"
-    return written if written == str(value) else f"{written}, which YAML reads as the number {value}"
+        return f"{source}, which YAML reads as {json.dumps(value)}"
+    return source if source == str(value) else f"{source}, which YAML reads as the number {value}"
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:

@@ -33,7 +33,7 @@ class Document:
 
     values: dict[str, Any]
     lines: dict[tuple[str | int, ...], int]
-    written: dict[tuple[str | int, ...], str]
+    texts: dict[tuple[str | int, ...], str]
 
     def line(self, location: tuple[str | int, ...]) -> int | None:
         """Line of the value at a key path, or of the nearest key above it that exists."""
@@ -70,7 +70,7 @@ def parse_yaml(text: str, name: str) -> tuple[Document | None, list[Problem]]:
         values = reader.value(root, ())
     except _RefusedError as refused:
         return None, [refused.problem]
-    return Document(values, reader.lines, reader.written), []
+    return Document(values, reader.lines, reader.texts), []
 
 
 def _scan(text: str, name: str) -> Problem | None:
@@ -92,7 +92,7 @@ class _Reader:
 
     name: str
     lines: dict[tuple[str | int, ...], int]
-    written: dict[tuple[str | int, ...], str]
+    texts: dict[tuple[str | int, ...], str]
 
     def value(self, node: yaml.Node, at: tuple[str | int, ...]) -> Value:
         line = node.start_mark.line + 1
@@ -107,7 +107,7 @@ class _Reader:
             for index, child in enumerate(node.value):
                 self.lines[(*at, index)] = child.start_mark.line + 1
             return [self.value(child, (*at, index)) for index, child in enumerate(node.value)]
-        self.written[at] = node.value
+        self.texts[at] = node.value
         if node.tag == _TIMESTAMP:
             return node.value
         try:

@@ -184,7 +184,7 @@ def pseudo_label(
     right = [g.text == row.output.strip() for g, row in zip(ours, known, strict=True)]
     found = calibrate(ours, right, settings.precision, settings.confidence)
     rows = [
-        row.labelled(g.text)
+        row.with_answer(g.text)
         for row, g in zip(asked, new, strict=True)
         if found.threshold is not None and g.text is not None and g.confidence >= found.threshold
         if _fits(labeller, row, [g.text])
@@ -211,11 +211,11 @@ def pseudo_label(
 
 def usable_rows(snapshot: Snapshot, priors: Iterable[Snapshot]) -> Offer:
     """Unlabelled rows that are neither labelled nor evaluated on, each question once."""
-    rows = snapshot.unlabelled()
+    rows = snapshot.unlabelled_rows()
     before = seen_before([*priors, snapshot])
     evaluated = before.evaluated.questions
     own = [*snapshot.rows("validation"), *snapshot.rows("test")]
-    again = reworded([row.labelled("") for row in rows], own)
+    again = reworded([row.with_answer("") for row in rows], own)
     leaking = [row.question in evaluated or other for row, other in zip(rows, again, strict=True)]
     seen = {row.question for row in snapshot.rows("train")}
     kept = []

@@ -109,7 +109,7 @@ def picture(instance: Instance, reference: str, actor: Actor, task: str, digest:
         details = {"evaluation": str(evidence["evaluation"]), "rows": len(rows), "image": digest}
         with instance.db.begin() as connection:
             log.append(connection, SEEN, actor, version.digest, details)
-    return version, Picture.stored(digest, instance.store.get)
+    return version, Picture.by_digest(digest, instance.store.get)
 
 
 def _entered(connection: Connection, version: str, actor: Actor, details: dict[str, Any]) -> bool:

@@ -51,8 +51,8 @@ def submit(
             instance.store,
             instance.settings.packages,
             instance.home / "unpacked",
-            called=called,
-            allowed=allowed,
+            label=called,
+            check_owner=allowed,
         )
     except PackageError as error:
         report = quarantine(instance.home, package, error.problems)

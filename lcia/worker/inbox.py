@@ -54,7 +54,7 @@ def take(instance: Instance, say: Callable[[str], None] = lambda _: None) -> lis
 def _take(instance: Instance, owner: str | None, inbox: Inbox, say: Callable[[str], None]) -> Iterator[QueueItem]:
     for name in inbox.complete(time.time()):
         try:
-            with inbox.opened(name, instance.home / "unpacked") as path:
+            with inbox.copy_of(name, instance.home / "unpacked") as path:
                 actor, allowed = sender(owner), _owned_by(owner, name)
                 item = tasks.submit(instance, path, actor, allowed, name, sender_known=False)
         except StillWritten as error:

@@ -29,7 +29,7 @@ SETTINGS = AdapterSettings(rank=4, alpha=8, top_layers=2)
 def picture(number: int, height: int = 40, width: int = 60) -> Picture:
     pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
     content = b"P6\n%d %d\n255\n" % (width, height) + pixels.tobytes()
-    return Picture.stored(digest_of(content), lambda _: content)
+    return Picture.by_digest(digest_of(content), lambda _: content)
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_a_bucket_holds_one_object_a_package(tmp_path):
         files.pipe_file(f"/{tmp_path.name}/north/{name}", name.encode())
     inbox = open_inbox(url, 60)
     assert inbox.complete(NOW) == ["a.tar.zst", "b.zip"]
-    with inbox.opened("b.zip", tmp_path / "scratch") as path:
+    with inbox.copy_of("b.zip", tmp_path / "scratch") as path:
         assert path.read_bytes() == b"b.zip"
     where = inbox.put_away("b.zip", "done", {"item": 1})
     assert files.cat_file(where) == b"b.zip"
@@ -173,7 +173,7 @@ def test_a_package_that_is_swapped_for_a_link_after_it_was_listed_is_not_read(in
     (package / "task.yaml").unlink()
     package.rmdir()
     package.symlink_to(key.parent)
-    with pytest.raises(PackageError, match="'task': seen a link"), inbox.opened("task", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match="'task': seen a link"), inbox.copy_of("task", tmp_path / "scratch"):
         pytest.fail("read")
 
 
@@ -182,31 +182,31 @@ def test_a_file_inside_that_is_a_link_is_not_read(inbox, key, tmp_path, inner):
     package = put(inbox.folder, "task", 100)
     (package / inner).parent.mkdir(exist_ok=True)
     (package / inner).symlink_to(key)
-    with pytest.raises(PackageError, match=f"'{inner}': seen a link"), inbox.opened("task", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match=f"'{inner}': seen a link"), inbox.copy_of("task", tmp_path / "scratch"):
         pytest.fail("read")
 
 
 def test_a_folder_inside_that_is_a_link_is_not_read(inbox, key, tmp_path):
     (put(inbox.folder, "task", 100) / "images").symlink_to(key.parent)
-    with pytest.raises(PackageError, match="'images': seen a link"), inbox.opened("task", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match="'images': seen a link"), inbox.copy_of("task", tmp_path / "scratch"):
         pytest.fail("read")
 
 
 def test_a_second_name_of_a_file_of_ours_is_not_read(inbox, key, tmp_path):
     os.link(key, put(inbox.folder, "task", 100) / "train.jsonl")
-    with pytest.raises(PackageError, match="several names"), inbox.opened("task", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match="several names"), inbox.copy_of("task", tmp_path / "scratch"):
         pytest.fail("read")
 
 
 def test_a_pipe_holds_nobody_up(inbox, tmp_path):
     os.mkfifo(put(inbox.folder, "task", 100) / "train.jsonl")
-    with pytest.raises(PackageError, match="no regular file"), inbox.opened("task", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match="no regular file"), inbox.copy_of("task", tmp_path / "scratch"):
         pytest.fail("read")
 
 
 def test_what_is_read_is_a_copy_that_nobody_can_exchange(inbox, key, tmp_path):
     package = put(inbox.folder, "task", 100)
-    with inbox.opened("task", tmp_path / "scratch") as copy:
+    with inbox.copy_of("task", tmp_path / "scratch") as copy:
         (package / "task.yaml").unlink()
         (package / "task.yaml").symlink_to(key)
         assert (copy / "task.yaml").read_text(encoding="utf-8") == "name: a\n"
@@ -223,7 +223,7 @@ def test_a_package_that_changes_while_it_is_copied_waits(inbox, tmp_path, monkey
         (package / "train.jsonl").write_text("more", encoding="utf-8")
 
     monkeypatch.setattr(arrivals._Copy, "_file", slowly)
-    with pytest.raises(StillWritten), inbox.opened("task", tmp_path / "scratch"):
+    with pytest.raises(StillWritten), inbox.copy_of("task", tmp_path / "scratch"):
         pytest.fail("half a package")
 
 
@@ -232,11 +232,11 @@ def test_an_endless_package_is_not_copied_whole(inbox, tmp_path, monkeypatch):
     package = put(inbox.folder, "task", 100)
     with (package / "train.jsonl").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(PackageError, match="more bytes than a package"), inbox.opened("task", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match="more bytes than a package"), inbox.copy_of("task", tmp_path / "scratch"):
         pytest.fail("read")
     deep = inbox.folder / "deep"
     (deep / "/".join("abcdefghijklmnopqrst")).mkdir(parents=True)
-    with pytest.raises(PackageError, match="inside each other"), inbox.opened("deep", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match="inside each other"), inbox.copy_of("deep", tmp_path / "scratch"):
         pytest.fail("read")
 
 
@@ -244,7 +244,7 @@ def test_a_large_object_of_a_bucket_is_not_fetched_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(arrivals, "MAX_FILE_BYTES", 10)
     fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/north/b.zip", bytes(11))
     inbox = open_inbox(f"memory://{tmp_path.name}/north", 60)
-    with pytest.raises(PackageError, match="more than 10 bytes"), inbox.opened("b.zip", tmp_path / "scratch"):
+    with pytest.raises(PackageError, match="more than 10 bytes"), inbox.copy_of("b.zip", tmp_path / "scratch"):
         pytest.fail("read")
 
 

@@ -16,7 +16,7 @@ import pytest
 from hostile_files import HEADER, hollow_arrow, package, repeating_parquet, zip_bomb, zip_of_folders
 
 from components.tasks import containers, parquet, records
-from components.tasks.containers import opened
+from components.tasks.containers import open_package
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError, Problem, show
 from components.tasks.rows import RowCheck
@@ -28,7 +28,7 @@ MB = 1024 * 1024
 def refusal(path: Path, content: bytes) -> str:
     """Words of the refusal of a container."""
     path.write_bytes(content)
-    with pytest.raises(PackageError) as error, opened(path, path.parent / "scratch"):
+    with pytest.raises(PackageError) as error, open_package(path, path.parent / "scratch"):
         pass
     return str(error.value)
 

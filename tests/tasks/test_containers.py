@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from components.tasks import containers
-from components.tasks.containers import kind_of, opened, packed
+from components.tasks.containers import kind_of, open_package, pack
 from components.tasks.package import read_package
 from components.tasks.problems import PackageError
 from components.tasks.quarantine import package_digest, quarantine
@@ -51,7 +51,7 @@ def refused(tmp_path):
 
     def problems(path: Path) -> list[str]:
         before = files_of(tmp_path)
-        with pytest.raises(PackageError) as error, opened(path, tmp_path / "scratch") as folder:
+        with pytest.raises(PackageError) as error, open_package(path, tmp_path / "scratch") as folder:
             read_package(folder)
         assert files_of(tmp_path) == before
         return [str(problem) for problem in error.value.problems]
@@ -61,11 +61,11 @@ def refused(tmp_path):
 
 def test_a_folder_and_its_containers_are_the_same_package(make_package, write, tmp_path):
     folder = make_package()
-    zipped = write("p.zip", packed(folder)[0])
+    zipped = write("p.zip", pack(folder)[0])
     inside = [(tarfile.TarInfo(f"./{name}"), content) for name, content in files_of(folder)]
     tarred = write("p.tar.zst", tar_zst(inside))
     for path in (folder, zipped, tarred):
-        with opened(path, tmp_path / "scratch") as found:
+        with open_package(path, tmp_path / "scratch") as found:
             assert files_of(found) == files_of(folder)
             assert package_digest(found) == package_digest(folder)
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -73,14 +73,14 @@ def test_a_folder_and_its_containers_are_the_same_package(make_package, write, t
 
 def test_packing_gives_the_same_bytes_every_time(make_package):
     folder = make_package()
-    first, kind = packed(folder)
+    first, kind = pack(folder)
     os.utime(folder / "task.yaml", (1, 1))
-    assert packed(folder) == (first, kind) == (first, "application/zip")
+    assert pack(folder) == (first, kind) == (first, "application/zip")
 
 
 def test_a_container_is_sent_as_it_is(make_package, write):
-    content, _ = packed(make_package())
-    assert packed(write("p.ZIP", content)) == (content, "application/zip")
+    content, _ = pack(make_package())
+    assert pack(write("p.ZIP", content)) == (content, "application/zip")
     assert [kind_of(Path(name)) for name in ("a.zip", "a.tar.zst", "a.tar.gz", "zip")] == [
         ".zip",
         ".tar.zst",
@@ -91,7 +91,7 @@ def test_a_container_is_sent_as_it_is(make_package, write):
 
 def test_the_one_folder_that_was_packed_is_entered(make_package, write, tmp_path):
     inside = [(tarfile.TarInfo(f"colours/{name}"), content) for name, content in files_of(make_package())]
-    with opened(write("p.tar.zst", tar_zst(inside)), tmp_path / "scratch") as found:
+    with open_package(write("p.tar.zst", tar_zst(inside)), tmp_path / "scratch") as found:
         assert read_package(found).task.name == "colours"
 
 
@@ -104,7 +104,7 @@ def test_what_macos_adds_to_an_archive_is_no_part_of_it(make_package, write, tmp
             for number in range(9):  # more than a package may have files
                 archive.writestr(f"__MACOSX/{top}{number}/._{name}", b"\0\5\26\7")
         archive.writestr(f"{top}.DS_Store", b"\0\0\0\1Bud1")
-    with opened(write("p.zip", raw.getvalue()), tmp_path / "scratch") as found:
+    with open_package(write("p.zip", raw.getvalue()), tmp_path / "scratch") as found:
         assert read_package(found).task.name == "colours"
         assert package_digest(found) == package_digest(tmp_path / "package")
 

@@ -522,7 +522,7 @@ def test_columns_that_change_what_a_row_means_are_not_left_out_unasked(tmp_path,
     columns = Columns(None, {"instruction": "question", "output": "answer"})
     rows = [{"question": f"q {n}", "answer": "w", "id": n, **row} for n in range(60)]
     assert says in refusal(tmp_path, rows, columns)
-    made = imported(tmp_path, rows, replace(columns, ignored=tuple(row)))
+    made = imported(tmp_path, rows, replace(columns, ignore=tuple(row)))
     assert "60 rows: a column `id` that nothing reads: left out" in made.remarks
 
 

@@ -75,7 +75,7 @@ def test_nothing_is_stored_for_an_owner_that_may_not_submit(tmp_path, store):
         raise PermissionError(owner)
 
     with pytest.raises(PermissionError, match="demo"):
-        isolation.take(package(tmp_path / "p"), store, BUDGET, tmp_path / "scratch", allowed=nobody)
+        isolation.take(package(tmp_path / "p"), store, BUDGET, tmp_path / "scratch", check_owner=nobody)
     assert not list(store.objects())
 
 
@@ -263,7 +263,7 @@ frames.send(out, frames.ROWS, json.dumps({row!r}).encode() + b"\\n")
 
 @only_on_linux
 def test_what_confines_the_process_is_known(tmp_path, store):
-    held = isolation.take(package(tmp_path / "p"), store, BUDGET, tmp_path / "scratch").held
+    held = isolation.take(package(tmp_path / "p"), store, BUDGET, tmp_path / "scratch").confinement
     assert {name.split()[0] for name in held} >= {"limits", "seccomp"}
 
 
@@ -299,7 +299,7 @@ def test_no_more_readers_run_at_a_time_than_memory_is_planned_for(tmp_path, stor
         isolation.take(package(tmp_path / "second"), store, short, tmp_path / "scratch")
 
     with pytest.raises(parser_process.ParserBusy, match="being read already"):
-        isolation.take(package(tmp_path / "first"), store, short, tmp_path / "scratch", allowed=ask_for_another)
+        isolation.take(package(tmp_path / "first"), store, short, tmp_path / "scratch", check_owner=ask_for_another)
     isolation.take(tmp_path / "second", store, BUDGET, tmp_path / "scratch")
 
 

@@ -210,12 +210,12 @@ def test_a_text_that_repeats_stays_small_and_its_sum_is_limited(make_package, mo
     ],
 )  # fmt: skip
 def test_images_in_chat_are_the_rows_images(row, images):
-    made = layouts.plain(row, labelled=True).row
+    made = layouts.plain(row, needs_output=True).row
     assert made == {"instruction": ASK, "output": ANSWER, "image": images}
 
 
 def test_images_of_a_conversation_stand_before_all_of_it():
     turns = [turn("user", [IMAGE, TEXT]), turn("assistant", "x"), turn("user", "And now?"), turn("assistant", ANSWER)]
-    made = layouts.plain({"messages": turns}, labelled=True).row
+    made = layouts.plain({"messages": turns}, needs_output=True).row
     assert made["image"] == ["a.png"]
     assert made["instruction"] == f"User: {ASK}\nAssistant: x\nUser: And now?"

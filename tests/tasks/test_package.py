@@ -264,10 +264,10 @@ ASKED = [{"instruction": "Name the colour.", "input": f"bare {i}"} for i in rang
 
 def test_unlabelled_rows_are_read_where_they_are(make_package):
     package = read_package(make_package("with", unlabelled=ASKED))
-    assert [row.to_row() for row in package.unlabelled] == ASKED
-    assert read_package(make_package("without")).unlabelled == ()
+    assert [row.to_row() for row in package.unlabelled_rows] == ASKED
+    assert read_package(make_package("without")).unlabelled_rows == ()
     renamed = make_package("renamed", header={"splits": {"unlabelled": "pool.jsonl"}}, pool=ASKED)
-    assert read_package(renamed).unlabelled == package.unlabelled
+    assert read_package(renamed).unlabelled_rows == package.unlabelled_rows
 
 
 @pytest.mark.parametrize("output", ["red", "", None])

@@ -72,15 +72,15 @@ def test_unlabelled_rows_are_one_more_object_and_absent_ones_leave_no_trace(make
     asked = [{"instruction": "Name the colour.", "input": f"bare {i}"} for i in range(3)]
     plain = take_snapshot(read_package(make_package("plain")), store)
     assert "unlabelled" not in store.get_json(plain.digest)["splits"]
-    assert plain.unlabelled() == load_snapshot(store, plain.digest).unlabelled() == ()
+    assert plain.unlabelled_rows() == load_snapshot(store, plain.digest).unlabelled_rows() == ()
     more = take_snapshot(read_package(make_package("more", unlabelled=asked)), store)
     assert more.digest != plain.digest
     assert more.splits == plain.splits
     loaded = load_snapshot(store, more.digest)
     assert loaded == more
-    assert [row.to_row() for row in loaded.unlabelled()] == asked
+    assert [row.to_row() for row in loaded.unlabelled_rows()] == asked
     fewer = without_rows(loaded, {("train", loaded.rows("train")[0].id)}, store)
-    assert load_snapshot(store, fewer.digest).unlabelled() == loaded.unlabelled()
+    assert load_snapshot(store, fewer.digest).unlabelled_rows() == loaded.unlabelled_rows()
     assert len(fewer.rows("train")) == len(loaded.rows("train")) - 1
 
 

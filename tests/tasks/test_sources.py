@@ -104,7 +104,7 @@ def test_the_question_is_answered_by_a_path_a_pattern_or_none(tmp_path):
         "test": ["data/test_b.jsonl"],
     }
     assert taken(tmp_path, train="data/train_sft-*.jsonl", test="none") == {"train": sft}
-    assert find(tmp_path, {"train": "data/train_gen-*.jsonl", "test": "none"}).left == (
+    assert find(tmp_path, {"train": "data/train_gen-*.jsonl", "test": "none"}).others == (
         "data/test.jsonl",
         "data/test_b.jsonl",
         *sft,

@@ -14,7 +14,7 @@ from PIL import Image
 from components.settings import PackageSettings
 from components.storage.objects import ObjectStore, digest_of
 from components.tasks import images
-from components.tasks.containers import opened, packed
+from components.tasks.containers import open_package, pack
 from components.tasks.images import ImageRefused, Picture, parse_pixels, plain_pixels
 from components.tasks.isolation import take
 from components.tasks.package import Package, read_package
@@ -249,9 +249,9 @@ def test_the_same_image_in_test_and_train_is_a_leak_but_another_image_is_none(im
 
 def test_a_container_and_the_stored_package_hold_the_images(image_package, tmp_path, store):
     folder = image_package()
-    content, _ = packed(folder)
+    content, _ = pack(folder)
     (tmp_path / "package.zip").write_bytes(content)
-    with opened(tmp_path / "package.zip", tmp_path / "scratch") as inside:
+    with open_package(tmp_path / "package.zip", tmp_path / "scratch") as inside:
         assert read_package(inside).splits == read_package(folder).splits
         assert package_digest(inside) == package_digest(folder)
     digest = take(folder, store, PackageSettings(), tmp_path / "scratch").package
@@ -271,9 +271,9 @@ def test_rows_without_answers_show_images_too(image_package, store):
     rows = [{"instruction": INSTRUCTION, "image": "images/900.png"}]
     folder = image_package(files={"images/900.png": file_of(picture(900))}, unlabelled=rows)
     snapshot = load_snapshot(store, take_snapshot(read_package(folder), store).digest)
-    (row,) = snapshot.unlabelled()
+    (row,) = snapshot.unlabelled_rows()
     assert np.array_equal(row.images[0].pixels(), picture(900))
-    assert row.labelled("x").images == row.images
+    assert row.with_answer("x").images == row.images
 
 
 def test_a_text_task_has_the_digest_it_had_before_images(make_package, tmp_path):

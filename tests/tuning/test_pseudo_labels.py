@@ -223,7 +223,7 @@ def test_a_first_pass_labels_rows_that_are_then_learnt(store, settings, tiny_ben
     assert record["rows"] == 16
     assert record["kept_rows"] is None or len(store.get_lines(record["kept_rows"])) <= 16
     kept = store.get_lines(record["kept_rows"])
-    asked = {row.question for row in snapshot.unlabelled()}
+    asked = {row.question for row in snapshot.unlabelled_rows()}
     assert not any(Example.from_row(row).question in asked for row in kept)  # nothing of them is kept
     without = store.get_json(tune_task(store, changed(settings, share=0.0), tiny_bench, snapshot, empty, None, "off"))
     assert "pseudo_labels" not in without
