@@ -1,4 +1,4 @@
-"""Rows of a data set become rows of a task: which column holds what, values as text, labels and options by name."""
+"""Rows of a data set as rows of a task: columns by what they hold, values as text, labels and options by name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from components.tasks.records import Record
 from components.tasks.values import NoColumn, as_text, kind_of, value_of
 
 UNLABELLED = (None, "", -1, "-1")
-"""Values in the answer's column that say there is no answer."""
+"""Values in the answer's column that stand for "no answer": hubs write -1 for a missing class label."""
 QUESTIONS = ("question", "prompt", "query", "instruction", "problem")
 """Names of columns that hold a whole question, for a suggestion."""
 TEXTS = ("text", "sentence", "input", "context", "review", "content", "document", "tweet", "utterance", "passage")
@@ -27,7 +27,7 @@ class Columns:
     """Columns by what they hold; rows in a layout of their own (`instruction`, `messages`, `prompt`) need none."""
 
     instruction: str | None = None
-    """Text of the instruction, the same for all rows; null where a column has it."""
+    """Text of the instruction, the same for all rows; None where a column holds it."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Our field -> the data set's column, for `instruction`, `input`, `output`, `image`; several as `a,b`."""
     messages: str | None = None
@@ -51,15 +51,14 @@ class Columns:
 
     @property
     def purposes(self) -> dict[str, str]:
-        """Column -> what it is for."""
+        """Column -> the field it fills."""
         purposes = {column: part for part, names in self.names.items() for column in names.split(",")}
-        return (
-            purposes | dict.fromkeys(self.choices, "choices") | ({self.messages: "messages"} if self.messages else {})
-        )
+        purposes |= dict.fromkeys(self.choices, "choices")
+        return purposes | ({self.messages: "messages"} if self.messages else {})
 
 
 class ColumnsUnclear(Exception):
-    """A row without a column that is named, or of a layout that nobody named columns for."""
+    """A row lacks a named column, or has a layout for which no columns are named."""
 
     def __init__(self, column: str | None, actual: str, rule: str) -> None:
         super().__init__(actual)
@@ -75,13 +74,13 @@ def known_layout(row: Mapping[str, Any]) -> bool:
 
 
 def as_task_row(row: Record, columns: Columns, labels: Labels, way: Way | None) -> tuple[Record, set[str]]:
-    """The row with our fields, and remarks on what was left out or written otherwise.
+    """The row with our fields, and remarks on what was left out or rewritten.
 
-    `way` is how its answer names one of its options, where it has any.
+    `way` is the way in which the answer names one of the row's options, if it has options.
 
     Raises:
-        ColumnsUnclear: a named column is not there, or none is named and the layout is not known.
-        LayoutRefused: a field that nothing reads changes what the row means.
+        ColumnsUnclear: a named column is missing, or no column is named and the layout is unknown.
+        LayoutRefused: a field that nothing reads changes the meaning of the row.
     """
     if not columns.has_names:
         return _own_layout(row, columns.ignore)
@@ -107,7 +106,7 @@ def as_task_row(row: Record, columns: Columns, labels: Labels, way: Way | None) 
 
 
 def answer_and_options(row: Record, columns: Columns) -> tuple[object, Options] | None:
-    """The answer and the options of a row, where it has both."""
+    """The answer and the options of a row, or None if one is missing."""
     try:
         options, answer = options_of(row, columns.choices), value_of(row, columns.answer)
     except NoColumn:
@@ -161,7 +160,10 @@ def _own_layout(row: Record, ignore: Sequence[str]) -> tuple[Record, set[str]]:
 
 
 def _left_out(row: Record, columns: Columns) -> Iterator[str]:
-    """Remarks on the columns that nothing reads; options and what changes a row's meaning are not left out unasked."""
+    """Remarks on the columns that nothing reads.
+
+    Options, and fields that change a row's meaning, are refused instead: only the user may drop them.
+    """
     in_use = {column.split(".")[0] for column in columns.purposes} | set(columns.ignore)
     in_use |= {"system"} if columns.messages else set()
     unread = option_columns({name: value for name, value in row.items() if name not in in_use})
@@ -173,7 +175,7 @@ def _left_out(row: Record, columns: Columns) -> Iterator[str]:
 
 
 def _messages(row: Record, columns: Columns) -> Record:
-    """The row in the chat layout; a list that is written as JSON text is read."""
+    """The row in the chat layout; a list of messages may also stand there as JSON text."""
     turns = value_of(row, str(columns.messages))
     if isinstance(turns, str):
         try:
@@ -186,7 +188,7 @@ def _messages(row: Record, columns: Columns) -> Record:
 
 
 def _field(row: Record, part: str, names: str, labels: Labels, remarks: set[str]) -> Any:  # noqa: ANN401 - any value
-    """The value for one of our fields: of its column, or of several, each with its name in front."""
+    """The value for one of our fields, from its column or from several, each with its name in front."""
     if names in row or "," not in names:
         value = _class_name(value_of(row, names), labels.get(names))
         if part == "image" or not isinstance(value, list) or not value:
@@ -198,14 +200,14 @@ def _field(row: Record, part: str, names: str, labels: Labels, remarks: set[str]
 
 
 def _option(row: Record, columns: Columns, options: Options, way: Way | None, remarks: set[str]) -> Any:  # noqa: ANN401
-    """The option that the answer means; the answer itself where it means none."""
+    """The option that the answer means, or the answer itself if it means none."""
     answer = value_of(row, columns.answer)
-    place = options.position(way, answer) if way is not None else None
-    if place is None:
+    index = options.position(way, answer) if way is not None else None
+    if index is None:
         return as_text(answer)
     if way != "text":
         remarks.add(f"{columns.answer} names an option otherwise than by its text: written as the option")
-    return options.texts[place]
+    return options.texts[index]
 
 
 def _class_name(value: Any, classes: list[str] | None) -> Any:  # noqa: ANN401 - any value of a column

@@ -1,8 +1,8 @@
-"""A process gives up what it does not need, for good: memory, time, network, other processes, files.
+"""Confinement of this process, for good: it gives up memory, time, network, other processes and files it doesn't need.
 
-On Linux by resource limits, `no_new_privs`, a seccomp filter and Landlock, which need no privileges and hold for
-whatever code runs afterwards, native code included. Elsewhere by resource limits alone. An audit hook refuses sockets
-and processes to Python's own functions on every system.
+On Linux: resource limits, `no_new_privs`, a seccomp filter and Landlock, which need no privileges and bind all code
+that runs afterwards, native code included. Elsewhere: resource limits alone. On every system an audit hook refuses
+sockets and processes to Python's own functions.
 """
 
 import ctypes
@@ -55,7 +55,7 @@ def confine(
 ) -> list[str]:
     """Give up everything but reading below `readable` and the libraries, and writing below `writable`.
 
-    `memory_mb` comes on top of what the process has already. Returns the names of what holds.
+    `memory_mb` comes on top of what the process already has. Returns the names of the limits in force.
     """
     names = ["limits"]
     _limit(memory_mb, seconds, file_bytes)
@@ -103,7 +103,7 @@ def _limit(memory_mb: int, seconds: int, file_bytes: int) -> None:
 
 
 def _present_bytes() -> int:
-    """Address space that is taken already: libraries map far more of it than they use."""
+    """Address space in use now: libraries map far more than they use, so a limit must start from here."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     except OSError:
@@ -115,7 +115,7 @@ class _Program(ctypes.Structure):
 
 
 def _seccomp(libc: ctypes.CDLL) -> bool:
-    """Refuse sockets, other processes and what else no reader of files needs; false where that can't be."""
+    """Refuse sockets, other processes and every other call that a reader of files doesn't need; False if impossible."""
     machine = _MACHINES.get(platform.machine())
     if machine is None or sys.maxsize < 2**32:
         return False
@@ -128,7 +128,7 @@ def _seccomp(libc: ctypes.CDLL) -> bool:
         (_LOAD, 0, 0, 0),  # the number of the call
         (_AT_LEAST, 0, 1, 0x40000000),  # x32
         refuse,
-        (_EQUAL, 0, 1, _CLONE3),  # its flags can't be seen; C libraries take `clone` where there is none
+        (_EQUAL, 0, 1, _CLONE3),  # its flags lie behind a pointer; C libraries fall back to `clone` on ENOSYS
         (_RETURN, 0, 0, _ERRNO | _ENOSYS),
     ]
     for both in _CALLS.values():
@@ -148,7 +148,7 @@ def _seccomp(libc: ctypes.CDLL) -> bool:
 
 
 def _landlock(libc: ctypes.CDLL, readable: Sequence[Path], writable: Sequence[Path]) -> int:
-    """Leave some folders and files to be read, and some to be written; returns the kernel's version of it, or 0."""
+    """Leave only these paths readable and writable; returns the version of Landlock in the kernel, or 0."""
     abi = int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
     if abi < 1:
         return 0
@@ -171,7 +171,7 @@ def _landlock(libc: ctypes.CDLL, readable: Sequence[Path], writable: Sequence[Pa
 def _allow(libc: ctypes.CDLL, rules: int, path: Path, access: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # what is not there can't be read either; whoever reads it says so
+    except OSError:  # a missing path can't be read either; the code that reads it reports that
         return
     try:
         access = access if stat.S_ISDIR(os.fstat(handle).st_mode) else access & _FILE_RIGHTS
@@ -181,7 +181,7 @@ def _allow(libc: ctypes.CDLL, rules: int, path: Path, access: int) -> None:
 
 
 def _refuse(event: str, _: object) -> None:
-    """An audit hook; only Python's own functions ask it."""
+    """Audit hook. Only Python's own functions call it, so it is no barrier to native code."""
     if event.startswith(_BARRED):
         raise PermissionError(f"{event} is not for a process that reads files from outside")
 

@@ -1,6 +1,6 @@
-"""Packages as one file: `.zip` and `.tar.zst`, unpacked as hostile input, packed always to the same bytes.
+"""Packages as one file: `.zip` and `.tar.zst`, unpacked as hostile input, always packed to the same bytes.
 
-A package in a container is the same package: its digest is that of the files inside, however they were packed.
+A package in a container is the same package: its digest is that of the files inside, no matter how they were packed.
 """
 
 import io
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 KINDS = {".zip": "application/zip", ".tar.zst": "application/zstd"}
 """Suffixes of containers, and their media types."""
 MAX_RATIO = 200
-"""Most bytes that may come out for each that went in: text packs 3 to 20 times."""
+"""Most bytes that may come out for each byte that went in: text shrinks 3 to 20 times."""
 RATIO_FROM = 1024 * 1024
-"""Bytes that come out before the ratio is looked at."""
+"""Bytes that may come out before the ratio counts: small repetitive files pack better than that."""
 CHUNK = 64 * 1024
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
-"""What the libraries raise on bytes that are no whole container."""
+"""Exceptions of the libraries on bytes that are no complete container."""
 EXTENDED = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
-"""Members of a tar archive that say something of the next one."""
+"""Members of a tar archive that describe the next member."""
 MAX_EXTENDED = 64 * 1024
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every file in a packed container: the earliest that zip knows."""
@@ -51,16 +51,16 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @contextmanager
 def open_package(path: Path, scratch: Path, label: str | None = None) -> Iterator[Path]:
-    """The folder of a package: itself, or what a container holds, unpacked below `scratch` for as long as it is needed.
+    """The folder of a package: the package itself, or a container unpacked below `scratch` while the block runs.
 
-    `called` names the package in messages.
+    `label` names the package in messages.
 
     Raises:
-        PackageError: the container is none, is too large, or holds what a package may not.
+        PackageError: the container is damaged, too large, or holds something that a package may not hold.
     """
     kind = kind_of(path)
     if kind is None or not path.is_file() or path.is_symlink():
-        yield path  # a folder, or what reading a package refuses with its own words
+        yield path  # a folder, or something that `read_package` refuses with a better message
         return
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix="package-") as folder:
@@ -76,7 +76,7 @@ def pack(path: Path) -> tuple[bytes, str]:
     """A package as the bytes of one file and their media type: a container as it is, a folder as a zip.
 
     Raises:
-        PackageError: no folder and no container, or files that a package may not hold.
+        PackageError: neither a folder nor a container, or files that a package may not hold.
     """
     kind = kind_of(path)
     if kind is not None and path.is_file():
@@ -99,7 +99,7 @@ def pack(path: Path) -> tuple[bytes, str]:
 
 
 class _Refused(Exception):
-    """What is wrong with a container; becomes a `PackageError` that names it."""
+    """A fault of a container; becomes a `PackageError` that names the container."""
 
     def __init__(self, member: str | None, actual: str, rule: str) -> None:
         self.problem = Problem(member or "the container", None, None, actual, rule)
@@ -134,7 +134,7 @@ class _Target:
         self.seen: set[str] = set()
 
     def claim(self, name: str) -> None:
-        """Refuse a name that leaves the folder, or that some file systems take for another one's."""
+        """Refuse a name that leaves the folder, or that some file systems confuse with another file's."""
         fault = path_fault(name)
         if fault:
             raise _Refused(show(name), fault, "files inside the package with plain names")
@@ -151,10 +151,10 @@ class _Target:
             raise _Refused(None, f"more than {most} {'images' if image else 'files'}", "a smaller package")
 
     def write(self, name: str, content: BinaryIO) -> None:
-        """Write a file; what its header says of its size is not believed."""
-        place = self.folder / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        """Write a file, counting its bytes: the size in its header may be a lie."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb") as file:
             while chunk := content.read(CHUNK):
                 self.left -= len(chunk)
@@ -189,7 +189,10 @@ def _unzip(path: Path, target: _Target) -> None:
 
 
 class _FewMembers(zipfile.ZipFile):
-    """A zip whose directory is read no further than a package may be long: each entry takes a kilobyte of memory."""
+    """A zip whose directory is read only up to `MAX_ENTRIES`: each entry takes a kilobyte of memory.
+
+    `ZipFile` fills `filelist` while it opens the file, before anybody can count; so the list itself counts.
+    """
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, _Directory() if name == "filelist" else value)
@@ -214,7 +217,7 @@ def _untar(path: Path, target: _Target) -> None:
         source = _Bounded(stream, target.left + 4 * MAX_FILES * CHUNK)
         with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", tarinfo=_Member) as archive:
             for number, member in enumerate(archive):
-                archive.members.clear()  # type: ignore[attr-defined] # it would keep them all
+                archive.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all in memory
                 if number >= MAX_ENTRIES:
                     raise _Refused(None, f"more than {MAX_ENTRIES} files and folders", "a smaller package")
                 name = member.name.removeprefix("./")
@@ -232,7 +235,7 @@ def _untar(path: Path, target: _Target) -> None:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose broken header is an error; tarfile takes it for the end of the archive."""
+    """A member whose broken header is an error; plain tarfile takes it for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -242,7 +245,7 @@ class _Member(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise _Refused(None, f"a broken header ({error})", "a whole .tar.zst file") from error
-        if member.type in EXTENDED and member.size > MAX_EXTENDED:  # it would be read whole
+        if member.type in EXTENDED and member.size > MAX_EXTENDED:  # tarfile reads these whole
             raise _Refused(None, "more bytes than a package holds", f"at most {MAX_EXTENDED} bytes in a header")
         if member.type == tarfile.GNUTYPE_SPARSE:
             raise _Refused(show(member.name), "a link or special file", "regular files only")
@@ -250,7 +253,7 @@ class _Member(tarfile.TarInfo):
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in a refusal after so many bytes, headers of the archive included."""
+    """A stream that refuses after `left` bytes, headers of the archive included."""
 
     def __init__(self, stream: "pa.NativeFile", remaining: int) -> None:
         self.stream, self.left = stream, remaining
@@ -264,7 +267,7 @@ class _Bounded(io.RawIOBase):
 
 
 def _root(folder: Path) -> Path:
-    """Where `task.yaml` is: at the top, or in the one folder that was packed."""
+    """Folder of `task.yaml`: the top, or the one folder inside it."""
     inside = [entry for entry in folder.iterdir() if not is_system_file(entry.name)]
     if not (folder / TASK_FILE).exists() and len(inside) == 1 and inside[0].is_dir():
         return folder / PurePosixPath(inside[0].name)

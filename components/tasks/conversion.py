@@ -1,4 +1,4 @@
-"""One data set on its way into a package: what holds for all of its rows is settled first, then each row is read."""
+"""One data set on its way into a package: first settle what holds for all of its rows, then read each row."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from components.tasks.source_images import SourceImages
 from components.tasks.sources import Source
 
 MOST_LABELS, ROWS_A_LABEL = 20, 5
-"""Answers are labels where there are so few different ones, and so many training rows for each on average."""
+"""Answers are labels if there are at most so many different ones, and at least so many training rows for each."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Reading:
     """Choices of the user about reading a data set, besides its columns."""
 
     splits: Mapping[str, str] = field(default_factory=dict)
-    """Split -> its file, a pattern of files, or `none`; others are found by their names."""
+    """Split -> its file, a pattern of files, or `none`; the other splits' files are found by their names."""
     header: tuple[str, ...] = ()
     """Names of the columns of CSV files without a header."""
     repair: bool = False
-    """True if texts that were decoded with the wrong code page are mended."""
+    """True mends texts that were decoded with the wrong code page."""
     set_aside: float = SET_ASIDE_SHARE
-    """Largest share of a split's rows that may be faulty: they are left out, counted and named."""
+    """Largest share of a split's rows that may be faulty: these are left out, counted and named."""
 
 
 NAMED_SPLITS = Reading()
@@ -43,7 +43,7 @@ NAMED_SPLITS = Reading()
 
 
 class ImportRefused(PackageError):
-    """A data set of which no package can be made; nothing is left behind."""
+    """A data set that can't become a package; nothing is left behind."""
 
     kind = "data set"
     advice = "Nothing was written."
@@ -51,7 +51,7 @@ class ImportRefused(PackageError):
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A row of the package, and where it stands in the data set."""
+    """A row of the package, with its file and line in the data set."""
 
     file: str
     line: int
@@ -85,15 +85,15 @@ class Conversion:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences about what was read otherwise than it stands there, or left out."""
+        """Sentences about rows that were rewritten or left out."""
         sentences = [f"{count} rows: {words}" for words, count in sorted(self._counts.items())]
         return (*self._sentences, *sentences, *self.repair.remarks, *remarks_on(self.set_aside.problems))
 
     def read(self, split: str, paths: Sequence[Path]) -> list[SourceRow]:
-        """The rows of a split; none where it has no answers and is no training split.
+        """The rows of a split; none if it has no answers and is not the training split.
 
         Raises:
-            ImportRefused: more rows are faulty than may be.
+            ImportRefused: too many rows are faulty.
         """
         tables = {self.source.name(path): self._table(path) for path in paths}
         records = [row for table in tables.values() for _, row in table.rows if not isinstance(row, Problem)]
@@ -121,10 +121,12 @@ class Conversion:
         ]
 
     def with_known_labels(self, splits: dict[str, list[SourceRow]]) -> dict[str, list[SourceRow]]:
-        """The splits without rows of an answer that no training row has, where answers are labels: few are set aside.
+        """The splits without rows whose label no training row has; a few such rows are set aside.
+
+        Splits stay as they are if answers are free text.
 
         Raises:
-            ImportRefused: there are more of them.
+            ImportRefused: too many rows have such a label.
         """
         counts = Counter(row.example.output for row in splits["train"] if row.example.choices is None)
         if not counts or len(counts) > MOST_LABELS or sum(counts.values()) < ROWS_A_LABEL * len(counts):
@@ -145,10 +147,10 @@ class Conversion:
         return {split: rows for split, rows in out.items() if rows}
 
     def without_leaks(self, splits: dict[str, list[SourceRow]]) -> dict[str, list[SourceRow]]:
-        """The splits without test rows whose question is a training row's: few such rows are set aside.
+        """The splits without test rows that ask a training row's question; a few such rows are set aside.
 
         Raises:
-            ImportRefused: there are more of them.
+            ImportRefused: too many test rows do.
         """
         train, test = splits["train"], splits.get("test", [])
         leaking = leaks(_places(train), _places(test))
@@ -159,7 +161,7 @@ class Conversion:
         return {**splits, "test": [row for row in test if row.example.question not in questions]}
 
     def scoring(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Choices, metric and decoding for `task.yaml` that fit the rows; why is remarked on."""
+        """Choices, metric and decoding for `task.yaml` that fit the rows; a remark gives the reason."""
         if any(example.choices for example in examples):
             self._sentences.append("scored by choice_accuracy: each row has its options, and the likeliest one counts")
             decoding = {"mode": "choose", "length_normalisation": "tokens"}
@@ -177,7 +179,7 @@ class Conversion:
         return {**({"choices": choices} if choices else {}), "metric": defaults.metric, "decoding": limit}
 
     def _learn(self, records: Sequence[Record], tables: Mapping[str, Table]) -> None:
-        """Settle from the training rows what holds for all splits: columns that go without saying, ways of answers."""
+        """Settle from the training rows what holds for all splits: obvious columns, and how answers name options."""
         if self.columns.has_names and not self.columns.messages:
             own = {part: part for part in ("input", "output") if part in records[0]}
             in_use = self.columns.purposes.keys()
@@ -192,8 +194,8 @@ class Conversion:
             try:
                 self._way = way_of(pairs, self.reading.set_aside)
             except AnswersUnclear as why:
-                place = next(iter(tables))
-                raise self._refusal([Problem(place, None, self.columns.answer, why.seen, why.expected)]) from why
+                file = next(iter(tables))
+                raise self._refusal([Problem(file, None, self.columns.answer, why.seen, why.expected)]) from why
         answers = [value for record in records if isinstance(value := record.get(self.columns.answer), int | str)]
         self._numbered = any(str(value) != "-1" for value in answers) and all(
             str(value) == "-1" or str(value).isdigit() for value in answers

@@ -1,8 +1,8 @@
-"""Metric and answer limit that fit a task's references, worked out without a tokenizer.
+"""Metric and answer limit that fit a task's references, without a tokenizer.
 
-A package is read where no base model is, and its digest must not depend on one: so tokens are estimated from the text,
-by script. The estimate leans to the high side of the byte-pair tokenizers of today (a limit that is too high costs time
-only where an answer does not end); what it still misses, the data checks find with the base model's own tokenizer.
+A package is read where there is no base model, and its digest must not depend on one; so tokens are estimated from the
+text, by script. The estimate leans to the high side of today's byte-pair tokenizers (a limit that is too high costs
+time only when an answer does not end). The data checks, which have the base model's own tokenizer, catch the rest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ MOST_TOKENS = 8192
 ROOM = 1.25
 """Tokens allowed per estimated token of the longest reference."""
 STEP = 16
-"""Derived limits are multiples of this, so that a slightly longer row does not change the task."""
+"""Derived limits are multiples of this, so that a slightly longer row doesn't change the task's digest."""
 FEW_WORDS, SENTENCE_WORDS = 3, 12
 """Most words, in nine of ten references, of answers that are matched exactly, and of those compared word by word."""
 TYPICAL = 0.9
@@ -43,7 +43,7 @@ _LETTERS_A_TOKEN = 3
 
 @dataclass(frozen=True)
 class DecodingDefaults:
-    """Metric and greatest number of new tokens for a task, with a sentence that says why."""
+    """Metric and greatest number of new tokens for a task, with the reason in a sentence."""
 
     metric: Metric
     max_new_tokens: int
@@ -82,7 +82,7 @@ def answer_limit(references: Iterable[str]) -> int:
 
 
 def answer_tokens(text: str) -> int:
-    """Estimated tokens of an answer, its end token included, by a tokenizer that knows its script poorly."""
+    """Estimated tokens of an answer with its end token, for a tokenizer that knows its script poorly."""
     return 1 + sum(_cost(piece) for piece in _PIECE.finditer(text))
 
 

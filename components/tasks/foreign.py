@@ -36,7 +36,7 @@ class Table:
 
 
 def read_table(path: Path, name: str, root: Path, header: Sequence[str] | None, repair: Repair) -> Table:
-    """The rows of a file; `name` is what people call it, `root` the folder that links may not leave.
+    """The rows of a file; `name` is its name for people, `root` the folder that links may not leave.
 
     `header` names the columns of a CSV file that has no header.
     """
@@ -84,14 +84,14 @@ def _unpack(content: bytes, name: str) -> bytes | Problem:
 
 
 def _is_lines(content: bytes) -> bool:
-    """True if a .json file holds one object a line, as many do."""
+    """True if a .json file holds one object a line, as many files of this name do."""
     first = content.removeprefix(b"\xef\xbb\xbf").lstrip()
     line = first.split(b"\n", 1)[0]
     return first.startswith(b"{") and line.rstrip().endswith(b"}")
 
 
 def _json_lines(content: bytes, name: str, repair: Repair) -> Numbered:
-    """Objects, or lists of turns, one a line; an array of rows on a single line is read as such."""
+    """Objects, or lists of turns, one a line; an array on a single line holds the rows itself."""
     lines = list(records.lines(content))
     for number, line in lines:
         text = repair.decode(line, name)
@@ -172,7 +172,7 @@ def _csv_rows(text: str, name: str, header: Sequence[str] | None) -> Numbered:
 
 
 def _is_unquoted(text: str) -> bool:
-    """True if a tab-separated file uses no quotes, as GLUE has it: every line has all fields, and quotes are text."""
+    """True if a tab-separated file doesn't quote, as in GLUE: every line has all fields, and a `"` is plain text."""
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     counts = {line.count("\t") for line in lines}
     fields = [field for line in lines for field in line.split("\t") if field.startswith('"')]

@@ -1,6 +1,6 @@
-"""What passes between the process that reads files from outside and the one that asked: frames of a kind and a length.
+"""Frames between the process that reads files from outside and the process that asked: a kind, a length, the content.
 
-Lengths are checked before anything is read, and contents are JSON or plain bytes; nothing that could name code.
+Lengths are checked before anything is read, and contents are JSON or plain bytes, which can't name code.
 """
 
 import json
@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 Kind: TypeAlias = bytes
 HELD, HEADER, SPLIT, ROWS, IMAGE, FILE, PIECE, VALUE, REFUSED, END = (bytes([letter]) for letter in b"LHSRIFPVXE")
-"""What confines the process; a package apart from its rows; a split and a piece of its rows; an image as plain pixels;
-a file and a piece of it; any other result; a refusal; the end."""
+"""Limits of the process; a package apart from its rows; a split, and a piece of its rows; an image as plain pixels;
+a file, and a piece of it; any other result; a refusal; the end."""
 MB = 1024 * 1024
 LONGEST: Mapping[Kind, int] = {
     HELD: 1024,
@@ -25,7 +25,7 @@ LONGEST: Mapping[Kind, int] = {
     REFUSED: 8 * MB,
     END: 0,
 }
-"""Bytes of a frame, by kind."""
+"""Most bytes of a frame, by kind."""
 PREFIX = struct.Struct(">cI")
 
 

@@ -1,8 +1,8 @@
-"""Images of a task: read as hostile, kept as plain pixels, named by the digest of these.
+"""Images of a task: read as hostile input, kept as plain pixels, named by the digest of the pixels.
 
-What is kept of a file is the picture alone, upright and opaque, as 8-bit RGB in a binary PPM (netpbm.sourceforge.net):
-no EXIF, no colour profile, no thumbnail, nothing behind the end. Two files of the same pixels are the same image, by
-whatever program they were written; reading one back decodes nothing, so it is safe and the same in every release.
+The picture alone is kept, upright and opaque, as 8-bit RGB in a binary PPM (netpbm.sourceforge.net): no EXIF, no colour
+profile, no thumbnail, nothing behind the end. Two files with the same pixels are the same image, whichever programs
+wrote them. Reading a PPM decodes nothing, so it is safe and gives the same in every release.
 """
 
 import io
@@ -28,20 +28,20 @@ MAX_IMAGE_BYTES = 16 * 1024 * 1024
 """Largest image file."""
 MAX_PIXELS = MOST
 MAX_SIDE = 8192
-"""Most pixels of an image, and of one side of it; known before anything is decoded."""
+"""Most pixels of an image, and of one side of it; both are checked before anything is decoded."""
 MAX_PER_ROW = 8
 """Most images of a row."""
 MAX_ALL_PIXELS = 20_000_000_000
-"""Most pixels of all images of a package, where nobody sets another limit."""
+"""Default for the most pixels of all images of a package."""
 FAULTS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, Image.DecompressionBombError)
-"""What Pillow raises on bytes that are no whole image."""
+"""Exceptions of Pillow on bytes that are no complete image."""
 
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
 
 class ImageRefused(LciaError):
-    """Bytes that are no image as a task may hold; `seen` and `expected` say why."""
+    """Bytes that are no image a task may hold; `seen` and `expected` give the reason."""
 
     def __init__(self, actual: str, rule: str) -> None:
         self.seen, self.expected = actual, rule
@@ -49,7 +49,7 @@ class ImageRefused(LciaError):
 
 
 class TooManyPixels(PackageError):
-    """Images that are small as files, and more than anybody wants to keep when they are decoded."""
+    """Images that are small as files, but too many pixels to keep once they are decoded."""
 
     def __init__(self, most: int) -> None:
         actual, rule = f"more than {most // 1_000_000} million pixels", "at most packages.megapixels, in all images"
@@ -58,7 +58,7 @@ class TooManyPixels(PackageError):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image of a row, by the digest of its pixels; they are read when they are asked for."""
+    """One image of a row, by the digest of its pixels, which are read on demand."""
 
     digest: str
     _get: Callable[[], bytes] = field(compare=False, repr=False)
@@ -74,7 +74,7 @@ class Picture:
 
     @classmethod
     def of_pixels(cls, content: bytes) -> "Picture":
-        """The image of a PPM file, kept in memory."""
+        """The image of a PPM file's bytes, kept in memory."""
         return cls(digest_of(content), lambda: content)
 
     @classmethod
@@ -95,7 +95,7 @@ class Picture:
         return parse_pixels(self.content())
 
     def png(self) -> bytes:
-        """A PNG file of the same pixels, for whoever shows it to people."""
+        """A PNG file of the same pixels, for pages."""
         buffer = io.BytesIO()
         Image.fromarray(self.pixels()).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
@@ -110,7 +110,7 @@ def plain_pixels(file: bytes) -> bytes:
     if len(file) > MAX_IMAGE_BYTES:
         raise ImageRefused(f"{len(file)} bytes", f"at most {MAX_IMAGE_BYTES} bytes")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of bombs, whose size is checked here; of EXIF, which is thrown away
+        warnings.simplefilter("ignore")  # about bombs, whose size is checked here; about EXIF, which is dropped
         try:
             image = Image.open(io.BytesIO(file), formats=FORMATS)
             _need_small(image)
@@ -148,7 +148,7 @@ def _need_small(image: Image.Image) -> None:
 
 
 def _need_whole(file: bytes, kind: str) -> None:
-    """Refuse a file without its end, which a decoder may not miss."""
+    """Refuse a file that lacks its end: decoders don't always notice."""
     if kind == "PNG":
         whole = b"IEND\xaeB`\x82" in file
     elif kind == "WEBP":
@@ -160,7 +160,7 @@ def _need_whole(file: bytes, kind: str) -> None:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """RGB, what is transparent on white."""
+    """The image as RGB, transparent parts on white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     above = image.convert("RGBA")
@@ -171,7 +171,7 @@ class Album:
     """The images of a package folder; each file is checked once, and none is kept in memory.
 
     Raises:
-        TooManyPixels: when a picture is asked for that brings all together above `most_pixels`.
+        TooManyPixels: on the picture that takes the total above `most_pixels`.
     """
 
     def __init__(self, folder: Path, files: Collection[str], most_pixels: int = MAX_ALL_PIXELS) -> None:
@@ -185,19 +185,19 @@ class Album:
         return self._known.keys()
 
     def pictures(self, names: object) -> Iterator[Picture | tuple[str, str, str]]:
-        """What a row's `image` names, a path or a list of paths; for each its picture, or field, seen and expected."""
+        """Pictures of a row's `image`, a path or a list of paths; a fault (as `layouts.Fault`) for a bad one."""
         paths = names if isinstance(names, list) else [names]
         if not 1 <= len(paths) <= MAX_PER_ROW:
             yield "image", f"{len(paths)} images", f"1 to {MAX_PER_ROW}"
             return
         for number, path in enumerate(paths):
-            place = f"image[{number}]" if isinstance(names, list) else "image"
+            field = f"image[{number}]" if isinstance(names, list) else "image"
             if not isinstance(path, str):
-                yield place, show(path), "a path inside the package, such as images/1.png, or a list of paths"
+                yield field, show(path), "a path inside the package, such as images/1.png, or a list of paths"
                 continue
             picture = self._picture(path)
             if isinstance(picture, ImageRefused):
-                yield place, f"{show(path)}: {picture.seen}", picture.expected
+                yield field, f"{show(path)}: {picture.seen}", picture.expected
             else:
                 yield picture
 
@@ -227,9 +227,9 @@ class Album:
 
 
 NO_IMAGES = Album(Path(), ())
-"""The album of rows that come without files."""
+"""Album for rows that come without files."""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name is that of an image."""
+    """True if a file has an image's name."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES

@@ -1,7 +1,7 @@
-"""Packages made from nothing, or from a data set as hubs and other programs write it; never from the network.
+"""New packages: a skeleton, or a data set in the formats of hubs and other programs; never from the network.
 
-`sources` says which files are which split, `foreign` reads them, `columns` says what their columns are. A refusal names
-the data set's own file and row. Class labels become their names, and the task's choices; images become files of the
+`sources` finds each split's files, `foreign` reads them, `columns` knows what their columns hold. A refusal names the
+data set's own file and row. Class labels become their names, and the task's choices; images become files of the
 package.
 """
 
@@ -29,17 +29,17 @@ ORDER = (*SPLITS, "unlabelled")
 
 @dataclass(frozen=True)
 class Imported:
-    """A package that was made, and what people should know about it."""
+    """A new package, with what people should know about it."""
 
     package: Package
     files: Mapping[str, tuple[str, ...]]
     """Split -> the data set's files."""
     not_read: tuple[str, ...]
-    """Files of the data set that were not read."""
+    """Files of the data set that belong to no split."""
     set_aside: tuple[Problem, ...]
     """Problems of the faulty rows that were left out."""
     remarks: tuple[str, ...]
-    """Sentences about what was read otherwise than it stands there, or left out."""
+    """Sentences about rows that were rewritten or left out."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`; see `docs/json.md`."""
@@ -59,14 +59,14 @@ class Imported:
 
 
 class FolderTaken(LciaError):
-    """Something is where the package should be written."""
+    """The folder for the new package exists already."""
 
 
 def skeleton(folder: Path, header: Mapping[str, Any]) -> Package:
-    """Write a package with two example rows a split, to be replaced.
+    """Write a package with two example rows a split, for people to replace.
 
     Raises:
-        FolderTaken: the folder is there already.
+        FolderTaken: the folder exists already.
         PackageError: the header does not fit; nothing is left behind.
     """
     choices = header.get("choices")
@@ -86,10 +86,10 @@ def import_folder(
     """Write a package from a data set's folder or file, and read it as `submit` would.
 
     Raises:
-        SourceUnclear: which files are which split is not clear.
-        ImportRefused: a column is not there, or more than a few rows are faulty.
+        SourceUnclear: it is not clear which files are which split.
+        ImportRefused: a column is missing, or more than a few rows are faulty.
         PackageError: the header does not fit.
-        FolderTaken: the folder is there already.
+        FolderTaken: the folder exists already.
     """
     check_header(header)
     files = sources.find(source, reading.splits)
@@ -120,7 +120,7 @@ def import_folder(
 
 @contextmanager
 def fresh(folder: Path) -> Iterator[None]:
-    """A new folder, which is removed again if it can't be filled."""
+    """Make a new folder; remove it again if the block fails."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:

@@ -1,12 +1,12 @@
-"""The inbox: packages that sites drop into a folder or a bucket, which of them are complete, where they go once taken.
+"""The inbox: a folder or a bucket into which sites drop packages, and from which the worker takes them.
 
-In a folder a package is complete when `NAME.ready` stands beside it, or when nothing of it has changed for a while. In
-a bucket it is one object, a container, which appears whole. What begins with a dot is not looked at. A package that
-was taken goes to `done/`, a refused one to `refused/`, each with a report beside it; nothing is deleted.
+In a folder a package is complete when `NAME.ready` stands beside it, or when nothing in it has changed for a while. In
+a bucket a package is one object, a container, which appears whole. Names that begin with a dot are ignored. The worker
+moves a submitted package to `done/` and a refused one to `refused/`, each with a report beside it; it deletes nothing.
 
-Whoever sends packages may put anything into a folder, and exchange it at any moment. So files are opened by descriptors
-and never through a link, a package is copied to a place of our own before anybody reads it, and results go only to
-folders that are ours.
+Senders may put anything into a folder, and exchange it at any moment. So files are opened by descriptors and never
+through a link, a package is copied to a folder of our own before anything reads it, and results go only to folders that
+are ours.
 """
 
 import json
@@ -30,16 +30,19 @@ from components.tasks.images import is_image
 from components.tasks.package import MAX_ENTRIES, MAX_IMAGES_BYTES, MAX_PACKAGE_BYTES
 from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, show
 
-Place = Literal["done", "refused"]
-PLACES: tuple[Place, ...] = ("done", "refused")
+Outcome = Literal["done", "refused"]
+OUTCOMES: tuple[Outcome, ...] = ("done", "refused")
+"""Folders of the inbox that packages go to once they are dealt with."""
 READY = ".ready"
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Ending of the marker that declares a package complete."""
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ENTRY_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""`O_NONBLOCK`: opening a named pipe would wait for a writer for ever."""
 CHUNK = 1024 * 1024
 DEEPEST = 16
-"""Folders inside folders."""
+"""Most folders inside each other."""
 GONE = float("inf")
-"""Time of a package that is not there any more."""
+"""Time of change of a package that has vanished."""
 
 
 class InboxUnusable(LciaError):
@@ -47,25 +50,25 @@ class InboxUnusable(LciaError):
 
 
 class StillWritten(LciaError):
-    """A package that changed while it was copied; the next look takes it."""
+    """A package changed while it was copied; the next look at the inbox takes it."""
 
 
 class Inbox(Protocol):
-    """Where packages arrive."""
+    """Packages that wait to be submitted."""
 
     def complete(self, now: float) -> list[str]:
         """Names of the packages that may be taken, sorted; `now` in seconds since 1970."""
 
     def copy_of(self, name: str, scratch: Path) -> Any:  # noqa: ANN401 - a context manager of a Path
-        """A copy of the package below `scratch`, for as long as it is needed; nobody else can change it.
+        """A copy of the package below `scratch` while the block runs; nobody else can change it.
 
         Raises:
-            PackageError: it holds what no package may.
-            StillWritten: it changed meanwhile.
+            PackageError: it holds something that no package may hold.
+            StillWritten: it changed during the copy.
         """
 
-    def put_away(self, name: str, place: Place, report: Mapping[str, Json]) -> str:
-        """Move a package out of the way, with a report beside it; returns where it is now."""
+    def put_away(self, name: str, outcome: Outcome, report: Mapping[str, Json]) -> str:
+        """Move a package to the folder of its outcome, with a report beside it; returns its new path."""
 
 
 def open_inbox(url: str, quiet_seconds: float) -> Inbox:
@@ -87,7 +90,7 @@ def open_inbox(url: str, quiet_seconds: float) -> Inbox:
 
 
 class FolderInbox:
-    """A folder that those who send packages can write to."""
+    """A folder that the senders of packages can write to."""
 
     def __init__(self, folder: Path, quiet_seconds: float) -> None:
         self.folder, self.quiet_seconds = folder, quiet_seconds
@@ -95,10 +98,10 @@ class FolderInbox:
             raise InboxUnusable(f"inbox.url is {folder}, expected a folder that is there; make it, or change inbox.url")
 
     def complete(self, now: float) -> list[str]:
-        """See `Inbox`. A link, a file, a folder: each is a package; whoever copies it refuses what is none."""
+        """See `Inbox`. A link, a file, a folder: each counts as a package; `copy_of` refuses what is none."""
         with self._open() as root:
             names = {name for name in _names(root) if not name.startswith(".")}
-            waiting = [name for name in sorted(names - set(PLACES)) if not _is_marker(name, names)]
+            waiting = [name for name in sorted(names - set(OUTCOMES)) if not _is_marker(name, names)]
             return [
                 name for name in waiting if f"{name}{READY}" in names or now - _newest(root, name) >= self.quiet_seconds
             ]
@@ -114,16 +117,16 @@ class FolderInbox:
                 raise StillWritten(f"{name} in {self.folder} changed while it was copied; it is taken the next time")
             yield Path(folder) / name
 
-    def put_away(self, name: str, place: Place, report: Mapping[str, Json]) -> str:
+    def put_away(self, name: str, outcome: Outcome, report: Mapping[str, Json]) -> str:
         """See `Inbox`."""
         try:
-            with self._open() as root, self._own(root, place) as results:
+            with self._open() as root, self._own(root, outcome) as results:
                 target = _free(name, _names(results))
                 try:
                     os.rename(name, target, src_dir_fd=root, dst_dir_fd=results)
-                    put = self.folder / place / target
+                    put = self.folder / outcome / target
                 except PermissionError:  # a folder of another account may not be moved into another folder
-                    put = self.folder / _free(f".{place}-{target}", _names(root))
+                    put = self.folder / _free(f".{outcome}-{target}", _names(root))
                     os.rename(name, put.name, src_dir_fd=root, dst_dir_fd=root)
                     report = {**report, "left_in_inbox_as": put.name}
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -134,7 +137,7 @@ class FolderInbox:
                 with suppress(FileNotFoundError):
                     os.unlink(f"{name}{READY}", dir_fd=root)
         except OSError as error:
-            raise InboxUnusable(f"{name} can't be moved to {self.folder / place}: {error}") from error
+            raise InboxUnusable(f"{name} can't be moved to {self.folder / outcome}: {error}") from error
         return str(put)
 
     @contextmanager
@@ -149,32 +152,32 @@ class FolderInbox:
             os.close(root)
 
     @contextmanager
-    def _own(self, root: int, place: Place) -> Iterator[int]:
+    def _own(self, root: int, outcome: Outcome) -> Iterator[int]:
         """The folder for results: made by us and changed by nobody else, or nothing is written there."""
         with suppress(FileExistsError):
-            os.mkdir(place, 0o755, dir_fd=root)
+            os.mkdir(outcome, 0o755, dir_fd=root)
         try:
-            results = os.open(place, FOLDER, dir_fd=root)
+            results = os.open(outcome, FOLDER_FLAGS, dir_fd=root)
         except OSError as error:
             actual = (
-                "a link" if stat.S_ISLNK(os.stat(place, dir_fd=root, follow_symlinks=False).st_mode) else str(error)
+                "a link" if stat.S_ISLNK(os.stat(outcome, dir_fd=root, follow_symlinks=False).st_mode) else str(error)
             )
-            raise self._strange(place, actual) from error
+            raise self._strange(outcome, actual) from error
         try:
             status = os.fstat(results)
             if status.st_uid != os.geteuid():
-                raise self._strange(place, f"a folder of another account (uid {status.st_uid})")
+                raise self._strange(outcome, f"a folder of another account (uid {status.st_uid})")
             if status.st_mode & 0o022:
                 os.fchmod(results, stat.S_IMODE(status.st_mode) & ~0o022)
             yield results
         finally:
             os.close(results)
 
-    def _strange(self, place: str, actual: str) -> InboxUnusable:
+    def _strange(self, outcome: str, actual: str) -> InboxUnusable:
         return InboxUnusable(
-            f"{self.folder / place} is {actual}, expected a folder that this account (uid {os.geteuid()}) made: somebody "
-            "else put it there, so no result is written to it. Look what it is and move it away; the worker makes it "
-            f"anew. `chmod +t {self.folder}` keeps those who send packages from exchanging what is not theirs"
+            f"{self.folder / outcome} is {actual}, expected a folder that this account (uid {os.geteuid()}) made: "
+            "somebody else put it there, so no result is written to it. Look what it is and move it away; the worker "
+            f"makes it anew. `chmod +t {self.folder}` keeps those who send packages from exchanging what is not theirs"
         )
 
 
@@ -214,9 +217,9 @@ class BucketInbox:
                 raise InboxUnusable(f"{name} can't be read from the inbox {self._root}: {error}") from error
             yield path
 
-    def put_away(self, name: str, place: Place, report: Mapping[str, Json]) -> str:
+    def put_away(self, name: str, outcome: Outcome, report: Mapping[str, Json]) -> str:
         """See `Inbox`. The copy is made before the original goes: a crash between leaves both, and nothing is lost."""
-        folder = f"{self._root}/{place}"
+        folder = f"{self._root}/{outcome}"
         try:
             self._files.invalidate_cache()
             names = {PurePosixPath(path).name for path in self._files.find(folder)}
@@ -234,7 +237,7 @@ REPORT = ".report.json"
 
 
 class _Copy:
-    """A package on its way out of a folder that others write to: by descriptors, through no link, within limits."""
+    """Copy of a package out of a folder that others write to: by descriptors, through no link, within limits."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -247,7 +250,7 @@ class _Copy:
             actual = f"more than {MAX_ENTRIES} files and folders, or more than {DEEPEST} inside each other"
             raise self._refusal(inside / name, actual, "a smaller package")
         try:
-            handle = os.open(name, FILE, dir_fd=parent)
+            handle = os.open(name, ENTRY_FLAGS, dir_fd=parent)
         except OSError as error:
             raise self._unreadable(parent, name, inside, error) from error
         try:
@@ -297,21 +300,24 @@ def _is_marker(name: str, names: set[str]) -> bool:
 
 
 def _newest(root: int, name: str) -> float:
-    """When something of a package last changed; copies may keep a date of their source, even one still to come."""
+    """Time of the last change in a package, in seconds since 1970.
+
+    Of both times of a file the earlier one counts: a copy may keep its source's date, even one in the future.
+    """
     try:
         stats = [os.stat(name, dir_fd=root, follow_symlinks=False)]
         if stat.S_ISDIR(stats[0].st_mode):
             for _, folders, files, at in os.fwalk(name, dir_fd=root, follow_symlinks=False):
                 stats += [os.stat(inner, dir_fd=at, follow_symlinks=False) for inner in (*folders, *files)]
-                if len(stats) > MAX_ENTRIES:  # whoever copies it refuses it
+                if len(stats) > MAX_ENTRIES:  # enough: `copy_of` refuses it
                     break
         return max(min(status.st_mtime, status.st_ctime) for status in stats)
-    except OSError:  # it vanished meanwhile
+    except OSError:  # somebody removed it since it was listed
         return GONE
 
 
 def _free(name: str, entries: set[str]) -> str:
-    """`name`, or `name.2` and so on where that, or its report, is taken."""
+    """`name`, or `name.2` and so on if that name or its report exists already."""
     names = (name, *(f"{name}.{i}" for i in range(2, len(entries) + 3)))
     return next(n for n in names if not {n, f"{n}{REPORT}"} & entries)
 

@@ -1,7 +1,8 @@
-"""Files from outside are read in a process of their own, whoever asks: service, inbox, command line and steps alike.
+"""Reading files from outside in a process of its own, for service, inbox, command line and steps alike.
 
-The process (`parser`, started by `parser_process`) has no secrets, no database and no network (`confinement`). What
-comes back is checked again: lengths, rows, names. What needs more than its budget (`settings.packages`) is refused.
+The process (`parser`, started by `parser_process`) has no secrets, no database and no network (`confinement`). Its
+answers are checked again here: lengths, rows, names. A package that needs more than its budget (`settings.packages`) is
+refused.
 """
 
 import json
@@ -29,19 +30,19 @@ MB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Taken:
-    """A package that was read, and is in the object store."""
+    """A package that is now in the object store."""
 
     task: Task
     snapshot: Snapshot
     package: str
-    """Folder object of its raw files; empty where nobody asked for it."""
+    """Folder object of its raw files; empty if the caller didn't ask for them."""
     cut: tuple[str, ...]
-    """Splits that the package does not have and that were cut from its training rows."""
+    """Splits that the package lacks, cut from its training rows."""
     remarks: tuple[str, ...]
-    """Sentences about what was read otherwise than it stands there, for people."""
+    """Sentences for people about rows that were rewritten."""
     answer_limit_derived: bool
     confinement: tuple[str, ...]
-    """Names of what confined the process."""
+    """Names of the limits that confined the process."""
 
 
 def take(
@@ -56,7 +57,8 @@ def take(
 ) -> Taken:
     """Read a package, a folder or a container, and store its snapshot and, if asked for, its raw files.
 
-    `called` names the package in messages; `allowed` refuses owners before anything is stored.
+    `label` names the package in messages; `check_owner` raises on an owner that may not submit, before anything is
+    stored.
 
     Raises:
         PackageError: it is refused, or needs more than its budget.
@@ -92,7 +94,7 @@ def import_data(
     reading: Reading,
     budget: PackageSettings,
 ) -> dict[str, Any]:
-    """Write a package from a data set's folder or file; what `Imported.to_json` says of it.
+    """Write a package from a data set's folder or file; returns `Imported.to_json`.
 
     Raises:
         PackageError, SourceUnclear, ImportRefused, FolderTaken: see `importing.import_folder`.
@@ -112,9 +114,9 @@ def import_data(
         while (frame := parser.next(frames.FILE, frames.VALUE))[0] == frames.FILE:
             name, size = _file(frame[1])
             total.add(size)
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with place.open("xb") as out:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as out:
                 parser.copy(size, out)
         value: dict[str, Any] = json.loads(frame[1])
         parser.next(frames.END)
@@ -122,10 +124,10 @@ def import_data(
 
 
 def pictures(files: Sequence[tuple[str, bytes]], budget: PackageSettings) -> list[Picture]:
-    """Images that came with a question, by their names for messages; they are kept in memory.
+    """Images of a question, kept in memory; `files` are their names for messages, and their bytes.
 
     Raises:
-        ImageRefused: one is no image as a task may hold; says which.
+        ImageRefused: one is no image that a task may hold; the message names it.
         PackageError: reading them takes more than its budget.
     """
     if not files:
@@ -145,7 +147,7 @@ def pictures(files: Sequence[tuple[str, bytes]], budget: PackageSettings) -> lis
 
 
 def confinement(budget: PackageSettings) -> tuple[str, ...]:
-    """Names of what confines the process on this machine; it is started for nothing else."""
+    """Names of the limits that hold on this machine; starts the process only to ask it."""
     with (
         tempfile.TemporaryDirectory(prefix="lcia-parser-") as scratch,
         process({"do": "pictures", "sizes": []}, [], budget, Path(scratch), "nothing") as parser,
@@ -155,7 +157,7 @@ def confinement(budget: PackageSettings) -> tuple[str, ...]:
 
 
 class _Total:
-    """Bytes that may still be kept."""
+    """Bytes of a package that may still be kept."""
 
     def __init__(self, budget: PackageSettings) -> None:
         self.most, self.left = budget.output_mb, budget.output_mb * MB

@@ -1,15 +1,16 @@
-"""Other ways to write a row: chat messages, prompt with completion, and conversations as ShareGPT has them.
+"""Other ways to write a row: chat messages, a prompt with its completion, and ShareGPT's conversations.
 
-A row becomes `instruction`, `input` and `output` without losing anything that was said: the last assistant turn is the
-output; a system turn is the instruction and the user's turn its input; without one the user's turn is the instruction.
-Turns before the last user's are written out in front of it, each with its speaker.
+A row becomes `instruction`, `input` and `output` and loses nothing: the last assistant turn is the output; a system
+turn is the instruction and the user's turn its input; without a system turn the user's turn is the instruction. Turns
+before the last user turn are written out in front of it, each with its speaker.
 
 Rows of these layouts come from other programs, which add fields of their own (`prompt_id`, `category`, a message's
-`id`): they are left out, and `Plain.extras` names them. A field that changes what a row means (tools, weights) is a
+`id`): they are left out, and `Plain.extras` names them. A field that changes the meaning of a row (tools, weights) is a
 fault unless it is empty.
 
-A turn's content may be a list of parts, texts and images. Images come before all text in a prompt, so they may only
-stand at the beginning or the end of the first user turn; between two texts they would mean something that is lost.
+A turn's content may be a list of parts, texts and images. In our prompts images come before all text, so they may stand
+only at the beginning or the end of the first user turn; between two texts their position would carry meaning that is
+lost.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ Fault: TypeAlias = tuple[str, str, str]
 """Field, what was seen, what was expected."""
 
 SPEAKERS = {"user": "User", "assistant": "Assistant"}
-"""How earlier turns are introduced in the prompt."""
+"""Names that introduce earlier turns in the prompt."""
 ROLES = {
     **{role: role for role in ("system", *SPEAKERS)},
     "developer": "system",
@@ -30,17 +31,17 @@ ROLES = {
     "gpt": "assistant",
     "chatgpt": "assistant",
 }
-"""Names of speakers in the field, and ours."""
+"""Names of speakers in other programs -> ours."""
 EXPECTED_ROLE = "system, user or assistant (human and gpt in ShareGPT); tool calls are not learnt"
 OWN, BESIDE = frozenset({"instruction", "input", "output"}), frozenset({"choices", "image", "system"})
-"""Fields of a row that has no other layout, and those that may stand beside turns."""
+"""Fields of a row in our own layout, and fields that may stand beside turns."""
 TOOLS = frozenset({"tools", "functions", "tool_calls", "function_call", "tool_call_id", "tool_choice"})
 FOREIGN = TOOLS | {"system", "images", "history", "reasoning_content", "reasoning", "thinking", "audio", "refusal"}
-"""Fields of other layouts that say something of what is asked or answered; none of ours holds it."""
+"""Fields of other layouts that are part of the question or the answer, and have no counterpart in ours."""
 
 
 class LayoutRefused(Exception):
-    """A row in a known layout that does not hold what it should."""
+    """A row in a known layout with content that doesn't fit it."""
 
     def __init__(self, *fault: str) -> None:
         field, actual, rule = fault
@@ -57,15 +58,15 @@ class Plain:
 
 
 def layout_of(row: Mapping[str, Any]) -> str | None:
-    """The field that makes a row one of another layout: `messages`, `conversations`, `prompt`, or None."""
+    """The field that marks a row of another layout: `messages`, `conversations`, `prompt`, or None."""
     return next((field for field in ("messages", "conversations", "prompt") if field in row), None)
 
 
 def plain(row: dict[str, Any], *, needs_output: bool) -> Plain:
-    """The row with `instruction`, `input` and `output`; one that has them already keeps all that says something.
+    """The row with `instruction`, `input` and `output`; a row in our layout only loses empty foreign fields.
 
     Raises:
-        LayoutRefused: turns of another order, speaker or content than described.
+        LayoutRefused: turns in another order, of another speaker, or with other content than described above.
     """
     layout = layout_of(row)
     if layout is None:
@@ -85,10 +86,10 @@ Turn: TypeAlias = tuple[str, str, list[Any]]
 
 
 def without_meaning(row: Mapping[str, Any], in_use: Collection[str], at: str = "", of: str = "") -> Iterator[str]:
-    """Names of the fields that nothing reads, with `of` in front; those that say nothing are not named.
+    """Names of the fields that nothing reads, with `of` in front; empty fields are skipped.
 
     Raises:
-        LayoutRefused: one of them changes what the row means; the fault names it with `at` in front.
+        LayoutRefused: one of them changes the meaning of the row; the fault names it with `at` in front.
     """
     for field in sorted(row.keys() - set(in_use), key=str):
         value = row[field]
@@ -103,12 +104,12 @@ def without_meaning(row: Mapping[str, Any], in_use: Collection[str], at: str = "
 
 
 def empty(value: object) -> bool:
-    """True if a field says nothing, as some programs write one that is absent."""
+    """True for the values by which some programs write an absent field."""
     return value is None or value in ("", "[]", "{}", "null", [], {})
 
 
 def _with_system(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
-    """The turns, with the row's own `system` in front where they have none."""
+    """The turns, with the row's own `system` in front if they have no system turn."""
     if empty(row.get("system")):
         return turns
     if turns and turns[0][0] == "system":
@@ -158,35 +159,35 @@ def _has(message: object, keys: tuple[str, str]) -> bool:
     return isinstance(message, dict) and all(key in message for key in keys)
 
 
-def _parts(parts: list[Any], place: str) -> tuple[str, list[Any]]:
+def _parts(parts: list[Any], at: str) -> tuple[str, list[Any]]:
     """Text and images of a turn written in parts."""
     kinds, texts, images = "", [], []
     for number, part in enumerate(parts):
         kind = part.get("type") if isinstance(part, dict) else None
         keys = {key for key in part if part[key] is not None} - {"type"} if isinstance(part, dict) else set()
         if kind == "text" and keys == {"text"}:
-            texts.append(_text(part["text"], f"{place}[{number}].text"))
+            texts.append(_text(part["text"], f"{at}[{number}].text"))
         elif kind == "image" and (not keys or keys in ({"image"}, {"path"})):
             images.append(part[keys.pop()] if keys else None)
         else:
             rule = "a part of type text with text, or of type image with image or path, or with neither"
             if kind == "image_url":
                 rule = "a part of type image with the path of a file in the package: addresses are not fetched"
-            raise LayoutRefused(f"{place}[{number}]", show(part), rule)
+            raise LayoutRefused(f"{at}[{number}]", show(part), rule)
         kinds += kind[0]
     if "ti" in kinds and "it" in kinds:
-        raise LayoutRefused(place, "an image between texts", "images before the text or after it")
+        raise LayoutRefused(at, "an image between texts", "images before the text or after it")
     return "\n".join(texts), images
 
 
-def _text(value: object, place: str) -> str:
+def _text(value: object, at: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise LayoutRefused(place, show(value), "a non-empty string")
+        raise LayoutRefused(at, show(value), "a non-empty string")
     return value
 
 
 def _images(turns: Sequence[Turn], row: dict[str, Any]) -> dict[str, Any]:
-    """The row's `image`: its own, as many as its parts leave open, or those that its parts name."""
+    """The row's `image`: its own, as many as its parts leave open, or the images that its parts name."""
     first = next((images for role, _, images in turns if role == "user"), [])
     in_parts = [image for _, _, images in turns for image in images]
     if len(in_parts) > len(first):

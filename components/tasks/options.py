@@ -1,7 +1,7 @@
-"""Options of a row, and the one that its answer means: by text, place, letter or label, one way for a whole data set.
+"""Options of a row, and the option its answer means: by text, place, letter or label, one way for a whole data set.
 
-An answer `3` may be the option "3", the fourth option or the third; read row by row, some rows of a set would be read
-one way and some another. So the way has to fit all rows; if several do and mean different options, people are asked.
+An answer `3` may be the option "3", the fourth option or the third. Decided row by row, some rows of a set would be
+read one way and some another. So one way has to fit all rows; if several fit and mean different options, people decide.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ LISTS = ("choices", "options", "endings")
 
 
 class AnswersUnclear(Exception):
-    """Answers that name no option, or of which it is not clear how they name one."""
+    """Answers that name no option, or name one in an unclear way."""
 
     def __init__(self, actual: str, rule: str) -> None:
         super().__init__(actual)
@@ -40,12 +40,12 @@ class Options:
     """The options of one row."""
 
     texts: tuple[Any, ...]
-    """In the order in which the row has them; what is no text is refused later."""
+    """In the row's order; values that are no text are refused later."""
     labels: tuple[str, ...] = ()
     """Names of the options, as ARC has them beside the texts."""
 
     def position(self, way: Way, answer: object) -> int | None:
-        """The place of the option that an answer means, or None."""
+        """The place of the option that an answer means, from 0, or None."""
         return _PLACES[way](self, answer)
 
 
@@ -74,7 +74,7 @@ def way_of(pairs: Sequence[tuple[object, Options]], share: float) -> Way:
     """The way in which the answers of a data set name their options; up to `share` of the rows may not fit.
 
     Raises:
-        AnswersUnclear: none fits, or several that mean different options.
+        AnswersUnclear: no way fits, or several fit and mean different options.
     """
     places = {way: [options.position(way, answer) for answer, options in pairs] for way in WAYS}
     fitting = [way for way in WAYS if sum(place is None for place in places[way]) <= share * len(pairs)]

@@ -1,11 +1,11 @@
 """The task package: a folder with `task.yaml`, one JSON Lines file per split, and the images that rows name.
 
-A package comes from outside and is read as hostile: no links, no paths that leave the folder, no
-unknown keys or files, bounded sizes, and nothing in it is ever executed. `read_package` reports all it
-finds at once, so that a site mends a package in one round.
+A package comes from outside and is read as hostile input: no links, no paths that leave the folder, no unknown keys or
+files, bounded sizes, and nothing in it is ever executed. `read_package` reports all faults at once, so that a site can
+mend a package in one round.
 
-Rows without an answer may stand in a split of their own, `unlabelled`, which is optional. Where `task.yaml` names no
-`decoding.max_new_tokens`, it is derived from the longest reference.
+Rows without an answer may stand in a split of their own, `unlabelled`, which is optional. If `task.yaml` doesn't name
+`decoding.max_new_tokens`, the longest reference sets it.
 """
 
 import os
@@ -33,18 +33,18 @@ from components.tasks.task_file import SPLITS, TASK_FILE, SplitFiles, Task, Task
 
 MAX_FILES = 32
 MAX_PACKAGE_BYTES = 640 * 1024 * 1024
-"""Most files of a package, and their bytes; images have limits of their own."""
+"""Most files of a package, and most bytes of them; images have limits of their own."""
 MAX_IMAGES = 50_000
 MAX_IMAGES_BYTES = 4 * 1024 * 1024 * 1024
 MAX_ENTRIES = 2 * MAX_IMAGES
-"""Most files and folders, those that no limit counts among them."""
+"""Most files and folders in all, including system files and folders, which no other limit counts."""
 SIDE_FILES = ("LICENSE", "LICENCE", "NOTICE", "ATTRIBUTION", "README", "CHANGELOG")
 """Texts a package may carry beside its data, with any or no suffix."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that was read without a problem."""
+    """A package that has no problem."""
 
     path: Path
     task: Task
@@ -55,23 +55,23 @@ class Package:
     unlabelled_rows: tuple[Unlabelled, ...] = ()
     """Rows without an answer, in file order."""
     cut: tuple[str, ...] = ()
-    """Splits that the package does not have and that were cut from its training rows."""
+    """Splits that the package lacks, cut from its training rows."""
     set_aside: tuple[Problem, ...] = ()
-    """Problems of the few faulty rows that are left out of `splits`."""
+    """Problems of the few faulty rows that `splits` leaves out."""
     remarks: tuple[str, ...] = ()
-    """Sentences about what was read otherwise than it stands there, for people."""
+    """Sentences for people about rows that were rewritten."""
     answer_limit_derived: bool = False
-    """True if `decoding.max_new_tokens` follows from the longest reference, as `task.yaml` does not name it."""
+    """True if `decoding.max_new_tokens` comes from the longest reference, because `task.yaml` doesn't name it."""
 
 
 def read_package(path: Path | str, label: str | None = None, most_pixels: int = MAX_ALL_PIXELS) -> Package:
-    """Read a task package strictly; nothing is written and nothing outside `path` is read.
+    """Read a task package strictly; write nothing, and read nothing outside `path`.
 
-    `called` names the package in messages where `path` means nothing to its owner, as for a restored copy.
-    `most_pixels` holds for all its images together.
+    `label` names the package in messages if `path` means nothing to its owner, as for a restored copy. `most_pixels`
+    limits all its images together.
 
     Raises:
-        PackageError: everything found, up to 20 problems a file.
+        PackageError: with every problem, up to 20 a file.
     """
     path = Path(path)
     label = label or str(path)
@@ -128,7 +128,7 @@ def remarks_on(set_aside: Sequence[Problem]) -> list[str]:
 
 
 def _with_answer_limit(definition: TaskFile, splits: Mapping[str, Sequence[Example]]) -> Task:
-    """The task with an answer limit for its references, where an answer is generated and no limit is named."""
+    """The task with an answer limit for its references, unless it chooses among answers or names a limit itself."""
     task = definition.task()
     if task.decoding.mode == "choose" or "max_new_tokens" in definition.decoding.model_fields_set:
         return task
@@ -137,9 +137,9 @@ def _with_answer_limit(definition: TaskFile, splits: Mapping[str, Sequence[Examp
 
 
 def list_files(path: Path, label: str | None = None) -> tuple[list[str], list[Problem]]:
-    """Relative POSIX names of the regular files below `path`, sorted, and what may not be there.
+    """Relative POSIX names of the regular files below `path`, sorted, and problems with the rest.
 
-    `called` names it in messages.
+    `label` names the folder in messages.
     """
     label = label or str(path)
     if path.is_symlink() or not path.is_dir():
@@ -185,7 +185,7 @@ def _too_much(entries: int, count: Mapping[bool, int], size: Mapping[bool, int])
 
 
 def _with_parquet_names(names: SplitFiles, files: list[str]) -> SplitFiles:
-    """File names with `.parquet` where a split that `task.yaml` does not name is there as such alone."""
+    """The splits' file names: a split that `task.yaml` doesn't name is a Parquet file if there is no `.jsonl`."""
     other = {split: name.replace(".jsonl", ".parquet") for split, name in SplitFiles().model_dump().items()}
     parquet = {
         split: name
@@ -227,7 +227,7 @@ def _read_unlabelled(path: Path, files: list[str], names: SplitFiles, album: Alb
 
 
 def leaks(train: Iterable[tuple[str, int, Example]], test: Iterable[tuple[str, int, Example]]) -> list[Problem]:
-    """Test rows whose question is a training row's; each row with its file and number."""
+    """Problems of test rows that ask a training row's question; rows come with their file and number."""
     sources = {example.question: f"{file}:{number}" for file, number, example in train}
     return Findings(
         Problem(
@@ -243,7 +243,7 @@ def leaks(train: Iterable[tuple[str, int, Example]], test: Iterable[tuple[str, i
 
 
 def _strangers(files: list[str], names: SplitFiles, album: Album, *, every: bool) -> list[Problem]:
-    """Files that nothing names; images among them only where `every` row was read."""
+    """Files that nothing names. Images count only if `every` row could be read: a faulty row might name them."""
     in_use = {TASK_FILE, *names.files, *album.names}
     rule = f"only task.yaml, the split files, images that rows name, and texts named {', '.join(SIDE_FILES)}"
     return [

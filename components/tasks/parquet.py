@@ -1,8 +1,8 @@
 """Rows of a Parquet or Arrow file, as they would stand in JSON Lines; a null is an absent field.
 
-Texts and bytes, at any depth, are read as dictionaries, so that a small file which repeats one long text many times
-stays small in memory. What a few rows would be as Python's values is added up before they are made, for every type that
-Arrow has, and their sum is limited as if the file were JSON Lines.
+Texts and bytes, at any depth, are read as dictionaries, so that a small file that repeats one long text many times
+stays small in memory. For every Arrow type, the size that a few rows would have as Python values is added up before
+these values are built, and the sum is limited as if the file were JSON Lines.
 """
 
 import json
@@ -22,19 +22,20 @@ from components.tasks.records import twice_named
 BATCH = 256
 """Rows that are unpacked at a time."""
 FEW = 16
-"""The same for texts that are written by what they share with the one before, which no dictionary keeps small."""
+"""The same for delta-encoded texts (each written as its difference to the one before), which no dictionary keeps
+small."""
 MAX_UNPACKED = 256 * 1024 * 1024
-"""Bytes of all columns, as the file's own directory says."""
+"""Most bytes of all columns, by the file's own directory."""
 MAX_VALUES = 50_000_000
-"""Values of all columns, nulls and empty lists among them."""
+"""Most values of all columns, nulls and empty lists included."""
 MAX_COLUMNS = 2000
 
 FAULTS = (pa.ArrowException, OSError, ValueError, ArithmeticError, TypeError, KeyError, NotImplementedError)
-"""Exceptions of pyarrow on bytes that are no whole file, and on values that Python's types can't hold."""
+"""Exceptions of pyarrow on bytes that are no complete file, and on values that Python's types can't hold."""
 
 
 def rows(content: bytes, name: str, kind: str = ".parquet") -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """Row numbers, from 1, with their fields; ends with the first problem. `kind` may be `.arrow`."""
+    """Row numbers, from 1, with their fields; stops at the first problem. `kind` is `.parquet` or `.arrow`."""
     words = {".parquet": "a whole Parquet file", ".arrow": "a whole Arrow file"}[kind]
     try:
         if kind == ".arrow":
@@ -46,18 +47,18 @@ def rows(content: bytes, name: str, kind: str = ".parquet") -> Iterator[tuple[in
             return
         number, remaining, values = 0, MAX_FILE_BYTES, MAX_VALUES
         for batch in batches:
-            batch.validate(full=True)  # places in a dictionary are not checked when they are read
+            batch.validate(full=True)  # pyarrow doesn't check indices into a dictionary when it reads them
             size = sum((_weight(column) for column in batch.columns if not _is_shared(column.type)), _Weight())
             remaining, values = remaining - size.bytes, values - size.values
             if remaining < 0 or values < 0:
                 most = f"{MAX_FILE_BYTES} characters" if remaining < 0 else f"{MAX_VALUES} values"
                 yield number + 1, Problem(name, None, None, f"more than {most}, at row {number + 1}", "a smaller file")
                 return
-            columns = {field.name: _values(batch.column(place)) for place, field in enumerate(batch.schema)}
+            columns = {field.name: _values(batch.column(index)) for index, field in enumerate(batch.schema)}
             with_dictionary = [field.name for field in batch.schema if _is_shared(field.type)]
-            for place in range(batch.num_rows):
+            for index in range(batch.num_rows):
                 number += 1
-                row = {key: _value_at(values, place) for key, values in columns.items()}
+                row = {key: _value_at(values, index) for key, values in columns.items()}
                 remaining -= sum(len(row[key]) for key in with_dictionary if row[key] is not None)
                 if remaining < 0:
                     actual, rule = f"more than {MAX_FILE_BYTES} characters, at row {number}", "a smaller file"
@@ -71,9 +72,9 @@ def rows(content: bytes, name: str, kind: str = ".parquet") -> Iterator[tuple[in
 
 
 def class_labels(content: bytes, kind: str = ".parquet") -> dict[str, list[str]]:
-    """Names of the classes of each column of class labels, as `datasets` notes them in the schema.
+    """Class names of each column of class labels, from the note that `datasets` leaves in the schema.
 
-    The note is text from outside: one of another shape names nothing, as does a missing one.
+    The note is text from outside: if it is missing or of another shape, there are no names.
     """
     try:
         source = pa.BufferReader(content)
@@ -91,7 +92,7 @@ def class_labels(content: bytes, kind: str = ".parquet") -> dict[str, list[str]]
 
 
 def _parquet_batches(content: bytes, name: str) -> tuple[Iterable[Any], Problem | None]:
-    """Batches of a Parquet file, or why it is not read."""
+    """Batches of a Parquet file, or the problem that forbids reading it."""
     file = pq.ParquetFile(pa.BufferReader(content))
     metadata = file.metadata
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -103,10 +104,10 @@ def _parquet_batches(content: bytes, name: str) -> tuple[Iterable[Any], Problem 
         return (), Problem(name, None, None, f"{metadata.num_columns} columns", f"at most {MAX_COLUMNS}")
     if twice := twice_named(file.schema_arrow.names):
         return (), Problem(name, None, twice, "two columns of this name", "each column once")
-    chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
-    columns = [metadata.schema.column(place) for place in range(metadata.num_columns)]
+    chunks = [group.column(index) for group in groups for index in range(metadata.num_columns)]
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
     values = sum(chunk.num_values for chunk in chunks)
-    widest = max((column.length for column in columns), default=0)  # of values of a fixed width, which repeat for free
+    widest = max((column.length for column in columns), default=0)  # fixed-width values can repeat at no cost
     if values > MAX_VALUES or widest * BATCH > MAX_UNPACKED:
         actual = f"{values} values, the widest of {max(widest, 0)} bytes"
         return (), Problem(name, None, None, actual, f"at most {MAX_VALUES} values, and {MAX_UNPACKED // BATCH} bytes")
@@ -125,7 +126,7 @@ def _arrow_batches(content: bytes, name: str) -> tuple[Iterable[Any], Problem | 
 
 
 def _slices(reader: Any) -> Iterator[Any]:  # noqa: ANN401 - a reader of pyarrow
-    """A few rows at a time, each batch checked before it is cut."""
+    """A few rows at a time; each batch is checked before it is cut."""
     whole = (
         reader
         if isinstance(reader, pa.ipc.RecordBatchStreamReader)
@@ -156,10 +157,10 @@ class _Weight:
 
 
 def _weight(column: Any) -> _Weight:  # noqa: ANN401 - pyarrow's Array
-    """Size of an array's values, without making them.
+    """Size of an array's values, computed without building them.
 
     Raises:
-        ValueError: a type that no data set needs.
+        ValueError: a type that data sets don't use.
     """
     kind, own = column.type, _Weight(_own_bytes(column) or 0, len(column))
     if pa.types.is_fixed_size_list(kind) and kind.list_size * len(column) > MAX_VALUES:  # takes no room in the file
@@ -202,8 +203,8 @@ def _has_length(kind: Any) -> bool:  # noqa: ANN401 - pyarrow's DataType
 
 
 def _length(texts: Any) -> int:  # noqa: ANN401 - pyarrow's Array
-    """Bytes of all texts together, one that is repeated as often as it is."""
-    if str(texts.type).endswith("_view"):  # 16 bytes each, of which the first four are the length
+    """Bytes of all texts together, repeated ones counted each time."""
+    if str(texts.type).endswith("_view"):  # a view takes 16 bytes, the first four are the length
         views = np.frombuffer(texts.buffers()[1], "<i4")[::4][texts.offset : texts.offset + len(texts)]
         return int(views.clip(min=0).sum(dtype=np.int64))
     return int(pc.sum(pc.binary_length(texts)).as_py() or 0)
@@ -228,15 +229,15 @@ def _values(column: Any) -> Values:  # noqa: ANN401 - pyarrow's Array
     return distinct, column.indices.to_pylist()
 
 
-def _value_at(values: Values, place: int) -> Any:  # noqa: ANN401 - any JSON value
+def _value_at(values: Values, index: int) -> Any:  # noqa: ANN401 - any JSON value
     distinct, places = values
     if places is None:
-        return _without_nulls(distinct[place])
-    return None if places[place] is None else distinct[places[place]]
+        return _without_nulls(distinct[index])
+    return None if places[index] is None else distinct[places[index]]
 
 
 def _without_nulls(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Arrow writes every field of a struct; those that were absent are null."""
+    """The value without null fields: Arrow writes every field of a struct, absent ones as null."""
     if isinstance(value, dict):
         return {key: _without_nulls(one) for key, one in value.items() if one is not None}
     return [_without_nulls(one) for one in value] if isinstance(value, list) else value

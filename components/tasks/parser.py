@@ -1,7 +1,7 @@
-"""The process that reads files from outside; `isolation` starts it and checks what it says.
+"""Program of the process that reads files from outside; `isolation` starts it and checks its answers.
 
-It is started with an empty environment and no open files but its pipes, reads its request from the standard input,
-gives up what it does not need (`confinement`), and only then looks at the first byte from outside.
+It starts with an empty environment and no open files but its pipes, reads its request from standard input, gives up
+everything it doesn't need (`confinement`), and only then reads the first byte from outside.
 """
 
 import json
@@ -21,13 +21,13 @@ from components.tasks.problems import MAX_FILE_BYTES, PackageError, Problem, rea
 from components.tasks.rows import Example, Unlabelled
 
 LARGEST_FILE = 4 * MAX_FILE_BYTES
-"""Bytes of a file that it may write."""
+"""Most bytes of a file that the process may write."""
 
 
 def main() -> None:
     """Read one request and answer it."""
     out = os.fdopen(os.dup(1), "wb", buffering=MB)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # so that output of libraries doesn't end up among the frames
     request = json.loads(sys.stdin.buffer.readline())
     _warm()
     confinement = confine(
@@ -59,7 +59,7 @@ def _beyond(setting: str, actual: str) -> PackageError:
 
 
 def _warm() -> None:
-    """Load what libraries load at their first use, while there is room for it."""
+    """Load Pillow's plugins now: it loads them at first use, when the limits may not leave room for it."""
     from PIL import Image
 
     Image.preinit()
@@ -77,7 +77,7 @@ def _refuse(out: BinaryIO, error: PackageError) -> None:
 
 
 def _take(request: Mapping[str, Any], out: BinaryIO) -> None:
-    """A package, checked: its task, its images, its rows and, if asked for, its files."""
+    """Send a package, checked: its task, its images, its rows and, on request, its files."""
     path, label, work = Path(request["path"]), request["called"], Path(request["work"])
     with containers.open_package(path, work, label) as folder:
         package = read_package(folder, label=label, most_pixels=request["pixels"])
@@ -108,7 +108,7 @@ def _header(package: Package) -> dict[str, Any]:
 
 
 def _pieces(rows: tuple[Example, ...] | tuple[Unlabelled, ...]) -> Iterator[bytes]:
-    """Rows as JSON Lines, some at a time."""
+    """Rows as JSON Lines, as many at a time as fit into a frame."""
     lines: list[bytes] = []
     size = 0
     for row in rows:
@@ -136,7 +136,7 @@ def _send_files(folder: Path, label: str, out: BinaryIO) -> None:
 
 
 def _import(request: Mapping[str, Any], out: BinaryIO) -> None:
-    """A package made of a data set: its files, and what people should know about it."""
+    """Send a package made from a data set: its files, and what people should know about it."""
     from components.tasks.columns import Columns
     from components.tasks.conversion import Reading
     from components.tasks.importing import import_folder
@@ -153,7 +153,7 @@ def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pictures(request: Mapping[str, Any], out: BinaryIO) -> None:
-    """Image files that came with a question, in the order in which they follow the request."""
+    """Send the pixels of a question's image files, which follow the request on standard input."""
     for number, size in enumerate(request["sizes"]):
         try:
             content = plain_pixels(sys.stdin.buffer.read(size))

@@ -1,7 +1,7 @@
-"""The process that reads files from outside, as the one who asks sees it: started, listened to, ended.
+"""Starting, reading from and ending the process that reads files from outside (`parser`).
 
-It gets an empty environment, no open files but its pipes, and a folder that is removed afterwards. More than its budget
-is a refusal that names the setting, as is its death.
+It gets an empty environment, no open files but its pipes, and a folder that is removed afterwards. If it exceeds its
+budget or dies, that is a refusal that names the setting.
 """
 
 import json
@@ -38,32 +38,32 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""Everything that the process finds in its environment."""
+"""The whole environment of the process."""
 REFUSALS: Mapping[str, type[PackageError]] = {
     kind.__name__: kind for kind in (PackageError, ImportRefused, SourceUnclear)
 }
 PACKAGE = "the package"
 READERS = 4
-"""Readings of one process at a time: each may take the whole budget of memory."""
+"""Most readings at a time in one process of ours: each may take the whole budget of memory."""
 _TURNS = threading.BoundedSemaphore(READERS)
 
 
 class ParserBusy(LciaError):
-    """Too many files from outside are being read already."""
+    """Too many packages are being read at the moment."""
 
 
 class ParserBroken(LciaError):
-    """The process that reads files from outside says what it may not."""
+    """The process that reads files from outside sent something that it may not send."""
 
 
 def over(actual: str, setting: str) -> PackageError:
-    """The refusal of what needs more than its budget; `setting` names that."""
+    """The refusal of a package that needs more than its budget; `setting` names the limit."""
     rule = f"at most {setting}: a smaller package, or a larger setting"
     return PackageError("", [Problem(PACKAGE, None, None, actual, rule)])
 
 
 class Parser:
-    """The process, as the one who asked sees it."""
+    """The process, seen from the process that asked."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", budget: PackageSettings, folder: Path, label: str) -> None:
         assert child.stdout  # noqa: S101 - a pipe
@@ -73,16 +73,16 @@ class Parser:
         self.confinement: tuple[str, ...] = ()
 
     def json(self, kind: frames.Kind) -> dict[str, Any]:
-        """The content of the next frame, which has to be of this kind."""
+        """The content of the next frame, which must be of this kind."""
         value: dict[str, Any] = parse_json(self.next(kind)[1])
         return value
 
     def next(self, *kinds: frames.Kind) -> tuple[frames.Kind, bytes]:
-        """The next frame, which has to be of one of these kinds.
+        """The next frame, which must be of one of these kinds.
 
         Raises:
-            PackageError: a refusal came instead, or the end of the process.
-            ParserBroken: anything else came.
+            PackageError: the process refused the package, or died.
+            ParserBroken: it sent anything else.
         """
         kind, size = frames.PREFIX.unpack(self._read(frames.PREFIX.size))
         if kind not in (*kinds, frames.REFUSED) or size > frames.LONGEST[kind]:
@@ -93,7 +93,7 @@ class Parser:
         return kind, content
 
     def copy(self, size: int, out: Any) -> None:  # noqa: ANN401 - a file that is written
-        """Write so many bytes of the pieces that follow."""
+        """Write `size` bytes of the pieces that follow."""
         while size > 0:
             piece = self.next(frames.PIECE)[1]
             size -= len(piece)
@@ -130,7 +130,7 @@ class Parser:
         return over(f"more than {seconds} seconds needed to read it", f"packages.seconds = {seconds}")
 
     def _death(self) -> PackageError:
-        """The refusal for a process that ended without a word."""
+        """The refusal when the process ended without an answer."""
         code = self.child.wait()
         if code == -signal.SIGXCPU:
             return self._late()
@@ -142,7 +142,7 @@ class Parser:
         return PackageError("", [Problem(PACKAGE, None, None, actual, f"files that can be read with {memory}")])
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, no matter what it is doing."""
         with suppress(ProcessLookupError):
             self.child.kill()
         self.child.wait()
@@ -157,10 +157,10 @@ def process(
     label: str,
     after: Sequence[bytes] = (),
 ) -> Iterator[Parser]:
-    """A process that answers one request, which `after` follows; it is gone when the block ends.
+    """A process that answers one request; `after` follows the request on its input. It ends with the block.
 
     Raises:
-        ParserBusy: too many of them run already.
+        ParserBusy: `READERS` of them run already.
     """
     if not _TURNS.acquire(timeout=budget.seconds):
         raise ParserBusy(f"{READERS} packages are being read already; wait a little and send it again")
@@ -198,7 +198,7 @@ def _start(
             env={**ENVIRONMENT, "TMPDIR": str(inner)},
             cwd=request.get("cwd", str(inner)),
             close_fds=True,
-            start_new_session=True,  # Ctrl-C ends the one who asked, and that ends this
+            start_new_session=True,  # Ctrl-C reaches us alone, and we end the process
         )
         parser = Parser(child, budget, Path(work), label)
         try:

@@ -1,4 +1,4 @@
-"""What can be wrong with files from outside: where, what was seen, what was expected; and reading them safely."""
+"""Problems of files from outside (where, what was seen, what was expected), and reading such files safely."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from components.errors import LciaError
 
 MAX_PROBLEMS = 20
-"""Kinds of problem reported per file; the same problem of many rows is one, with their number."""
+"""Kinds of problem reported per file; the same problem in many rows is one, with the number of rows."""
 _INDEX = re.compile(r"\[\d+\]")
 _LAST_OF_PLANES = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 _FORBIDDEN = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_LAST_OF_PLANES}]")
@@ -29,18 +29,18 @@ MAX_ROWS = 200_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-"""Files that operating systems leave beside others; they are no part of a package."""
+"""Files that operating systems leave beside others; they don't belong to a package."""
 
 
 def is_system_file(name: str) -> bool:
-    """True if a relative path names what macOS or Windows adds to folders and archives on their own."""
+    """True if a relative path names a file that macOS or Windows adds to folders and archives unasked."""
     parts = name.split("/")
     return "__MACOSX" in parts[:-1] or parts[-1] in {*SYSTEM_FILES, "__MACOSX"} or parts[-1].startswith("._")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing in a package that has to be mended: where, what was seen, what was expected."""
+    """One fault of a package, for its owner to mend: where, what was seen, what was expected."""
 
     file: str
     line: int | None
@@ -48,7 +48,7 @@ class Problem:
     seen: str
     expected: str
     lines: tuple[int, ...] = ()
-    """The first rows with this problem, where there are several."""
+    """The first rows with this problem, if there are several."""
     count: int = 1
     """Number of rows with this problem."""
 
@@ -69,7 +69,7 @@ class Findings:
             self.add(problem)
 
     def add(self, problem: Problem) -> None:
-        """Count a problem; kinds beyond 20 are left out."""
+        """Count a problem; kinds beyond `MAX_PROBLEMS` are left out."""
         field = problem.field and _INDEX.sub("[]", problem.field)
         kind = (problem.file, field, problem.expected, problem.line is None)
         first = self._kinds.get(kind)
@@ -88,7 +88,7 @@ class Findings:
 
 
 class PackageError(LciaError):
-    """A task package that cannot be taken in; `problems` lists what is wrong, each kind once."""
+    """A task package that is refused; `problems` lists its faults, each kind once."""
 
     kind = "package"
     advice = "Mend and submit it again."
@@ -102,17 +102,17 @@ class PackageError(LciaError):
 
 
 def printable(text: str) -> str:
-    """Text with everything a terminal could act on or not show written as an escape."""
+    """The text with escapes for all characters that a terminal would act on or not show."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def show(value: object) -> str:
-    """A value as it is printed in a problem: escaped and cut, safe for a terminal."""
+    """A value as problems print it: escaped and cut, safe for a terminal."""
     try:
         text = ascii(value)
     except RecursionError:
         text = f"a {type(value).__name__} nested too deep to print"
-    except ValueError:  # Python writes no integer of more than some thousand digits
+    except ValueError:  # Python refuses to print integers of more than 4300 digits
         text = f"a {type(value).__name__} too large to print"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -127,7 +127,7 @@ def forbidden_character(text: str) -> str | None:
 
 
 def characters_expected(character: str) -> str:
-    """Advice on a forbidden character, given as `forbidden_character` names it."""
+    """Advice on a forbidden character, which is named as `forbidden_character` returns it."""
     code = int(character.removeprefix("U+"), 16)
     if 0x80 <= code < 0xA0:
         return (
@@ -139,7 +139,7 @@ def characters_expected(character: str) -> str:
 
 
 def path_fault(name: str) -> str | None:
-    """Why a relative name may not be used inside a package, or None."""
+    """The fault of a relative name that a package may not use, or None."""
     if not name or len(name.encode("utf-8", "surrogatepass")) > 512:
         return f"a name of {len(name)} characters"
     if name.startswith("/") or "\\" in name or ":" in name:
@@ -152,13 +152,13 @@ def path_fault(name: str) -> str | None:
 
 
 def read_regular(path: Path, name: str, limit: int) -> bytes | Problem:
-    """Bytes of a regular file of at most `limit` bytes, never through a link; else what is wrong."""
+    """Bytes of a regular file of at most `limit` bytes, never through a link; or the problem with it."""
     pieces: list[bytes] = []
     return _read_pieces(path, name, limit, pieces.append) or b"".join(pieces)
 
 
 def digest_regular(path: Path, name: str, limit: int) -> str | Problem:
-    """The same file's sha256, without holding more than a piece of it."""
+    """The sha256 of the same file, with no more than a piece of it in memory."""
     digest = hashlib.sha256()
     return _read_pieces(path, name, limit, digest.update) or digest.hexdigest()
 
@@ -181,7 +181,7 @@ def _read_pieces(path: Path, name: str, limit: int, take: Callable[[bytes], obje
 
 
 def decode(content: bytes, name: str) -> str | Problem:
-    """UTF-8 text with a leading byte order mark dropped, or the problem with its line."""
+    """UTF-8 text without its byte order mark, or the problem with its line."""
     content = content.removeprefix(BYTE_ORDER_MARK)
     if content.startswith(UTF_16_MARKS):
         return Problem(name, None, None, "UTF-16 text", "UTF-8 text: save the file as UTF-8")

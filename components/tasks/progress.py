@@ -1,4 +1,4 @@
-"""How far a run is, for people who watch it from elsewhere: a small file in the task's work area, lost without harm."""
+"""Progress of a run, for people who watch from elsewhere: a small file in the task's work area, harmless to lose."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,29 +11,29 @@ FILE = "progress.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` of something that takes long."""
+    """`done` of `total` steps of a long piece of work."""
 
     what: str
     done: int
     total: int
     at: str
-    """ISO time, UTC, of the machine that is at work."""
+    """ISO time, UTC, by the clock of the working machine."""
 
 
 def write(store: ObjectStore, package: str, what: str, count: int, total: int) -> None:
-    """Say how far the run on a package is."""
+    """Record how far the run on a package is."""
     progress = Progress(what, count, total, datetime.now(UTC).isoformat())
     store.scratch(_area(package)).tell(FILE, json.dumps(asdict(progress)).encode())
 
 
 def read(store: ObjectStore, package: str) -> Progress | None:
-    """How far it is; None where nothing was said."""
+    """The progress on record; None if there is none."""
     content = store.scratch(_area(package)).read(FILE)
     return Progress(**json.loads(content)) if content else None
 
 
 def clear(store: ObjectStore, package: str) -> None:
-    """Forget it: a run begins, or has ended."""
+    """Forget the progress: a run begins, or has ended."""
     store.scratch(_area(package)).clear()
 
 

@@ -1,6 +1,6 @@
-"""A package as it came, named by the digest of its raw files, and the report on a refused one.
+"""The quarantine: reports on refused packages, each under the digest of the package's raw files.
 
-The same bytes submitted twice are the same digest. The original folder is only read.
+Submitting the same bytes twice gives the same digest, and the same report. The package itself is only read.
 """
 
 import re
@@ -16,7 +16,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def package_digest(path: Path | str) -> str:
-    """Digest of a package's raw files, as it is stored under.
+    """Digest of a package's raw files, under which it is stored.
 
     Raises:
         PackageError: no folder, links, special files, names that leave the folder, or too large.
@@ -35,13 +35,13 @@ def package_digest(path: Path | str) -> str:
 
 
 def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path:
-    """Write why a package was refused to `home/quarantine/<digest>/report.{json,txt}`; returns that folder.
+    """Write the reasons of a refusal to `home/quarantine/<digest>/report.{json,txt}`; returns that folder.
 
-    `package` is its path or digest; a path that has no digest (a link, say) goes by the sha256 of its name.
-    The package itself is not touched, and repeating it writes the same bytes.
+    `package` is a path or a digest; a path without a digest (a link, say) goes by the sha256 of its name. Repeating it
+    writes the same bytes.
     """
     name = str(package)
-    folder = home / "quarantine" / _quarantine_name(package)
+    folder = home / "quarantine" / _folder_name(package)
     folder.mkdir(parents=True, exist_ok=True)
     report = {
         "kind": "refusal",
@@ -54,11 +54,11 @@ def quarantine(home: Path, package: Path | str, problems: list[Problem]) -> Path
 
 
 def folder_object(files: Mapping[str, str]) -> bytes:
-    """The object that names a package's raw files and their digests."""
+    """The folder object: names of a package's raw files, with their digests."""
     return canonical({"kind": "folder", "files": dict(files)})
 
 
-def _quarantine_name(package: Path | str) -> str:
+def _folder_name(package: Path | str) -> str:
     if isinstance(package, Path) and package.is_file() and not package.is_symlink():
         digest = digest_regular(package, package.name, MAX_FILE_BYTES)
         if isinstance(digest, str):

@@ -1,7 +1,7 @@
-"""The queue of submitted tasks: where each one stands and why.
+"""The queue of submitted tasks: the state of each, and the reason for it.
 
-Every move is one row update and one log entry in the caller's transaction. Which moves exist is the table
-`MOVES`; anything else is refused, so no code path can bring a task into a state nobody thought of.
+Every move is one row update and one log entry in the caller's transaction. The table `MOVES` holds the moves there are;
+anything else is refused, so no code path can bring a task into a state nobody thought of.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,14 +38,14 @@ MOVES: Mapping[str, frozenset[str]] = {
     **{state: after | {"withdrawn"} for state, after in _STEPS.items()},
     "withdrawn": frozenset(),
 }
-"""State -> states it may change to. `submitted` again is a retry, or a candidate whose parent was overtaken;
-`withdrawn`, reached from anywhere, is the end: the rows are erased."""
+"""State -> states it may change to. `submitted` again is a retry, or a candidate whose parent is no longer champion;
+`withdrawn` is the end, reached from anywhere: the rows are erased."""
 
 ENDED = frozenset({"refused", "nothing_to_learn", "rejected", "failed", "cancelled", "withdrawn"})
-"""States in which the name and version of a task may be used by another package."""
+"""States in which another package may use the task's name and version."""
 
 OPEN = ("submitted", "assessing", "waiting", "learning")
-"""States in which the worker has something to do; a crash leaves the middle ones behind."""
+"""States in which the worker has something to do; after a crash a task may still be `assessing` or `learning`."""
 
 
 HINTS = {
@@ -53,11 +53,11 @@ HINTS = {
     "candidate": ". Its version waits: `lcia approve` or `lcia reject` it",
     "learning": ". A worker has it: wait, or stop the worker and `lcia work` again",
 }
-"""What people usually want of a task in such a state."""
+"""Advice by state: the verbs that people usually look for."""
 
 
 class QueueError(LciaError):
-    """A move that does not exist, or an item that does not."""
+    """There is no such move, or no such item."""
 
 
 class TaskVersionTaken(LciaError):
@@ -71,32 +71,32 @@ class QueueItem:
     id: int
     assistant: str
     package: str
-    """Folder object of the package as it was handed in."""
+    """Folder object of the package as it was submitted."""
     task: str | None
-    """Digest of the task snapshot, once the package was read."""
+    """Digest of the task snapshot, once the package is read."""
     name: str
     version: str
     owner: str
     submitted_by: str
     launched_by: str | None
-    """Who started its (last) learning run."""
+    """Person or program that started its (last) learning run."""
     state: str
     reason: str
-    """Why it is in this state, for people."""
+    """Reason for its state, for people."""
     reports: dict[str, str]
     """Object digests of reports, by name."""
     attempts: int
-    """How often learning was started."""
+    """Number of times that learning was started."""
     answers: dict[str, Json]
-    """What people decided about it while it was held: `released`, `placed` (a group id or `new`), `forced`."""
+    """Decisions of people while it was held: `released`, `placed` (a group id or `new`), `forced`."""
     submitted_at: datetime
     changed_at: datetime
     known: bool = False
-    """True when `submit` found the package already there."""
+    """True if `submit` found the package in the queue already."""
     cut: tuple[str, ...] = ()
-    """Splits that the package did not have and that `submit` cut from its training rows."""
+    """Splits that the package lacks and that `submit` cut from its training rows."""
     remarks: tuple[str, ...] = ()
-    """Sentences on what `submit` read otherwise than it stands in the package, and on rows that it set aside."""
+    """Sentences about rows that `submit` rewrote or set aside."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
@@ -115,10 +115,10 @@ def submit(
     submitted_by: Actor,
     task: str | None = None,
 ) -> QueueItem:
-    """Put a task at the end of the queue; the same package or snapshot again gives the item that is there.
+    """Put a task at the end of the queue; the same package or snapshot again returns its present item.
 
     Raises:
-        TaskVersionTaken: other content is known under the same name and version.
+        TaskVersionTaken: other content has the same name and version.
     """
     mine = queue.c.assistant == assistant
     same = queue.c.package == package
@@ -175,7 +175,7 @@ def item(connection: Connection, identity: int) -> QueueItem:
 
 
 def items(connection: Connection, assistant: str, states: tuple[str, ...] | None = None) -> list[QueueItem]:
-    """Items of an assistant in order of submission, in certain states if given."""
+    """Items of an assistant in order of submission; only those in `states`, if given."""
     query = select(queue).where(queue.c.assistant == assistant).order_by(queue.c.id)
     if states is not None:
         query = query.where(queue.c.state.in_(states))
@@ -185,14 +185,14 @@ def items(connection: Connection, assistant: str, states: tuple[str, ...] | None
 def next_item(
     connection: Connection, assistant: str, states: tuple[str, ...] = OPEN, only: int | None = None
 ) -> QueueItem | None:
-    """The oldest item the worker should go on with (or just that one); one a crash interrupted comes first."""
+    """The item that the worker should go on with: one that a crash interrupted, else the oldest; `only` names one."""
     waiting = [entry for entry in items(connection, assistant, states) if only in (None, entry.id)]
     under_way = [entry for entry in waiting if entry.state in {"assessing", "learning"}]
     return next(iter([*under_way, *waiting]), None)
 
 
 def counts(connection: Connection, assistant: str) -> dict[str, int]:
-    """Number of items per state; every state is named."""
+    """Number of items per state; states without any are there with 0."""
     query = select(queue.c.state, func.count()).where(queue.c.assistant == assistant).group_by(queue.c.state)
     numbers = {state: int(number) for state, number in connection.execute(query).tuples()}
     return {state: numbers.get(state, 0) for state in MOVES}
@@ -211,14 +211,14 @@ def move(
     launched_by: str | None = None,
     answers: Mapping[str, Json] | None = None,
 ) -> QueueItem:
-    """Change an item's state in the caller's transaction; repeating the present state only updates the rest.
+    """Change an item's state in the caller's transaction; the present state again only updates the rest.
 
-    `task`, `launched_by`, `reports` and `answers` (both added to those there) are set when given; entering
-    `learning` counts an attempt. A worker gives its lease, people's verbs give None.
+    `task` and `launched_by` are set if given; `reports` and `answers` are added to those there. Entering `learning`
+    counts an attempt. A worker passes its lease; verbs of people pass None.
 
     Raises:
-        QueueError: no such item, no such move, or another task digest than the one recorded.
-        StaleLease: the worker's lease was taken over.
+        QueueError: no such item, no such move, or another task digest than the one on record.
+        StaleLease: another worker has taken over the lease.
     """
     if lease is not None:
         check(connection, lease)
@@ -267,10 +267,10 @@ def move(
 def answer(
     connection: Connection, identity: int, state: str, answers: Mapping[str, Json], *, actor: Actor, reason: str
 ) -> QueueItem:
-    """Put an item that is in `state` back into the queue with what a person decided about it.
+    """Put an item that is in `state` back into the queue with a person's decision about it.
 
     Raises:
-        QueueError: no such item, or it is in another state, where the decision would mean nothing.
+        QueueError: no such item, or it is in another state, in which the decision would mean nothing.
     """
     before = item(connection, identity)
     if before.state != state:
@@ -282,7 +282,7 @@ def answer(
 
 
 def note(connection: Connection, identity: int, answers: Mapping[str, Json]) -> QueueItem:
-    """Add to what people decided about an item, which stays in its state; the caller writes the log entry."""
+    """Add to people's decisions about an item, which keeps its state; the caller writes the log entry."""
     before = item(connection, identity)
     values = {"answers": {**before.answers, **answers}, "changed_at": now(connection)}
     connection.execute(update(queue).where(queue.c.id == identity).values(**values))
@@ -308,9 +308,9 @@ def page(
     start: int = 0,
     limit: int = 25,
 ) -> tuple[list[QueueItem], int]:
-    """Items that fit, from position `start` on, and how many fit in all.
+    """Items that fit, from position `start` on, and the number that fit in all.
 
-    `text` is looked for in name, version, owner, submitter and reason, whatever its letter case.
+    `text` is searched for in name, version, owner, submitter and reason, ignoring case.
     """
     fitting = [queue.c.assistant == assistant, *_conditions(states, owner, text)]
     by = queue.c[order]

@@ -1,7 +1,7 @@
 """Rows as a file holds them: one JSON object a line, read strictly because files come from outside.
 
-Encoding is UTF-8; a UTF-8 byte order mark at the start of a file is dropped, UTF-16 and UTF-32 are refused. Lines end
-in LF or CR LF; empty lines are skipped. A field that is null is absent, apart from the answer. Line ends inside a text
+The encoding is UTF-8; a byte order mark at the start of a file is dropped, UTF-16 and UTF-32 are refused. Lines end in
+LF or CR LF; empty lines are skipped. A field that is null counts as absent, except in `NEEDED`. Line ends inside a text
 become LF.
 """
 
@@ -16,16 +16,16 @@ Record: TypeAlias = dict[str, Any]
 MAX_DEPTH = 32
 """Deepest nesting of lists and objects in a row."""
 NEEDED = ("instruction", "output", "image")
-"""Fields in which null is a fault; elsewhere it says that the field is absent."""
+"""Fields in which null is a fault; elsewhere null means that the field is absent."""
 POINTERS = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer; `git lfs pull` brings the file",
     b"/annex/objects/": "a git-annex pointer; `git annex get` brings the file",
 }
-"""Beginnings of small files that stand for a large one, and what brings that."""
+"""Beginnings of small files that stand for a large one -> description, with the command that fetches the large one."""
 
 
 class NotJson(Exception):
-    """Text that is no JSON value as rows may hold it; `line` counts from 1 inside the text."""
+    """Text that is no JSON value that a row may hold; `line` counts from 1 inside the text."""
 
     def __init__(self, actual: str, line: int = 1) -> None:
         super().__init__(actual)
@@ -39,7 +39,7 @@ def json_lines(content: bytes, name: str) -> Iterator[tuple[int, Record | Proble
 
 
 def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that hold anything, with their numbers."""
+    """The non-empty lines of a file, with their numbers."""
     for number, line in enumerate(content.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
         if line.strip():
             yield number, line
@@ -70,7 +70,7 @@ def parse_value(line: bytes, name: str, number: int) -> Any:  # noqa: ANN401 - a
 
 
 def load(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value, read strictly: no key twice, no NaN, no nesting deeper than `MAX_DEPTH`; nulls of rows dropped.
+    """A JSON value, read strictly: no key twice, no NaN, no nesting deeper than `MAX_DEPTH`.
 
     Raises:
         NotJson: the text is something else.
@@ -83,7 +83,7 @@ def load(text: str) -> Any:  # noqa: ANN401 - any JSON value
         raise NotJson(f"no JSON ({error.msg}, at character {error.colno})", error.lineno) from error
     except ValueError as error:
         raise NotJson(str(error)) from error
-    if deeper(value, MAX_DEPTH + 2):  # a file may be an array of rows
+    if deeper(value, MAX_DEPTH + 2):  # plus the array and the row itself: a file may be an array of rows
         raise NotJson(f"nesting deeper than {MAX_DEPTH}")
     return value
 
@@ -104,17 +104,20 @@ def deeper(value: object, depth: int) -> bool:
 
 
 def without_nulls(row: Record) -> Record:
-    """The row without the fields that are null; one that has to be there stays, to be named as a fault."""
+    """The row without null fields; those in `NEEDED` stay, so that the checks name them as a fault."""
     return {field: value for field, value in row.items() if value is not None or field in NEEDED}
 
 
 def with_plain_line_ends(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The value with LF for each CR LF and CR in its texts, at any depth; the same object where there is none."""
+    """The value with LF for each CR LF and CR in its texts, at any depth; the same object if there is none."""
     return mapped_texts(value, _plain_line_ends)
 
 
 def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - any JSON value
-    """The value with `change` applied to its texts, keys apart; the same object where nothing changed."""
+    """The value with `change` applied to its texts, not to keys; the same object if nothing changed.
+
+    Callers compare by identity, which says cheaply whether a row changed at all.
+    """
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
@@ -133,7 +136,7 @@ def twice_named(names: Iterable[str]) -> str | None:
 
 
 def pointer(content: bytes) -> str | None:
-    """A description of the file that stands here for another one, or None."""
+    """A description of a file that only stands for another one, or None."""
     if len(content) > 1024:
         return None
     return next((words for start, words in POINTERS.items() if content.startswith(start)), None)

@@ -1,6 +1,6 @@
-"""Texts that were decoded with the wrong code page (mojibake): told from others, and mended where people ask for it.
+"""Texts that were decoded with the wrong code page (mojibake): detected, and mended if people ask for it.
 
-Both by ftfy (Speer, doi:10.5281/zenodo.2591652): it mends only what its heuristic takes for no text of any language.
+Both by ftfy (Speer, doi:10.5281/zenodo.2591652), which mends only text that its heuristic finds in no language.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ class Repair:
         self._example: tuple[str, str] | None = None
 
     def decode(self, content: bytes, name: str) -> str | Problem:
-        """The text of some bytes: UTF-8, or, if active, whatever code page fits them best."""
+        """The text of some bytes: UTF-8, or, if active, the code page that fits them best."""
         text = decode(content, name)
         if isinstance(text, str):
             return text

@@ -28,7 +28,7 @@ Get: TypeAlias = Callable[[str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: what is asked and the answer wanted. An empty `input` is the same as none."""
+    """One row: a question and its answer. An empty `input` is the same as none."""
 
     instruction: str
     input: str | None
@@ -37,7 +37,7 @@ class Example:
     images: tuple[Picture, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
-        """The canonical JSON object: absent fields left out."""
+        """The canonical JSON object, without absent fields."""
         row: dict[str, Any] = {"instruction": self.instruction, "output": self.output}
         if self.input is not None:
             row["input"] = self.input
@@ -49,7 +49,7 @@ class Example:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], get: Get | None = None) -> "Example":
-        """The example of a canonical row, which is trusted to be well formed; `get` gives its images."""
+        """The example of a canonical row, trusted to be well formed; `get` reads its images."""
         choices = row.get("choices")
         return cls(
             instruction=row["instruction"],
@@ -61,7 +61,7 @@ class Example:
 
     @property
     def stem(self) -> tuple[str, ...]:
-        """The question without the options it offers; images by their digests."""
+        """The question without its options; images by their digests."""
         return (self.instruction, self.input or "", *(picture.digest for picture in self.images))
 
     @property
@@ -76,7 +76,7 @@ class Example:
 
     @property
     def subject(self) -> str:
-        """What the instruction is applied to: the input, or the instruction itself where there is none."""
+        """The text that the instruction applies to: the input, or the instruction itself if there is none."""
         return self.input or self.instruction
 
     @property
@@ -87,7 +87,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Unlabelled:
-    """One row without an answer: what is asked. An empty `input` is the same as none."""
+    """One row without an answer. An empty `input` is the same as none."""
 
     instruction: str
     input: str | None
@@ -95,14 +95,14 @@ class Unlabelled:
     images: tuple[Picture, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
-        """The canonical JSON object: absent fields left out."""
+        """The canonical JSON object, without absent fields."""
         row = self.with_answer("").to_row()
         del row["output"]
         return row
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], get: Get | None = None) -> "Unlabelled":
-        """The row of a canonical object, which is trusted to be well formed; `get` gives its images."""
+        """The row of a canonical object, trusted to be well formed; `get` reads its images."""
         example = Example.from_row({**row, "output": ""}, get)
         return cls(example.instruction, example.input, example.choices, example.images)
 
@@ -118,15 +118,15 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Rows(Generic[Row]):
-    """The content of a split file: its rows with their numbers, or the problems for which it is refused."""
+    """The content of a split file: its rows with their numbers, or the problems that refuse it."""
 
     rows: list[tuple[int, Row]]
     problems: list[Problem]
-    """Each kind once; none where `rows` may be used."""
+    """Each kind once; none if `rows` may be used."""
     set_aside: list[Problem]
     """Problems of the few faulty rows that were left out."""
     remarks: Counter[str]
-    """Sentences on what was read otherwise than it stands there, with numbers of rows."""
+    """Sentences about what was rewritten, with numbers of rows."""
     faulty: int = 0
     """Number of rows that were left out."""
 
@@ -144,7 +144,7 @@ class Rows(Generic[Row]):
 def read_rows(content: bytes, name: str, choices: tuple[str, ...] | None, album: Album = NO_IMAGES) -> Rows[Example]:
     """Read the bytes of a split file.
 
-    `choices` are the task's; a row's own `choices` go before them. `album` holds the images that rows may name.
+    `choices` are the task's; a row's own `choices` replace them. `album` holds the images that rows may name.
     """
     return check_rows(_records(content, name), name, RowCheck(choices, album))
 
@@ -158,7 +158,7 @@ def read_unlabelled(content: bytes, name: str, album: Album = NO_IMAGES) -> Rows
 
 @dataclass(frozen=True)
 class PlainRow:
-    """A row as a package writes it, images by their paths, and the example that it is."""
+    """A row as a package writes it, with images by their paths, and its example."""
 
     fields: records.Record
     example: Example
@@ -166,15 +166,15 @@ class PlainRow:
 
 @dataclass(frozen=True)
 class RowCheck:
-    """The way from a record to a row."""
+    """Check of a record that makes it a row."""
 
     choices: tuple[str, ...] | None = None
-    """The task's choices; a row's own go before them."""
+    """The task's choices; a row's own replace them."""
     album: Album = NO_IMAGES
     needs_output: bool = True
 
     def __call__(self, record: records.Record, remarks: Counter[str]) -> Example | list[Fault]:
-        """The row of a record, or its faults; `remarks` counts what was read otherwise than it stands there."""
+        """The row of a record, or its faults; `remarks` counts what was rewritten."""
         plain = self.plain(record, remarks)
         return plain if isinstance(plain, list) else plain.example
 
@@ -213,7 +213,7 @@ class RowCheck:
         return row["output"] in (self._exact if choices is self.choices else choices)
 
     def _same_choice(self, row: Mapping[str, Any], choices: Sequence[str]) -> str | None:
-        """The choice that an output is apart from white space around it and its Unicode form."""
+        """The choice that equals an output but for white space around it and its Unicode form."""
         by_text = self._even if choices is self.choices else _by_even_text(choices)
         return by_text.get(even_text(row["output"]))
 
@@ -265,7 +265,7 @@ def check_rows(
 
 
 def even_text(text: str) -> str:
-    """A text as answers are compared: without white space around it, in the composed form of Unicode (NFC)."""
+    """A text in the form in which answers are compared: no white space around it, composed Unicode (NFC)."""
     return unicodedata.normalize("NFC", text.strip())
 
 
@@ -318,7 +318,7 @@ def _text_fault(value: object, may_be_empty: bool = False) -> tuple[str, str] | 
 
 
 def _pictures(row: Mapping[str, Any], get: Get | None) -> tuple[Picture, ...]:
-    """Images of a row: pictures already, or digests that `get` knows."""
+    """Images of a row: pictures already, or digests that `get` reads."""
     entries = row.get("image") or ()
     if get is None:
         if not all(isinstance(one, Picture) for one in entries):

@@ -1,8 +1,8 @@
 """The immutable snapshot of a task: canonical rows, their images, and one small object that names the rows.
 
-The snapshot's digest is the task digest. It covers content only, so two packages that differ in key
-order, white space, escapes, file names, or in the formats of images with the same pixels, have the same snapshot. A
-task without unlabelled rows says nothing of them, so its digest does not depend on there being such a split.
+The snapshot's digest is the task digest. It covers content only: packages that differ in key order, white space,
+escapes, file names, or in the formats of images with the same pixels, have the same snapshot. The object of a task
+without unlabelled rows doesn't mention them, so its digest doesn't depend on that split.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ class SnapshotError(LciaError):
 
 @dataclass(frozen=True)
 class SplitRef:
-    """Where the rows of a split are and how many."""
+    """The object that holds the rows of a split, and their number."""
 
     object: str
     rows: int
@@ -35,16 +35,16 @@ class SplitRef:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A task in the object store; its rows are read when first asked for."""
+    """A task in the object store; its rows are read on first use."""
 
     digest: str
     task: Task
     splits: dict[Split, SplitRef]
     store: ObjectStore = field(repr=False, compare=False)
     unlabelled_split: SplitRef | None = None
-    """Rows without an answer; the owner's `retention` holds for them as for training rows."""
+    """Rows without an answer; the owner's `retention` applies to them as to training rows."""
     learnt_instructions: tuple[str, ...] | None = None
-    """Of the training rows, where only some of these are kept."""
+    """Instructions of all training rows, if only some of the rows are kept."""
     _read: dict[Split, tuple[Example, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, split: Split) -> tuple[Example, ...]:
@@ -59,7 +59,7 @@ class Snapshot:
         return self._read[split]
 
     def unlabelled_rows(self) -> tuple[Unlabelled, ...]:
-        """Rows without an answer in their original order; none where the task has no such split.
+        """Rows without an answer in their original order; none if the task has no such split.
 
         Raises:
             ObjectMissing, ObjectCorrupt: the rows were erased or damaged.
@@ -71,7 +71,7 @@ class Snapshot:
 
     @property
     def has_images(self) -> bool:
-        """Whether any of its rows shows an image.
+        """True if any of its rows has an image.
 
         Raises:
             ObjectMissing, ObjectCorrupt: the rows were erased or damaged.
@@ -85,9 +85,9 @@ class Snapshot:
         return tuple(sorted({example.instruction for example in self.rows(split)}))
 
     def taught_from(self, rows: str, instructions: Sequence[str]) -> "Snapshot":
-        """The same task with the training rows that are still kept (an object of rows), and no unlabelled ones.
+        """The same task with the training rows that are still kept (`rows` is their object), and no unlabelled ones.
 
-        `instructions` are those of all its training rows.
+        `instructions` are those of all the training rows it had.
         """
         train = SplitRef(rows, len(self.store.get_lines(rows)))
         return Snapshot(
@@ -96,7 +96,7 @@ class Snapshot:
 
 
 def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
-    """Store a package's images, its rows and its task object; repeating it changes nothing.
+    """Store a package's images, its rows and its task object; doing it again changes nothing.
 
     Raises:
         SnapshotError: an image file changed since the package was read.
@@ -118,16 +118,16 @@ def take_snapshot(package: Package, store: ObjectStore) -> Snapshot:
 def assemble(
     task: Task, splits: dict[Split, SplitRef], unlabelled_split: SplitRef | None, store: ObjectStore
 ) -> Snapshot:
-    """The snapshot of a task whose rows are in the store; its object is stored."""
+    """The snapshot of a task whose rows are in the store; stores its object."""
     digest = store.put_json(_manifest(task, splits, unlabelled_split))
     return Snapshot(digest, task, splits, store, unlabelled_split)
 
 
 def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
-    """The snapshot named by a task digest.
+    """The snapshot that a task digest names.
 
     Raises:
-        ObjectMissing, ObjectCorrupt: the object itself.
+        ObjectMissing, ObjectCorrupt: its object is gone or damaged.
         SnapshotError: the object is something else, or of another schema.
     """
     value = store.get_json(digest)
@@ -142,7 +142,7 @@ def load_snapshot(store: ObjectStore, digest: str) -> Snapshot:
 
 
 def header(digest: str, value: dict[str, Json]) -> Task:
-    """What the task object `value` says of a task, apart from its rows.
+    """The task in the task object `value`, apart from its rows.
 
     Raises:
         SnapshotError: it does not fit the schema.

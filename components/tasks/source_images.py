@@ -1,4 +1,4 @@
-"""Images of a data set, whether files beside its rows or bytes in a column, become files of the package."""
+"""Images of a data set, files beside its rows or bytes in a column, copied to files of the package."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from components.tasks.records import Record
 
 @dataclass(frozen=True)
 class SourceImages:
-    """Copies images of rows into the package, under the digest of their bytes."""
+    """Copies images of rows into the package, named by the digest of their bytes."""
 
     source: Path
     folder: Path
@@ -22,7 +22,7 @@ class SourceImages:
     """Names of the files in the package."""
 
     def copy(self, row: Record) -> Record:
-        """The row with paths inside the package, in `image` and in parts of its messages.
+        """Copy a row's images; returns the row with their paths in the package, in `image` and in parts of messages.
 
         Raises:
             LayoutRefused: no path, no image, or a path that leaves the folder.
@@ -37,7 +37,7 @@ class SourceImages:
         return out
 
     def keep(self, names: Collection[str]) -> None:
-        """Remove the files of the package that are not among `names`: those of rows that were set aside."""
+        """Remove images from the package that are not among `names`: only rows that were set aside used them."""
         for name in self.files - set(names):
             (self.folder / name).unlink()
 
@@ -76,7 +76,7 @@ class SourceImages:
         return path
 
     def _link(self, name: str) -> str | None:
-        """Why no file may be read by this name: a folder on the way is a link, so it may lie anywhere."""
+        """The fault of a path through a link, which may lead anywhere; None if no folder on the way is one."""
         folders = [self.source / part for part in list(PurePosixPath(name).parents)[:-1]]
         return f"{show(name)}, which goes through a link" if any(folder.is_symlink() for folder in folders) else None
 

@@ -1,9 +1,9 @@
-"""Files of a data set by split, found by their names; where more than one could be meant, nobody guesses.
+"""Files of a data set by split, found by their names; if several fit, the user chooses.
 
 Hubs and `datasets` name a split's files `train.jsonl`, `train-00000-of-00002.parquet`, `data/test-*.parquet`, or put
-them into a folder `train/`; `save_to_disk` writes `train/data-00000-of-00001.arrow`. What stands before the format and
-the shard number is the file's stem: `train_sft` and `train_gen` are two stems of one split, and so are `test.jsonl` and
-`test.csv`. A split is taken where it has one stem; `--split test=FILE` says which of several.
+them into a folder `train/`; `save_to_disk` writes `train/data-00000-of-00001.arrow`. The part of the name before the
+shard number and the format is the file's stem: `train_sft` and `train_gen` are two stems of one split, and so are
+`test.jsonl` and `test.csv`. A split with one stem is clear; with several, `--split test=FILE` names one.
 """
 
 import re
@@ -21,9 +21,9 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("unlabelled", "unlabeled", "unsupervised"), "unlabelled"),
 }
-"""Names of splits elsewhere, and ours."""
+"""Names of splits elsewhere -> ours."""
 READ = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-"""Formats that are read; those of text also with `.gz` behind."""
+"""Formats that are read; text formats also with `.gz` behind."""
 TEXT_FORMATS = READ[:5]
 OTHER = {
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "a spreadsheet; save the sheet as CSV (UTF-8)"),
@@ -36,9 +36,9 @@ OTHER = {
         (".txt", ".md", ".xml", ".yaml", ".yml", ".sqlite", ".db"), "a format that is not read; save JSON Lines"
     ),
 }
-"""Formats that are not read, and what to do about them."""
+"""Formats that are not read -> description and remedy."""
 MANY = 10_000
-"""Most files that are looked at for a hint."""
+"""Most files searched for a hint."""
 NONE = "none"
 """`--split test=none` leaves a split out."""
 META = frozenset({"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"})
@@ -48,7 +48,7 @@ _SPLIT = re.compile(r"([a-z]+)([-_.]|$)")
 
 
 class SourceUnclear(PackageError):
-    """A data set in which a split's files are missing, or of which several could be meant."""
+    """A data set in which a split's files are missing or ambiguous."""
 
     kind = "data set"
     advice = "Nothing was written."
@@ -56,7 +56,7 @@ class SourceUnclear(PackageError):
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a data set by our names of splits."""
+    """The files of a data set, by our names of splits."""
 
     path: Path
     """The path that the user named."""
@@ -67,12 +67,12 @@ class Source:
     """Files of a known format that belong to no split."""
 
     def name(self, path: Path) -> str:
-        """A file's name as its owner knows it."""
+        """A file's name, relative to the data set."""
         return _name(path, self.root)
 
 
 def format_of(path: Path) -> str | None:
-    """The suffix that says how a file is read, with `.gz` where it is packed; None for a format that is not read."""
+    """The suffix that decides how a file is read, with `.gz` if it is packed; None for a format that is not read."""
     name = path.name.lower()
     suffixes = [*READ, *(f"{suffix}.gz" for suffix in TEXT_FORMATS)]
     return next((suffix for suffix in suffixes if name.endswith(suffix) and name not in META), None)
@@ -89,16 +89,16 @@ def homes(root: Path) -> Iterator[Path]:
 
 
 def not_read(path: Path) -> str:
-    """A description of a file whose format is not read, with what to do."""
+    """A description of a file whose format is not read, with the remedy."""
     suffix = next((suffix for suffix in OTHER if path.name.lower().endswith(suffix)), None)
     return OTHER[suffix] if suffix else f"a file that ends in none of {', '.join(READ)}"
 
 
 def find(source: Path, overrides: Mapping[str, str]) -> Source:
-    """The files of each split; `named` says for a split which file, files (a pattern with `*`), or `none`.
+    """The files of each split; `overrides` names a split's file, files (a pattern with `*`), or `none`.
 
     Raises:
-        SourceUnclear: no such path, no training rows, more than one stem a split, or a shard that is missing.
+        SourceUnclear: no such path, no training rows, more than one stem for a split, or a missing shard.
     """
     picks = {_split_name(split, source): files for split, files in overrides.items()}
     if source.is_file():
@@ -119,7 +119,7 @@ def find(source: Path, overrides: Mapping[str, str]) -> Source:
     splits = {split: files for split, files in splits.items() if files}
     everything = [path for path in _files(root) if format_of(path)]
     if not splits and len(everything) == 1:
-        splits = {"train": (everything[0],)}  # whatever it is called, there is nothing else
+        splits = {"train": (everything[0],)}  # the only file there is, so its name doesn't matter
     in_use = {path for files in splits.values() for path in files}
     unused_files = tuple(_name(path, root) for path in everything if path not in in_use)
     if "train" not in splits:
@@ -144,7 +144,7 @@ def _which(split: str, several: "list[_Stem]") -> Problem:
 
 @dataclass(frozen=True)
 class _Stem:
-    """Files that differ in the number of their shard alone."""
+    """Files that differ only in their shard number."""
 
     split: str
     folder: str
@@ -154,7 +154,7 @@ class _Stem:
 
     @property
     def pattern(self) -> str:
-        """The pattern by which `--split` names them."""
+        """The pattern that names them for `--split`."""
         name = self.files[0].name
         if len(self.files) > 1 or _SHARD.search(name.removesuffix(self.format)):
             name = f"*{self.format}" if self.stem.endswith("/") else f"{self.stem}-*{self.format}"
@@ -162,12 +162,12 @@ class _Stem:
 
     @property
     def words(self) -> str:
-        """The text that people see: the file, or the pattern with the number of files."""
+        """Description for people: the file, or the pattern with the number of files."""
         return self.pattern if len(self.files) == 1 else f"{self.pattern} ({len(self.files)} files)"
 
 
 def _stems(source: Path) -> tuple[Path, list[_Stem]]:
-    """The folder that holds the splits, which may be the only one below `source`, and its stems."""
+    """The folder that holds the splits (`source`, or the one folder in it that does) and its stems."""
     if stems := _stems_of(source):
         return source, stems
     below = [folder for folder in _folders(source) if _stems_of(folder)]
@@ -196,7 +196,7 @@ def _stems_of(root: Path) -> list[_Stem]:
 
 
 def _files(root: Path) -> list[Path]:
-    """Files that may be a split's: in the folder, in `data/`, and in folders that are named after a split."""
+    """Files that may belong to a split: in the folder, in `data/`, and in folders named after a split."""
     folders = [root, *(f for f in _folders(root) if f.name == "data" or _split_of(f.name))]
     folders += [f for f in _folders(root / "data") if _split_of(f.name)] if (root / "data").is_dir() else []
     return [path for folder in folders for path in _inside(folder)]
@@ -232,7 +232,7 @@ def _pick(root: Path, picks: Mapping[str, str], source: Path) -> dict[str, tuple
 
 
 def _matching(root: Path, split: str, name: str, source: Path) -> list[Path]:
-    """The files that `--split` names, by a path or a pattern, below the data set or from here."""
+    """The files that `--split` names, by a path or a pattern, below the data set or the working directory."""
     for base in (root, source, Path()):
         if "*" in name and not Path(name).is_absolute():
             matches = sorted(path for path in base.glob(name) if path.is_file())
@@ -254,7 +254,7 @@ def _matching(root: Path, split: str, name: str, source: Path) -> list[Path]:
 
 
 def _whole(stem: _Stem, source: Path) -> tuple[Path, ...]:
-    """The files of a stem, all shards of which are there."""
+    """The files of a stem, if none of its shards is missing."""
     shards = [_SHARD.search(path.name[: -len(stem.format)]) for path in stem.files]
     numbers = {int(shard["of"]) for shard in shards if shard and shard["of"]}
     if numbers and numbers != {len(stem.files)}:

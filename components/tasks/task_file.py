@@ -1,4 +1,4 @@
-"""`task.yaml`: what a task is, apart from its rows, and where these are; read as hostile, every fault with its line."""
+"""`task.yaml`: a task apart from its rows, and the files of these; read as hostile input, every fault with its line."""
 
 import json
 from collections.abc import Mapping
@@ -57,12 +57,12 @@ class _Strict(BaseModel):
 
 
 class Decoding(_Strict):
-    """The way an answer is read from the model; one contract for gate, ask and export."""
+    """Decoding of answers from the model; one contract for gate, ask and export."""
 
     mode: Literal["generate", "choose"] = "generate"
     """Greedy decoding, or the likeliest of the choices."""
     max_new_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = LEAST_TOKENS
-    """Longest generated answer, in tokens; where `task.yaml` does not name it, the longest reference and room."""
+    """Longest generated answer, in tokens; if `task.yaml` doesn't name it, the longest reference with some room."""
     length_normalisation: Literal["none", "tokens"] = "none"
     """`choose`: compare the sum or the mean of the answer's token log-likelihoods."""
 
@@ -73,7 +73,7 @@ class Retention(_Strict):
     train_rows: Annotated[int, Field(ge=0)] = 0
     """Training rows kept for rehearsal; 0 keeps none."""
     evaluation_rows: bool = True
-    """True if validation and test rows are kept; without them forgetting is not measurable."""
+    """True keeps validation and test rows; without them forgetting can't be measured."""
     until: date | None = None
     """Last day on which rows are kept; None sets no end."""
 
@@ -90,7 +90,7 @@ class Task(_Strict):
     """Score of an answer against `output`, a fraction."""
     decoding: Decoding = Decoding()
     choices: Annotated[tuple[Line, ...], Field(min_length=2)] | None = None
-    """All answers that are allowed, in the order they are shown; None for free text."""
+    """All answers there are, in the order in which they are shown; None for free text."""
     retention: Retention = Retention()
     licence: Line
     """Licence of the rows, an SPDX identifier where there is one."""
@@ -112,13 +112,13 @@ class Task(_Strict):
 
 
 class SplitFiles(_Strict):
-    """File of each split, relative to the package; one that is not named may end in `.parquet` as well."""
+    """File of each split, relative to the package; a default name may also end in `.parquet`."""
 
     train: SplitFile = "train.jsonl"
     validation: SplitFile = "validation.jsonl"
     test: SplitFile = "test.jsonl"
     unlabelled: SplitFile = "unlabelled.jsonl"
-    """Rows without `output`; need not be there unless it is named."""
+    """Rows without `output`; the file is optional unless `task.yaml` names it."""
 
     @model_validator(mode="after")
     def _files_are_distinct(self) -> Self:
@@ -133,7 +133,7 @@ class SplitFiles(_Strict):
 
 
 class TaskFile(Task):
-    """`task.yaml`: the task and where its splits are."""
+    """`task.yaml`: the task and the files of its splits."""
 
     splits: SplitFiles = SplitFiles()
 
@@ -149,7 +149,7 @@ class TaskFile(Task):
 
 
 def read_task_file(path: Path, files: list[str]) -> tuple[TaskFile | None, list[Problem]]:
-    """The `task.yaml` of a package folder that holds `files`, or everything that is wrong with it."""
+    """The `task.yaml` of a package folder that holds `files`, or all problems with it."""
     if TASK_FILE not in files:
         rule = "a task.yaml with name, version, owner, description and licence"
         return None, [Problem(TASK_FILE, None, None, "no such file", rule)]
@@ -169,7 +169,7 @@ def read_task_file(path: Path, files: list[str]) -> tuple[TaskFile | None, list[
 
 
 def check_header(header: Mapping[str, Any]) -> None:
-    """See that `task.yaml` may be written from these values.
+    """Check that these values make a valid `task.yaml`.
 
     Raises:
         PackageError: they do not fit.
@@ -185,8 +185,8 @@ def _explain(error: ValidationError, document: Document) -> list[Problem]:
     faults = error.errors()
     for fault in faults:
         if fault["type"] == "too_short" and any(other["loc"][:-1] == fault["loc"] != other["loc"] for other in faults):
-            continue  # a list that counts as short because of the fault in it
-        place = ".".join(str(part) for part in fault["loc"]) or None
+            continue  # pydantic drops a faulty item, and then calls the list too short
+        key = ".".join(str(part) for part in fault["loc"]) or None
         line = document.line(tuple(fault["loc"]))
         message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         actual, rule = show(fault["input"]), message
@@ -199,12 +199,12 @@ def _explain(error: ValidationError, document: Document) -> list[Problem]:
         elif fault["type"] == "string_type" and (source := document.texts.get(tuple(fault["loc"]))) is not None:
             actual = _as_yaml_reads(source, fault["input"])
             rule += f" (write text in quotes: {json.dumps(source)})"
-        problems.append(Problem(TASK_FILE, line, place, actual or show(fault["input"]), rule or message))
+        problems.append(Problem(TASK_FILE, line, key, actual or show(fault["input"]), rule or message))
     return problems
 
 
 def _as_yaml_reads(source: str, value: object) -> str:
-    """The text of a value that YAML takes for no text, and what it makes of it (YAML 1.1 knows 12:30 as a number)."""
+    """An unquoted text with the value that YAML reads in it (for YAML 1.1, 12:30 is the number 750)."""
     if value is None:
         return f"{source or 'nothing'}, which YAML reads as null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Values of a data set's columns: where they stand in a row, and how they are written as text."""
+"""Values of a data set's columns: looking them up in a row, and writing them as text."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from components.tasks.records import Record
 
 MOST_DIGITS = 400
-"""Most digits of a decimal number that is written out; one of a large exponent has billions."""
+"""Most digits of a decimal number that is written out: one with a large exponent would have billions."""
 
 
 class NoColumn(LookupError):
@@ -31,7 +31,7 @@ def value_of(row: Record, column: str) -> Any:  # noqa: ANN401 - any value of a 
 
 
 def as_text(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds; what is no text is refused later
-    """Numbers, true and false, dates and times as text, as JSON and ISO 8601 write them; anything else as it is."""
+    """Numbers, true and false, dates and times as JSON and ISO 8601 write them; anything else unchanged."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

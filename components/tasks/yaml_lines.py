@@ -1,7 +1,7 @@
-"""YAML read into plain values that remember their lines, for messages that name file, line and key.
+"""YAML as plain values with their lines, for messages that name file, line and key.
 
-Stricter than `yaml.safe_load`: no anchors or aliases (they can grow without bound), no tags, no key
-twice, no merge keys, and dates stay text.
+Stricter than `yaml.safe_load`: no anchors or aliases (they can grow without bound), no tags, no key twice, no merge
+keys, and dates stay text.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import yaml
 from components.tasks.problems import Problem, show
 
 Value: TypeAlias = Any
-"""A plain YAML value; which one is the reader's to check."""
+"""Any plain YAML value; callers check its type."""
 
 MAX_DEPTH = 8
 _OPENING = (
@@ -29,7 +29,7 @@ _PLAIN = {*_SCALARS, _TIMESTAMP, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed mapping, the line of each of its keys, and what stands there for each of its plain values."""
+    """A parsed mapping, the line of each of its keys, and the source text of each plain value."""
 
     values: dict[str, Any]
     lines: dict[tuple[str | int, ...], int]
@@ -74,7 +74,7 @@ def parse_yaml(text: str, name: str) -> tuple[Document | None, list[Problem]]:
 
 
 def _scan(text: str, name: str) -> Problem | None:
-    """What may not occur, found before anything is built: the scanner is quadratic in the nesting depth."""
+    """The first forbidden construct, or None; before anything is built, as PyYAML is quadratic in the nesting depth."""
     depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1
@@ -88,7 +88,7 @@ def _scan(text: str, name: str) -> Problem | None:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Builds plain values, and notes where each stands and how it is written."""
+    """Builds plain values, and notes the line and the source text of each."""
 
     name: str
     lines: dict[tuple[str | int, ...], int]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from components.audit.log import Actor
 from components.storage.objects import Json
-from components.tasks.inbox import Inbox, InboxUnusable, Place, StillWritten, open_inbox
+from components.tasks.inbox import Inbox, InboxUnusable, Outcome, StillWritten, open_inbox
 from components.tasks.parser_process import ParserBroken
 from components.tasks.problems import PackageError, Problem
 from components.tasks.queue import QueueItem, TaskVersionTaken
@@ -76,10 +76,10 @@ def _take(instance: Instance, owner: str | None, inbox: Inbox, say: Callable[[st
             yield item
 
 
-def _put_away(inbox: Inbox, name: str, where: Place, facts: dict[str, Json], say: Callable[[str], None]) -> None:
+def _put_away(inbox: Inbox, name: str, outcome: Outcome, facts: dict[str, Json], say: Callable[[str], None]) -> None:
     """Move a package away; one that can't be is said and stays, and the packages after it are taken."""
     try:
-        inbox.put_away(name, where, {"package": name, **facts})
+        inbox.put_away(name, outcome, {"package": name, **facts})
     except InboxUnusable as error:
         say(f"the inbox can't be used: {error}")
 
