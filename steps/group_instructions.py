@@ -31,8 +31,8 @@ def group_instructions(
         validation=validation,
         drift=drift,
         parent=context.order.parent,
-        released=context.order.released,
-        forced=context.order.forced,
+        release=context.order.released,
+        force=context.order.forced,
     )
     record["reports"]["grouping"] = context.put_html(html)
     told = {name: record[name] for name in ("verdict", "reasons", "estimate")}

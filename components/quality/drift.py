@@ -1,13 +1,13 @@
-"""Drift of a new task: is it known, related, new, or so unlike what it would join that a person must look?
+"""Drift of a new task: is it known, related, new, or so unlike its group that a person must look?
 
-Effect sizes with intervals, not p-values: with enough rows any two tasks differ "significantly". Measured against
-the group that the router proposes, where it proposes one, else against all earlier tasks: what is ordinary in one
-group may be foreign to another. A task is `known` when a classifier cannot tell its questions from an earlier task's,
-`related` when its inputs or its instructions are close to one, else `new`. `extreme` holds it: lengths, scripts or
-difficulty for the base model far from everything it is compared with.
+Effect sizes with intervals, not p-values: with enough rows any two tasks differ "significantly". The reference is the
+group that the router proposes, or all earlier tasks if it proposes none: rows that are ordinary in one group may be
+foreign to another. A task is `known` if a classifier can't tell its questions from an earlier task's, `related` if its
+inputs or its instructions are close to one, else `new`. `extreme` holds it: its lengths, scripts or difficulty for the
+base model are far from everything in the reference.
 
-Cold start: without an earlier task of which rows are kept there is nothing to be far from. The verdict is `new`, and
-only what needs no other task is looked at: training rows that are unlike the task's own evaluation rows.
+Cold start: without kept rows of an earlier task there is nothing to be far from. The verdict is `new`, and only the
+measure that needs no other task is taken: training rows that are unlike the task's own evaluation rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from components.quality.admixture import DRAWN, LEAST_ROWS, unlike_rows
-from components.quality.omissions import Omission, listed
+from components.quality.omissions import Omission, as_records
 from components.quality.samples import Effect, Read, Sample, closeness, compare, effect, reach
 from components.quality.two_samples import instruction_similarities
 from components.settings import DriftSettings
@@ -28,7 +28,7 @@ Verdict: TypeAlias = Literal["known", "related", "new", "extreme"]
 EVERYTHING = "all earlier tasks"
 OWN_ROWS = "its own evaluation rows"
 MAX_COMPARED = 8
-"""Earlier tasks the classifier is run against, the most similar ones first."""
+"""Most earlier tasks that the classifier runs against, the most similar ones first."""
 MAX_ROWS_SHOWN = 20
 
 ADVICE: Mapping[Verdict, str] = {
@@ -41,7 +41,7 @@ ADVICE: Mapping[Verdict, str] = {
 
 @dataclass(frozen=True)
 class Proposal:
-    """The group that the router would put the task into, by the digests of its tasks; none: a group of its own."""
+    """The group that the router proposes, with the digests of its tasks; None proposes a group of its own."""
 
     group: str | None = None
     tasks: frozenset[str] = frozenset()
@@ -54,7 +54,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class DriftResult:
-    """What the check says, why, and what to do about it."""
+    """Verdict of the check, with reasons and advice."""
 
     task: str
     name: str
@@ -67,16 +67,16 @@ class DriftResult:
     reasons: tuple[str, ...]
     advice: str
     unlike_rows: tuple[int, ...] = ()
-    """Training rows (from 1) that are unlike the evaluation rows, if more than chance would make; the first 20."""
+    """Training rows (from 1) unlike the evaluation rows, if there are more than by chance; the first 20."""
     not_checked: tuple[Omission, ...] = ()
-    """Measures that nothing could be said about."""
+    """Measures that could not be taken."""
 
     def to_json(self) -> dict[str, Any]:
         """A canonical JSON object."""
         value = asdict(self)
         for name in ("effects", "reasons", "unlike_rows"):
             value[name] = list(value[name])
-        return {"kind": "drift", "schema": 1, **value, "not_checked": listed(self.not_checked)}
+        return {"kind": "drift", "schema": 1, **value, "not_checked": as_records(self.not_checked)}
 
 
 def check_drift(
@@ -90,17 +90,17 @@ def check_drift(
 ) -> DriftResult:
     """Compare a task's training rows with its group and with every earlier task whose rows are kept.
 
-    `prior` is in the order in which the tasks were learnt. `read` is the base model; without it nothing is said
-    about difficulty, and `unread` says why.
+    `prior` is in the order of learning. `read` is the base model; without it difficulty is not measured, and `unread`
+    gives the reason.
 
     Raises:
         ObjectMissing, ObjectCorrupt: rows of this task are gone or damaged.
     """
     joins = proposal or Proposal()
     current = Sample(snapshot.task.label, snapshot.digest, snapshot.rows("train"), snapshot.instructions())
-    samples = [sample for earlier in prior if earlier.digest != snapshot.digest if (sample := Sample.kept(earlier))]
-    mixed, rows, odd = _admixture(snapshot, current, seed)
-    omissions = [*_gone(snapshot, prior, samples), *(() if mixed else (_too_few_rows(),))]
+    samples = [sample for earlier in prior if earlier.digest != snapshot.digest if (sample := Sample.of(earlier))]
+    unlike, rows, odd = _admixture(snapshot, current, seed)
+    omissions = [*_without_rows(snapshot, prior, samples), *(() if unlike else (_too_few_rows(),))]
     if any(len(row.images) > 1 for row in current.rows):
         omissions.append(Omission("drift of further images", "only the first image of a row is compared"))
     if not samples:
@@ -111,7 +111,7 @@ def check_drift(
             "new",
             None,
             None,
-            mixed,
+            unlike,
             (alone, *odd),
             "learn it",
             unlike_rows=rows,
@@ -126,35 +126,35 @@ def check_drift(
     )
     versions = _versions(snapshot, prior, samples)
     order = sorted(samples, key=lambda sample: (-similar[sample.label], sample.label))
-    chosen = {sample.label: sample for sample in [*order[:MAX_COMPARED], *versions[:1], *versions[-1:]]}
-    compared = {label: compare(current, sample, similar[label], seed) for label, sample in chosen.items()}
-    nearest = max(compared, key=lambda label: closeness(compared[label]))
+    peers = {sample.label: sample for sample in [*order[:MAX_COMPARED], *versions[:1], *versions[-1:]]}
+    by_label = {label: compare(current, sample, similar[label], seed) for label, sample in peers.items()}
+    nearest = max(by_label, key=lambda label: closeness(by_label[label]))
     own = [sample for sample in samples if sample.digest in joins.tasks]
-    measured, label = (own, joins.label) if own else (samples, EVERYTHING)
-    effects = [*compared[nearest].values()]
-    if own and own != [chosen[nearest]]:
+    span, label = (own, joins.label) if own else (samples, EVERYTHING)
+    effects = [*by_label[nearest].values()]
+    if own and own != [peers[nearest]]:
         effects += compare(current, Sample.together(label, own), None, seed).values()
-    far = reach(current, measured, label, read, settings.model_rows, seed)
+    far = reach(current, span, label, read, settings.model_rows, seed)
     if "surprise" not in far:
         why = unread if read is None else "quality.drift.model_rows is 0"
         omissions.append(Omission("difficulty for the base model", why))
-    if len(chosen) < len(samples):
-        why = f"only the {len(chosen)} most similar of {len(samples)} earlier tasks are told apart row by row"
+    if len(peers) < len(samples):
+        why = f"only the {len(peers)} most similar of {len(samples)} earlier tasks are told apart row by row"
         omissions.append(Omission("drift against every earlier task", why))
-    verdict, words = _decide(compared[nearest], far, settings)
-    slide = _slide(versions, compared, settings)
+    verdict, words = _decide(by_label[nearest], far, settings)
+    slide = _slide(versions, by_label, settings)
     if slide and verdict == "known":
         verdict = "related"
-    for other, found in compared.items():
+    for other, other_effects in by_label.items():
         if other != nearest:
-            effects += [found["question_auc"], found["instructions"]]
+            effects += [other_effects["question_auc"], other_effects["instructions"]]
     return DriftResult(
         task=current.digest,
         name=current.label,
         verdict=verdict,
         nearest=nearest,
-        nearest_task=chosen[nearest].digest,
-        effects=(*effects, *far.values(), *mixed),
+        nearest_task=peers[nearest].digest,
+        effects=(*effects, *far.values(), *unlike),
         reasons=(*words, *slide, *odd),
         advice=ADVICE[verdict],
         unlike_rows=rows,
@@ -162,11 +162,11 @@ def check_drift(
     )
 
 
-def _gone(snapshot: Snapshot, prior: Sequence[Snapshot], samples: Sequence[Sample]) -> list[Omission]:
-    """Earlier tasks of which no rows are kept."""
-    kept = {sample.digest for sample in samples}
-    gone = [one.task.label for one in prior if one.digest not in kept and one.digest != snapshot.digest]
-    return [Omission("drift", f"no rows of {', '.join(gone)} are kept to compare with")] if gone else []
+def _without_rows(snapshot: Snapshot, prior: Sequence[Snapshot], samples: Sequence[Sample]) -> list[Omission]:
+    """The omission that names earlier tasks without kept rows, if there are any."""
+    with_rows = {sample.digest for sample in samples}
+    labels = [one.task.label for one in prior if one.digest not in with_rows and one.digest != snapshot.digest]
+    return [Omission("drift", f"no rows of {', '.join(labels)} are kept to compare with")] if labels else []
 
 
 def _too_few_rows() -> Omission:
@@ -176,22 +176,22 @@ def _too_few_rows() -> Omission:
 def _versions(snapshot: Snapshot, prior: Sequence[Snapshot], samples: Sequence[Sample]) -> list[Sample]:
     """Earlier versions of the task, oldest first: those of its name, and what it supersedes in turn."""
     labels = {earlier.task.label for earlier in prior if earlier.task.name == snapshot.task.name}
-    superseded = {earlier.task.label: earlier.task.supersedes for earlier in prior}
+    parents = {earlier.task.label: earlier.task.supersedes for earlier in prior}
     before = snapshot.task.supersedes
     while before is not None and before not in labels:
         labels.add(before)
-        before = superseded.get(before)
+        before = parents.get(before)
     return [sample for sample in samples if sample.label in labels]
 
 
 def _slide(
-    versions: Sequence[Sample], compared: Mapping[str, Mapping[str, Effect]], settings: DriftSettings
+    versions: Sequence[Sample], by_label: Mapping[str, Mapping[str, Effect]], settings: DriftSettings
 ) -> list[str]:
-    """Words where a site's versions moved far in small steps: alike the last one, no longer alike the first."""
+    """Words if a site's versions moved far in small steps: like the last one, but no longer like the first."""
     if len(versions) < 2:
         return []
     first, last = versions[0].label, versions[-1].label
-    total, step = compared[first]["question_auc"], compared[last]["question_auc"]
+    total, step = by_label[first]["question_auc"], by_label[last]["question_auc"]
     if total.low is None or step.low is None or total.low <= settings.known_auc or step.low > settings.known_auc:
         return []
     words = (
@@ -207,18 +207,18 @@ def _admixture(
     """The measure, rows and words of training rows that are unlike the task's own evaluation rows."""
     rng = np.random.default_rng(seed)
     inputs = current.inputs()
-    picked = rng.permutation(len(inputs))[:DRAWN]
+    order = rng.permutation(len(inputs))[:DRAWN]
     evaluation = [row.subject for row in (*snapshot.rows("validation"), *snapshot.rows("test"))]
     reference = [evaluation[index] for index in rng.permutation(len(evaluation))[:DRAWN]]
-    found = unlike_rows(reference, [inputs[index] for index in picked], seed)
-    if found is None:
+    unlike = unlike_rows(reference, [inputs[index] for index in order], seed)
+    if unlike is None:
         return (), (), ()
-    measure = effect("unlike_rows", found.excess, OWN_ROWS)
-    if found.excess.low <= 0:
+    measure = effect("unlike_rows", unlike.excess, OWN_ROWS)
+    if unlike.excess.low <= 0:
         return (measure,), (), ()
-    rows = tuple(int(picked[place]) + 1 for place in found.rows[:MAX_ROWS_SHOWN])
+    rows = tuple(int(order[place]) + 1 for place in unlike.rows[:MAX_ROWS_SHOWN])
     words = (
-        f"{found.excess.value:.0%} more of the training rows than of the evaluation rows are unlike the rest; look at "
+        f"{unlike.excess.value:.0%} more of the training rows than of the evaluation rows are unlike the rest; look at "
         f"training rows {', '.join(map(str, rows[:8]))}"
     )
     return (measure,), rows, (words,)
@@ -270,5 +270,5 @@ def _extreme(far: Mapping[str, Effect], settings: DriftSettings) -> list[str]:
     return words
 
 
-def _below(found: Effect, limit: float) -> bool:
-    return found.high is not None and found.high < limit
+def _below(measure: Effect, limit: float) -> bool:
+    return measure.high is not None and measure.high < limit

@@ -41,12 +41,12 @@ MEASURES = {
 
 def drift_html(result: DriftResult) -> str:
     """A small self-contained page for people."""
-    listed = {"question_auc", "instructions"}
-    main = [found for found in result.effects if found.name not in listed or _is_main(found, result)]
+    per_task = {"question_auc", "instructions"}
+    main = [measure for measure in result.effects if measure.name not in per_task or _is_main(measure, result)]
     others: dict[str, dict[str, Effect]] = {}
-    for found in result.effects:
-        if found not in main:
-            others.setdefault(found.reference, {})[found.name] = found
+    for measure in result.effects:
+        if measure not in main:
+            others.setdefault(measure.reference, {})[measure.name] = measure
     tables = []
     if main:
         rows = [PageRow((MEASURES[e.name], e.reference, f"{e.value:.3f}", _interval(e))) for e in main]
@@ -57,8 +57,8 @@ def drift_html(result: DriftResult) -> str:
     if others:
         head = ("task", "telling the questions apart", "similarity of the instructions")
         rows = [
-            PageRow((label, f"{found['question_auc'].value:.3f}", f"{found['instructions'].value:.3f}"))
-            for label, found in others.items()
+            PageRow((label, f"{measures['question_auc'].value:.3f}", f"{measures['instructions'].value:.3f}"))
+            for label, measures in others.items()
         ]
         tables.append(PageTable("Other earlier tasks", head, rows))
     words = [f"{reason[:1].upper()}{reason[1:]}." for reason in _words(result)]
@@ -69,8 +69,8 @@ def _words(result: DriftResult) -> list[str]:
     return [*result.reasons, *map(str, result.not_checked), f"what to do: {result.advice}"]
 
 
-def _is_main(found: Effect, result: DriftResult) -> bool:
-    return found.reference == result.nearest or "@" not in found.reference
+def _is_main(measure: Effect, result: DriftResult) -> bool:
+    return measure.reference == result.nearest or "@" not in measure.reference
 
 
 def _interval(effect: Effect) -> str:
@@ -78,15 +78,15 @@ def _interval(effect: Effect) -> str:
 
 
 def evidently_report(snapshot: Snapshot, prior: Sequence[Snapshot]) -> str:
-    """Evidently's page on lengths and labels against earlier tasks (all together); some 4 MB of HTML.
+    """Evidently's page on lengths and labels against all earlier tasks together; a self-contained page of some 4 MB.
 
-    `[nearest]` says most. Where no rows of earlier tasks are kept, it summarises this task alone. Texts are left
-    out: Evidently's text test is slow and fails on templated rows, and ours decides. Self-contained.
+    If no rows of earlier tasks are kept, it summarises this task alone. Texts are left out: Evidently's text test is
+    slow and fails on templated rows, and ours decides.
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        samples = [Sample.kept(earlier) for earlier in prior if earlier.digest != snapshot.digest]
+        samples = [Sample.of(earlier) for earlier in prior if earlier.digest != snapshot.digest]
         return _evidently_page(snapshot, [row for sample in samples if sample for row in sample.rows])
 
 
@@ -122,10 +122,11 @@ _RANDOM_IDS = re.compile(r'(?<=metric_)[0-9a-f]{32}\b|(?<="id": ")[0-9a-f]{8}(?:
 def _without_chance(page: str) -> str:
     """Evidently's random ids, numbered as they appear, so that two pages on equal data can be compared.
 
-    Its summary (no earlier task) still lists labels in the order of Python's hashes, which differs between processes.
+    Its summary (without earlier tasks) still lists labels in the order of Python's hashes, which differs between
+    processes.
     """
-    numbers = {found: f"{number:032d}" for number, found in enumerate(dict.fromkeys(_RANDOM_IDS.findall(page)))}
-    return re.sub("|".join(numbers), lambda found: numbers[found[0]], page) if numbers else page
+    numbers = {match: f"{number:032d}" for number, match in enumerate(dict.fromkeys(_RANDOM_IDS.findall(page)))}
+    return re.sub("|".join(numbers), lambda match: numbers[match[0]], page) if numbers else page
 
 
 def _of_image(statistic: Callable[[Picture], float], row: Example) -> float:
@@ -133,7 +134,7 @@ def _of_image(statistic: Callable[[Picture], float], row: Example) -> float:
 
 
 MAX_IMAGE_ROWS = 1000
-"""Rows a side on Evidently's page of a task with images, each of which is read."""
+"""Most rows a side on Evidently's page of a task with images, as each image is read."""
 _COUNTS: dict[str, Callable[[Example], float]] = {
     "instruction characters": lambda row: len(row.instruction),
     "input characters": lambda row: len(row.input or ""),
@@ -143,5 +144,5 @@ _COUNTS: dict[str, Callable[[Example], float]] = {
 
 
 def _harmless(label: str) -> str:
-    """A label fit for a page that escapes nothing: letters with their signs, digits and plain marks, cut."""
+    """A label for a page that escapes nothing: letters with their accents, digits and plain marks, at most 40."""
     return "".join(c if c.isalnum() or c in "_ .,'-" or category(c).startswith("M") else "?" for c in label)[:40]

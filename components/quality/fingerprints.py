@@ -1,8 +1,8 @@
-"""Keyed hashes of a task's questions and answers, which outlive its rows: a leak is found after rows are erased.
+"""Keyed hashes of a task's questions and answers: they outlive its rows, so that leaks still show once these are erased.
 
-A plain hash of a short question can be reversed by trying questions. HMAC-SHA256 (RFC 2104) under a key of this
-installation can't, without the key: it lies in the state folder, readable by its owner only, and is in no object,
-log or report. Only the worker reads it; steps compare hashes.
+A plain hash of a short question can be reversed by trying questions. HMAC-SHA256 (RFC 2104) can't be without its key,
+which lies in the state folder, readable by its owner only, and is in no object, log or report. Only the worker reads
+it; steps compare hashes.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ HASH_BYTES = 16
 """128 of HMAC's 256 bits: two different rows among 10^9 have the same hash with probability 10^-21."""
 
 Even: TypeAlias = Callable[[str], str]
-"""Makes texts equal that differ in nothing that is asked or said."""
+"""Maps texts that differ only in writing, not in content, to the same text."""
 
 
 class LeakKeyUnusable(LciaError):
@@ -36,43 +36,43 @@ class LeakKeyUnusable(LciaError):
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes per split, row by row: of the question; of evened input, images and evened output.
-
-    `asked` and `spaced` are those of an earlier release: `asked` as `questions`, without a row's options; `spaced` as
-    `answers`, with case and white space evened out alone whatever the script.
-    """
+    """Hashes per split, row by row."""
 
     questions: dict[Split, list[str]]
+    """Of the questions."""
     answers: dict[Split, list[str]]
-    asked: dict[Split, list[str]]
-    spaced: dict[Split, list[str]]
+    """Of evened input, images and evened output."""
+    stems: dict[Split, list[str]]
+    """As an earlier release hashed questions: without a row's options (`asked` in the object)."""
+    old_answers: dict[Split, list[str]]
+    """As an earlier release hashed answers: only case and white space evened, for every script (`spaced`)."""
 
 
-def asked_of(example: Example, even: Even = evened) -> str:
-    """What the instruction is applied to: the input and the images, or the instruction where there is neither."""
+def subject_of(example: Example, even: Even = evened) -> str:
+    """Subject of the instruction: the input and the images, or the instruction itself if there is neither."""
     if not example.images:
         return even(example.subject)
     return " ".join((*(picture.digest for picture in example.images), even(example.input or "")))
 
 
 def answer_of(example: Example, even: Even = evened) -> tuple[str, str]:
-    """What is asked and answered, whatever the words of the instruction."""
-    return asked_of(example, even), even(example.output)
+    """Subject and answer of a row, without the words of the instruction."""
+    return subject_of(example, even), even(example.output)
 
 
-def _spaced(text: str) -> str:
+def _even_spaces(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
 def leak_key(folder: Path) -> bytes:
-    """The key in `folder`, made on first use with mode 0600; the first of several processes wins.
+    """The key in `folder`, made on first use with mode 0600; of several processes the first one wins.
 
     Raises:
         LeakKeyUnusable: it can't be read, has another length, or others may read it.
     """
     path = folder / KEY_NAME
     if not path.exists():
-        folder.mkdir(0o755, parents=True, exist_ok=True)  # as the signing key's
+        folder.mkdir(0o755, parents=True, exist_ok=True)  # like the folder of the signing key
         write_key_file(path, secrets.token_bytes(KEY_BYTES), 0o600, overwrite=False)
     try:
         key, mode = path.read_bytes(), path.stat().st_mode
@@ -86,12 +86,12 @@ def leak_key(folder: Path) -> bytes:
 
 
 def key_name(key: bytes) -> str:
-    """What tells two keys apart without giving one away."""
+    """Name of a key, which tells keys apart without giving one away."""
     return hmac.new(key, b"lcia leak key v1", hashlib.sha256).hexdigest()[:16]
 
 
 def result_name(task: str, key: bytes) -> str:
-    """Key of the result that is the fingerprints of a task."""
+    """Key under which the fingerprints of a task are recorded as a result."""
     return digest_of(canonical({"fingerprints": 1, "task": task, "key": key_name(key)}))
 
 
@@ -101,8 +101,8 @@ def store_fingerprints(snapshot: Snapshot, key: bytes, store: ObjectStore) -> st
     Raises:
         ObjectMissing: rows of the task are gone.
     """
-    hashed = {split: _hashes(snapshot.rows(split), key) for split in SPLITS}
-    record = {"kind": "fingerprints", "schema": 1, "task": snapshot.digest, "key": key_name(key), "splits": hashed}
+    splits = {split: _hashes(snapshot.rows(split), key) for split in SPLITS}
+    record = {"kind": "fingerprints", "schema": 1, "task": snapshot.digest, "key": key_name(key), "splits": splits}
     return store.put_json(record)
 
 
@@ -110,26 +110,26 @@ def load_fingerprints(store: ObjectStore, digest: str) -> Fingerprints:
     """Read `store_fingerprints` back."""
     splits: dict[Split, Any] = store.get_json(digest)["splits"]
     return Fingerprints(
-        {split: found["questions"] for split, found in splits.items()},
-        {split: found["answers"] for split, found in splits.items()},
-        {split: found.get("asked", found["questions"]) for split, found in splits.items()},
-        {split: found.get("spaced", found["answers"]) for split, found in splits.items()},
+        {split: hashes["questions"] for split, hashes in splits.items()},
+        {split: hashes["answers"] for split, hashes in splits.items()},
+        {split: hashes.get("asked", hashes["questions"]) for split, hashes in splits.items()},
+        {split: hashes.get("spaced", hashes["answers"]) for split, hashes in splits.items()},
     )
 
 
 def _hashes(rows: Sequence[Example], key: bytes) -> dict[str, list[str]]:
-    """Hashes of a split's rows; those of an earlier release only where they differ, by options or unspaced scripts."""
-    hashed = {
+    """Hashes of a split's rows; an earlier release's only if they differ, by options or scripts without spaces."""
+    hashes = {
         "questions": [_hash(key, "question", example.question) for example in rows],
         "answers": [_hash(key, "answer", answer_of(example)) for example in rows],
     }
-    asked = [_hash(key, "question", example.stem) for example in rows]
-    spaced = [_hash(key, "answer", answer_of(example, _spaced)) for example in rows]
-    if asked != hashed["questions"]:
-        hashed["asked"] = asked
-    if spaced != hashed["answers"]:
-        hashed["spaced"] = spaced
-    return hashed
+    stems = [_hash(key, "question", example.stem) for example in rows]
+    old_answers = [_hash(key, "answer", answer_of(example, _even_spaces)) for example in rows]
+    if stems != hashes["questions"]:
+        hashes["asked"] = stems
+    if old_answers != hashes["answers"]:
+        hashes["spaced"] = old_answers
+    return hashes
 
 
 def _hash(key: bytes, purpose: str, parts: Sequence[str]) -> str:

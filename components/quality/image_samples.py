@@ -1,4 +1,4 @@
-"""What the drift check measures of images: size, shape and brightness one by one, and all of it with a small thumbnail.
+"""Measures of the drift check on images: size, shape and brightness one by one, and all of them with a thumbnail.
 
 The statistics go through the same two-sample tests as the lengths of texts, the thumbnails through the same classifier
 as the texts themselves.
@@ -20,29 +20,29 @@ MAX_IMAGES = 300
 THUMBNAIL = 8
 """Side of the thumbnail that the classifier sees, in pixels."""
 APART = Interval(1.0, 1.0, 1.0)
-"""How surely rows with images and rows without are told apart."""
+"""ROC area of rows with images against rows without."""
 
 
 def image_measures(current: Sequence[Example], earlier: Sequence[Example], seed: int) -> dict[str, Interval]:
-    """Measures of two samples by name; none where neither has images."""
+    """Measures of two samples by name; none if neither has images."""
     rng = np.random.default_rng(seed)
-    new, old = _drawn(current, rng), _drawn(earlier, rng)
+    new, old = _draw(current, rng), _draw(earlier, rng)
     if not new and not old:
         return {}
     if not new or not old:
         return {"image_auc": APART}
-    found = {"image_auc": _auc(old, new, seed)}
+    measures = {"image_auc": _auc(old, new, seed)}
     for name, statistic in STATISTICS.items():
         before, after = (np.array([statistic(picture) for picture in side]) for side in (old, new))
-        found[f"image_{name}_ks"] = ks_distance(before, after, seed)
-        found[f"image_{name}_psi"] = stability_index(before, after, seed)
-    return found
+        measures[f"image_{name}_ks"] = ks_distance(before, after, seed)
+        measures[f"image_{name}_psi"] = stability_index(before, after, seed)
+    return measures
 
 
-def _drawn(rows: Sequence[Example], rng: np.random.Generator) -> list[Picture]:
+def _draw(rows: Sequence[Example], rng: np.random.Generator) -> list[Picture]:
     """The first images of rows drawn at random."""
-    shown = [row.images[0] for row in rows if row.images]
-    return [shown[index] for index in rng.permutation(len(shown))[:MAX_IMAGES]]
+    pictures = [row.images[0] for row in rows if row.images]
+    return [pictures[index] for index in rng.permutation(len(pictures))[:MAX_IMAGES]]
 
 
 @lru_cache(maxsize=16384)

@@ -1,15 +1,15 @@
-"""Rows that occur where they must not: evaluation rows that were trained on, now or by an earlier task.
+"""Rows in places where they must not be: evaluation rows among training rows, of this task or an earlier one.
 
-Two rows are the same when instruction, input and images are equal; in tasks of the same instruction type (the group
-that the task would join) also when input, images and output are, whatever the wording of the instruction. Where an
-earlier task's rows are gone, keyed hashes of them are compared (`fingerprints.py`).
+Two rows are the same if instruction, input and images are equal; in tasks of the same instruction type (the group that
+the task would join) also if input, images and output are equal, in any wording of the instruction. If an earlier task's
+rows are gone, their keyed hashes are compared (`fingerprints.py`).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from components.quality.fingerprints import Fingerprints, answer_of, asked_of
+from components.quality.fingerprints import Fingerprints, answer_of, subject_of
 from components.storage.objects import ObjectMissing
 from components.tasks.images import Picture
 from components.tasks.rows import Example
@@ -21,7 +21,7 @@ Key: TypeAlias = tuple[str, ...]
 
 @dataclass
 class Places:
-    """Where rows of earlier tasks are: a key, or its keyed hash, -> `name@version split`."""
+    """Index of rows of earlier tasks: a key, or its keyed hash, -> `name@version split`."""
 
     questions: dict[Key | str, str] = field(default_factory=dict)
     """By instruction, input and images."""
@@ -35,12 +35,12 @@ class Places:
 class SeenBefore:
     """Rows of earlier tasks by their use."""
 
-    trained: Places
-    evaluated: Places
+    training: Places
+    evaluation: Places
     by_hash: tuple[str, ...]
-    """`name@version split` of rows that are gone and of which only hashes are compared."""
+    """`name@version split` of rows that are gone, and known by their hashes only."""
     unknown: tuple[str, ...]
-    """`name@version split` of rows that are gone and of which nothing is known."""
+    """`name@version split` of rows that are gone without hashes: leaks of them can't show."""
 
 
 def seen_before(
@@ -53,10 +53,10 @@ def seen_before(
     `same_type` holds the digests of the tasks whose instructions are of the new task's type; `kept_hashes` the
     fingerprints of earlier tasks by digest.
     """
-    trained, evaluated = Places(), Places()
+    training, evaluation = Places(), Places()
     by_hash: list[str] = []
     unknown: list[str] = []
-    uses: tuple[tuple[Split, Places], ...] = (("train", trained), ("validation", evaluated), ("test", evaluated))
+    uses: tuple[tuple[Split, Places], ...] = (("train", training), ("validation", evaluation), ("test", evaluation))
     for prior in priors:
         alike = prior.digest in same_type
         hashes = (kept_hashes or {}).get(prior.digest)
@@ -67,22 +67,22 @@ def seen_before(
             except ObjectMissing:
                 (unknown if hashes is None else by_hash).append(place)
                 if hashes is not None:
-                    answers = [*hashes.answers[split], *hashes.spaced[split]] if alike else ()
+                    answers = [*hashes.answers[split], *hashes.old_answers[split]] if alike else ()
                     _add_hashes(places, place, hashes.questions[split], answers)
                 continue
             _add_rows(places, place, rows, alike=alike)
-    return SeenBefore(trained, evaluated, tuple(by_hash), tuple(unknown))
+    return SeenBefore(training, evaluation, tuple(by_hash), tuple(unknown))
 
 
 def occurrences(rows: Sequence[Example], places: Places, hashes: Fingerprints | None, split: Split) -> list[str]:
-    """Per row, the place it was seen at, or an empty text; `hashes` are those of the task itself."""
-    found = [_place(places, example.question, answer_of(example)) for example in rows]
+    """Per row the place of the same row in an earlier task, or an empty text; `hashes` are the task's own."""
+    direct = [_place(places, example.question, answer_of(example)) for example in rows]
     if hashes is None:
-        return found
-    own = (hashes.questions[split], hashes.answers[split], hashes.asked[split], hashes.spaced[split])
+        return direct
+    own = (hashes.questions[split], hashes.answers[split], hashes.stems[split], hashes.old_answers[split])
     return [
-        seen or _place(places, question, said) or _place(places, asked, spaced)
-        for seen, question, said, asked, spaced in zip(found, *own, strict=True)
+        place or _place(places, question, answer) or _place(places, stem, old_answer)
+        for place, question, answer, stem, old_answer in zip(direct, *own, strict=True)
     ]
 
 
@@ -93,36 +93,36 @@ def _place(places: Places, question: Key | str, answer: Key | str) -> str:
 
 
 def contradictions(rows: Sequence[Example], *earlier: Places) -> list[str]:
-    """Per row, the place of the same input with another output in an earlier task of the same instruction type."""
+    """Per row the place of the same input with another output, in an earlier task of the same instruction type."""
     out = []
     for example in rows:
-        asked, said = answer_of(example)
-        found = [places.inputs[asked] for places in earlier if asked in places.inputs]
-        out.append(next((place for place, output in found if output != said), ""))
+        subject, answer = answer_of(example)
+        matches = [places.inputs[subject] for places in earlier if subject in places.inputs]
+        out.append(next((place for place, output in matches if output != answer), ""))
     return out
 
 
-def reworded(rows: Sequence[Example], trained: Sequence[Example]) -> list[bool]:
-    """Per row, whether its input was trained on under another instruction of the same task."""
-    exact = {example.question for example in trained}
-    inputs = {asked_of(example) for example in trained}
-    return [example.question not in exact and asked_of(example) in inputs for example in rows]
+def rewordings(rows: Sequence[Example], training: Sequence[Example]) -> list[bool]:
+    """Per row: True if `training` has its input under another instruction."""
+    exact = {example.question for example in training}
+    inputs = {subject_of(example) for example in training}
+    return [example.question not in exact and subject_of(example) in inputs for example in rows]
 
 
 def shown_before(rows: Sequence[Example], earlier: Sequence[Example]) -> list[bool]:
-    """Per row, whether an earlier row shows its images under its instruction."""
-    shown = {(example.instruction, example.images) for example in earlier}
-    return [bool(example.images) and (example.instruction, example.images) in shown for example in rows]
+    """Per row: True if one of `earlier` shows its images under its instruction."""
+    pairs = {(example.instruction, example.images) for example in earlier}
+    return [bool(example.images) and (example.instruction, example.images) in pairs for example in rows]
 
 
 def shown_again(rows: Sequence[Example]) -> list[bool]:
-    """Per row, whether a row before it shows its images under its instruction."""
-    shown: set[tuple[str, tuple[Picture, ...]]] = set()
+    """Per row: True if a row before it shows its images under its instruction."""
+    pairs: set[tuple[str, tuple[Picture, ...]]] = set()
     out = []
     for example in rows:
         key = example.instruction, example.images
-        out.append(bool(example.images) and key in shown)
-        shown.add(key)
+        out.append(bool(example.images) and key in pairs)
+        pairs.add(key)
     return out
 
 
@@ -130,13 +130,13 @@ def _add_rows(places: Places, place: str, rows: Sequence[Example], *, alike: boo
     for example in rows:
         places.questions.setdefault(example.question, place)
         if alike:
-            asked, said = answer_of(example)
-            places.answers.setdefault((asked, said), place)
-            places.inputs.setdefault(asked, (place, said))
+            subject, answer = answer_of(example)
+            places.answers.setdefault((subject, answer), place)
+            places.inputs.setdefault(subject, (place, answer))
 
 
 def _add_hashes(places: Places, place: str, questions: Iterable[str], answers: Iterable[str]) -> None:
-    for asked in questions:
-        places.questions.setdefault(asked, place)
-    for said in answers:
-        places.answers.setdefault(said, place)
+    for question in questions:
+        places.questions.setdefault(question, place)
+    for answer in answers:
+        places.answers.setdefault(answer, place)

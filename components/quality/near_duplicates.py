@@ -1,9 +1,9 @@
 """Rows that say nearly the same: MinHash and locality-sensitive hashing, checked exactly.
 
-Two rows are near duplicates when the sets of their rare shingles (runs of five bytes of instruction-free text, white
-space and case evened out; a letter of a South East Asian alphabet is one byte) have a Jaccard index of at least
-`SIMILAR`. Shingles that many rows share are a template's, not a row's: they are left out, so that templated rows, which
-differ in a word or two by intention, are not taken for copies. MinHash: Broder 1997; banding: Leskovec et al., Mining
+Two rows are near duplicates if the sets of their rare shingles have a Jaccard index of at least `SIMILAR`. Shingles are
+runs of five bytes of text without the instruction, with white space and case evened out; a letter of a South East Asian
+alphabet is one byte. Shingles that many rows share belong to a template: they are left out, so that templated rows,
+which differ in a word or two on purpose, don't count as copies. MinHash: Broder 1997; banding: Leskovec et al., Mining
 of Massive Datasets, ch. 3.
 """
 
@@ -32,28 +32,28 @@ Hashes = NDArray[np.uint32]
 
 
 def near_duplicates(rows: Sequence[Example], rare: Sequence[Hashes] | None = None) -> list[int | None]:
-    """Per row the place of an earlier row that it nearly repeats, or None; `rare` is what `rare_shingles` says.
+    """Per row the place of an earlier row that it nearly repeats, or None; `rare` is `rare_shingles(rows)`.
 
-    Exact repetitions of a question are not counted: other rules name them. Rows with other images ask something else.
+    Exact repetitions of a question don't count: other rules name them. Rows with other images are other questions.
     """
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
     sets = rare_shingles(rows) if rare is None else rare
     index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, PERMUTATIONS // BANDS))
     sketch = MinHash(num_perm=PERMUTATIONS, hashfunc=int)  # shingles are hashed already
-    known: set[tuple[str, ...]] = set()
+    questions: set[tuple[str, ...]] = set()
     out: list[int | None] = []
     for place, (row, shingles) in enumerate(zip(rows, sets, strict=True)):
-        found = None
-        if len(shingles) >= LEAST_SHINGLES and row.question not in known:
+        match = None
+        if len(shingles) >= LEAST_SHINGLES and row.question not in questions:
             sketch.clear()
             sketch.update_batch(shingles.tolist())
             minhash = sketch.copy()
             alike = [place for place in index.query(minhash) if rows[place].images == row.images]
-            found = _similar(alike, shingles, sets)
+            match = _similar(alike, shingles, sets)
             index.insert(place, minhash, check_duplication=False)
-        known.add(row.question)
-        out.append(found)
+        questions.add(row.question)
+        out.append(match)
     return out
 
 
@@ -66,7 +66,7 @@ def _similar(candidates: Sequence[Any], shingles: Hashes, sets: Sequence[Hashes]
 
 
 def not_compared(rare: Sequence[Hashes]) -> int:
-    """Rows that are compared with no other: short ones, those of a template, and those with very many copies."""
+    """Number of rows that are compared with no other: short ones, pure templates, and rows with very many copies."""
     return sum(len(shingles) < LEAST_SHINGLES for shingles in rare)
 
 
@@ -79,12 +79,12 @@ def rare_shingles(rows: Sequence[Example]) -> list[Hashes]:
     return [own[~_among(own, common)] for own in sets]
 
 
-def _among(values: Hashes, ordered: Hashes) -> NDArray[np.bool_]:
-    if not len(ordered):
+def _among(values: Hashes, common: Hashes) -> NDArray[np.bool_]:
+    if not len(common):
         return np.zeros(len(values), dtype=bool)
-    places = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
-    found: NDArray[np.bool_] = ordered[places] == values
-    return found
+    places = np.searchsorted(common, values).clip(max=len(common) - 1)
+    hits: NDArray[np.bool_] = common[places] == values
+    return hits
 
 
 def _shingles(row: Example) -> Hashes:
@@ -93,5 +93,5 @@ def _shingles(row: Example) -> Hashes:
         return np.empty(0, np.uint32)
     windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text, np.uint8), SHINGLE).astype(np.uint64)
     powers = np.array([131**power for power in range(SHINGLE)], np.uint64)
-    mixed = (windows @ powers) * np.uint64(0x9E3779B97F4A7C15)
-    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
+    spread = (windows @ powers) * np.uint64(0x9E3779B97F4A7C15)
+    return np.unique((spread >> np.uint64(32)).astype(np.uint32))

@@ -1,4 +1,4 @@
-"""Checks that could not be made, and why: a verdict names them, so that nobody takes silence for a pass."""
+"""Checks that could not be made, with reasons: a verdict names them, so that nobody takes silence for a pass."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,14 +18,14 @@ class Omission:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> list[Self]:
-        """Those that a record names; records of an earlier release name none."""
+        """The omissions in a record; records of an earlier release have none."""
         return [cls(**one) for one in record.get("not_checked", ())]
 
     def __str__(self) -> str:
-        """As people read it."""
+        """The sentence for people."""
         return f"not checked: {self.check.replace('_', ' ')}: {self.reason}"
 
 
-def listed(omissions: Iterable[Omission]) -> list[dict[str, str]]:
-    """For a record, each once."""
+def as_records(omissions: Iterable[Omission]) -> list[dict[str, str]]:
+    """The omissions for a record, each once."""
     return [omission.to_json() for omission in dict.fromkeys(omissions)]

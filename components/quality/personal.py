@@ -1,10 +1,10 @@
 """Probable personal data in texts: e-mail addresses, phone numbers, payment cards; shown only masked.
 
-Patterns find what looks like it, so this warns and never refuses. A card number has to pass Luhn's check
-(ISO/IEC 7812-1), a phone number its shape: digits in groups, as people write them.
+Patterns find look-alikes, so this warns and never refuses. A card number has to pass Luhn's check (ISO/IEC 7812-1), a
+phone number needs digits in groups, as people write them.
 
-Texts come from outside, so that the work is linear in their length: what a pattern can take is bounded from each start,
-or no two starts take the same characters.
+Texts come from outside, so the work must be linear in their length: from each start a pattern can match only so many
+characters, or no two starts match the same characters.
 """
 
 import re
@@ -24,37 +24,40 @@ _PHONE = re.compile(
     r")(?![\w/:]|[.-]\d)"
 )
 _MAYBE = re.compile(r"[@\uff20]|\d{3}")
-"""What every finding contains: most rows are done with after this."""
+"""Part of every finding: most rows fail this quick search and need no other."""
 
 
 def personal_data(text: str) -> list[str]:
     """Masked findings in a text, such as `card ****1111`, in the order of their kinds; empty if there are none."""
     if not _MAYBE.search(text):
         return []
-    return [f"{kind} {masked}" for kind, masked in _findings(without_unspaced(text))]
+    return [f"{kind} {mask}" for kind, mask in _findings(without_unspaced(text))]
 
 
 def _findings(text: str) -> Iterator[tuple[str, str]]:
     for name, domain in _addresses(text):
         yield "e-mail", f"{name[0]}***@***.{domain.rpartition('.')[2]}"
-    cards = [(found, _digits(found[0])) for found in _CARD.finditer(text)]
-    taken = [found.span() for found, digits in cards if luhn(digits)]
-    for found, digits in cards:
-        if found.span() in taken:
+    cards = [(match, _digits(match[0])) for match in _CARD.finditer(text)]
+    card_spans = [match.span() for match, digits in cards if luhn(digits)]
+    for match, digits in cards:
+        if match.span() in card_spans:
             yield "card", f"****{digits[-4:]}"
-    for found in _PHONE.finditer(text):
-        digits = _digits(found[0])
-        inside = any(begin < found.end() and found.start() < end for begin, end in taken)
+    for match in _PHONE.finditer(text):
+        digits = _digits(match[0])
+        inside = any(begin < match.end() and match.start() < end for begin, end in card_spans)
         if 7 <= len(digits) <= 15 and not inside:
             yield "phone", f"****{digits[-2:]}"
 
 
 def _addresses(text: str) -> Iterator[tuple[str, str]]:
-    """Local parts and domains of e-mail addresses: from each `@`, back over what no other one can take, then on."""
-    turned, past = text[::-1], 0
+    """Local parts and domains of e-mail addresses: from each `@` back to the end of the last one, then forward.
+
+    One pattern over the whole address would backtrack from every start: quadratic in a long run of letters.
+    """
+    backwards, past = text[::-1], 0
     at = text.find("@")
     while at >= 0:
-        local = _LOCAL.match(turned, len(text) - at, len(text) - past)
+        local = _LOCAL.match(backwards, len(text) - at, len(text) - past)
         domain = _DOMAIN.match(text, at + 1)
         past = at + 1
         if local and local[0] and domain:
@@ -64,10 +67,10 @@ def _addresses(text: str) -> Iterator[tuple[str, str]]:
 
 
 def luhn(digits: str) -> bool:
-    """Whether the last digit is Luhn's check digit of the others; one digit over and over is no card."""
-    doubled = [int(digit) * 2 for digit in reversed(digits[:-1])]
+    """True if the last digit is Luhn's check digit of the others; one digit over and over is no card."""
+    doubles = [int(digit) * 2 for digit in reversed(digits[:-1])]
     total = int(digits[-1])
-    for place, value in enumerate(doubled):
+    for place, value in enumerate(doubles):
         total += (value - 9 if value > 9 else value) if place % 2 == 0 else value // 2
     return total % 10 == 0 and len(set(digits)) > 1
 

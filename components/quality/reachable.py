@@ -1,4 +1,4 @@
-"""Rules on answers that can't score: out of the reach of decoding, choices, metric or context."""
+"""Rules on answers that can't score: out of reach of decoding, choices, metric or context."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from components.tasks.task_file import Task
 from components.words import words
 
 LONG_ANSWER = 30
-"""Words of an answer that is hardly ever given word for word."""
+"""Words of an answer that a model will hardly ever give word for word."""
 MOSTLY = 0.5
 """Share of answers up to `LONG_ANSWER` words from which whole answers may be compared."""
 
 
 @dataclass(frozen=True)
 class OutOfReach:
-    """Why no answer can score as a row's reference should; `tokens` is the limit it needs, where that is what lacks."""
+    """Reason why no answer can score as a row's reference should; `tokens` is the limit it needs, if it is too low."""
 
     words: str
     tokens: int = 0
 
 
 Reach: TypeAlias = Callable[[Task, Sequence[Example]], Sequence[OutOfReach | None]]
-"""Per row why its reference is out of reach; None where it isn't."""
+"""Per row the reason why its reference is out of reach; None if it is within reach."""
 
 
 def reach_column(reach: Reach | None, task: Task, rows: Sequence[Example]) -> list[str]:
-    """The column that the rule looks at: an empty text for a row within reach, or all rows if nothing can be said."""
+    """Column of the rule: an empty text for a row within reach, and for all rows without a tokenizer."""
     return [fault.words if fault else "" for fault in reach(task, rows)] if reach else [""] * len(rows)
 
 
 def reach_rule(reach: Reach | None, task: Task, rows: Sequence[Example], settings: ValidationSettings) -> Rule:
-    """At most a share of a split may be out of reach; says which row is worst and what mends it."""
+    """The rule that few answers of a split are out of reach; names the worst row and the remedy."""
     from great_expectations import expectations as gxe
 
     faults = reach(task, rows) if reach else ()
@@ -42,13 +42,13 @@ def reach_rule(reach: Reach | None, task: Task, rows: Sequence[Example], setting
         ((fault.tokens, -place, fault.words) for place, fault in enumerate(faults) if fault),
         default=None,
     )
-    expected = f"at most {settings.max_unreachable:.1%} of the answers out of reach of the task's decoding and metric"
+    words = f"at most {settings.max_unreachable:.1%} of the answers out of reach of the task's decoding and metric"
     if worst and worst[0]:
-        expected += f": set decoding.max_new_tokens in task.yaml to {worst[0]} or more, or leave it out"
+        words += f": set decoding.max_new_tokens in task.yaml to {worst[0]} or more, or leave it out"
     return Rule(
         "reachable",
         "hard",
-        expected,
+        words,
         gxe.ExpectColumnValuesToBeInSet(column="unreachable", value_set=[""], mostly=1 - settings.max_unreachable),
         shows="unreachable",
         worst=f"row {1 - worst[1]}: {worst[2]}" if worst else "",
@@ -56,13 +56,13 @@ def reach_rule(reach: Reach | None, task: Task, rows: Sequence[Example], setting
 
 
 def compared_words(task: Task, rows: Sequence[Example]) -> list[int]:
-    """Words per answer where whole answers are compared and nothing says which there are; else 0."""
+    """Words per answer if whole answers are compared and no choices are given; else 0."""
     free = task.metric == "exact_match" and task.decoding.mode == "generate" and task.choices is None
     return [len(words(row.output)) if free and row.choices is None else 0 for row in rows]
 
 
 def whole_answer_rule() -> Rule:
-    """Long free text is hardly ever given word for word."""
+    """The rule against exact match on long free text, which a model hardly ever gives word for word."""
     from great_expectations import expectations as gxe
 
     return Rule(

@@ -8,13 +8,13 @@ Severity: TypeAlias = Literal["hard", "soft"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation with its name and severity, and in words what it expects."""
+    """One expectation with its name, its severity and its words for people."""
 
     name: str
     severity: Severity
-    expected: str
+    words: str
     expectation: Any
     shows: str = ""
-    """Column whose values are shown with the rows that break the rule; its values may be shown to anybody."""
+    """Column whose values are shown with the rows that break the rule; they may be shown to anybody."""
     worst: str = ""
-    """The row that breaks it worst, and how; may be shown to anybody."""
+    """The row that breaks it worst, with the fault; may be shown to anybody."""

@@ -1,6 +1,6 @@
-"""The rules of the data checks: what each looks at, as Great Expectations expectations over a small frame.
+"""The rules of the data checks, as Great Expectations expectations over a small frame.
 
-Leaks, contradictions and choices are worked out here as columns of the frame; the expectations judge them.
+Leaks, contradictions and choices become columns of the frame here; the expectations judge the columns.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from components.quality.fingerprints import Fingerprints
-from components.quality.leaks import SeenBefore, contradictions, occurrences, reworded, shown_again, shown_before
+from components.quality.leaks import SeenBefore, contradictions, occurrences, rewordings, shown_again, shown_before
 from components.quality.near_duplicates import near_duplicates, not_compared, rare_shingles
 from components.quality.personal import personal_data
 from components.quality.reachable import Reach, compared_words, reach_column, whole_answer_rule
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 VISIBLE = "[^\\s\u00a0\u2000-\u200b\u3000]"
 CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 INVISIBLE = "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-"""Characters that change how a text is shown or split without being seen. The patterns hold the characters
-themselves: they are read by Python or by Arrow's RE2, which knows no \\u escapes."""
+"""Invisible characters that change how a text is shown or split. The patterns hold the characters themselves: Python or
+Arrow's RE2 reads them, and RE2 knows no \\u escapes."""
 COLUMNS = (
     "row", "id", "instruction", "input", "output", "allowed", "answers", "leak", "reworded", "contradicts", "near",
     "script", "personal", "too_long", "unreachable", "compared_words",
@@ -36,30 +36,30 @@ IMAGE_COLUMNS = ("bad_image", "shown_again", "shown_in_train")
 """Further columns of tasks with images."""
 SUITE = "lcia-task-rows"
 SUITE_VERSION = 3
-"""Raised with every change of a rule or of what a column means; two results compare only within one."""
+"""Goes up with every change of a rule or of a column's meaning; two results compare only within one version."""
 
 
 TooLong: TypeAlias = Callable[[Sequence[Example]], Sequence[int]]
-"""Per row its tokens where prompt and output exceed the base model's context, else 0."""
+"""Per row its tokens if prompt and output exceed the base model's context, else 0."""
 
 
 BadImages: TypeAlias = Callable[[Sequence[Example]], Sequence[str]]
-"""Per row what is wrong with its images as they are stored, or an empty text."""
+"""Per row the fault of its stored images, or an empty text."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What rows are compared with beside themselves."""
+    """Context of a split's rows: everything that they are compared with beside each other."""
 
     before: SeenBefore
     own_hashes: Fingerprints | None
-    """The task's own keyed hashes, row by row, where earlier rows may be gone."""
+    """The task's own keyed hashes, row by row, in case earlier rows are gone."""
     near: Mapping[Split, Sequence[str]]
-    """What `near_places` says."""
+    """The places of `near_places`."""
     too_long: TooLong | None
-    """None where there is no tokenizer: nothing is too long then."""
+    """None without a tokenizer: nothing is too long then."""
     reach: Reach | None = None
-    """None where there is no tokenizer: nothing is out of reach then."""
+    """None without a tokenizer: nothing is out of reach then."""
     bad_images: "BadImages | None" = None
     """None in a task without images."""
 
@@ -70,7 +70,7 @@ def split_frame(
     around: Surroundings,
     task: Task,
 ) -> "pd.DataFrame":
-    """One row per example: its texts and, per kind of fault, what the rules look at."""
+    """One row per example: its texts, and a column for each kind of fault."""
     import pandas as pd
 
     examples, before, choices = rows[split], around.before, task.choices
@@ -80,10 +80,10 @@ def split_frame(
     own: dict[tuple[str, ...], str] = {}
     if split != "train":
         own = {example.question: "train of this task" for example in rows["train"]}
-    earlier = before.evaluated if split == "train" else before.trained
-    seen = occurrences(examples, earlier, around.own_hashes, split)
-    again = [False] * len(examples) if split == "train" else reworded(examples, rows["train"])
-    allowed = [
+    earlier = before.evaluation if split == "train" else before.training
+    places = occurrences(examples, earlier, around.own_hashes, split)
+    again = [False] * len(examples) if split == "train" else rewordings(examples, rows["train"])
+    fitting = [
         (example.choices is None and choices is None) or example.output in (example.choices or choices or ())
         for example in examples
     ]
@@ -93,11 +93,11 @@ def split_frame(
         "instruction": [example.instruction for example in examples],
         "input": [example.input or "" for example in examples],
         "output": [example.output for example in examples],
-        "allowed": ["yes" if fits else "no" for fits in allowed],
+        "allowed": ["yes" if fits else "no" for fits in fitting],
         "answers": [len(answers[example.question]) for example in examples],
-        "leak": [own.get(example.question) or there for example, there in zip(examples, seen, strict=True)],
+        "leak": [own.get(example.question) or there for example, there in zip(examples, places, strict=True)],
         "reworded": ["yes" if loose else "no" for loose in again],
-        "contradicts": contradictions(examples, before.trained, before.evaluated),
+        "contradicts": contradictions(examples, before.training, before.evaluation),
         "near": around.near[split],
         "script": foreign_scripts(examples),
         "personal": [_personal(example) for example in examples],
@@ -106,24 +106,24 @@ def split_frame(
         "compared_words": compared_words(task, examples),
     }
     if around.bad_images is not None:
-        shown = shown_before(examples, () if split == "train" else rows["train"])
+        in_train = shown_before(examples, () if split == "train" else rows["train"])
         columns["bad_image"] = around.bad_images(examples)
         columns["shown_again"] = ["yes" if again else "no" for again in shown_again(examples)]
-        columns["shown_in_train"] = ["yes" if again else "no" for again in shown]
+        columns["shown_in_train"] = ["yes" if again else "no" for again in in_train]
     return pd.DataFrame(columns)
 
 
 def near_places(rows: Mapping[Split, Sequence[Example]]) -> tuple[dict[Split, list[str]], int]:
     """Per split and row the place of an earlier row that it nearly repeats, such as `train 12`, or an empty text.
 
-    Beside it, how many rows were compared with no other.
+    Beside it, the number of rows that were compared with no other.
     """
     names = [f"{split} {row}" for split in rows for row in range(1, len(rows[split]) + 1)]
     everything = [example for examples in rows.values() for example in examples]
     rare = rare_shingles(everything)
-    found = iter(near_duplicates(everything, rare))
+    matches = iter(near_duplicates(everything, rare))
     places = {
-        split: ["" if place is None else names[place] for place in islice(found, len(examples))]
+        split: ["" if place is None else names[place] for place in islice(matches, len(examples))]
         for split, examples in rows.items()
     }
     return places, not_compared(rare)
@@ -131,11 +131,11 @@ def near_places(rows: Mapping[Split, Sequence[Example]]) -> tuple[dict[Split, li
 
 def _personal(example: Example) -> str:
     texts = (example.instruction, example.input or "", example.output)
-    return ", ".join(dict.fromkeys(found for text in texts for found in personal_data(text)))
+    return ", ".join(dict.fromkeys(finding for text in texts for finding in personal_data(text)))
 
 
 def split_rules(split: Split, settings: ValidationSettings, *, images: bool = False) -> Iterator[Rule]:
-    """All rules of a split but the balance of labels; `images`: the task has some."""
+    """All rules of a split but the balance of labels; `images`: True if the task has any."""
     from great_expectations import expectations as gxe
 
     columns = [*COLUMNS, *(IMAGE_COLUMNS if images else ())]
@@ -230,7 +230,7 @@ def _image_rules(split: Split, settings: ValidationSettings) -> Iterator[Rule]:
 
 
 def _softer_rules(settings: ValidationSettings) -> Iterator[Rule]:
-    """What a person should look at; and rows beyond the context, which are set aside."""
+    """Rules on rows that a person should look at, and on rows beyond the context, which are set aside."""
     from great_expectations import expectations as gxe
 
     few, long = settings.max_near_duplicates, settings.max_too_long
@@ -250,9 +250,9 @@ def _softer_rules(settings: ValidationSettings) -> Iterator[Rule]:
         ("scripts", "script", "no rows in a script that few others use"),
         ("personal_data", "personal", "no e-mail address, phone or card number"),
     )
-    for name, column, expected in nothing:
+    for name, column, words in nothing:
         expectation = gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[""])
-        yield Rule(name, "soft", expected, expectation, shows=column)
+        yield Rule(name, "soft", words, expectation, shows=column)
     yield Rule(
         "context",
         "hard",

@@ -1,4 +1,4 @@
-"""Writing systems of texts: which scripts the letters of a row or a task belong to."""
+"""Writing systems of texts: the scripts of a row's or a task's letters."""
 
 import unicodedata
 from collections import Counter
@@ -15,7 +15,7 @@ OWN_LETTERS = 0.5
 LATIN = frozenset({"LATIN"})
 WIDTHS = frozenset({"FULLWIDTH", "HALFWIDTH"})
 JAPANESE = frozenset({"KANA", "CJK"})
-"""Scripts of one language: a Japanese row may be led by either."""
+"""Scripts of one language: either may lead in a Japanese row."""
 
 
 @lru_cache(maxsize=65536)
@@ -48,14 +48,14 @@ def letters(texts: Iterable[str]) -> Counter[str]:
 def foreign_scripts(rows: Sequence[Example]) -> list[str]:
     """Per row the script that leads in its input or output and is in the minority in the task; else an empty text.
 
-    A task in one language passes, so does one in two: a translation task has both in (nearly) every row.
+    A task in one language passes, and so does one in two: a translation task has both in nearly every row.
     """
     leading = [_leading_scripts(row) for row in rows]
-    counts = Counter(script for found in leading for script in found)
+    counts = Counter(script for scripts in leading for script in scripts)
     minority = {script for script, count in counts.items() if count < MINORITY * len(rows)}
     if minority & JAPANESE and sum(map(_has_kana, rows)) >= MINORITY * len(rows):
         minority -= JAPANESE
-    return [min(found & minority, default="").lower() for found in leading]
+    return [min(scripts & minority, default="").lower() for scripts in leading]
 
 
 def _leading_scripts(row: Example) -> frozenset[str]:
@@ -70,8 +70,8 @@ def _has_kana(row: Example) -> bool:
 
 
 def _leading(text: str) -> str:
-    found = letters([text])
-    if not found:
+    counts = letters([text])
+    if not counts:
         return ""
-    script, count = found.most_common(1)[0]
-    return script if count >= OWN_LETTERS * found.total() else ""
+    script, count = counts.most_common(1)[0]
+    return script if count >= OWN_LETTERS * counts.total() else ""

@@ -1,7 +1,7 @@
-"""Two-sample measures: how well two sets of texts or numbers can be told apart, with intervals.
+"""Two-sample measures, with intervals: differences between two sets of texts or numbers.
 
-A classifier that cannot do better than chance (area under the ROC curve 0.5) is evidence that two samples come
-from one source; its out-of-fold area is an effect size with a known interval, so no permutations are needed.
+A classifier that can't do better than chance (area under the ROC curve 0.5) is evidence that two samples come from one
+source; its out-of-fold area is an effect size with a known interval, so no permutations are needed.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def text_auc(reference: Sequence[str], current: Sequence[str], seed: int) -> Int
 
 
 def text_vectors(texts: Sequence[str]) -> Any:  # noqa: ANN401  (a scipy sparse matrix)
-    """TF-IDF rows (texts, n-grams) of unit length. Of characters, not words, so that it works for every script."""
+    """TF-IDF rows (texts, n-grams) of unit length; of characters, not words, so that it works for every script."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True).fit_transform(texts)
@@ -43,11 +43,11 @@ def out_of_fold_scores(
     current: Any,  # noqa: ANN401
     seed: int,
     *,
-    balanced: bool = False,
+    even: bool = False,
 ) -> tuple[Numbers, Numbers]:
-    """Scores of a logistic regression, greater for `current`, each row scored by a fold that has not seen it.
+    """Scores of a logistic regression, greater for `current`; each row's comes from a fold that has not seen it.
 
-    `balanced` weighs both sides alike whatever their sizes. At least two rows a side.
+    `even` gives both sides the same weight, no matter how many rows they have. At least two rows a side.
     """
     from scipy.sparse import vstack
     from sklearn.linear_model import LogisticRegression
@@ -58,7 +58,7 @@ def out_of_fold_scores(
     scores = np.zeros(len(labels))
     folds = min(FOLDS, reference.shape[0], current.shape[0])
     for learn, hold in StratifiedKFold(folds, shuffle=True, random_state=seed).split(vectors, labels):
-        classifier = LogisticRegression(max_iter=200, class_weight="balanced" if balanced else None)
+        classifier = LogisticRegression(max_iter=200, class_weight="balanced" if even else None)
         scores[hold] = classifier.fit(vectors[learn], labels[learn]).decision_function(vectors[hold])
     return scores[labels == 0], scores[labels == 1]
 
@@ -113,7 +113,7 @@ def _variance(values: Numbers) -> float:
 def bootstrap(
     reference: Numbers, current: Numbers, seed: int, measure: Callable[[Numbers, Numbers], float]
 ) -> Interval:
-    """A measure of two samples with its bootstrap percentile interval, widened to hold the value itself."""
+    """A measure of two samples with its bootstrap percentile interval, widened to include the value itself."""
     draws = np.random.default_rng(seed)
     values = [
         measure(draws.choice(reference, len(reference)), draws.choice(current, len(current))) for _ in range(BOOTSTRAPS)
@@ -125,9 +125,9 @@ def bootstrap(
 
 def _ks(reference: Numbers, current: Numbers) -> float:
     points = np.concatenate([reference, current])
-    left = np.searchsorted(np.sort(reference), points, side="right") / len(reference)
+    old = np.searchsorted(np.sort(reference), points, side="right") / len(reference)
     right = np.searchsorted(np.sort(current), points, side="right") / len(current)
-    return float(np.abs(left - right).max())
+    return float(np.abs(old - right).max())
 
 
 def _psi(reference: Numbers, current: Numbers, edges: Numbers) -> float:

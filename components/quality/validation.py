@@ -1,9 +1,9 @@
 """Data checks of a task snapshot with Great Expectations: hard rules refuse, soft rules warn.
 
-The package reader already refuses what is malformed; this says whether the rows are fit to learn from and to
-judge by: enough of them, answers inside the choices, no contradictions, no leaks into or out of the training
-rows of this and every earlier task. Great Expectations evaluates every rule; its own page is not used, for it
-fetches from outside and breaks on numpy scalars.
+The package reader already refuses malformed files; this checks whether the rows are fit to learn from and to judge by:
+enough of them, answers inside the choices, no contradictions, no leaks into or out of the training rows of this and
+every earlier task. Great Expectations evaluates every rule; its own page is not used, because it fetches from outside
+and breaks on numpy scalars.
 """
 
 import logging
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from components.errors import LciaError
 from components.quality.fingerprints import load_fingerprints
 from components.quality.leaks import SeenBefore, seen_before
-from components.quality.omissions import Omission, listed
+from components.quality.omissions import Omission, as_records
 from components.quality.reachable import Reach, reach_rule
 from components.quality.rule import Rule, Severity
 from components.quality.rules import (
@@ -52,7 +52,7 @@ class ValidationError(LciaError):
 
 @dataclass(frozen=True)
 class Check:
-    """One rule on one split and what was seen."""
+    """Outcome of one rule on one split."""
 
     name: str
     split: str
@@ -63,12 +63,12 @@ class Check:
     rows: tuple[int, ...] = ()
     """Row numbers (from 1) that break it, the first 20."""
     found: tuple[str, ...] = ()
-    """What was found in each of these rows, where the rule can say it; personal data is masked."""
+    """The fault in each of these rows, if the rule can name it; personal data is masked."""
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A row that is set aside: neither trained on nor judged by."""
+    """A row that is set aside: it takes no part in training or evaluation."""
 
     split: str
     row: int
@@ -78,7 +78,7 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What was found; `refuse` means that nothing is to be learnt from this task."""
+    """Verdict of the data checks; `refuse` means that nothing is learnt from this task."""
 
     task: str
     name: str
@@ -87,11 +87,7 @@ class ValidationResult:
     quarantined_rows: tuple[Quarantined, ...] = ()
     statistics: dict[str, Any] = field(default_factory=dict)
     not_checked: tuple[Omission, ...] = ()
-    """Rules, or rows of earlier tasks, that nothing could be said about."""
-
-    def excluded(self, split: Split) -> frozenset[str]:
-        """Row ids of a split that are set aside."""
-        return frozenset(row.id for row in self.quarantined_rows if row.split == split)
+    """Rules, or rows of earlier tasks, that could not be checked."""
 
     def to_json(self) -> dict[str, Any]:
         """A canonical JSON object."""
@@ -103,26 +99,26 @@ class ValidationResult:
             "suite": {"name": SUITE, "version": SUITE_VERSION},
             **value,
             "quarantined_rows": list(value["quarantined_rows"]),
-            "not_checked": listed(self.not_checked),
+            "not_checked": as_records(self.not_checked),
         }
 
 
 @dataclass(frozen=True)
 class Background:
-    """What else is known when a task is checked; each part may be missing, and the result then says so."""
+    """Context of a check; each part may be missing, and the result then names the omission."""
 
     same_type: frozenset[str] = frozenset()
-    """Digests of the earlier tasks whose instructions are of the task's type: those of the group it would join."""
+    """Digests of the earlier tasks with instructions of the task's type: those of the group it would join."""
     own_hashes: str | None = None
     """Fingerprints of the task itself."""
     kept_hashes: Mapping[str, str] = field(default_factory=dict)
     """Task digest -> fingerprints of earlier tasks."""
     too_long: TooLong | None = None
-    """Finds rows beyond the context; None where the base model's tokenizer is not to be had."""
+    """Finds rows beyond the context; None if the base model's tokenizer is not available."""
     reach: Reach | None = None
     """Finds answers that can't score; None likewise."""
     no_tokenizer: str = "no base model was named"
-    """Why there is no tokenizer, where there is none."""
+    """Reason why there is no tokenizer, if there is none."""
 
 
 def validate(
@@ -137,23 +133,23 @@ def validate(
         ValidationError: Great Expectations failed to evaluate a rule.
         ObjectMissing, ObjectCorrupt: rows of this task are gone or damaged.
     """
-    known, store = background or Background(), snapshot.store
-    hashes = {task: load_fingerprints(store, digest) for task, digest in known.kept_hashes.items()}
+    outside, store = background or Background(), snapshot.store
+    hashes = {task: load_fingerprints(store, digest) for task, digest in outside.kept_hashes.items()}
     priors = (prior for prior in prior_snapshots if prior.digest != snapshot.digest)
-    before = seen_before(priors, known.same_type, hashes if known.own_hashes else {})
-    own = load_fingerprints(store, known.own_hashes) if known.own_hashes else None
+    before = seen_before(priors, outside.same_type, hashes if outside.own_hashes else {})
+    own = load_fingerprints(store, outside.own_hashes) if outside.own_hashes else None
     rows: dict[Split, tuple[Example, ...]] = {split: snapshot.rows(split) for split in SPLITS}
     images = snapshot.has_images
     near, alone = near_places(rows)
-    around = Surroundings(before, own, near, known.too_long, known.reach, _bad_images if images else None)
+    around = Surroundings(before, own, near, outside.too_long, outside.reach, _bad_images if images else None)
     expectations = _quiet_expectations()
     checks: list[Check] = []
     aside: list[Quarantined] = []
     for split in SPLITS:
         frame = split_frame(split, rows, around, snapshot.task)
-        own_rules = [reach_rule(known.reach, snapshot.task, rows[split], settings)] if known.reach else []
+        own_rules = [reach_rule(outside.reach, snapshot.task, rows[split], settings)] if outside.reach else []
         checks += expectations.run(split, frame, [*split_rules(split, settings, images=images), *own_rules])
-        aside += _quarantined(split, frame)
+        aside += _rows_aside(split, frame)
     shares = label_shares(rows["train"], snapshot.task.choices)
     if shares is not None:
         checks += expectations.run("train", shares, [balance_rule(settings)])
@@ -169,21 +165,21 @@ def validate(
         checks=tuple(checks),
         quarantined_rows=tuple(aside),
         statistics=statistics,
-        not_checked=tuple(_omissions(known, before, snapshot)),
+        not_checked=tuple(_omissions(outside, before, snapshot)),
     )
 
 
-def _omissions(known: Background, before: SeenBefore, snapshot: Snapshot) -> Iterator[Omission]:
+def _omissions(outside: Background, before: SeenBefore, snapshot: Snapshot) -> Iterator[Omission]:
     if snapshot.unlabelled_split is not None:
         yield Omission("unlabelled rows", "their leaks and lengths are looked at when they are labelled, nothing else")
-    for check, found in (("context", known.too_long), ("reachable", known.reach)):
-        if found is None:
-            yield Omission(check, known.no_tokenizer)
+    for check, finder in (("context", outside.too_long), ("reachable", outside.reach)):
+        if finder is None:
+            yield Omission(check, outside.no_tokenizer)
     if before.unknown:
         yield Omission("leaks", f"no rows or hashes are kept of {', '.join(before.unknown)}")
-    if before.by_hash and known.same_type:
-        gone = ", ".join(before.by_hash)
-        yield Omission("earlier_conflicts", f"only hashes are kept of {gone}, and they show equal rows alone")
+    if before.by_hash and outside.same_type:
+        splits = ", ".join(before.by_hash)
+        yield Omission("earlier_conflicts", f"only hashes are kept of {splits}, and they show equal rows alone")
 
 
 class _Expectations:
@@ -210,8 +206,8 @@ class _Expectations:
                 "partial_unexpected_count": MAX_ROWS_SHOWN,
             },
         ).to_json_dict()
-        found = {entry["expectation_config"]["meta"]["rule"]: entry for entry in outcome["results"]}
-        return [_check(split, rule, found[index]) for index, rule in enumerate(rules)]
+        by_rule = {entry["expectation_config"]["meta"]["rule"]: entry for entry in outcome["results"]}
+        return [_check(split, rule, by_rule[index]) for index, rule in enumerate(rules)]
 
 
 def _quiet_expectations() -> _Expectations:
@@ -228,7 +224,7 @@ def _quiet_expectations() -> _Expectations:
 
 
 def _hush() -> None:
-    """Before the import, which logs some 200 lines, and after it, as one module sets its own level."""
+    """Silence the library: called before its import, which logs some 200 lines, and after, as a module sets its level."""
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -244,19 +240,19 @@ def _check(split: str, rule: Rule, entry: dict[str, Any]) -> Check:
         )
     result = entry["result"]
     if "observed_value" in result:
-        observed = result["observed_value"]
-        seen = f"{observed} rows" if isinstance(observed, int) else "all present" if entry["success"] else "others"
-        return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected)
+        value = result["observed_value"]
+        words = f"{value} rows" if isinstance(value, int) else "all present" if entry["success"] else "others"
+        return Check(rule.name, split, rule.severity, entry["success"], words, rule.words)
     places = (result.get("partial_unexpected_index_list") or [])[:MAX_ROWS_SHOWN]
     rows = tuple(item["row"] for item in places)
-    found = tuple(str(item[rule.shows]) for item in places) if rule.shows else ()
-    seen = f"{result['unexpected_count']} of {result['element_count']}"
+    findings = tuple(str(item[rule.shows]) for item in places) if rule.shows else ()
+    words = f"{result['unexpected_count']} of {result['element_count']}"
     if rule.worst and rows:
-        seen += f", worst {rule.worst}"
-    return Check(rule.name, split, rule.severity, entry["success"], seen, rule.expected, rows, found)
+        words += f", worst {rule.worst}"
+    return Check(rule.name, split, rule.severity, entry["success"], words, rule.words, rows, findings)
 
 
-def _quarantined(split: Split, frame: "pd.DataFrame") -> Iterator[Quarantined]:
+def _rows_aside(split: Split, frame: "pd.DataFrame") -> Iterator[Quarantined]:
     columns = (frame["row"], frame["id"], frame["leak"], frame["too_long"])
     for row, row_id, leak, tokens in zip(*columns, strict=True):
         if leak:
@@ -265,29 +261,31 @@ def _quarantined(split: Split, frame: "pd.DataFrame") -> Iterator[Quarantined]:
             yield Quarantined(split, int(row), row_id, f"prompt and output take {tokens} tokens, more than the context")
 
 
-def _verdict(checks: Sequence[Check], quarantined: Sequence[Quarantined]) -> Verdict:
-    failed = {check.severity for check in checks if not check.success}
-    if "hard" in failed:
+def _verdict(checks: Sequence[Check], aside: Sequence[Quarantined]) -> Verdict:
+    severities = {check.severity for check in checks if not check.success}
+    if "hard" in severities:
         return "refuse"
-    return "warn" if failed or quarantined else "pass"
+    return "warn" if severities or aside else "pass"
 
 
 def _bad_images(examples: Sequence[Example]) -> list[str]:
-    """Per row why its images can't be read; each is read once."""
-    known: dict[str, str] = {}
+    """Per row the fault of images that can't be read; each image is read once."""
+    faults: dict[str, str] = {}
     for picture in {picture for example in examples for picture in example.images}:
         try:
             picture.pixels()
         except (ObjectMissing, ObjectCorrupt, ImageRefused) as error:
-            known[picture.digest] = f"{type(error).__name__} {picture.digest[:12]}"
-    return ["; ".join(known[p.digest] for p in example.images if p.digest in known) for example in examples]
+            faults[picture.digest] = f"{type(error).__name__} {picture.digest[:12]}"
+    return ["; ".join(faults[p.digest] for p in example.images if p.digest in faults) for example in examples]
 
 
 def _image_statistics(rows: dict[Split, tuple[Example, ...]]) -> dict[str, Any]:
-    shown = {split: [picture for example in examples for picture in example.images] for split, examples in rows.items()}
+    by_split = {
+        split: [picture for example in examples for picture in example.images] for split, examples in rows.items()
+    }
     return {
-        "images": {split: len(pictures) for split, pictures in shown.items()},
-        "distinct_images": {split: len(set(pictures)) for split, pictures in shown.items()},
+        "images": {split: len(pictures) for split, pictures in by_split.items()},
+        "distinct_images": {split: len(set(pictures)) for split, pictures in by_split.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""The page of a validation result for people: rules with a cell per split, rows set aside, numbers."""
+"""Page of a validation result for people: rules with a cell per split, rows set aside, numbers."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from components.tasks.task_file import SPLITS
 
 def validation_html(result: ValidationResult) -> str:
     """A small self-contained page for people."""
-    failed = [check for check in result.checks if not check.success]
-    words = [_summary(result, failed)]
+    faults = [check for check in result.checks if not check.success]
+    words = [_summary(result, faults)]
     note = "Per split: in how many rows a rule does not hold, and the first of them."
     checks = PageTable("Checks", ("rule", "expected", *SPLITS), _check_rows(result.checks), note)
     aside = PageTable(
@@ -37,27 +37,27 @@ def _check_rows(checks: Sequence[Check]) -> list[PageRow]:
     for check in checks:
         rules.setdefault(check.name, []).append(check)
     rows = []
-    for name, found in rules.items():
-        failed = {check.severity for check in found if not check.success}
-        mark = "bad" if "hard" in failed else "doubt" if failed else "good"
-        expected = "; ".join(dict.fromkeys(check.expected for check in found))
-        cells = {check.split: _cell(check) for check in found}
-        title = f"{name.replace('_', ' ')} ({found[0].severity})"
-        rows.append(PageRow((title, expected, *(cells.get(split, "") for split in SPLITS)), mark))
+    for name, of_rule in rules.items():
+        severities = {check.severity for check in of_rule if not check.success}
+        mark = "bad" if "hard" in severities else "doubt" if severities else "good"
+        rule = "; ".join(dict.fromkeys(check.expected for check in of_rule))
+        cells = {check.split: _cell(check) for check in of_rule}
+        title = f"{name.replace('_', ' ')} ({of_rule[0].severity})"
+        rows.append(PageRow((title, rule, *(cells.get(split, "") for split in SPLITS)), mark))
     return sorted(rows, key=lambda row: ("bad", "doubt", "good").index(row.mark))
 
 
 def _cell(check: Check) -> str:
     if not check.rows:
         return check.seen
-    found = check.found or ("",) * len(check.rows)
-    places = [f"{row} ({what})" if what else str(row) for row, what in zip(check.rows, found, strict=True)]
+    findings = check.found or ("",) * len(check.rows)
+    places = [f"{row} ({what})" if what else str(row) for row, what in zip(check.rows, findings, strict=True)]
     return f"{check.seen}: row {', '.join(places)}"
 
 
-def _summary(result: ValidationResult, failed: Sequence[Check]) -> str:
-    hard = sum(check.severity == "hard" for check in failed)
-    soft = len(failed) - hard
+def _summary(result: ValidationResult, faults: Sequence[Check]) -> str:
+    hard = sum(check.severity == "hard" for check in faults)
+    soft = len(faults) - hard
     if result.verdict == "pass":
         return f"All {len(result.checks)} checks{' that were made' if result.not_checked else ''} hold."
     parts = [f"{hard} hard and {soft} soft of {len(result.checks)} checks do not hold."]

@@ -26,7 +26,7 @@ from components.model.generation import generate_greedy
 from components.model.packing import batches_of_similar
 from components.model.prompts import Rendered, TooLong, render, render_prompt
 from components.model.trunk import Trunk
-from components.quality.leaks import reworded, seen_before
+from components.quality.leaks import rewordings, seen_before
 from components.settings import PseudoLabelSettings
 from components.storage.objects import canonical, digest_of
 from components.tasks.rows import Example, Unlabelled
@@ -213,9 +213,9 @@ def usable_rows(snapshot: Snapshot, priors: Iterable[Snapshot]) -> Offer:
     """Unlabelled rows that are neither labelled nor evaluated on, each question once."""
     rows = snapshot.unlabelled_rows()
     before = seen_before([*priors, snapshot])
-    evaluated = before.evaluated.questions
+    evaluated = before.evaluation.questions
     own = [*snapshot.rows("validation"), *snapshot.rows("test")]
-    again = reworded([row.with_answer("") for row in rows], own)
+    again = rewordings([row.with_answer("") for row in rows], own)
     leaking = [row.question in evaluated or other for row, other in zip(rows, again, strict=True)]
     seen = {row.question for row in snapshot.rows("train")}
     kept = []

@@ -93,7 +93,7 @@ def test_a_question_with_options_is_known_by_them_and_by_records_of_older_releas
         for split in record["splits"].values():
             split["questions"] = split.pop("asked", split["questions"])
         digest = store.put_json(record)
-    places = seen_before([erased(task, "train")], (), {task.digest: load_fingerprints(store, digest)}).trained
+    places = seen_before([erased(task, "train")], (), {task.digest: load_fingerprints(store, digest)}).training
     new = [Example("Which?", None, "red", offered), Example("Which?", None, "red", others)]
     mine = snapshot_of(rows("train", 5), rows("validation", 5), new)
     found = occurrences(new, places, load_fingerprints(store, store_fingerprints(mine, KEY, store)), "test")
