@@ -69,9 +69,8 @@ def _tail(reference: Numbers, current: Numbers) -> Unlike:
     beyond = current > limit
     own, share = float((reference > limit).mean()), float(beyond.mean())
     overall = (share * len(current) + own * len(reference)) / (len(current) + len(reference))
-    half = Z98 * sqrt(
-        overall * (1 - overall) * (1 / len(current) + 1 / len(reference))
-    )  # the limit is an estimate as well
+    # both sides count: the limit is an estimate too
+    half = Z98 * sqrt(overall * (1 - overall) * (1 / len(current) + 1 / len(reference)))
     rows = tuple(int(place) for place in np.argsort(-current, kind="stable") if beyond[place])
     excess = share - own
     return Unlike(Interval(excess, excess - half, min(1.0, excess + half)), rows)

@@ -102,11 +102,10 @@ def estimate(settings: Settings, snapshot: Snapshot, pool: Pool, decision: Group
     rows = min(snapshot.splits["train"].rows, tuning.max_rows or snapshot.splits["train"].rows)
     prior = len(pool.group(decision.group).tasks) if decision.action == "reuse" and decision.group else 0
     points = 2 + len(tuning.curve) if prior else 1
-    validation_rows = min(
-        snapshot.splits["validation"].rows, evaluation.validation_rows or snapshot.splits["validation"].rows
-    )
+    validation = snapshot.splits["validation"].rows
+    validation = min(validation, evaluation.validation_rows or validation)
     return {
         "steps": tuning.steps,
         "training_rows": rows,
-        "predictions": points * validation_rows * (1 + prior) + snapshot.splits["test"].rows * (2 + prior),
+        "predictions": points * validation * (1 + prior) + snapshot.splits["test"].rows * (2 + prior),
     }

@@ -1,4 +1,4 @@
-"""Keyed hashes of a task's questions and answers: they outlive its rows, so that leaks still show once these are erased.
+"""Keyed hashes of a task's questions and answers, which outlive its rows: leaks still show once the rows are erased.
 
 A plain hash of a short question can be reversed by trying questions. HMAC-SHA256 (RFC 2104) can't be without its key,
 which lies in the state folder, readable by its owner only, and is in no object, log or report. Only the worker reads

@@ -224,7 +224,7 @@ def _quiet_expectations() -> _Expectations:
 
 
 def _hush() -> None:
-    """Silence the library: called before its import, which logs some 200 lines, and after, as a module sets its level."""
+    """Silence the library, before its import, which logs some 200 lines, and after it, as one module sets its level."""
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
