@@ -1,4 +1,4 @@
-"""`zenml.yaml` as typed, frozen settings: one module per kind, read by `load_settings`."""
+"""`zenml.yaml` as typed, frozen settings: one module per kind; `load_settings` reads them."""
 
 from components.settings.cluster import ClusterSettings, Schedule
 from components.settings.learning import (

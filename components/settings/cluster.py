@@ -1,4 +1,4 @@
-"""Settings of runs on Kubernetes and of what runs on a schedule; no version depends on them."""
+"""Settings of runs on Kubernetes and of scheduled work; no version depends on them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -29,22 +29,22 @@ Work: TypeAlias = Literal["inbox", "reevaluate", "sync", "retention"]
 
 
 class StepPod(Section):
-    """What a step's pod asks for, and where it may run."""
+    """Resources of a step's pod, and the nodes it may run on."""
 
     cpu: Quantity = "500m"
-    """Cores that are reserved; more are used where they are idle."""
+    """Reserved cores; the pod uses more if they are idle."""
     memory: Quantity = "2Gi"
-    """Memory that is reserved, and the limit."""
+    """Reserved memory, which is also the limit."""
     gpu: Annotated[int, Field(ge=0)] = 0
     """Number of GPUs."""
     nodes: Annotated[int, Field(ge=1)] = 1
-    """Nodes that share tune or evaluate_forgetting, each with all of this; more than one asks for Kubeflow Trainer."""
+    """Nodes that share tune or evaluate_forgetting, each with all of this; more than one needs Kubeflow Trainer."""
     gpu_resource: str = "nvidia.com/gpu"
-    """What the nodes call a GPU."""
+    """Name of a GPU in the nodes' resources."""
     node_selector: dict[str, str] = Field(default_factory=dict)
-    """Labels of nodes that it may run on."""
+    """Labels of the nodes that it may run on."""
     tolerations: tuple[dict[str, Any], ...] = ()
-    """Taints that it bears, as Kubernetes writes them."""
+    """Tolerations of taints, as Kubernetes writes them."""
 
 
 class KubeflowSettings(Section):
@@ -53,46 +53,46 @@ class KubeflowSettings(Section):
     host: Annotated[str, Field(pattern=r"^https?://")]
     """Address of its API, as `https://kubeflow.example.com/pipeline`."""
     namespace: Label = "kubeflow"
-    """Namespace that it runs in itself."""
+    """Namespace of Kubeflow itself."""
     user_namespace: Label | None = None
-    """Namespace of the runs where it has several users; null: that of Kubeflow."""
+    """Namespace of the runs, if Kubeflow has several users; null: that of Kubeflow."""
 
 
 class ClusterSettings(Section):
-    """Runs on Kubernetes: ZenML makes a Job of each step."""
+    """Runs on Kubernetes: ZenML starts a Job for each step."""
 
     namespace: Label = "lcia-runs"
-    """Namespace of the runs; the servers, whose Secrets no run may see, are in another."""
+    """Namespace of the runs; the servers are in another one, so that no run can read their Secrets."""
     image: str = "lcia-train:0.1.0"
     """Image of the steps, best by digest: `registry/lcia-train@sha256:...`."""
     context: str | None = None
     """Context of the kubeconfig; null: this process runs inside the cluster."""
     orchestrator_account: Label = "orchestrator"
-    """Service account of ZenML's orchestrator pod, which makes the Jobs."""
+    """Service account of ZenML's orchestrator pod, which starts the Jobs."""
     step_account: Label = "step"
-    """Service account of the steps, which may do nothing."""
+    """Service account of the steps, which has no rights."""
     trainer_account: Label = "trainer"
-    """Service account of a step on several nodes, which makes a TrainJob and waits for it."""
+    """Service account of a step on several nodes, which starts a TrainJob and waits for it."""
     claim: Label = "objects"
-    """PersistentVolumeClaim of objects and base models, mounted where the state folder is."""
+    """PersistentVolumeClaim of objects and base models, mounted at the path of the state folder."""
     shared_memory: Quantity = "1Gi"
     """Size of /dev/shm."""
     grace_seconds: Annotated[int, Field(ge=10)] = 120
     """Seconds that a step has to write its checkpoint when its node goes away."""
     retries: Annotated[int, Field(ge=0, le=20)] = 3
-    """How often a failed step is started again; one whose node went away is so without being counted."""
+    """Times that a failed step starts again; a restart because its node went away does not count."""
     keep_jobs_hours: Annotated[float, Field(gt=0)] = 24
-    """Hours that finished Jobs, with their logs, are kept."""
+    """Hours that finished Jobs and their logs are kept."""
     kubeflow: KubeflowSettings | None = None
-    """Kubeflow makes the pods; null: ZenML makes a Job of each."""
+    """Kubeflow runs the pods; null: ZenML starts a Job for each."""
     default: StepPod = StepPod()
-    """Of every step that `steps` does not name."""
+    """Pod of every step that `steps` does not name."""
     steps: Mapping[StepName, StepPod] = {
         "tune": StepPod(cpu="2", memory="6Gi"),
         "evaluate_forgetting": StepPod(cpu="2", memory="6Gi"),
         "check_drift": StepPod(cpu="1", memory="4Gi"),
     }
-    """Of single steps."""
+    """Pods of single steps."""
 
     @model_validator(mode="after")
     def _some_steps_are_shared(self) -> Self:
@@ -105,7 +105,7 @@ class ClusterSettings(Section):
         return self
 
     def pod(self, step: StepName) -> StepPod:
-        """What a step asks for."""
+        """The pod of a step."""
         return self.steps.get(step, self.default)
 
 
@@ -125,16 +125,16 @@ def _zone(name: str) -> str:
 
 
 class Schedule(Section):
-    """Something that is done at set times."""
+    """Work at set times."""
 
     work: Work
-    """inbox: take what lies there and work on it; reevaluate: predict all of the champion's test rows again; sync:
-    bring MLflow in step and verify the log; retention: delete what may not be kept."""
+    """inbox: take the packages there and work on them; reevaluate: predict all of the champion's test rows again; sync:
+    bring MLflow in step and verify the log; retention: delete objects that may not be kept."""
     cron: Annotated[str, AfterValidator(_cron)]
     """Minute, hour, day, month, weekday."""
     time_zone: Annotated[str, AfterValidator(_zone)] = "Etc/UTC"
-    """In which they are read."""
+    """Time zone of these."""
     deadline_seconds: Annotated[int, Field(ge=10)] = 600
-    """How late it may start; later it is left out."""
+    """Seconds by which it may start late; after that it is left out."""
     longest_hours: Annotated[float, Field(gt=0)] = 12
     """Hours after which it is stopped."""

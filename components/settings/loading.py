@@ -1,7 +1,7 @@
 """`zenml.yaml` as typed, frozen settings: file < `LCIA__A__B=c` < `--set a.b=c`.
 
-Settings are resolved once, when a run is created, stored as an object and handed to the steps by
-digest. Unknown keys and unknown `LCIA__*` variables are errors, never ignored.
+Settings are resolved once, when a run is created, stored as an object and handed to the steps by digest. Unknown keys
+and unknown `LCIA__*` variables are errors, never ignored.
 """
 
 import os
@@ -21,7 +21,7 @@ ENVIRONMENT_PREFIX = "LCIA__"
 
 
 class SettingsError(LciaError):
-    """A key or value in zenml.yaml, the environment or --set that does not fit."""
+    """A key or value in zenml.yaml, the environment or --set is wrong."""
 
 
 def home() -> Path:
@@ -35,7 +35,7 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     home_folder: Path | None = None,
 ) -> Settings:
-    """Read settings from `path`, the environment and `a.b=c` overrides, later ones winning.
+    """Read settings from `path`, the environment and `a.b=c` overrides; later sources win.
 
     Raises:
         SettingsError: unreadable YAML, an unknown key or a value out of range.
@@ -59,7 +59,7 @@ def load_settings(
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_explain(error, source)) from error
-    return _place(settings, home_folder or home())
+    return _with_home(settings, home_folder or home())
 
 
 def changed_keys(settings: Settings) -> list[str]:
@@ -67,10 +67,10 @@ def changed_keys(settings: Settings) -> list[str]:
     return sorted(differences(settings.content(), Settings().content()))
 
 
-def differences(left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """Dotted names of the values in `left` that are not so in `right`; of the mapping where its keys differ."""
-    for key, value in left.items():
-        other = right.get(key)
+def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """Dotted names of values in `first` that differ in `second`; the name of a mapping if its keys differ."""
+    for key, value in first.items():
+        other = second.get(key)
         if isinstance(value, Mapping) and isinstance(other, Mapping) and value.keys() == other.keys():
             yield from differences(value, other, f"{prefix}{key}.")
         elif value != other:
@@ -112,26 +112,26 @@ def _explain(error: ValidationError, source: str) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key{_nearest(problem['loc'])}; `lcia settings` lists the known ones")
         else:
-            seen = "" if isinstance(problem["input"], dict) else f" (seen: {problem['input']!r})"
-            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{seen}")
+            actual = "" if isinstance(problem["input"], dict) else f" (seen: {problem['input']!r})"
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{actual}")
     return f"settings from {source}, LCIA__* and --set do not fit:\n  " + "\n  ".join(lines)
 
 
-def _nearest(place: Sequence[str | int]) -> str:
-    """`, did you mean ...?` where a key of the same section is spelt much like the last part of `place`."""
+def _nearest(path: Sequence[str | int]) -> str:
+    """`, did you mean ...?` if a key of the same section is spelt much like the last part of `path`."""
     node: Any = Settings().model_dump()
-    for part in place[:-1]:
+    for part in path[:-1]:
         node = node.get(part, {}) if isinstance(node, dict) else {}
-    near = get_close_matches(str(place[-1]), list(node), 1) if isinstance(node, dict) else []
-    return f", did you mean {'.'.join(map(str, [*place[:-1], near[0]]))}?" if near else ""
+    near = get_close_matches(str(path[-1]), list(node), 1) if isinstance(node, dict) else []
+    return f", did you mean {'.'.join(map(str, [*path[:-1], near[0]]))}?" if near else ""
 
 
-def _place(settings: Settings, folder: Path) -> Settings:
+def _with_home(settings: Settings, folder: Path) -> Settings:
     storage = {k: v.replace("{home}", str(folder)) for k, v in settings.storage.model_dump().items()}
     registry = {k: v.replace("{home}", str(folder)) for k, v in settings.registry.model_dump().items()}
     audit = AuditSettings(
         heads_to=tuple(place.replace("{home}", str(folder)) for place in settings.audit.heads_to),
         public_key=settings.audit.public_key.replace("{home}", str(folder)),
     )
-    placed = {"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry), "audit": audit}
-    return settings.model_copy(update=placed)
+    update = {"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry), "audit": audit}
+    return settings.model_copy(update=update)

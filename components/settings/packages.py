@@ -1,4 +1,4 @@
-"""Reading packages, data sets and images from outside: most of what that may cost."""
+"""Budgets for reading packages, data sets and images from outside."""
 
 from typing import Annotated
 
@@ -8,13 +8,13 @@ from components.settings.section import Section
 
 
 class PackageSettings(Section):
-    """Budgets of the process that reads a package; whatever needs more is refused. No version depends on them."""
+    """Budgets of the process that reads a package; a package that needs more is refused. No version depends on them."""
 
     memory_mb: Annotated[int, Field(ge=256)] = 4096
-    """Memory of that process, in MB, on top of what it needs for itself."""
+    """Memory for a package, in MB, on top of the process's own."""
     seconds: Annotated[int, Field(ge=2)] = 900
-    """Seconds of its processor time, and seconds that others wait for it."""
+    """Seconds of its processor time, and seconds that other processes wait for it."""
     megapixels: Annotated[int, Field(ge=1)] = 20_000
     """Pixels of all images of a package, in millions."""
     output_mb: Annotated[int, Field(ge=16)] = 16_384
-    """What is kept of a package, in MB: its files, its rows, and its images as they are stored."""
+    """Storage for a package, in MB: its files, its rows, and its images as they are stored."""

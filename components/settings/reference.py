@@ -1,10 +1,10 @@
-"""Every key of zenml.yaml, with its type, default and meaning, read off the typed settings."""
+"""Reference of all keys of zenml.yaml: type, default and meaning, read off the typed settings."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BaseModel
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from components.settings.root import Settings
 
 WORDS = {"None": "null", "True": "true", "False": "false"}
-"""What the docstrings say in Python's words, in the file's."""
+"""Python's words in docstrings -> those of the file."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ def keys(prefix: str = "") -> list[Key]:
     return [key for key in _walk(Settings, "", Settings().model_dump(mode="json")) if key.name.startswith(prefix)]
 
 
-def words(found: list[Key]) -> str:
+def words(entries: list[Key]) -> str:
     """A paragraph per key."""
-    return "\n".join(f"{key.name} = {_shown(key.default)}   ({key.type})\n    {key.meaning}" for key in found)
+    return "\n".join(f"{key.name} = {_text(key.default)}   ({key.type})\n    {key.meaning}" for key in entries)
 
 
 def page() -> str:
@@ -54,13 +54,13 @@ def page() -> str:
         if above != section:
             section = above
             lines += ["", f"## {above or 'at the top'}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-        cells = (f"`{name}`", key.type, f"`{_shown(key.default)}`", key.meaning)
+        cells = (f"`{name}`", key.type, f"`{_text(key.default)}`", key.meaning)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _walk(model: type[BaseModel], prefix: str, defaults: dict[str, Any]) -> Iterator[Key]:
-    """Plain keys of a section before the sections within it."""
+    """Keys of a section: first the plain ones, then those of the sections within it."""
     sections: list[tuple[str, type[BaseModel], dict[str, Any]]] = []
     for name, field in model.model_fields.items():
         if _is_section(field.annotation):
@@ -74,29 +74,32 @@ def _walk(model: type[BaseModel], prefix: str, defaults: dict[str, Any]) -> Iter
         if inner is None:
             yield Key(prefix + name, _type(field), default, meaning)
             continue
-        named = get_origin(field.annotation) in (dict, Mapping)
+        by_name = get_origin(field.annotation) in (dict, Mapping)
         yield Key(
             prefix + name,
-            "sections by name" if named else "section or null",
-            "{...}" if default and named else default,
+            "sections by name" if by_name else "section or null",
+            "{...}" if default and by_name else default,
             meaning,
         )
-        sections.append((f"{name}.NAME" if named else name, inner, _own_defaults(inner)))
+        sections.append((f"{name}.NAME" if by_name else name, inner, _own_defaults(inner)))
     for name, section, values in sections:
         yield from _walk(section, f"{prefix}{name}.", values)
 
 
-def _is_section(kind: Any) -> bool:  # noqa: ANN401 - any annotation
+def _is_section(kind: Any) -> TypeGuard[type[BaseModel]]:  # noqa: ANN401 - any annotation
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _own_defaults(section: type[BaseModel]) -> dict[str, Any]:
-    """Defaults of a section that need not be there, as JSON; those of needed keys are left out."""
-    given = {
+    """Defaults of an optional section, as JSON; required keys are null.
+
+    Such a section can't be built without its required keys, so `model_construct` skips the checks.
+    """
+    values = {
         name: None if field.is_required() else field.get_default(call_default_factory=True)
         for name, field in section.model_fields.items()
     }
-    return section.model_construct(**given).model_dump(mode="json", warnings=False)
+    return section.model_construct(**values).model_dump(mode="json", warnings=False)
 
 
 def _type(field: FieldInfo) -> str:
@@ -115,30 +118,29 @@ def _name(kind: Any) -> str:  # noqa: ANN401 - any annotation
         return f"list of {_name(arguments[0])}"
     if origin in (dict, Mapping):
         return "mapping"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
-        kind.__name__, kind.__name__
-    )
+    name: str = kind.__name__
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(name, name)
 
 
 def _bounds(metadata: list[Any]) -> list[str]:
-    found = []
-    for bound in metadata:
-        if isinstance(bound, FieldInfo):
-            found += _bounds(bound.metadata)
-        elif isinstance(bound, Ge | Gt):
-            found.append(f"at least {bound.ge:g}" if isinstance(bound, Ge) else f"above {bound.gt:g}")  # type: ignore[str-format]
-        elif isinstance(bound, Le | Lt):
-            found.append(f"at most {bound.le:g}" if isinstance(bound, Le) else f"below {bound.lt:g}")  # type: ignore[str-format]
-        elif isinstance(bound, Len):
-            found.append(f"at least {bound.min_length} of them")
-        elif getattr(bound, "pattern", None):
-            found.append(f"matching {bound.pattern}")
-    return found
+    limits = []
+    for constraint in metadata:
+        if isinstance(constraint, FieldInfo):
+            limits += _bounds(constraint.metadata)
+        elif isinstance(constraint, Ge | Gt):
+            limits.append(f"at least {constraint.ge:g}" if isinstance(constraint, Ge) else f"above {constraint.gt:g}")
+        elif isinstance(constraint, Le | Lt):
+            limits.append(f"at most {constraint.le:g}" if isinstance(constraint, Le) else f"below {constraint.lt:g}")
+        elif isinstance(constraint, Len):
+            limits.append(f"at least {constraint.min_length} of them")
+        elif getattr(constraint, "pattern", None):
+            limits.append(f"matching {constraint.pattern}")
+    return limits
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
+def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(_text, value))}]"
     return str(value)

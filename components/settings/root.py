@@ -37,7 +37,8 @@ LATER = (
     ("base_model", "quantization"),
     ("policy", "approval", "unknown_sender"),
 )
-"""Keys that came after versions were made without them: at their defaults they are no part of a version's content."""
+"""Keys that are younger than some versions: at their defaults they are not part of a version's content, so that its
+digest stays the same."""
 
 
 class Settings(Section):
@@ -64,12 +65,12 @@ class Settings(Section):
     cluster: ClusterSettings | None = None
     """Runs on Kubernetes; null: on this machine."""
     schedules: dict[ScheduleName, Schedule] = Field(default_factory=dict)
-    """What is done at set times, by name; `lcia schedule render` writes the CronJobs."""
+    """Work at set times, by name; `lcia schedule render` writes the CronJobs."""
     zenml: dict[str, Any] = Field(default_factory=dict)
-    """ZenML run configuration, checked against ZenML's own field names, then handed over."""
+    """ZenML run configuration, checked against ZenML's own field names and passed on."""
 
     def content(self) -> dict[str, Any]:
-        """What a version may depend on: everything but where things are stored and run."""
+        """The settings that a version may depend on: all but those about storage and machines."""
         machine: dict[str, Any] = {
             "base_model": set(MACHINE),
             "storage": True,
@@ -96,7 +97,7 @@ class Settings(Section):
         return content
 
     def for_steps(self) -> dict[str, Any]:
-        """What the steps are given: all but what they have no business with, which may hold passwords."""
+        """The settings for the steps: all but sections they have no use for, which may hold passwords."""
         outside: dict[str, Any] = {
             "storage": {"database", "promoter", "keeper"},
             "registry": True,
