@@ -261,7 +261,7 @@ class Forgetting:
         if record is not None and entry.name in record["predictions"]:
             rests_on += [record["predictions"][entry.name], record["anchors"][entry.name]["predictions"]]
         allowed = known or snapshot.task.retention.evaluation_rows
-        return allowed and all(self.store.erased(digest) is None for digest in rests_on)
+        return allowed and all(self.store.why_erased(digest) is None for digest in rests_on)
 
     # -- proofs -------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMat
 
     @functools.cache
     def scores(digest: str | None) -> list[float]:
-        if digest is None or store.erased(digest) is not None:
+        if digest is None or store.why_erased(digest) is not None:
             return []
         return [row["score"] for row in scored_rows(store, digest)]
 
@@ -92,7 +92,7 @@ def against_anchor(store: ObjectStore, record: Record) -> dict[str, Interval]:
 def measured(store: ObjectStore, record: Record, name: str) -> bool:
     """Whether a record has predictions of a task that were not erased since (retention, a withdrawal)."""
     digest = record["predictions"].get(name)
-    return digest is not None and store.erased(digest) is None
+    return digest is not None and store.why_erased(digest) is None
 
 
 def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
@@ -127,7 +127,7 @@ def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
     """A sentence per task with answers that did not end within the limit."""
     notes = []
     for name, digest in record["predictions"].items():
-        if store.erased(digest) is None:
+        if store.why_erased(digest) is None:
             rows = store.get_json(digest)["rows"]
             cut = sum(row.get("cut", False) for row in rows)
             if cut:

@@ -140,7 +140,7 @@ def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluat
     version = Version.of(Pool.from_manifest(store.get_json(evaluation["pool"])), predictor.settings)
     tie_gap, found, rows, carried = predictor.settings.evaluation.tie_gap, [], 0, 0
     tasks = {entry.name: entry.task for entry in version.pool.tasks()}
-    kept = {name: digest for name, digest in evaluation["predictions"].items() if store.erased(digest) is None}
+    kept = {name: digest for name, digest in evaluation["predictions"].items() if store.why_erased(digest) is None}
     for name, digest in kept.items():
         stored = scored_rows(store, digest)
         fresh = predictor.task(version, load_snapshot(store, tasks[name]), f"predict {name}")

@@ -33,7 +33,7 @@ def present_scores(store: ObjectStore, record: Mapping[str, Any]) -> dict[str, f
     """Scores of an evaluation record, task by task, under the present segmentation."""
     scores = dict(record["scores"])
     for name, digest in record["predictions"].items():
-        if store.erased(digest) is None:
+        if store.why_erased(digest) is None:
             found = store.get_json(digest)
             present = _present(store, found)
             if present is not found:

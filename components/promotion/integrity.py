@@ -8,7 +8,7 @@ nothing. Some names are those of no object: of the base model, of how numbers we
 from collections.abc import Iterable
 
 from components.storage.objects import Json, NotCanonical, ObjectMissing, ObjectStore, canonical, parse_json
-from components.storage.reach import images, named
+from components.storage.reach import digests_in, images
 
 _NOT_ENTERED = frozenset({"parent", "parents", "rows"})
 _NO_OBJECTS = frozenset(
@@ -34,7 +34,7 @@ def read_below(store: ObjectStore, digests: Iterable[str]) -> int:
             seen.add(name)
             if store.exists(name):
                 waiting.append(name)
-            elif store.erased(name) is None:
+            elif store.why_erased(name) is None:
                 raise ObjectMissing(
                     f"object {name} is not in {store.url} and was not erased by retention or a withdrawal; restore it "
                     "from a backup or run again what made it"
@@ -52,7 +52,7 @@ def _names(content: bytes) -> set[str]:
         return set()
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         return set()
-    return named(canonical(_objects({name: part for name, part in value.items() if name not in _NOT_ENTERED})))
+    return digests_in(canonical(_objects({name: part for name, part in value.items() if name not in _NOT_ENTERED})))
 
 
 def _objects(value: Json) -> Json:

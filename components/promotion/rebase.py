@@ -67,7 +67,7 @@ def _rows(store: ObjectStore, entry: GroupTask, today: date) -> tuple[str | None
         return None, f"its rows may be kept until {allowed.until}"
     gone = [name for split in EVALUATED if not store.exists(name := snapshot.splits[split].object)]
     if gone or not allowed.evaluation_rows:
-        why = next(filter(None, map(store.erased, gone)), "its evaluation rows are not kept")
+        why = next(filter(None, map(store.why_erased, gone)), "its evaluation rows are not kept")
         return None, f"{why}, so nothing could tell whether it was learnt"
     if train.rows <= allowed.train_rows and store.exists(train.object):
         return train.object, ""

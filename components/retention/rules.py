@@ -33,7 +33,7 @@ def doomed(index: Index, items: Sequence[QueueItem], versions: Sequence[Candidat
     for item in items:
         if item.state == "withdrawn":
             dead |= dict.fromkeys(_instructions(index, item, versions), f"{label(item)} was withdrawn")
-    return {digest: why for digest, why in dead.items() if digest in index.held}
+    return {digest: why for digest, why in dead.items() if digest in index.objects}
 
 
 def snapshots(index: Index, item: QueueItem) -> dict[str, Mapping[str, Any]]:
@@ -98,7 +98,7 @@ def _lost_weights(
 def _with_images(index: Index, fate: Fate) -> Iterator[Fate]:
     """The images of rows share the fate of the rows."""
     yield fate
-    held = index.held.get(fate[0])
+    held = index.objects.get(fate[0])
     if held is not None and held.kind == "rows":
         yield from ((name, fate[1]) for name in held.names)
 
@@ -163,11 +163,13 @@ def _kept_rows(index: Index, task: str) -> set[str]:
 
 def _routes(index: Index, dead: Mapping[str, str]) -> dict[str, str]:
     """Which test instruction goes where, of tasks whose predictions die or are gone."""
-    fates: list[Fate] = [(name, "no record refers to it") for name, held in index.held.items() if held.kind == "routes"]
+    fates: list[Fate] = [
+        (name, "no record refers to it") for name, held in index.objects.items() if held.kind == "routes"
+    ]
     for _, record in index.of_kind("evaluation"):
         for name, routes in (record.get("routes") or {}).items():
             predictions = record["predictions"].get(name)
-            gone = None if predictions in index.held else f"rows of {name} were erased"
+            gone = None if predictions in index.objects else f"rows of {name} were erased"
             if routes:
                 fates.append((str(routes), dead.get(predictions, gone)))
     allowed = {digest for digest, why in fates if why is None}

@@ -25,7 +25,7 @@ from components.retention.rules import DECIDED, doomed, snapshots, weights_of
 from components.storage.database import Database, now
 from components.storage.leases import Lease, check
 from components.storage.objects import Json, ObjectStore, StoredFile
-from components.storage.reach import Index, named
+from components.storage.reach import Index, digests_in
 from components.storage.tables import queue, results, statements
 from components.tasks.queue import QueueItem, items
 
@@ -71,9 +71,9 @@ class Books:
             versions,
             frozenset(head.version for head in heads if head),
             [(row.key, row.output) for row in connection.execute(select(results.c.key, results.c.output))],
-            frozenset(digest for row in log.rows(connection) for digest in named(row.body))
+            frozenset(digest for row in log.rows(connection) for digest in digests_in(row.body))
             | frozenset(connection.execute(select(statements.c.statement)).scalars()),
-            frozenset(d for row in told if row.done_at is None for d in named(row.text.encode("utf-8"))),
+            frozenset(d for row in told if row.done_at is None for d in digests_in(row.text.encode("utf-8"))),
             frozenset(digest for digest, kind in shown.items() if kind == "candidate"),
         )
 
@@ -150,19 +150,19 @@ def plan(books: Books, store: ObjectStore, *, grace: timedelta, everything: bool
     kept: dict[str, str] = {}
     for why, reached in _marked(index, books, dead.keys(), weights, cutoff):
         kept |= dict.fromkeys(sorted(reached - kept.keys()), why)
-    going = index.held.keys() - kept.keys()
+    going = index.objects.keys() - kept.keys()
     dropped = {digest: WEIGHTS if digest in weights else None for digest in sorted(going - dead.keys())}
     stale = tuple(key for key, output in books.results if not _whole(index, output, going))
     gone = {v.digest: v for v in books.versions if v.state in ("rejected", "superseded") or v.digest in dead}
     return Plan(
         kept,
-        {digest: dead[digest] for digest in sorted(dead, key=lambda d: (_ORDER.get(index.held[d].kind, 1), d))},
+        {digest: dead[digest] for digest in sorted(dead, key=lambda d: (_ORDER.get(index.objects[d].kind, 1), d))},
         dropped,
         stale,
         tuple(v for digest, v in gone.items() if digest in books.published and digest not in books.champions),
         tuple(_leftovers(store, books, cutoff, everything=everything)),
-        {digest: held.file for digest, held in index.held.items()},
-        {digest: held.kind for digest, held in index.held.items()},
+        {digest: held.file for digest, held in index.objects.items()},
+        {digest: held.kind for digest, held in index.objects.items()},
         cutoff,
     )
 
@@ -211,7 +211,7 @@ def _marked(index: Index, books: Books, dead: AbstractSet[str], weights: Abstrac
         if version.state == "promoted" and version.digest not in dead:
             use = "the champion" if version.digest in books.champions else "promoted: `lcia rollback` can bring it back"
             manifest = index.records.get(version.digest)
-            own = (weights_of(index, manifest) & index.held.keys()) - dead if manifest else set()
+            own = (weights_of(index, manifest) & index.objects.keys()) - dead if manifest else set()
             yield f"version {version.number}, {use}", index.reach([version.digest], records_only) | own
         elif version.state == "pending":
             waits = f"version {version.number} waits for people"
@@ -227,18 +227,18 @@ def _marked(index: Index, books: Books, dead: AbstractSet[str], weights: Abstrac
         yield f"evidence of version {version.number}, {version.state}", index.reach(roots, records_only)
     yield "the log names it, or what it names", index.reach(books.logged, records_only)
     yield "a finished result", index.reach((output for _, output in books.results), records_only)
-    young = [digest for digest, held in index.held.items() if held.file.modified > cutoff]
+    young = [digest for digest, held in index.objects.items() if held.file.modified_at > cutoff]
     yield "too young to tell whether it will be needed", index.reach(young, dead)
 
 
 def _task(index: Index, digest: str) -> str | None:
-    held = index.held.get(digest)
+    held = index.objects.get(digest)
     return held.task if held else None
 
 
 def _whole(index: Index, output: str, going: AbstractSet[str]) -> bool:
     """Whether a result still has all it rests on; keyed hashes rest on nothing, the rows may go."""
-    held = index.held.get(output)
+    held = index.objects.get(output)
     if held is None or output in going:
         return False
     return held.kind == "fingerprints" or not index.reach([output]) & going
@@ -248,6 +248,6 @@ def _leftovers(store: ObjectStore, books: Books, cutoff: datetime, *, everything
     resumable = any(item.state in UNDECIDED for item in books.items)
     for file in store.leftovers():
         half = file.name.startswith(".")
-        age = books.moment - file.modified
-        if (half and age > PART_AGE) or (not half and (everything or not resumable or file.modified < cutoff)):
+        age = books.moment - file.modified_at
+        if (half and age > PART_AGE) or (not half and (everything or not resumable or file.modified_at < cutoff)):
             yield file

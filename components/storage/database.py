@@ -1,8 +1,8 @@
 """The state database: one writer at a time, a consistent snapshot for readers, one clock.
 
-SQLite starts write transactions with BEGIN IMMEDIATE (otherwise two connections both read epoch 1 and both
-win); PostgreSQL takes one advisory lock per write transaction. Either way a write transaction sees the last
-committed state and nobody writes beside it, which the log and every compare-and-swap rely on.
+SQLite starts write transactions with BEGIN IMMEDIATE (otherwise two connections both read epoch 1 and both win);
+PostgreSQL takes one advisory lock per write transaction. Either way a write transaction sees the last committed state
+and is the only writer, which the log and every compare-and-swap rely on.
 
 Passwords come from PostgreSQL's own places (PGPASSWORD, PGPASSFILE, a service file) or the URL, and are never shown.
 """
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from psycopg import Connection as PostgresqlConnection
 
 IDLE_SECONDS = 300
-"""How long a transaction may do nothing before PostgreSQL ends it: a client that hangs must not keep others waiting."""
+"""Seconds after which PostgreSQL ends an idle transaction: a client that hangs must not keep others waiting."""
 AHEAD = timedelta(minutes=1)
-"""Longest time by which a stored time may lie ahead of the clock: beyond that the clock was wrong, then or now."""
+"""Most by which a stored time may lie ahead of the clock: beyond that the clock is or was wrong."""
 _WRITER_LOCK = 7_103_951
-"""Key of the PostgreSQL advisory lock that write transactions take turns on."""
+"""Key of the PostgreSQL advisory lock for which write transactions queue; any fixed number."""
 NO_RIGHT = "42501"
-"""SQLSTATE of PostgreSQL where rights or row security forbid something."""
+"""SQLSTATE of PostgreSQL when rights or row security forbid something."""
 
 
 class DatabaseUnavailable(LciaError):
@@ -48,23 +48,23 @@ class DatabaseUnavailable(LciaError):
 
 
 class AccountRefused(DatabaseUnavailable):
-    """The account that the database was opened with may not do this."""
+    """The account on the database's connection may not do this."""
 
 
 class SchemaUnknown(DatabaseUnavailable):
-    """The tables are of a later version of lcia, or not all there."""
+    """The tables belong to a later version of lcia, or some are missing."""
 
 
 class ReadOnly(DatabaseUnavailable):
-    """The database's file can be read, and not written, by this process."""
+    """This process may read the database's file, but not write to it."""
 
 
 class DiskFull(DatabaseUnavailable):
-    """The disk of the database has no room; what was committed stands."""
+    """The disk of the database is full; committed changes are safe."""
 
 
 class ValueRefused(LciaError):
-    """A value that no column takes: too long, out of range, or with characters that are no text."""
+    """A value that its column can't hold: too long, out of range, or with characters that are no text."""
 
 
 class Database:
@@ -78,26 +78,26 @@ class Database:
         """
         self._file: Path | None = None
         try:
-            parsed = _parse(url)
-            self._sqlite = parsed.get_backend_name() == "sqlite"
+            address = _parse(url)
+            self._sqlite = address.get_backend_name() == "sqlite"
             if self._sqlite:
-                self._file = file = sqlite.file_of(parsed, url)
+                self._file = file = sqlite.file_of(address, url)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                self._engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+                self._engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
                 event.listen(self._engine, "do_connect", partial(sqlite.open_read_only, file))
                 event.listen(self._engine, "connect", sqlite.prepare)
                 event.listen(self._engine, "begin", sqlite.begin)
             else:
-                patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": BUSY_SECONDS}
+                patience = {} if "connect_timeout" in address.query else {"connect_timeout": BUSY_SECONDS}
                 about = {"application_name": "lcia", **patience}
-                self._engine = create_engine(parsed, pool_pre_ping=True, connect_args=about)
+                self._engine = create_engine(address, pool_pre_ping=True, connect_args=about)
                 event.listen(self._engine, "connect", _prepare_postgresql)
         except (ArgumentError, NoSuchModuleError, ImportError, OSError, ValueError) as error:
             raise DatabaseUnavailable(
-                f"storage.database {_shown(url)} cannot be used ({error}); expected sqlite:///FILE or "
+                f"storage.database {_without_password(url)} cannot be used ({error}); expected sqlite:///FILE or "
                 "postgresql://USER@HOST/NAME"
-            ) from None  # the cause may hold the password
-        self.url = parsed.render_as_string(hide_password=True)
+            ) from None  # the cause's message may hold the password
+        self.url = address.render_as_string(hide_password=True)
 
     @property
     def engine(self) -> Engine:
@@ -105,13 +105,13 @@ class Database:
         return self._engine
 
     def migrate(self) -> None:
-        """Bring the tables to this version's shape; any number of processes may call it at once.
+        """Bring the tables to this version's schema; any number of processes may call it at once.
 
         Raises:
-            SchemaUnknown: they have the shape of a later version.
+            SchemaUnknown: they have the schema of a later version.
         """
-        seen, head = self.revisions()
-        if seen == head:  # also with an account that may not create tables
+        present, head = self.revisions()
+        if present == head:  # also with an account that may not create tables
             return
         config = _alembic()
         try:
@@ -120,38 +120,38 @@ class Database:
                 command.upgrade(config, "head")
         except AccountRefused as error:
             raise AccountRefused(
-                f"{self.url} has schema {seen or 'none'}, this version of lcia needs {head}, and this account may not "
-                "change it; run `lcia database migrate` and then `lcia database roles` as the owner of the tables"
+                f"{self.url} has schema {present or 'none'}, this version of lcia needs {head}, and this account may "
+                "not change it; run `lcia database migrate` and then `lcia database roles` as the owner of the tables"
             ) from error
 
     def revisions(self) -> tuple[str | None, str | None]:
-        """The schema revision of the database (None: no tables yet) and the one that this version of lcia needs.
+        """The schema revision of the database (None: no tables yet), and the revision that this version of lcia needs.
 
         Raises:
-            SchemaUnknown: the database's is none that this version knows, or tables were dropped.
+            SchemaUnknown: this version doesn't know the database's revision, or tables are missing.
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
         scripts = ScriptDirectory.from_config(_alembic())
         head = scripts.get_current_head()
         with self.read() as connection:
-            seen = MigrationContext.configure(connection).get_current_revision()
+            present = MigrationContext.configure(connection).get_current_revision()
             names = set(inspect(connection).get_table_names())
-            if seen is None and {"log", "candidates"} <= names:
+            if present is None and {"log", "candidates"} <= names:
                 raise SchemaUnknown(
                     f"{self.url} has tables and says no schema (its table alembic_version is gone or empty): somebody "
                     "changed it by hand, and nothing else was changed now. Restore it from a backup"
                 )
-        if seen is not None and seen not in {script.revision for script in scripts.walk_revisions()}:
+        if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
             raise SchemaUnknown(
-                f"{self.url} has schema {seen}, and this version of lcia knows schemas up to {head}: a later version "
-                "has changed the tables. Install that version, or restore the backup from before it"
+                f"{self.url} has schema {present}, and this version of lcia knows schemas up to {head}: a later "
+                "version has changed the tables. Install that version, or restore the backup from before it"
             )
-        if seen == head and (lacking := sorted(set(metadata.tables) - names)):
+        if present == head and (lacking := sorted(set(metadata.tables) - names)):
             raise SchemaUnknown(
-                f"{self.url} has schema {seen} and lacks {', '.join(lacking)}: somebody dropped what every verb needs. "
-                "Restore it from a backup, then run `lcia audit verify`"
+                f"{self.url} has schema {present} and lacks {', '.join(lacking)}: somebody dropped what every verb "
+                "needs. Restore it from a backup, then run `lcia audit verify`"
             )
-        return seen, head
+        return present, head
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -198,39 +198,39 @@ class Database:
 
 
 def _parse(url: str) -> URL:
-    """The URL, with psycopg where it names PostgreSQL without a driver, as other programs write it."""
-    parsed = make_url(url)
-    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername in ("postgresql", "postgres") else parsed
+    """The URL, with psycopg as driver if it names PostgreSQL without one, as other programs write it."""
+    address = make_url(url)
+    return address.set(drivername="postgresql+psycopg") if address.drivername in ("postgresql", "postgres") else address
 
 
-def _shown(url: str) -> str:
-    """A URL that may not even be one, without what may be its password."""
+def _without_password(url: str) -> str:
+    """A text that should be a URL, without the part that may be a password."""
     return repr(re.sub(r"^([\w+]*:/*)?.*@", r"\1***@", url))
 
 
 def _alembic() -> Config:
     config = Config()
     folder = str(Path(__file__).with_name("migrations"))
-    config.set_main_option("script_location", folder.replace("%", "%%"))  # a parser of INI files reads it
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # Alembic expands % as in INI files
     return config
 
 
 def now(connection: Connection) -> datetime:
     """The database's clock: aware, UTC."""
     if connection.dialect.name == "sqlite":
-        seen = connection.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')")).scalar_one()
-        return datetime.fromisoformat(str(seen))
+        value = connection.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')")).scalar_one()
+        return datetime.fromisoformat(str(value))
     moment = connection.execute(text("SELECT clock_timestamp() AT TIME ZONE 'UTC'")).scalar_one()
     return datetime.fromisoformat(f"{moment.isoformat()}+00:00")
 
 
-def is_ahead(stored: datetime, moment: datetime) -> bool:
+def is_ahead(when: datetime, moment: datetime) -> bool:
     """True if a stored time lies in the future of `moment` by more than `AHEAD`."""
-    return stored - moment > AHEAD
+    return when - moment > AHEAD
 
 
 FULL = "disk is full"
-"""Words of SQLite's message about a write without room."""
+"""Part of SQLite's message about a write without room."""
 _EXPLANATIONS = (
     ("no such table", "lacks a table ({reason}); `lcia status` or any other verb creates them"),
     ("locked", "stayed locked for {seconds} s by another program; end it and try again"),
@@ -244,15 +244,15 @@ _EXPLANATIONS = (
     ("unable to open", "can't be opened by user {uid}; run it as the owner of the state folder, who can write there"),
     ("", "does not answer ({reason}); check storage.database in zenml.yaml and the server"),
 )
-"""Parts of drivers' messages with their meaning; the first that fits counts."""
+"""Parts of drivers' messages with our explanation; the first part that fits counts."""
 
 
 def explain(error: DBAPIError, url: str, *, full: bool = False) -> str:
-    """The message about a driver's error; `full`: the disk has no room, for which SQLite has several words."""
+    """The message about a driver's error; `full`: the disk has no room, which SQLite words in several ways."""
     reason = _reason(error)
     missing = 'relation "' in reason and "does not exist" in reason  # PostgreSQL's words for a table
-    seen = "no such table" if missing else FULL if full else reason
-    words = next(words for part, words in _EXPLANATIONS if part in seen)
+    message = "no such table" if missing else FULL if full else reason
+    words = next(words for part, words in _EXPLANATIONS if part in message)
     return f"database {url} {words.format(reason=reason, seconds=BUSY_SECONDS, uid=os.getuid())}"
 
 
@@ -269,7 +269,7 @@ def _reason(error: DBAPIError) -> str:
 
 
 def _prepare_postgresql(connection: "PostgresqlConnection[Any]", record: object) -> None:  # noqa: ARG001
-    """Bounds on waiting; a transaction that changes nothing may still be a snapshot somebody reads slowly."""
+    """Limit waiting for locks, and idle transactions; not running ones, as a slow reader needs its snapshot."""
     connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'".encode())
     connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'".encode())
     connection.commit()

@@ -1,4 +1,4 @@
-"""Keys of finished work: inputs, resolved configuration, and the code that turns one into the other."""
+"""Keys of finished work: a digest of inputs, resolved configuration, code and library versions."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ LIBRARIES = ("evidently", "great-expectations", "numpy", "peft", "scikit-learn",
 def step_key(step: str, inputs: Mapping[str, Json], config: Mapping[str, Json], folders: Iterable[str]) -> str:
     """Digest that names a step's result; equal keys mean equal outputs.
 
-    `folders` are those below `components/` whose sources the step runs.
+    `folders` are the folders of `components/` that the step's code lies in.
     """
     return digest_of(
         canonical(

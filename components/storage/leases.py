@@ -1,8 +1,8 @@
-"""Leases: one owner at a time, told apart by an epoch that every write checks.
+"""Leases: one owner at a time, with an epoch that every write checks.
 
-An owner that stalls and comes back finds a higher epoch and its writes refused (a fencing token). All times
-are the database's, so clocks of different machines never meet. That one clock may be set back: a heartbeat from the
-future proves nothing, and its lease is lost like one that has run out.
+An owner that stalls and comes back finds a higher epoch, and its writes are refused (a fencing token). All times come
+from the database, so clocks of different machines are never compared. That one clock may be set back: a heartbeat from
+the future proves nothing, and its lease counts as lost, like one that has run out.
 """
 
 import os
@@ -20,7 +20,7 @@ from components.storage.tables import leases
 
 
 class StaleLease(LciaError):
-    """The lease was taken over; whatever its former owner was about to write must not be written."""
+    """Another owner has taken over the lease; the former one must not write any more."""
 
 
 class LeaseUnknown(LciaError):
@@ -28,12 +28,12 @@ class LeaseUnknown(LciaError):
 
 
 class LeaseAlive(LciaError):
-    """The owner of the lease was heard a moment ago, so it is not broken without force."""
+    """The lease's owner gave a sign of life within its time, so breaking the lease takes `force`."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A held lease; `epoch` fences every write made under it."""
+    """A lease with its owner; `epoch` fences every write made under it."""
 
     name: str
     owner: str
@@ -43,8 +43,11 @@ class Lease:
 
 
 def process_owner(role: str) -> str:
-    """An owner name for this very process: role, host, boot and namespace, process id, its start time."""
-    return f"{role}/{socket.gethostname()}/{_place()}/{os.getpid()}/{_start_of(os.getpid())}"
+    """Owner name of this very process: role, host, boot and namespace, process id, start time.
+
+    A process id alone may be another process by now; with boot, namespace and start time it can't be.
+    """
+    return f"{role}/{socket.gethostname()}/{_machine()}/{os.getpid()}/{_start_of(os.getpid())}"
 
 
 def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
@@ -58,7 +61,7 @@ def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
         if row is None:
             connection.execute(insert(leases).values(name=name, owner=owner, epoch=1, heartbeat=moment, ttl=ttl))
             return Lease(name, owner, 1, ttl)
-        if row.owner is not None and not _standing(row, moment).lost:
+        if row.owner is not None and not _standing(row, moment).is_lost:
             return None
         connection.execute(
             update(leases)
@@ -69,7 +72,7 @@ def acquire(db: Database, name: str, owner: str, ttl: float) -> Lease | None:
 
 
 def holder(connection: Connection, name: str) -> Lease | None:
-    """The lease as it is held now, for `status`; None when it is free or its heartbeat holds no more."""
+    """The present lease, for `status`; None if it is free or its heartbeat is too old."""
     row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
     if row is None or row.owner is None or _is_over(row, now(connection)):
         return None
@@ -78,20 +81,20 @@ def holder(connection: Connection, name: str) -> Lease | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a lease that somebody has not given back stands."""
+    """State of a lease that its owner has not given back."""
 
     name: str
     owner: str
     silent: float | None
-    """Seconds since its owner was heard; negative where the heartbeat lies in the future, None where it is no time."""
-    lost: bool
-    """It has run out, lies in the future, or its owner certainly runs no more; the next one that wants it gets it."""
+    """Seconds since the owner's last heartbeat; negative if that lies in the future, None if it is no time."""
+    is_lost: bool
+    """True if it has run out, lies in the future, or its owner has certainly ended; anybody may take it then."""
     ahead: bool
-    """Its heartbeat lies in the future: the clock was set back."""
+    """True if its heartbeat lies in the future: the clock was set back."""
 
     @property
     def words(self) -> str:
-        """Its owner and when that was heard, for people."""
+        """Its owner and the time since the last heartbeat, for people."""
         role, host, _, process, _ = [*self.owner.rsplit("/", 4), "", "", "", ""][:5]
         owner = f"{role} (host {host}, process {process})" if process else self.owner
         if self.silent is None:
@@ -102,36 +105,38 @@ class Standing:
 
 
 def standing(connection: Connection) -> list[Standing]:
-    """Every lease that was not given back, for `doctor`."""
+    """Every lease with an owner, for `doctor`."""
     moment = now(connection)
     rows = connection.execute(select(leases).where(leases.c.owner.is_not(None)).order_by(leases.c.name)).all()
     return [_standing(row, moment) for row in rows]
 
 
 def break_lease(connection: Connection, name: str, *, force: bool = False) -> Standing:
-    """Free a lease that is lost, or with `force` any; its owner's next fenced write is refused. Returns how it stood.
+    """Free a lease that is lost, or any lease with `force`; its owner's next fenced write is refused.
+
+    Returns its state before.
 
     Raises:
-        LeaseUnknown: nobody holds one of that name.
-        LeaseAlive: its owner was heard within its time, and `force` is not given.
+        LeaseUnknown: nobody holds a lease of that name.
+        LeaseAlive: its owner is alive, and `force` is not given.
     """
-    held = {one.name: one for one in standing(connection)}
-    if name not in held:
-        raise LeaseUnknown(f"nobody holds the lease {name!r}; held: {', '.join(held) or 'none'}")
-    if not held[name].lost and not force:
+    standings = {one.name: one for one in standing(connection)}
+    if name not in standings:
+        raise LeaseUnknown(f"nobody holds the lease {name!r}; held: {', '.join(standings) or 'none'}")
+    if not standings[name].is_lost and not force:
         raise LeaseAlive(
-            f"{held[name].words}, so it is at work: stop that process, and the lease is free. --force takes the lease "
-            "from it all the same; what it has not recorded by then is refused and done again by the next worker"
+            f"{standings[name].words}, so it is at work: stop that process, and the lease is free. --force takes the "
+            "lease from it all the same; what it has not recorded by then is refused and done again by the next worker"
         )
     connection.execute(update(leases).where(leases.c.name == name).values(owner=None, epoch=leases.c.epoch + 1))
-    return held[name]
+    return standings[name]
 
 
 def renew(db: Database, lease: Lease) -> None:
-    """Prove that the owner still works.
+    """Record a heartbeat of the owner.
 
     Raises:
-        StaleLease: somebody else took over.
+        StaleLease: another owner has taken over.
     """
     with db.begin() as connection:
         check(connection, lease)
@@ -139,7 +144,7 @@ def renew(db: Database, lease: Lease) -> None:
 
 
 def release(db: Database, lease: Lease) -> None:
-    """Give the lease back; without effect when it was taken over already."""
+    """Give the lease back; without effect if another owner has taken over."""
     with db.begin() as connection:
         connection.execute(
             update(leases)
@@ -149,36 +154,36 @@ def release(db: Database, lease: Lease) -> None:
 
 
 def check(connection: Connection, lease: Lease) -> None:
-    """Fence a write: call it in the same transaction, before writing.
+    """Fence a write: call this in the write's own transaction, before writing.
 
     Raises:
-        StaleLease: the epoch has moved on.
+        StaleLease: the epoch is another one now.
     """
     row = connection.execute(select(leases).where(leases.c.name == lease.name)).one_or_none()
     if row is None or row.epoch != lease.epoch or row.owner != lease.owner:
-        seen = "gone" if row is None else f"at epoch {row.epoch}, owner {row.owner or 'nobody'}"
+        state = "gone" if row is None else f"at epoch {row.epoch}, owner {row.owner or 'nobody'}"
         raise StaleLease(
-            f"lease {lease.name!r} is {seen}; {lease.owner} held epoch {lease.epoch}, so its work is not "
+            f"lease {lease.name!r} is {state}; {lease.owner} held epoch {lease.epoch}, so its work is not "
             "recorded. Nothing is lost: the next `lcia run` goes on from what was stored"
         )
 
 
 def _standing(row: Row[Any], moment: datetime) -> Standing:
     silent = None if row.heartbeat is None else (moment - row.heartbeat).total_seconds()
-    lost = _is_over(row, moment) or _is_dead(row.owner)
+    is_lost = _is_over(row, moment) or _is_dead(row.owner)
     ahead = row.heartbeat is not None and is_ahead(row.heartbeat, moment)
-    return Standing(row.name, row.owner, silent, lost=lost, ahead=ahead)
+    return Standing(row.name, row.owner, silent, is_lost=is_lost, ahead=ahead)
 
 
 def _is_over(row: Row[Any], moment: datetime) -> bool:
-    """True if the last heartbeat keeps others out no more: too old, from the future, or no time."""
+    """True if the last heartbeat no longer keeps others out: too old, from the future, or no time."""
     if row.heartbeat is None or not isinstance(row.ttl, int | float):
         return True
     return (moment - row.heartbeat).total_seconds() >= row.ttl or is_ahead(row.heartbeat, moment)
 
 
-def _place() -> str:
-    """This boot and process-id namespace: within it, a process id means one process; '' where /proc is absent."""
+def _machine() -> str:
+    """This boot and process-id namespace, within which a process id means one process; '' without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -187,18 +192,18 @@ def _place() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """When a process began, in clock ticks since boot; '' if it runs no more."""
+    """Start time of a process, in clock ticks since boot; '' if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    fields = stat.rpartition(")")[2].split()
+    fields = stat.rpartition(")")[2].split()  # the program's name, in brackets, may hold blanks and brackets
     return "" if fields[0] in {"Z", "X"} else fields[19]
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether `owner` names a process of this very place (see `process_owner`) that certainly runs no more."""
+    """True if `owner` names a process of this boot and namespace (see `process_owner`) that has certainly ended."""
     parts = owner.rsplit("/", 4)
-    if len(parts) != 5 or not _place() or parts[1:3] != [socket.gethostname(), _place()] or not parts[3].isdigit():
+    if len(parts) != 5 or not _machine() or parts[1:3] != [socket.gethostname(), _machine()] or not parts[3].isdigit():
         return False
     return _start_of(int(parts[3])) != parts[4]

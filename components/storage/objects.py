@@ -1,13 +1,13 @@
 """Immutable objects named by their own sha256, over any fsspec file system.
 
-Layout: `sha256/ab/abcd…` below the store's URL. An object is written once, whole or not at all, so a crash
-can lose work in flight but never damage a version, and repeated or unfenced writes are harmless. Every read
-is checked against the name. `scratch` areas are the one mutable thing: checkpoints, lost without harm.
+Layout: `sha256/ab/abcd…` below the store's URL. An object is written once, whole or not at all, so a crash can lose
+work in flight but never damage a version, and repeated or unfenced writes are harmless. Every read is checked against
+the name. Only `scratch` areas are mutable: checkpoints, harmless to lose.
 
-Pixels of images are stored compressed (`pixels`); the name is that of what was put.
+Pixels of images are stored compressed (`pixels`), under the digest of the plain pixels.
 
-Objects that had to go (retention, a withdrawal) leave a small file at `erased/ab/abcd…` that says why, so that
-"erased on purpose" and "lost" are never mistaken for one another.
+Objects that retention or a withdrawal erased leave a small file with the reason at `erased/ab/abcd…`, so that nobody
+confuses "erased on purpose" with "lost".
 """
 
 import hashlib
@@ -27,10 +27,10 @@ import rfc8785
 
 from components.errors import LciaError
 from components.storage.fence import erase
-from components.storage.pixels import packed, unpacked
+from components.storage.pixels import pack, unpack
 
 Json: TypeAlias = Any
-"""A JSON value; which one is the reader's to check."""
+"""Any JSON value; readers check its type."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SCRATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -41,19 +41,19 @@ class NotCanonical(LciaError):
 
 
 class ObjectMissing(LciaError):
-    """A digest the store does not hold."""
+    """The store has no object of this digest."""
 
 
 class ObjectErased(ObjectMissing):
-    """A digest whose object was erased on purpose."""
+    """The object of this digest was erased on purpose."""
 
 
 class ObjectCorrupt(LciaError):
-    """Stored bytes that do not hash to their name, or do not hold what the caller expects."""
+    """Stored bytes that don't hash to their name, or that are not of the kind that the caller expects."""
 
 
 class FolderRefused(LciaError):
-    """A folder that cannot be stored or restored: links, special files, names that leave the folder."""
+    """A folder that can't be stored or restored: links, special files, names that leave the folder."""
 
 
 def canonical(value: Json) -> bytes:
@@ -119,11 +119,11 @@ def _whole_number(digits: str) -> int | float:
 
 
 _STALE = timedelta(minutes=15)
-"""Age from which an object that is stored once more is made young again; far below any grace period of a sweep."""
+"""Age from which storing an object again makes it young again; far below any grace period of a sweep."""
 _PIECE = 1024 * 1024
 """Bytes of a file that are read at a time."""
 _PART = ".write-"
-"""How the name of a file begins that is being written."""
+"""Beginning of the names of files that are still being written."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class StoredFile:
     path: str
     size: int
     """Bytes."""
-    modified: datetime
+    modified_at: datetime
 
     @property
     def name(self) -> str:
@@ -175,13 +175,13 @@ class _Files:
     def exists(self, path: str) -> bool:
         return bool(self._fs.exists(path))
 
-    def modified(self, path: str) -> datetime:
+    def modified_at(self, path: str) -> datetime:
         moment: datetime = self._fs.modified(path)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def renew(self, path: str, content: bytes | None) -> None:
-        """Make a file that is there already as young as a new one, if it is not young; `content` is what it holds."""
-        if datetime.now(UTC) - self.modified(path) < _STALE:
+        """Make an existing file as young as a new one, unless it is young; `content` is its content, if known."""
+        if datetime.now(UTC) - self.modified_at(path) < _STALE:
             return
         if self._local:
             os.utime(path)
@@ -189,7 +189,7 @@ class _Files:
             self.write(path, content if content is not None else bytes(self._fs.cat_file(path)))
 
     def place(self, path: str, file: Path) -> None:
-        """The same as `write` with the bytes of a file."""
+        """As `write`, with the bytes of a file."""
         if self._local:
             with file.open("rb") as content:
                 write_durably(Path(path), content)
@@ -198,36 +198,36 @@ class _Files:
             self._fs.put_file(str(file), path)
 
     def digest(self, path: str) -> str | None:
-        """sha256 of a file; None where there is none."""
+        """sha256 of a file; None if there is none."""
         try:
             with self._fs.open(path, "rb") as content:
-                found = hashlib.sha256()
+                sha256 = hashlib.sha256()
                 while part := content.read(_PIECE):
-                    found.update(part)
-                return found.hexdigest()
+                    sha256.update(part)
+                return sha256.hexdigest()
         except FileNotFoundError:
             return None
 
     def size(self, path: str) -> int:
-        """Bytes of a file; 0 where there is none."""
+        """Bytes of a file; 0 if there is none."""
         try:
             return int(self._fs.info(path)["size"])
         except FileNotFoundError:
             return 0
 
     def below(self, folder: str) -> Iterator[StoredFile]:
-        """Every file below a folder; those that vanish meanwhile are left out."""
+        """Every file below a folder; files that vanish during the listing are left out."""
         if not self._fs.exists(folder):
             return
         self._fs.invalidate_cache()
         for path, info in self._fs.find(folder, detail=True).items():
             try:
-                yield StoredFile(str(path), int(info["size"]), self.modified(path))
+                yield StoredFile(str(path), int(info["size"]), self.modified_at(path))
             except FileNotFoundError:
                 continue
 
     def remove(self, path: str) -> None:
-        """Locally a link is removed, never followed: the store's root alone may be one."""
+        """Delete a file or folder. Locally a link is removed, never followed: only the store's root may be a link."""
         if self._local:
             erase(Path(path), Path(self.root))
         elif self._fs.exists(path):
@@ -238,27 +238,27 @@ class ObjectStore:
     """Objects below one fsspec URL, e.g. `file:///srv/objects` or `s3://bucket/objects`."""
 
     def __init__(self, url: str) -> None:
-        """Open the store; a local folder is created when first written to."""
+        """Open the store; a local folder is created on the first write."""
         self.url = url
         self._files = _Files(url)
 
     def put(self, content: bytes) -> str:
         """Store bytes and return their digest; bytes already stored are left alone, damaged ones mended.
 
-        What is stored once more counts as new, so that no sweep takes it before it is referred to.
+        An object that is stored again counts as new, so that no sweep takes it before something refers to it.
         """
         digest = digest_of(content)
         path = self._path(digest)
-        stored = self._files.read(path)
-        if stored is not None and (stored == content or unpacked(stored) == content):
-            self._files.renew(path, stored)
+        present = self._files.read(path)
+        if present is not None and (present == content or unpack(present) == content):
+            self._files.renew(path, present)
         else:
-            self._files.write(path, packed(content))
+            self._files.write(path, pack(content))
             self._files.remove(self._tombstone(digest))
         return digest
 
     def put_file(self, file: Path) -> str:
-        """Store a file's bytes as they are and return their digest; never more than a part of it is in memory."""
+        """Store a file's bytes unchanged and return their digest; only a piece of it is in memory at a time."""
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         path = self._path(digest)
@@ -270,7 +270,7 @@ class ObjectStore:
         return digest
 
     def size(self, digest: str) -> int:
-        """Bytes that an object takes in the store; 0 where it is not there."""
+        """Bytes that an object takes in the store; 0 if it is not there."""
         return self._files.size(self._path(digest))
 
     def get(self, digest: str) -> bytes:
@@ -279,11 +279,11 @@ class ObjectStore:
         Raises:
             ObjectErased: it was erased on purpose.
             ObjectMissing: nothing is stored under `digest`.
-            ObjectCorrupt: what is stored hashes to something else.
+            ObjectCorrupt: the stored bytes hash to something else.
         """
         content = self._files.read(self._path(digest))
         if content is None:
-            why = self.erased(digest)
+            why = self.why_erased(digest)
             if why is not None:
                 raise ObjectErased(
                     f"object {digest} was erased: {why}. That is no damage; what needs it can't be done any more"
@@ -291,42 +291,42 @@ class ObjectStore:
             raise ObjectMissing(
                 f"object {digest} is not in {self.url}; restore it from a backup or run again what made it"
             )
-        seen = digest_of(content)
-        if seen != digest:
-            stored, content = content, unpacked(content)
-            seen = digest_of(content) if content is not stored else seen
-        if seen != digest:
+        actual = digest_of(content)
+        if actual != digest:
+            raw, content = content, unpack(content)
+            actual = digest_of(content) if content is not raw else actual
+        if actual != digest:
             raise ObjectCorrupt(
-                f"object {digest} in {self.url} hashes to {seen} ({len(content)} bytes): its bytes were "
+                f"object {digest} in {self.url} hashes to {actual} ({len(content)} bytes): its bytes were "
                 "changed; restore it from a backup or run again what made it"
             )
         return content
 
     def exists(self, digest: str) -> bool:
-        """Whether something is stored under `digest`; `get` is what checks it."""
+        """True if something is stored under `digest`; only `get` checks it."""
         return self._files.exists(self._path(digest))
 
-    def erased(self, digest: str) -> str | None:
-        """Why an object was erased on purpose; None if it was not, or is there again."""
-        stored = None if self.exists(digest) else self._files.read(self._tombstone(digest))
-        return None if stored is None else stored.decode("utf-8", "replace")
+    def why_erased(self, digest: str) -> str | None:
+        """Reason for which an object was erased on purpose; None if it was not, or is there again."""
+        word = None if self.exists(digest) else self._files.read(self._tombstone(digest))
+        return None if word is None else word.decode("utf-8", "replace")
 
     def erase(self, digest: str, why: str | None) -> None:
-        """Delete an object, first leaving word of `why` (None: nobody refers to it); repeating it does no harm."""
+        """Delete an object, after writing down `why` (None: nothing refers to it); doing it again does no harm."""
         if why is not None:
             self._files.write(self._tombstone(digest), why.encode())
         self._files.remove(self._path(digest))
 
     def tombstones(self) -> Iterator[str]:
-        """Digests of the objects that were erased on purpose and are not there again."""
+        """Digests of objects that were erased on purpose and not stored again."""
         for file in self._files.below(f"{self._files.root}/erased"):
             if _DIGEST.fullmatch(file.name) and not self.exists(file.name):
                 yield file.name
 
     def younger(self, digest: str, moment: datetime) -> bool:
-        """Whether an object is there and was stored, or stored once more, after `moment`."""
+        """True if an object is there and was stored, or stored again, after `moment`."""
         try:
-            return self._files.modified(self._path(digest)) > moment
+            return self._files.modified_at(self._path(digest)) > moment
         except FileNotFoundError:
             return False
 
@@ -335,7 +335,7 @@ class ObjectStore:
         return (file for file in self._files.below(f"{self._files.root}/sha256") if _DIGEST.fullmatch(file.name))
 
     def leftovers(self) -> Iterator[StoredFile]:
-        """Files of scratch areas, and what writers that were killed left behind."""
+        """Files of scratch areas, and unfinished files of writers that were killed."""
         yield from self._files.below(f"{self._files.root}/scratch")
         for part in ("sha256", "erased"):
             yield from (f for f in self._files.below(f"{self._files.root}/{part}") if f.name.startswith(_PART))
@@ -345,7 +345,7 @@ class ObjectStore:
         self._files.remove(file.path)
 
     def begins(self, digest: str, start: bytes) -> bool:
-        """Whether an object is there and begins with `start`; the rest of it is not read."""
+        """True if an object is there and begins with `start`; the rest of it is not read."""
         return self._files.begins(self._path(digest), start)
 
     def put_json(self, value: Json) -> str:
@@ -413,7 +413,7 @@ class ObjectStore:
     def get_folder(self, digest: str, target: Path) -> Path:
         """Restore a folder object at `target`, which appears whole or not at all; returns `target`.
 
-        A folder that is already there is left alone when it holds exactly these files.
+        An existing folder is left alone if it holds exactly these files.
 
         Raises:
             ObjectMissing, ObjectCorrupt, FolderRefused: see `folder_files`; also when `target`
@@ -463,15 +463,18 @@ class Scratch:
         self.tell(name, content)
 
     def tell(self, name: str, content: bytes) -> None:
-        """The same for what only those who watch now need; no work goes on from it."""
+        """As `write`, for a file that only people who watch need; no work resumes from it.
+
+        A method of its own, so that tests can stop a process at the writes that do matter.
+        """
         self._files.write(self._file(name), hashlib.sha256(content).digest() + content)
 
     def read(self, name: str) -> bytes | None:
         """Content of file `name`, or None if it is absent or damaged."""
-        stored = self._files.read(self._file(name))
-        if stored is None or hashlib.sha256(stored[32:]).digest() != stored[:32]:
+        raw = self._files.read(self._file(name))
+        if raw is None or hashlib.sha256(raw[32:]).digest() != raw[:32]:
             return None
-        return stored[32:]
+        return raw[32:]
 
     def clear(self) -> None:
         """Forget every file of this area."""

@@ -1,8 +1,8 @@
 """Images in the object store: plain pixels by name, compressed on disk.
 
-An image is a binary PPM (netpbm.sourceforge.net), named by the digest of that. Lossless WebP holds the same pixels in a
-fraction of the bytes; which encoder wrote it changes no name. A file is unpacked only where its header promises no more
-pixels than were packed, and what comes out has to hash to its name.
+An image is a binary PPM (netpbm.sourceforge.net), and the digest of the PPM is its name. Lossless WebP holds the same
+pixels in a fraction of the bytes; the encoder that wrote it has no influence on the name. A file is unpacked only if
+its header promises no more pixels than an image may have, and the result has to hash to its name.
 """
 
 import io
@@ -14,8 +14,8 @@ MOST = 16 * 1024 * 1024
 _LOSSLESS = b"WEBPVP8L"
 
 
-def packed(content: bytes) -> bytes:
-    """The bytes to store for an object: WebP for pixels, where that is smaller; else the same."""
+def pack(content: bytes) -> bytes:
+    """The bytes to store for an object: WebP for pixels, if that is smaller; else the object itself."""
     header = HEADER.match(content)
     if header is None:
         return content
@@ -24,26 +24,26 @@ def packed(content: bytes) -> bytes:
         return content
     from PIL import Image
 
-    made = io.BytesIO()
+    buffer = io.BytesIO()
     image = Image.frombytes("RGB", (width, height), content[header.end() :])
-    image.save(made, "WEBP", lossless=True, quality=0, method=0)
-    return made.getvalue() if made.tell() < len(content) else content
+    image.save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    return buffer.getvalue() if buffer.tell() < len(content) else content
 
 
-def unpacked(stored: bytes) -> bytes:
-    """The PPM that `packed` made a file of; any other bytes as they are."""
-    if stored[8:16] != _LOSSLESS or len(stored) < 25 or stored[20] != 0x2F:
-        return stored
-    sides = int.from_bytes(stored[21:25], "little")
+def unpack(content: bytes) -> bytes:
+    """The PPM that `pack` turned into WebP; any other bytes unchanged."""
+    if content[8:16] != _LOSSLESS or len(content) < 25 or content[20] != 0x2F:
+        return content
+    sides = int.from_bytes(content[21:25], "little")
     width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
     if width * height > MOST:
-        return stored
+        return content
     from PIL import Image
 
     try:
-        image = Image.open(io.BytesIO(stored), formats=("WEBP",))
+        image = Image.open(io.BytesIO(content), formats=("WEBP",))
         if image.size != (width, height):
-            return stored
+            return content
         return b"P6\n%d %d\n255\n" % (width, height) + image.convert("RGB").tobytes()
     except (OSError, ValueError, SyntaxError, EOFError):
-        return stored
+        return content

@@ -1,4 +1,4 @@
-"""What the account of a process can do in the database, proven by trying; everything tried is undone."""
+"""Rights of a process's account in the database, proven by trying: every attempt is undone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,58 +29,61 @@ from components.storage.tables import (
 )
 
 Accounts: TypeAlias = frozenset[str | None]
-"""Those that may do something; None stands for an account whose name ends like none of ours."""
+"""Accounts that may do something; None stands for an account with a name unlike ours."""
 
 
 @dataclass(frozen=True)
-class Proof:
-    """One deed that was tried."""
+class Attempt:
+    """One attempt at an action."""
 
-    deed: str
-    """As in: this account can ..."""
-    done: bool
-    """Whether the database let it."""
-    expected: bool
-    seen: str
-    """What the database said; empty where it let it."""
+    action: str
+    """Words that follow "this account can"."""
+    can: bool
+    """True if the database allowed it."""
+    may: bool
+    """True if it should be allowed."""
+    answer: str
+    """Message of the database; empty if it allowed it."""
 
     @property
     def ok(self) -> bool:
-        """Whether it is as it should be."""
-        return self.done == self.expected
+        """True if the account can do it exactly if it may."""
+        return self.can == self.may
 
 
 @dataclass(frozen=True)
 class Privileges:
-    """What the account of this process can do."""
+    """Rights of this process's account."""
 
     user: str
     """Its name in the database; empty on SQLite."""
     account: Account | None
-    """Which one it is; None for the owner of the tables, on SQLite, or where the name ends like none of them."""
-    proofs: list[Proof]
+    """Our account of that name; None for the owner of the tables, on SQLite, or for a name unlike ours."""
+    attempts: list[Attempt]
 
     @property
     def ok(self) -> bool:
-        """Whether it can do its own work and nothing else."""
-        return all(proof.ok for proof in self.proofs)
+        """True if it can do its own work and nothing else."""
+        return all(attempt.ok for attempt in self.attempts)
 
     def words(self) -> str:
-        """One line: what surprises, or that nothing does."""
-        wrong = [proof for proof in self.proofs if not proof.ok]
+        """One line for people: surprises, or that there are none."""
+        wrong = [attempt for attempt in self.attempts if not attempt.ok]
         if wrong:
-            return f"{self.user or 'this process'} {'; '.join(_told(proof) for proof in wrong)}"
+            return f"{self.user or 'this process'} {'; '.join(_sentence(attempt) for attempt in wrong)}"
         if self.account is None:
             who = f"{self.user} owns the tables" if self.user else "SQLite knows no accounts"
             return f"the log refuses changes; {who}: whoever opens the database can write every other table"
-        refused = sum(not proof.done for proof in self.proofs)
-        return f"{self.user} can do the {self.account}'s work; {refused} deeds of others were tried and refused"
+        refusals = sum(not attempt.can for attempt in self.attempts)
+        return (
+            f"{self.user} can do the {self.account}'s work; {refusals} actions of other accounts were tried and refused"
+        )
 
 
 def check_privileges(db: Database) -> Privileges:
-    """Try every deed with the account that `db` is opened with.
+    """Try every action with the account of `db`.
 
-    On SQLite and for the owner of the tables only the guard of the log is tried: they can do all the rest.
+    On SQLite and for the owner of the tables only the guard of the log is tried: the rest is always allowed.
 
     Raises:
         DatabaseUnavailable: it can't be reached.
@@ -93,28 +96,28 @@ def check_privileges(db: Database) -> Privileges:
         if connection.execute(owner).scalar_one():
             return Privileges(user, None, list(_guard(connection)))
         account = next((name for name in ACCOUNTS if user.endswith(f"_{name}")), None)
-        deeds = [*_entries(connection, account), *_DEEDS]
-        return Privileges(user, account, [_try(connection, *deed, account) for deed in deeds])
+        trials = [*_entries(connection, account), *_TRIALS]
+        return Privileges(user, account, [_try(connection, *trial, account) for trial in trials])
 
 
-def _guard(connection: Connection) -> Iterator[Proof]:
-    """The guard of the log, on an entry that is gone afterwards."""
+def _guard(connection: Connection) -> Iterator[Attempt]:
+    """Attempts at the guard of the log, on an entry that is gone afterwards."""
     with connection.begin_nested() as entry:
-        added = _try(connection, "add to the log", _enter(connection, _body(connection, "log.tried")), _ANYBODY, None)
-        yield added
-        if added.done:
+        attempt = _try(connection, "add to the log", _enter(connection, _body(connection, "log.tried")), _ANYBODY, None)
+        yield attempt
+        if attempt.can:
             connection.execute(_enter(connection, _body(connection, "log.tried")))
-        yield from [_try(connection, *deed, None) for deed in (*_LOG_DEEDS, *_bad_entries(connection))]
+        yield from [_try(connection, *trial, None) for trial in (*_LOG_TRIALS, *_bad_entries(connection))]
         entry.rollback()
 
 
-def _entries(connection: Connection, account: Account | None) -> Iterator["Deed"]:
-    """What may be entered in the log, and by whom."""
+def _entries(connection: Connection, account: Account | None) -> Iterator["Trial"]:
+    """Trials of entries in the log."""
     own = ENTRIES[account][0] if account else "task.submitted"
     yield "add to the log", _enter(connection, _body(connection, own)), _ANYBODY - {None}
-    for action, deed in _OF_ONE.items():
+    for action, words in _OF_ONE.items():
         by = frozenset(name for name, actions in ENTRIES.items() if action in actions)
-        yield deed, _enter(connection, _body(connection, action)), by
+        yield words, _enter(connection, _body(connection, action)), by
     other = _body(connection, "task.submitted", how="console")
     yield "enter what somebody who signed in did", _enter(connection, other), _ANYBODY - {None, "worker"}
     yield from _bad_entries(connection)
@@ -124,22 +127,22 @@ def _entries(connection: Connection, account: Account | None) -> Iterator["Deed"
     yield "say who may enter what", insert(log_actions).values(**may), _NOBODY
 
 
-def _bad_entries(connection: Connection) -> Iterator["Deed"]:
-    """What nobody may add to the log, the owner of the tables neither."""
+def _bad_entries(connection: Connection) -> Iterator["Trial"]:
+    """Trials of entries that nobody may add to the log, not even the owner of the tables."""
     yield "add what is no entry to the log", _enter(connection, b"lcia-doctor"), _NOBODY
-    gap = _body(connection, "log.tried", skipped=1)
-    yield "leave a gap in the log", _enter(connection, gap, skipped=1), _NOBODY
+    late = _body(connection, "log.tried", gap=1)
+    yield "leave a gap in the log", _enter(connection, late, gap=1), _NOBODY
     loose = _body(connection, "log.tried", previous="f" * 64)
     yield "add an entry that follows none to the log", _enter(connection, loose), _NOBODY
 
 
 def _body(
-    connection: Connection, action: str, *, how: str = "system", skipped: int = 0, previous: str | None = None
+    connection: Connection, action: str, *, how: str = "system", gap: int = 0, previous: str | None = None
 ) -> bytes:
     """An entry that would be the log's next."""
     last = _last(connection)
     value: Json = {
-        "index": last[0] + 1 + skipped,
+        "index": last[0] + 1 + gap,
         "at": moment_text(now(connection)),
         "actor": {"name": "lcia", "assured": True, "how": how},
         "action": action,
@@ -155,31 +158,31 @@ def _last(connection: Connection) -> tuple[int, str]:
     return (-1, "") if row is None else (row.position, row.hash)
 
 
-def _enter(connection: Connection, body: bytes, skipped: int = 0) -> Executable:
+def _enter(connection: Connection, body: bytes, gap: int = 0) -> Executable:
     """The statement that adds an entry."""
     if connection.dialect.name == "postgresql":
         return text(f"SELECT {ENTER}(ARRAY[:body])").bindparams(body=body)
     beside = {"hash": "0" * 64, "root": "0" * 64, "peaks": "", "action": "log.tried", "subject": _ME}
-    return insert(log).values(position=_last(connection)[0] + 1 + skipped, body=body, **beside)
+    return insert(log).values(position=_last(connection)[0] + 1 + gap, body=body, **beside)
 
 
-def _try(connection: Connection, deed: str, statement: Executable, by: Accounts, account: str | None) -> Proof:
-    """A deed is refused where rights, row security or the log's guard stop it; a row that is missing does not."""
-    attempt = connection.begin_nested()
-    seen = ""
+def _try(connection: Connection, words: str, statement: Executable, by: Accounts, account: str | None) -> Attempt:
+    """Try one action and undo it. Only rights, row security or the log's guard refuse it; a missing row does not."""
+    savepoint = connection.begin_nested()
+    answer = ""
     try:
         connection.execute(statement)
     except DBAPIError as error:
-        told = str(error.orig).partition("\n")[0]
-        guarded = told.startswith(("the log takes only", "the log is insert-only", "null value in column"))
-        seen = told if getattr(error.orig, "sqlstate", None) == NO_RIGHT or guarded else ""
+        message = str(error.orig).partition("\n")[0]
+        from_guard = message.startswith(("the log takes only", "the log is insert-only", "null value in column"))
+        answer = message if getattr(error.orig, "sqlstate", None) == NO_RIGHT or from_guard else ""
     finally:
-        attempt.rollback()
-    return Proof(deed, not seen, account in by, seen)
+        savepoint.rollback()
+    return Attempt(words, not answer, account in by, answer)
 
 
-def _told(proof: Proof) -> str:
-    return f"can {proof.deed}" if proof.done else f"can't {proof.deed} ({proof.seen})"
+def _sentence(attempt: Attempt) -> str:
+    return f"can {attempt.action}" if attempt.can else f"can't {attempt.action} ({attempt.answer})"
 
 
 _ME = "lcia-doctor"
@@ -190,8 +193,8 @@ _WORKER: Accounts = frozenset({"worker"})
 _SERVICE: Accounts = frozenset({"service"})
 _PROMOTER: Accounts = frozenset({"promoter"})
 
-Deed: TypeAlias = tuple[str, Executable, Accounts]
-"""As in "this account can ...", how it is tried, and who may."""
+Trial: TypeAlias = tuple[str, Executable, Accounts]
+"""Words that follow "this account can", the statement to try, and the accounts that may do it."""
 _OF_ONE = {
     "champion.promoted": "enter a promotion in the log",
     "candidate.approved": "enter an approval in the log",
@@ -199,8 +202,8 @@ _OF_ONE = {
     "retention.swept": "enter a sweep in the log",
     "key.rotated": "enter a key in the log",
 }
-"""Deeds of one account each."""
-_LOG_DEEDS: tuple[Deed, ...] = (
+"""Actions that only one account may enter -> words."""
+_LOG_TRIALS: tuple[Trial, ...] = (
     ("change an entry of the log", update(log).values(hash=log.c.hash), _NOBODY),
     ("delete an entry of the log", delete(log), _NOBODY),
 )
@@ -232,8 +235,8 @@ _LEASE = {"name": f"lineage:{_ME}", "owner": None, "epoch": 1, "heartbeat": _THE
 _KEY = {"number": -1, "id": _ME, "record": {}, "entry": 0, "at": _THEN}
 _RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
 _ALONE = {**_POLICY, "accepted_by": "another", "ended_at": _THEN}
-_DEEDS: tuple[Deed, ...] = (
-    *_LOG_DEEDS,
+_TRIALS: tuple[Trial, ...] = (
+    *_LOG_TRIALS,
     ("empty the log", text("TRUNCATE log"), _NOBODY),
     ("switch the triggers of the log off", text("ALTER TABLE log DISABLE TRIGGER USER"), _NOBODY),
     ("create tables", text("CREATE TABLE lcia_doctor (a INTEGER)"), _NOBODY),
@@ -254,4 +257,4 @@ _DEEDS: tuple[Deed, ...] = (
     ("change policy", insert(policies).values(**_POLICY), _SERVICE),
     ("put a policy in force that nobody proposed", insert(policies).values(**_ALONE), _NOBODY),
 )
-"""What is tried, how, and which accounts may."""
+"""All other trials."""

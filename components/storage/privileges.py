@@ -1,9 +1,9 @@
-"""Accounts of the database on PostgreSQL: what each process may write, as data and as SQL.
+"""Accounts of the database on PostgreSQL: the rights of each process, as data and as SQL.
 
-The worker handles what hostile packages gave, the service talks to browsers, the promoter moves the champion, the
-keeper erases. Each has an account for its own work and nothing of another's: the worker can't approve, the service
-can't move the champion, the promoter can't approve. The owner of the tables, to whom all is possible, is for
-migrations. Rows are told apart by row security (`CREATE POLICY`).
+The worker handles the content of hostile packages, the service talks to browsers, the promoter moves the champion, the
+keeper erases. Each has an account for its own work and no other: the worker can't approve, the service can't move the
+champion, the promoter can't approve. The owner of the tables, who can do everything, is for migrations. Row security
+(`CREATE POLICY`) decides by the content of rows.
 """
 
 import re
@@ -20,21 +20,21 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 
 
 class NameRefused(LciaError):
-    """A name that PostgreSQL would not take as it stands."""
+    """A name that PostgreSQL takes only in quotes."""
 
 
 @dataclass(frozen=True)
 class Right:
-    """One thing an account may write."""
+    """One right of an account to write."""
 
     do: Literal["INSERT", "UPDATE", "DELETE"]
     table: str
     columns: tuple[str, ...] = ()
-    """Of an UPDATE; empty means all."""
+    """Columns of an UPDATE; empty means all."""
     before: str = "true"
-    """SQL condition that a row to be changed meets."""
+    """SQL condition on a row before the change."""
     after: str = "true"
-    """SQL condition that the written row meets."""
+    """SQL condition on the written row."""
 
 
 HIDDEN: Mapping[Account, frozenset[str]] = {
@@ -43,7 +43,7 @@ HIDDEN: Mapping[Account, frozenset[str]] = {
     "promoter": frozenset({"tokens", "appointments", "notices", "sessions"}),
     "keeper": frozenset({"people", "grants", "tokens", "appointments", "notices", "sessions"}),
 }
-"""Tables that an account can't even read; it reads all others."""
+"""Tables that an account can't even read; it can read all others."""
 
 _MOVE = ("state", "reason", "task", "reports", "launched_by", "attempts", "answers", "changed_at")
 _END = ("state", "reason", "changed_at")
@@ -58,7 +58,7 @@ _TWO = """ended_at IS NOT NULL AND (accepted_by IS NULL OR lower(btrim(accepted_
     OR (proposed_by = 'lcia' AND NOT EXISTS (
         SELECT FROM policies AS other WHERE other.assistant = policies.assistant
         AND other.accepted_by IS NOT NULL AND other.id <> policies.id)))"""
-"""Whoever accepts a policy did not propose it; the first one, which a server begins with, is nobody's proposal."""
+"""Nobody accepts a policy of their own; the first one, which a server begins with, is nobody's proposal."""
 _REVOKE = Right("UPDATE", "approvals", ("revoked_at",), "revoked_at IS NULL", "revoked_at IS NOT NULL")
 
 
@@ -82,7 +82,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "queue", _MOVE, after="state NOT IN ('promoted', 'rejected', 'withdrawn')"),
         Right("INSERT", "candidates", after="state = 'pending'"),
         Right("UPDATE", "candidates", _AGAIN, "state IN ('rejected', 'superseded')", "state = 'pending'"),
-        _REVOKE,  # of what is made again on new evidence
+        _REVOKE,  # approvals of a candidate that is made again on new evidence
         Right("INSERT", "results"),
         *_leases("lineage", "outbox"),
         Right("INSERT", "outbox", after="kind = 'candidate'"),
@@ -137,7 +137,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         *_leases("lineage"),
     ),
 }
-"""Account -> what it may write. Nobody updates or deletes the log, and nobody deletes a decision."""
+"""Account -> its rights to write. Nobody updates or deletes the log, and nobody deletes a decision."""
 
 ENTRIES: Mapping[Account, tuple[str, ...]] = {
     "worker": (
@@ -158,11 +158,12 @@ ENTRIES: Mapping[Account, tuple[str, ...]] = {
     ),
     "keeper": ("task.withdrawn", "task.submitted", "candidate.rejected", "retention.swept", "lease.broken"),
 }  # fmt: skip
-"""Account -> actions that it may have entered in the log; `thing.*`: all about a thing. The owner of the tables has
-every one entered."""
+"""Account -> actions that it may enter in the log; `thing.*`: all about a thing. The owner of the tables may enter
+every action."""
 
 ACTORS: Mapping[Account, str] = {"worker": "system os-user asserted inbox"}
-"""Account -> how the actors it names may be known; the others name whoever they serve. `os-user` is of its machine."""
+"""Account -> values of `Actor.how` that it may enter; the other accounts may enter any, as they act for people who
+signed in. `os-user` is a user of the worker's machine."""
 ENTER = "log_enter"
 """Function of the tables' owner that checks an entry and writes it: the only way into the log."""
 OWNERS = frozenset({"log", "log_actions", "log_set_aside"})
@@ -170,12 +171,12 @@ OWNERS = frozenset({"log", "log_actions", "log_set_aside"})
 
 
 def script(prefix: str = "lcia", schema: str = "public") -> str:
-    """SQL that makes the accounts `<prefix>_worker`, ... and gives each exactly its rights; may be repeated.
+    """SQL that creates the accounts `<prefix>_worker`, ... and gives each exactly its rights; it may run repeatedly.
 
-    Passwords are set apart (`\\password lcia_worker` in psql), so that the script is no secret.
+    Passwords are set separately (`\\password lcia_worker` in psql), so that the script is no secret.
 
     Raises:
-        NameRefused: a name that would need quoting.
+        NameRefused: a name that would need quotes.
     """
     for name in (prefix, schema):
         if not _NAME.fullmatch(name):
@@ -198,19 +199,19 @@ def _statements(prefix: str, schema: str) -> Iterator[str]:
     yield f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM PUBLIC, {everybody};"
     yield f"GRANT SELECT ON {schema}.alembic_version TO {everybody};"
     for table in metadata.sorted_tables:
-        place = f"{schema}.{table.name}"
+        full_name = f"{schema}.{table.name}"
         yield ""
-        yield f"ALTER TABLE {place} ENABLE ROW LEVEL SECURITY;"
+        yield f"ALTER TABLE {full_name} ENABLE ROW LEVEL SECURITY;"
         readers = [account for account in ACCOUNTS if table.name not in HIDDEN[account]]
-        yield f"GRANT SELECT ON {place} TO {', '.join(names[account] for account in readers)};"
-        yield from _policy(f"{prefix}_read", place, "SELECT", "PUBLIC", "USING (true)")
+        yield f"GRANT SELECT ON {full_name} TO {', '.join(names[account] for account in readers)};"
+        yield from _policy(f"{prefix}_read", full_name, "SELECT", "PUBLIC", "USING (true)")
         for account in ACCOUNTS:
             for right in RIGHTS[account]:
                 if right.table == table.name:
-                    yield from _grant(right, place, names[account])
+                    yield from _grant(right, full_name, names[account])
                     if right.do == "INSERT" and table.autoincrement_column is not None:
                         column = table.autoincrement_column.name
-                        yield f"GRANT USAGE ON SEQUENCE {place}_{column}_seq TO {names[account]};"
+                        yield f"GRANT USAGE ON SEQUENCE {full_name}_{column}_seq TO {names[account]};"
     yield ""
     yield f"REVOKE ALL ON FUNCTION {schema}.{ENTER}(bytea[]) FROM PUBLIC, {everybody};"
     yield f"GRANT EXECUTE ON FUNCTION {schema}.{ENTER}(bytea[]) TO {everybody};"
@@ -223,14 +224,14 @@ def _statements(prefix: str, schema: str) -> Iterator[str]:
     yield "COMMIT;"
 
 
-def _grant(right: Right, place: str, name: str) -> Iterator[str]:
+def _grant(right: Right, full_name: str, name: str) -> Iterator[str]:
     columns = f" ({', '.join(right.columns)})" if right.columns else ""
-    yield f"GRANT {right.do}{columns} ON {place} TO {name};"
+    yield f"GRANT {right.do}{columns} ON {full_name} TO {name};"
     using, check = f"USING ({right.before})", f"WITH CHECK ({right.after})"
     clause = {"INSERT": check, "UPDATE": f"{using} {check}", "DELETE": using}[right.do]
-    yield from _policy(f"{name}_{right.do.lower()}", place, right.do, name, clause)
+    yield from _policy(f"{name}_{right.do.lower()}", full_name, right.do, name, clause)
 
 
-def _policy(policy: str, place: str, do: str, name: str, clause: str) -> Iterator[str]:
-    yield f"DROP POLICY IF EXISTS {policy} ON {place};"
-    yield f"CREATE POLICY {policy} ON {place} FOR {do} TO {name} {clause};"
+def _policy(policy: str, full_name: str, do: str, name: str, clause: str) -> Iterator[str]:
+    yield f"DROP POLICY IF EXISTS {policy} ON {full_name};"
+    yield f"CREATE POLICY {policy} ON {full_name} FOR {do} TO {name} {clause};"

@@ -1,8 +1,8 @@
-"""What refers to what in the object store: the mark half of mark and sweep.
+"""References between objects in the object store: the mark half of mark and sweep.
 
 Records are canonical JSON objects with a `kind`; any 64 hex digits in one that name a stored object are a reference.
-That is conservative: a record of a kind this release has never heard of keeps what it names. Rows (JSON Lines) refer to
-their images alone, whatever their texts say; reports, images and weights refer to nothing.
+That is conservative: a record of a kind that this release doesn't know keeps all objects it names. Rows (JSON Lines)
+refer only to their images, no matter what their texts contain; reports, images and weights refer to nothing.
 """
 
 import re
@@ -15,16 +15,16 @@ from components.storage.objects import NotCanonical, ObjectMissing, ObjectStore,
 
 _NAMED = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 RECORD_KINDS = frozenset({"task", "assessment", "tuning", "evaluation", "pool", "evidence"})
-"""Kinds whose content the rules of retention read; of the others only the references are kept in memory."""
+"""Kinds whose content the rules of retention read; for the others only the references stay in memory."""
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredObject:
     """One stored object."""
 
     file: StoredFile
     kind: str
-    """`kind` of a record, `rows` of those that show images, or `bytes`."""
+    """`kind` of a record, `rows` for rows with images, or `bytes`."""
     task: str | None
     """The task digest that a record names, if it names one."""
     names: frozenset[str]
@@ -33,9 +33,9 @@ class Held:
 
 @dataclass
 class Index:
-    """Every object of a store by digest, and the content of those that rules read."""
+    """Every object of a store by digest, with the content of those that rules read."""
 
-    held: dict[str, Held] = field(default_factory=dict)
+    objects: dict[str, StoredObject] = field(default_factory=dict)
     records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     of_task: dict[tuple[str, str | None], list[str]] = field(default_factory=dict)
     """Records by kind and the task they name."""
@@ -45,7 +45,7 @@ class Index:
         """Read every record of the store; objects that vanish meanwhile are left out.
 
         Raises:
-            ObjectCorrupt: a record was altered, so that nobody knows what it keeps.
+            ObjectCorrupt: a record was altered, so its references are unknown.
         """
         index = cls()
         for file in store.objects():
@@ -58,12 +58,14 @@ class Index:
     def _add(self, file: StoredFile, content: bytes) -> None:
         value = _record(content)
         if value is None:
-            shown = images(content)
-            self.held[file.name] = Held(file, "rows" if shown else "bytes", None, shown)
+            pictures = images(content)
+            self.objects[file.name] = StoredObject(file, "rows" if pictures else "bytes", None, pictures)
             return
         kind, task = str(value["kind"]), value.get("task")
-        self.held[file.name] = Held(file, kind, task if isinstance(task, str) else None, frozenset(named(content)))
-        self.of_task.setdefault((kind, self.held[file.name].task), []).append(file.name)
+        self.objects[file.name] = StoredObject(
+            file, kind, task if isinstance(task, str) else None, frozenset(digests_in(content))
+        )
+        self.of_task.setdefault((kind, self.objects[file.name].task), []).append(file.name)
         if kind in RECORD_KINDS:
             self.records[file.name] = value
 
@@ -72,37 +74,37 @@ class Index:
         return ((digest, value) for digest, value in self.records.items() if value["kind"] == kind)
 
     def files_of(self, folder: str) -> AbstractSet[str]:
-        """A folder object with its files, or an object alone."""
-        held = self.held.get(folder)
-        return {folder} | (held.names if held is not None and held.kind == "folder" else set())
+        """A folder object with its files, or any other object alone."""
+        entry = self.objects.get(folder)
+        return {folder} | (entry.names if entry is not None and entry.kind == "folder" else set())
 
     def reach(self, roots: Iterable[str], stop: AbstractSet[str] = frozenset()) -> set[str]:
-        """Stored objects that `roots` lead to, themselves included; nothing in `stop` is entered."""
-        found: set[str] = set()
-        queue = [digest for digest in roots if digest in self.held and digest not in stop]
+        """Stored objects that `roots` lead to, the roots included; objects in `stop` are not followed."""
+        digests: set[str] = set()
+        queue = [digest for digest in roots if digest in self.objects and digest not in stop]
         while queue:
             digest = queue.pop()
-            if digest not in found:
-                found.add(digest)
-                queue += [name for name in self.held[digest].names if name in self.held and name not in stop]
-        return found
+            if digest not in digests:
+                digests.add(digest)
+                queue += [name for name in self.objects[digest].names if name in self.objects and name not in stop]
+        return digests
 
 
-def named(content: bytes) -> set[str]:
-    """Every digest that stands in some bytes."""
+def digests_in(content: bytes) -> set[str]:
+    """Every digest in some bytes."""
     return {match.decode("ascii") for match in _NAMED.findall(content)}
 
 
 def images(content: bytes) -> frozenset[str]:
-    """Digests of the images that the rows of a JSON Lines object show."""
+    """Digests of the images of a JSON Lines object's rows."""
     if not content.endswith(b"\n") or b'"image":["' not in content:
         return frozenset()
     try:
         rows = [parse_json(line) for line in content.split(b"\n")[:-1]]
     except NotCanonical:
         return frozenset()
-    shown = (row.get("image") for row in rows if isinstance(row, dict))
-    return frozenset(str(digest) for every in shown if isinstance(every, list) for digest in every)
+    lists = (row.get("image") for row in rows if isinstance(row, dict))
+    return frozenset(str(digest) for every in lists if isinstance(every, list) for digest in every)
 
 
 def _record(content: bytes) -> dict[str, Any] | None:

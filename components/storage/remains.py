@@ -1,4 +1,4 @@
-"""Copies of erased objects that stand outside the object store: erasure is proven by looking."""
+"""Copies of erased objects outside the object store: a search proves that nothing remains."""
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def copies_of(digests: AbstractSet[str], folders: Iterable[Path]) -> Iterator[Path]:
-    """Files below folders of this machine that hold exactly the bytes of one of the objects; links are not followed."""
+    """Files below local folders that hold exactly the bytes of one of the objects; links are not followed."""
     for folder in folders if digests else ():
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink():

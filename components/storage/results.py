@@ -1,4 +1,4 @@
-"""Finished work, found again by key: insert-if-absent, the first writer wins."""
+"""Finished work by key, so that it is never done twice: insert-if-absent, the first writer wins."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +12,10 @@ from components.storage.tables import results
 
 @dataclass(frozen=True)
 class Result:
-    """What a step gave for one key."""
+    """Output of a step for one key."""
 
     key: str
-    """sha256 over inputs, resolved configuration and the hash of the sources that made it."""
+    """sha256 over inputs, resolved configuration and the hash of the sources (see `keys`)."""
     step: str
     output: str
     """Digest of the output object."""
@@ -30,15 +30,15 @@ def find(connection: Connection, key: str) -> Result | None:
 
 
 def record(connection: Connection, lease: Lease, key: str, step: str, output: str) -> Result:
-    """Record `output` under `key` and return what stands there now, which an earlier writer may have put.
+    """Record `output` under `key`; returns the result on record, which may be an earlier writer's.
 
     Raises:
-        StaleLease: the writer's lease was taken over.
+        StaleLease: another owner has taken over the writer's lease.
     """
     check(connection, lease)
-    found = find(connection, key)
-    if found is not None:
-        return found
+    earlier = find(connection, key)
+    if earlier is not None:
+        return earlier
     result = Result(key, step, output, lease.epoch, now(connection))
     connection.execute(
         insert(results).values(key=key, step=step, output=output, lease_epoch=lease.epoch, created_at=result.created_at)

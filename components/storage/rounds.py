@@ -1,4 +1,4 @@
-"""How that went which a server does again and again, as `doctor` and the console read it from another process."""
+"""Outcomes of a server's recurring work, which `doctor` and the console read from another process."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,14 +9,14 @@ from components.storage.database import now
 from components.storage.tables import rounds
 
 FORGOTTEN = timedelta(days=1)
-"""After which a process that was not heard any more is forgotten."""
+"""Time after which a silent process is forgotten."""
 MOST = 1000
 """Characters of an error that are kept."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """The last time of one round in one process."""
+    """Last outcome of one recurring piece of work in one process."""
 
     name: str
     process: str
@@ -25,18 +25,18 @@ class Round:
     ok_at: datetime | None
     failing_since: datetime | None
     failures: int
-    """In a row."""
+    """Number of failures in a row."""
     error: str | None
 
     @property
     def words(self) -> str:
-        """For people."""
+        """The sentence for people."""
         since = f"{self.failing_since:%Y-%m-%d %H:%M} UTC" if self.failing_since else "never"
         return f"{self.name} ({self.process}) fails since {since}, {self.failures} times in a row: {self.error}"
 
 
 def record(connection: Connection, name: str, process: str, error: str | None) -> None:
-    """Note a round of this process: done, or failed with these words. Processes not heard for a day are forgotten."""
+    """Record a round of this process: done, or failed with `error`. Processes silent for a day are forgotten."""
     moment = now(connection)
     stands = connection.execute(select(rounds).where(rounds.c.name == name, rounds.c.process == process)).one_or_none()
     before = None if stands is None else stands.failing_since
@@ -57,6 +57,6 @@ def record(connection: Connection, name: str, process: str, error: str | None) -
 
 
 def failing(connection: Connection) -> list[Round]:
-    """Rounds whose last time failed."""
+    """Rounds that failed the last time."""
     query = select(rounds).where(rounds.c.failing_since.is_not(None)).order_by(rounds.c.name, rounds.c.process)
     return [Round(**row) for row in connection.execute(query).mappings()]

@@ -1,4 +1,4 @@
-"""SQLite as the state database: its file, and each connection set up so that nothing is lost and readers don't wait."""
+"""SQLite as the state database: its file, and connections that lose nothing and let readers not wait."""
 
 import os
 import sqlite3
@@ -16,34 +16,34 @@ BUSY_SECONDS = 30
 ROOM = 64 * 1024
 """Bytes that SQLite needs beside its file: 32 KiB of index, and a page of the log."""
 NO_WAL = "its file system has no write-ahead log"
-"""Error of a connection whose file can't have one."""
+"""Error of a connection whose file can't have a write-ahead log."""
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite URL; None where it is another database's, or no URL of a database."""
+    """The file of a SQLite URL; None for another database's URL, or any other text."""
     try:
-        parsed = make_url(url)
-        return file_of(parsed, url) if parsed.get_backend_name() == "sqlite" else None
+        address = make_url(url)
+        return file_of(address, url) if address.get_backend_name() == "sqlite" else None
     except (ArgumentError, ValueError):
         return None
 
 
-def file_of(parsed: URL, url: str) -> Path:
+def file_of(address: URL, url: str) -> Path:
     """The file that SQLite opens for a URL.
 
     Raises:
-        ValueError: it is in memory or a folder, or its path holds what a URL can't carry.
+        ValueError: it is in memory or a folder, or its path has characters that a URL can't carry.
     """
-    name = parsed.database
-    if name in (None, "", ":memory:") or "mode" in parsed.query:
+    name = address.database
+    if name in (None, "", ":memory:") or "mode" in address.query:
         raise ValueError("it is a database in memory")
-    unknown = set(parsed.query) - {"uri", "timeout", "cache", "vfs", "nolock", "isolation_level"}
-    if unknown or ("?" in url and not parsed.query):
+    unknown = set(address.query) - {"uri", "timeout", "cache", "vfs", "nolock", "isolation_level"}
+    if unknown or ("?" in url and not address.query):
         raise ValueError(
             "SQLite takes what follows the '?' for options, so a path can't hold one: rename the folder, or write "
             "sqlite:///file:PATH?uri=true with %3F for it"
         )
-    if str(name).startswith("file:") and parsed.query.get("uri"):
+    if str(name).startswith("file:") and address.query.get("uri"):
         name = url2pathname(urlsplit(str(name)).path)
     file = Path(str(name)).absolute()
     if file.is_dir():
@@ -58,16 +58,18 @@ def open_read_only(
     arguments: object,  # noqa: ARG001
     options: object,  # noqa: ARG001
 ) -> sqlite3.Connection | None:
-    """A connection that only reads, where nothing can be written beside the file; else None, and SQLAlchemy opens it.
+    """A read-only connection if nothing can be written beside the file; else None, and SQLAlchemy opens one.
 
-    SQLite writes also when it reads (the index of its write-ahead log), unless it takes the file for immutable, which
-    is true only of one without changes that wait beside it.
+    SQLite writes even to read (the index of its write-ahead log), unless it may treat the file as immutable. That is
+    safe only for a file without pending changes in a log beside it.
     """
     may_write = all(os.access(path, os.W_OK, effective_ids=True) for path in (file, file.parent))
     if not file.exists() or (may_write and not has_no_room(file)):
         return None
     log, index = (file.with_name(f"{file.name}-{part}") for part in ("wal", "shm"))
-    waiting = log.exists() and (index.exists() or log.stat().st_size > 0)  # also if its writer is about to begin
+    waiting = log.exists() and (
+        index.exists() or log.stat().st_size > 0
+    )  # an empty log with an index has a live writer
     mode = "mode=ro" if waiting else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS)
     connection.execute("PRAGMA query_only = ON")
@@ -75,7 +77,7 @@ def open_read_only(
 
 
 def has_no_room(file: Path) -> bool:
-    """True if the disk of a file has no room for the index of a write-ahead log, which SQLite makes to read, too."""
+    """True if a file's disk has no room for the index of a write-ahead log, which SQLite writes even to read."""
     try:
         disk = os.statvfs(file.parent)
     except OSError:
@@ -98,7 +100,7 @@ def prepare(connection: sqlite3.Connection, record: object) -> None:  # noqa: AR
         try:
             mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         except sqlite3.OperationalError:
-            # the switch ignores busy_timeout; it is made once in the life of the file
+            # the switch to WAL ignores busy_timeout; it happens once in the life of the file
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)

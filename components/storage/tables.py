@@ -1,7 +1,6 @@
 """The tables of the state database: SQLite when embedded, PostgreSQL on a server.
 
-What each column may hold is said here; how the tables come to be is said by `migrations/`, and a test keeps
-the two equal.
+This module describes the columns, and `migrations/` creates the tables; a test keeps the two equal.
 """
 
 from datetime import UTC, datetime
@@ -44,17 +43,17 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Heartbeat(Moment):
-    """A time that proves something only where it is one: None for anything else, which somebody wrote by hand."""
+    """A time, or None for anything else, which somebody must have written by hand: it proves nothing."""
 
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
         """Text to aware UTC time, or None."""
         try:
-            seen = super().process_result_value(value, dialect)
+            moment = super().process_result_value(value, dialect)
         except (TypeError, ValueError):
             return None
-        return seen if seen is None or seen.tzinfo else None
+        return moment if moment is None or moment.tzinfo else None
 
 
 class Json(TypeDecorator[Any]):

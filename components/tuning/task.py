@@ -155,7 +155,7 @@ class _Earlier:
         cls, store: ObjectStore, settings: Settings, bench: Workbench, snapshot: Snapshot, group: Group | None
     ) -> "_Earlier":
         tuning, entries = settings.tuning, group.tasks if group else ()
-        kept = [entry for entry in entries if entry.kept_rows and store.erased(entry.kept_rows) is None]
+        kept = [entry for entry in entries if entry.kept_rows and store.why_erased(entry.kept_rows) is None]
         rehearsed = kept if tuning.rehearsal.share > 0 else []
         every = tuning.pseudo_rehearsal.tasks == "all"
         recalled = [entry for entry in entries if every or entry not in rehearsed]

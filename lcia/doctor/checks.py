@@ -248,7 +248,7 @@ def _leases(patient: Patient) -> Iterator[Finding]:
         if one.ahead:
             advice = "set the clock of the database's machine right; the next process that wants the lease gets it"
             yield Finding("leases", "warning", f"{one.words}: the clock was set back", advice)
-        elif one.lost:
+        elif one.is_lost:
             yield Finding(
                 "leases", "warning", f"{one.words}: it runs no more", "nothing: `lcia work` takes over and goes on"
             )

@@ -15,7 +15,7 @@ def break_lease(instance: Instance, actor: Actor, lease: str, reason: str, *, fo
         stood: dict[str, Json] = {
             "owner": held.owner,
             "silent_seconds": None if held.silent is None else round(held.silent),
-            "lost": held.lost,
+            "lost": held.is_lost,
         }
         append(connection, "lease.broken", actor, held.name, {**stood, "reason": reason, "forced": force})
     return {"lease": held.name, **stood, "words": held.words}

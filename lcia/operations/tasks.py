@@ -129,7 +129,7 @@ def _scores(instance: Instance, evaluation: Mapping[str, Any] | None, name: str)
     if evaluation is None or name not in evaluation["scores"]:
         return {"score": None, "anchor": None}
     anchor = evaluation["anchors"].get(name)
-    erased = anchor is None or instance.store.erased(anchor["predictions"]) is not None
+    erased = anchor is None or instance.store.why_erased(anchor["predictions"]) is not None
     rows = [] if erased else instance.store.get_json(anchor["predictions"])["rows"]
     mean = sum(row["score"] for row in rows) / len(rows) if rows else None
     return {"score": evaluation["scores"][name], "anchor": mean}

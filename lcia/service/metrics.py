@@ -64,7 +64,7 @@ def _lines(instance: Instance) -> Iterator[str]:
         f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in held if one.silent is not None
     )
     yield from _head("lcia_lease_lost", "1 where the holder runs no more.")
-    yield from (f'lcia_lease_lost{{name="{one.name}"}} {int(one.lost)}' for one in held)
+    yield from (f'lcia_lease_lost{{name="{one.name}"}} {int(one.is_lost)}' for one in held)
 
 
 def _head(name: str, about: str, kind: str = "gauge") -> Iterator[str]:

@@ -16,7 +16,7 @@ from components.promotion.candidates import Candidate
 from components.promotion.integrity import read_below
 from components.storage import tables
 from components.storage.objects import ObjectMissing, ObjectStore, canonical, parse_json
-from components.storage.reach import named
+from components.storage.reach import digests_in
 from lcia.doctor import checks
 from lcia.doctor.findings import Patient
 from lcia.instance import Instance
@@ -146,7 +146,7 @@ def below(store: ObjectStore, digests: list[str]) -> set[str]:
         own = (
             {name: part for name, part in value.items() if name not in ("parent", "parents")} if "kind" in value else {}
         )
-        new = {name for name in named(canonical(own)) if store.exists(name)} - found
+        new = {name for name in digests_in(canonical(own)) if store.exists(name)} - found
         found |= new
         waiting += new
     return found

@@ -188,10 +188,10 @@ def test_every_account_proves_by_trying_that_it_can_do_nothing_else(accounts):
         assert (found.user, found.account) == (f"lcia_{account}", account)
         assert found.ok, found.words()
         assert f"can do the {account}'s work" in found.words()
-        refused = {proof.deed for proof in found.proofs if not proof.done}
+        refused = {attempt.action for attempt in found.attempts if not attempt.can}
         assert {"change an entry of the log", "delete an entry of the log", "empty the log"} <= refused
     owner = check_privileges(accounts["owner"].db)
-    assert (owner.ok, owner.account, [proof.done for proof in owner.proofs]) == (True, None, [True] + [False] * 5)
+    assert (owner.ok, owner.account, [attempt.can for attempt in owner.attempts]) == (True, None, [True] + [False] * 5)
     assert "owns the tables" in owner.words()
     assert before == {table.name: count(accounts["owner"], table) for table in tables.metadata.sorted_tables}
 
@@ -209,7 +209,7 @@ def test_a_right_too_many_or_too_few_is_told(accounts):
 def test_the_guard_of_the_log_is_proven_on_every_database(database):
     found = check_privileges(database)
     assert found.ok
-    assert len(found.proofs) == 6
+    assert len(found.attempts) == 6
     with database.begin() as connection:
         assert log.count(connection) == 0
         sqlite = connection.dialect.name == "sqlite"

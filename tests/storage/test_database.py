@@ -341,7 +341,7 @@ def test_a_heartbeat_from_the_future_keeps_nobody_out(db):
     with db.read() as connection:
         assert leases.holder(connection, "lineage") is None
         (stands,) = leases.standing(connection)
-    assert (stands.lost, stands.ahead) == (True, True)
+    assert (stands.is_lost, stands.ahead) == (True, True)
     assert "172800 seconds in the future" in stands.words or "172799 seconds in the future" in stands.words
     second = leases.acquire(db, "lineage", "b", 60)
     assert second is not None
@@ -356,7 +356,7 @@ def test_a_clock_that_was_set_back_a_little_takes_no_lease_away(db):
     assert leases.acquire(db, "lineage", "b", 60) is None
     with db.read() as connection:
         (stands,) = leases.standing(connection)
-    assert (stands.lost, stands.ahead) == (False, False)
+    assert (stands.is_lost, stands.ahead) == (False, False)
     assert stands.words == "lineage is held by a, heard 0 seconds ago"
 
 
@@ -374,7 +374,7 @@ def test_a_lease_is_broken_where_its_owner_is_lost_or_by_force(db):
     assert second.epoch == 3, "neither who had it before nor its epoch comes back"
     _beat_at(db, -61)
     with db.begin() as connection:
-        assert leases.break_lease(connection, "lineage").lost
+        assert leases.break_lease(connection, "lineage").is_lost
 
 
 def _hold(url: str, ready) -> None:  # type: ignore[no-untyped-def]

@@ -59,7 +59,7 @@ def test_a_damaged_or_exchanged_image_is_corrupt(store):
     digest = store.put(ppm(RAMP))
     place = file_of(store, digest)
     whole = place.read_bytes()
-    for other in (whole[:-20], whole[:30] + bytes(len(whole) - 30), pixels.packed(ppm(255 - RAMP)), b""):
+    for other in (whole[:-20], whole[:30] + bytes(len(whole) - 30), pixels.pack(ppm(255 - RAMP)), b""):
         place.write_bytes(other)
         with pytest.raises(ObjectCorrupt):
             store.get(digest)
@@ -73,7 +73,7 @@ def test_a_file_of_more_pixels_than_are_ever_packed_is_not_decoded(monkeypatch):
     Image.new("RGB", (8000, 8000)).save(made, "WEBP", lossless=True, quality=0, method=0)
     assert made.tell() < 10_000
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("decoded"))
-    assert pixels.unpacked(made.getvalue()) == made.getvalue()
+    assert pixels.unpack(made.getvalue()) == made.getvalue()
 
 
 def test_a_file_is_stored_as_the_same_object_without_being_held(store, tmp_path):

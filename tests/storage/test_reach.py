@@ -32,7 +32,7 @@ def test_a_task_leads_to_its_rows_and_these_to_their_images(store: ObjectStore, 
     }
     snapshot = take_snapshot(Package(tmp_path, Task.model_validate(HEADER, strict=False), rows, ()), store)
     index = Index.of(store)
-    kinds = {digest: held.kind for digest, held in index.held.items()}
+    kinds = {digest: held.kind for digest, held in index.objects.items()}
     assert [kinds[ref.object] for ref in snapshot.splits.values()] == ["rows", "rows", "bytes"]
     reached = index.reach([snapshot.digest])
     assert {one.digest for one in shown} <= reached
