@@ -1,1 +1,1 @@
-"""All logic. Never imports zenml, steps, pipelines, infra or lcia."""
+"""All logic of the project. Never imports zenml, steps, pipelines, infra or lcia."""

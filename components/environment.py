@@ -1,4 +1,4 @@
-"""The environment that a process of our own gets from us: what it needs to run, and none of our secrets."""
+"""Environment for our own processes: the variables they need to run, and none of our secrets."""
 
 import os
 import re
@@ -13,11 +13,14 @@ _ALLOWED = re.compile(
     r"|COV_CORE_\w+|COVERAGE_\w+"
 )
 _STORE = re.compile(r"(AWS|S3|FSSPEC|GOOGLE|GCE|GCS|AZURE)_\w+|(?:no|https?|all)_proxy|(?:NO|HTTPS?|ALL)_PROXY")
-"""By which an object store in a bucket is reached."""
+"""Variables for access to an object store in a bucket."""
 
 
-def allowed(environment: Mapping[str, str] = os.environ, *, store: bool = False) -> dict[str, str]:
-    """Variables of `environment` for a process that needs no secret; with `store` those of a bucket too."""
+def without_secrets(environment: Mapping[str, str] = os.environ, *, store: bool = False) -> dict[str, str]:
+    """Variables of `environment` for a process that needs no secret; with `store` also those for a bucket.
+
+    A list of what may pass, not of what may not: nobody knows the names of all secrets.
+    """
     return {
         name: value
         for name, value in environment.items()

@@ -1,13 +1,13 @@
-"""Names of people: which of them mean one person."""
+"""Names of people, compared: different spellings of one name mean one person."""
 
 import unicodedata
 
 
-def folded(name: str) -> str:
-    """A name without letter case, width and outer blanks, which don't make another person."""
+def fold(name: str) -> str:
+    """A name without letter case, character width and outer blanks, which don't make it another person's."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-def same_person(left: str, right: str) -> bool:
-    """Whether two names mean one person."""
-    return folded(left) == folded(right)
+def same_person(first: str, second: str) -> bool:
+    """True if two names mean one person."""
+    return fold(first) == fold(second)

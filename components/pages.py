@@ -10,8 +10,8 @@ from markupsafe import Markup
 from components.visible import visible
 
 
-def shown(value: object) -> object:
-    """The text that a page shows for a value: words of packages and people can't turn a line around or hide in it."""
+def page_text(value: object) -> object:
+    """A value as pages show it: text of packages and people can't reverse a line or hide in it."""
     if not isinstance(value, str):
         return value
     text = visible(value, lines=True)
@@ -19,7 +19,7 @@ def shown(value: object) -> object:
 
 
 _ENVIRONMENT = Environment(
-    autoescape=True, finalize=shown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    autoescape=True, finalize=page_text, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 
 _PAGE = _ENVIRONMENT.from_string("""<!doctype html>
@@ -74,7 +74,7 @@ _CHECKS = """
 
 @dataclass(frozen=True)
 class PageRow:
-    """Cells of a table row and its mark: `good`, `doubt`, `bad` or none."""
+    """Cells of a table row, and its mark: `good`, `doubt`, `bad` or none."""
 
     cells: Sequence[str]
     mark: str = ""
@@ -82,7 +82,7 @@ class PageRow:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A titled table; without rows only title and note are shown."""
+    """A titled table; without rows a page shows only its title and note."""
 
     title: str
     head: Sequence[str]
@@ -101,5 +101,5 @@ def fragment(source: str, **values: Any) -> Markup:  # noqa: ANN401  template va
 
 
 def verdict_page(title: str, verdict: str, words: Sequence[str], tables: Sequence[PageTable]) -> str:
-    """A page of a verdict, the words that explain it, and tables."""
+    """A page with a verdict, the words that explain it, and tables."""
     return page(title, fragment(_CHECKS, verdict=verdict, words=words, tables=tables))

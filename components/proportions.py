@@ -1,4 +1,4 @@
-"""One interval for a counted share, used by grouping, data checks and evaluation alike."""
+"""One interval for a counted share, which grouping, data checks and evaluation all use."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from components.errors import LciaError
 
 
 class ProportionError(LciaError):
-    """A count that is no part of its total."""
+    """A count that is negative, or greater than its total."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def wilson_interval(count: float, total: int, alpha: float = 0.025) -> Interval:
     Without any trial nothing is known: 0 in [0, 1]. Source: Wilson 1927, JASA 22, 209-212.
 
     Raises:
-        ProportionError: less than none, or more than all.
+        ProportionError: a negative count, or one above the total.
     """
     if not 0 <= count <= total:
         raise ProportionError(f"{count} of {total}, expected a count between 0 and the total")

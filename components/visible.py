@@ -1,7 +1,7 @@
-"""Text from packages and people as readers can trust it: signs that don't show themselves are spelt out.
+"""Text from packages and people, made safe to show: invisible characters are spelt out.
 
 Control characters move a terminal's cursor, end lines and change colours; direction marks reorder a line; zero-width
-signs make two names look alike. What is stored stays as it was said; only what is shown passes through here.
+characters make two names look alike. Stored text stays as it is; only text on its way to a reader passes through here.
 """
 
 import json
@@ -23,43 +23,44 @@ _RANGES = (
     "\U000e0000-\U000e0fff",  # tags and further variation selectors
 )
 _VARIANT = r"(?<!\p{Extended_Pictographic})[\ufe00-\ufe0f]"
-"""A variation selector; behind an emoji it is part of a sign that people see."""
+"""A variation selector; behind an emoji it is part of a visible character."""
 _HIDDEN = regex.compile(f"[{''.join(_RANGES)}]|{_VARIANT}")
 _HIDDEN_IN_LINES = regex.compile(f"(?![\\n\\t])[{''.join(_RANGES)}]|{_VARIANT}")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""Spell out hidden signs as Python does (`\n`, `\x1b`, `\u202e`); with `lines`, newlines and tabs stay."""
-    shown: str = (_HIDDEN_IN_LINES if lines else _HIDDEN).sub(_spelt, text)
-    return shown
+    r"""Spell out hidden characters as Python does (`\n`, `\x1b`, `\u202e`); with `lines`, newlines and tabs stay."""
+    out: str = (_HIDDEN_IN_LINES if lines else _HIDDEN).sub(_spell, text)
+    return out
 
 
 def visible_json(text: str) -> str:
-    """JSON text whose strings hold hidden signs as JSON's own escapes; it means the same."""
-    shown: str = _HIDDEN_IN_LINES.sub(_escaped, text)
-    return shown
+    """The same JSON with the hidden characters of its strings as JSON's own escapes."""
+    out: str = _HIDDEN_IN_LINES.sub(_escape, text)
+    return out
 
 
 def is_plain(name: str) -> bool:
-    """True if a name shows all that it holds: no hidden sign, no space around it, something to see."""
+    """True if a name shows all of itself: no hidden character, no space around it, something to see."""
     return bool(name) and name == name.strip() and visible(name) == name
 
 
 def is_blank(text: str) -> bool:
-    """True if a text shows nothing: white space and hidden signs alone."""
+    """True if a text shows nothing: only white space and hidden characters."""
     return not _HIDDEN.sub("", text).strip()
 
 
-def _spelt(match: "regex.Match[str]") -> str:
+def _spell(match: "regex.Match[str]") -> str:
     return str(match[0]).encode("unicode_escape").decode("ascii")
 
 
-def _escaped(match: "regex.Match[str]") -> str:
-    sign: str = match[0]
-    return f"\\u{ord(sign):04x}" if sign == "\x7f" else json.dumps(sign)[1:-1]
+def _escape(match: "regex.Match[str]") -> str:
+    character: str = match[0]
+    # JSON need not escape DEL, so `json.dumps` leaves it as it is
+    return f"\\u{ord(character):04x}" if character == "\x7f" else json.dumps(character)[1:-1]
 
 
-def indented(message: str) -> str:
-    """A message whose further lines can't be taken for messages of their own."""
+def indent(message: str) -> str:
+    """A message with its further lines indented, so that nobody takes them for messages of their own."""
     first, *rest = message.splitlines() or [""]
     return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in rest)])

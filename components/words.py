@@ -1,8 +1,8 @@
-"""Words of a text in any script, as measures and data checks count them.
+"""Words of a text in any script, for measures and data checks.
 
-White space separates the words of most languages. Chinese, Japanese, Thai, Lao, Khmer, Burmese and their like write
-none between words: there ICU's dictionaries cut the text between two spaces (UAX #29 as ICU's word break iterator
-tailors it). A text without a letter of such a script is split at white space and nothing else.
+White space separates the words of most languages. Chinese, Japanese, Thai, Lao, Khmer, Burmese and similar languages
+write no space between words: there ICU's dictionaries cut the text between two spaces (UAX #29 as ICU's word break
+iterator tailors it). A text without a letter of such a script is split at white space only.
 """
 
 import unicodedata
@@ -11,7 +11,7 @@ from functools import cache
 import regex  # type: ignore[import-untyped]
 
 SEGMENTATION = 1
-"""Raised when the words of some text change: scores that rest on words compare only within one."""
+"""Goes up when the words of some text change: scores that count words compare only within one version."""
 
 _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Tibetan}\p{Line_Break=Complex_Context}]"
@@ -19,58 +19,58 @@ _UNSPACED = regex.compile(
 """Letters of scripts written without spaces; Unicode's line breaking class SA holds those of South East Asia."""
 _COMPLEX = regex.compile(r"\p{Line_Break=Complex_Context}")
 _GAP = regex.compile(rf"(?<={_UNSPACED.pattern})\s+|(?<!\s)\s++(?={_UNSPACED.pattern})")
-"""White space beside a letter; each run of it is looked at once, however long it is."""
+"""White space beside such a letter; the possessive `++` reads each run once, so that long runs take linear time."""
 _INVISIBLE = regex.compile(r"\p{Cf}+")
-"""Zero-width spaces and the like, which some writers set between words."""
+"""Zero-width spaces and the like, which some writers put between words."""
 
 
-def unspaced(text: str) -> bool:
-    """True if a text has letters of a script that sets no spaces between words."""
+def is_unspaced(text: str) -> bool:
+    """True if a text has letters of a script without spaces between words."""
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 
-def evened(text: str) -> str:
-    """Text with case and white space evened out; in unspaced scripts also widths, and without the space at letters.
+def even_out(text: str) -> str:
+    """Text with case and white space evened out; in unspaced scripts also widths, and without white space at letters.
 
-    Full-width and half-width forms are the same characters there (NFKC), and a space between two words is chance.
+    There full-width and half-width forms are the same characters (NFKC), and white space between words means nothing.
     """
-    if not unspaced(text):
+    if not is_unspaced(text):
         return " ".join(text.casefold().split())
-    folded = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    return " ".join(_GAP.sub("", folded).split())
+    caseless = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    return " ".join(_GAP.sub("", caseless).split())
 
 
 def letter_bytes(text: str) -> bytes:
-    """UTF-8 bytes, but one byte for each letter of the South East Asian alphabets.
+    """UTF-8 bytes, but with one byte for each letter of the South East Asian alphabets.
 
-    A run of some bytes then holds as many letters of these alphabets as of others; UTF-8 gives each three bytes.
+    So a run of bytes holds as many letters of these alphabets as of others; UTF-8 gives each of them three bytes.
     """
-    if not unspaced(text):
+    if not is_unspaced(text):
         return text.encode()
     return b"".join(bytes([ord(c) & 0xFF]) if _COMPLEX.match(c) else c.encode() for c in text)
 
 
 def without_unspaced(text: str) -> str:
-    """Text with a space for each letter of an unspaced script, forms of other widths as plain ones.
+    """Text with a space for each letter of an unspaced script, and forms of other widths as plain ones.
 
-    For patterns that look at the edges of words.
+    For patterns that need the edges of words.
     """
-    if not unspaced(text):
+    if not is_unspaced(text):
         return text
     bare = _UNSPACED.sub(" ", text).replace("\N{FULLWIDTH COLON}", " ")
     return unicodedata.normalize("NFKC", bare)
 
 
 def words(text: str) -> list[str]:
-    """Words in order, as they are written; in unspaced scripts each punctuation mark is one of its own."""
+    """Words in order, unchanged; in unspaced scripts each punctuation mark is a word of its own."""
     parts = text.split()
-    if not unspaced(text):
+    if not is_unspaced(text):
         return parts
-    return [word for part in parts for word in (_segments(part) if unspaced(part) else [part])]
+    return [word for part in parts for word in (_segments(part) if is_unspaced(part) else [part])]
 
 
 def _segments(part: str) -> list[str]:
-    """One piece without white space, cut by dictionary."""
+    """Words of one piece without white space, cut by dictionary."""
     from icu4py.breakers import WordBreaker
 
     visible = _INVISIBLE.sub("", part)
@@ -79,7 +79,7 @@ def _segments(part: str) -> list[str]:
 
 @cache
 def segmentation() -> str:
-    """The segmentation with the version of its dictionaries, as `1, ICU 78.3`."""
+    """Version of the segmentation with that of its dictionaries, as `1, ICU 78.3`."""
     from icu4py import icu_version
 
     return f"{SEGMENTATION}, ICU {icu_version}"

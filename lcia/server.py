@@ -20,7 +20,7 @@ from components.notices.notices import Channel
 from components.promotion import policy
 from components.promotion.automatic import promote_waiting
 from components.settings import ServeSettings
-from components.visible import indented, visible
+from components.visible import indent, visible
 from lcia.console.app import add_console
 from lcia.instance import Instance
 from lcia.service import app as service
@@ -159,7 +159,7 @@ class _Lines(logging.Formatter):
         return visible(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's
-        return indented(f"  {super().formatException(ei)}")
+        return indent(f"  {super().formatException(ei)}")
 
 
 def log_plainly() -> None:

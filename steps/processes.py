@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Concatenate
 
-from components.environment import allowed
+from components.environment import without_secrets
 from components.errors import LciaError
 from components.model.ranks import ALONE, Ranks
 from components.settings import BaseModelSettings, ClusterSettings
@@ -45,7 +45,7 @@ def together(work: Work, context: Context, store: str, order: str, *rest: str) -
     told = ["--answer", answer, "--watch", str(os.getpid()), step, store, order, *rest]
     threads = str(max(1, (os.cpu_count() or 1) // count))
     kept = {name: value for name, value in os.environ.items() if name == "LCIA_HOME"}
-    environment = {"OMP_NUM_THREADS": threads, **kept, **allowed(store=True)}
+    environment = {"OMP_NUM_THREADS": threads, **kept, **without_secrets(store=True)}
     with put_off() as stop:  # asked to stop, they write a checkpoint first
         started = subprocess.Popen(  # noqa: S603 - this Python, and names that we made
             [sys.executable, "-m", *torchrun, *program, *told], env=environment

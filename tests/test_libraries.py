@@ -21,8 +21,8 @@ def test_what_is_installed_is_asked_for_without_its_build(without_torch):
 
 
 def test_what_is_not_installed_is_as_the_lock_pins_it(without_torch):
-    assert libraries.version_of("torch") == libraries.pinned()["torch"]
-    assert libraries.requirement("torch") == f"torch=={libraries.public(libraries.pinned()['torch'])}"
+    assert libraries.version_of("torch") == libraries.pins()["torch"]
+    assert libraries.requirement("torch") == f"torch=={libraries.public(libraries.pins()['torch'])}"
 
 
 def test_of_what_neither_knows_any_version_does(without_torch):

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001
 import pytest
 
-from components.words import unspaced, words
+from components.words import is_unspaced, words
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from components.words import unspaced, words
     ],
 )
 def test_spaced_text_is_split_at_white_space_alone(text):
-    assert not unspaced(text)
+    assert not is_unspaced(text)
     assert words(text) == text.split()
 
 

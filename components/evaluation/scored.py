@@ -11,7 +11,7 @@ from typing import Any
 from components.evaluation.metrics import BY_WORDS, METRICS
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks.snapshot import load_snapshot
-from components.words import segmentation, unspaced
+from components.words import is_unspaced, segmentation
 
 Rows = list[dict[str, Any]]
 
@@ -48,7 +48,7 @@ def mean_score(rows: Rows) -> float:
 
 def words_mark(metric: str, texts: Iterable[str | None]) -> dict[str, str]:
     """The part of a predictions object that names the segmentation: empty if no text of it is cut by a dictionary."""
-    depends = metric in BY_WORDS and any(unspaced(text) for text in texts if text)
+    depends = metric in BY_WORDS and any(is_unspaced(text) for text in texts if text)
     return {"words": segmentation()} if depends else {}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from components.grouping.pool import EncoderStateError
-from components.words import unspaced
+from components.words import is_unspaced
 from components.words import words as dictionary_words
 
 DIMENSION = 2**20
@@ -47,8 +47,8 @@ def words(text: str, *, dictionary: bool = False) -> list[str]:
     A text of stop words only keeps them all, and a text without any letter or digit is one token of its
     own, so every text has at least one token.
     """
-    parts = dictionary_words(text.lower()) if dictionary and unspaced(text) else [text.lower()]
-    tokens = [token for part in parts for token in ([part] if unspaced(part) else _WORD.findall(part))]
+    parts = dictionary_words(text.lower()) if dictionary and is_unspaced(text) else [text.lower()]
+    tokens = [token for part in parts for token in ([part] if is_unspaced(part) else _WORD.findall(part))]
     content = [token for token in tokens if token not in _STOP_WORDS]
     return content or tokens or [f"\0{text.strip()}"]
 
@@ -66,7 +66,7 @@ class TfidfEncoder:
     def fit(cls, texts: Iterable[str]) -> Self:
         """Count in how many distinct texts each content word occurs; the order of the texts is irrelevant."""
         distinct = sorted(set(texts))
-        dictionary = any(map(unspaced, distinct))
+        dictionary = any(map(is_unspaced, distinct))
         counts = Counter(word for text in distinct for word in set(words(text, dictionary=dictionary)))
         return cls(documents=len(distinct), frequencies=dict(sorted(counts.items())), dictionary=dictionary)
 

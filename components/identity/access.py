@@ -1,4 +1,4 @@
-"""Who may do what: permissions by role, as data. A grant holds for one site, or for all."""
+"""Permissions by role, as data. A grant of a role holds for one site, or for all."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ TABLE: dict[Permission, frozenset[Role]] = {
     "submit": frozenset({"submitter"}),
     "operate": frozenset({"engineer"}),  # retry, cancel, answer held tasks, sync
     "decide": frozenset({"approver"}),  # approve, reject, override
-    "revoke": frozenset({"approver", "admin"}),  # take back one's own yes, or somebody else's
+    "revoke": frozenset({"approver", "admin"}),  # take back an approval, one's own or somebody else's
     "roll_back": frozenset({"approver"}),
     "withdraw": frozenset({"submitter", "admin"}),  # a site takes back its rows
     "audit": frozenset({"auditor", "approver", "admin"}),  # the log itself
     "administer": frozenset({"admin"}),  # people, tokens, policy
 }
-"""Permission -> roles. An admin does not decide and an approver does not administer, unless granted both."""
+"""Permission -> roles. An admin doesn't decide and an approver doesn't administer, unless granted both roles."""
 
 
 class Forbidden(LciaError):
-    """The person is known, and may not do this."""
+    """The person may not do this."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Grant:
 
     role: Role
     site: str
-    """The `owner` of tasks it holds for, or `*`."""
+    """The `owner` of the tasks it holds for, or `*`."""
 
 
-def allowed(grants: Iterable[Grant], permission: Permission, site: str | None = None) -> bool:
-    """Whether one of the grants gives `permission` for the tasks of `site`; None is about no site in particular."""
+def permits(grants: Iterable[Grant], permission: Permission, site: str | None = None) -> bool:
+    """True if one of the grants gives `permission` for the tasks of `site`; None stands for no particular site."""
     return any(
         grant.role in TABLE[permission] and (site is None or grant.site in (EVERYWHERE, site)) for grant in grants
     )
@@ -57,24 +57,24 @@ def need(
     *,
     everywhere: bool = False,
 ) -> None:
-    """Refuse what the grants do not give.
+    """Refuse an action that the grants don't permit.
 
-    `sites` are those it is about, `*` among them where it is about all; None is about no site in particular. One of
-    them is enough, or all are needed: `everywhere`.
+    `sites` are the sites that the action concerns, with `*` among them if it concerns all; None stands for no
+    particular site. The permission at one of them is enough, unless `everywhere` asks for all.
 
     Raises:
-        Forbidden: names the roles that would do.
+        Forbidden: the message names the roles that would do.
     """
     grants = tuple(grants)
     sites = [sites] if isinstance(sites, str) else sites
     if sites is None:
-        enough = allowed(grants, permission)
+        enough = permits(grants, permission)
     else:
-        enough = (all if everywhere else any)(allowed(grants, permission, site) for site in sites)
+        enough = (all if everywhere else any)(permits(grants, permission, site) for site in sites)
     if not enough:
         has = ", ".join(sorted(f"{grant.role} at {grant.site}" for grant in grants)) or "no role"
-        named = ["all sites" if site == EVERYWHERE else site for site in sorted(sites or ())]
-        where = f" at {(' and ' if everywhere else ' or ').join(named)}" if named else ""
+        names = ["all sites" if site == EVERYWHERE else site for site in sorted(sites or ())]
+        where = f" at {(' and ' if everywhere else ' or ').join(names)}" if names else ""
         raise Forbidden(
             f"{name} has {has}; `{permission}`{where} needs one of {', '.join(sorted(TABLE[permission]))}: "
             "an admin grants roles with `lcia people grant`"

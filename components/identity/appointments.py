@@ -1,9 +1,9 @@
-"""Who gives whom the power to decide: two admins, and what one may do alone.
+"""Appointments: two admins give somebody the power to decide; in two cases one is enough.
 
-A role that decides or administers, and the account of the identity provider that somebody with such a role signs in by,
-is proposed by one admin and accepted by another. One is enough in two cases, which the log names: `bootstrap`, for
-`BOOTSTRAP` after the first admin came and until there has been a second one; and `operator`, for who works on the state
-itself with the database's account, without signing in anywhere.
+One admin proposes a role that decides or administers, or the account of the identity provider by which somebody with
+such a role signs in; another admin accepts it. One is enough in two cases, which the log names: `bootstrap`, for
+`BOOTSTRAP` after the first admin's appointment and until there has been a second admin; and `operator`, for a person
+who works on the state itself with the database's account, without signing in anywhere.
 """
 
 from collections.abc import Mapping
@@ -23,38 +23,38 @@ from components.names import same_person
 from components.storage.database import is_ahead, now
 from components.storage.objects import Json
 from components.storage.tables import appointments, grants
-from components.storage.tables import people as known
+from components.storage.tables import people as people_table
 from components.visible import is_blank
 
 POWER = TABLE["decide"] | TABLE["administer"]
-"""Roles that two admins give."""
+"""Roles that only two admins together can give."""
 BOOTSTRAP = timedelta(days=7)
-"""How long the first admin may appoint alone, if no second one ends it."""
+"""Time for which the first admin may appoint alone, unless a second admin ends it earlier."""
 
 
 class AppointmentRefused(LciaError):
-    """A proposal that can't be, or an answer that this person can't give."""
+    """A proposal that is not possible, or an answer that this person can't give."""
 
 
 @dataclass(frozen=True)
 class Appointment:
-    """A role, or an account of the identity provider, that somebody is to have."""
+    """A role, or an account of the identity provider, proposed for somebody."""
 
     id: int
     person: str
     role: str | None
-    """None: it is about the account alone."""
+    """None if it is about the account alone."""
     site: str | None
     subject: str | None
-    """The account: to be connected or, where a role is proposed, the one that the person signs in by."""
+    """The proposed account; with a role, the account that the person signs in by."""
     proposed_by: str
     proposed_at: datetime
     reason: str
     accepted_by: str | None
     ended_at: datetime | None
-    """When it was accepted, or refused where nobody accepted it; None while it is open."""
+    """Time at which it was accepted or refused (then `accepted_by` is None); None while it is open."""
     alone: str | None
-    """Why one person was enough: `bootstrap` or `operator`; None where two did it."""
+    """Reason why one person was enough: `bootstrap` or `operator`; None if it took two."""
 
     @property
     def state(self) -> str:
@@ -63,7 +63,7 @@ class Appointment:
 
     @property
     def words(self) -> str:
-        """What it gives, in words."""
+        """The role or account it gives, in words."""
         account = f", who signs in as {self.subject}" if self.subject else ""
         if self.role is None:
             return f"{self.person} signs in as {self.subject}"
@@ -74,12 +74,13 @@ class Appointment:
 def appoint(
     connection: Connection, reference: str, role: str, site: str = EVERYWHERE, *, actor: Actor, reason: str = ""
 ) -> tuple[Person, Appointment | None]:
-    """Give a role or, where it takes two admins, propose it: then the proposal comes back too.
+    """Give a role or, if it takes two admins, propose it: then the proposal comes back too.
 
-    `reference` is a name or, for somebody who signs in by the identity provider, the account: `issuer|subject`.
+    `reference` is a name or, for somebody who signs in by the identity provider, the account: `issuer|subject`. Such
+    people choose their name at the provider, so a name is not enough to tell who they are.
 
     Raises:
-        PersonUnknown; PersonRefused: no such role or site, or a name that a stranger may have signed in with first.
+        PersonUnknown; PersonRefused: no such role or site, or a name instead of an account.
         AppointmentRefused: a proposal without a reason.
     """
     person = people.find(connection, reference)
@@ -93,19 +94,19 @@ def appoint(
         return person, None
     if role not in POWER:
         return people.grant(connection, person.name, role, site, actor=actor), None
-    made = _propose(connection, person, actor, reason, role=role, site=site, subject=person.subject)
-    return people.get(connection, person.name), made
+    appointment = _propose(connection, person, actor, reason, role=role, site=site, subject=person.subject)
+    return people.get(connection, person.name), appointment
 
 
 def connect(
     connection: Connection, name: str, subject: str, *, actor: Actor, reason: str = ""
 ) -> tuple[Person, Appointment | None]:
-    """Let somebody who is known sign in by an account of the identity provider, or propose it.
+    """Let somebody on record sign in by an account of the identity provider, or propose that.
 
-    Two admins do it for somebody who has the power to decide, or another account.
+    It takes two admins if the person has the power to decide, or has an account already.
 
     Raises:
-        PersonUnknown; PersonRefused: the account is somebody else's, or no account.
+        PersonUnknown; PersonRefused: the account is somebody else's, or is no account.
         AppointmentRefused: a proposal without a reason.
     """
     person = people.get(connection, name)
@@ -114,52 +115,54 @@ def connect(
     people.check_subject(connection, subject)
     if person.subject is None and not has_power(person):
         return people.set_subject(connection, person.name, subject, actor=actor), None
-    made = _propose(connection, person, actor, reason, role=None, site=None, subject=subject)
-    return people.get(connection, person.name), made
+    appointment = _propose(connection, person, actor, reason, role=None, site=None, subject=subject)
+    return people.get(connection, person.name), appointment
 
 
 def answer(connection: Connection, identity: int, *, accept: bool, actor: Actor, reason: str) -> Appointment:
-    """Accept what another admin proposed, or refuse it; its own author may refuse it too.
+    """Accept another admin's proposal, or refuse it; its author may refuse it too.
 
     Raises:
-        AppointmentRefused: it is unknown, ended, the actor's own, its author is no admin any more, or the person signs
-            in by another account than when it was proposed.
+        AppointmentRefused: it is unknown, ended or the actor's own, its author is no longer an admin, or the person now
+            signs in by another account than at the time of the proposal.
     """
     if is_blank(reason):
         raise AppointmentRefused("an answer needs a reason that others can read later; give it with --reason")
-    made = get(connection, identity)
-    if made.state != "open":
-        raise AppointmentRefused(f"proposal {identity} is {made.state} already; propose it again")
+    appointment = get(connection, identity)
+    if appointment.state != "open":
+        raise AppointmentRefused(f"proposal {identity} is {appointment.state} already; propose it again")
     if not accept:
-        return _end(connection, made, actor, reason, accepted=False)
-    if same_person(made.proposed_by, actor.name):
+        return _end(connection, appointment, actor, reason, accept=False)
+    if same_person(appointment.proposed_by, actor.name):
         raise AppointmentRefused(f"{actor.name} proposed {identity} and can't accept it; another admin has to")
-    if actor.how not in OPERATOR and "admin" not in people.roles(connection, made.proposed_by, None):
-        raise AppointmentRefused(f"{made.proposed_by}, who proposed {identity}, is no admin any more; propose it again")
-    _need_entry(connection, made)
-    person = people.get(connection, made.person)
-    if made.role is not None and person.subject != made.subject:
+    if actor.how not in OPERATOR and "admin" not in people.roles(connection, appointment.proposed_by, None):
         raise AppointmentRefused(
-            f"{person.name} signs in as {person.subject or 'nobody'}, and as {made.subject or 'nobody'} when it was "
-            "proposed; propose it again"
+            f"{appointment.proposed_by}, who proposed {identity}, is no admin any more; propose it again"
         )
-    return _end(connection, made, actor, reason, accepted=True)
+    _need_entry(connection, appointment)
+    person = people.get(connection, appointment.person)
+    if appointment.role is not None and person.subject != appointment.subject:
+        raise AppointmentRefused(
+            f"{person.name} signs in as {person.subject or 'nobody'}, and as {appointment.subject or 'nobody'} when it "
+            "was proposed; propose it again"
+        )
+    return _end(connection, appointment, actor, reason, accept=True)
 
 
-def _need_entry(connection: Connection, made: Appointment) -> None:
-    """Refuse a proposal that the log does not have as it stands: somebody wrote it into the database."""
-    entries = log.newest(connection, ["appointment.proposed"], made.person)
-    entry = next((one for one in entries if one.details.get("appointment") == made.id), None)
-    told = {} if entry is None else {"proposed_by": entry.actor.name, **entry.details}
-    if any(told.get(name) != getattr(made, name) for name in ("proposed_by", "role", "site", "subject")):
-        raise AppointmentRefused(f"proposal {made.id} is not what was proposed: {ADVICE}")
+def _need_entry(connection: Connection, appointment: Appointment) -> None:
+    """Refuse a proposal that differs from its log entry, or has none: somebody wrote it into the database."""
+    entries = log.newest(connection, ["appointment.proposed"], appointment.person)
+    entry = next((one for one in entries if one.details.get("appointment") == appointment.id), None)
+    details = {} if entry is None else {"proposed_by": entry.actor.name, **entry.details}
+    if any(details.get(name) != getattr(appointment, name) for name in ("proposed_by", "role", "site", "subject")):
+        raise AppointmentRefused(f"proposal {appointment.id} is not what was proposed: {ADVICE}")
 
 
 def get(connection: Connection, identity: int) -> Appointment:
     """One proposal.
 
     Raises:
-        AppointmentRefused: there is none of this number.
+        AppointmentRefused: there is none with this number.
     """
     row = connection.execute(select(appointments).where(appointments.c.id == identity)).mappings().one_or_none()
     if row is None:
@@ -168,26 +171,30 @@ def get(connection: Connection, identity: int) -> Appointment:
 
 
 def waiting(connection: Connection) -> list[Appointment]:
-    """Proposals that nobody answered yet, oldest first."""
+    """Open proposals, oldest first."""
     query = select(appointments).where(appointments.c.ended_at.is_(None)).order_by(appointments.c.id)
     return [Appointment(**row) for row in connection.execute(query).mappings()]
 
 
 def has_power(person: Person) -> bool:
-    """Whether somebody decides or administers anywhere."""
+    """True if somebody decides or administers anywhere."""
     return any(grant.role in POWER for grant in person.grants)
 
 
 def bootstrapping(connection: Connection) -> bool:
-    """Whether the one admin there is may appoint alone: the first one, for a while, and never after a second one."""
-    given = appointments.c.role == "admin"
-    ever = select(appointments.c.person, appointments.c.ended_at).where(given, appointments.c.accepted_by.is_not(None))
-    recorded = connection.execute(ever).all()
-    present = select(grants.c.person, known.c.created_at).join(known, known.c.name == grants.c.person)
-    standing = connection.execute(present.where(grants.c.role == "admin")).all()
-    if len({row.person for row in (*recorded, *standing)}) != 1:
+    """True if the only admin may appoint alone: it is the first one, for a while, and there was never a second."""
+    of_admins = appointments.c.role == "admin"
+    ever = select(appointments.c.person, appointments.c.ended_at).where(
+        of_admins, appointments.c.accepted_by.is_not(None)
+    )
+    on_record = connection.execute(ever).all()
+    present = select(grants.c.person, people_table.c.created_at).join(
+        people_table, people_table.c.name == grants.c.person
+    )
+    present_admins = connection.execute(present.where(grants.c.role == "admin")).all()
+    if len({row.person for row in (*on_record, *present_admins)}) != 1:
         return False
-    moments = [row.ended_at for row in recorded if row.ended_at] or [row.created_at for row in standing]
+    moments = [row.ended_at for row in on_record if row.ended_at] or [row.created_at for row in present_admins]
     first, moment = min(moments), now(connection)
     return moment - first < BOOTSTRAP and not is_ahead(first, moment)
 
@@ -202,7 +209,7 @@ def _propose(
     site: str | None,
     subject: str | None,
 ) -> Appointment | None:
-    """The proposal; None where one person was enough and it is done."""
+    """Make a proposal; returns None if one person was enough and it is done."""
     alone = "operator" if actor.how in OPERATOR else "bootstrap" if bootstrapping(connection) else None
     if alone is None and is_blank(reason):
         raise AppointmentRefused("another admin has to accept this, so it needs a reason; give it with --reason")
@@ -217,32 +224,34 @@ def _propose(
         "alone": alone,
     }
     identity = connection.execute(insert(appointments).values(**values).returning(appointments.c.id)).scalar_one()
-    made = get(connection, identity)
+    appointment = get(connection, identity)
     if alone is not None:
-        _end(connection, made, actor, made.reason, accepted=True)
+        _end(connection, appointment, actor, appointment.reason, accept=True)
         return None
-    append(connection, "appointment.proposed", actor, person.name, {"reason": reason, **_told(made)})
-    return made
+    append(connection, "appointment.proposed", actor, person.name, {"reason": reason, **_details(appointment)})
+    return appointment
 
 
-def _end(connection: Connection, made: Appointment, actor: Actor, reason: str, *, accepted: bool) -> Appointment:
-    mine = (appointments.c.id == made.id) & appointments.c.ended_at.is_(None)
-    values = {"accepted_by": actor.name if accepted else None, "ended_at": now(connection)}
+def _end(connection: Connection, appointment: Appointment, actor: Actor, reason: str, *, accept: bool) -> Appointment:
+    mine = (appointments.c.id == appointment.id) & appointments.c.ended_at.is_(None)
+    values = {"accepted_by": actor.name if accept else None, "ended_at": now(connection)}
     connection.execute(update(appointments).where(mine).values(**values))
-    details = {"reason": reason, "proposed_by": made.proposed_by, **_told(made)}
-    append(connection, f"appointment.{'accepted' if accepted else 'refused'}", actor, made.person, details)
-    if accepted and made.role is not None and made.site is not None:
-        people.grant(connection, made.person, made.role, made.site, actor=actor, more=_marks(made))
-    elif accepted and made.subject is not None:
-        people.check_subject(connection, made.subject)
-        people.set_subject(connection, made.person, made.subject, actor=actor, more=_marks(made))
-    return get(connection, made.id)
+    details = {"reason": reason, "proposed_by": appointment.proposed_by, **_details(appointment)}
+    append(connection, f"appointment.{'accepted' if accept else 'refused'}", actor, appointment.person, details)
+    if accept and appointment.role is not None and appointment.site is not None:
+        people.grant(
+            connection, appointment.person, appointment.role, appointment.site, actor=actor, more=_marks(appointment)
+        )
+    elif accept and appointment.subject is not None:
+        people.check_subject(connection, appointment.subject)
+        people.set_subject(connection, appointment.person, appointment.subject, actor=actor, more=_marks(appointment))
+    return get(connection, appointment.id)
 
 
-def _told(made: Appointment) -> dict[str, Json]:
-    return {"role": made.role, "site": made.site, "subject": made.subject, **_marks(made)}
+def _details(appointment: Appointment) -> dict[str, Json]:
+    return {"role": appointment.role, "site": appointment.site, "subject": appointment.subject, **_marks(appointment)}
 
 
-def _marks(made: Appointment) -> Mapping[str, Json]:
-    """What the log says of how it came about."""
-    return {"appointment": made.id, "alone": made.alone}
+def _marks(appointment: Appointment) -> Mapping[str, Json]:
+    """Details of the log's entries about its origin."""
+    return {"appointment": appointment.id, "alone": appointment.alone}

@@ -1,4 +1,4 @@
-"""People and programs that a server knows, and their roles; every change is in the log."""
+"""People and programs on record at a server, and their roles; every change goes into the log."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, inse
 from components.audit.log import Actor, ActorUnnamed, append
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE, ROLES, Grant
-from components.names import folded
+from components.names import fold
 from components.storage.database import now
 from components.storage.objects import Json
 from components.storage.tables import grants, people
@@ -17,36 +17,36 @@ from components.visible import is_plain
 
 
 class PersonUnknown(LciaError):
-    """Nobody goes by this name, or nobody who may still act."""
+    """Nobody on record has this name, or nobody who may still act."""
 
 
 class PersonRefused(LciaError):
-    """A name, role or site that cannot be recorded."""
+    """A name, role or site that can't be recorded."""
 
 
 OPERATOR = frozenset({"asserted", "os-user"})
-"""How somebody is known who works on the state itself, without signing in anywhere; see `Actor.how`."""
+"""Values of `Actor.how` for people who work on the state itself, without signing in anywhere."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody, or a program, that may sign in."""
+    """A person or program that may sign in."""
 
     name: str
-    """As it stands in approvals and the log; never given to anybody else."""
+    """Name in approvals and the log; never given to anybody else."""
     subject: str | None
-    """Who the identity provider says it is: `issuer|subject`; None for programs."""
+    """Account of the identity provider: `issuer|subject`; None for programs."""
     created_at: datetime
     disabled_at: datetime | None
     grants: tuple[Grant, ...] = ()
 
 
 def add(connection: Connection, name: str, *, actor: Actor, subject: str | None = None) -> Person:
-    """Record a person who has no role yet; one that is there stays as it is.
+    """Record a person without any role; a person on record stays unchanged.
 
     Raises:
-        PersonRefused: the name can't be read, or belongs to another subject.
-        ActorUnnamed: the name is blank, too long, or holds characters that don't show.
+        PersonRefused: the name belongs to another account.
+        ActorUnnamed: the name is blank, too long, or has invisible characters.
     """
     Actor(name, assured=True)
     row = _row(connection, name)
@@ -61,8 +61,8 @@ def add(connection: Connection, name: str, *, actor: Actor, subject: str | None 
     if subject is not None:
         check_subject(connection, subject)
     if not is_plain(name):
-        raise ActorUnnamed(f"{name!r} holds signs that don't show, or spaces around it; give a plain name")
-    values = {"name": name, "folded": folded(name), "subject": subject, "created_at": now(connection)}
+        raise ActorUnnamed(f"{name!r} holds characters that don't show, or spaces around it; give a plain name")
+    values = {"name": name, "folded": fold(name), "subject": subject, "created_at": now(connection)}
     connection.execute(insert(people).values(**values))
     append(connection, "person.added", actor, name, {"subject": subject})
     return get(connection, name)
@@ -81,7 +81,7 @@ def get(connection: Connection, name: str) -> Person:
 
 
 def by_subject(connection: Connection, subject: str) -> Person | None:
-    """The person an identity provider speaks of."""
+    """The person with an account of the identity provider, or None."""
     row = connection.execute(select(people).where(people.c.subject == subject)).mappings().one_or_none()
     return None if row is None else _person(connection, row)
 
@@ -92,24 +92,24 @@ def find(connection: Connection, reference: str) -> Person:
     Raises:
         PersonUnknown: there is none.
     """
-    found = by_subject(connection, reference.strip())
-    return get(connection, reference) if found is None else found
+    person = by_subject(connection, reference.strip())
+    return get(connection, reference) if person is None else person
 
 
 def free_name(connection: Connection, name: str) -> str:
-    """The name, or with a number behind it where somebody else has it."""
+    """The name, with a number behind it if somebody else has it."""
     tries = (name if count == 1 else f"{name} ({count})" for count in range(1, 1000))
     return next(each for each in tries if _row(connection, each) is None)
 
 
 def check_subject(connection: Connection, subject: str) -> None:
-    """Refuse an account that nobody could sign in by, or that is somebody's.
+    """Check that an account is well formed, and nobody's yet.
 
     Raises:
-        PersonRefused: see above.
+        PersonRefused: it is not.
     """
-    issuer, sign, inner = subject.partition("|")
-    if not sign or not issuer or not inner or not is_plain(subject):
+    issuer, bar, inner = subject.partition("|")
+    if not bar or not issuer or not inner or not is_plain(subject):
         raise PersonRefused(f"{subject!r} is no account; expected issuer|subject as the identity provider says them")
     owner = by_subject(connection, subject)
     if owner is not None:
@@ -134,7 +134,7 @@ def set_subject(
     return get(connection, name)
 
 
-def listed(connection: Connection) -> list[Person]:
+def everybody(connection: Connection) -> list[Person]:
     """Everybody, by name."""
     rows = connection.execute(select(people).order_by(people.c.name)).mappings().all()
     return [_person(connection, row) for row in rows]
@@ -149,10 +149,10 @@ def grant(
     actor: Actor,
     more: Mapping[str, Json] | None = None,
 ) -> Person:
-    """Give a role by hand, whoever else has to agree (see `appointments`); giving it twice changes nothing.
+    """Give a role by hand; giving it twice changes nothing. Callers see to a second admin (`appointments`).
 
-    A role that a group of the identity provider gives stays when the group is left, once it is given by hand. `more`
-    goes into the log.
+    Once given by hand, a role that a group of the identity provider gives too stays when the person leaves the group.
+    `more` goes into the log.
 
     Raises:
         PersonUnknown; PersonRefused: there is no such role, or the site has no name.
@@ -160,7 +160,7 @@ def grant(
     person = get(connection, name)
     check_role(role, site)
     if Grant(role, site) not in by_hand(connection, person.name):  # type: ignore[arg-type] # checked
-        connection.execute(delete(grants).where(_held(person.name, role, site)))
+        connection.execute(delete(grants).where(_exact(person.name, role, site)))
         connection.execute(insert(grants).values(person=person.name, role=role, site=site))
         append(connection, "role.granted", actor, person.name, {"role": role, "site": site, **(more or {})})
     return get(connection, name)
@@ -172,32 +172,32 @@ def by_hand(connection: Connection, name: str) -> frozenset[Grant]:
     return frozenset(Grant(role, site) for role, site in connection.execute(query))
 
 
-def follow_groups(connection: Connection, name: str, wanted: Mapping[Grant, str], *, actor: Actor) -> Person:
-    """Give and take back roles until those that groups give are `wanted`, each with its group; others stay.
+def follow_groups(connection: Connection, name: str, target: Mapping[Grant, str], *, actor: Actor) -> Person:
+    """Give and take back roles until the roles from groups are `target`, each with its group; others stay.
 
-    The provider may take the last admin's role too: whoever works on the state itself appoints another.
+    The provider may take the last admin's role too: an operator can appoint another admin on the state itself.
 
     Raises:
         PersonUnknown; PersonRefused: no such role or site.
     """
     person = get(connection, name)
     given_by_group = frozenset(person.grants) - by_hand(connection, person.name)
-    for one in sorted(given_by_group - wanted.keys(), key=str):
-        connection.execute(delete(grants).where(_held(person.name, one.role, one.site)))
+    for one in sorted(given_by_group - target.keys(), key=str):
+        connection.execute(delete(grants).where(_exact(person.name, one.role, one.site)))
         append(connection, "role.withdrawn", actor, person.name, {"role": one.role, "site": one.site, "group": True})
-    for one in sorted(wanted.keys() - frozenset(person.grants), key=str):
+    for one in sorted(target.keys() - frozenset(person.grants), key=str):
         check_role(one.role, one.site)
         connection.execute(insert(grants).values(person=person.name, role=one.role, site=one.site, by_group=True))
-        details: dict[str, Json] = {"role": one.role, "site": one.site, "group": wanted[one]}
+        details: dict[str, Json] = {"role": one.role, "site": one.site, "group": target[one]}
         append(connection, "role.granted", actor, person.name, details)
     return get(connection, name)
 
 
 def withdraw_grant(connection: Connection, name: str, role: str, site: str = EVERYWHERE, *, actor: Actor) -> Person:
-    """Take a role back; the last admin keeps his.
+    """Take a role back, but not from the last admin.
 
     Raises:
-        PersonUnknown; PersonRefused: the person does not have it, or nobody could administer any more.
+        PersonUnknown; PersonRefused: the person does not have it, or is the last admin.
     """
     person = get(connection, name)
     check_role(role, site)
@@ -206,13 +206,13 @@ def withdraw_grant(connection: Connection, name: str, role: str, site: str = EVE
         raise PersonRefused(f"{person.name} is not {role} at {site}; the roles of this person: {has}")
     if role == "admin" and admins(connection) == 1:
         raise PersonRefused(f"{person.name} is the last admin; make somebody else one first")
-    connection.execute(delete(grants).where(_held(person.name, role, site)))
+    connection.execute(delete(grants).where(_exact(person.name, role, site)))
     append(connection, "role.withdrawn", actor, person.name, {"role": role, "site": site})
     return get(connection, name)
 
 
 def disable(connection: Connection, name: str, *, actor: Actor, reason: str) -> Person:
-    """Shut somebody out: no sign-in and no token works any more, what was decided stands.
+    """Shut somebody out: sign-ins and tokens stop working, decisions stand.
 
     Raises:
         PersonUnknown; PersonRefused: it is the last admin.
@@ -227,30 +227,30 @@ def disable(connection: Connection, name: str, *, actor: Actor, reason: str) -> 
 
 
 def anybody(connection: Connection) -> bool:
-    """Whether people are known here at all: on a server; on a machine of one's own nobody has roles."""
+    """True if people are on record, as on a server; on a machine of one's own nobody has roles."""
     return connection.execute(select(people.c.name).limit(1)).first() is not None
 
 
 def readable(connection: Connection) -> bool:
-    """Whether this process's account may read who is known: the worker's may not."""
+    """True if this process's account may read the table of people: the worker's may not."""
     if connection.dialect.name != "postgresql":
         return True
     return bool(connection.execute(select(func.has_table_privilege("people", "SELECT"))).scalar_one())
 
 
 def among(connection: Connection, names: Iterable[str]) -> dict[str, Person]:
-    """Those of the names that are known, by folded name."""
-    wanted = {folded(name) for name in names}
-    rows = connection.execute(select(people).where(people.c.folded.in_(wanted))).mappings().all()
-    given = select(grants.c.person, grants.c.role, grants.c.site).where(grants.c.person.in_([r["name"] for r in rows]))
-    held: dict[str, list[Grant]] = {}
-    for person, role, site in connection.execute(given.order_by(grants.c.role, grants.c.site)):
-        held.setdefault(person, []).append(Grant(role, site))
-    return {row["folded"]: _made(row, held.get(row["name"], ())) for row in rows}
+    """People on record with these names, by `fold`ed name."""
+    keys = {fold(name) for name in names}
+    rows = connection.execute(select(people).where(people.c.folded.in_(keys))).mappings().all()
+    query = select(grants.c.person, grants.c.role, grants.c.site).where(grants.c.person.in_([r["name"] for r in rows]))
+    by_person: dict[str, list[Grant]] = {}
+    for person, role, site in connection.execute(query.order_by(grants.c.role, grants.c.site)):
+        by_person.setdefault(person, []).append(Grant(role, site))
+    return {row["folded"]: _from_row(row, by_person.get(row["name"], ())) for row in rows}
 
 
 def roles(connection: Connection, name: str, site: str | None) -> set[str]:
-    """The roles of a person at a site; none for a name nobody recorded, or somebody shut out."""
+    """The roles of a person at a site; none for a name that is not on record, or for somebody shut out."""
     row = _row(connection, name)
     if row is None or row["disabled_at"] is not None:
         return set()
@@ -258,7 +258,7 @@ def roles(connection: Connection, name: str, site: str | None) -> set[str]:
 
 
 def admins(connection: Connection) -> int:
-    """How many people may administer."""
+    """Number of people who may administer."""
     query = select(func.count(func.distinct(grants.c.person))).join(people, people.c.name == grants.c.person)
     return int(connection.execute(query.where(grants.c.role == "admin", people.c.disabled_at.is_(None))).scalar_one())
 
@@ -275,19 +275,19 @@ def check_role(role: str, site: str) -> None:
         raise PersonRefused(f"{site!r} is no site; give the `owner` of its tasks, or {EVERYWHERE} for all")
 
 
-def _held(person: str, role: str, site: str) -> ColumnElement[bool]:
+def _exact(person: str, role: str, site: str) -> ColumnElement[bool]:
     return (grants.c.person == person) & (grants.c.role == role) & (grants.c.site == site)
 
 
 def _row(connection: Connection, name: str) -> RowMapping | None:
-    return connection.execute(select(people).where(people.c.folded == folded(name))).mappings().one_or_none()
+    return connection.execute(select(people).where(people.c.folded == fold(name))).mappings().one_or_none()
 
 
 def _person(connection: Connection, row: RowMapping) -> Person:
     query = select(grants.c.role, grants.c.site).where(grants.c.person == row["name"])
-    found = connection.execute(query.order_by(grants.c.role, grants.c.site)).all()
-    return _made(row, [Grant(role, site) for role, site in found])
+    rows = connection.execute(query.order_by(grants.c.role, grants.c.site)).all()
+    return _from_row(row, [Grant(role, site) for role, site in rows])
 
 
-def _made(row: RowMapping, held: Iterable[Grant]) -> Person:
-    return Person(row["name"], row["subject"], row["created_at"], row["disabled_at"], tuple(held))
+def _from_row(row: RowMapping, own: Iterable[Grant]) -> Person:
+    return Person(row["name"], row["subject"], row["created_at"], row["disabled_at"], tuple(own))

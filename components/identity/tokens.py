@@ -1,7 +1,7 @@
 """API tokens: kept as hashes, limited to some permissions, expiring, revocable.
 
-A token is `lcia_<id>_<secret>` with 256 random bits of secret, so a plain sha256 is as good as a slow hash: there is
-nothing to guess. The secret is shown once.
+A token is `lcia_<id>_<secret>` with 256 random bits of secret, so a plain sha256 is as good as a slow hash: nobody can
+guess it. The secret is shown once.
 """
 
 import hmac
@@ -20,7 +20,7 @@ from components.identity import people
 from components.identity.access import Forbidden, Permission
 from components.identity.appointments import has_power
 from components.identity.people import OPERATOR, Person
-from components.names import folded, same_person
+from components.names import fold, same_person
 from components.storage.database import Database, is_ahead, now
 from components.storage.objects import digest_of
 from components.storage.tables import tokens
@@ -28,42 +28,42 @@ from components.storage.tables import tokens
 PREFIX = "lcia_"
 LONGEST = timedelta(days=366)
 USED_EVERY = timedelta(minutes=1)
-"""How exact `last_used_at` is: a write per request would make readers wait for each other."""
+"""Precision of `last_used_at`: a write per request would make readers wait for each other."""
 
 
 class TokenRefused(LciaError):
-    """A token that is none, unknown, expired or revoked, or whose owner is shut out."""
+    """The token is malformed, unknown, expired or revoked, or its owner is shut out."""
 
 
 class TokenUnknown(LciaError):
-    """No token goes by this id."""
+    """There is no token with this id."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """What is known of a token; never its secret."""
+    """A token on record, without its secret."""
 
     id: str
     person: str
     label: str
     permissions: tuple[Permission, ...]
-    """At most what its person may do; empty means all of that."""
+    """Permissions that limit it; empty means all that its person has."""
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
     made_by: str | None = None
-    """Who made it; None where an earlier release did not say."""
+    """Person who made it; None if an earlier release did not record that."""
     how: str | None = None
-    """How that person was known, as `Actor.how`."""
+    """`Actor.how` of that person."""
     assured: bool | None = None
-    """Whether its owner made it and was known then, so that nobody else ever held it; None as above."""
+    """True if its owner made it while signed in, so that nobody else ever held it; None as above."""
 
     @property
     def foreign(self) -> bool:
-        """Whether somebody else than its owner, who signed in like others, made it: then it decides nothing.
+        """True if somebody other than its owner made it while signed in: such a token can't decide.
 
-        One that was made on the server's machine stands for its owner, but nobody can say that it is the owner.
+        A token that an operator made on the server's machine acts for its owner, but proves nothing about who uses it.
         """
         if self.made_by is None or self.how in OPERATOR:
             return False
@@ -71,7 +71,7 @@ class Token:
 
     @property
     def words(self) -> str:
-        """How somebody who shows it is known, for the log."""
+        """`Actor.how` of its user, for the log."""
         other = self.made_by is not None and not same_person(self.made_by, self.person)
         return f"token {self.id}, made by {self.made_by}" if other else f"token {self.id}"
 
@@ -85,11 +85,11 @@ def create(
     *,
     actor: Actor,
 ) -> tuple[Token, str]:
-    """A new token and its text, which can't be had again.
+    """Make a token; returns it with its text, which can't be shown again.
 
     Raises:
         PersonUnknown; TokenRefused: an unknown permission, no label, or a lifetime beyond a year.
-        Forbidden: a token of somebody who decides or administers, made by another who signed in.
+        Forbidden: its owner decides or administers, and somebody else who signed in makes it.
     """
     owner = people.get(connection, person)
     own = same_person(owner.name, actor.name)
@@ -99,8 +99,8 @@ def create(
             "and makes it (`lcia tokens create` with an own token, or the page People), or whoever runs the server "
             "makes the first one on its machine"
         )
-    wanted = tuple(dict.fromkeys(permissions))
-    unknown = sorted(set(wanted) - set(get_args(Permission)))
+    limits = tuple(dict.fromkeys(permissions))
+    unknown = sorted(set(limits) - set(get_args(Permission)))
     if unknown:
         raise TokenRefused(f"{unknown[0]!r} is no permission; they are {', '.join(get_args(Permission))}")
     if not timedelta(0) < lifetime <= LONGEST:
@@ -109,13 +109,13 @@ def create(
         raise TokenRefused("a token needs a label that says what it is for; give one with --label")
     identity, secret, moment = secrets.token_hex(6), secrets.token_urlsafe(32), now(connection)
     expires = moment + lifetime
-    kept = digest_of(secret.encode())
+    digest = digest_of(secret.encode())
     values = {
         "id": identity,
-        "secret": kept,
+        "secret": digest,
         "person": owner.name,
         "label": label,
-        "permissions": list(wanted),
+        "permissions": list(limits),
         "created_at": moment,
         "expires_at": expires,
         "made_by": actor.name,
@@ -123,17 +123,17 @@ def create(
         "assured": own and actor.assured and actor.how not in OPERATOR,
     }
     connection.execute(insert(tokens).values(**values))
-    details = {"id": identity, "label": label, "permissions": list(wanted), "assured": values["assured"]}
-    details["check"] = token_check(kept)
+    details = {"id": identity, "label": label, "permissions": list(limits), "assured": values["assured"]}
+    details["check"] = token_check(digest)
     append(connection, "token.created", actor, owner.name, {**details, "expires_at": expires.isoformat()})
     return get(connection, identity), f"{PREFIX}{identity}_{secret}"
 
 
 def check(db: Database, text: str) -> tuple[Person, Token]:
-    """Who a token stands for.
+    """Check the text of a token; returns its owner and the token.
 
     Raises:
-        TokenRefused: it does not count; the message never repeats it.
+        TokenRefused: it is not valid; the message never repeats it.
     """
     identity, _, secret = text.removeprefix(PREFIX).partition("_")
     if not text.startswith(PREFIX) or not secret:
@@ -141,37 +141,37 @@ def check(db: Database, text: str) -> tuple[Person, Token]:
     with db.read() as connection:
         row = connection.execute(select(tokens).where(tokens.c.id == identity)).mappings().one_or_none()
         moment = now(connection)
-        known = row["secret"] if row is not None else ""
-        if not hmac.compare_digest(known, digest_of(secret.encode())) or row is None:
+        digest = row["secret"] if row is not None else ""
+        if not hmac.compare_digest(digest, digest_of(secret.encode())) or row is None:
             raise TokenRefused("the token is unknown; an admin makes one with `lcia tokens create`")
-    person, found = standing(db, identity)
-    if found.last_used_at is None or moment - found.last_used_at > USED_EVERY:
+    person, token = standing(db, identity)
+    if token.last_used_at is None or moment - token.last_used_at > USED_EVERY:
         with db.begin() as connection:
-            connection.execute(update(tokens).where(tokens.c.id == found.id).values(last_used_at=moment))
-    return person, found
+            connection.execute(update(tokens).where(tokens.c.id == token.id).values(last_used_at=moment))
+    return person, token
 
 
 def standing(db: Database, identity: str) -> tuple[Person, Token]:
-    """The owner of a token that still counts; for who showed it before.
+    """The owner of a token that is still valid, and the token, for a session that showed its text before.
 
     Raises:
         TokenRefused: it was revoked, has expired, or its owner was shut out.
         TokenUnknown: there is none.
     """
     with db.read() as connection:
-        found, moment = get(connection, identity), now(connection)
-        person = people.get(connection, found.person)
-    if found.revoked_at is not None or moment >= found.expires_at:
-        ended = "was revoked" if found.revoked_at is not None else f"expired at {found.expires_at:%Y-%m-%d %H:%M} UTC"
-        raise TokenRefused(f"token {found.id} ({found.label}) {ended}; an admin makes a new one")
-    if is_ahead(found.created_at, moment):
+        token, moment = get(connection, identity), now(connection)
+        person = people.get(connection, token.person)
+    if token.revoked_at is not None or moment >= token.expires_at:
+        reason = "was revoked" if token.revoked_at is not None else f"expired at {token.expires_at:%Y-%m-%d %H:%M} UTC"
+        raise TokenRefused(f"token {token.id} ({token.label}) {reason}; an admin makes a new one")
+    if is_ahead(token.created_at, moment):
         raise TokenRefused(
-            f"token {found.id} ({found.label}) was made at {found.created_at:%Y-%m-%d %H:%M} UTC, which is still to "
+            f"token {token.id} ({token.label}) was made at {token.created_at:%Y-%m-%d %H:%M} UTC, which is still to "
             "come: set the database's clock right, or an admin makes a new one"
         )
     if person.disabled_at is not None:
-        raise TokenRefused(f"the owner of token {found.id} was shut out")
-    return person, found
+        raise TokenRefused(f"the owner of token {token.id} was shut out")
+    return person, token
 
 
 def revoke(connection: Connection, identity: str, *, actor: Actor, reason: str) -> Token:
@@ -180,10 +180,10 @@ def revoke(connection: Connection, identity: str, *, actor: Actor, reason: str) 
     Raises:
         TokenUnknown: there is none.
     """
-    found = get(connection, identity)
-    if found.revoked_at is None:
+    token = get(connection, identity)
+    if token.revoked_at is None:
         connection.execute(update(tokens).where(tokens.c.id == identity).values(revoked_at=now(connection)))
-        append(connection, "token.revoked", actor, found.person, {"id": identity, "reason": reason})
+        append(connection, "token.revoked", actor, token.person, {"id": identity, "reason": reason})
     return get(connection, identity)
 
 
@@ -199,16 +199,16 @@ def get(connection: Connection, identity: str) -> Token:
     return _token(row)
 
 
-def listed(connection: Connection) -> list[Token]:
+def every(connection: Connection) -> list[Token]:
     """Every token, newest first."""
     return [_token(row) for row in connection.execute(select(tokens).order_by(tokens.c.created_at.desc())).mappings()]
 
 
 def makers(connection: Connection, names: Iterable[str]) -> set[str]:
-    """Who made tokens that stand for these people, beside themselves: who may have acted under their names."""
-    wanted = {folded(name) for name in names}
+    """People who made tokens for the people in `names`, and so may have acted under these names; owners excluded."""
+    keys = {fold(name) for name in names}
     rows = connection.execute(select(tokens.c.person, tokens.c.made_by).where(tokens.c.made_by.is_not(None)))
-    return {made_by for person, made_by in rows if folded(person) in wanted and not same_person(person, made_by)}
+    return {made_by for person, made_by in rows if fold(person) in keys and not same_person(person, made_by)}
 
 
 def _token(row: RowMapping) -> Token:

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, RowMapping, select
 from components.audit.log import Actor
 from components.errors import LciaError, WaitingForPeople
 from components.identity import people
-from components.identity.access import EVERYWHERE, allowed
+from components.identity.access import EVERYWHERE, permits
 from components.identity.people import Person
-from components.names import folded, same_person
+from components.names import fold, same_person
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
 from components.settings import ApprovalSettings, SiteApproval
@@ -133,7 +133,7 @@ def _entitlements(
         return None
     sites = candidates.sites(connection, candidate)
     known = people.among(connection, [one.person for one in yes])
-    return {one.id: _entitlement(known.get(folded(one.person)), one.how, sites) for one in yes}
+    return {one.id: _entitlement(known.get(fold(one.person)), one.how, sites) for one in yes}
 
 
 def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) -> tuple[frozenset[str], str]:
@@ -143,7 +143,7 @@ def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) 
         return frozenset(), "nobody of this name is known"
     if person.disabled_at is not None:
         return frozenset(), "shut out"
-    may = frozenset(site for site in sites if allowed(person.grants, "decide", site))
+    may = frozenset(site for site in sites if permits(person.grants, "decide", site))
     return may, "" if may else f"may not decide at {', '.join(sorted(sites))}"
 
 
@@ -155,7 +155,7 @@ def need_entitled(connection: Connection, candidate: Candidate, actor: Actor) ->
     """
     if people.anybody(connection):
         known = people.among(connection, [actor.name])
-        _, why = _entitlement(known.get(folded(actor.name)), actor.how, candidates.sites(connection, candidate))
+        _, why = _entitlement(known.get(fold(actor.name)), actor.how, candidates.sites(connection, candidate))
         if why:
             raise NotEntitled(
                 f"the yes of {actor.name} would not count: {why}. People here sign in and have roles: `lcia people` "

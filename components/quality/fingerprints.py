@@ -19,7 +19,7 @@ from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
 from components.tasks.task_file import SPLITS, Split
-from components.words import evened
+from components.words import even_out
 
 KEY_NAME = "leak-key"
 KEY_BYTES = 32
@@ -48,14 +48,14 @@ class Fingerprints:
     """As an earlier release hashed answers: only case and white space evened, for every script (`spaced`)."""
 
 
-def subject_of(example: Example, even: Even = evened) -> str:
+def subject_of(example: Example, even: Even = even_out) -> str:
     """Subject of the instruction: the input and the images, or the instruction itself if there is neither."""
     if not example.images:
         return even(example.subject)
     return " ".join((*(picture.digest for picture in example.images), even(example.input or "")))
 
 
-def answer_of(example: Example, even: Even = evened) -> tuple[str, str]:
+def answer_of(example: Example, even: Even = even_out) -> tuple[str, str]:
     """Subject and answer of a row, without the words of the instruction."""
     return subject_of(example, even), even(example.output)
 

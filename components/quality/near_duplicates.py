@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.tasks.rows import Example
-from components.words import evened, letter_bytes
+from components.words import even_out, letter_bytes
 
 SIMILAR = 0.7
 """Jaccard index of rare shingles from which two rows are near duplicates."""
@@ -88,7 +88,7 @@ def _among(values: Hashes, common: Hashes) -> NDArray[np.bool_]:
 
 
 def _shingles(row: Example) -> Hashes:
-    text = letter_bytes(evened(row.subject))
+    text = letter_bytes(even_out(row.subject))
     if len(text) < SHINGLE:
         return np.empty(0, np.uint32)
     windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text, np.uint8), SHINGLE).astype(np.uint64)

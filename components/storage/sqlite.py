@@ -67,9 +67,8 @@ def open_read_only(
     if not file.exists() or (may_write and not has_no_room(file)):
         return None
     log, index = (file.with_name(f"{file.name}-{part}") for part in ("wal", "shm"))
-    waiting = log.exists() and (
-        index.exists() or log.stat().st_size > 0
-    )  # an empty log with an index has a live writer
+    # an empty log with an index belongs to a writer that is about to begin
+    waiting = log.exists() and (index.exists() or log.stat().st_size > 0)
     mode = "mode=ro" if waiting else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS)
     connection.execute("PRAGMA query_only = ON")

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from components.settings import Settings, load_settings
-from components.visible import indented
+from components.visible import indent
 from infra import environment
 from infra.environment import found_state
 from infra.runs import check_options
@@ -206,7 +206,7 @@ def quiet_stdout(*, as_json: bool) -> Iterator[None]:
 
 def say(line: str) -> None:
     """Progress and remarks go to standard error."""
-    print(indented(line), file=sys.stderr, flush=True)
+    print(indent(line), file=sys.stderr, flush=True)
 
 
 def say_power(instance: "Instance") -> None:

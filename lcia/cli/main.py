@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from components.errors import LciaError
-from components.visible import indented
+from components.visible import indent
 from lcia.cli import terminal
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _failed(error: Exception) -> int:
         message = "\n".join([str(error), *getattr(error, "__notes__", ())])
     else:
         message = failures.report(error, frame.SESSION.home, frame.SESSION)
-    print(f"lcia: {indented(message)}", file=sys.stderr)
+    print(f"lcia: {indent(message)}", file=sys.stderr)
     return error.exit_code if isinstance(error, LciaError) else 1
 
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from components.errors import LciaError
-from components.identity.access import Permission, allowed
+from components.identity.access import Permission, permits
 from components.promotion import candidates
 from components.storage.objects import Json
 from lcia.console import language
@@ -71,7 +71,7 @@ class Reader:
     def may(self, permission: Permission, site: str | None = None) -> bool:
         """Whether to offer something; that it is allowed is checked again when it is done."""
         limited = self.caller.only and permission not in self.caller.only
-        return not limited and allowed(self.caller.grants, permission, site)
+        return not limited and permits(self.caller.grants, permission, site)
 
     def may_at(self, permission: Permission, sites: Collection[str]) -> bool:
         """Whether to offer something at one of the sites."""

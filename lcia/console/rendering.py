@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from components.pages import shown
+from components.pages import page_text
 from lcia.console import labels, svg
 from lcia.console.language import LANGUAGES, catalogue
 
@@ -23,7 +23,7 @@ def environment(language: str, root: str = "") -> Environment:
     found = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
-        finalize=shown,
+        finalize=page_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -119,7 +119,7 @@ def _torch_elsewhere(patient: Patient) -> bool:
 
 
 def _libraries(patient: Patient) -> Iterator[Finding]:
-    expected = libraries.pinned()
+    expected = libraries.pins()
     if not expected:
         told = f"{libraries.LOCK} is not there: versions can't be compared"
         yield Finding("libraries", "warning", told, "use the checkout")

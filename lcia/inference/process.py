@@ -151,7 +151,7 @@ class Answerer:
             [sys.executable, "-m", "lcia.inference.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment.allowed(store=True),  # no password of ours
+            env=environment.without_secrets(store=True),  # no password of ours
             text=True,
             start_new_session=True,  # Ctrl-C ends the service, and the service ends this
         )

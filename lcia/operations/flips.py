@@ -15,7 +15,7 @@ from components.errors import LciaError
 from components.evaluation import history
 from components.evaluation.reports import Flip
 from components.identity import people
-from components.identity.access import EVERYWHERE, Grant, allowed, need
+from components.identity.access import EVERYWHERE, Grant, need, permits
 from components.promotion import candidates, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import held_back
@@ -151,9 +151,9 @@ def _readable(instance: Instance, version: Candidate, actor: Actor) -> set[str] 
     if actor.how in people.OPERATOR:
         return None
     owners, grants = _owners(instance, version), _grants(instance, actor)
-    if allowed(grants, "read_rows", EVERYWHERE):
+    if permits(grants, "read_rows", EVERYWHERE):
         return None
-    return {name for name, owner in owners.items() if allowed(grants, "read_rows", owner)}
+    return {name for name, owner in owners.items() if permits(grants, "read_rows", owner)}
 
 
 def _need_task(instance: Instance, version: Candidate, actor: Actor, task: str) -> None:

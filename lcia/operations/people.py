@@ -16,7 +16,7 @@ def listed(instance: Instance) -> Json:
     """Everybody who may sign in, their roles, and appointments that wait for another admin."""
     with instance.db.read() as connection:
         return {
-            "people": [_person(person) for person in people.listed(connection)],
+            "people": [_person(person) for person in people.everybody(connection)],
             "proposals": [_appointment(one) for one in appointments.waiting(connection)],
         }
 
@@ -68,7 +68,7 @@ def disable(instance: Instance, actor: Actor, person: str, reason: str) -> Json:
 def listed_tokens(instance: Instance, person: str | None = None) -> Json:
     """Tokens, without their secrets; of one person, or all."""
     with instance.db.read() as connection:
-        known = tokens.listed(connection)
+        known = tokens.every(connection)
     return {"tokens": [_token(one) for one in known if person is None or same_person(one.person, person)]}
 
 

@@ -156,7 +156,7 @@ def _whose(_: Instance, params: Any) -> str | None:  # noqa: ANN401 - any params
 
 def _whose_token(instance: Instance, params: RevokeTokenParams) -> str | None:
     with instance.db.read() as connection:
-        return next((one.person for one in tokens.listed(connection) if one.id == params.token), None)
+        return next((one.person for one in tokens.every(connection) if one.id == params.token), None)
 
 
 OPERATIONS: dict[str, Operation] = {

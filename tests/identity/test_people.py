@@ -11,7 +11,7 @@ from components.audit import log
 from components.audit.log import Actor, ActorUnnamed
 from components.audit.verify import verify_database
 from components.identity import people
-from components.identity.access import ROLES, TABLE, Forbidden, Grant, Permission, allowed, need
+from components.identity.access import ROLES, TABLE, Forbidden, Grant, Permission, need, permits
 from components.identity.people import PersonRefused, PersonUnknown
 
 ADA = Actor("ada", assured=True, how="token")
@@ -22,9 +22,9 @@ ADA = Actor("ada", assured=True, how="token")
 @pytest.mark.parametrize("site", ["*", "north"])
 def test_every_role_has_what_the_table_says(role, permission, site):
     expected = role in TABLE[permission]
-    assert allowed([Grant(role, site)], permission) is expected
-    assert allowed([Grant(role, site)], permission, "north") is expected
-    assert allowed([Grant(role, site)], permission, "south") is (expected and site == "*")
+    assert permits([Grant(role, site)], permission) is expected
+    assert permits([Grant(role, site)], permission, "north") is expected
+    assert permits([Grant(role, site)], permission, "south") is (expected and site == "*")
 
 
 def test_duties_are_separate():
@@ -42,8 +42,8 @@ def test_every_permission_is_somebodys():
 @given(st.lists(st.builds(Grant, st.sampled_from(ROLES), st.sampled_from(["*", "a", "b"]))), st.sampled_from(ROLES))
 def test_more_grants_never_allow_less(grants, role):
     for permission in TABLE:
-        if allowed(grants, permission, "a"):
-            assert allowed([*grants, Grant(role, "b")], permission, "a")
+        if permits(grants, permission, "a"):
+            assert permits([*grants, Grant(role, "b")], permission, "a")
 
 
 def test_a_refusal_names_what_would_do():
@@ -62,7 +62,7 @@ def test_grants_are_given_and_withdrawn_and_logged(db):
         assert people.withdraw_grant(connection, "bob", "approver", "north", actor=ADA).grants == ()
         done = [(entry.action, entry.subject) for entry in log.entries(connection, start=2)]
         assert done == [("person.added", "Bob"), ("role.granted", "Bob"), ("role.withdrawn", "Bob")]
-        assert [person.name for person in people.listed(connection)] == ["Bob", "ada"]
+        assert [person.name for person in people.everybody(connection)] == ["Bob", "ada"]
     with db.read() as connection:
         assert verify_database(connection).ok
 

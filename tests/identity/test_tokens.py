@@ -104,7 +104,7 @@ def test_all_are_listed_without_secrets(db):
     create(db, label="one")
     create(db, label="two")
     with db.read() as connection:
-        found = tokens.listed(connection)
+        found = tokens.every(connection)
     assert {token.label for token in found} == {"one", "two"}
     assert not hasattr(found[0], "secret")
 

@@ -207,7 +207,7 @@ LINEAR = {
     "digits": "personal_data('0' * 1_000_000 + '@')",
     "digits and blanks": "personal_data('1 ' * 500_000)",
     "half a telephone number": "personal_data('(030)' * 200_000)",
-    "blanks in a text without spaces": "evened('漢' + 'a' + ' ' * 1_000_000 + 'a')",
+    "blanks in a text without spaces": "even_out('漢' + 'a' + ' ' * 1_000_000 + 'a')",
     "control characters": "forbidden_character('a' * 5_000_000)",
 }
 """Texts of megabytes, for which work in the square of the length would take hours."""
@@ -218,7 +218,7 @@ def test_patterns_take_seconds_of_processor_time_for_megabytes(what):
     """An engine with a bound: the process is ended by the kernel when it has used its processor time."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_CPU, (30, 30));"
-        "from components.quality.personal import personal_data; from components.words import evened;"
+        "from components.quality.personal import personal_data; from components.words import even_out;"
         f"from components.tasks.problems import forbidden_character; {LINEAR[what]}"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
