@@ -28,7 +28,7 @@ def score(value, rows=100, other=None, other_rows=200):
 )
 def test_what_counts_as_known(champion, drift, target, known):
     found = judge_known(champion, "no model here", drift, target, SETTINGS)
-    assert found.known is known
+    assert found.is_known is known
     assert found.words
     if champion is None:
         assert "no model here" in found.words
@@ -39,7 +39,7 @@ def test_what_counts_as_known(champion, drift, target, known):
 def test_a_comparison_with_erased_predictions_is_said_to_be_left_out():
     champion = ChampionScore(0.95, 100, "earlier@1", None, 0)
     found = judge_known(champion, "", "known", None, SETTINGS)
-    assert not found.known
+    assert not found.is_known
     assert "not checked against its score on earlier@1" in found.words
     assert "not checked" not in judge_known(champion, "", "related", None, SETTINGS).words
 
@@ -50,7 +50,7 @@ def test_a_task_done_worse_by_the_margin_is_called_known_one_time_in_twenty():
     called = 0
     for _ in range(2000):
         new, old = rng.binomial(100, truth - SETTINGS.margin) / 100, rng.binomial(200, truth) / 200
-        called += judge_known(score(new, other=old), "", "known", None, SETTINGS).known
+        called += judge_known(score(new, other=old), "", "known", None, SETTINGS).is_known
     assert called / 2000 <= 0.065
     hits = rng.binomial(100, 0.9, 2000) / 100
-    assert np.mean([judge_known(score(h), "", "new", 0.9, SETTINGS).known for h in hits]) <= 0.065
+    assert np.mean([judge_known(score(h), "", "new", 0.9, SETTINGS).is_known for h in hits]) <= 0.065
