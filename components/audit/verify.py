@@ -51,6 +51,8 @@ class Verification:
     """What is known about entries missing at the end."""
     state: str = "not compared"
     """What is known about the tables beside a live log."""
+    explained: bool | None = None
+    """True if the log explains the tables beside it, False if it does not, None if they were not compared."""
 
     def to_json(self) -> dict[str, Json]:
         """What `audit verify --json` prints."""
@@ -62,6 +64,7 @@ class Verification:
             "message": self.message,
             "freshness": self.freshness,
             "state": self.state,
+            "explained": self.explained,
         }
 
 
@@ -252,10 +255,11 @@ def verify_database(
         return _bad(chain, f"entry {chain.size} of the database", str(error))
     found = _conclude(chain, heads, None, kept_elsewhere=bool(kept), signed=False)
     told = ledger.compare(connection)
+    found = replace(found, state=told.words, explained=told.first is None)
     if not found.ok or told.first is None:
-        return replace(found, state=told.words)
+        return found
     message = f"all {chain.size} entries are good, and do not explain the state: {told.first}"
-    return replace(found, ok=False, message=message, state=told.words)
+    return replace(found, ok=False, message=message)
 
 
 def whole_entries(connection: Connection) -> int:

@@ -7,10 +7,9 @@ between is inconclusive. Where policy holds back a reserve of test rows, a compa
 inconclusive is made once more over all of them. The k-th candidate compared with an anchor is tested at alpha / k^2.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -19,56 +18,8 @@ from components.evaluation.statistics import Comparison, Scores, StatisticsError
 from components.gate.inputs import GateEvidence, GateEvidenceError, NewTask, PriorTask
 from components.gate.levels import anchor_level, look_levels
 from components.gate.power import LEAST_POWER, Power, TaskRows, level, policy_power
+from components.gate.report import GateReport, GateRow, RowVerdict, Verdict
 from components.settings import GateSettings
-
-Verdict = Literal["pass", "fail", "inconclusive"]
-RowVerdict = Literal["pass", "fail", "inconclusive", "info"]
-
-
-@dataclass(frozen=True)
-class GateRow:
-    """One rule's result; `value`, the one-sided bounds `low` and `high`, and `limit` are fractions.
-
-    `look` is 2 where the reserve was opened for it.
-    """
-
-    rule: str
-    task: str | None
-    verdict: RowVerdict
-    value: float | None
-    low: float | None
-    high: float | None
-    limit: float | None
-    words: str
-    look: int = 1
-
-
-@dataclass(frozen=True)
-class GateReport:
-    """The verdict and its rows."""
-
-    verdict: Verdict
-    attempt: int
-    alpha: float
-    enforced: bool
-    rows: tuple[GateRow, ...]
-    power: Power
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON, finite numbers only."""
-        return {"kind": "gate", "schema": 1, **asdict(self), "rows": [asdict(row) for row in self.rows]}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read back `to_json`."""
-        return cls(
-            verdict=value["verdict"],
-            attempt=value["attempt"],
-            alpha=value["alpha"],
-            enforced=value["enforced"],
-            rows=tuple(GateRow(**row) for row in value["rows"]),
-            power=Power(**value["power"]),
-        )
 
 
 def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
@@ -133,6 +84,8 @@ class _Test:
     alpha: float
     scores: _Paired = field(repr=False)
     prefix: str = ""
+    group: str | None = None
+    anchor_look: int | None = None
 
     def row(self, look: int, reserve_share: float) -> tuple[GateRow, float]:
         """The row, not judged yet, and the p-value of a drop beyond the margin."""
@@ -146,7 +99,17 @@ class _Test:
         )
         words = f"reserve opened; {words}" if look == 2 else words
         row = GateRow(
-            self.rule, self.task, "inconclusive", result.drop, result.low, result.high, self.limit, words, look
+            self.rule,
+            self.task,
+            "inconclusive",
+            result.drop,
+            result.low,
+            result.high,
+            self.limit,
+            words,
+            look,
+            group=self.group,
+            anchor_look=self.anchor_look,
         )
         return row, statistics.p_value(reference, candidate, self.limit)
 
@@ -194,6 +157,7 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> li
                 anchor_level(alpha, task.look),
                 life,
                 f"look {task.look} at its anchor: " if task.look > 1 else "",
+                anchor_look=task.look,
             ),
         ]
     for group, tasks in pools.items():
@@ -205,7 +169,9 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> li
             )
             prefix = f"group {group}, {len(tasks)} prior tasks: "
             limit = policy.pooled_margin
-            tests.append(_Test("pooled", None, f"group {group} pooled", "champion", limit, alpha, pooled, prefix))
+            tests.append(
+                _Test("pooled", None, f"group {group} pooled", "champion", limit, alpha, pooled, prefix, group)
+            )
     return tests
 
 
@@ -222,7 +188,8 @@ def _unmeasured_rows(prior: Sequence[PriorTask], policy: GateSettings) -> list[G
         elif task.superseded_by is not None:
             drop = float(np.mean(task.champion) - np.mean(task.candidate))
             words = f"replaced by {task.superseded_by}, not protected; drop against the champion {drop:+.3f}"
-            rows.append(GateRow("superseded", task.name, "info", drop, None, None, None, words))
+            by = task.superseded_by
+            rows.append(GateRow("superseded", task.name, "info", drop, None, None, None, words, superseded_by=by))
     return rows
 
 
@@ -310,16 +277,18 @@ def _arrival_rows(evidence: GateEvidence, new: NewTask, policy: GateSettings) ->
 
 def _validation_row(evidence: GateEvidence) -> GateRow:
     verdict: RowVerdict = "fail" if evidence.validation == "refuse" else "pass"
-    return GateRow("validation", None, verdict, None, None, None, None, f"data checks: {evidence.validation}")
+    words = f"data checks: {evidence.validation}"
+    return GateRow("validation", None, verdict, None, None, None, None, words, assessment=evidence.validation)
 
 
 def _drift_row(evidence: GateEvidence) -> GateRow:
+    verdict: RowVerdict = "pass"
     words = f"drift: {evidence.drift}"
-    if evidence.drift != "extreme":
-        return GateRow("drift", None, "pass", None, None, None, None, words)
-    if evidence.drift_accepted:
-        return GateRow("drift", None, "pass", None, None, None, None, f"{words}, accepted by a person")
-    return GateRow("drift", None, "inconclusive", None, None, None, None, f"{words}: a person has to accept it")
+    if evidence.drift == "extreme" and evidence.drift_accepted:
+        words += ", accepted by a person"
+    elif evidence.drift == "extreme":
+        verdict, words = "inconclusive", f"{words}: a person has to accept it"
+    return GateRow("drift", None, verdict, None, None, None, None, words, assessment=evidence.drift)
 
 
 def _routing_row(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> GateRow:

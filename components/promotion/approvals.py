@@ -118,6 +118,10 @@ def gate_stands_against(verdict: str, policy: GateSettings) -> bool:
     return policy.enforce and verdict != "pass"
 
 
+OVERRIDDEN = {verdict: f"gate {verdict} overridden" for verdict in ("fail", "inconclusive")}
+"""Verdict of the gate -> mark of a version that people promote in spite of it."""
+
+
 def check_gate(candidate: Candidate, judged: Judgement, policy: GateSettings, *, override: bool = False) -> list[str]:
     """Whether the gate lets people decide; returns the marks that the decision must bear.
 
@@ -132,7 +136,7 @@ def check_gate(candidate: Candidate, judged: Judgement, policy: GateSettings, *,
             "approve it without --override"
         )
     if override:
-        return [f"gate {verdict} overridden"]
+        return [OVERRIDDEN[verdict]]
     if against:
         now = f" under the present policy, {candidate.verdict} under that it was made with ({judged.words})"
         raise GateRefused(

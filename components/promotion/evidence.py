@@ -8,10 +8,10 @@ from typing import Any
 
 from components.evaluation.history import measured
 from components.evaluation.scored import scored_rows
-from components.gate.gate import GateReport
 from components.gate.inputs import GateEvidence, NewTask, PriorTask
 from components.gate.levels import reserve_rows
 from components.gate.power import TaskRows
+from components.gate.report import GateReport, present_form
 from components.grouping.pool import Pool
 from components.promotion.superseding import superseded
 from components.settings import Settings
@@ -188,13 +188,12 @@ def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple
     """Task and row id of every reserve row that the gate did not open, under the policy the version was made with."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     share = store.get_json(pool.config)["policy"]["gate"].get("reserve_share", 0.0) if pool.config else 0.0
-    opened = [row for row in gate["rows"] if row.get("look", 1) == 2]
-    tasks = {row["task"] for row in opened}
+    opened = [row for row in present_form(gate)["rows"] if row["look"] == 2]
+    tasks, groups = {row["task"] for row in opened}, {row["group"] for row in opened}
     hidden = set()
     for group in pool.groups:
-        pooled = any(row["rule"] == "pooled" and f"group {group.id}," in row["words"] for row in opened)
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in tasks and not pooled:
+            if measured(store, evaluation, entry.name) and entry.name not in tasks and group.id not in groups:
                 ids = [row["row"] for row in scored_rows(store, evaluation["predictions"][entry.name])]
                 held = reserve_rows(ids, share)
                 hidden |= {(entry.name, i) for i, reserved in zip(ids, held, strict=True) if reserved}

@@ -4,7 +4,6 @@ A report holds under the policy it was made with. Under another one the same sco
 anchors and what people said of the task stand in the evidence, so no model runs and nothing is predicted.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from components.errors import GateRefused, LciaError
 from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence
+from components.gate.report import present_form
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import gate_evidence, gate_inputs
 from components.settings import GateSettings, Settings
@@ -24,7 +24,6 @@ REMEMBERED = 64
 """Judgements that are kept, by evidence and policy: seconds of arithmetic over objects that never change."""
 NOT_JUDGED_BY = {"enforce", "attempts_window_days"}
 """Keys of the gate's policy that decide what a verdict means, or had decided which attempt it is; not the verdict."""
-_LOOK = re.compile(r"look (\d+) at its anchor")
 
 Record = Mapping[str, Any]
 
@@ -74,10 +73,10 @@ class _NotJudged(Exception):
 def _present(store: ObjectStore, evidence: str, digest: str, verdict: str, policy: str) -> Judgement:
     wanted = GateSettings.model_validate_json(policy)
     record = store.get_json(evidence)
-    before = store.get_json(record["gate"])
+    before = present_form(store.get_json(record["gate"]))
     known = _made_under(store, digest)
     if known is not None and _same(known, wanted):
-        return Judgement(verdict, tuple(before.get("rows", ())))
+        return Judgement(verdict, tuple(before["rows"]))
     try:
         report = decide_gate(_inputs(store, record, before, wanted), wanted).to_json()
     except (LciaError, KeyError, TypeError, ValueError) as error:
@@ -110,7 +109,7 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
     rows: dict[str, list[Record]] = {}
     for row in before["rows"]:
         rows.setdefault(row["rule"], []).append(row)
-    looks = {row["task"]: _looks(row["words"]) for row in rows.get("lifetime", ())}
+    looks = {row["task"]: row["anchor_look"] - 1 for row in rows.get("lifetime", ())}
     fallback = rows.get("fallback", [])
     if "rebase" in record:
         return gate_inputs(
@@ -135,11 +134,5 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
         released=all(row["verdict"] == "pass" for row in rows.get("drift", ())),
         looks=looks,
     )
-    replaced = {row["task"]: row["words"] for row in rows.get("superseded", ())}
+    replaced = {row["task"]: row["superseded_by"] for row in rows.get("superseded", ())}
     return replace(found, prior=tuple(replace(task, superseded_by=replaced.get(task.name)) for task in found.prior))
-
-
-def _looks(words: str) -> int:
-    """How many candidates had been compared with the anchor before this one."""
-    told = _LOOK.search(words)
-    return int(told[1]) - 1 if told else 0

@@ -15,7 +15,8 @@ from components.evaluation.carrying import EVALUATED
 from components.evaluation.history import measured
 from components.evaluation.reports import gate_html
 from components.evaluation.scored import rescored
-from components.gate.gate import GateReport, decide_gate
+from components.gate.gate import decide_gate
+from components.gate.report import GateReport
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import decide
 from components.promotion.evidence import gate_inputs, rebase_card

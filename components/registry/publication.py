@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.evaluation.history import lineage_matrix
-from components.gate.gate import GateReport
+from components.gate.report import GateReport
 from components.grouping.pool import Group, Pool
 from components.registry.runs import MODEL_PATH
 from components.serving import bundle

@@ -13,6 +13,9 @@ from ftfy.badness import is_bad
 from components.tasks.problems import Problem, decode, printable
 from components.tasks.records import Record, mapped_texts
 
+_MOJIBAKE = ("likely mojibake; `--repair` mends it", "mojibake mended")
+"""Remarks about rows left as they were, and about rows that were mended."""
+
 
 class Repair:
     """Mends the texts of rows if `active`; else counts the rows that would be mended."""
@@ -38,8 +41,7 @@ class Repair:
         mended: Record = mapped_texts(record, self._text)
         if mended is record:
             return record
-        words = "mojibake mended" if self.active else "likely mojibake; `--repair` mends it"
-        self._rows[words] += 1
+        self._rows[_MOJIBAKE[self.active]] += 1
         return mended if self.active else record
 
     def _text(self, text: str) -> str:
@@ -54,7 +56,7 @@ class Repair:
     def remarks(self) -> list[str]:
         """Sentences for people."""
         seen = f", such as {self._example[0]} for {self._example[1]}" if self._example else ""
-        return [f"{count} rows: {words}{seen if 'mojibake' in words else ''}" for words, count in self._rows.items()]
+        return [f"{count} rows: {words}{seen if words in _MOJIBAKE else ''}" for words, count in self._rows.items()]
 
 
 def _difference(text: str, mended: str) -> tuple[str, str]:

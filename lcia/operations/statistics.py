@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion
+from components.promotion.approvals import OVERRIDDEN
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
 from components.storage.objects import ObjectMissing, ObjectStore
@@ -249,5 +250,5 @@ def _spent(costs: Sequence[Cost]) -> dict[str, Cost]:
 
 
 def _ends(known: Sequence[Candidate], decided: Sequence[Promotion]) -> Counter[str]:
-    overridden = {one.version for one in decided if any(mark.endswith("overridden") for mark in one.marks)}
+    overridden = {one.version for one in decided if not {*OVERRIDDEN.values()}.isdisjoint(one.marks)}
     return Counter("overridden" if one.digest in overridden else one.state for one in known if one.state != "pending")

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from components.errors import GateRefused, LciaError
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
+from components.gate.report import present_form
 from components.promotion import approvals, candidates, champion, judging, policy, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
@@ -169,7 +170,7 @@ def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
         "rebase": evidence.get("rebase"),
         "cost": costs_of(instance, item),
         "matrix": accuracy_matrix(instance, shown.digest).to_json(),
-        "gate": instance.store.get_json(evidence["gate"]),
+        "gate": present_form(instance.store.get_json(evidence["gate"])),
         "judged": judged,
         "sites": sorted(sites),
         "approvals": [_said(one.approval) for one in given if not one.why_not],

@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.gate.gate import GateReport, decide_gate
+from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence, GateEvidenceError, NewTask, PriorTask
 from components.gate.power import LEAST_POWER, TaskRows, policy_power
+from components.gate.report import GateReport
 from components.settings import GateSettings
 
 POLICY = GateSettings()

@@ -14,6 +14,7 @@ from components.errors import GateRefused
 from components.evaluation.history import curve_points, flip_counts
 from components.evaluation.reports import FlipCount
 from components.evaluation.scored import present_scores
+from components.gate.report import present_form
 from components.names import same_person
 from components.promotion import approvals, candidates, champion, judging, policy, quorum
 from components.promotion.candidates import Candidate
@@ -160,7 +161,8 @@ def _told(console: Console, reader: Reader, number: str) -> dict[str, Any]:
     instance = console.instance
     found, evidence = _found(console, number)
     evaluation, tuning = _record(instance.store, evidence["evaluation"]), _record(instance.store, evidence["tuning"])
-    gate, assessment = _record(instance.store, evidence["gate"]), _unless_erased(instance.store, evidence["assessment"])
+    gate = present_form(_record(instance.store, evidence["gate"]))
+    assessment = _unless_erased(instance.store, evidence["assessment"])
     with instance.db.read() as connection:
         item = None if found.item is None else queue.item(connection, found.item)
         parent = candidates.get(connection, instance.assistant, found.parent) if found.parent else None
