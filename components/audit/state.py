@@ -24,7 +24,7 @@ _REGISTERED = ("number", "task", "task_name", "parent", "evidence", "verdict", "
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StateComparison:
     """The tables against the log."""
 
     first: str | None
@@ -76,7 +76,7 @@ class Ledger:
             if self.first_bad is None:
                 self.first_bad = f"entry {body['index']} ({body['action']}) lacks what every release wrote: {error!r}"
 
-    def compare(self, connection: Connection) -> Comparison:
+    def compare(self, connection: Connection) -> StateComparison:
         """Look for the first row that is not as it should be."""
         readable = _readable(connection)
         unread = tuple(name for name, _ in _CHECKS if name not in readable)
@@ -85,7 +85,7 @@ class Ledger:
             if first is None and name in readable:
                 first = next(check(self, connection), None)
         older = sum("check" not in token for token in self.tokens.values()) if "tokens" in readable else 0
-        return Comparison(first, older, unread)
+        return StateComparison(first, older, unread)
 
 
 # -- entries ----------------------------------------------------------------------------------------

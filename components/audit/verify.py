@@ -69,7 +69,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _StoredEntry:
     """One entry as found: `body` are its canonical bytes."""
 
     body: bytes
@@ -164,7 +164,7 @@ class _Chain:
         self._take(tuple(peaks), name)
         return True
 
-    def add(self, entry: _Stored) -> None:
+    def add(self, entry: _StoredEntry) -> None:
         value = entry.value
         if not isinstance(value, dict) or set(value) != _BODY or not isinstance(value["actor"], dict):
             raise _Bad(f"its body does not have the fields {', '.join(sorted(_BODY))}")
@@ -307,7 +307,7 @@ def _replay_rows(chain: _Chain, connection: Connection, ledger: Ledger | None = 
             raise _Bad("its stored bytes are not canonical: they were altered")
         if row.position != chain.size:
             raise _Bad(f"it is stored at position {row.position}: an entry was removed or inserted")
-        chain.add(_Stored(row.body, value, row.hash, row.root, row.peaks))
+        chain.add(_StoredEntry(row.body, value, row.hash, row.root, row.peaks))
         if (row.action, row.subject) != (value["action"], value["subject"]):
             chain.size -= 1
             raise _Bad("the action or subject stored beside it is not its own")
@@ -315,7 +315,7 @@ def _replay_rows(chain: _Chain, connection: Connection, ledger: Ledger | None = 
             ledger.take(value, row.hash)
 
 
-def _from_line(line: bytes) -> _Stored:
+def _from_line(line: bytes) -> _StoredEntry:
     if not line.endswith(b"\n"):
         raise _Bad("its line has no end: the file was cut or its last byte changed")
     value = parse_json(line[:-1])
@@ -323,7 +323,7 @@ def _from_line(line: bytes) -> _Stored:
         raise _Bad("its bytes are not canonical: they were altered")
     if not isinstance(value, dict) or set(value) != {"body", "hash", "root"}:
         raise _Bad("expected an object of body, hash and root")
-    return _Stored(canonical(value["body"]), value["body"], value["hash"], value["root"])
+    return _StoredEntry(canonical(value["body"]), value["body"], value["hash"], value["root"])
 
 
 def _bad(chain: _Chain, where: str, why: str) -> Verification:

@@ -213,7 +213,7 @@ def judge(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> tuple[N
 
 
 @dataclass(frozen=True)
-class _Test:
+class _SimulatedTest:
     """One comparison of many candidates: rows at each look, counts as in `Flips`, margin, level to pass at."""
 
     rows: tuple[int, int]
@@ -225,17 +225,17 @@ class _Test:
         return tango_statistic(self.counts[0, look], self.counts[1, look], self.rows[look], self.margin)
 
 
-def _tests(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> Iterable[_Test]:
+def _tests(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> Iterable[_SimulatedTest]:
     groups: dict[str, list[Flips]] = {}
     for task in tasks:
-        yield _Test(task.rows, task.step, policy.step_margin, alpha)
-        yield _Test(task.rows, task.life, policy.lifetime_budget, anchor_level(alpha, task.look))
+        yield _SimulatedTest(task.rows, task.step, policy.step_margin, alpha)
+        yield _SimulatedTest(task.rows, task.life, policy.lifetime_budget, anchor_level(alpha, task.look))
         groups.setdefault(task.group, []).append(task)
     for members in groups.values():
         if len(members) > 1:
             rows = (sum(task.rows[0] for task in members), sum(task.rows[1] for task in members))
             counts: Counts = np.sum([task.step for task in members], axis=0)
-            yield _Test(rows, counts, policy.pooled_margin, alpha)
+            yield _SimulatedTest(rows, counts, policy.pooled_margin, alpha)
 
 
 def _any_holm(statistics: Counts, alpha: float) -> NDArray[np.bool_]:

@@ -35,7 +35,7 @@ class NothingDecided(LciaError):
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairOutcome:
     """One difference, and what became of it."""
 
     difference: Difference
@@ -54,7 +54,7 @@ class Repair:
         }
 
 
-def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[Repair]:
+def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[RepairOutcome]:
     """Compare MLflow with what it was told and repair what differs; then note what it serves.
 
     What is unknown to us is said and left. While something about a version still has to be told, a difference may come
@@ -135,7 +135,7 @@ def _note_served(
             connection.execute(update(tables.champion).where(mine).values(served=served))
 
 
-def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bool:
+def _logged(connection: Connection, assistant: str, repairs: list[RepairOutcome]) -> bool:
     """Whether all of it stays, and was told by an earlier entry."""
     told = {
         one["words"]
@@ -200,9 +200,9 @@ def _restore_files(store: ObjectStore, registry: Registry, found: Difference, to
     return publish_files(store, registry, told.payload, packing_alone=True)
 
 
-def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str]) -> Repair:
+def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str]) -> RepairOutcome:
     if found.words not in left:
-        return Repair(found, repaired=True)
+        return RepairOutcome(found, repaired=True)
     stays = {
         "unknown": "lcia did not make it and leaves it; delete it in MLflow if nobody needs it",
         "place": ADVICE,
@@ -210,4 +210,4 @@ def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str
         "unclear": "look at what it names, then run `lcia sync` again",
     }
     why = reasons.get(found.words) or stays.get(found.kind, "it came back")
-    return Repair(found, repaired=False, why_not=why)
+    return RepairOutcome(found, repaired=False, why_not=why)

@@ -82,7 +82,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Shown:
+class MlflowView:
     """One assistant as MLflow shows it."""
 
     client: "MlflowClient"

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from components.errors import LciaError
 from components.registry.differences import Told, model_place
-from components.registry.outbox_rows import SERVING, Row, rows
+from components.registry.outbox_rows import SERVING, OutboxRow, rows
 from components.registry.registry import Published, Registry, RegistryDenied, RegistryError
 from components.registry.replay import STATEMENT, Signed, replay
 from components.registry.retelling import Retelling
@@ -162,7 +162,7 @@ def apply_outbox(
     return done
 
 
-def _rests_on(row: Row, waiting: Collection[tuple[str, str]]) -> bool:
+def _rests_on(row: OutboxRow, waiting: Collection[tuple[str, str]]) -> bool:
     """True if a row can't be told before one of those that wait, by version and kind.
 
     Nothing that came before matters to what forgets a version, nor an earlier decision for it to a later one.
@@ -173,14 +173,14 @@ def _rests_on(row: Row, waiting: Collection[tuple[str, str]]) -> bool:
     return any((row.digest, kind) in waiting for kind in earlier)
 
 
-def _next(db: Database, assistant: str, after: int) -> Row | None:
+def _next(db: Database, assistant: str, after: int) -> OutboxRow | None:
     mine = outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id > after
     with db.read() as connection:
         first = connection.execute(select(func.min(outbox.c.id)).where(*mine)).scalar_one()
         return next(iter(rows(connection, outbox.c.id == first)), None)
 
 
-def _due(db: Database, row: Row) -> bool:
+def _due(db: Database, row: OutboxRow) -> bool:
     """True if a row that was parked may be tried again."""
     if row.parked_at is None:
         return True
@@ -196,7 +196,7 @@ def _park(db: Database, identity: int) -> None:
 
 
 def _deliver(
-    db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None, lease: Lease
+    db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, signed: Signed | None, lease: Lease
 ) -> Delivery:
     """Tell of one row and note what came of it.
 
@@ -255,7 +255,7 @@ def _drop_earlier(connection: Connection, assistant: str, identity: int, digest:
     connection.execute(update(outbox).where(outbox.c.id.in_(mine)).values(**values))
 
 
-def _serve(db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None) -> str:
+def _serve(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, signed: Signed | None) -> str:
     """Tell of a champion: its statement, its version, and that it can be loaded; then the alias moves.
 
     Where a later decision was told already the alias stays there: this row was parked meanwhile.
@@ -279,7 +279,7 @@ def _serve(db: Database, store: ObjectStore, registry: Registry, row: Row, signe
     return f"champion is version {registry.promote(digest)}"
 
 
-def _tag(db: Database, store: ObjectStore, registry: Registry, row: Row) -> str:
+def _tag(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow) -> str:
     """Tell of a state or of marks, unless a later row that was told already says otherwise."""
     with db.read() as connection:
         known = replay(connection, store, registry.name, None, only="", with_row=row.id).told.get(row.digest)

@@ -45,7 +45,7 @@ class _Payload(BaseModel):
 
 
 @dataclass(frozen=True)
-class Row:
+class OutboxRow:
     """One row, whole or damaged."""
 
     id: int
@@ -78,7 +78,7 @@ class Row:
             raise OutboxDamaged(self.damage)
 
 
-def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[Row]:
+def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[OutboxRow]:
     """The rows that fulfil the conditions, oldest first."""
     columns = [column for column in outbox.c if column.name != "payload"]
     text = type_coerce(outbox.c.payload, Text).label("payload")
@@ -88,7 +88,7 @@ def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[Row]:
         text_ = str(row["payload"])
         payload, damage = _read(int(row["id"]), str(row["kind"]), text_)
         found.append(
-            Row(
+            OutboxRow(
                 int(row["id"]),
                 str(row["assistant"]),
                 str(row["kind"]),

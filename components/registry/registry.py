@@ -19,7 +19,7 @@ from components.errors import LciaError
 from components.registry import client as registry_client
 from components.registry import limits, locations, runs
 from components.registry.deletion import forget
-from components.registry.differences import Difference, Shown, Told, run_of, source
+from components.registry.differences import Difference, MlflowView, Told, run_of, source
 from components.registry.files import Root, RunFiles, artifact_location
 from components.storage.objects import Json
 
@@ -334,11 +334,11 @@ class Registry:
                 return None
             return str(client.get_model_version_by_alias(self.name, ALIAS).tags.get("digest", ""))
 
-    def _shown(self, client: "MlflowClient") -> Shown:
+    def _shown(self, client: "MlflowClient") -> MlflowView:
         names = (self.candidates_name, self.name)
         versions = {name: list(client.search_model_versions(f"name = '{name}'")) for name in names}
         experiment = client.get_experiment_by_name(self._experiment)
-        return Shown(client, self._root, *names, ALIAS, versions, experiment.experiment_id if experiment else None)
+        return MlflowView(client, self._root, *names, ALIAS, versions, experiment.experiment_id if experiment else None)
 
     def _serve(self, client: "MlflowClient", version: int, digest: str) -> int:
         model = self._model(client, self.name)

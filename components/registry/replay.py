@@ -9,7 +9,7 @@ from sqlalchemy import Connection, or_, select
 from components.audit.statement import FILE
 from components.errors import LciaError
 from components.registry.differences import Told
-from components.registry.outbox_rows import SERVING, Row, rows
+from components.registry.outbox_rows import SERVING, OutboxRow, rows
 from components.registry.runs import MODEL_PATH, texts
 from components.storage.objects import Json, ObjectStore
 from components.storage.tables import champion, outbox
@@ -68,7 +68,7 @@ def _decided(connection: Connection, assistant: str) -> str | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def _follow(found: Replay, row: Row) -> None:
+def _follow(found: Replay, row: OutboxRow) -> None:
     """Add what one row says."""
     digest, payload = row.digest, row.payload
     before = found.told.get(digest)

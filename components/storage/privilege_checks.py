@@ -33,7 +33,7 @@ Accounts: TypeAlias = frozenset[str | None]
 
 
 @dataclass(frozen=True)
-class Proof:
+class Attempt:
     """One deed that was tried."""
 
     deed: str
@@ -58,7 +58,7 @@ class Privileges:
     """Its name in the database; empty on SQLite."""
     account: Account | None
     """Which one it is; None for the owner of the tables, on SQLite, or where the name ends like none of them."""
-    proofs: list[Proof]
+    proofs: list[Attempt]
 
     @property
     def ok(self) -> bool:
@@ -97,7 +97,7 @@ def check_privileges(db: Database) -> Privileges:
         return Privileges(user, account, [_try(connection, *deed, account) for deed in deeds])
 
 
-def _guard(connection: Connection) -> Iterator[Proof]:
+def _guard(connection: Connection) -> Iterator[Attempt]:
     """The guard of the log, on an entry that is gone afterwards."""
     with connection.begin_nested() as entry:
         added = _try(connection, "add to the log", _enter(connection, _body(connection, "log.tried")), _ANYBODY, None)
@@ -163,7 +163,7 @@ def _enter(connection: Connection, body: bytes, skipped: int = 0) -> Executable:
     return insert(log).values(position=_last(connection)[0] + 1 + skipped, body=body, **beside)
 
 
-def _try(connection: Connection, deed: str, statement: Executable, by: Accounts, account: str | None) -> Proof:
+def _try(connection: Connection, deed: str, statement: Executable, by: Accounts, account: str | None) -> Attempt:
     """A deed is refused where rights, row security or the log's guard stop it; a row that is missing does not."""
     attempt = connection.begin_nested()
     seen = ""
@@ -175,10 +175,10 @@ def _try(connection: Connection, deed: str, statement: Executable, by: Accounts,
         seen = told if getattr(error.orig, "sqlstate", None) == NO_RIGHT or guarded else ""
     finally:
         attempt.rollback()
-    return Proof(deed, not seen, account in by, seen)
+    return Attempt(deed, not seen, account in by, seen)
 
 
-def _told(proof: Proof) -> str:
+def _told(proof: Attempt) -> str:
     return f"can {proof.deed}" if proof.done else f"can't {proof.deed} ({proof.seen})"
 
 

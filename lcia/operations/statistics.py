@@ -59,7 +59,7 @@ COLUMNS = tuple(field.name for field in fields(Learnt))
 
 
 @dataclass(frozen=True)
-class Point:
+class ChampionPoint:
     """The champion's line at one version."""
 
     version: int
@@ -84,7 +84,7 @@ class Measures:
     spent: Mapping[str, Cost]
     """By currency: of every run that was measured, those that led nowhere too."""
     runs: int
-    history: Sequence[Point]
+    history: Sequence[ChampionPoint]
     waiting: Sequence[tuple[Candidate, float]]
     """Versions that wait for people, the longest first, with the seconds that they wait."""
     verdicts: Mapping[str, int]
@@ -171,8 +171,8 @@ def line(store: ObjectStore, known: Sequence[Candidate], at: str | None) -> list
     return found
 
 
-def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[Point]:
-    points: list[Point] = []
+def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[ChampionPoint]:
+    points: list[ChampionPoint] = []
     first: dict[str, float] = {}
     for version, record in line:
         changes = [score - first[name] for name, score in record.scores.items() if name in first]
@@ -182,7 +182,7 @@ def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[Point]:
             mean, bwt = statistics.fmean(record.scores.values()), statistics.fmean(changes) if changes else None
             if points and points[-1].version == version.number:
                 points.pop()  # what a version on another base model learnt before counts in its last state
-            points.append(Point(version.number, mean, bwt))
+            points.append(ChampionPoint(version.number, mean, bwt))
     return points
 
 

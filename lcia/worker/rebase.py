@@ -20,7 +20,7 @@ from components.tasks import queue
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.operations import delivery
-from lcia.worker.loop import Advance, Learnt, Say, make_order, what_next
+from lcia.worker.loop import Advance, LearningResult, Say, make_order, what_next
 
 
 class NothingToRebase(LciaError):
@@ -99,7 +99,7 @@ def _same(instance: Instance) -> None:
     )
 
 
-def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> Iterator[Learnt]:
+def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> Iterator[LearningResult]:
     """One `learn_task` run after the other, each on what came before; the groups stay as they were."""
     instance, parent, lineage = advance.instance, None, []
     earlier = {record["task"]: record["assessment"] for record in instance.learnt(champion.digest)}
@@ -137,7 +137,7 @@ def _register(
     lease: Lease,
     actor: Actor,
     champion: Candidate,
-    learnt: Sequence[Learnt],
+    learnt: Sequence[LearningResult],
     lost: Mapping[str, str],
 ) -> Candidate:
     store, links = instance.store, [one.evidence for one in learnt]

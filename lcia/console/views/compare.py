@@ -27,7 +27,7 @@ COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
 )  # fmt: skip
 
 
-class NotOnServer(LciaError):
+class NoMlflowPages(LciaError):
     """MLflow has no pages to lead to."""
 
 
@@ -69,7 +69,7 @@ def routes(console: Console) -> APIRouter:
         ]
         page = instance.registry.compare_page([version.digest for version in chosen])
         if page is None or not chosen:
-            raise NotOnServer("MLflow is a database here, not a server with pages; `mlflow ui` shows it")
+            raise NoMlflowPages("MLflow is a database here, not a server with pages; `mlflow ui` shows it")
         return RedirectResponse(page, 303)
 
     return router

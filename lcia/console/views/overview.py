@@ -25,7 +25,7 @@ from lcia.console.base import Console, Reader
 from lcia.console.tables import PAGE, Asked, Column, Table
 from lcia.instance import Instance
 from lcia.operations import delivery, relocation
-from lcia.service.streams import Look, Places, Stream
+from lcia.service.streams import Look, Slots, Stream
 
 COLUMNS: tuple[Column[QueueItem], ...] = (
     Column("id", "No.", lambda item: item.id, number=True),
@@ -73,7 +73,7 @@ def routes(console: Console) -> APIRouter:
         return console.fragment(reader, "live.html", **values)
 
     serve = console.instance.settings.serve
-    places = Places("pages that watch for changes", serve.streams_each, serve.streams)
+    places = Slots("pages that watch for changes", serve.streams_each, serve.streams)
     look = Look(partial(_fingerprint, console.instance), EVERY)
 
     @router.get("/events")
