@@ -31,50 +31,50 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     """
     if evidence.attempt < 1:
         raise GateEvidenceError(f"attempt {evidence.attempt}, expected 1 or more; attempts count from 1")
-    if not policy.reserve_share and _held(evidence.new, evidence.prior):
+    if not policy.reserve_share and _reserve_size(evidence.new, evidence.prior):
         raise GateEvidenceError("test rows held back, expected none: policy.gate.reserve_share is 0")
     alpha = level(policy, evidence.attempt)
-    fixed = (
+    early_rows = (
         *(_arrival_rows(evidence, evidence.new, policy) if evidence.new else ()),
         *_fallback_rows(evidence),
         _attempt_row(evidence, policy, alpha),
     )
-    failed = any(row.verdict == "fail" for row in fixed)
-    measured = _look(evidence, policy, alpha, failed=failed)
+    any_fail = any(row.verdict == "fail" for row in early_rows)
+    compared_rows = _look(evidence, policy, alpha, any_fail=any_fail)
     power = policy_power(_sizes(evidence.prior), policy, evidence.attempt)
     rows = (
-        *fixed,
-        *measured,
+        *early_rows,
+        *compared_rows,
         *_unmeasured_rows(evidence.prior, policy),
-        *_lost_rows(evidence.lost),
-        *_reserve_rows(evidence, measured, policy),
+        *_lost_rows(evidence.not_taught),
+        *_reserve_rows(evidence, compared_rows, policy),
         *_power_rows(evidence, policy, power),
         *(GateRow("cost", None, "info", value, None, None, None, name) for name, value in evidence.costs),
     )
-    seen = {row.verdict for row in rows}
-    verdict: Verdict = "fail" if "fail" in seen else "inconclusive" if "inconclusive" in seen else "pass"
+    verdicts = {row.verdict for row in rows}
+    verdict: Verdict = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
     return GateReport(verdict, evidence.attempt, alpha, policy.enforce, rows, power)
 
 
 @dataclass(frozen=True)
 class _Paired:
-    """Scores of the same rows in two versions; `reserve` says which are held back (empty: none)."""
+    """Scores of the same rows in two versions; `reserve` is True for rows held back (empty: none)."""
 
     reference: tuple[float, ...]
     candidate: tuple[float, ...]
     reserve: tuple[bool, ...]
 
-    def seen(self, look: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def at_look(self, look: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Reference and candidate at one look."""
         if look == 2 or not any(self.reserve) or len(self.reserve) != len(self.reference):
             return self.reference, self.candidate
-        first = [not held for held in self.reserve]
+        first = [not later for later in self.reserve]
         return tuple(compress(self.reference, first)), tuple(compress(self.candidate, first))
 
 
 @dataclass(frozen=True)
 class _Test:
-    """One drop with its margin: what is compared with what, and how the row is called."""
+    """One drop with its margin: the scores that are compared, and the name of the row."""
 
     rule: str
     task: str | None
@@ -91,7 +91,7 @@ class _Test:
         """The row, not judged yet, and the p-value of a drop beyond the margin."""
         levels = look_levels(self.alpha, reserve_share)
         alpha = levels.second if look == 2 else levels.first
-        reference, candidate = self.scores.seen(look)
+        reference, candidate = self.scores.at_look(look)
         result = _compare(reference, candidate, alpha, self.what)
         words = (
             f"{self.prefix}drop against the {self.against} {result.drop:+.3f} ({result.changed} of {result.rows} rows "
@@ -114,7 +114,7 @@ class _Test:
         return row, statistics.p_value(reference, candidate, self.limit)
 
 
-def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, failed: bool) -> list[GateRow]:
+def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, any_fail: bool) -> list[GateRow]:
     """The rows that rest on test rows: the new task's, then all drops.
 
     The reserve is opened only where a comparison is inconclusive and nothing has failed.
@@ -122,17 +122,17 @@ def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, failed:
     share = policy.reserve_share
     levels, tests = look_levels(alpha, share), _tests(evidence.prior, policy, alpha)
     new = [_new_task_row(evidence.new, policy, levels.first)] if evidence.new else []
-    measured = [test.row(1, share) for test in tests]
-    rows = _judge([row for row, _ in measured], [p for _, p in measured], levels.first)
-    if failed or not levels.second or any(row.verdict == "fail" for row in (*new, *rows)):
+    results = [test.row(1, share) for test in tests]
+    rows = _judge([row for row, _ in results], [p for _, p in results], levels.first)
+    if any_fail or not levels.second or any(row.verdict == "fail" for row in (*new, *rows)):
         return [*new, *rows]
     if evidence.new and new[0].verdict == "inconclusive" and any(evidence.new.reserve):
         new = [_new_task_row(evidence.new, policy, levels.second, look=2)]
-    opened = [row.verdict == "inconclusive" and any(test.scores.reserve) for row, test in zip(rows, tests, strict=True)]
-    if any(opened):
-        again = [test.row(2, share) if o else m for test, m, o in zip(tests, measured, opened, strict=True)]
-        judged = _judge([row for row, _ in again], [p for _, p in again], levels.second_fail)
-        rows = [now if o else before for before, now, o in zip(rows, judged, opened, strict=True)]
+    second = [row.verdict == "inconclusive" and any(test.scores.reserve) for row, test in zip(rows, tests, strict=True)]
+    if any(second):
+        again = [test.row(2, share) if o else m for test, m, o in zip(tests, results, second, strict=True)]
+        final = _judge([row for row, _ in again], [p for _, p in again], levels.second_fail)
+        rows = [now if o else before for before, now, o in zip(rows, final, second, strict=True)]
     return [*new, *rows]
 
 
@@ -162,21 +162,19 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> li
         ]
     for group, tasks in pools.items():
         if len(tasks) > 1:
-            pooled = _Paired(
+            pair = _Paired(
                 tuple(score for task in tasks for score in task.champion),
                 tuple(score for task in tasks for score in task.candidate),
-                tuple(held for task in tasks for held in task.reserve or (False,) * len(task.candidate)),
+                tuple(later for task in tasks for later in task.reserve or (False,) * len(task.candidate)),
             )
             prefix = f"group {group}, {len(tasks)} prior tasks: "
             limit = policy.pooled_margin
-            tests.append(
-                _Test("pooled", None, f"group {group} pooled", "champion", limit, alpha, pooled, prefix, group)
-            )
+            tests.append(_Test("pooled", None, f"group {group} pooled", "champion", limit, alpha, pair, prefix, group))
     return tests
 
 
 def _unmeasured_rows(prior: Sequence[PriorTask], policy: GateSettings) -> list[GateRow]:
-    """A row for each prior task that needs no comparison, or allows none."""
+    """A row for each prior task that needs no comparison or allows none."""
     rows = []
     for task in prior:
         if not task.changed:
@@ -202,21 +200,21 @@ def _compare(reference: Scores, candidate: Scores, alpha: float, what: str) -> C
 
 def _judge(rows: Sequence[GateRow], p_values: Sequence[float], alpha: float) -> list[GateRow]:
     """Verdicts: kept where the bound is inside the limit, exceeded where Holm's test at `alpha` says so."""
-    judged = []
+    verdicts = []
     for row, p in zip(rows, statistics.holm(p_values), strict=True):
         if row.high is not None and row.limit is not None and row.high <= row.limit:
-            judged.append(replace(row, verdict="pass"))
+            verdicts.append(replace(row, verdict="pass"))
         elif p <= alpha:
             words = f"{row.words}: exceeded with confidence (Holm p {_p(p)})"
-            judged.append(replace(row, verdict="fail", words=words))
+            verdicts.append(replace(row, verdict="fail", words=words))
         else:
-            judged.append(replace(row, words=f"{row.words}: neither kept nor exceeded with confidence"))
-    return judged
+            verdicts.append(replace(row, words=f"{row.words}: neither kept nor exceeded with confidence"))
+    return verdicts
 
 
 def _new_task_row(new: NewTask, policy: GateSettings, alpha: float, look: int = 1) -> GateRow:
     """Learnt: better than the champion, or at its owner's target and not below the live weights on validation."""
-    candidate, champion = _Paired(new.candidate_test, new.champion_test, new.reserve).seen(look)
+    candidate, champion = _Paired(new.candidate_test, new.champion_test, new.reserve).at_look(look)
     gain = _compare(candidate, champion, alpha, f"new task {new.name!r} on test")
     short = _compare(new.live_validation, new.candidate_validation, alpha, f"new task {new.name!r} on validation")
     score = float(np.mean(candidate))
@@ -265,10 +263,10 @@ def _cut_words(new: NewTask) -> str:
     return f"{words}: raise decoding.max_new_tokens in task.yaml and submit a new version"
 
 
-def _lost_rows(lost: Sequence[str]) -> list[GateRow]:
-    """A row for each task that another base model could not be taught: nobody knows what became of it."""
+def _lost_rows(tasks: Sequence[str]) -> list[GateRow]:
+    """A row for each task that the new base model could not be taught: its forgetting is unknown."""
     words = "no rows of it are kept, so the new base model was not taught it"
-    return [GateRow("not taught", name, "inconclusive", None, None, None, None, words) for name in lost]
+    return [GateRow("not taught", name, "inconclusive", None, None, None, None, words) for name in tasks]
 
 
 def _arrival_rows(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> tuple[GateRow, ...]:
@@ -309,8 +307,8 @@ def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:
 
 def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> GateRow:
     verdict: RowVerdict = "pass" if evidence.attempt <= policy.max_attempts else "fail"
-    counted = f" (counted by name and owner over {policy.attempts_window_days:g} days)" if evidence.attempt > 1 else ""
-    words = f"attempt {evidence.attempt} of {policy.max_attempts}{counted}, tested at {alpha:.4f} one-sided"
+    basis = f" (counted by name and owner over {policy.attempts_window_days:g} days)" if evidence.attempt > 1 else ""
+    words = f"attempt {evidence.attempt} of {policy.max_attempts}{basis}, tested at {alpha:.4f} one-sided"
     return GateRow("attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words)
 
 
@@ -322,20 +320,20 @@ def _sizes(prior: Sequence[PriorTask]) -> list[TaskRows]:
     ]
 
 
-def _held(new: NewTask | None, prior: Sequence[PriorTask]) -> int:
-    """How many test rows are held back."""
+def _reserve_size(new: NewTask | None, prior: Sequence[PriorTask]) -> int:
+    """Number of test rows held back."""
     return sum(map(sum, (new.reserve if new else (), *(task.reserve for task in prior))))
 
 
-def _reserve_rows(evidence: GateEvidence, measured: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
-    """Whether the reserve was opened, and for what; nothing where policy holds none back."""
-    held = _held(evidence.new, [task for task in evidence.prior if task.protected])
-    if not held:
+def _reserve_rows(evidence: GateEvidence, compared_rows: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
+    """A row that says whether the reserve was opened, and for what; none if policy holds no rows back."""
+    size = _reserve_size(evidence.new, [task for task in evidence.prior if task.protected])
+    if not size:
         return []
-    opened = [" ".join(filter(None, (row.rule, row.task))) for row in measured if row.look == 2]
-    words = f"{held} test rows held back ({policy.reserve_share:.0%} of each task): "
-    words += f"opened for {', '.join(opened)}" if opened else "not opened, the other rows decided"
-    return [GateRow("reserve", None, "info", float(bool(opened)), None, None, None, words)]
+    second_looks = [" ".join(filter(None, (row.rule, row.task))) for row in compared_rows if row.look == 2]
+    words = f"{size} test rows held back ({policy.reserve_share:.0%} of each task): "
+    words += f"opened for {', '.join(second_looks)}" if second_looks else "not opened, the other rows decided"
+    return [GateRow("reserve", None, "info", float(bool(second_looks)), None, None, None, words)]
 
 
 def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> list[GateRow]:
@@ -346,10 +344,10 @@ def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> l
     pairs = [
         pair for task in evidence.prior if task.protected for pair in zip(task.champion, task.candidate, strict=True)
     ]
-    seen = sum(before != after for before, after in pairs) / len(pairs)
-    if seen > power.discordance:
-        as_seen = policy_power(_sizes(evidence.prior), policy, evidence.attempt, seen)
-        words = f"{seen:.1%} of the rows differ from the champion, more than assumed. {as_seen.words}"
+    share = sum(before != after for before, after in pairs) / len(pairs)
+    if share > power.discordance:
+        as_seen = policy_power(_sizes(evidence.prior), policy, evidence.attempt, share)
+        words = f"{share:.1%} of the rows differ from the champion, more than assumed. {as_seen.words}"
         rows.append(GateRow("power as seen", None, "info", as_seen.pass_probability, None, None, LEAST_POWER, words))
     return rows
 

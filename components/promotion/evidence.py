@@ -256,5 +256,5 @@ def gate_inputs(
         fallback_share=fallback,
         fallback_limit=limit,
         attempt=attempt,
-        lost=tuple(lost),
+        not_taught=tuple(lost),
     )

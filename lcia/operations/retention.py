@@ -130,20 +130,20 @@ def _proof(instance: Instance, known: list[str]) -> dict[str, Any]:
 
 def _told(done: Withdrawal) -> dict[str, Any]:
     item = done.item
-    stay = [v.number for v in done.tuned if v.state == "promoted" and done.policy == "keep"]
+    stay = [v.number for v in done.versions if v.state == "promoted" and done.policy == "keep"]
     return {
         "task": item.id,
         "name": item.name,
         "version": item.version,
         "known": done.known,
         "policy": done.policy,
-        "tuned": [version.number for version in done.tuned],
+        "tuned": [version.number for version in done.versions],
         "stay": stay,
     }
 
 
 def _counts(found: Plan) -> dict[str, Any]:
-    return {"erased": len(found.erased), "bytes": found.bytes_of(found.erased), "leftovers": len(found.leftovers)}
+    return {"erased": len(found.erase), "bytes": found.bytes_of(found.erase), "leftovers": len(found.leftovers)}
 
 
 def _plan(instance: Instance, *, everything: bool = False) -> Plan:

@@ -209,9 +209,9 @@ def test_default_policy_lets_a_harmless_candidate_through():
     """200 test rows and 5 % chance flips: at least 80 % up to four changed prior tasks in one group."""
     for tasks in (1, 2, 3, 4):
         assert (
-            policy_power([TaskRows.assumed("old", "g1", ROWS, POLICY)] * tasks, POLICY).pass_probability >= LEAST_POWER
+            policy_power([TaskRows.typical("old", "g1", ROWS, POLICY)] * tasks, POLICY).pass_probability >= LEAST_POWER
         )
-    weak = policy_power([TaskRows.assumed("old", "g1", ROWS, POLICY)] * 8, POLICY)
+    weak = policy_power([TaskRows.typical("old", "g1", ROWS, POLICY)] * 8, POLICY)
     assert weak.pass_probability < LEAST_POWER
     assert "below 0.80" in weak.words
 

@@ -348,7 +348,7 @@ def test_whatever_a_payload_is_the_others_are_told_and_it_is_said(
     assert {(row.parked_at is not None, "is damaged" in row.error, row.what) for row in rows} == {
         (True, True, kind) for kind in ("candidate", "state", "marks", "forget", "promote", "rollback", "what")
     }
-    assert version.digest in books.published
+    assert version.digest in books.in_mlflow
     assert reconcile(state.db, state.store, registry, SITE) == []
 
 
