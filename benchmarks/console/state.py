@@ -74,7 +74,9 @@ class Lineage:
         with instance.db.read() as connection:
             item = queue.items(connection, instance.assistant, ("learning",))[-1].id
         if changes_all:
-            found = gate_evidence(store, instance.settings, assessment, tuning, evaluation, attempt=1, released=False)
+            found = gate_evidence(
+                store, instance.settings, assessment, tuning, evaluation, attempt=1, drift_accepted=False
+            )
         else:
             found = self._unchanged(snapshot)
         gate = decide_gate(found, instance.settings.policy.gate)

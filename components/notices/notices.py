@@ -113,7 +113,7 @@ def warn_of_expiry(
 ) -> int:
     """Warn of approvals that expire soon while their candidate still waits for more."""
     count, soon = 0, now(connection) + timedelta(hours=hours)
-    for candidate in candidates.listed(connection, assistant, "pending"):
+    for candidate in candidates.versions(connection, assistant, "pending"):
         for approval in quorum.valid(connection, candidate, policy):
             if approval.expires_at < soon:
                 payload: dict[str, Json] = {

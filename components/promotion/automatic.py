@@ -22,7 +22,7 @@ class Outcome:
     """What became of one candidate."""
 
     candidate: Candidate
-    made: Promotion | None
+    promotion: Promotion | None
     words: str
 
 
@@ -36,7 +36,7 @@ def promote_waiting(
     """
     with db.read() as connection:
         rules = standing(connection, assistant, policy)
-        waiting = candidates.listed(connection, assistant, "pending") if rules.approval.auto else []
+        waiting = candidates.versions(connection, assistant, "pending") if rules.approval.auto else []
     return [_outcome(promoter, store, candidate, policy, rules) for candidate in waiting]
 
 
@@ -44,10 +44,12 @@ def _outcome(
     promoter: Database, store: ObjectStore, candidate: Candidate, policy: PolicySettings, rules: PolicySettings
 ) -> Outcome:
     try:
-        judged = judging.present(store, candidate, rules.gate)  # remembered, unlike the evidence, which is read whole
-        approvals.check_gate(candidate, judged, rules.gate)
-        approvals.check_low_risk(candidate, judged, rules.approval)
-        made = promote(
+        judgement = judging.present(
+            store, candidate, rules.gate
+        )  # remembered, unlike the evidence, which is read whole
+        approvals.check_gate(candidate, judgement, rules.gate)
+        approvals.check_low_risk(candidate, judgement, rules.approval)
+        promotion = promote(
             promoter,
             store,
             assistant=candidate.assistant,
@@ -62,4 +64,4 @@ def _outcome(
         return Outcome(candidate, None, words)
     except LciaError as refusal:
         return Outcome(candidate, None, f"version {candidate.number} not promoted automatically: {refusal}")
-    return Outcome(candidate, made, f"version {candidate.number} promoted automatically, epoch {made.epoch}")
+    return Outcome(candidate, promotion, f"version {candidate.number} promoted automatically, epoch {promotion.epoch}")

@@ -120,7 +120,7 @@ def register(
         check(connection, lease)
     row = connection.execute(select(candidates).where(candidates.c.digest == digest)).mappings().one_or_none()
     if row is not None and row["state"] not in AGAIN:
-        return _candidate(row, known=True)
+        return _candidate(row, repeat=True)
     _need_present_parent(connection, assistant, parent)
     highest = select(func.coalesce(func.max(candidates.c.number), 0)).where(candidates.c.assistant == assistant)
     number = int(connection.execute(highest).scalar_one()) + 1 if row is None else int(row["number"])
@@ -141,13 +141,13 @@ def register(
         "marks": sorted(set(marks or [])),
     }
     if row is None:
-        created = {"digest": digest, "assistant": assistant, "created_at": moment}
-        connection.execute(insert(candidates).values(**created, **values, changed_at=moment))
+        identity = {"digest": digest, "assistant": assistant, "created_at": moment}
+        connection.execute(insert(candidates).values(**identity, **values, changed_at=moment))
     else:
         mine = candidates.c.digest == digest
         connection.execute(update(candidates).where(mine).values(**values, changed_at=moment))
-        given = (approvals.c.candidate == digest) & approvals.c.revoked_at.is_(None)
-        connection.execute(update(approvals).where(given).values(revoked_at=moment))
+        valid_approvals = (approvals.c.candidate == digest) & approvals.c.revoked_at.is_(None)
+        connection.execute(update(approvals).where(valid_approvals).values(revoked_at=moment))
     details = {name: value for name, value in values.items() if name not in {"state", "reason"}}
     append(connection, "candidate.registered", actor, digest, {**details, "assistant": assistant})
     if publication is not None:
@@ -189,12 +189,12 @@ def get(connection: Connection, assistant: str, reference: str | int) -> Candida
         raise CandidateUnknown(f"{reference!r} is no version; give its number or 6 or more digits of its digest")
     rows = connection.execute(query).mappings().all()
     if len(rows) != 1:
-        seen = "no version goes" if not rows else f"{len(rows)} versions go"
-        raise CandidateUnknown(f"{seen} by {reference!r}; {_known(connection, assistant)}")
+        count = "no version goes" if not rows else f"{len(rows)} versions go"
+        raise CandidateUnknown(f"{count} by {reference!r}; {_highest(connection, assistant)}")
     return _candidate(rows[0])
 
 
-def _known(connection: Connection, assistant: str) -> str:
+def _highest(connection: Connection, assistant: str) -> str:
     highest = connection.execute(select(func.max(candidates.c.number)).where(candidates.c.assistant == assistant))
     number = highest.scalar_one_or_none()
     if number is None:
@@ -202,7 +202,7 @@ def _known(connection: Connection, assistant: str) -> str:
     return f"the highest number is {number}, `lcia candidates` lists them with their digests"
 
 
-def listed(connection: Connection, assistant: str, state: str | None = None) -> list[Candidate]:
+def versions(connection: Connection, assistant: str, state: str | None = None) -> list[Candidate]:
     """Candidates by number, in one state if given."""
     query = select(candidates).where(candidates.c.assistant == assistant).order_by(candidates.c.number)
     if state is not None:
@@ -214,9 +214,9 @@ def ancestors(connection: Connection, digest: str) -> list[Candidate]:
     """A version and all it was made on, the oldest first: the rows of the accuracy matrix."""
     line = select(candidates, literal(0).label("depth")).where(candidates.c.digest == digest).cte(recursive=True)
     above = select(candidates, line.c.depth + 1).where(candidates.c.digest == line.c.parent)
-    found = line.union_all(above)
-    columns = [found.c[column.name] for column in candidates.c]
-    rows = connection.execute(select(*columns).order_by(found.c.depth.desc())).mappings()
+    closure = line.union_all(above)
+    columns = [closure.c[column.name] for column in candidates.c]
+    rows = connection.execute(select(*columns).order_by(closure.c.depth.desc())).mappings()
     return [_candidate(row) for row in rows]
 
 
@@ -241,11 +241,11 @@ def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
     query = select(champion.c.version).where(champion.c.name == candidate.assistant)
     present = connection.execute(query).scalar_one_or_none()
     target, now_in_use = _owners(connection, candidate.digest), _owners(connection, present)
-    changed = target.keys() ^ now_in_use.keys()
-    found = {(target | now_in_use)[digest] for digest in changed}
-    if None in found:  # one of them learnt everything again
-        found |= {*target.values(), *now_in_use.values()}
-    return frozenset(owner for owner in found if owner is not None) or frozenset({EVERYWHERE})
+    difference = target.keys() ^ now_in_use.keys()
+    task_owners = {(target | now_in_use)[digest] for digest in difference}
+    if None in task_owners:  # one of them learnt everything again
+        task_owners |= {*target.values(), *now_in_use.values()}
+    return frozenset(owner for owner in task_owners if owner is not None) or frozenset({EVERYWHERE})
 
 
 def owners(connection: Connection, assistant: str) -> dict[str, str]:
@@ -260,8 +260,8 @@ def _owners(connection: Connection, digest: str | None) -> dict[str, str | None]
         return {}
     line = select(candidates.c.digest, candidates.c.parent, candidates.c.item)
     below = line.where(candidates.c.digest == digest).cte(recursive=True)
-    found = below.union(line.where(candidates.c.digest == below.c.parent))
-    rows = select(found.c.digest, queue.c.owner).join(queue, queue.c.id == found.c.item, isouter=True)
+    closure = below.union(line.where(candidates.c.digest == below.c.parent))
+    rows = select(closure.c.digest, queue.c.owner).join(queue, queue.c.id == closure.c.item, isouter=True)
     return {row.digest: row.owner for row in connection.execute(rows)}
 
 
@@ -271,13 +271,13 @@ def move(connection: Connection, candidate: Candidate, state: str, reason: str) 
     Raises:
         NotPending: it is not in a state from which it can become `state`.
     """
-    allowed = [before for before, after in MOVES.items() if state in after]
-    changed = connection.execute(
+    sources = [before for before, after in MOVES.items() if state in after]
+    result = connection.execute(
         update(candidates)
-        .where(candidates.c.digest == candidate.digest, candidates.c.state.in_(allowed))
+        .where(candidates.c.digest == candidate.digest, candidates.c.state.in_(sources))
         .values(state=state, reason=reason, changed_at=now(connection))
     )
-    if changed.rowcount != 1:
+    if result.rowcount != 1:
         raise NotPending(
             f"version {candidate.number} is {get(connection, candidate.assistant, candidate.digest).state}, "
             f"expected pending; it can't become {state} any more"
@@ -297,5 +297,5 @@ def _need_present_parent(connection: Connection, assistant: str, parent: str | N
         )
 
 
-def _candidate(row: RowMapping, *, known: bool = False) -> Candidate:
-    return Candidate(**row, known=known)
+def _candidate(row: RowMapping, *, repeat: bool = False) -> Candidate:
+    return Candidate(**row, known=repeat)

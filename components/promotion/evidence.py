@@ -13,7 +13,7 @@ from components.gate.levels import reserve_rows
 from components.gate.power import TaskRows
 from components.gate.report import GateReport, present_form
 from components.grouping.pool import Pool
-from components.promotion.superseding import superseded
+from components.promotion.superseding import replacements
 from components.settings import Settings
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks.snapshot import load_snapshot
@@ -29,9 +29,9 @@ def gate_evidence(
     evaluation: Record,
     *,
     attempt: int,
-    released: bool,
+    drift_accepted: bool,
     looks: Mapping[str, int] | None = None,
-    declared: Mapping[str, str] | None = None,
+    declarations: Mapping[str, str] | None = None,
 ) -> GateEvidence:
     """The scores and verdicts of one candidate, as the gate wants them.
 
@@ -41,7 +41,7 @@ def gate_evidence(
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     new = load_snapshot(store, evaluation["task"])
     prior, name, share = [], "", settings.policy.gate.reserve_share
-    replaced = replaced_tasks(store, pool, declared or {})
+    replaced_by = replaced_tasks(store, pool, declarations or {})
     for group in pool.groups:
         for entry in group.tasks:
             if entry.task == new.digest:
@@ -49,29 +49,29 @@ def gate_evidence(
             else:
                 look = (looks or {}).get(entry.name, 0)
                 task = prior_task(store, evaluation, entry.name, entry.task, group.id, share, look)
-                prior.append(replace(task, superseded_by=replaced.get(entry.name)))
-    checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
-    predicted = scored_rows(store, evaluation["predictions"][name])
+                prior.append(replace(task, superseded_by=replaced_by.get(entry.name)))
+    validation, drift = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
+    predictions = scored_rows(store, evaluation["predictions"][name])
     return GateEvidence(
         prior=tuple(prior),
         new=NewTask(
             name=name,
             champion_test=_scores(scored_rows(store, evaluation["champion"][name])),
-            candidate_test=_scores(predicted),
+            candidate_test=_scores(predictions),
             candidate_validation=tuple(evaluation["validation"]["candidate"]),
             live_validation=tuple(evaluation["validation"]["live"]),
             target=new.task.target,
-            reserve=reserve_rows([row["row"] for row in predicted], share),
-            cut=sum(row.get("cut", False) and row["score"] < 1 for row in predicted),
+            reserve=reserve_rows([row["row"] for row in predictions], share),
+            cut=sum(row.get("cut", False) and row["score"] < 1 for row in predictions),
             answer_limit=new.task.decoding.max_new_tokens,
         ),
-        validation=checked["verdict"],
-        drift=drifted["verdict"],
+        validation=validation["verdict"],
+        drift=drift["verdict"],
         routing_share=evaluation["routing_share"],
         fallback_share=fallback_share(tuning),
         fallback_limit=settings.tuning.ema.max_fallback,
         attempt=attempt,
-        drift_accepted=released,
+        drift_accepted=drift_accepted,
     )
 
 
@@ -91,19 +91,21 @@ def prior_task(
         scored_rows(store, evaluation["predictions"][name]),
     )
     anchor = scored_rows(store, evaluation["anchors"][name]["predictions"])
-    changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
-    held = reserve_rows([row["row"] for row in after], share)
-    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held, looks + 1)
+    any_change = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
+    reserve = reserve_rows([row["row"] for row in after], share)
+    return PriorTask(
+        name, task, group, _scores(before), _scores(anchor), _scores(after), any_change, reserve, looks + 1
+    )
 
 
-def replaced_tasks(store: ObjectStore, pool: Pool, declared: Mapping[str, str]) -> dict[str, str]:
+def replaced_tasks(store: ObjectStore, pool: Pool, declarations: Mapping[str, str]) -> dict[str, str]:
     """Names in the pool of replaced tasks -> `name@version` of what replaces them."""
     tasks = {}
     for entry in pool.tasks():
         with contextlib.suppress(ObjectMissing):  # withdrawn
             tasks[entry.name] = load_snapshot(store, entry.task).task
-    found = superseded(tasks.values(), declared)
-    return {name: found[task.label] for name, task in tasks.items() if task.label in found}
+    labels = replacements(tasks.values(), declarations)
+    return {name: labels[task.label] for name, task in tasks.items() if task.label in labels}
 
 
 def evidence_record(
@@ -141,7 +143,7 @@ def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: Gat
     )
 
 
-def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, lost: Mapping[str, str]) -> str:
+def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, not_taught: Mapping[str, str]) -> str:
     """Markdown for a version that was taught everything again on another base model; `lost`: task -> why it was not."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     before = store.get_json(evaluation["parent"])["base_model"]
@@ -149,7 +151,7 @@ def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, lost: 
     about = "No task is new: each is compared with the champion on the base model before, row by row."
     notes = [
         f"Base model before: `{before[:12]}`.",
-        *(f"Not learnt again: {name}; {why}." for name, why in lost.items()),
+        *(f"Not learnt again: {name}; {why}." for name, why in not_taught.items()),
     ]
     return _card(pool, evaluation, gate, title, about, notes)
 
@@ -188,16 +190,16 @@ def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple
     """Task and row id of every reserve row that the gate did not open, under the policy the version was made with."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     share = store.get_json(pool.config)["policy"]["gate"].get("reserve_share", 0.0) if pool.config else 0.0
-    opened = [row for row in present_form(gate)["rows"] if row["look"] == 2]
-    tasks, groups = {row["task"] for row in opened}, {row["group"] for row in opened}
-    hidden = set()
+    second_looks = [row for row in present_form(gate)["rows"] if row["look"] == 2]
+    tasks, groups = {row["task"] for row in second_looks}, {row["group"] for row in second_looks}
+    rows = set()
     for group in pool.groups:
         for entry in group.tasks:
             if measured(store, evaluation, entry.name) and entry.name not in tasks and group.id not in groups:
                 ids = [row["row"] for row in scored_rows(store, evaluation["predictions"][entry.name])]
-                held = reserve_rows(ids, share)
-                hidden |= {(entry.name, i) for i, reserved in zip(ids, held, strict=True) if reserved}
-    return hidden
+                reserve = reserve_rows(ids, share)
+                rows |= {(entry.name, i) for i, in_reserve in zip(ids, reserve, strict=True) if in_reserve}
+    return rows
 
 
 def present_rows(
@@ -205,20 +207,20 @@ def present_rows(
     evaluation: Record,
     share: float,
     looks: Mapping[str, int],
-    declared: Mapping[str, str] | None = None,
+    declarations: Mapping[str, str] | None = None,
 ) -> list[TaskRows]:
     """Every measurable task of a version that is not replaced, with its test rows: the next candidate's power."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
-    replaced = replaced_tasks(store, pool, declared or {})
+    replaced_by = replaced_tasks(store, pool, declarations or {})
     tasks = []
     for group in pool.groups:
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in replaced:
+            if measured(store, evaluation, entry.name) and entry.name not in replaced_by:
                 now = scored_rows(store, evaluation["predictions"][entry.name])
                 anchor = scored_rows(store, evaluation["anchors"][entry.name]["predictions"])
-                held = reserve_rows([row["row"] for row in now], share)
+                reserve = reserve_rows([row["row"] for row in now], share)
                 look = looks.get(entry.name, 0) + 1
-                tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), held, look))
+                tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), reserve, look))
     return tasks
 
 
@@ -229,7 +231,7 @@ def _scores(rows: list[dict[str, Any]]) -> tuple[float, ...]:
 def gate_inputs(
     store: ObjectStore,
     evaluation: Record,
-    lost: Sequence[str],
+    not_taught: Sequence[str],
     *,
     share: float,
     fallback: float | None,
@@ -256,5 +258,5 @@ def gate_inputs(
         fallback_share=fallback,
         fallback_limit=limit,
         attempt=attempt,
-        not_taught=tuple(lost),
+        not_taught=tuple(not_taught),
     )

@@ -25,13 +25,13 @@ def read_below(store: ObjectStore, digests: Iterable[str]) -> int:
         ObjectCorrupt: a byte of one of the objects was changed.
     """
     waiting = [*digests]
-    seen = set(waiting)
+    names = set(waiting)
     count = 0
     while waiting:
         content = store.get(waiting.pop())
         count += 1
-        for name in _names(content) - seen:
-            seen.add(name)
+        for name in _names(content) - names:
+            names.add(name)
             if store.exists(name):
                 waiting.append(name)
             elif store.erased(name) is None:

@@ -71,14 +71,14 @@ class _NotJudged(Exception):
 
 @lru_cache(maxsize=REMEMBERED)
 def _present(store: ObjectStore, evidence: str, digest: str, verdict: str, policy: str) -> Judgement:
-    wanted = GateSettings.model_validate_json(policy)
+    present_policy = GateSettings.model_validate_json(policy)
     record = store.get_json(evidence)
     before = present_form(store.get_json(record["gate"]))
-    known = _made_under(store, digest)
-    if known is not None and _same(known, wanted):
+    own_policy = _made_under(store, digest)
+    if own_policy is not None and _same(own_policy, present_policy):
         return Judgement(verdict, tuple(before["rows"]))
     try:
-        report = decide_gate(_inputs(store, record, before, wanted), wanted).to_json()
+        report = decide_gate(_inputs(store, record, before, present_policy), present_policy).to_json()
     except (LciaError, KeyError, TypeError, ValueError) as error:
         raise _NotJudged(f"{type(error).__name__}: {error}") from error
     return Judgement(report["verdict"], tuple(report["rows"]), report)
@@ -96,8 +96,8 @@ def _made_under(store: ObjectStore, digest: str) -> GateSettings | None:
         return None
 
 
-def _same(left: GateSettings, right: GateSettings) -> bool:
-    return left.model_dump(exclude=NOT_JUDGED_BY) == right.model_dump(exclude=NOT_JUDGED_BY)
+def _same(one: GateSettings, other: GateSettings) -> bool:
+    return one.model_dump(exclude=NOT_JUDGED_BY) == other.model_dump(exclude=NOT_JUDGED_BY)
 
 
 def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSettings) -> GateEvidence:
@@ -124,15 +124,17 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
         )
     limits = {"tuning": {"ema": {"max_fallback": fallback[0]["limit"]}}} if fallback else {}
     settings = Settings.model_validate({"policy": {"gate": policy.model_dump()}, **limits})
-    found = gate_evidence(
+    evidence = gate_evidence(
         store,
         settings,
         store.get_json(record["assessment"]),
         store.get_json(record["tuning"]),
         evaluation,
         attempt=before["attempt"],
-        released=all(row["verdict"] == "pass" for row in rows.get("drift", ())),
+        drift_accepted=all(row["verdict"] == "pass" for row in rows.get("drift", ())),
         looks=looks,
     )
-    replaced = {row["task"]: row["superseded_by"] for row in rows.get("superseded", ())}
-    return replace(found, prior=tuple(replace(task, superseded_by=replaced.get(task.name)) for task in found.prior))
+    replacements = {row["task"]: row["superseded_by"] for row in rows.get("superseded", ())}
+    return replace(
+        evidence, prior=tuple(replace(task, superseded_by=replacements.get(task.name)) for task in evidence.prior)
+    )

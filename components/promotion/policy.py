@@ -61,18 +61,18 @@ def in_force(connection: Connection, assistant: str) -> Proposal | None:
 
     "Last" goes by the log, not by a clock. A row that no entry explains has no effect, nor has what was altered in one.
     """
-    gone, found = disownments(connection), None
+    disowned_entries, first = disownments(connection), None
     for entry in log.newest(connection, ["policy.accepted"]):
-        explained = None if gone.get(entry.index) == entry.hash else _explained(connection, entry, assistant)
-        if explained is None:
+        proposal = None if disowned_entries.get(entry.index) == entry.hash else _policy_of(connection, entry, assistant)
+        if proposal is None:
             continue
-        if not same_person(explained.proposed_by, str(explained.accepted_by)):
-            return explained
-        found = explained  # counts where it is the first: a server begins with it, and nobody proposed it
-    return found
+        if not same_person(proposal.proposed_by, str(proposal.accepted_by)):
+            return proposal
+        first = proposal  # counts where it is the first: a server begins with it, and nobody proposed it
+    return first
 
 
-def _explained(connection: Connection, entry: Entry, assistant: str) -> Proposal | None:
+def _policy_of(connection: Connection, entry: Entry, assistant: str) -> Proposal | None:
     """The policy that an entry puts in force; entries of earlier releases leave it to the row whose it is."""
     details, number = entry.details, entry.subject.removeprefix("policy ")
     if details.get("assistant", assistant) != assistant or "policy" not in details:
@@ -83,9 +83,9 @@ def _explained(connection: Connection, entry: Entry, assistant: str) -> Proposal
     row = connection.execute(query).mappings().one_or_none()
     if row is None or ("assistant" not in details and row["accepted_by"] != entry.actor.name):
         return None
-    told = {"content": details["policy"], "proposed_by": details["proposed_by"], "accepted_by": entry.actor.name}
-    ended = row["ended_at"] or datetime.fromisoformat(entry.at)
-    return replace(Proposal(**row), **told, ended_at=ended, entry=entry.index)
+    facts = {"content": details["policy"], "proposed_by": details["proposed_by"], "accepted_by": entry.actor.name}
+    ended_at = row["ended_at"] or datetime.fromisoformat(entry.at)
+    return replace(Proposal(**row), **facts, ended_at=ended_at, entry=entry.index)
 
 
 def standing(connection: Connection, assistant: str, own: PolicySettings) -> PolicySettings:
@@ -93,8 +93,8 @@ def standing(connection: Connection, assistant: str, own: PolicySettings) -> Pol
 
     Whoever decides asks in the transaction that decides, so that nothing rests on a policy of before.
     """
-    found = in_force(connection, assistant)
-    return own if found is None else found.settings
+    proposal = in_force(connection, assistant)
+    return own if proposal is None else proposal.settings
 
 
 def record(policy: PolicySettings) -> dict[str, Json]:
@@ -102,7 +102,7 @@ def record(policy: PolicySettings) -> dict[str, Json]:
     return {"kind": "policy", "schema": 1, "policy": policy.model_dump(mode="json")}
 
 
-def listed(connection: Connection, assistant: str) -> list[Proposal]:
+def proposals(connection: Connection, assistant: str) -> list[Proposal]:
     """Every proposal, newest first."""
     query = select(policies).where(policies.c.assistant == assistant).order_by(policies.c.id.desc())
     return [Proposal(**row) for row in connection.execute(query).mappings()]
@@ -113,8 +113,8 @@ def install(connection: Connection, assistant: str, policy: PolicySettings, *, a
     standing = in_force(connection, assistant)
     if standing is not None:
         return standing
-    made = _insert(connection, assistant, policy, actor, "the policy this server began with")
-    return _end(connection, made, actor, accepted=True, reason=made.reason, before=None)
+    proposal = _insert(connection, assistant, policy, actor, "the policy this server began with")
+    return _end(connection, proposal, actor, in_favour=True, reason=proposal.reason, before=None)
 
 
 def propose(
@@ -129,17 +129,17 @@ def propose(
     need_reason(reason)
     before = _standing(connection, assistant)
     try:
-        wanted = PolicySettings.model_validate(_merged(before.content, changes))
+        settings = PolicySettings.model_validate(_merge(before.content, changes))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["policy", *map(str, first["loc"])])
         raise PolicyRefused(f"{where}: {first['msg']} (seen: {first['input']!r}); `lcia settings policy`") from error
-    if wanted == before.settings:
+    if settings == before.settings:
         raise PolicyRefused("the proposal changes nothing: it is the policy in force; `lcia policy` shows it")
-    made = _insert(connection, assistant, wanted, actor, reason)
-    details = {"reason": reason, "proposed_by": actor.name, **_told(made, before)}
-    append(connection, "policy.proposed", actor, f"policy {made.id}", details)
-    return made
+    proposal = _insert(connection, assistant, settings, actor, reason)
+    details = {"reason": reason, "proposed_by": actor.name, **_details(proposal, before)}
+    append(connection, "policy.proposed", actor, f"policy {proposal.id}", details)
+    return proposal
 
 
 def accept(connection: Connection, assistant: str, identity: int, *, actor: Actor, reason: str) -> Proposal:
@@ -150,20 +150,20 @@ def accept(connection: Connection, assistant: str, identity: int, *, actor: Acto
         ReasonMissing.
     """
     need_reason(reason)
-    wanted, before = _open(connection, assistant, identity), _standing(connection, assistant)
-    if same_person(wanted.proposed_by, actor.name):
+    proposal, before = _open(connection, assistant, identity), _standing(connection, assistant)
+    if same_person(proposal.proposed_by, actor.name):
         raise PolicyRefused(f"{actor.name} proposed policy {identity} and can't accept it; another admin has to")
-    _need_admin_still(connection, wanted)
-    proposed = next(log.newest(connection, ["policy.proposed"], f"policy {identity}"), None)
-    told = None if proposed is None else (proposed.details["policy"], proposed.actor.name)
-    if told is not None and told != (wanted.content, wanted.proposed_by):
+    _need_admin_still(connection, proposal)
+    entry = next(log.newest(connection, ["policy.proposed"], f"policy {identity}"), None)
+    facts = None if entry is None else (entry.details["policy"], entry.actor.name)
+    if facts is not None and facts != (proposal.content, proposal.proposed_by):
         raise PolicyRefused(f"policy {identity} is not what was proposed: {ADVICE}")
-    if proposed is None or proposed.index < (before.entry or 0):
+    if entry is None or entry.index < (before.entry or 0):
         raise PolicyRefused(
             f"policy {identity} was proposed before policy {before.id} came into force, so accepting it would undo "
             "that unseen; propose it again"
         )
-    return _end(connection, wanted, actor, accepted=True, reason=reason, before=before)
+    return _end(connection, proposal, actor, in_favour=True, reason=reason, before=before)
 
 
 def refuse(connection: Connection, assistant: str, identity: int, *, actor: Actor, reason: str) -> Proposal:
@@ -173,25 +173,25 @@ def refuse(connection: Connection, assistant: str, identity: int, *, actor: Acto
         PolicyRefused: it is unknown or ended. ReasonMissing.
     """
     need_reason(reason)
-    wanted = _open(connection, assistant, identity)
-    return _end(connection, wanted, actor, accepted=False, reason=reason, before=None)
+    proposal = _open(connection, assistant, identity)
+    return _end(connection, proposal, actor, in_favour=False, reason=reason, before=None)
 
 
-def _need_admin_still(connection: Connection, wanted: Proposal) -> None:
+def _need_admin_still(connection: Connection, proposal: Proposal) -> None:
     """Refuse a proposal of somebody who may not administer any more; two admins stand behind a change."""
-    if people.anybody(connection) and "admin" not in people.roles(connection, wanted.proposed_by, None):
+    if people.anybody(connection) and "admin" not in people.roles(connection, proposal.proposed_by, None):
         raise PolicyRefused(
-            f"{wanted.proposed_by}, who proposed policy {wanted.id}, is no admin (any more); propose it again"
+            f"{proposal.proposed_by}, who proposed policy {proposal.id}, is no admin (any more); propose it again"
         )
 
 
 def _standing(connection: Connection, assistant: str) -> Proposal:
-    found = in_force(connection, assistant)
-    if found is None:
+    proposal = in_force(connection, assistant)
+    if proposal is None:
         raise PolicyRefused(
             "there is no server policy to change: the section `policy` of zenml.yaml holds; `lcia serve` installs one"
         )
-    return found
+    return proposal
 
 
 def _open(connection: Connection, assistant: str, identity: int) -> Proposal:
@@ -199,16 +199,16 @@ def _open(connection: Connection, assistant: str, identity: int) -> Proposal:
     row: RowMapping | None = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise PolicyRefused(f"there is no policy {identity}; `lcia policy` lists them")
-    found = Proposal(**row)
-    if found.state != "open":
-        raise PolicyRefused(f"policy {identity} is {found.state} already; propose a new one")
-    return found
+    proposal = Proposal(**row)
+    if proposal.state != "open":
+        raise PolicyRefused(f"policy {identity} is {proposal.state} already; propose a new one")
+    return proposal
 
 
-def _insert(connection: Connection, assistant: str, wanted: PolicySettings, actor: Actor, reason: str) -> Proposal:
+def _insert(connection: Connection, assistant: str, settings: PolicySettings, actor: Actor, reason: str) -> Proposal:
     values = {
         "assistant": assistant,
-        "content": wanted.model_dump(mode="json"),
+        "content": settings.model_dump(mode="json"),
         "proposed_by": actor.name,
         "proposed_at": now(connection),
         "reason": reason,
@@ -218,27 +218,27 @@ def _insert(connection: Connection, assistant: str, wanted: PolicySettings, acto
 
 
 def _end(
-    connection: Connection, wanted: Proposal, actor: Actor, *, accepted: bool, reason: str, before: Proposal | None
+    connection: Connection, proposal: Proposal, actor: Actor, *, in_favour: bool, reason: str, before: Proposal | None
 ) -> Proposal:
-    mine = (policies.c.id == wanted.id) & policies.c.ended_at.is_(None)
-    values = {"accepted_by": actor.name if accepted else None, "ended_at": now(connection)}
+    mine = (policies.c.id == proposal.id) & policies.c.ended_at.is_(None)
+    values = {"accepted_by": actor.name if in_favour else None, "ended_at": now(connection)}
     connection.execute(update(policies).where(mine).values(**values))
-    details = {"reason": reason, "proposed_by": wanted.proposed_by, **_told(wanted, before)}
-    append(connection, f"policy.{'accepted' if accepted else 'refused'}", actor, f"policy {wanted.id}", details)
-    row = connection.execute(select(policies).where(policies.c.id == wanted.id)).mappings().one()
+    details = {"reason": reason, "proposed_by": proposal.proposed_by, **_details(proposal, before)}
+    append(connection, f"policy.{'accepted' if in_favour else 'refused'}", actor, f"policy {proposal.id}", details)
+    row = connection.execute(select(policies).where(policies.c.id == proposal.id)).mappings().one()
     return Proposal(**row)
 
 
-def _told(wanted: Proposal, before: Proposal | None) -> dict[str, Json]:
+def _details(proposal: Proposal, before: Proposal | None) -> dict[str, Json]:
     """What a log entry says: the whole policy, and the keys that change."""
-    known = before.settings.model_dump(mode="json") if before else {}  # an earlier release knew fewer keys
-    changed = sorted(differences(wanted.content, known)) if before else []
-    return {"assistant": wanted.assistant, "policy": wanted.content, "changed": changed}
+    previous = before.settings.model_dump(mode="json") if before else {}  # an earlier release knew fewer keys
+    keys = sorted(differences(proposal.content, previous)) if before else []
+    return {"assistant": proposal.assistant, "policy": proposal.content, "changed": keys}
 
 
-def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(content)
+def _merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(content)
     for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        below = result.get(key)
+        result[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result

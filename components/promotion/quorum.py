@@ -71,35 +71,41 @@ class Weighed:
     own."""
 
 
-def weighed(
-    connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
+def weigh(
+    connection: Connection,
+    candidate: Candidate,
+    policy: ApprovalSettings,
+    *,
+    override: bool = False,
+    sites: frozenset[str] | None = None,
 ) -> list[Weighed]:
     """Every yes to a candidate in order, each with the reason why it does not count now, if there is one.
 
-    With `override` those that were given in spite of the gate, which count for nothing else.
+    With `override` those given in spite of the gate, which count for nothing else. `sites`: those of the decision
+    (`candidates.sites`), from a caller that has them already.
     """
     moment = now(connection)
     epoch = epoch_of(connection, candidate.assistant) if candidates.rolled_away(connection, candidate) else None
-    yes = [one for one in given(connection, candidate) if one.verdict == "approve"]
-    of_server = _entitlements(connection, candidate, yes) if yes else None
-    found: list[Weighed] = []
+    yes = [one for one in answers(connection, candidate) if one.verdict == "approve"]
+    of_server = _entitlements(connection, candidate, yes, sites) if yes else None
+    results: list[Weighed] = []
     for one in yes:
         why = _void(one, candidate, policy, moment, epoch, override=override)
-        sites = None
+        entitled_at = None
         if not why and of_server is not None:
-            sites, why = of_server[one.id]
-        counted = (other.approval.person for other in found if not other.why_not)
-        if not why and any(same_person(one.person, name) for name in counted):
+            entitled_at, why = of_server[one.id]
+        names = (other.approval.person for other in results if not other.why_not)
+        if not why and any(same_person(one.person, name) for name in names):
             why = "given twice"
-        found.append(Weighed(one, why, sites))
-    return found
+        results.append(Weighed(one, why, entitled_at))
+    return results
 
 
 def valid(
     connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
 ) -> list[Approval]:
-    """Approvals that count now, one per person; see `weighed`."""
-    return [one.approval for one in weighed(connection, candidate, policy, override=override) if not one.why_not]
+    """Approvals that count now, one per person; see `weigh`."""
+    return [one.approval for one in weigh(connection, candidate, policy, override=override) if not one.why_not]
 
 
 def _void(
@@ -120,20 +126,20 @@ def _void(
         "given before the champion was moved": epoch is not None and one.epoch != epoch,
         "given in spite of the gate": one.override and not override,
         "not given in spite of the gate": override and not one.override,
-        "brought the task in": barred(candidate, one.person, policy),
+        "brought the task in": bars(candidate, one.person, policy),
     }
     return next((why for why, so in reasons.items() if so), "")
 
 
 def _entitlements(
-    connection: Connection, candidate: Candidate, yes: Sequence[Approval]
+    connection: Connection, candidate: Candidate, yes: Sequence[Approval], sites: frozenset[str] | None
 ) -> dict[int, tuple[frozenset[str], str]] | None:
     """By approval: at which of the sites the person may decide, and why at none; None where nobody has roles."""
     if not people.readable(connection) or not people.anybody(connection):
         return None
-    sites = candidates.sites(connection, candidate)
-    known = people.among(connection, [one.person for one in yes])
-    return {one.id: _entitlement(known.get(folded(one.person)), one.how, sites) for one in yes}
+    sites = sites or candidates.sites(connection, candidate)
+    persons = people.among(connection, [one.person for one in yes])
+    return {one.id: _entitlement(persons.get(folded(one.person)), one.how, sites) for one in yes}
 
 
 def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) -> tuple[frozenset[str], str]:
@@ -154,8 +160,8 @@ def need_entitled(connection: Connection, candidate: Candidate, actor: Actor) ->
         NotEntitled: says why it would not.
     """
     if people.anybody(connection):
-        known = people.among(connection, [actor.name])
-        _, why = _entitlement(known.get(folded(actor.name)), actor.how, candidates.sites(connection, candidate))
+        persons = people.among(connection, [actor.name])
+        _, why = _entitlement(persons.get(folded(actor.name)), actor.how, candidates.sites(connection, candidate))
         if why:
             raise NotEntitled(
                 f"the yes of {actor.name} would not count: {why}. People here sign in and have roles: `lcia people` "
@@ -173,48 +179,48 @@ def need_quorum(
     Raises:
         QuorumMissing: there are fewer than policy asks for at a site, or a required role is not among them.
     """
-    found = weighed(connection, candidate, policy, override=override)
-    counted = [one for one in found if not one.why_not]
+    sites = candidates.sites(connection, candidate)
+    results = weigh(connection, candidate, policy, override=override, sites=sites)
+    yes = [one for one in results if not one.why_not]
     void = "".join(
         f"; that of {one.approval.person} does not count: {one.why_not}"
-        for one in found
+        for one in results
         if one.why_not and one.approval.revoked_at is None and one.approval.override == override
     )
-    sites = sorted(candidates.sites(connection, candidate))
-    for site in sites:
-        here = [one.approval for one in counted if one.sites is None or site in one.sites]
+    for site in sorted(sites):
+        here = [one.approval for one in yes if one.sites is None or site in one.sites]
         _need_quorum_at(connection, candidate, policy, here, site, void, override=override, several=len(sites) > 1)
-    return [one.approval for one in counted]
+    return [one.approval for one in yes]
 
 
 def _need_quorum_at(
     connection: Connection,
     candidate: Candidate,
     policy: ApprovalSettings,
-    counted: Sequence[Approval],
+    yes: Sequence[Approval],
     site: str,
     void: str,
     *,
     override: bool,
     several: bool,
 ) -> None:
-    needed = quorum_at(candidate, policy, site, override=override)
-    names = ", ".join(given.person for given in counted) or "nobody"
+    quorum = quorum_at(candidate, policy, site, override=override)
+    names = ", ".join(approval.person for approval in yes) or "nobody"
     option = " --override" if override else ""
     at = f" at {site}" if several else ""
-    if len(counted) < needed:
+    if len(yes) < quorum:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} of {needed} approvals that count{at} ({names}){void}; "
+            f"version {candidate.number} has {len(yes)} of {quorum} approvals that count{at} ({names}){void}; "
             f"`lcia approve {candidate.number}{option} --reason ...` by somebody else than {candidate.submitted_by} "
             f"and {candidate.launched_by} gives one"
         )
     own = policy.sites.get(site, SiteApproval())
     roles = policy.required_roles if own.required_roles is None else own.required_roles
-    held = {role for given in counted for role in people.roles(connection, given.person, site)} if roles else set()
-    missing = [role for role in roles if role not in held]
+    present = {role for approval in yes for role in people.roles(connection, approval.person, site)} if roles else set()
+    missing = [role for role in roles if role not in present]
     if missing:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} approvals ({names}), and policy wants the role "
+            f"version {candidate.number} has {len(yes)} approvals ({names}), and policy wants the role "
             f"{missing[0]} among them{f' at {site}' if site != EVERYWHERE else ''}; a person who has it must approve "
             "too"
         )
@@ -228,12 +234,12 @@ def quorum_at(candidate: Candidate, policy: ApprovalSettings, site: str, *, over
     return (max(quorum, policy.override_quorum) if override else quorum) + further
 
 
-def barred(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:
+def bars(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:
     """Whether four eyes keep a person from a candidate: they submitted or launched its task."""
-    return policy.four_eyes and _brought(candidate, person)
+    return policy.four_eyes and _is_sender(candidate, person)
 
 
-def _brought(candidate: Candidate, person: str) -> bool:
+def _is_sender(candidate: Candidate, person: str) -> bool:
     return same_person(person, candidate.submitted_by) or same_person(person, candidate.launched_by)
 
 
@@ -243,7 +249,7 @@ def epoch_of(connection: Connection, assistant: str) -> int:
     return connection.execute(query).scalar_one_or_none() or 0
 
 
-def given(connection: Connection, candidate: Candidate) -> list[Approval]:
+def answers(connection: Connection, candidate: Candidate) -> list[Approval]:
     """Every yes and no to a candidate in order, those that count no more included."""
     query = select(approvals).where(approvals.c.candidate == candidate.digest).order_by(approvals.c.id)
     return [approval_of(row) for row in connection.execute(query).mappings()]

@@ -46,15 +46,15 @@ def lessons(store: ObjectStore, pool: Pool, order: Sequence[str], today: date) -
     What the owner lets us keep decides, not what happens to lie in the store until the next sweep.
     """
     entries = {entry.task: (entry, group.id) for group in pool.groups for entry in group.tasks}
-    found, lost = [], {}
+    teachable, reasons = [], {}
     for task in order:
         entry, group = entries[task]
         rows, why = _rows(store, entry, today)
         if rows is None:
-            lost[entry.name] = why
+            reasons[entry.name] = why
         else:
-            found.append(Lesson(entry, group, rows))
-    return found, lost
+            teachable.append(Lesson(entry, group, rows))
+    return teachable, reasons
 
 
 def _rows(store: ObjectStore, entry: GroupTask, today: date) -> tuple[str | None, str]:
@@ -63,29 +63,29 @@ def _rows(store: ObjectStore, entry: GroupTask, today: date) -> tuple[str | None
         snapshot = load_snapshot(store, entry.task)
     except ObjectMissing:
         return None, "it was withdrawn"
-    allowed, train = snapshot.task.retention, snapshot.splits["train"]
-    if allowed.until is not None and allowed.until < today:
-        return None, f"its rows may be kept until {allowed.until}"
-    gone = [name for split in EVALUATED if not store.exists(name := snapshot.splits[split].object)]
-    if gone or not allowed.evaluation_rows:
-        why = next(filter(None, map(store.erased, gone)), "its evaluation rows are not kept")
+    retention, train = snapshot.task.retention, snapshot.splits["train"]
+    if retention.until is not None and retention.until < today:
+        return None, f"its rows may be kept until {retention.until}"
+    missing = [name for split in EVALUATED if not store.exists(name := snapshot.splits[split].object)]
+    if missing or not retention.evaluation_rows:
+        why = next(filter(None, map(store.erased, missing)), "its evaluation rows are not kept")
         return None, f"{why}, so nothing could tell whether it was learnt"
-    if train.rows <= allowed.train_rows and store.exists(train.object):
+    if train.rows <= retention.train_rows and store.exists(train.object):
         return train.object, ""
     if entry.kept_rows and store.exists(entry.kept_rows):
         return entry.kept_rows, ""
     return None, "no training rows of it are kept"
 
 
-def reassessed(
-    store: ObjectStore, settings: Settings, earlier: Record, lesson: Lesson, pool: Pool, parent: str | None, placed: str
+def reassess(
+    store: ObjectStore, settings: Settings, earlier: Record, lesson: Lesson, pool: Pool, parent: str | None, group: str
 ) -> dict[str, Any]:
     """The assessment record of a lesson: what was found when the task came, placed where its neighbours are.
 
     `placed`: the group of the new line that has the tasks of the champion's group, or `new`.
     """
     snapshot = load_snapshot(store, lesson.entry.task)
-    decision = decide(pool, lesson.entry.instructions, settings.grouping, placed=placed)
+    decision = decide(pool, lesson.entry.instructions, settings.grouping, placed=group)
     return {
         **{name: earlier[name] for name in ("kind", "schema", "submitted_task", "task", "validation", "drift")},
         "parent": parent,
@@ -113,7 +113,7 @@ def against_champion(store: ObjectStore, last: Record, champion: str, before: Re
         for entry in pool.tasks()
         if measured(store, last, entry.name) and measured(store, before, names[entry.task])
     ]
-    kept = {name for name, _ in both}
+    common = {name for name, _ in both}
     anchors = {new: before["anchors"][name] for new, name in both}
     anchors = {new: {**a, "predictions": rescored(store, a["predictions"])} for new, a in anchors.items()}
     return {
@@ -121,11 +121,11 @@ def against_champion(store: ObjectStore, last: Record, champion: str, before: Re
         "parent": champion,
         "pool": store.put_json(replace(pool, parents=(champion, *pool.parents)).to_manifest()),
         "champion": {new: rescored(store, before["predictions"][name]) for new, name in both},
-        "predictions": {name: digest for name, digest in last["predictions"].items() if name in kept},
-        "routes": {name: digest for name, digest in last["routes"].items() if name in kept},
-        "scores": {name: score for name, score in last["scores"].items() if name in kept},
+        "predictions": {name: digest for name, digest in last["predictions"].items() if name in common},
+        "routes": {name: digest for name, digest in last["routes"].items() if name in common},
+        "scores": {name: score for name, score in last["scores"].items() if name in common},
         "anchors": {new: {**anchor, "version": anchor["version"] or champion} for new, anchor in anchors.items()},
-        "not_measurable": [entry.name for entry in pool.tasks() if entry.name not in kept],
+        "not_measurable": [entry.name for entry in pool.tasks() if entry.name not in common],
         "rerouted": {},
     }
 
@@ -134,7 +134,7 @@ def judge(
     store: ObjectStore,
     settings: Settings,
     evaluation: Record,
-    lost: Sequence[str],
+    not_taught: Sequence[str],
     *,
     fallback: Sequence[float],
     attempt: int,
@@ -147,7 +147,7 @@ def judge(
     inputs = gate_inputs(
         store,
         evaluation,
-        lost,
+        not_taught,
         share=settings.policy.gate.reserve_share,
         fallback=max(fallback, default=None),
         limit=settings.tuning.ema.max_fallback,
@@ -158,15 +158,15 @@ def judge(
 
 
 def evidence_record(
-    store: ObjectStore, links: Sequence[str], evaluation: Record, gate: GateReport, lost: Mapping[str, str]
+    store: ObjectStore, links: Sequence[str], evaluation: Record, gate: GateReport, not_taught: Mapping[str, str]
 ) -> dict[str, Any]:
     """The object whose digest approvals are bound to: the last lesson's evidence, judged against the champion.
 
     `links` are the evidence records of all lessons, oldest first.
     """
     last, verdict = store.get_json(links[-1]), gate.to_json()
-    made = {
-        "card": rebase_card(store, evaluation, gate, lost).encode(),
+    reports = {
+        "card": rebase_card(store, evaluation, gate, not_taught).encode(),
         "gate": gate_html(verdict).encode(),
     }
     return {
@@ -175,6 +175,6 @@ def evidence_record(
         "parent": evaluation["parent"],
         "evaluation": store.put_json(dict(evaluation)),
         "gate": store.put_json(verdict),
-        "reports": {**last["reports"], **{name: store.put(content) for name, content in made.items()}},
-        "rebase": {"links": list(links), "lost": dict(lost)},
+        "reports": {**last["reports"], **{name: store.put(content) for name, content in reports.items()}},
+        "rebase": {"links": list(links), "lost": dict(not_taught)},
     }

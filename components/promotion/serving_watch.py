@@ -28,15 +28,15 @@ def watch(db: Database, registry: Registry) -> str | None:
         quiet = _quiet(connection, name)
     if before is None or not quiet:
         return None
-    seen = registry.champion()
-    if seen == before.version:
+    digest = registry.champion()
+    if digest == before.version:
         return None
-    words = f"MLflow serves {_short(seen)}, decided was {_short(before.version)} (epoch {before.epoch})"
+    words = f"MLflow serves {_short(digest)}, decided was {_short(before.version)} (epoch {before.epoch})"
     with db.begin() as connection:
         if champion.current(connection, name) != before or not _quiet(connection, name):
             return None  # decided or told meanwhile: what was seen may be older than that
-        told = {"kind": "alias", "digest": before.version, "words": words, "repaired": False}
-        details = {"differences": [{**told, "why_not": "MLflow is told again right after this entry"}]}
+        difference = {"kind": "alias", "digest": before.version, "words": words, "repaired": False}
+        details = {"differences": [{**difference, "why_not": "MLflow is told again right after this entry"}]}
         append(connection, "registry.repaired", SYSTEM, name, details)
         Retelling(name, before.version, newest(connection, name), serving=True).enter(connection)
     return words

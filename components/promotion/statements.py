@@ -30,14 +30,14 @@ TOLD = ("evidence", "verdict", "policy", "approvals", "override", "automatic", "
 """Details of the log entry that the statement repeats."""
 
 
-def owed(connection: Connection, assistant: str, key: str | None) -> list[Promotion]:
+def due(connection: Connection, assistant: str, key: str | None) -> list[Promotion]:
     """Decisions without a statement, oldest first; the newest must have one signed by `key` (None: by any)."""
-    made = lineage(connection, assistant)
+    decisions = lineage(connection, assistant)
     query = select(statements.c.epoch, statements.c.key).where(statements.c.name == assistant)
-    known = {(row.epoch, row.key) for row in connection.execute(query)}
-    having = {epoch for epoch, _ in known}
-    return [one for one in made if one.epoch not in having] + [
-        one for one in made[-1:] if one.epoch in having and key is not None and (one.epoch, key) not in known
+    signatures = {(row.epoch, row.key) for row in connection.execute(query)}
+    having = {epoch for epoch, _ in signatures}
+    return [one for one in decisions if one.epoch not in having] + [
+        one for one in decisions[-1:] if one.epoch in having and key is not None and (one.epoch, key) not in signatures
     ]
 
 
@@ -48,11 +48,11 @@ def sign_owed(db: Database, store: ObjectStore, key: SigningKey, assistant: str)
         LogDamaged: the log does not hold a decision of the history.
     """
     with db.read() as connection:
-        made = owed(connection, assistant, key.id)
-        found = entries_of(connection, made)
+        decisions = due(connection, assistant, key.id)
+        entries = entries_of(connection, decisions)
         records = keyring.records(connection)
-    for one in made:
-        entry = found[one.epoch]
+    for one in decisions:
+        entry = entries[one.epoch]
         number = int(entry.details["number"])
         payload = statement.payload(assistant, number, one.version, _predicate(one, entry))
         digest = store.put(statement.signed(key, payload, records))
@@ -60,40 +60,44 @@ def sign_owed(db: Database, store: ObjectStore, key: SigningKey, assistant: str)
             with db.begin() as connection:
                 values = {"name": assistant, "epoch": one.epoch, "key": key.id, "statement": digest}
                 connection.execute(insert(statements).values(**values, at=now(connection)))
-                if one is made[-1] and told(connection, assistant):  # without this statement
+                if one is decisions[-1] and told(connection, assistant):  # without this statement
                     again = {"digest": one.version, "number": number, "epoch": one.epoch}
                     enqueue(connection, assistant, "rollback", again)
         except IntegrityError:  # another process was as fast
             continue
-    return made
+    return decisions
 
 
-def entries_of(connection: Connection, made: list[Promotion]) -> Mapping[int, Entry]:
+def entries_of(connection: Connection, decisions: list[Promotion]) -> Mapping[int, Entry]:
     """The log entry that each decision was written with, by epoch: never another one that says the same.
 
     Raises:
         LogDamaged: one has none, or one that tells of something else.
     """
-    found: dict[int, Entry] = {}
-    for one in made:
+    entries: dict[int, Entry] = {}
+    for one in decisions:
         entry = None if one.entry is None else log.at(connection, one.entry)
         if entry is None or not tells_of(entry, vars(one)):
             raise LogDamaged(
                 f"the log has no entry for the decision of epoch {one.epoch} about {one.version[:12]}; {ADVICE}"
             )
-        found[one.epoch] = entry
-    return found
+        entries[one.epoch] = entry
+    return entries
 
 
-def newest(connection: Connection, assistant: str, version: str, told: Mapping[str, Any] | None = None) -> str | None:
+def newest(
+    connection: Connection, assistant: str, version: str, payload: Mapping[str, Any] | None = None
+) -> str | None:
     """Object of the statement of the newest decision about a version, or of the one that a row of the outbox tells.
 
     None where that decision is not signed yet: an earlier decision's statement does not stand in for it. Rows of before
     do not say which decision they tell.
     """
-    epoch = (told or {}).get("epoch")
+    epoch = (payload or {}).get("epoch")
     if epoch is None:
-        epoch = max((made.epoch for made in lineage(connection, assistant) if made.version == version), default=None)
+        epoch = max(
+            (decision.epoch for decision in lineage(connection, assistant) if decision.version == version), default=None
+        )
     query = select(statements.c.statement).join(signing_keys, signing_keys.c.id == statements.c.key)
     query = query.where(statements.c.name == assistant, statements.c.epoch == epoch)
     return connection.execute(query.order_by(signing_keys.c.number.desc()).limit(1)).scalar_one_or_none()
@@ -117,7 +121,7 @@ def content(db: Database, store: ObjectStore, assistant: str, version: Candidate
 
 
 def need(
-    db: Database, store: ObjectStore, assistant: str, version: Candidate, trusted: Ed25519PublicKey | None
+    db: Database, store: ObjectStore, assistant: str, version: Candidate, key: Ed25519PublicKey | None
 ) -> Statement:
     """The checked statement without which a champion is not loaded; `trusted` as in `statement.read`.
 
@@ -130,22 +134,22 @@ def need(
     """
     with db.read() as connection:
         entry = need_decision(connection, assistant)
-    found = statement.read(content(db, store, assistant, version), trusted, version.digest)
-    seen = (found.predicate.get("assistant"), found.predicate["log"]["entry"], found.predicate["log"]["hash"])
-    if entry is not None and entry.subject == version.digest and seen != (assistant, entry.index, entry.hash):
+    result = statement.read(content(db, store, assistant, version), key, version.digest)
+    origin = (result.predicate.get("assistant"), result.predicate["log"]["entry"], result.predicate["log"]["hash"])
+    if entry is not None and entry.subject == version.digest and origin != (assistant, entry.index, entry.hash):
         raise StatementRefused(
-            f"the statement of version {version.number} is of epoch {found.predicate.get('epoch')} (entry {seen[1]} of "
-            f"the log), the present decision is epoch {entry.details['epoch']} (entry {entry.index}): `lcia sync` "
+            f"the statement of version {version.number} is of epoch {result.predicate.get('epoch')} (entry {origin[1]} "
+            f"of the log), the present decision is epoch {entry.details['epoch']} (entry {entry.index}): `lcia sync` "
             "signs it where the key is"
         )
-    return found
+    return result
 
 
-def _predicate(made: Promotion, entry: Entry) -> dict[str, Json]:
+def _predicate(decision: Promotion, entry: Entry) -> dict[str, Json]:
     return {
-        "assistant": made.name,
+        "assistant": decision.name,
         "number": entry.details["number"],
-        "epoch": made.epoch,
+        "epoch": decision.epoch,
         "kind": DECISIONS[entry.action],
         "at": entry.at,
         "by": {"name": entry.actor.name, "assured": entry.actor.assured, "how": entry.actor.how},
@@ -169,18 +173,18 @@ def attest(
     """
     try:
         with db.read() as connection:
-            unsigned = owed(connection, assistant, keyring.newest(connection))
+            missing = due(connection, assistant, keyring.newest(connection))
             last = champion.lineage(connection, assistant)[-1:]
             length = max((entry.index + 1 for entry in entries_of(connection, last).values()), default=0)
             headless = heads.missing(connection, places, length) if length else []
-            undelivered = heads.waiting(connection, places)
-        if unsigned:
+            waiting = heads.waiting(connection, places)
+        if missing:
             sign_owed(db, store, key(), assistant)
         if headless:
             heads.enqueue(db, key(), headless)
-        kept = heads.deliver(db, places, keepers) if headless or undelivered else []
+        deliveries = heads.deliver(db, places, keepers) if headless or waiting else []
     except AccountRefused:
         return []
     except LciaError as error:
         return [Delivery(0, "statement", "", ok=False, message=f"not signed: {error}")]
-    return [Delivery(0, "head", "", one.ok, f"{one.place}: {one.message}") for one in kept]
+    return [Delivery(0, "head", "", one.ok, f"{one.place}: {one.message}") for one in deliveries]

@@ -60,7 +60,7 @@ class Books:
         """Everything, of every assistant of this database."""
         names = assistants(connection)
         messages = rows(connection)
-        versions = [version for name in names for version in candidates.listed(connection, name)]
+        versions = [version for name in names for version in candidates.versions(connection, name)]
         any_damage = any(row.damage for row in messages)  # then MLflow may show any of them
         newest = {version.digest: "candidate" for version in versions if any_damage}
         newest |= {row.digest: row.kind for row in messages if row.kind in ("candidate", "forget") and not row.damage}

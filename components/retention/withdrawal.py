@@ -90,7 +90,7 @@ def withdraw(
     for lease in leases:
         check(connection, lease)
     having = versions_with(index, set(snapshots(index, item)))
-    versions = [v for v in candidates.listed(connection, item.assistant) if v.digest in having or v.item == item.id]
+    versions = [v for v in candidates.versions(connection, item.assistant) if v.digest in having or v.item == item.id]
     if item.state == "withdrawn":
         return Withdrawal(item, tuple(versions), str(item.answers.get("withdrawn")), known=True)
     if policy == REFUSE:
@@ -111,7 +111,7 @@ def _need_other_champion(connection: Connection, item: QueueItem, versions: Sequ
     version = next((v for v in versions if now and v.digest == now.version), None)
     if version is None:
         return
-    numbers = {v.digest: v.number for v in candidates.listed(connection, item.assistant)}
+    numbers = {v.digest: v.number for v in candidates.versions(connection, item.assistant)}
     tuned_digests = {v.digest for v in versions}
     clean = [m.version for m in champion.lineage(connection, item.assistant) if m.version not in tuned_digests]
     way = (

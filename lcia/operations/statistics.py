@@ -96,7 +96,7 @@ class Measures:
 def measure(instance: Instance) -> Measures:
     """Everything in one look at the database; records behind it are immutable and read once by a process."""
     with instance.db.read() as connection:
-        known = candidates.listed(connection, instance.assistant)
+        known = candidates.versions(connection, instance.assistant)
         decided = champion.lineage(connection, instance.assistant)
         items = queue.items(connection, instance.assistant)
         now, moment = champion.current(connection, instance.assistant), instance.db.now(connection)

@@ -18,7 +18,7 @@ def status(instance: Instance) -> dict[str, Any]:
         decided = champion.lineage(connection, instance.assistant)
         items = queue.items(connection, instance.assistant)
         counts = queue.counts(connection, instance.assistant)
-        found = candidates.listed(connection, instance.assistant)
+        found = candidates.versions(connection, instance.assistant)
         head = log.head(connection)
         waiting = undelivered(connection, instance.assistant)
         rules = policy.standing(connection, instance.assistant, instance.settings.policy)

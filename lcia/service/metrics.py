@@ -41,7 +41,7 @@ def _lines(instance: Instance) -> Iterator[str]:
         states = queue.counts(connection, name)
         held = leases.standing(connection)
         now = instance.db.now(connection)
-        undecided = candidates.listed(connection, name, "pending")
+        undecided = candidates.versions(connection, name, "pending")
         served = champion.current(connection, name)
         waiting = outbox.undelivered(connection, name)
     yield from _head("lcia_tasks", "Tasks in each state.")

@@ -74,7 +74,7 @@ def _tell(instance: Instance, say: Say) -> None:
 def _next(instance: Instance, only: int | None) -> QueueItem | None:
     """The next item something can be done about; `waiting` ones only when no candidate is undecided."""
     with instance.db.read() as connection:
-        undecided = candidates.listed(connection, instance.assistant, "pending")
+        undecided = candidates.versions(connection, instance.assistant, "pending")
         ready = tuple(state for state in queue.OPEN if state != "waiting" or not undecided)
         return queue.next_item(connection, instance.assistant, ready, only)
 
@@ -133,7 +133,7 @@ class Advance:
         if record["verdict"] == "nothing_to_learn":
             return self._move(item, "nothing_to_learn", why, **facts)
         with self.instance.db.read() as connection:
-            undecided = candidates.listed(connection, self.instance.assistant, "pending")
+            undecided = candidates.versions(connection, self.instance.assistant, "pending")
         if undecided:
             first = undecided[0]
             return self._move(

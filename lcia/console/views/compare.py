@@ -39,7 +39,7 @@ def routes(console: Console) -> APIRouter:
     def compare(request: Request) -> Response:
         reader, asked = console.reader(request), request.query_params
         with console.instance.db.read() as connection:
-            known = candidates.listed(connection, console.instance.assistant)
+            known = candidates.versions(connection, console.instance.assistant)
         picked = sorted(int(number) for number in set(asked.getlist("v")) if number.isdecimal() and len(number) < 10)
         before, after = asked.get("before") or None, asked.get("after") or None
         if len(picked) >= 2:

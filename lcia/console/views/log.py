@@ -37,7 +37,7 @@ def routes(console: Console) -> APIRouter:
         with console.instance.db.read() as connection:
             size = entries.count(connection)
             found = browsing.page(connection, wanted, int(before) if before.isdecimal() and len(before) < 10 else None)
-            versions = {one.digest: one.number for one in candidates.listed(connection, console.instance.assistant)}
+            versions = {one.digest: one.number for one in candidates.versions(connection, console.instance.assistant)}
         kept = {name: value for name, value in asked.items() if value}
         return console.page(
             reader,
@@ -89,7 +89,7 @@ def routes(console: Console) -> APIRouter:
         with console.instance.db.read() as connection:
             found, body = browsing.entry(connection, index)
             size = entries.count(connection)
-            versions = {one.digest: one.number for one in candidates.listed(connection, console.instance.assistant)}
+            versions = {one.digest: one.number for one in candidates.versions(connection, console.instance.assistant)}
         return console.page(
             reader, "log_entry.html", entry=found, body=body.decode(errors="replace"), size=size, versions=versions
         )

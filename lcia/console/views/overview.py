@@ -135,10 +135,10 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
     instance, name = console.instance, console.instance.assistant
     busy = queue.items(connection, name, ("assessing", "learning"))
     held = queue.items(connection, name, ("held",))
-    undecided = candidates.listed(connection, name, "pending")
+    undecided = candidates.versions(connection, name, "pending")
     worker = next((one for one in leases.standing(connection) if one.name == f"lineage:{name}"), None)
     undelivered = outbox.undelivered(connection, name)
-    proposed = [one for one in policy.listed(connection, name) if one.state == "open"]
+    proposed = [one for one in policy.proposals(connection, name) if one.state == "open"]
     return {
         "busy": [(item, progress.read(instance.store, item.package)) for item in busy],
         "waiting": [(version, _approvals(console, reader, connection, version)) for version in undecided],
@@ -158,7 +158,7 @@ def _approvals(console: Console, reader: Reader, connection: Connection, version
     """How far a version is decided about, and what the reader can do about it."""
     rules = policy.standing(connection, console.instance.assistant, console.instance.settings.policy).approval
     given = quorum.valid(connection, version, rules)
-    own = quorum.barred(version, reader.name, rules)
+    own = quorum.bars(version, reader.name, rules)
     sites = candidates.sites(connection, version)
     done = any(same_person(one.person, reader.name) for one in given)
     needed = max(quorum.quorum_at(version, rules, site) for site in sites)
