@@ -1,8 +1,8 @@
 """Approvals: people's recorded yes and no, bound to the digest of the evidence they saw.
 
-Every decision reads the whole evidence again; one changed or missing byte voids it. A yes counts only while
-it is fresh, unrevoked and given by someone who neither submitted nor launched the task, and on a server by someone who
-may still decide at a site whose tasks change; silence is a no.
+Every decision reads the whole evidence again; one changed or missing byte voids it. An approval counts only while it is
+fresh and unrevoked, and only from somebody who neither submitted nor launched the task; on a server also only from
+somebody who may still decide at a site whose tasks change. Silence is a no.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ class EvidenceVoid(LciaError):
 
 
 class FourEyesRefused(LciaError):
-    """The person who brought or launched a task can't be the one who lets it through."""
+    """A person who submitted or launched a task can't approve its version."""
 
 
 class ApprovalUnknown(LciaError):
-    """No such approval, or one that counts no more."""
+    """There is no such approval, or it no longer counts."""
 
 
 class OverrideRefused(LciaError):
@@ -45,25 +45,25 @@ class OverrideRefused(LciaError):
 
 
 class NotLowRisk(WaitingForPeople):
-    """Policy lets people decide about this one."""
+    """Policy leaves the decision about this version to people."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was read, and found whole."""
+    """Evidence that was read and found whole."""
 
     digest: str
     verdict: str
     """The gate's: pass, fail or inconclusive."""
     objects: int
-    """How many objects were read and checked."""
+    """Number of objects read and checked."""
 
 
 def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
     """Read a candidate's evidence and everything it leads to: adapters, predictions, rows, settings, reports.
 
     Raises:
-        EvidenceVoid: something is missing or altered, or speaks of another candidate, task, parent or verdict.
+        EvidenceVoid: an object is missing or altered, or is about another candidate, task, parent or verdict.
     """
     try:
         value = store.get_json(candidate.evidence)
@@ -96,7 +96,7 @@ def check_version(store: ObjectStore, digest: str) -> int:
     """Read a version's manifest and its adapters; returns the number of objects read.
 
     Raises:
-        ObjectMissing, ObjectCorrupt: one of them is not there as it was made.
+        ObjectMissing, ObjectCorrupt: one of them is missing or was altered.
     """
     manifest = store.get_json(digest)
     if not isinstance(manifest, dict) or manifest.get("kind") != "pool":
@@ -114,7 +114,7 @@ def check_version(store: ObjectStore, digest: str) -> int:
 
 
 def gate_stands_against(verdict: str, policy: GateSettings) -> bool:
-    """Whether only an override can promote what the gate says this of."""
+    """True if only an override can promote a version with this verdict."""
     return policy.enforce and verdict != "pass"
 
 
@@ -125,11 +125,11 @@ OVERRIDDEN = {verdict: f"gate {verdict} overridden" for verdict in ("fail", "inc
 def check_gate(
     candidate: Candidate, judgement: Judgement, policy: GateSettings, *, override: bool = False
 ) -> list[str]:
-    """Whether the gate lets people decide; returns the marks that the decision must bear.
+    """Check that the gate lets people decide; returns the marks that the decision must bear.
 
     Raises:
         GateRefused: the verdict is not `pass`, the policy enforces it, and nobody overrides it.
-        OverrideRefused: the gate does not stand against it.
+        OverrideRefused: the gate does not stand against it, so there is nothing to override.
     """
     verdict, against = judgement.verdict, gate_stands_against(judgement.verdict, policy)
     if override and not against:
@@ -151,14 +151,15 @@ def check_gate(
 
 
 NOT_UNCHANGED = ("step", "lifetime", "superseded", "not measurable", "not taught")
-"""Rules of the gate whose row says that predictions of a task changed, or that nobody can say whether they did."""
+"""Rules of the gate whose row says that predictions of a task changed, or that this can't be known."""
 
 
 def check_low_risk(candidate: Candidate, judgement: Judgement, policy: ApprovalSettings) -> None:
-    """Whether policy calls what the gate lets by low enough a risk to go without a person.
+    """Check that policy counts a version the gate lets pass as low risk, to be promoted without a person.
 
     Raises:
-        NotLowRisk: automatic approval is off, or predictions of prior tasks changed where policy does not want that.
+        NotLowRisk: automatic approval is off, the task came from an unknown sender, or predictions of prior tasks
+            changed and policy does not allow that.
     """
     if not policy.auto:
         raise NotLowRisk(
@@ -189,11 +190,11 @@ def approve(
     evidence: str | None = None,
     override: bool = False,
 ) -> Approval:
-    """Record a yes to a pending candidate, or to a version that was rolled away from; a second one of the same person,
-    while the first counts, is it.
+    """Record an approval of a pending candidate, or of a version that was rolled away from.
 
-    `policy` is that of the settings, which holds where the server has none. `evidence` is the digest the person looked
-    at, if known: it must be the candidate's. `override` is a yes in spite of the gate, and counts for nothing else.
+    If the person's earlier approval still counts, that one is returned. `policy` is that of the settings, which holds
+    if the server has none. `evidence` is the digest the person looked at, if known: it must be the candidate's.
+    `override` approves in spite of the gate, and counts for nothing else.
 
     Raises:
         NotPending, EvidenceVoid, GateRefused, OverrideRefused, FourEyesRefused, ReasonMissing, CandidateUnknown.
@@ -229,7 +230,7 @@ def approve(
 
 
 def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str) -> Approval:
-    """Record a no, which ends the candidate and its queue item. Anyone may say no, whole evidence or not.
+    """Record a rejection, which ends the candidate and its queue item. Anyone may reject, on damaged evidence too.
 
     Raises:
         NotPending, ReasonMissing, CandidateUnknown.
@@ -250,10 +251,12 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
 def revoke(
     db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str, person: str | None = None
 ) -> Approval:
-    """Take back every yes of a person while nothing rests on it yet: one's own, or of `person`; the log names both.
+    """Take back every approval of a person while nothing rests on it yet: the actor's own, or those of `person`.
+
+    The log names both. Returns the newest one.
 
     Raises:
-        NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown when the person has no yes that was not taken back.
+        NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown: the person has no approval to take back.
     """
     need_reason(reason)
     whose = actor.name if person is None else person
@@ -300,7 +303,7 @@ def _pending(connection: Connection, assistant: str, version: str | int) -> Cand
 
 
 def _open_candidate(connection: Connection, assistant: str, version: str | int) -> Candidate:
-    """A candidate that waits, or a version that was rolled away from, to which one may come back by approvals."""
+    """A pending candidate, or a version that was rolled away from: approvals can bring it back."""
     candidate = candidates.get(connection, assistant, version)
     return candidate if candidates.rolled_away(connection, candidate) else _pending(connection, assistant, version)
 

@@ -1,7 +1,7 @@
 """Promotion without a person, where the policy in force allows it.
 
-Whoever may move the champion does it: the worker on one machine; on a server with separate accounts the service, in its
-rounds, for the worker handles what hostile packages gave and may not.
+The process that may move the champion does it: the worker on one machine; on a server with separate accounts the
+service, in its rounds, because the worker handles content of packages that may be hostile and has no such right.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from components.storage.objects import ObjectStore
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one candidate."""
+    """Outcome for one candidate."""
 
     candidate: Candidate
     promotion: Promotion | None
@@ -29,10 +29,10 @@ class Outcome:
 def promote_waiting(
     db: Database, promoter: Database, store: ObjectStore, assistant: str, policy: PolicySettings
 ) -> list[Outcome]:
-    """Promote every candidate that waits and that needs no person; nothing where automatic approval is off.
+    """Promote every pending candidate that needs no person; none if automatic approval is off.
 
     `db` is read; `promoter` is the same database, opened with the account that moves the champion. `policy` is that of
-    the settings, which holds where the server has none.
+    the settings, which holds if the server has none.
     """
     with db.read() as connection:
         rules = standing(connection, assistant, policy)

@@ -27,18 +27,18 @@ Only `register` leads back to `pending`: the same content, made again on purpose
 
 
 SENDER_UNKNOWN = "sender unknown"
-"""Mark of a version whose task came through an inbox: who put it there may be anybody, an approver too."""
+"""Mark of a version whose task came through an inbox: anybody may have put it there, even an approver."""
 
 AGAIN = frozenset({"rejected", "superseded"})
 """States in which the same content may be registered again."""
 
 
 class CandidateUnknown(LciaError):
-    """No version goes by this number or digest."""
+    """No version has this number or digest."""
 
 
 class ParentOvertaken(LciaError):
-    """The champion moved on while the candidate was learnt."""
+    """The champion changed while the candidate was being learnt."""
 
 
 class NotPending(LciaError):
@@ -53,7 +53,7 @@ class Candidate:
     """Digest of the pool manifest."""
     assistant: str
     number: int
-    """The version people say: 1, 2, ..."""
+    """The version number for people: 1, 2, ..."""
     state: str
     reason: str
     task: str
@@ -64,7 +64,7 @@ class Candidate:
     """Version it was made on; None for an assistant's first."""
     evidence: str
     verdict: str
-    """What the gate said: pass, fail or inconclusive."""
+    """The gate's verdict: pass, fail or inconclusive."""
     attempt: int
     """Number of the attempt at tasks of this name and owner, from 1; see `attempts`."""
     submitted_by: str
@@ -72,11 +72,11 @@ class Candidate:
     item: int | None
     """Queue item."""
     marks: list[str]
-    """What makes it less than ordinary, such as changed policy keys."""
+    """Reasons why it is out of the ordinary, such as changed policy keys."""
     created_at: datetime
     changed_at: datetime
     known: bool = False
-    """True when `register` found it already there."""
+    """True if `register` found it already recorded."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
@@ -103,10 +103,10 @@ def register(
     publication: dict[str, Json] | None = None,
     actor: Actor = SYSTEM,
 ) -> Candidate:
-    """Record a candidate, its log entry and its publication; one that waits or was promoted stays as it is.
+    """Record a candidate, its log entry and its publication; a pending or promoted one stays as it is.
 
-    A rejected or superseded one that was made again waits again under its old number: as a further attempt, on
-    the new evidence, its earlier approvals void. `attempt` is the one that the gate judged it as.
+    A rejected or superseded candidate that was made again is pending again under its old number: as a further attempt,
+    on the new evidence, with its earlier approvals void. `attempt` is the number the gate judged it by.
 
     `publication` is what the registry shows (see `Registry.publish_candidate`), with artifacts by digest; this adds
     digest, number and the tags that say where it comes from.
@@ -176,7 +176,7 @@ def get(connection: Connection, assistant: str, reference: str | int) -> Candida
     """A candidate by number (`3`, `"3"`, `"v3"`), digest, or the digest's first 6 or more digits.
 
     Raises:
-        CandidateUnknown: none or more than one goes by `reference`.
+        CandidateUnknown: no version fits `reference`, or several do.
     """
     name = str(reference).strip().lower()
     query = select(candidates).where(candidates.c.assistant == assistant)
@@ -221,9 +221,9 @@ def ancestors(connection: Connection, digest: str) -> list[Candidate]:
 
 
 def rolled_away(connection: Connection, candidate: Candidate) -> bool:
-    """Whether it was champion and the champion was since moved to a version that was not made on it.
+    """True if it was champion and the champion was since moved to a version that was not made on it.
 
-    To go there again is to promote it; to go to what the champion was made on, however far, is to go back.
+    Returning to it is a promotion. Returning to any version that the champion was made on is a rollback.
     """
     if candidate.state != "promoted":
         return False
@@ -233,10 +233,10 @@ def rolled_away(connection: Connection, candidate: Candidate) -> bool:
 
 
 def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
-    """Owners of all tasks that the champion would gain, lose or have exchanged if it became this version.
+    """Owners of all tasks that the champion would gain, lose or relearn if it became this version.
 
-    A version of another base model learns everything again, so it exchanges every task. `*` stands for a task whose
-    owner nobody knows, and for a version that changes no task.
+    A version on another base model learns everything again, so every task counts. `*` stands for a task whose owner is
+    unknown, and for a version that changes no task.
     """
     query = select(champion.c.version).where(champion.c.name == candidate.assistant)
     present = connection.execute(query).scalar_one_or_none()
@@ -249,7 +249,7 @@ def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
 
 
 def owners(connection: Connection, assistant: str) -> dict[str, str]:
-    """By task snapshot that a version learnt: the owner of the task."""
+    """Digest of a task snapshot that a version learnt -> the owner of the task."""
     query = select(candidates.c.task, queue.c.owner).join(queue, queue.c.id == candidates.c.item)
     return {row.task: row.owner for row in connection.execute(query.where(candidates.c.assistant == assistant))}
 
@@ -269,7 +269,7 @@ def move(connection: Connection, candidate: Candidate, state: str, reason: str) 
     """Change the state of a candidate in the deciding transaction, which writes its own log entry.
 
     Raises:
-        NotPending: it is not in a state from which it can become `state`.
+        NotPending: `MOVES` does not lead from its state to `state`.
     """
     sources = [before for before, after in MOVES.items() if state in after]
     result = connection.execute(

@@ -1,7 +1,7 @@
 """The champion: moved only by compare-and-swap, in one transaction with everything that belongs to it.
 
-Approvals, swap, history, queue, log entry and outbox row are committed together or not at all, so a crash at
-any instruction leaves either the old champion with nothing said, or the new one with everything said.
+Approvals, swap, history, queue, log entry and outbox row are committed together or not at all, so a crash at any
+instruction leaves either the old champion and no trace, or the new one with all that belongs to it.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from components.tasks import queue
 
 
 class StaleCandidate(LciaError):
-    """The champion moved on since the candidate was made."""
+    """The champion changed since the candidate was made."""
 
 
 class ChampionUnknown(LciaError):
@@ -36,7 +36,7 @@ class ChampionUnknown(LciaError):
 
 
 class RollbackRefused(LciaError):
-    """The version was never champion, or is it now, its objects are not whole, or it was rolled away from."""
+    """The version was never champion, is the champion now, was rolled away from, or has damaged objects."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Champion:
     epoch: int
     decided_at: datetime
     served: str | None
-    """Digest the registry was last seen to serve."""
+    """Digest that the registry served when it was last asked."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Promotion:
     marks: list[str]
     at: datetime
     known: bool = False
-    """True when the version was champion already and nothing was done."""
+    """True if the version was champion already and nothing was done."""
     entry: int | None = None
-    """Of the log, which it was written with; None of an old one whose log does not have it."""
+    """Index of its log entry; None for an old decision whose log lacks it."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
@@ -115,9 +115,9 @@ def promote(
 ) -> Promotion:
     """Make a pending candidate the champion, or a version that was rolled away from; repeating it does nothing.
 
-    `policy` is that of the settings, which holds where the server has none; what is in force when the champion moves
-    decides, over the gate's verdict too. `automatic` is the product's own, where that policy allows it: it needs no
-    approval, and low risk.
+    `policy` is that of the settings, which holds if the server has none. The policy in force at the moment of the move
+    decides, also about the gate's verdict. `automatic`: the product promotes by itself, if that policy allows it; this
+    takes low risk instead of approvals.
 
     Raises:
         QuorumMissing: not enough approvals.
@@ -184,7 +184,7 @@ def promote(
 
 @dataclass(frozen=True)
 class _Basis:
-    """What a promotion rests on beside its evidence."""
+    """Basis of a promotion besides its evidence."""
 
     people: list[Json]
     marks: list[str]
@@ -194,7 +194,7 @@ class _Basis:
 def _basis(
     connection: Connection, candidate: Candidate, judgement: Judgement, rules: PolicySettings, *, automatic: bool
 ) -> _Basis:
-    """The approvals, or the low risk, and what of it makes the decision less than ordinary.
+    """The approvals, or the low risk, with the marks of a decision that is out of the ordinary.
 
     Raises:
         QuorumMissing, NotLowRisk, GateRefused: see `promote`.
@@ -218,7 +218,7 @@ def _basis(
 def rollback(
     db: Database, store: ObjectStore, *, assistant: str, version: str | int, actor: Actor, reason: str
 ) -> Promotion:
-    """Go back: make a version that the champion was made on, however far, the champion again; one person does, at once.
+    """Go back: make any version that the champion was made on the champion again. One person can do it, at once.
 
     Raises:
         RollbackRefused: see the class.
@@ -261,7 +261,7 @@ def rollback(
 
 
 def _forward(connection: Connection, target: Candidate, before: Champion) -> str:
-    """Why going to `target` is no going back, and what to do."""
+    """Message: why a move to `target` is no rollback, and what to do instead."""
     departure = next((one for one in reversed(lineage(connection, target.assistant)) if one.kind == "rollback"), None)
     who = f" (epoch {departure.epoch}, by {departure.by}: {departure.reason})" if departure else ""
     return (
@@ -343,7 +343,7 @@ def _swap(
 
 
 def _write(connection: Connection, promotion: Promotion, entry: Entry) -> Promotion:
-    """The row of history, with the log entry that it was written with: statements speak of that one alone."""
+    """Write the row of history with its log entry: statements are about that entry alone."""
     promotion = replace(promotion, entry=entry.index)
     row = {name: value for name, value in vars(promotion).items() if name != "known"}
     connection.execute(insert(promotions).values(**row))

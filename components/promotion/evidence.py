@@ -1,4 +1,4 @@
-"""Evidence: what the gate judges and what an approval is bound to."""
+"""Evidence: the gate's input about a candidate, and the record that approvals are bound to."""
 
 import contextlib
 from collections import Counter
@@ -33,10 +33,10 @@ def gate_evidence(
     looks: Mapping[str, int] | None = None,
     declarations: Mapping[str, str] | None = None,
 ) -> GateEvidence:
-    """The scores and verdicts of one candidate, as the gate wants them.
+    """The scores and verdicts of one candidate, in the form the gate takes.
 
-    `looks`: by prior task, how many candidates were compared with its anchor before; see `anchor_looks`. `declared`:
-    the replaced tasks that people named, label to label; those that packages name are added.
+    `looks`: prior task -> number of candidates compared with its anchor before; see `anchor_looks`. `declarations`:
+    replaced tasks that people named, label to label; those that packages name are added.
     """
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     new = load_snapshot(store, evaluation["task"])
@@ -76,14 +76,14 @@ def gate_evidence(
 
 
 def fallback_share(tuning: Record) -> float | None:
-    """Share of the EMA updates that fell back to a fixed beta; None where the rule has no fallback."""
+    """Share of the EMA updates that fell back to a fixed beta; None if the rule has no fallback."""
     return tuning["fallback_share"] if tuning["rule"] in ("paper", "released", "scale_free") else None
 
 
 def prior_task(
     store: ObjectStore, evaluation: Record, name: str, task: str, group: str, share: float, looks: int
 ) -> PriorTask:
-    """One earlier task's scores in the champion, its anchor and the candidate; `looks` at its anchor so far."""
+    """One earlier task's scores in the champion, its anchor and the candidate; `looks`: looks at its anchor so far."""
     if name not in evaluation["predictions"]:
         return PriorTask(name, task, group, (), (), (), changed=True)
     before, after = (
@@ -127,7 +127,7 @@ def evidence_record(
 
 
 def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: GateReport) -> str:
-    """Markdown for people who meet the version in a registry."""
+    """Markdown about a version, for people who find it in a registry."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     task = load_snapshot(store, evaluation["task"]).task
     return _card(
@@ -144,7 +144,7 @@ def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: Gat
 
 
 def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, not_taught: Mapping[str, str]) -> str:
-    """Markdown for a version that was taught everything again on another base model; `lost`: task -> why it was not."""
+    """Markdown about a version that learnt everything again on another base model; `not_taught`: task -> why."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     before = store.get_json(evaluation["parent"])["base_model"]
     title = f"candidate on another base model, {len(pool.tasks())} tasks learnt again"
@@ -180,14 +180,14 @@ def _card(pool: Pool, evaluation: Record, gate: GateReport, title: str, about: s
 
 
 def anchor_looks(store: ObjectStore, gates: Iterable[str]) -> dict[str, int]:
-    """By task, how many of the given gate reports compared a candidate with its anchor."""
+    """Task -> number of the given gate reports that compared a candidate with its anchor."""
     return Counter(
         row["task"] for digest in gates for row in store.get_json(digest)["rows"] if row["rule"] == "lifetime"
     )
 
 
 def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple[str, str]]:
-    """Task and row id of every reserve row that the gate did not open, under the policy the version was made with."""
+    """Task and row id of every reserve row that the gate left closed, under the policy the version was made with."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     share = store.get_json(pool.config)["policy"]["gate"].get("reserve_share", 0.0) if pool.config else 0.0
     second_looks = [row for row in present_form(gate)["rows"] if row["look"] == 2]
@@ -209,7 +209,7 @@ def present_rows(
     looks: Mapping[str, int],
     declarations: Mapping[str, str] | None = None,
 ) -> list[TaskRows]:
-    """Every measurable task of a version that is not replaced, with its test rows: the next candidate's power."""
+    """Test rows of every measurable task of a version that is not replaced: input of the next candidate's power."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     replaced_by = replaced_tasks(store, pool, declarations or {})
     tasks = []

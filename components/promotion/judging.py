@@ -1,7 +1,7 @@
-"""The gate's verdict under the policy of the present.
+"""The gate's verdict under the present policy.
 
-A report holds under the policy it was made with. Under another one the same scores are judged again: they, the looks at
-anchors and what people said of the task stand in the evidence, so no model runs and nothing is predicted.
+A report holds under the policy it was made with. Under another policy the same scores are judged again: the scores, the
+looks at anchors and people's answers about the task are in the evidence, so no model runs and nothing is predicted.
 """
 
 from collections.abc import Mapping
@@ -21,23 +21,23 @@ from components.settings import GateSettings, Settings
 from components.storage.objects import Json, ObjectStore
 
 REMEMBERED = 64
-"""Judgements that are kept, by evidence and policy: seconds of arithmetic over objects that never change."""
+"""Judgements kept in memory, by evidence and policy: each takes seconds, over objects that never change."""
 NOT_JUDGED_BY = {"enforce", "attempts_window_days"}
-"""Keys of the gate's policy that decide what a verdict means, or had decided which attempt it is; not the verdict."""
+"""Keys of the gate's policy that do not change the verdict: what it means, and which attempt a version was."""
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate says of a candidate under one policy."""
+    """The gate's judgement of a candidate under one policy."""
 
     verdict: str
     """pass, fail or inconclusive."""
     rows: tuple[Mapping[str, Any], ...]
     """The report's rows, as `GateRow` has them."""
     again: dict[str, Json] | None = None
-    """The report where it was judged again; None where the candidate's own holds."""
+    """The new report if it was judged again; None if the candidate's own holds."""
 
     @property
     def words(self) -> str:
@@ -49,10 +49,10 @@ _AGAINST = ("fail", "inconclusive")
 
 
 def present(store: ObjectStore, candidate: Candidate, policy: GateSettings) -> Judgement:
-    """What the gate says of a candidate under `policy`; remembered.
+    """The gate's judgement of a candidate under `policy`; remembered.
 
     Raises:
-        GateRefused: it has to be judged again, and can't be: rows it was judged by are not kept.
+        GateRefused: it has to be judged again, but the rows for that are not kept.
         ObjectMissing, ObjectCorrupt: its evidence is not whole.
     """
     try:
@@ -66,7 +66,7 @@ def present(store: ObjectStore, candidate: Candidate, policy: GateSettings) -> J
 
 
 class _NotJudged(Exception):
-    """Why the stored evidence is not enough."""
+    """The stored evidence is not enough to judge again."""
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -85,7 +85,7 @@ def _present(store: ObjectStore, evidence: str, digest: str, verdict: str, polic
 
 
 def _made_under(store: ObjectStore, digest: str) -> GateSettings | None:
-    """The gate's policy that a version was judged under; None where its records do not say so that it can be read."""
+    """The gate's policy that a version was judged under; None if its records do not hold one that can be read."""
     manifest = store.get_json(digest)
     config = manifest.get("config") if isinstance(manifest, dict) else None
     if not config:
@@ -101,7 +101,7 @@ def _same(one: GateSettings, other: GateSettings) -> bool:
 
 
 def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSettings) -> GateEvidence:
-    """What the gate was given, with the reserve that `policy` holds back.
+    """The gate's input, with the reserve that `policy` holds back.
 
     Facts from outside the records (looks so far, declared replacements, a released hold) are those of the report.
     """

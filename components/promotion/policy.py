@@ -1,6 +1,6 @@
 """The policy of a server: in the database, changed by one admin and accepted by another, every change in the log.
 
-An assistant without one, as embedded ones are, follows the `policy` section of its settings.
+An assistant without one, such as an embedded one, follows the `policy` section of its settings.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ from components.storage.tables import policies
 
 
 class PolicyRefused(LciaError):
-    """A policy that can't be, or a change that this person can't make."""
+    """An invalid policy, or a change that this person can't make."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A policy somebody wants, or wanted."""
+    """A proposed policy: open, accepted or refused."""
 
     id: int
     assistant: str
@@ -41,9 +41,9 @@ class Proposal:
     reason: str
     accepted_by: str | None
     ended_at: datetime | None
-    """When it was accepted, or refused where nobody accepted it; None while it is open."""
+    """Time of its acceptance, or of its refusal if nobody accepted it; None while it is open."""
     entry: int | None = None
-    """Of the log, where it is in force: that entry says so."""
+    """Index of the log entry that puts it in force, for the policy in force."""
 
     @property
     def settings(self) -> PolicySettings:
@@ -57,9 +57,10 @@ class Proposal:
 
 
 def in_force(connection: Connection, assistant: str) -> Proposal | None:
-    """The policy accepted last, as the log has it; None where the settings' own holds.
+    """The policy accepted last, as the log has it; None if the settings' own holds.
 
-    "Last" goes by the log, not by a clock. A row that no entry explains has no effect, nor has what was altered in one.
+    "Last" goes by the log, not by a clock. A row that no entry explains has no effect, and neither has a change to a
+    row.
     """
     disowned_entries, first = disownments(connection), None
     for entry in log.newest(connection, ["policy.accepted"]):
@@ -68,12 +69,12 @@ def in_force(connection: Connection, assistant: str) -> Proposal | None:
             continue
         if not same_person(proposal.proposed_by, str(proposal.accepted_by)):
             return proposal
-        first = proposal  # counts where it is the first: a server begins with it, and nobody proposed it
+        first = proposal  # proposed and accepted by one name: valid only as the first, with which a server begins
     return first
 
 
 def _policy_of(connection: Connection, entry: Entry, assistant: str) -> Proposal | None:
-    """The policy that an entry puts in force; entries of earlier releases leave it to the row whose it is."""
+    """The policy that an entry puts in force; entries of earlier releases name the row alone, which then counts."""
     details, number = entry.details, entry.subject.removeprefix("policy ")
     if details.get("assistant", assistant) != assistant or "policy" not in details:
         return None
@@ -89,9 +90,9 @@ def _policy_of(connection: Connection, entry: Entry, assistant: str) -> Proposal
 
 
 def standing(connection: Connection, assistant: str, own: PolicySettings) -> PolicySettings:
-    """The policy at this moment: the server's, or `own`, that of the settings, where it has none.
+    """The policy at this moment: the server's, or `own`, that of the settings, if the server has none.
 
-    Whoever decides asks in the transaction that decides, so that nothing rests on a policy of before.
+    Decisions ask for it within their own transaction, so that none rests on an outdated policy.
     """
     proposal = in_force(connection, assistant)
     return own if proposal is None else proposal.settings
@@ -109,7 +110,7 @@ def proposals(connection: Connection, assistant: str) -> list[Proposal]:
 
 
 def install(connection: Connection, assistant: str, policy: PolicySettings, *, actor: Actor) -> Proposal:
-    """Make the settings' policy the server's own when it has none yet; else nothing is changed."""
+    """Make the settings' policy the server's own if it has none yet; otherwise change nothing."""
     standing = in_force(connection, assistant)
     if standing is not None:
         return standing
@@ -167,7 +168,7 @@ def accept(connection: Connection, assistant: str, identity: int, *, actor: Acto
 
 
 def refuse(connection: Connection, assistant: str, identity: int, *, actor: Actor, reason: str) -> Proposal:
-    """End a proposal; its own author may too.
+    """End a proposal; its author may do so, too.
 
     Raises:
         PolicyRefused: it is unknown or ended. ReasonMissing.
@@ -178,7 +179,7 @@ def refuse(connection: Connection, assistant: str, identity: int, *, actor: Acto
 
 
 def _need_admin_still(connection: Connection, proposal: Proposal) -> None:
-    """Refuse a proposal of somebody who may not administer any more; two admins stand behind a change."""
+    """Refuse a proposal of somebody who is no admin any more: a change takes two admins."""
     if people.anybody(connection) and "admin" not in people.roles(connection, proposal.proposed_by, None):
         raise PolicyRefused(
             f"{proposal.proposed_by}, who proposed policy {proposal.id}, is no admin (any more); propose it again"
@@ -230,7 +231,7 @@ def _end(
 
 
 def _details(proposal: Proposal, before: Proposal | None) -> dict[str, Json]:
-    """What a log entry says: the whole policy, and the keys that change."""
+    """Details of a log entry: the whole policy, and the keys that change."""
     previous = before.settings.model_dump(mode="json") if before else {}  # an earlier release knew fewer keys
     keys = sorted(differences(proposal.content, previous)) if before else []
     return {"assistant": proposal.assistant, "policy": proposal.content, "changed": keys}

@@ -1,8 +1,8 @@
 """The approvals that count: who may decide where, and whether there are enough of them at every site.
 
-A yes counts while it is fresh, unrevoked, about this evidence and given by somebody who neither submitted nor launched
-the task. Where people are known, on a server, it counts at the sites where its giver may still decide, and nowhere once
-they may not. A decision's sites are all those whose tasks change.
+An approval counts while it is fresh, unrevoked, about this evidence and given by somebody who neither submitted nor
+launched the task. On a server, where people have roles, it counts only at sites where its giver may still decide. The
+sites of a decision are all those whose tasks change.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from components.storage.database import is_ahead, now
 from components.storage.tables import approvals, champion
 
 ASSERTED = "asserted"
-"""How a name is known that somebody only claimed; see `Actor.how`."""
+"""Value of `Actor.how` for a name that somebody only claimed."""
 
 
 class QuorumMissing(WaitingForPeople):
@@ -32,7 +32,7 @@ class QuorumMissing(WaitingForPeople):
 
 
 class NotEntitled(LciaError):
-    """Somebody who may not decide: unknown here, shut out, or without the role at any site whose tasks change."""
+    """The person may not decide: unknown here, shut out, or without the role at any site whose tasks change."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Approval:
     """approve or reject."""
     person: str
     assured: bool
-    """Whether the person's identity is known, not only asserted."""
+    """True if the person's identity is known, not only asserted."""
     reason: str
     at: datetime
     expires_at: datetime
@@ -54,21 +54,20 @@ class Approval:
     override: bool = False
     """A yes in spite of the gate's verdict."""
     how: str | None = None
-    """Where the person's name comes from, as `Actor.how`; None where an earlier release did not say."""
+    """Source of the person's name, as `Actor.how`; None if an earlier release did not record it."""
     epoch: int | None = None
-    """The champion's when it was given; None as above."""
+    """The champion's epoch when it was given; None as above."""
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """A yes, and why it does not count."""
+    """An approval, and the reason why it does not count, if there is one."""
 
     approval: Approval
     why_not: str
     """Empty: it counts."""
     sites: frozenset[str] | None
-    """Those of the decision's sites where the person may decide; None where nobody has roles: on a machine of one's
-    own."""
+    """Those of the decision's sites where the person may decide; None if nobody has roles, as on one's own machine."""
 
 
 def weigh(
@@ -79,7 +78,7 @@ def weigh(
     override: bool = False,
     sites: frozenset[str] | None = None,
 ) -> list[Weighed]:
-    """Every yes to a candidate in order, each with the reason why it does not count now, if there is one.
+    """Every approval of a candidate in order, each with the reason why it does not count now, if there is one.
 
     With `override` those given in spite of the gate, which count for nothing else. `sites`: those of the decision
     (`candidates.sites`), from a caller that has them already.
@@ -117,7 +116,7 @@ def _void(
     *,
     override: bool,
 ) -> str:
-    """Why a yes does not count, whoever gave it; `epoch` is the champion's, for a version that was rolled away from."""
+    """Reason why an approval does not count, apart from roles. `epoch`: see `Approval`; None if it does not matter."""
     reasons = {
         "taken back": one.revoked_at is not None,
         "given to other evidence": one.evidence != candidate.evidence,
@@ -134,7 +133,7 @@ def _void(
 def _entitlements(
     connection: Connection, candidate: Candidate, yes: Sequence[Approval], sites: frozenset[str] | None
 ) -> dict[int, tuple[frozenset[str], str]] | None:
-    """By approval: at which of the sites the person may decide, and why at none; None where nobody has roles."""
+    """Approval -> sites where the person may decide, and the reason if there are none; None if nobody has roles."""
     if not people.readable(connection) or not people.anybody(connection):
         return None
     sites = sites or candidates.sites(connection, candidate)
@@ -154,10 +153,10 @@ def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) 
 
 
 def need_entitled(connection: Connection, candidate: Candidate, actor: Actor) -> None:
-    """Refuse a yes that would not count, where people are known.
+    """Refuse an approval that would not count, if people have roles here.
 
     Raises:
-        NotEntitled: says why it would not.
+        NotEntitled: with the reason why it would not count.
     """
     if people.anybody(connection):
         persons = people.among(connection, [actor.name])
@@ -172,12 +171,12 @@ def need_entitled(connection: Connection, candidate: Candidate, actor: Actor) ->
 def need_quorum(
     connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
 ) -> list[Approval]:
-    """The approvals a promotion rests on; with `override` those in spite of the gate.
+    """The approvals that a promotion rests on; with `override` those given in spite of the gate.
 
     Each site whose tasks change has its own quorum and roles, filled by people who may decide there.
 
     Raises:
-        QuorumMissing: there are fewer than policy asks for at a site, or a required role is not among them.
+        QuorumMissing: a site has fewer approvals than policy requires, or a required role is missing.
     """
     sites = candidates.sites(connection, candidate)
     results = weigh(connection, candidate, policy, override=override, sites=sites)
@@ -227,7 +226,7 @@ def _need_quorum_at(
 
 
 def quorum_at(candidate: Candidate, policy: ApprovalSettings, site: str, *, override: bool = False) -> int:
-    """Approvals that policy asks for at a site, with those for a sender that nobody knows."""
+    """Number of approvals that policy requires at a site, including those for an unknown sender."""
     own = policy.sites.get(site, SiteApproval()).quorum
     quorum = policy.quorum if own is None else own
     further = policy.unknown_sender if candidates.SENDER_UNKNOWN in candidate.marks else 0
@@ -235,7 +234,7 @@ def quorum_at(candidate: Candidate, policy: ApprovalSettings, site: str, *, over
 
 
 def bars(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:
-    """Whether four eyes keep a person from a candidate: they submitted or launched its task."""
+    """True if the four-eyes rule bars a person from a candidate: they submitted or launched its task."""
     return policy.four_eyes and _is_sender(candidate, person)
 
 
@@ -244,17 +243,17 @@ def _is_sender(candidate: Candidate, person: str) -> bool:
 
 
 def epoch_of(connection: Connection, assistant: str) -> int:
-    """Of the champion; 0 before there is one."""
+    """Epoch of the champion; 0 before there is one."""
     query = select(champion.c.epoch).where(champion.c.name == assistant)
     return connection.execute(query).scalar_one_or_none() or 0
 
 
 def answers(connection: Connection, candidate: Candidate) -> list[Approval]:
-    """Every yes and no to a candidate in order, those that count no more included."""
+    """Every approval and rejection of a candidate in order, including those that no longer count."""
     query = select(approvals).where(approvals.c.candidate == candidate.digest).order_by(approvals.c.id)
     return [approval_of(row) for row in connection.execute(query).mappings()]
 
 
 def approval_of(row: RowMapping) -> Approval:
-    """Off a row of the table."""
+    """The approval that a row of the table holds."""
     return Approval(**row)

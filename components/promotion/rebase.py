@@ -1,9 +1,9 @@
-"""Another base model: what it may be taught again, and how the result is judged against the champion.
+"""Rebase onto another base model: the tasks it may be taught again, and how the result is judged against the champion.
 
-Adapters fit one base model. Another one therefore starts a line of its own: each task whose rows its owner lets us
-keep is learnt again, one after the other, on a pool that begins empty. Only the end of that line becomes a candidate.
-Its evaluation record is the last one's, compared not with the link before but with the champion of the old base model,
-row by row, and with each task's old anchor: a lifetime's budget is not renewed by a change of models.
+Adapters fit one base model, so another one starts a line of its own: each task whose rows may be kept is learnt again,
+one after the other, on a pool that begins empty. Only the end of that line becomes a candidate. Its evaluation record
+is that of the last lesson, but compared with the champion of the old base model, row by row, and with each task's old
+anchor: a change of models does not renew a lifetime budget.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,17 @@ class Lesson:
     """One task to learn again."""
 
     entry: GroupTask
-    """As the champion's pool has it."""
+    """The task's entry in the champion's pool."""
     group: str
     """The champion's group."""
     rows: str
-    """What it is learnt from: its training rows or, where they may not all be kept, those kept for rehearsal."""
+    """Digest of the rows to learn from: its training rows or, if not all may be kept, those kept for rehearsal."""
 
 
 def lessons(store: ObjectStore, pool: Pool, order: Sequence[str], today: date) -> tuple[list[Lesson], dict[str, str]]:
-    """What of a pool can be taught again, in `order` (task digests, oldest first), and why the other tasks can't.
+    """Lessons of a pool that can be taught again, in `order` (task digests, oldest first); and task -> reason why not.
 
-    What the owner lets us keep decides, not what happens to lie in the store until the next sweep.
+    The owner's retention decides, not the rows that happen to be in the store until the next sweep.
     """
     entries = {entry.task: (entry, group.id) for group in pool.groups for entry in group.tasks}
     teachable, reasons = [], {}
@@ -58,7 +58,7 @@ def lessons(store: ObjectStore, pool: Pool, order: Sequence[str], today: date) -
 
 
 def _rows(store: ObjectStore, entry: GroupTask, today: date) -> tuple[str | None, str]:
-    """Digest of the rows to learn from; None and why there are none."""
+    """Digest of the rows to learn from, or None and the reason why there are none."""
     try:
         snapshot = load_snapshot(store, entry.task)
     except ObjectMissing:
@@ -80,9 +80,9 @@ def _rows(store: ObjectStore, entry: GroupTask, today: date) -> tuple[str | None
 def reassess(
     store: ObjectStore, settings: Settings, earlier: Record, lesson: Lesson, pool: Pool, parent: str | None, group: str
 ) -> dict[str, Any]:
-    """The assessment record of a lesson: what was found when the task came, placed where its neighbours are.
+    """The assessment record of a lesson: the checks from when the task came, placed beside its neighbours.
 
-    `placed`: the group of the new line that has the tasks of the champion's group, or `new`.
+    `group`: the group of the new line with the tasks of the champion's group, or `new`.
     """
     snapshot = load_snapshot(store, lesson.entry.task)
     decision = decide(pool, lesson.entry.instructions, settings.grouping, placed=group)
@@ -103,8 +103,8 @@ def reassess(
 def against_champion(store: ObjectStore, last: Record, champion: str, before: Record) -> dict[str, Any]:
     """The evaluation record of the line's end, with the champion's predictions and anchors in place of its own.
 
-    `last` is the evaluation record of the last lesson, `before` the champion's. A task may go by another name in the
-    old pool: names depend on what was learnt before.
+    `last` is the evaluation record of the last lesson, `before` the champion's. A task may have another name in the old
+    pool: names depend on what was learnt before.
     """
     old, pool = (Pool.from_manifest(store.get_json(digest)) for digest in (champion, last["pool"]))
     names = {entry.task: entry.name for entry in old.tasks()}
@@ -140,9 +140,9 @@ def judge(
     attempt: int,
     looks: Mapping[str, int],
 ) -> GateReport:
-    """The gate's report: every task against the champion and against its anchor, and none may have got lost.
+    """The gate's report: every task against the champion and against its anchor; a missing task is inconclusive.
 
-    `fallback`: share of fallbacks in each lesson, empty where the rule has none.
+    `fallback`: share of fallbacks in each lesson; empty if the rule has none.
     """
     inputs = gate_inputs(
         store,

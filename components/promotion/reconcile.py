@@ -1,6 +1,6 @@
-"""Bring MLflow back to what it was told, where somebody changed it directly; every difference goes into the log.
+"""Reconciliation: bring MLflow back to what it was told after somebody changed it; every difference goes into the log.
 
-The database is the truth, so nothing that people do in MLflow changes a decision; but they look at it and load from it.
+The database is the truth, so no change in MLflow changes a decision; but people look at MLflow and load from it.
 """
 
 import tempfile
@@ -27,16 +27,16 @@ from components.storage.leases import Lease, acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
 
 ROUNDS = 3
-"""Rounds of looking for differences: mending one may show, or make, another."""
+"""Rounds of comparison: repairing one difference may show, or cause, another."""
 
 
 class NothingDecided(LciaError):
-    """A state with an empty log can't say what MLflow has to serve."""
+    """The log is empty, so nothing says which version MLflow has to serve."""
 
 
 @dataclass(frozen=True)
 class RepairOutcome:
-    """One difference, and what became of it."""
+    """One difference, and the outcome of its repair."""
 
     difference: Difference
     repaired: bool
@@ -55,15 +55,15 @@ class RepairOutcome:
 
 
 def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[RepairOutcome]:
-    """Compare MLflow with what it was told and repair what differs; then note what it serves.
+    """Compare MLflow with what it was told and repair the differences; then record the version it serves.
 
-    What is unknown to us is said and left. While something about a version still has to be told, a difference may come
-    of that, so only what it is loaded from is restored: it may be what stands in the way. Another process that tells
-    MLflow something now is waited for by giving up: the result is empty then.
+    Versions that lcia did not make are reported and left. While an update about a version is still to be sent, a
+    difference may come from that, so only the files it is loaded from are restored: they may be what blocks the update.
+    If another process is updating MLflow now, this one gives up and returns nothing.
 
     Raises:
         RegistryError: MLflow can't be reached.
-        StaleLease: this process was stopped for so long that another one told MLflow meanwhile; see `retelling`.
+        StaleLease: this process paused for so long that another one updated MLflow meanwhile; see `retelling`.
     """
     lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
     if lease is None:
@@ -111,12 +111,12 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
 def _differences(
     registry: Registry, expectation: Replay, waiting: Collection[str], serving: Collection[str]
 ) -> dict[str, Difference]:
-    """By their words: those that do not come of what MLflow is still to be told."""
+    """Differences by their words, without those that come from updates still to be sent."""
     differences = registry.differences(expectation.told, expectation.champion)
-    if expectation.damage:  # they may have published what seems unknown
+    if expectation.damage:  # a damaged row may have published a version that looks unknown
         differences = [one for one in differences if one.kind != "unknown"]
         differences += [Difference("unclear", "", damage) for damage in expectation.damage]
-    if serving:  # an answer that was lost on the way
+    if serving:  # MLflow moved the alias, and its answer was lost on the way
         differences = [one for one in differences if one.kind != "alias" or registry.champion() not in serving]
     return {one.words: one for one in differences if one.loading or one.digest not in waiting}
 
@@ -124,7 +124,7 @@ def _differences(
 def _note_served(
     db: Database, registry: Registry, remaining: Mapping[str, Difference], fence: Retelling, lease: Lease
 ) -> None:
-    """The version that MLflow serves, for `status`; None if it can't be loaded."""
+    """Record the version that MLflow serves, for `status`; none if it can't be loaded."""
     digest = registry.champion()
     unusable = any(one.digest == digest and (one.loading or one.kind == "alias") for one in remaining.values())
     usable = None if unusable else digest or None
@@ -136,7 +136,7 @@ def _note_served(
 
 
 def _in_log(connection: Connection, assistant: str, repairs: list[RepairOutcome]) -> bool:
-    """Whether all of it stays, and was told by an earlier entry."""
+    """True if all of it remains, and earlier entries of the log have it."""
     earlier = {
         one["words"]
         for entry in entries(connection, subject=assistant)
@@ -149,7 +149,7 @@ def _in_log(connection: Connection, assistant: str, repairs: list[RepairOutcome]
 def _repair(
     store: ObjectStore, registry: Registry, difference: Difference, versions: Mapping[str, Told], *, any_decision: bool
 ) -> dict[str, str] | None:
-    """Undo one difference; returns the digests of the model's packing where that was written."""
+    """Undo one difference; returns the digests of the model's packing if that was written."""
     if difference.kind == "alias":
         _serve(registry, difference.digest, any_decision=any_decision)
     one = versions.get(difference.digest)
@@ -177,7 +177,7 @@ def _repair(
 
 
 def _serve(registry: Registry, digest: str, *, any_decision: bool) -> None:
-    """Move the alias where it belongs; '' takes it away."""
+    """Move the alias to the version it belongs to; '' removes it."""
     if not digest and not any_decision:
         raise NothingDecided(
             "the log is empty, so nobody decided that there is no champion: the alias stays. Restore the database"
@@ -188,7 +188,7 @@ def _serve(registry: Registry, digest: str, *, any_decision: bool) -> None:
 def _restore_files(
     store: ObjectStore, registry: Registry, difference: Difference, version: Told
 ) -> dict[str, str] | None:
-    """Write what is missing or altered; MLflow's own packing of the model anew, where some of that is."""
+    """Write missing or altered files; if MLflow's own packing of the model is among them, make that anew."""
     own = version.files.keys() & set(difference.files)
     with tempfile.TemporaryDirectory(prefix="lcia-repair-") as name:
         for place in own:

@@ -1,7 +1,7 @@
 """Signed statements of promotions and rollbacks: made from the log after the decision, kept as objects, handed out.
 
-A decision never waits for its signature: what is owed is read off the history, so a crash or an absent key delays a
-statement and loses none. What loads the champion waits for it: see `need`.
+A decision never waits for its signature: missing statements are read off the history, so a crash or an absent key
+delays a statement and loses none. Code that loads the champion does wait for it: see `need`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ TOLD = ("evidence", "verdict", "policy", "approvals", "override", "automatic", "
 
 
 def due(connection: Connection, assistant: str, key: str | None) -> list[Promotion]:
-    """Decisions without a statement, oldest first; the newest must have one signed by `key` (None: by any)."""
+    """Decisions without a statement, oldest first; the newest one needs a statement signed by `key` (None: by any)."""
     decisions = lineage(connection, assistant)
     query = select(statements.c.epoch, statements.c.key).where(statements.c.name == assistant)
     signatures = {(row.epoch, row.key) for row in connection.execute(query)}
@@ -42,7 +42,7 @@ def due(connection: Connection, assistant: str, key: str | None) -> list[Promoti
 
 
 def sign_owed(db: Database, store: ObjectStore, key: SigningKey, assistant: str) -> list[Promotion]:
-    """Make every statement that is owed; may be repeated and run at once by several processes.
+    """Make every missing statement; may be repeated, and run by several processes at once.
 
     Raises:
         LogDamaged: the log does not hold a decision of the history.
@@ -60,19 +60,21 @@ def sign_owed(db: Database, store: ObjectStore, key: SigningKey, assistant: str)
             with db.begin() as connection:
                 values = {"name": assistant, "epoch": one.epoch, "key": key.id, "statement": digest}
                 connection.execute(insert(statements).values(**values, at=now(connection)))
-                if one is decisions[-1] and told(connection, assistant):  # without this statement
+                if one is decisions[-1] and told(
+                    connection, assistant
+                ):  # MLflow has the decision, but without this statement
                     again = {"digest": one.version, "number": number, "epoch": one.epoch}
                     enqueue(connection, assistant, "rollback", again)
-        except IntegrityError:  # another process was as fast
+        except IntegrityError:  # another process has just made it
             continue
     return decisions
 
 
 def entries_of(connection: Connection, decisions: list[Promotion]) -> Mapping[int, Entry]:
-    """The log entry that each decision was written with, by epoch: never another one that says the same.
+    """Epoch -> the log entry that the decision was written with: never another entry that says the same.
 
     Raises:
-        LogDamaged: one has none, or one that tells of something else.
+        LogDamaged: a decision has no entry, or one that is about something else.
     """
     entries: dict[int, Entry] = {}
     for one in decisions:
@@ -88,10 +90,10 @@ def entries_of(connection: Connection, decisions: list[Promotion]) -> Mapping[in
 def newest(
     connection: Connection, assistant: str, version: str, payload: Mapping[str, Any] | None = None
 ) -> str | None:
-    """Object of the statement of the newest decision about a version, or of the one that a row of the outbox tells.
+    """Digest of the statement of the newest decision about a version, or of the decision that an outbox row carries.
 
-    None where that decision is not signed yet: an earlier decision's statement does not stand in for it. Rows of before
-    do not say which decision they tell.
+    None if that decision is not signed yet: an earlier decision's statement does not stand in for it. Rows of earlier
+    releases do not say which decision they carry.
     """
     epoch = (payload or {}).get("epoch")
     if epoch is None:
@@ -123,13 +125,12 @@ def content(db: Database, store: ObjectStore, assistant: str, version: Candidate
 def need(
     db: Database, store: ObjectStore, assistant: str, version: Candidate, key: Ed25519PublicKey | None
 ) -> Statement:
-    """The checked statement without which a champion is not loaded; `trusted` as in `statement.read`.
+    """The checked statement that loading a champion requires; `key` is `trusted` of `statement.read`.
 
-    It is the one of the present decision: a statement of an earlier epoch, whatever it says of the same version, is
-    refused.
+    It has to be that of the present decision: one of an earlier epoch is refused, whatever it says of this version.
 
     Raises:
-        StatementRefused: there is none that holds.
+        StatementRefused: there is no valid one.
         ChampionUnexplained: the log does not explain the champion.
     """
     with db.read() as connection:
@@ -166,10 +167,9 @@ def attest(
     places: Sequence[str],
     keepers: Mapping[str, Keep],
 ) -> list[Delivery]:
-    """Sign what is owed and bring heads to their places; failures are returned, never raised.
+    """Sign missing statements and write heads to their places; failures are returned, never raised.
 
-    `key` is asked for only where something is to be signed. A process whose database account is for other work
-    does nothing.
+    `key` is called only if there is something to sign. A process whose database account is for other work does nothing.
     """
     try:
         with db.read() as connection:

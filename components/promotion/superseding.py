@@ -1,7 +1,7 @@
-"""Which learnt tasks are replaced by later ones, and so leave the family of tasks that a candidate must not forget.
+"""Superseding: learnt tasks that later ones replace leave the family of tasks that a candidate must not forget.
 
-A package says so with `supersedes` in task.yaml, which counts where both tasks have one owner; anything else is for a
-person to declare, or a site could take another's task out of the gate. See docs/decisions/0016.
+A package says so with `supersedes` in task.yaml, which counts if both tasks have one owner; otherwise a person has to
+declare it, or a site could take another's task out of the gate. See docs/decisions/0016.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,15 +16,15 @@ from components.tasks.queue import QueueItem
 from components.tasks.task_file import Task
 
 ANSWER = "superseded_by"
-"""What the queue item of a replaced task says: `name@version` of the task that replaces it."""
+"""Answer in the queue item of a replaced task: `name@version` of the task that replaces it."""
 
 
 class SupersedeRefused(LciaError):
-    """The declaration would mean nothing, or lead in a circle."""
+    """The declaration would have no effect, or close a circle."""
 
 
 def replacements(tasks: Iterable[Task], declarations: Mapping[str, str]) -> dict[str, str]:
-    """`name@version` of every replaced task -> of what replaces it; both have to be learnt."""
+    """`name@version` of every replaced task -> that of its replacement; both have to be learnt."""
     by_label = {task.label: task for task in tasks}
     successors = {old: new for old, new in declarations.items() if old in by_label and new in by_label}
     for task in by_label.values():
@@ -35,7 +35,7 @@ def replacements(tasks: Iterable[Task], declarations: Mapping[str, str]) -> dict
 
 
 def declarations(connection: Connection, assistant: str) -> dict[str, str]:
-    """What people have declared."""
+    """Replacements that people declared: `name@version` -> `name@version`."""
     items = queue.items(connection, assistant, ("promoted",))
     return {label(item): str(item.answers[ANSWER]) for item in items if ANSWER in item.answers}
 
@@ -68,7 +68,7 @@ def label(item: QueueItem) -> str:
 
 
 def _reaches(successors: Mapping[str, str], start: str, end: str) -> bool:
-    """Whether following replacements from `start` comes to `end`."""
+    """True if following replacements from `start` leads to `end`."""
     at: str | None = start
     for _ in range(len(successors) + 1):
         if at == end:
