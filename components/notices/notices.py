@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from components.audit import log
 from components.errors import LciaError
 from components.promotion import candidates, quorum
-from components.registry.outbox import undelivered
+from components.registry.outbox import backlog
 from components.settings import ApprovalSettings
 from components.storage.database import Database, now
 from components.storage.leases import acquire, process_owner, release
@@ -131,7 +131,7 @@ def warn_of_expiry(
 def warn_of_refusals(connection: Connection, assistant: str, channels: list[str], link: str = "") -> int:
     """Warn of updates that MLflow refused: it does not show, or serve, what was decided."""
     count = 0
-    for row in undelivered(connection, assistant):
+    for row in backlog(connection, assistant):
         if row.parked_at is not None:
             what = row.what
             payload: dict[str, Json] = {

@@ -14,13 +14,14 @@ from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
 from components.promotion.statements import newest
 from components.registry import retelling
-from components.registry.differences import Difference, Told, model_place
+from components.registry.differences import Difference, ExpectedVersion, model_place
 from components.registry.files import ADVICE
-from components.registry.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
+from components.registry.outbox import LEASE_SECONDS, backlog, keep_packing
 from components.registry.outbox_rows import SERVING
 from components.registry.registry import Registry
 from components.registry.replay import STATEMENT, Replay, replay
 from components.registry.retelling import Retelling
+from components.registry.upload import publish, publish_files, put_statement
 from components.storage import tables
 from components.storage.database import Database
 from components.storage.leases import Lease, acquire, process_owner, release
@@ -73,12 +74,12 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
             expectation = replay(connection, store, registry.name, newest)
             any_decision = count(connection) > 0
             fence = Retelling(registry.name, None, retelling.newest(connection, registry.name), serving=True)
-            untold = [row for row in undelivered(connection, registry.name) if row.digest]
+            untold = [row for row in backlog(connection, registry.name) if row.digest]
             waiting = {row.digest: row.kind for row in untold}
             serving = {row.digest for row in untold if row.kind in SERVING}
         for digest, kind in waiting.items():
             if kind == "forget":
-                expectation.told.pop(digest, None)
+                expectation.versions.pop(digest, None)
         reasons: dict[str, str] = {}
         differences: dict[str, Difference] = {}
         remaining: dict[str, Difference] = {}
@@ -90,11 +91,11 @@ def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor
             differences |= remaining
             for one in fresh:
                 try:
-                    packing = _repair(store, registry, one, expectation.told, any_decision=any_decision)
+                    packing = _repair(store, registry, one, expectation.versions, any_decision=any_decision)
                     if packing is not None:
-                        expectation.told[one.digest].packing = packing
+                        expectation.versions[one.digest].packing = packing
                         with db.begin() as connection:
-                            keep_packing(connection, expectation.told[one.digest].row, packing)
+                            keep_packing(connection, expectation.versions[one.digest].row, packing)
                 except LciaError as error:
                     reasons[one.words] = str(error)
         _note_served(db, registry, remaining, fence, lease)
@@ -112,7 +113,7 @@ def _differences(
     registry: Registry, expectation: Replay, waiting: Collection[str], serving: Collection[str]
 ) -> dict[str, Difference]:
     """Differences by their words, without those that come from updates still to be sent."""
-    differences = registry.differences(expectation.told, expectation.champion)
+    differences = registry.differences(expectation.versions, expectation.champion)
     if expectation.damage:  # a damaged row may have published a version that looks unknown
         differences = [one for one in differences if one.kind != "unknown"]
         differences += [Difference("unclear", "", damage) for damage in expectation.damage]
@@ -128,7 +129,7 @@ def _note_served(
     digest = registry.champion()
     unusable = any(one.digest == digest and (one.loading or one.kind == "alias") for one in remaining.values())
     usable = None if unusable else digest or None
-    with fence.written(db, lease) as connection:
+    with fence.transaction(db, lease) as connection:
         mine = tables.champion.c.name == registry.name
         stands = connection.execute(select(tables.champion.c.served).where(mine)).scalar_one_or_none()
         if stands != usable:
@@ -147,7 +148,12 @@ def _in_log(connection: Connection, assistant: str, repairs: list[RepairOutcome]
 
 
 def _repair(
-    store: ObjectStore, registry: Registry, difference: Difference, versions: Mapping[str, Told], *, any_decision: bool
+    store: ObjectStore,
+    registry: Registry,
+    difference: Difference,
+    versions: Mapping[str, ExpectedVersion],
+    *,
+    any_decision: bool,
 ) -> dict[str, str] | None:
     """Undo one difference; returns the digests of the model's packing if that was written."""
     if difference.kind == "alias":
@@ -186,7 +192,7 @@ def _serve(registry: Registry, digest: str, *, any_decision: bool) -> None:
 
 
 def _restore_files(
-    store: ObjectStore, registry: Registry, difference: Difference, version: Told
+    store: ObjectStore, registry: Registry, difference: Difference, version: ExpectedVersion
 ) -> dict[str, str] | None:
     """Write missing or altered files; if MLflow's own packing of the model is among them, make that anew."""
     own = version.files.keys() & set(difference.files)

@@ -21,7 +21,7 @@ from components.errors import LciaError
 from components.promotion import champion
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, lineage
-from components.registry.outbox import Delivery, enqueue, told
+from components.registry.outbox import Delivery, enqueue, has_newest_decision
 from components.storage.database import AccountRefused, Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import signing_keys, statements
@@ -60,9 +60,7 @@ def sign_owed(db: Database, store: ObjectStore, key: SigningKey, assistant: str)
             with db.begin() as connection:
                 values = {"name": assistant, "epoch": one.epoch, "key": key.id, "statement": digest}
                 connection.execute(insert(statements).values(**values, at=now(connection)))
-                if one is decisions[-1] and told(
-                    connection, assistant
-                ):  # MLflow has the decision, but without this statement
+                if one is decisions[-1] and has_newest_decision(connection, assistant):  # but without this statement
                     again = {"digest": one.version, "number": number, "epoch": one.epoch}
                     enqueue(connection, assistant, "rollback", again)
         except IntegrityError:  # another process has just made it

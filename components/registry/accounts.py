@@ -55,7 +55,7 @@ def set_up(
     *,
     trainer: str,
     promoter: str,
-    given: Mapping[str, str] = {},
+    passwords: Mapping[str, str] = {},
 ) -> SetUp:
     """Make the experiment, both registered models and the accounts, and grant rights; may be repeated.
 
@@ -72,7 +72,7 @@ def set_up(
 
     client, auth = MlflowClient(tracking_uri, tracking_uri), AuthServiceClient(tracking_uri)
     try:
-        made = _accounts(auth, (trainer, promoter), given)
+        new_passwords = _accounts(auth, (trainer, promoter), passwords)
         identity = _experiment(client, artifacts, experiment)
         for model in (name, f"{name}-candidates"):
             if not client.search_registered_models(f"name = '{model}'"):
@@ -94,7 +94,7 @@ def set_up(
             f"MLflow at registry.tracking_uri did not do as asked: {error}. Start it with --app-name basic-auth, and "
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an administrator's"
         ) from error
-    return SetUp([Granted(user, kind, shown, right) for user, kind, shown, _, right in rights], made)
+    return SetUp([Granted(user, kind, name_shown, right) for user, kind, name_shown, _, right in rights], new_passwords)
 
 
 def may_promote(tracking_uri: str, name: str) -> bool | None:
@@ -121,26 +121,26 @@ def may_promote(tracking_uri: str, name: str) -> bool | None:
     return True
 
 
-def _accounts(auth: "AuthServiceClient", names: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+def _accounts(auth: "AuthServiceClient", names: Iterable[str], passwords: Mapping[str, str]) -> dict[str, str]:
     """Make those that do not exist; the passwords that nobody gave."""
     from mlflow.exceptions import MlflowException
 
-    made = {}
+    new_passwords = {}
     for name in names:
         try:
             auth.get_user(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            if name not in given:
-                made[name] = secrets.token_urlsafe(24)
-            auth.create_user(name, given.get(name) or made[name])
-    return made
+            if name not in passwords:
+                new_passwords[name] = secrets.token_urlsafe(24)
+            auth.create_user(name, passwords.get(name) or new_passwords[name])
+    return new_passwords
 
 
 def _experiment(client: "MlflowClient", artifacts: str, experiment: str) -> str:
     """Id of the experiment; where the server keeps the artifacts, below its own id, as rights are by that id."""
-    found = client.get_experiment_by_name(experiment)
-    if found is not None:
-        return str(found.experiment_id)
+    existing = client.get_experiment_by_name(experiment)
+    if existing is not None:
+        return str(existing.experiment_id)
     return str(client.create_experiment(experiment, artifact_location=artifact_location(artifacts)))

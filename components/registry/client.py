@@ -59,11 +59,11 @@ def connect(tracking_uri: str) -> "MlflowClient":
         database = make_url(tracking_uri).database
         if database and not Path(database).exists():
             _make(Path(database))
-    tracking_uri = _bounded(tracking_uri)
+    tracking_uri = _with_timeout(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
-def _bounded(tracking_uri: str) -> str:
+def _with_timeout(tracking_uri: str) -> str:
     """The address of a PostgreSQL database with a bound on connecting; any other as it is."""
     if not urlparse(tracking_uri).scheme.startswith("postgresql"):
         return tracking_uri
@@ -158,18 +158,18 @@ def _make(file: Path) -> None:
     with _alone_in(file.parent):
         if file.exists():
             return
-        unfinished = file.with_name(file.name + ".unfinished")
-        unfinished.unlink(missing_ok=True)
-        SqlAlchemyStore(f"sqlite:///{unfinished}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
-        unfinished.replace(file)
+        part = file.with_name(file.name + ".unfinished")
+        part.unlink(missing_ok=True)
+        SqlAlchemyStore(f"sqlite:///{part}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        part.replace(file)
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """No other process is within the same block on this folder; a lock that a killed process held is free."""
-    opened = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(opened)
+        os.close(descriptor)

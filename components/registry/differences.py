@@ -46,7 +46,7 @@ NAMED = 5
 
 
 @dataclass
-class Told:
+class ExpectedVersion:
     """What MLflow was told of one version."""
 
     payload: dict[str, Json]
@@ -88,35 +88,35 @@ class MlflowView:
     client: "MlflowClient"
     root: Root
     candidates: str
-    promoted: str
+    model: str
     alias: str
     versions: Mapping[str, list[Any]]
     """Registered versions by model."""
     experiment: str | None = None
     """Id of the experiment that runs are logged in; None where there is none yet."""
 
-    def differences(self, told: Mapping[str, Told], champion: str | None) -> list[Difference]:
+    def differences(self, versions: Mapping[str, ExpectedVersion], champion: str | None) -> list[Difference]:
         """Every difference; what can't be compared is one."""
-        found = [one for digest in told for one in self.of_version(digest, told[digest])]
-        for name in (self.candidates, self.promoted):
-            expected = {d for d, one in told.items() if name == self.candidates or one.copy_tags is not None}
-            found += _strangers(name, self.versions[name], expected)
-        return [*found, *self._alias(champion)]
+        differences = [one for digest in versions for one in self.of_version(digest, versions[digest])]
+        for name in (self.candidates, self.model):
+            ours = {d for d, one in versions.items() if name == self.candidates or one.copy_tags is not None}
+            differences += _strangers(name, self.versions[name], ours)
+        return [*differences, *self._alias(champion)]
 
-    def of_version(self, digest: str, told: Told) -> list[Difference]:
+    def of_version(self, digest: str, record: ExpectedVersion) -> list[Difference]:
         """Differences of one version."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return list(self._version(digest, told))
+            return list(self._version(digest, record))
         except (MlflowException, OSError) as error:
-            what = f"version {told.payload['number']} can't be compared with what MLflow was told: {error}"
+            what = f"version {record.payload['number']} can't be compared with what MLflow was told: {error}"
             return [Difference("unclear", digest, what)]
 
-    def _version(self, digest: str, told: Told) -> Iterator[Difference]:
-        number = f"version {told.payload['number']}"
-        if told.problem:
-            yield Difference("unclear", digest, f"{number} can't be compared file by file: {told.problem}")
+    def _version(self, digest: str, record: ExpectedVersion) -> Iterator[Difference]:
+        number = f"version {record.payload['number']}"
+        if record.problem:
+            yield Difference("unclear", digest, f"{number} can't be compared file by file: {record.problem}")
         version = version_of(self.versions[self.candidates], digest)
         if version is None:
             words = f"{number} is gone from {self.candidates}, or its tag `digest` was changed"
@@ -126,26 +126,26 @@ class MlflowView:
         if run is None:
             yield Difference("version", digest, f"the run of {number} is gone from MLflow, with its files")
             return
-        yield from _tags("tags", digest, f"{number} in {self.candidates}", version.tags, told.tags)
+        yield from _tags("tags", digest, f"{number} in {self.candidates}", version.tags, record.tags)
         if run.info.lifecycle_stage == "deleted":
             yield Difference("run", digest, f"the run of {number} was deleted")
-        yield from _tags("run tags", digest, f"the run of {number}", run.data.tags, told.tags)
+        yield from _tags("run tags", digest, f"the run of {number}", run.data.tags, record.tags)
         if self.experiment not in (None, run.info.experiment_id):
             words = f"the run of {number} is in experiment {run.info.experiment_id}, expected {self.experiment}"
             yield Difference("experiment", digest, f"{words} (registry.experiment)")
-        yield from self._source("version", digest, number, version, told)
-        yield from self._files(digest, number, run, told)
-        if told.copy_tags is None:
+        yield from self._source("version", digest, number, version, record)
+        yield from self._files(digest, number, run, record)
+        if record.copy_tags is None:
             return
-        copy = version_of(self.versions[self.promoted], digest)
+        copy = version_of(self.versions[self.model], digest)
         if copy is None:
-            yield Difference("copy", digest, f"{number} is gone from {self.promoted}, or its tag `digest` was changed")
+            yield Difference("copy", digest, f"{number} is gone from {self.model}, or its tag `digest` was changed")
         elif copy.run_id != version.run_id:
-            words = f"{number} in {self.promoted} shows the files of another run ({copy.run_id})"
+            words = f"{number} in {self.model} shows the files of another run ({copy.run_id})"
             yield Difference("copy", digest, words)
         else:
-            yield from self._source("copy", digest, number, copy, told)
-            yield from _tags("copy tags", digest, f"{number} in {self.promoted}", copy.tags, told.copy_tags)
+            yield from self._source("copy", digest, number, copy, record)
+            yield from _tags("copy tags", digest, f"{number} in {self.model}", copy.tags, record.copy_tags)
 
     def _source(
         self,
@@ -153,15 +153,15 @@ class MlflowView:
         digest: str,
         number: str,
         version: Any,  # noqa: ANN401 - mlflow's ModelVersion
-        told: Told,
+        record: ExpectedVersion,
     ) -> Iterator[Difference]:
         """Where loading a registered version leads."""
-        expected = source(version.run_id, model=any(place.startswith(f"{MODEL_PATH}/") for place in told.files))
-        seen = self.client.get_model_version_download_uri(version.name, str(version.version))
-        if seen != expected:
-            yield Difference(kind, digest, f"{number} in {version.name} is loaded from {seen}, expected {expected}")
+        right = source(version.run_id, model=any(place.startswith(f"{MODEL_PATH}/") for place in record.files))
+        actual = self.client.get_model_version_download_uri(version.name, str(version.version))
+        if actual != right:
+            yield Difference(kind, digest, f"{number} in {version.name} is loaded from {actual}, expected {right}")
 
-    def _files(self, digest: str, number: str, run: "Run", told: Told) -> Iterator[Difference]:
+    def _files(self, digest: str, number: str, run: "Run", record: ExpectedVersion) -> Iterator[Difference]:
         files = RunFiles(self.client, run, self.root)
         if not files.own:
             words = f"the files of {number} are at {files.place}, outside {self.root.place}, or a link leads out of it"
@@ -169,30 +169,30 @@ class MlflowView:
                 words = f"the files of {number} should be at {files.place}, and a link leads from there to {files.link}"
             yield Difference("place", digest, words)
             return
-        wrong = tuple(place for place, text in told.files.items() if _digest(files, model_place(place)) != text)
-        packed: tuple[str, ...] = ()
-        if any(place.startswith(f"{MODEL_PATH}/") for place in told.files):
-            packed = tuple(_packing(files) if told.packing is None else _altered(files, told.packing))
-        if wrong or packed:
-            more = f" and {len(packed) - NAMED} more of MLflow's packing" if len(packed) > NAMED else ""
-            words = f"{number}: missing, altered or added: {', '.join([*wrong, *packed[:NAMED]])}{more}"
-            yield Difference("files", digest, words, (*wrong, *packed))
-        elif told.packing is None and any(place.startswith(f"{MODEL_PATH}/") for place in told.files):
+        wrong = tuple(place for place, text in record.files.items() if _digest(files, model_place(place)) != text)
+        packing: tuple[str, ...] = ()
+        if any(place.startswith(f"{MODEL_PATH}/") for place in record.files):
+            packing = tuple(_packing(files) if record.packing is None else _changes(files, record.packing))
+        if wrong or packing:
+            more = f" and {len(packing) - NAMED} more of MLflow's packing" if len(packing) > NAMED else ""
+            words = f"{number}: missing, altered or added: {', '.join([*wrong, *packing[:NAMED]])}{more}"
+            yield Difference("files", digest, words, (*wrong, *packing))
+        elif record.packing is None and any(place.startswith(f"{MODEL_PATH}/") for place in record.files):
             what = f"{number}: what MLflow packed around the model (MLmodel, code) has no digests to compare it with"
             yield Difference("packing", digest, what)
 
     def _alias(self, champion: str | None) -> Iterator[Difference]:
-        known = self.client.search_registered_models(f"name = '{self.promoted}'")
-        number = str(known[0].aliases.get(self.alias, "")) if known else ""
-        serving = next((one for one in self.versions[self.promoted] if str(one.version) == number), None)
-        seen = str(serving.tags.get("digest", "nothing of ours")) if serving else number and "nothing of ours"
-        copy = version_of(self.versions[self.promoted], champion) if champion else None
-        if (seen or None) != champion:
-            what = f"{(seen or 'nothing')[:12]}, expected {(champion or 'nothing')[:12]}"
-            yield Difference("alias", champion or "", f"the alias {self.alias} of {self.promoted} points to {what}")
+        models = self.client.search_registered_models(f"name = '{self.model}'")
+        number = str(models[0].aliases.get(self.alias, "")) if models else ""
+        serving = next((one for one in self.versions[self.model] if str(one.version) == number), None)
+        actual = str(serving.tags.get("digest", "nothing of ours")) if serving else number and "nothing of ours"
+        copy = version_of(self.versions[self.model], champion) if champion else None
+        if (actual or None) != champion:
+            what = f"{(actual or 'nothing')[:12]}, expected {(champion or 'nothing')[:12]}"
+            yield Difference("alias", champion or "", f"the alias {self.alias} of {self.model} points to {what}")
         elif copy is not None and serving is not None and copy.version != serving.version:
             what = f"version {number}, which was registered a second time, expected {copy.version}"
-            yield Difference("alias", champion or "", f"the alias {self.alias} of {self.promoted} points to {what}")
+            yield Difference("alias", champion or "", f"the alias {self.alias} of {self.model} points to {what}")
 
 
 def source(run: str, *, model: bool) -> str:
@@ -208,8 +208,8 @@ def model_place(place: str) -> str:
 
 def version_of(versions: Iterable[Any], digest: str) -> Any:  # noqa: ANN401 - mlflow's ModelVersion
     """The lowest version with a digest."""
-    found = [version for version in versions if version.tags.get("digest") == digest]
-    return min(found, key=lambda version: int(version.version), default=None)
+    matches = [version for version in versions if version.tags.get("digest") == digest]
+    return min(matches, key=lambda version: int(version.version), default=None)
 
 
 def run_of(client: "MlflowClient", version: Any) -> "Run | None":  # noqa: ANN401 - mlflow's ModelVersion
@@ -225,24 +225,24 @@ def run_of(client: "MlflowClient", version: Any) -> "Run | None":  # noqa: ANN40
 
 
 def _tags(
-    kind: Kind, digest: str, where: str, seen: Mapping[str, str], expected: Mapping[str, str]
+    kind: Kind, digest: str, where: str, actual: Mapping[str, str], right: Mapping[str, str]
 ) -> Iterator[Difference]:
     wrong = [
-        f"{name} is {seen.get(name)!r}, expected {text!r}" for name, text in expected.items() if seen.get(name) != text
+        f"{name} is {actual.get(name)!r}, expected {text!r}" for name, text in right.items() if actual.get(name) != text
     ]
     if wrong:
         yield Difference(kind, digest, f"{where}: {'; '.join(wrong)}")
 
 
-def _strangers(name: str, versions: Iterable[Any], expected: set[str]) -> Iterator[Difference]:
+def _strangers(name: str, versions: Iterable[Any], ours: set[str]) -> Iterator[Difference]:
     """Versions that lcia never made: said, never deleted."""
-    seen: set[str] = set()
+    digests: set[str] = set()
     for version in sorted(versions, key=lambda one: int(one.version)):
         digest = version.tags.get("digest", "")
-        if digest not in expected or digest in seen:
-            what = "a second time" if digest in seen else "by somebody else"
+        if digest not in ours or digest in digests:
+            what = "a second time" if digest in digests else "by somebody else"
             yield Difference("unknown", "", f"{name} version {version.version} was registered {what}")
-        seen.add(digest)
+        digests.add(digest)
 
 
 def _digest(files: RunFiles, name: str) -> str | None:
@@ -250,12 +250,10 @@ def _digest(files: RunFiles, name: str) -> str | None:
     return None if content is None else digest_of(content)
 
 
-def _altered(files: RunFiles, expected: Mapping[str, str]) -> Iterator[str]:
+def _changes(files: RunFiles, right: Mapping[str, str]) -> Iterator[str]:
     """Files of MLflow's packing that are not as they were published."""
-    seen = files.digests(MODEL_PATH, BUNDLES)
-    yield from (
-        f"{MODEL_PATH}/{name}" for name in sorted(seen.keys() | expected) if seen.get(name) != expected.get(name)
-    )
+    actual = files.digests(MODEL_PATH, BUNDLES)
+    yield from (f"{MODEL_PATH}/{name}" for name in sorted(actual.keys() | right) if actual.get(name) != right.get(name))
 
 
 def _packing(files: RunFiles) -> Iterator[str]:
@@ -263,9 +261,9 @@ def _packing(files: RunFiles) -> Iterator[str]:
     content = files.read(f"{MODEL_PATH}/MLmodel")
     try:
         flavor = yaml.safe_load(content or b"")["flavors"]["python_function"]
-        named = [flavor["code"], Path(flavor["model_code_path"]).name, *flavor["env"].values()]
+        names = [flavor["code"], Path(flavor["model_code_path"]).name, *flavor["env"].values()]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         yield f"{MODEL_PATH}/MLmodel"
         return
     here = set(files.names(MODEL_PATH))
-    yield from (f"{MODEL_PATH}/{name}" for name in named if f"{MODEL_PATH}/{name}" not in here)
+    yield from (f"{MODEL_PATH}/{name}" for name in names if f"{MODEL_PATH}/{name}" not in here)

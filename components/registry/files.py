@@ -61,8 +61,8 @@ class RunFiles:
         """`root`: nothing outside it is written or deleted."""
         self.place = str(run.info.artifact_uri)
         self._run, self._client = run, client
-        served = root.place.startswith(SERVED) and local_path(self.place) is None
-        self._root, self._home = self._server_root() if served else root.place, root.home
+        on_server = root.place.startswith(SERVED) and local_path(self.place) is None
+        self._root, self._home = self._server_root() if on_server else root.place, root.home
 
     @property
     def own(self) -> bool:
@@ -102,7 +102,7 @@ class RunFiles:
 
         Compiled code is left out: a process that loads the model in place makes it.
         """
-        found = {}
+        digests = {}
         with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as scratch:
             for name in self.names(folder):
                 if name != f"{folder}/{skip}":
@@ -110,8 +110,8 @@ class RunFiles:
             top = Path(scratch) / folder
             for path in top.rglob("*"):
                 if path.is_file() and _COMPILED not in path.parts:
-                    found[path.relative_to(top).as_posix()] = digest_of(path.read_bytes())
-        return found
+                    digests[path.relative_to(top).as_posix()] = digest_of(path.read_bytes())
+        return digests
 
     def keep_only(self, folder: str, names: Collection[str], skip: str) -> None:
         """Delete the files below a folder that are not among `names`, and compiled code; `skip` as in `digests`.
@@ -127,7 +127,7 @@ class RunFiles:
                 name = str(entry.path).removeprefix(f"{folder}/")
                 if name == skip or name in names:
                     continue
-                if entry.is_dir and any(kept.startswith(f"{name}/") for kept in names):
+                if entry.is_dir and any(wanted_name.startswith(f"{name}/") for wanted_name in names):
                     folders.append(str(entry.path))
                 elif here is not None:
                     erase(here / str(entry.path), here)
@@ -164,9 +164,9 @@ class RunFiles:
         files = self._repository()
         for file in files.list_artifacts():
             files.delete_artifacts(file.path)
-        left = [file.path for file in files.list_artifacts()]
-        if left:
-            raise NotErased(f"{self.place} still holds {', '.join(left)} after they were deleted")
+        rest = [file.path for file in files.list_artifacts()]
+        if rest:
+            raise NotErased(f"{self.place} still holds {', '.join(rest)} after they were deleted")
 
     def _need_own(self) -> None:
         if self._home is not None:

@@ -26,7 +26,7 @@ RUN_FOLDER = len("/" + 32 * "0" + "/artifacts")
 """Characters that MLflow adds to the experiment's place for each run."""
 
 
-def fitted(text: Json, limit: int, whole: str = "") -> str:
+def cut_to(text: Json, limit: int, whole: str = "") -> str:
     """Text of at most `limit` characters that says where it was cut, and `whole`, where all of it is.
 
     NUL is left out: PostgreSQL's text has none. Signs that don't show are spelt out: MLflow shows what it is told.

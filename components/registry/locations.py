@@ -34,25 +34,25 @@ class StateMoved(LciaError):
     """MLflow's or ZenML's records name the files of another place than this state's."""
 
 
-def moved_from(recorded: str | None, root: str) -> str | None:
+def moved_from(location: str | None, root: str) -> str | None:
     """The recorded place of an experiment's files, if it is not at or below `root`."""
-    if recorded is None or root.startswith(SERVED) or lies_below(recorded, root):
+    if location is None or root.startswith(SERVED) or lies_below(location, root):
         return None
-    return recorded
+    return location
 
 
 def recorded_place(tracking_uri: str, experiment: str) -> str | None:
     """Where an SQLite file of MLflow's says an experiment's files are, read without MLflow; None elsewhere."""
-    return _asked(tracking_uri, "SELECT artifact_location FROM experiments WHERE name = :name", experiment)
+    return _query(tracking_uri, "SELECT artifact_location FROM experiments WHERE name = :name", experiment)
 
 
 def has_alias(tracking_uri: str, model: str) -> bool:
     """True if an SQLite file of MLflow's gives a version of the model the alias `champion`, read without MLflow."""
     query = "SELECT name FROM registered_model_aliases WHERE name = :name AND alias = 'champion'"
-    return _asked(tracking_uri, query, model) is not None
+    return _query(tracking_uri, query, model) is not None
 
 
-def _asked(tracking_uri: str, query: str, name: str) -> str | None:
+def _query(tracking_uri: str, query: str, name: str) -> str | None:
     """The one value that a query about a name gives; None where there is none, or no such file."""
     file = own_file(tracking_uri)
     if file is None or not file.exists():
@@ -60,10 +60,10 @@ def _asked(tracking_uri: str, query: str, name: str) -> str | None:
     engine = create_engine(make_url(tracking_uri), poolclass=NullPool)
     try:
         with engine.connect() as connection:
-            found = connection.execute(text(query), {"name": name}).scalars().first()
+            value = connection.execute(text(query), {"name": name}).scalars().first()
     except SQLAlchemyError:  # half made, or none of MLflow's: who opens it says so
         return None
-    return None if found is None else str(found)
+    return None if value is None else str(value)
 
 
 def own_file(tracking_uri: str) -> Path | None:
@@ -94,7 +94,7 @@ def correct(tracking_uri: str, home: Path, old: str, root: str) -> int:
     assert new is not None  # noqa: S101 - with files that a server keeps nothing is moved
     before = local_path(old)
     names = {old.rstrip("/")} | ({str(before).rstrip("/"), before.as_uri().rstrip("/")} if before else set())
-    changed = 0
+    count = 0
     engine = create_engine(make_url(tracking_uri), poolclass=NullPool)
     with engine.begin() as connection:
         for table, columns in COLUMNS.items():
@@ -105,8 +105,8 @@ def correct(tracking_uri: str, home: Path, old: str, root: str) -> int:
                         f"WHERE {column} = :old OR substr({column}, 1, :length) = :old || '/'"
                     )
                     values = {"new": new.rstrip("/"), "old": name, "length": len(name) + 1}
-                    changed += connection.execute(text(statement), values).rowcount
-    return changed
+                    count += connection.execute(text(statement), values).rowcount
+    return count
 
 
 def need_short(location: str | None, tracking_uri: str) -> None:

@@ -6,34 +6,28 @@ registry refuses is parked, and the others go on; what rests on it waits: everyt
 published, and later rows of the same kind about the version.
 """
 
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from components.errors import LciaError
-from components.registry.differences import Told, model_place
+from components.registry.differences import ExpectedVersion
 from components.registry.outbox_rows import SERVING, OutboxRow, rows
-from components.registry.registry import Published, Registry, RegistryDenied, RegistryError
-from components.registry.replay import STATEMENT, Signed, replay
+from components.registry.registry import Registry, RegistryDenied, RegistryError
+from components.registry.replay import STATEMENT, StatementOf, replay
 from components.registry.retelling import Retelling
+from components.registry.upload import NotSigned, publish, put_statement
 from components.storage.database import AccountRefused, Database, now
 from components.storage.leases import Lease, StaleLease, acquire, process_owner, release, renew
-from components.storage.objects import FolderRefused, Json, ObjectStore
+from components.storage.objects import Json, ObjectStore
 from components.storage.tables import champion, outbox
-from components.tuning.progress_curves import curves
 
 LEASE_SECONDS = 120.0
 """How long one delivery may take before another process takes over."""
 FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=6)
 """Pauses between two attempts at a parked row, doubled each time; `lcia sync` tries at once."""
-
-
-class NotSigned(LciaError):
-    """A promotion without a statement: what loads the champion would refuse it."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +66,8 @@ class Undelivered:
 
     def to_json(self) -> dict[str, Json]:
         """For `--json` and people."""
-        parked = {"parked_at": self.parked_at.isoformat() if self.parked_at else None}
-        return {"kind": self.kind, "version": self.number, "attempts": self.attempts, "error": self.error, **parked}
+        times = {"parked_at": self.parked_at.isoformat() if self.parked_at else None}
+        return {"kind": self.kind, "version": self.number, "attempts": self.attempts, "error": self.error, **times}
 
 
 def enqueue(connection: Connection, assistant: str, kind: str, payload: Mapping[str, Json]) -> None:
@@ -88,7 +82,7 @@ def pending(connection: Connection, assistant: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def undelivered(connection: Connection, assistant: str) -> list[Undelivered]:
+def backlog(connection: Connection, assistant: str) -> list[Undelivered]:
     """Every row that the registry has not taken yet, oldest first."""
     return [
         Undelivered(
@@ -104,7 +98,7 @@ def undelivered(connection: Connection, assistant: str) -> list[Undelivered]:
     ]
 
 
-def told(connection: Connection, assistant: str) -> bool:
+def has_newest_decision(connection: Connection, assistant: str) -> bool:
     """Whether the registry was told of the newest decision about the champion."""
     mine = (outbox.c.assistant == assistant) & outbox.c.kind.in_(SERVING)
     newest = select(outbox.c.done_at).where(mine).order_by(outbox.c.id.desc()).limit(1)
@@ -115,7 +109,7 @@ def apply_outbox(
     db: Database,
     store: ObjectStore,
     registry: Registry,
-    signed: Signed | None = None,
+    statement_of: StatementOf | None = None,
     *,
     retry: bool = False,
 ) -> list[Delivery]:
@@ -134,7 +128,7 @@ def apply_outbox(
         return []
     if lease is None:
         return []
-    done: list[Delivery] = []
+    deliveries: list[Delivery] = []
     waiting: set[tuple[str, str]] = set()
     last = 0
     try:
@@ -148,18 +142,18 @@ def apply_outbox(
             except StaleLease:
                 break
             try:
-                done.append(_deliver(db, store, registry, row, signed, lease))
+                deliveries.append(_deliver(db, store, registry, row, statement_of, lease))
             except StaleLease:  # stopped meanwhile; what it undid is told again, by whoever holds the lease now
-                return [*done, *apply_outbox(db, store, registry, signed, retry=retry)]
-            if not done[-1].ok:
+                return [*deliveries, *apply_outbox(db, store, registry, statement_of, retry=retry)]
+            if not deliveries[-1].ok:
                 waiting.add((row.digest, row.kind))
-                if not (done[-1].waits or row.damage) and not registry.answers():
+                if not (deliveries[-1].waits or row.damage) and not registry.answers():
                     break
-                if not done[-1].waits:
+                if not deliveries[-1].waits:
                     _park(db, last)
     finally:
         release(db, lease)
-    return done
+    return deliveries
 
 
 def _rests_on(row: OutboxRow, waiting: Collection[tuple[str, str]]) -> bool:
@@ -196,7 +190,7 @@ def _park(db: Database, identity: int) -> None:
 
 
 def _deliver(
-    db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, signed: Signed | None, lease: Lease
+    db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, statement_of: StatementOf | None, lease: Lease
 ) -> Delivery:
     """Tell of one row and note what came of it.
 
@@ -206,17 +200,17 @@ def _deliver(
     """
     identity, kind, payload = row.id, row.kind, row.payload
     error: str | None = None
-    served: str | None = None
+    serving: str | None = None
     packing: dict[str, str] | None = None
     waits = False
     try:
         row.need_whole()
         if kind in SERVING:
-            message = _serve(db, store, registry, row, signed)
-            served = registry.champion()
+            message = _serve(db, store, registry, row, statement_of)
+            serving = registry.champion()
         elif kind == "candidate":
-            published = publish(store, registry, payload)
-            message, packing = f"published as version {published.version}", published.packing
+            publication = publish(store, registry, payload)
+            message, packing = f"published as version {publication.version}", publication.packing
         elif kind == "forget":
             message = f"{registry.forget(row.digest)} version(s) removed, with their files"
         else:
@@ -227,17 +221,17 @@ def _deliver(
     except Exception as broken:  # noqa: BLE001 - whatever a row holds, the others are delivered
         error = message = f"row {identity} ({kind}) can't be told: {type(broken).__name__}: {broken}"
     fence = Retelling(registry.name, str(payload.get("digest")), identity, serving=kind in SERVING and not waits)
-    with fence.written(db, lease) as connection:
+    with fence.transaction(db, lease) as connection:
         moment = now(connection)
-        told_ = {"done_at": moment, "parked_at": None} if error is None else {"done_at": None}
+        outcome = {"done_at": moment, "parked_at": None} if error is None else {"done_at": None}
         connection.execute(
-            update(outbox).where(outbox.c.id == identity).values(attempts=outbox.c.attempts + 1, error=error, **told_)
+            update(outbox).where(outbox.c.id == identity).values(attempts=outbox.c.attempts + 1, error=error, **outcome)
         )
         keep_packing(connection, identity, packing)
         if kind == "forget" and error is None:
             _drop_earlier(connection, registry.name, identity, row.digest, moment)
-        if served is not None:
-            connection.execute(update(champion).where(champion.c.name == registry.name).values(served=served))
+        if serving is not None:
+            connection.execute(update(champion).where(champion.c.name == registry.name).values(served=serving))
     return Delivery(identity, kind, row.digest, error is None, message, waits)
 
 
@@ -255,7 +249,9 @@ def _drop_earlier(connection: Connection, assistant: str, identity: int, digest:
     connection.execute(update(outbox).where(outbox.c.id.in_(mine)).values(**values))
 
 
-def _serve(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, signed: Signed | None) -> str:
+def _serve(
+    db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, statement_of: StatementOf | None
+) -> str:
     """Tell of a champion: its statement, its version, and that it can be loaded; then the alias moves.
 
     Where a later decision was told already the alias stays there: this row was parked meanwhile.
@@ -263,17 +259,18 @@ def _serve(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow,
     digest, tags = row.digest, row.payload.get("tags", {})
     with db.read() as connection:
         overtaken = _overtaken(connection, registry.name, row.id)
-        statement = signed(connection, registry.name, digest, row.payload) if signed is not None else None
-        known = replay(connection, store, registry.name, signed, only=digest, with_row=row.id).told.get(digest)
-    if signed is not None and not overtaken:
+        statement = statement_of(connection, registry.name, digest, row.payload) if statement_of is not None else None
+        past = replay(connection, store, registry.name, statement_of, only=digest, with_row=row.id)
+    record = past.versions.get(digest)
+    if statement_of is not None and not overtaken:
         put_statement(store, registry, digest, statement)
-    if known is not None and known.copy_tags is not None:  # as later rows, told before this one, have left them
-        tags = {name: known.copy_tags[name] for name in tags}
+    if record is not None and record.copy_tags is not None:  # as later rows, told before this one, have left them
+        tags = {name: record.copy_tags[name] for name in tags}
     version = registry.add_promoted(digest, tags)
     if overtaken:
         return f"version {version} is promoted; a later champion is served"
-    if known is not None:
-        _need_loadable(registry, digest, known, statement)
+    if record is not None:
+        _need_loadable(registry, digest, record, statement)
     if row.kind == "rollback":
         return f"champion is again version {registry.rollback(digest)}"
     return f"champion is version {registry.promote(digest)}"
@@ -282,21 +279,21 @@ def _serve(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow,
 def _tag(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow) -> str:
     """Tell of a state or of marks, unless a later row that was told already says otherwise."""
     with db.read() as connection:
-        known = replay(connection, store, registry.name, None, only="", with_row=row.id).told.get(row.digest)
-    if known is None:
+        record = replay(connection, store, registry.name, None, only="", with_row=row.id).versions.get(row.digest)
+    if record is None:
         raise RegistryError(
             f"MLflow was never told of the candidate {row.digest[:12]}, or to forget it since: nothing bears the tag"
         )
-    copy_tags = None if known.copy_tags is None else {row.kind: known.copy_tags[row.kind]}
-    registry.tag(row.digest, {row.kind: known.tags[row.kind]}, copy_tags)
-    return f"tagged {known.tags[row.kind]}" if row.kind == "state" else "tagged with its marks"
+    copy_tags = None if record.copy_tags is None else {row.kind: record.copy_tags[row.kind]}
+    registry.tag(row.digest, {row.kind: record.tags[row.kind]}, copy_tags)
+    return f"tagged {record.tags[row.kind]}" if row.kind == "state" else "tagged with its marks"
 
 
-def _need_loadable(registry: Registry, digest: str, known: Told, statement: str | None) -> None:
-    known.copy_tags = known.copy_tags or {}
+def _need_loadable(registry: Registry, digest: str, record: ExpectedVersion, statement: str | None) -> None:
+    record.copy_tags = record.copy_tags or {}
     if statement is not None:
-        known.files[STATEMENT] = statement
-    registry.need_loadable(digest, known)
+        record.files[STATEMENT] = statement
+    registry.need_loadable(digest, record)
 
 
 def _overtaken(connection: Connection, assistant: str, identity: int) -> bool:
@@ -304,55 +301,3 @@ def _overtaken(connection: Connection, assistant: str, identity: int) -> bool:
     later = (outbox.c.id > identity) & outbox.c.kind.in_(SERVING) & outbox.c.done_at.is_not(None)
     query = select(outbox.c.id).where(outbox.c.assistant == assistant, later).limit(1)
     return connection.execute(query).first() is not None
-
-
-def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> Published:
-    """Publish a candidate with the files and curves that the payload names by digest."""
-    with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
-        _lay_out(store, payload, Path(name))
-        shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
-        return registry.publish_candidate(shown, Path(name))
-
-
-def publish_files(
-    store: ObjectStore, registry: Registry, payload: Mapping[str, Json], *, packing_alone: bool = False
-) -> dict[str, str]:
-    """Write a publication's files into its run once more, the model packed anew; returns the packing's digests."""
-    with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
-        _lay_out(store, payload, Path(name))
-        return registry.upload_all(payload["digest"], Path(name), packing_alone=packing_alone)
-
-
-def _lay_out(store: ObjectStore, payload: Mapping[str, Json], folder: Path) -> None:
-    for place, digest in payload.get("files", {}).items():
-        path = _inside(folder, place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(store.get(digest))
-    for place, digest in payload.get("folders", {}).items():
-        store.get_folder(digest, _inside(folder, place))
-
-
-def put_statement(store: ObjectStore, registry: Registry, digest: str, statement: str | None) -> None:
-    """Write a version's statement, by its object, beside the files of its run.
-
-    Raises:
-        NotSigned: there is none yet.
-        RegistryError: MLflow can't be reached.
-    """
-    if statement is None:
-        raise NotSigned(
-            f"the promotion of {digest[:12]} is not signed yet, and nobody loads it before; `lcia sync` where the "
-            "key is signs it and tells MLflow"
-        )
-    with tempfile.TemporaryDirectory(prefix="lcia-statement-") as name:
-        path = Path(name) / model_place(STATEMENT)
-        path.parent.mkdir(parents=True)
-        path.write_bytes(store.get(statement))
-        registry.upload(digest, Path(name))
-
-
-def _inside(folder: Path, place: str) -> Path:
-    parts = PurePosixPath(place).parts
-    if not parts or place.startswith("/") or ".." in parts:
-        raise FolderRefused(f"publication names {place!r}, which leaves its folder")
-    return folder.joinpath(*parts)

@@ -83,11 +83,11 @@ def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[Outbo
     columns = [column for column in outbox.c if column.name != "payload"]
     text = type_coerce(outbox.c.payload, Text).label("payload")
     query = select(*columns, text).where(*conditions).order_by(outbox.c.id)
-    found = []
+    results = []
     for row in connection.execute(query).mappings():
         text_ = str(row["payload"])
         payload, damage = _read(int(row["id"]), str(row["kind"]), text_)
-        found.append(
+        results.append(
             OutboxRow(
                 int(row["id"]),
                 str(row["assistant"]),
@@ -102,7 +102,7 @@ def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[Outbo
                 row["packing"],
             )
         )
-    return found
+    return results
 
 
 def _read(identity: int, kind: str, text: str) -> tuple[dict[str, Json], str]:
@@ -113,15 +113,15 @@ def _read(identity: int, kind: str, text: str) -> tuple[dict[str, Json], str]:
         return {}, f"{where}: its kind is {kind!r}, expected {', '.join(_NEEDED)}; {advice}"
     try:
         payload = parse_json(text.encode("utf-8", errors="replace"))
-        given = _Payload.model_validate(payload)
+        fields = _Payload.model_validate(payload)
     except NotCanonical as error:
         return {}, f"{where}: its payload is {error}; {advice}"
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, wrong["loc"])) or "the payload"
-        seen = f"{at}: {wrong['msg'].removesuffix(' or instance of _Payload')}"
-        return {}, f"{where}: {seen}; {advice}"
-    lacking = [name for name in _NEEDED[kind] if name not in given.model_fields_set or getattr(given, name) is None]
+        fault = f"{at}: {wrong['msg'].removesuffix(' or instance of _Payload')}"
+        return {}, f"{where}: {fault}; {advice}"
+    lacking = [name for name in _NEEDED[kind] if name not in fields.model_fields_set or getattr(fields, name) is None]
     if lacking:
         return {}, f"{where}: its payload lacks {', '.join(lacking)}; {advice}"
     return payload, ""

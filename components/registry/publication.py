@@ -67,14 +67,14 @@ def publication(
 def _datasets(store: ObjectStore, task: str, group: Group | None, tuning: Mapping[str, Any]) -> list[dict[str, Json]]:
     """The new task's splits, and the kept rows of earlier tasks that were rehearsed; by digest, never with rows."""
     snapshot = load_snapshot(store, task)
-    found = [
+    datasets = [
         {"name": snapshot.task.label, "digest": ref.object, "context": split, "source": task, "rows": ref.rows}
         for split, ref in snapshot.splits.items()
     ]
-    rehearsed = group.tasks if group and tuning["rehearsed_rows"] else ()
-    return found + [
+    earlier = group.tasks if group and tuning["rehearsed_rows"] else ()
+    return datasets + [
         {"name": f"{entry.name} (kept rows)", "digest": entry.kept_rows, "context": "rehearsal", "source": entry.task}
-        for entry in rehearsed
+        for entry in earlier
         if entry.kept_rows and entry.task != task
     ]
 

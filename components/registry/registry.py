@@ -19,7 +19,7 @@ from components.errors import LciaError
 from components.registry import client as registry_client
 from components.registry import limits, locations, runs
 from components.registry.deletion import forget
-from components.registry.differences import Difference, MlflowView, Told, run_of, source
+from components.registry.differences import Difference, ExpectedVersion, MlflowView, run_of, source
 from components.registry.files import Root, RunFiles, artifact_location
 from components.storage.objects import Json
 
@@ -77,25 +77,25 @@ class Registry:
         """
         digest = str(publication["digest"])
         with self._talk() as client:
-            known = self._find(client, self.candidates_name, digest)
+            existing = self._find(client, self.candidates_name, digest)
             tags = {**runs.texts(publication.get("tags", {})), "digest": digest}
-            if known is not None:
+            if existing is not None:
                 for name, value in tags.items():
-                    client.set_model_version_tag(self.candidates_name, str(known), name, value)
-                return Published(known, None)
+                    client.set_model_version_tag(self.candidates_name, str(existing), name, value)
+                return Published(existing, None)
             model = (folder / runs.MODEL_PATH).is_dir()
             experiment = self._experiment_id(client)
             run, packing = runs.candidate_run(client, experiment, self._root, self.name, publication, folder)
             self._ensure_model(client, self.candidates_name)
             text = publication.get("description")
-            made = client.create_model_version(
+            version = client.create_model_version(
                 self.candidates_name,
                 source=source(run, model=model),
                 run_id=run,
                 tags=tags,
-                description=limits.fitted(text, limits.DESCRIPTION, runs.WHOLE_CARD) if text else None,
+                description=limits.cut_to(text, limits.DESCRIPTION, runs.WHOLE_CARD) if text else None,
             )
-            return Published(int(made.version), packing)
+            return Published(int(version.version), packing)
 
     def follow(self, key: str, name: str, tags: Mapping[str, str], curves: Mapping[str, Json]) -> None:
         """Show a run that still learns; each call adds what its curves have gained.
@@ -121,16 +121,16 @@ class Registry:
         Raises:
             RegistryError: the candidate was never published, or MLflow can't be reached.
         """
-        tags, copied = runs.texts(tags), runs.texts(tags if copy_tags is None else copy_tags)
+        tags, copy_texts = runs.texts(tags), runs.texts(tags if copy_tags is None else copy_tags)
         with self._talk() as client:
             candidate = self._candidate(client, digest)
-            promoted = self._find(client, self.name, digest)
+            copy = self._find(client, self.name, digest)
             run = client.get_model_version(self.candidates_name, str(candidate)).run_id
             for name, value in tags.items():
                 client.set_model_version_tag(self.candidates_name, str(candidate), name, value)
                 client.set_tag(run, name, value)
-            for name, value in copied.items() if promoted is not None else ():
-                client.set_model_version_tag(self.name, str(promoted), name, value)
+            for name, value in copy_texts.items() if copy is not None else ():
+                client.set_model_version_tag(self.name, str(copy), name, value)
 
     def add_promoted(self, digest: str, tags: Mapping[str, str]) -> int:
         """Copy a candidate's version to `<name>` unless it is there, with these tags; the alias stays.
@@ -156,23 +156,23 @@ class Registry:
 
     # -- repairing what was changed in MLflow itself ------------------------------------------------
 
-    def differences(self, told: Mapping[str, Told], champion: str | None) -> list[Difference]:
+    def differences(self, versions: Mapping[str, ExpectedVersion], champion: str | None) -> list[Difference]:
         """What MLflow shows otherwise than it was told; `champion` is the digest that it has to serve.
 
         Raises:
             RegistryError: MLflow can't be reached.
         """
         with self._talk() as client:
-            return self._shown(client).differences(told, champion)
+            return self._view(client).differences(versions, champion)
 
-    def need_loadable(self, digest: str, told: Told) -> None:
+    def need_loadable(self, digest: str, record: ExpectedVersion) -> None:
         """Refuse a version that can't be loaded from MLflow, or that would load as something else.
 
         Raises:
             RegistryError: it says what is missing or elsewhere.
         """
         with self._talk() as client:
-            wrong = [one.words for one in self._shown(client).of_version(digest, told) if one.loading]
+            wrong = [one.words for one in self._view(client).of_version(digest, record) if one.loading]
         if wrong:
             raise RegistryError(f"{'; '.join(wrong)}: it can't be loaded. `lcia sync` publishes again what is missing")
 
@@ -196,8 +196,8 @@ class Registry:
             RegistryError: MLflow can't be reached.
         """
         with self._talk() as client:
-            found = client.get_experiment_by_name(self._experiment)
-        return None if found is None else str(found.artifact_location)
+            experiment = client.get_experiment_by_name(self._experiment)
+        return None if experiment is None else str(experiment.artifact_location)
 
     def moved_from(self) -> str | None:
         """Where MLflow says the experiment's files are, if that is not `registry.artifacts`.
@@ -220,9 +220,9 @@ class Registry:
         with self._talk() as client:
             for model in (self.candidates_name, self.name):
                 for version in client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'"):
-                    seen = client.get_model_version_download_uri(model, str(version.version))
+                    location = client.get_model_version_download_uri(model, str(version.version))
                     own = {source(version.run_id, model=True), source(version.run_id, model=False)}
-                    if run_of(client, version) is None or seen not in own:
+                    if run_of(client, version) is None or location not in own:
                         client.delete_model_version(model, str(version.version))
 
     def copy_again(self, digest: str) -> None:
@@ -270,13 +270,13 @@ class Registry:
         with self._talk() as client:
             run = runs.heads_run(client, self._experiment_id(client), self.name)
             files = RunFiles(client, client.get_run(run), self._root)
-            seen = files.read(name) if files.own else None
-            if seen is None:
+            stored_content = files.read(name) if files.own else None
+            if stored_content is None:
                 with tempfile.TemporaryDirectory(prefix="lcia-head-") as folder:
                     (Path(folder) / name).write_bytes(content)
                     files.write(Path(folder))
-                seen = files.read(name) or b""
-        need_same("MLflow", name, content, seen)
+                stored_content = files.read(name) or b""
+        need_same("MLflow", name, content, stored_content)
 
     def rollback(self, digest: str) -> int:
         """Move the alias to a version that was promoted before; a lost copy is made again.
@@ -302,12 +302,12 @@ class Registry:
             return None
         with self._talk() as client:
             versions = sorted(self._candidate(client, digest) for digest in digests)
-            found = {
+            run_ids = {
                 str(version): str(client.get_model_version(self.candidates_name, str(version)).run_id)
                 for version in versions
             }
-        asked = {"name": json.dumps(self.candidates_name), "runs": json.dumps(found, separators=(",", ":"))}
-        return f"{self._tracking_uri.rstrip('/')}/#/compare-model-versions?{urlencode(asked, quote_via=quote)}"
+        query = {"name": json.dumps(self.candidates_name), "runs": json.dumps(run_ids, separators=(",", ":"))}
+        return f"{self._tracking_uri.rstrip('/')}/#/compare-model-versions?{urlencode(query, quote_via=quote)}"
 
     def forget(self, digest: str) -> int:
         """Delete a candidate's versions and files; its run keeps its numbers. Returns how many versions there were.
@@ -334,7 +334,7 @@ class Registry:
                 return None
             return str(client.get_model_version_by_alias(self.name, ALIAS).tags.get("digest", ""))
 
-    def _shown(self, client: "MlflowClient") -> MlflowView:
+    def _view(self, client: "MlflowClient") -> MlflowView:
         names = (self.candidates_name, self.name)
         versions = {name: list(client.search_model_versions(f"name = '{name}'")) for name in names}
         experiment = client.get_experiment_by_name(self._experiment)
@@ -344,11 +344,12 @@ class Registry:
         model = self._model(client, self.name)
         if model is None or str(model.aliases.get(ALIAS)) != str(version):
             client.set_registered_model_alias(self.name, ALIAS, str(version))
-        seen = client.get_model_version_by_alias(self.name, ALIAS)
-        if seen.tags.get("digest") != digest:
+        served_version = client.get_model_version_by_alias(self.name, ALIAS)
+        if served_version.tags.get("digest") != digest:
             raise RegistryError(
-                f"MLflow serves {self.name} version {seen.version} with digest {seen.tags.get('digest')}, expected "
-                f"{digest}: somebody else moves the alias; only the promoter's account should write {self.name}"
+                f"MLflow serves {self.name} version {served_version.version} with digest "
+                f"{served_version.tags.get('digest')}, expected {digest}: somebody else moves the "
+                f"alias; only the promoter's account should write {self.name}"
             )
         return version
 
@@ -367,19 +368,19 @@ class Registry:
     def _copy(self, client: "MlflowClient", digest: str) -> int:
         candidate = self._candidate(client, digest)
         self._ensure_model(client, self.name)
-        with runs.unprinted():
-            copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
-        return int(copied.version)
+        with runs.quiet():
+            copy = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
+        return int(copy.version)
 
     def _experiment_id(self, client: "MlflowClient") -> str:
-        found = client.get_experiment_by_name(self._experiment)
-        if found is None:
+        experiment = client.get_experiment_by_name(self._experiment)
+        if experiment is None:
             location = artifact_location(self._root.place)
             locations.need_short(location, self._tracking_uri)
             return str(client.create_experiment(self._experiment, artifact_location=location))
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
     def _candidate(self, client: "MlflowClient", digest: str) -> int:
         version = self._find(client, self.candidates_name, digest)
@@ -392,12 +393,12 @@ class Registry:
 
     def _find(self, client: "MlflowClient", model: str, digest: str) -> int | None:
         """Lowest version of `model` with this digest."""
-        found = client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'")
-        return min((int(version.version) for version in found), default=None)
+        versions = client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'")
+        return min((int(version.version) for version in versions), default=None)
 
     def _model(self, client: "MlflowClient", name: str) -> "Json | None":
-        found = client.search_registered_models(f"name = '{name}'")
-        return found[0] if found else None
+        models = client.search_registered_models(f"name = '{name}'")
+        return models[0] if models else None
 
     def _ensure_model(self, client: "MlflowClient", name: str) -> None:
         if self._model(client, name) is None:
@@ -415,8 +416,8 @@ class Registry:
         except LciaError:
             raise
         except Exception as error:  # MLflow's, SQLAlchemy's, the operating system's, those of a bucket's client
-            said = str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
             raise (RegistryDenied if registry_client.is_denial(error) else RegistryError)(
-                f"MLflow at registry.tracking_uri did not do as asked: {said}. Nothing is lost: it is told "
+                f"MLflow at registry.tracking_uri did not do as asked: {reason}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error

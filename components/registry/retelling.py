@@ -31,7 +31,7 @@ class Retelling:
     """True if it said whom to serve."""
 
     @contextmanager
-    def written(self, db: Database, lease: Lease) -> Iterator[Connection]:
+    def transaction(self, db: Database, lease: Lease) -> Iterator[Connection]:
         """A transaction that notes what was told, under the lease it was told with.
 
         Raises:
@@ -51,12 +51,14 @@ class Retelling:
 
     def enter(self, connection: Connection) -> None:
         """Make the rows wait again; what MLflow serves is unknown until they are told."""
-        done = (outbox.c.assistant == self.assistant) & outbox.c.done_at.is_not(None)
-        later = select(outbox.c.id, outbox.c.payload).where(done, outbox.c.id > self.after, outbox.c.error.is_(None))
+        past_rows = (outbox.c.assistant == self.assistant) & outbox.c.done_at.is_not(None)
+        later = select(outbox.c.id, outbox.c.payload).where(
+            past_rows, outbox.c.id > self.after, outbox.c.error.is_(None)
+        )
         rows = connection.execute(later).all()
         again = [row.id for row in rows if self.digest in (None, row.payload.get("digest"))]
         if self.serving:
-            newest = select(outbox.c.id).where(done, outbox.c.kind.in_(SERVING)).order_by(NEWEST_FIRST).limit(1)
+            newest = select(outbox.c.id).where(past_rows, outbox.c.kind.in_(SERVING)).order_by(NEWEST_FIRST).limit(1)
             again += connection.execute(newest).scalars().all()
             mine = champion.c.name == self.assistant
             connection.execute(update(champion).where(mine).values(served=None))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from components.libraries import requirement
 from components.registry import limits
 from components.registry.files import Root, RunFiles
-from components.registry.limits import fitted
+from components.registry.limits import cut_to
 from components.storage.objects import Json, digest_of
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ def candidate_run(
     """
     digest = str(publication["digest"])
     tags = {**texts(publication.get("tags", {})), "digest": digest}
-    known = client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'")
-    for run in known:
+    runs = client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'")
+    for run in runs:
         if run.info.status == "FINISHED":
             return str(run.info.run_id), None
-    begun = [str(run.info.run_id) for run in known] or _in_flight(client, experiment, publication.get("learning"))
-    identity = begun[0] if begun else str(client.create_run(experiment, tags=tags).info.run_id)
+    open_runs = [str(run.info.run_id) for run in runs] or _in_flight(client, experiment, publication.get("learning"))
+    identity = open_runs[0] if open_runs else str(client.create_run(experiment, tags=tags).info.run_id)
     description = publication.get("description")
-    tags |= {"mlflow.runName": fitted(f"{assistant} v{publication['number']}", limits.RUN_NAME)}
-    note = {"mlflow.note.content": fitted(description, limits.RUN_TAG, WHOLE_CARD)} if description else {}
+    tags |= {"mlflow.runName": cut_to(f"{assistant} v{publication['number']}", limits.RUN_NAME)}
+    note = {"mlflow.note.content": cut_to(description, limits.RUN_TAG, WHOLE_CARD)} if description else {}
     for key, text in (tags | note).items():
-        client.set_tag(identity, key, fitted(text, limits.RUN_TAG))
+        client.set_tag(identity, key, cut_to(text, limits.RUN_TAG))
     for key, value in publication.get("params", {}).items():
-        client.log_param(identity, limits.key(key), fitted(value, limits.PARAM))
+        client.log_param(identity, limits.key(key), cut_to(value, limits.PARAM))
     for key, value in publication.get("metrics", {}).items():
         client.log_metric(identity, limits.key(key), float(value))
     _log_curves(client, identity, publication.get("curves", {}))
@@ -117,30 +117,30 @@ def follow(
     curves: Mapping[str, Json],
 ) -> None:
     """Show a run that still learns; each call adds what its curves have gained."""
-    begun = _in_flight(client, experiment, key)
-    if not begun:
-        shown = {**texts(tags), LEARNING: key, "state": "learning"}
-        named = fitted(name, limits.RUN_NAME)
-        begun = [str(client.create_run(experiment, run_name=named, tags=shown).info.run_id)]
-    _log_curves(client, begun[0], curves)
+    open_runs = _in_flight(client, experiment, key)
+    if not open_runs:
+        run_tags = {**texts(tags), LEARNING: key, "state": "learning"}
+        run_name = cut_to(name, limits.RUN_NAME)
+        open_runs = [str(client.create_run(experiment, run_name=run_name, tags=run_tags).info.run_id)]
+    _log_curves(client, open_runs[0], curves)
 
 
 def unfollow(client: "MlflowClient", experiment: str, key: str, reason: str) -> None:
     """End what `follow` showed: the run failed."""
     for identity in _in_flight(client, experiment, key):
         client.set_tag(identity, "state", "failed")
-        client.set_tag(identity, "mlflow.note.content", fitted(reason, limits.RUN_TAG))
+        client.set_tag(identity, "mlflow.note.content", cut_to(reason, limits.RUN_TAG))
         client.set_terminated(identity, "FAILED")
 
 
 def heads_run(client: "MlflowClient", experiment: str, assistant: str) -> str:
     """Id of the run that keeps the signed heads of the log; made at the first call."""
-    found = client.search_runs([experiment], f"tags.{HEADS} = '{assistant}'", order_by=["attributes.start_time"])
-    if found:
-        return str(found[0].info.run_id)
-    made = client.create_run(experiment, run_name=f"{assistant}: signed heads of the log", tags={HEADS: assistant})
-    client.set_terminated(made.info.run_id, "FINISHED")
-    return str(made.info.run_id)
+    runs = client.search_runs([experiment], f"tags.{HEADS} = '{assistant}'", order_by=["attributes.start_time"])
+    if runs:
+        return str(runs[0].info.run_id)
+    run = client.create_run(experiment, run_name=f"{assistant}: signed heads of the log", tags={HEADS: assistant})
+    client.set_terminated(run.info.run_id, "FINISHED")
+    return str(run.info.run_id)
 
 
 def _in_flight(client: "MlflowClient", experiment: str, key: str | None) -> list[str]:
@@ -170,14 +170,14 @@ def _dataset(entry: Mapping[str, Json]) -> "DatasetInput":
     profile = json.dumps({"num_rows": entry["rows"]}) if "rows" in entry else None
     digest = str(entry["digest"])[: limits.DATASET_DIGEST]
     source = json.dumps({"object": entry["digest"], "task": entry["source"]})
-    named = Dataset(
-        name=fitted(entry["name"], limits.DATASET_NAME),
+    dataset = Dataset(
+        name=cut_to(entry["name"], limits.DATASET_NAME),
         digest=digest,
         source_type="lcia",
         source=source,
         profile=profile,
     )
-    return DatasetInput(named, [InputTag("mlflow.data.context", str(entry["context"]))])
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", str(entry["context"]))])
 
 
 def _wrap(bundle: Path, version: str) -> None:
@@ -196,11 +196,11 @@ def _wrap(bundle: Path, version: str) -> None:
         ColSpec("string", "nearest_task", required=False),
     ])  # fmt: skip
     components = Path(__file__).parents[1]
-    with tempfile.TemporaryDirectory(prefix="lcia-model-") as name, warnings.catch_warnings(), unprinted():
+    with tempfile.TemporaryDirectory(prefix="lcia-model-") as name, warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")  # no example of input is given: the signature says it all
-        made = Path(name) / MODEL_PATH
+        model = Path(name) / MODEL_PATH
         mlflow.pyfunc.save_model(
-            path=str(made),
+            path=str(model),
             python_model=str(components / "serving" / "mlflow_model.py"),
             artifacts={"assistant": str(bundle)},
             code_paths=[str(components)],
@@ -209,11 +209,11 @@ def _wrap(bundle: Path, version: str) -> None:
             signature=ModelSignature(inputs=inputs, outputs=outputs),
         )
         shutil.rmtree(bundle)
-        shutil.move(made, bundle)
+        shutil.move(model, bundle)
 
 
 @contextmanager
-def unprinted() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep MLflow from printing: it tells of a copy on standard error, past the loggers; failures are raised anyway."""
     from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
 
@@ -227,4 +227,4 @@ def unprinted() -> Iterator[None]:
 
 def texts(values: Mapping[str, Json]) -> dict[str, str]:
     """Values as the tags of MLflow's runs and versions take them."""
-    return {name: fitted(value, limits.RUN_TAG) for name, value in values.items()}
+    return {name: cut_to(value, limits.RUN_TAG) for name, value in values.items()}

@@ -43,7 +43,7 @@ def _lines(instance: Instance) -> Iterator[str]:
         now = instance.db.now(connection)
         undecided = candidates.versions(connection, name, "pending")
         served = champion.current(connection, name)
-        waiting = outbox.undelivered(connection, name)
+        waiting = outbox.backlog(connection, name)
     yield from _head("lcia_tasks", "Tasks in each state.")
     yield from (f'lcia_tasks{{state="{state}"}} {count}' for state, count in sorted(states.items()))
     yield from _head("lcia_candidates_undecided", "Versions that wait for people.")

@@ -137,7 +137,7 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
     held = queue.items(connection, name, ("held",))
     undecided = candidates.versions(connection, name, "pending")
     worker = next((one for one in leases.standing(connection) if one.name == f"lineage:{name}"), None)
-    undelivered = outbox.undelivered(connection, name)
+    undelivered = outbox.backlog(connection, name)
     proposed = [one for one in policy.proposals(connection, name) if one.state == "open"]
     return {
         "busy": [(item, progress.read(instance.store, item.package)) for item in busy],
