@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from components.audit.keys import Head
-from components.audit.log import Entry, LogDamaged, count, parsed
+from components.audit.log import Entry, LogDamaged, count, entry_of
 from components.errors import LciaError
 from components.storage.tables import log, moment_text
 
@@ -23,7 +23,7 @@ class EntryUnknown(LciaError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EntryFilter:
     """What entries have to be like; empty fields take all."""
 
     kind: str = ""
@@ -49,15 +49,15 @@ class Wanted:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What the columns beside the body say of every wanted entry; those that can't be read are looked at, too."""
-        found: list[ColumnElement[bool]] = []
+        conditions: list[ColumnElement[bool]] = []
         if self.kind:
             below = log.c.action.startswith(f"{self.kind}.", autoescape=True)
-            found.append((log.c.action == self.kind) if "." in self.kind else (log.c.action == self.kind) | below)
+            conditions.append((log.c.action == self.kind) if "." in self.kind else (log.c.action == self.kind) | below)
         if self.subject:
             whole = len(self.subject) == 64
             begins = log.c.subject.startswith(self.subject, autoescape=True)
-            found.append(log.c.subject == self.subject if whole else begins)
-        return found
+            conditions.append(log.c.subject == self.subject if whole else begins)
+        return conditions
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LogPage:
     """Whether as many were found as a page holds; else looking on may find more, if there is where to look."""
 
 
-def page(connection: Connection, wanted: Wanted, before: int | None = None, limit: int = 50) -> LogPage:
+def page(connection: Connection, entry_filter: EntryFilter, before: int | None = None, limit: int = 50) -> LogPage:
     """The newest wanted entries below index `before`.
 
     The time of entries is taken to grow with their index, as far as it decides where to begin and to end.
@@ -80,25 +80,25 @@ def page(connection: Connection, wanted: Wanted, before: int | None = None, limi
         LogDamaged: a stored entry can't be read.
     """
     end = count(connection) if before is None else min(before, count(connection))
-    if wanted.until is not None:
-        end = _first_after(connection, moment_text(wanted.until), end)
-    found, looked = [], 0
+    if entry_filter.until is not None:
+        end = _first_after(connection, moment_text(entry_filter.until), end)
+    matches, count_read = [], 0
     batch = limit  # usually enough; where it is not, wanted entries are rare
-    while looked < MOST:
-        query = select(log).where(log.c.position < end, *wanted.conditions()).order_by(log.c.position.desc())
-        size = min(batch, MOST - looked)
+    while count_read < MOST:
+        query = select(log).where(log.c.position < end, *entry_filter.conditions()).order_by(log.c.position.desc())
+        size = min(batch, MOST - count_read)
         rows = connection.execute(query.limit(size)).all()
         for row in rows:
-            if wanted.fits(_read(row)):
-                found.append(parsed(row.body, row.hash, row.root))
-                if len(found) == limit:
-                    return LogPage(found, row.position or None, full=True)
+            if entry_filter.fits(_read(row)):
+                matches.append(entry_of(row.body, row.hash, row.root))
+                if len(matches) == limit:
+                    return LogPage(matches, row.position or None, full=True)
         if len(rows) < size or not rows[-1].position:
-            return LogPage(found, None, full=False)
-        if wanted.since is not None and str(_read(rows[-1])["at"]) < moment_text(wanted.since):
-            return LogPage(found, None, full=False)
-        end, looked, batch = rows[-1].position, looked + len(rows), BATCH
-    return LogPage(found, end or None, full=False)
+            return LogPage(matches, None, full=False)
+        if entry_filter.since is not None and str(_read(rows[-1])["at"]) < moment_text(entry_filter.since):
+            return LogPage(matches, None, full=False)
+        end, count_read, batch = rows[-1].position, count_read + len(rows), BATCH
+    return LogPage(matches, end or None, full=False)
 
 
 def entry(connection: Connection, index: int) -> tuple[Entry, bytes]:
@@ -108,7 +108,7 @@ def entry(connection: Connection, index: int) -> tuple[Entry, bytes]:
         EntryUnknown: there is none; LogDamaged: it can't be read.
     """
     row = _row(connection, index)
-    return parsed(row.body, row.hash, row.root), bytes(row.body)
+    return entry_of(row.body, row.hash, row.root), bytes(row.body)
 
 
 def head_of(connection: Connection, entries: int) -> Head:
@@ -122,10 +122,10 @@ def head_of(connection: Connection, entries: int) -> Head:
 
 
 def _row(connection: Connection, index: int) -> Row[Any]:
-    found = connection.execute(select(log).where(log.c.position == index)).one_or_none()
-    if found is None:
+    row = connection.execute(select(log).where(log.c.position == index)).one_or_none()
+    if row is None:
         raise EntryUnknown(f"the log has no entry {index}; it has {count(connection)}, counted from 0")
-    return found
+    return row
 
 
 def _first_after(connection: Connection, moment: str, end: int) -> int:

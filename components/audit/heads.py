@@ -74,25 +74,27 @@ def deliver(db: Database, places: Iterable[str], keepers: Mapping[str, Keep] | N
     with db.read() as connection:
         waiting = heads.c.done_at.is_(None) & heads.c.place.in_(list(places))
         rows = connection.execute(select(heads).where(waiting).order_by(heads.c.entries)).mappings().all()
-    done: list[Kept] = []
-    failed: set[str] = set()
+    attempts: list[Kept] = []
+    down: set[str] = set()
     for row in rows:
         place, content = str(row["place"]), str(row["content"]).encode()
-        if place in failed:
+        if place in down:
             continue
         error: str | None = None
         try:
             (keepers or {}).get(place, file_keeper(place))(name_of(read_head(content, None)), content)
         except LciaError as refused:
             error = str(refused)
-            failed.add(place)
+            down.add(place)
         with db.begin() as connection:
             moment = None if error else now(connection)
             values = {"attempts": row["attempts"] + 1, "error": error, "done_at": moment}
             mine = (heads.c.place == place) & (heads.c.entries == row["entries"])
             connection.execute(update(heads).where(mine).values(**values))
-        done.append(Kept(place, int(row["entries"]), error is None, error or f"head of {row['entries']} entries kept"))
-    return done
+        attempts.append(
+            Kept(place, int(row["entries"]), error is None, error or f"head of {row['entries']} entries kept")
+        )
+    return attempts
 
 
 def waiting(connection: Connection, places: Iterable[str]) -> list[tuple[str, int, str]]:
@@ -102,9 +104,9 @@ def waiting(connection: Connection, places: Iterable[str]) -> list[tuple[str, in
     return [(place, entries, error or "") for place, entries, error in connection.execute(query)]
 
 
-def name_of(known: Head) -> str:
+def name_of(head: Head) -> str:
     """File name of a head: sorted by length, and another one for another log of the same length."""
-    return f"{known.entries:012d}-{known.root[:16]}.head"
+    return f"{head.entries:012d}-{head.root[:16]}.head"
 
 
 def file_keeper(place: str) -> Keep:
@@ -121,7 +123,7 @@ def file_keeper(place: str) -> Keep:
                 else:
                     files.makedirs(str(root), exist_ok=True)
                     files.pipe_file(path, content)
-            seen = bytes(files.cat_file(path))
+            stored_content = bytes(files.cat_file(path))
         except ImportError as error:
             raise HeadNotKept(
                 f"heads can't be kept at {place}: {error}. Install what it names, or name a folder or `mlflow` in "
@@ -129,33 +131,33 @@ def file_keeper(place: str) -> Keep:
             ) from error
         except (OSError, ValueError) as error:
             raise HeadNotKept(f"heads can't be kept at {place}: {error}. They are tried again") from error
-        need_same(place, name, content, seen)
+        need_same(place, name, content, stored_content)
 
     return keep
 
 
-def need_same(place: str, name: str, content: bytes, seen: bytes) -> None:
+def need_same(place: str, name: str, content: bytes, actual: bytes) -> None:
     """Refuse a place that holds other bytes than were written.
 
     Raises:
         HeadNotKept: it does.
     """
-    if seen != content and read_head(seen, None) != read_head(content, None):
+    if actual != content and read_head(actual, None) != read_head(content, None):
         raise HeadNotKept(f"{place} holds another head as {name}, expected what was signed: somebody altered it")
 
 
 def newest_kept(places: Iterable[str]) -> list[tuple[str, bytes]]:
     """Name and content of the newest head in each place that is a folder of this machine."""
-    found = []
+    results = []
     for place in places:
         if place == MLFLOW or "://" in place:
             continue
         files = sorted(Path(place).glob("*.head"))
-        found += [(str(files[-1]), files[-1].read_bytes())] if files else []
-    return found
+        results += [(str(files[-1]), files[-1].read_bytes())] if files else []
+    return results
 
 
-def written(connection: Connection) -> list[tuple[str, bytes]]:
+def all_heads(connection: Connection) -> list[tuple[str, bytes]]:
     """Place and content of every head in the database, delivered or not."""
     query = select(heads.c.place, heads.c.content).order_by(heads.c.entries)
     return [(f"the head for {place}", content.encode()) for place, content in connection.execute(query)]

@@ -36,7 +36,7 @@ def records(connection: Connection) -> list[dict[str, Json]]:
     return [dict(record) for record in connection.execute(query).scalars()]
 
 
-def listed(connection: Connection) -> list[dict[str, Any]]:
+def keys(connection: Connection) -> list[dict[str, Any]]:
     """Every key: number, id, raw public key, entry of the log that brought it in, and since when it signs."""
     rows = connection.execute(select(signing_keys).order_by(signing_keys.c.number)).mappings()
     return [
@@ -64,21 +64,23 @@ def current(db: Database, folder: Path, actor: Actor = SYSTEM) -> SigningKey:
         KeyUnusable: the private key in `folder` is not the log's newest, or can't be read.
     """
     with db.read() as connection:
-        known = newest(connection)
-    if known is not None:
-        _take_over(folder, known)
+        identity = newest(connection)
+    if identity is not None:
+        _take_over(folder, identity)
         if not (folder / PRIVATE_NAME).exists():
-            raise KeyUnusable(f"{folder} has no {PRIVATE_NAME}, the log is signed by {known}; restore it from a backup")
+            raise KeyUnusable(
+                f"{folder} has no {PRIVATE_NAME}, the log is signed by {identity}; restore it from a backup"
+            )
     key = signing_key(folder)
-    if known is None:
+    if identity is None:
         with db.begin() as connection:
-            known = newest(connection)
-            if known is None:
-                known = key.id
-                _enter(connection, 0, known, {"public": raw(key.public)}, "key.started", actor)
-    if key.id != known:
+            identity = newest(connection)
+            if identity is None:
+                identity = key.id
+                _enter(connection, 0, identity, {"public": raw(key.public)}, "key.started", actor)
+    if key.id != identity:
         raise KeyUnusable(
-            f"the key in {folder} is {key.id}, the log is signed by {known}; copy that one here, or let only the "
+            f"the key in {folder} is {key.id}, the log is signed by {identity}; copy that one here, or let only the "
             "machine that has it sign"
         )
     return key
@@ -95,11 +97,11 @@ def rotate(db: Database, folder: Path, actor: Actor, reason: str) -> SigningKey:
         (folder / NEXT / file).unlink(missing_ok=True)
     new = signing_key(folder / NEXT)
     with db.begin() as connection:
-        known = listed(connection)
-        if known[-1]["id"] != old.id:
-            raise KeyUnusable(f"the log's key became {known[-1]['id']} just now; look at `lcia keys show`")
+        line = keys(connection)
+        if line[-1]["id"] != old.id:
+            raise KeyUnusable(f"the log's key became {line[-1]['id']} just now; look at `lcia keys show`")
         record = old.hand_over(new, head(connection))
-        _enter(connection, len(known), new.id, record, "key.rotated", actor, reason)
+        _enter(connection, len(line), new.id, record, "key.rotated", actor, reason)
     _take_over(folder, new.id)
     return new
 
@@ -138,8 +140,8 @@ def _take_over(folder: Path, identity: str) -> None:
 def write_public_keys(connection: Connection, folder: Path) -> list[Path]:
     """Every public key of the log as a PEM file, named by its id."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for key in listed(connection):
-        made.append(folder / f"audit-key.{key['id'][:16]}.pub.pem")
-        write_key_file(made[-1], public_pem(read_raw(key["public"])), 0o644, overwrite=True)
-    return made
+    paths = []
+    for key in keys(connection):
+        paths.append(folder / f"audit-key.{key['id'][:16]}.pub.pem")
+        write_key_file(paths[-1], public_pem(read_raw(key["public"])), 0o644, overwrite=True)
+    return paths

@@ -61,10 +61,10 @@ class Actor:
             raise ActorUnnamed(f"{self.name!r} is not a name of 1 to 200 printable characters; give one with --as")
 
     @classmethod
-    def stored(cls, name: str, assured: bool, how: str) -> "Actor":
+    def of_log(cls, name: str, assured: bool, how: str) -> "Actor":
         """An actor as an entry names it: what stands in the log is read, whoever wrote it; odd signs are spelt out."""
-        shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)[:200]
-        return cls(shown if shown.strip() else "(blank)", assured, how)
+        printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)[:200]
+        return cls(printable if printable.strip() else "(blank)", assured, how)
 
 
 SYSTEM = Actor("lcia", assured=True, how="system")
@@ -115,7 +115,7 @@ def append(
     return append_all(connection, [Deed(action, actor, subject, details or {})])[0]
 
 
-def append_all(connection: Connection, deeds: Sequence[Deed]) -> list[Entry]:
+def append_all(connection: Connection, events: Sequence[Deed]) -> list[Entry]:
     """Add entries in order, all at one moment; reads the end of the log once. Errors as in `append`."""
     last = connection.execute(select(log).order_by(log.c.position.desc()).limit(1)).one_or_none()
     size, previous, peaks = 0, "", ()  # type: tuple[int, str, Peaks]
@@ -128,39 +128,39 @@ def append_all(connection: Connection, deeds: Sequence[Deed]) -> list[Entry]:
                 f"or promoted before that is mended: {_WAYS}. `lcia audit verify` says what else changed"
             )
     moment = moment_text(now(connection))
-    stored: list[dict[str, Any]] = []
-    made: list[Entry] = []
-    for deed in deeds:
+    rows_to_add: list[dict[str, Any]] = []
+    new_entries: list[Entry] = []
+    for event in events:
         body = canonical(
             {
                 "index": size,
                 "at": moment,
-                "actor": asdict(deed.actor),
-                "action": deed.action,
-                "subject": deed.subject,
-                "details": deed.details,
+                "actor": asdict(event.actor),
+                "action": event.action,
+                "subject": event.subject,
+                "details": event.details,
                 "previous": previous,
             }
         )
         leaf = leaf_hash(body)
         peaks = add_leaf(peaks, size, leaf)
         root, below = root_of(peaks).hex(), " ".join(peak.hex() for peak in peaks)
-        beside = {"hash": leaf.hex(), "root": root, "peaks": below, "action": deed.action, "subject": deed.subject}
-        stored.append({"position": size, "body": body, **beside})
-        made.append(parsed(body, leaf.hex(), root))
+        beside = {"hash": leaf.hex(), "root": root, "peaks": below, "action": event.action, "subject": event.subject}
+        rows_to_add.append({"position": size, "body": body, **beside})
+        new_entries.append(entry_of(body, leaf.hex(), root))
         size, previous = size + 1, leaf.hex()
-    if stored:
-        _enter(connection, stored)
-    return made
+    if rows_to_add:
+        _enter(connection, rows_to_add)
+    return new_entries
 
 
-def _enter(connection: Connection, stored: list[dict[str, Any]]) -> None:
+def _enter(connection: Connection, rows_to_add: list[dict[str, Any]]) -> None:
     """On PostgreSQL through the writer of the log, which makes anew and checks all but the body."""
     if connection.dialect.name != "postgresql":
-        connection.execute(insert(log), stored)
+        connection.execute(insert(log), rows_to_add)
         return
     try:
-        connection.execute(text("SELECT log_enter(:bodies)"), {"bodies": [row["body"] for row in stored]})
+        connection.execute(text("SELECT log_enter(:bodies)"), {"bodies": [row["body"] for row in rows_to_add]})
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == _REFUSED:
             raise EntryRefused(
@@ -175,15 +175,15 @@ def head(connection: Connection) -> Head:
     last = connection.execute(select(log).order_by(log.c.position.desc()).limit(1)).one_or_none()
     if last is None:
         return Head(0, "", root_of(()).hex(), "")
-    return Head(last.position + 1, last.hash, last.root, parsed(last.body, last.hash, last.root).at)
+    return Head(last.position + 1, last.hash, last.root, entry_of(last.body, last.hash, last.root).at)
 
 
 def entries(
     connection: Connection, *, start: int = 0, limit: int | None = None, subject: str | None = None
 ) -> list[Entry]:
     """Entries from index `start` on, at most `limit`, of one subject if given."""
-    found = rows(connection, start, subject)
-    return [parsed(row.body, row.hash, row.root) for row in islice(found, limit)]
+    matches = rows(connection, start, subject)
+    return [entry_of(row.body, row.hash, row.root) for row in islice(matches, limit)]
 
 
 def newest(connection: Connection, actions: Sequence[str], subject: str | None = None) -> Iterator[Entry]:
@@ -192,11 +192,11 @@ def newest(connection: Connection, actions: Sequence[str], subject: str | None =
     mine = log.c.action.in_(list(actions)) & (True if subject is None else log.c.subject == subject)
     while True:
         query = select(log).where(mine if before is None else mine & (log.c.position < before))
-        found = connection.execute(query.order_by(log.c.position.desc()).limit(_FEW)).all()
-        for row in found:
+        batch = connection.execute(query.order_by(log.c.position.desc()).limit(_FEW)).all()
+        for row in batch:
             before = row.position
-            yield parsed(row.body, row.hash, row.root)
-        if len(found) < _FEW:
+            yield entry_of(row.body, row.hash, row.root)
+        if len(batch) < _FEW:
             return
 
 
@@ -213,10 +213,10 @@ def at(connection: Connection, index: int) -> Entry | None:
     row = connection.execute(select(log).where(log.c.position == index)).one_or_none()
     if row is None:
         return None
-    found = parsed(row.body, row.hash, row.root)
-    if leaf_hash(row.body).hex() != row.hash or found.index != index:
+    entry = entry_of(row.body, row.hash, row.root)
+    if leaf_hash(row.body).hex() != row.hash or entry.index != index:
         raise LogDamaged(f"entry {index} of the log was altered in the database; `lcia audit verify` says what else")
-    return found
+    return entry
 
 
 def span_hashes(connection: Connection, spans: Iterable[Span]) -> list[bytes]:
@@ -230,18 +230,18 @@ def span_hashes(connection: Connection, spans: Iterable[Span]) -> list[bytes]:
     """
     split = [parts(*span) for span in spans]
     ends = sorted({end - 1 for pieces in split for _, end in pieces})
-    known: dict[int, tuple[bytes, Peaks]] = {}
+    hashes: dict[int, tuple[bytes, Peaks]] = {}
     for first in range(0, len(ends), 500):
         query = select(log.c.position, log.c.hash, log.c.peaks).where(log.c.position.in_(ends[first : first + 500]))
         for row in connection.execute(query):
-            known[row.position] = b"".join(read_peaks(row.hash)), read_peaks(row.peaks)
-    return [root_of(tuple(_piece(known, start, end) for start, end in pieces)) for pieces in split]
+            hashes[row.position] = b"".join(read_peaks(row.hash)), read_peaks(row.peaks)
+    return [root_of(tuple(_piece(hashes, start, end) for start, end in pieces)) for pieces in split]
 
 
-def _piece(known: dict[int, tuple[bytes, Peaks]], start: int, end: int) -> bytes:
-    if end - 1 not in known:
+def _piece(hashes: dict[int, tuple[bytes, Peaks]], start: int, end: int) -> bytes:
+    if end - 1 not in hashes:
         raise LogDamaged(f"entry {end - 1} of the log is missing; restore a backup")
-    leaf, peaks = known[end - 1]
+    leaf, peaks = hashes[end - 1]
     if end - start == 1:
         return leaf
     if not peaks:
@@ -259,8 +259,8 @@ def rows(connection: Connection, start: int = 0, subject: str | None = None) -> 
     """Stored rows from position `start` on, of one subject if given, in order, fetched in batches."""
     mine = (log.c.position >= start) & (True if subject is None else log.c.subject == subject)
     query = select(log).where(mine).order_by(log.c.position)
-    with connection.execute(query.execution_options(yield_per=1000)) as found:  # ends where the reader stops, too
-        yield from found
+    with connection.execute(query.execution_options(yield_per=1000)) as cursor:  # ends where the reader stops, too
+        yield from cursor
 
 
 def read_peaks(text: str) -> Peaks:
@@ -290,9 +290,9 @@ def export(connection: Connection, path: Path, key: SigningKey | None = None) ->
         LogDamaged: a stored body is not JSON; `verify_database` names the entry.
     """
     write_export(path, lines(connection))
-    seen = head(connection)
-    write_head(path, key.sign(seen) if key else None)
-    return seen
+    end = head(connection)
+    write_head(path, key.sign(end) if key else None)
+    return end
 
 
 def lines(connection: Connection, start: int = 0) -> Iterator[bytes]:
@@ -319,13 +319,13 @@ def write_export(path: Path, content: Iterable[bytes]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def write_head(export_file: Path, signed: bytes | None) -> None:
+def write_head(export_file: Path, content: bytes | None) -> None:
     """Write a signed head beside an export; None takes away one of an earlier export."""
     beside = head_path(export_file)
-    if signed is None:
+    if content is None:
         beside.unlink(missing_ok=True)
     else:
-        write_durably(beside, signed)
+        write_durably(beside, content)
 
 
 def _line(position: int, body: bytes, leaf: str, root: str) -> bytes:
@@ -335,7 +335,7 @@ def _line(position: int, body: bytes, leaf: str, root: str) -> bytes:
         raise LogDamaged(f"entry {position} of the stored log is damaged and can't be exported: {error}") from error
 
 
-def parsed(body: bytes, leaf: str, root: str) -> Entry:
+def entry_of(body: bytes, leaf: str, root: str) -> Entry:
     """An entry off its stored bytes and what stands beside them.
 
     Raises:
@@ -343,6 +343,6 @@ def parsed(body: bytes, leaf: str, root: str) -> Entry:
     """
     try:
         value = parse_json(body)
-        return Entry(**{**value, "actor": Actor.stored(**value["actor"])}, hash=leaf, root=root)
+        return Entry(**{**value, "actor": Actor.of_log(**value["actor"])}, hash=leaf, root=root)
     except (LciaError, TypeError, KeyError) as error:
         raise LogDamaged(f"a stored log entry can't be read ({error}); run `lcia audit verify`") from error

@@ -57,7 +57,7 @@ def prove_inclusion(connection: Connection, index: int, key: SigningKey) -> byte
         "head": parse_json(key.sign(head)),
         "keys": keyring.records(connection),
     }
-    return _sealed(value)
+    return _seal(value)
 
 
 def prove_consistency(connection: Connection, first: bytes, key: SigningKey) -> bytes:
@@ -80,10 +80,10 @@ def prove_consistency(connection: Connection, first: bytes, key: SigningKey) -> 
         "head": parse_json(key.sign(head)),
         "keys": keyring.records(connection),
     }
-    return _sealed(value)
+    return _seal(value)
 
 
-def check(content: bytes, trusted: Ed25519PublicKey | None) -> Proof:
+def check(content: bytes, key: Ed25519PublicKey | None) -> Proof:
     """Check a proof, every byte of it; `trusted` None takes the first key that came along at its word.
 
     Raises:
@@ -95,15 +95,15 @@ def check(content: bytes, trusted: Ed25519PublicKey | None) -> Proof:
             raise ProofRefused("the proof is not in canonical form: its bytes were changed")
         if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] != 1:
             raise ProofRefused("expected a proof of schema 1, made by `lcia audit prove`")
-        keys = TrustedKeys.along(value.get("keys"), trusted)
-        return _included(value, keys) if value.get("kind") == INCLUSION else _consistent(value, keys)
+        keys = TrustedKeys.along(value.get("keys"), key)
+        return _read_inclusion(value, keys) if value.get("kind") == INCLUSION else _read_consistency(value, keys)
     except NotCanonical as error:
         raise ProofRefused(f"the proof can't be read: {error}") from error
     except (HeadRefused, RotationRefused) as error:
         raise ProofRefused(f"the proof is refused: {error}") from error
 
 
-def _included(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
+def _read_inclusion(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
     _need_fields(value, {"kind", "schema", "entry", "path", "head", "keys"})
     head, entry = _head(value["head"], keys), value["entry"]
     index = entry.get("index") if isinstance(entry, dict) else None
@@ -114,7 +114,7 @@ def _included(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
     return Proof(INCLUSION, head, entry, None)
 
 
-def _consistent(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
+def _read_consistency(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
     _need_fields(value, {"kind", "schema", "first", "path", "head", "keys"})
     first, head = _head(value["first"], keys), _head(value["head"], keys)
     roots = bytes.fromhex(first.root), bytes.fromhex(head.root)
@@ -145,7 +145,7 @@ def _texts(path: Sequence[bytes]) -> list[str]:
     return [one.hex() for one in path]
 
 
-def _sealed(value: Json) -> bytes:
+def _seal(value: Json) -> bytes:
     """The proof, once it holds by its own keys: what was altered in the database is not handed out as proven."""
     content = canonical(value) + b"\n"
     try:

@@ -55,7 +55,7 @@ def sign_owed(db: Database, store: ObjectStore, key: SigningKey, assistant: str)
         entry = entries[one.epoch]
         number = int(entry.details["number"])
         payload = statement.payload(assistant, number, one.version, _predicate(one, entry))
-        digest = store.put(statement.signed(key, payload, records))
+        digest = store.put(statement.sign(key, payload, records))
         try:
             with db.begin() as connection:
                 values = {"name": assistant, "epoch": one.epoch, "key": key.id, "statement": digest}

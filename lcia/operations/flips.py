@@ -102,7 +102,7 @@ def picture(instance: Instance, reference: str, actor: Actor, task: str, digest:
             f"no test row of {task} that version {version.number} changed shows an image {digest[:12]}; "
             f"`lcia flips {version.number}` names those there are"
         )
-    wanted = browsing.Wanted(kind=SEEN, person=actor.name, subject=version.digest)
+    wanted = browsing.EntryFilter(kind=SEEN, person=actor.name, subject=version.digest)
     with instance.db.read() as connection:
         looked = browsing.page(connection, wanted, limit=1).entries
     if not looked:

@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from components.audit import browsing
 from components.audit import log as entries
-from components.audit.browsing import Wanted
+from components.audit.browsing import EntryFilter
 from components.promotion import candidates
 from lcia.console.base import Console, Reader
 from lcia.console.labels import NAMES
@@ -108,7 +108,7 @@ def _auditor(console: Console, request: Request) -> Reader:
     return reader
 
 
-def _wanted(asked: dict[str, str]) -> Wanted:
+def _wanted(asked: dict[str, str]) -> EntryFilter:
     """The filters of an address.
 
     Raises:
@@ -120,7 +120,7 @@ def _wanted(asked: dict[str, str]) -> Wanted:
             days[name] = browsing.day(asked[name], end=name == "until") if asked[name] else None
         except ValueError:
             raise FilterUnknown(f"{asked[name]!r} is no day, expected one such as 2026-01-31") from None
-    return Wanted(asked["kind"], asked["person"], asked["subject"], days["since"], days["until"])
+    return EntryFilter(asked["kind"], asked["person"], asked["subject"], days["since"], days["until"])
 
 
 def _lines(instance: Instance, size: int) -> Iterator[bytes]:
