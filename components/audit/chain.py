@@ -19,7 +19,7 @@ ROTATED = "key.rotated"
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """One entry as found: `body` are its canonical bytes."""
+    """One entry, as stored: `body` holds its canonical bytes."""
 
     body: bytes
     value: Json
@@ -29,18 +29,18 @@ class StoredEntry:
 
 
 class BadEntry(Exception):
-    """Why an entry is bad."""
+    """An entry is bad; with the reason."""
 
 
 _SORTS_OTHERWISE = re.compile(rb"[\xee-\xff]")
 """From U+E000 on, RFC 8785's order of keys (by UTF-16) is not that of code points."""
 _LARGE = 2**53
 _START, _TAIL = b'{"body":', 150
-"""What stands before the body of an exported line, and how many bytes after it, its newline included."""
+"""Bytes before the body of an exported line, and number of bytes after it, with the newline."""
 
 
 def _plain(value: Json) -> bool:
-    """Whether keys are sorted by code point, and there is no number but small integers."""
+    """True if keys are sorted by code point and all numbers are small integers."""
     if type(value) is dict:
         keys = [*value]
         if len(keys) > 1 and keys != sorted(keys):
@@ -61,7 +61,7 @@ def _plain(value: Json) -> bool:
 
 
 def _plain_body(body: bytes, index: int, previous: str) -> bool:
-    """Whether it is canonical beyond doubt, has the fields of an entry in this place, and brings in no key."""
+    """True if it is canonical beyond doubt, has the fields of the entry due here, and brings in no key."""
     try:
         value = from_json(body)
     except ValueError:
@@ -76,7 +76,7 @@ def _plain_body(body: bytes, index: int, previous: str) -> bool:
 
 
 class Chain:
-    """Replays the log entry by entry, remembering the root at the lengths heads speak of."""
+    """Replays the log entry by entry and remembers the root at each length that a head is about."""
 
     def __init__(self, lengths: Iterable[int], keys: TrustedKeys | None = None) -> None:
         self.size = 0
@@ -91,9 +91,10 @@ class Chain:
         return root_of(self.peaks).hex()
 
     def add_plain(self, line: bytes) -> bool:
-        """Add an exported line if it is plainly good; else change nothing and leave it to `add` to say why.
+        """Add an exported line if it is plainly good; else change nothing, so that `add` can give the reason.
 
-        Checks every byte as `add` does: the body's by its hash and by writing it again, the rest by comparison.
+        This is the fast path. It checks every byte, as `add` does: the body by its hash and by writing it again, the
+        rest by comparison.
         """
         body = line[len(_START) : -_TAIL]
         leaf = sha256(b"\x00" + body).digest()

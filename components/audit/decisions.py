@@ -1,7 +1,8 @@
-"""The champion as the log explains it: what is served, built upon and rolled back from is what was decided.
+"""Decisions about the champion, by the log: only a version that was decided is served, built upon or rolled back from.
 
-Whoever can write to a table can name another champion there. The log says which one was decided: each decision is
-pinned to its entry, whose bytes, place and link to the log's root are checked in a time that hardly grows with the log.
+Somebody who can write to a table can name another champion there. The log says which one was decided: each decision is
+tied to its entry, whose bytes, position and link to the log's root are checked in a time that hardly grows with the
+log.
 """
 
 from collections.abc import Mapping
@@ -16,21 +17,21 @@ from components.errors import LciaError
 from components.storage.tables import champion, promotions
 
 DECISIONS = {"champion.promoted": "promotion", "champion.rolled_back": "rollback"}
-"""Actions that move the champion -> kind of the decision."""
+"""Action that moves the champion -> kind of the decision."""
 DISOWNED = "log.disowned"
-"""An entry by which the owner of the tables says that another entry was never decided."""
+"""Action by which the owner of the tables states that another entry was never decided."""
 ADVICE = "`lcia audit verify` says what was changed; restore the database from a backup"
 
 
 class ChampionUnexplained(LciaError):
-    """The database names a champion that the log does not explain: it was changed past lcia."""
+    """The database names a champion that the log does not explain: it was changed outside lcia."""
 
 
 def need_decision(connection: Connection, assistant: str) -> Entry | None:
-    """The log's entry of the decision that made the present champion; None where there is neither.
+    """The log entry of the decision that made the present champion; None if there is neither.
 
     Raises:
-        ChampionUnexplained, LogDamaged: the log tells otherwise, or is not whole around that entry.
+        ChampionUnexplained, LogDamaged: the log says something else, or is not whole around that entry.
     """
     query = select(champion).where(champion.c.name == assistant)
     row = connection.execute(query).mappings().one_or_none()
@@ -73,12 +74,12 @@ def newest_decision(connection: Connection, assistant: str) -> Entry | None:
 
 
 def disownments(connection: Connection) -> dict[int, str]:
-    """Index and hash of every entry that was never decided, as the owner of the tables says."""
+    """Index -> hash of every entry that the owner of the tables disowned."""
     return {one.details["entry"]: one.details["hash"] for one in log.newest(connection, [DISOWNED])}
 
 
 def tells_of(entry: Entry, decision: Mapping[str, Any] | RowMapping) -> bool:
-    """Whether an entry is the one of a row of history; marks of withdrawn rows are added to the row later."""
+    """True if an entry is that of a row of history. Marks are not compared: a withdrawal adds some to the row later."""
     details = entry.details
     entry_facts = (entry.subject, details.get("assistant"), details.get("epoch"), details.get("previous"))
     entry_deed = (DECISIONS.get(entry.action), details.get("evidence"), details.get("reason"), entry.actor.assured)
@@ -88,7 +89,7 @@ def tells_of(entry: Entry, decision: Mapping[str, Any] | RowMapping) -> bool:
 
 
 def _need_inside(connection: Connection, entry: Entry) -> None:
-    """The entry is a leaf of the tree whose root the log has now."""
+    """Check that the entry is a leaf of the tree whose root the log has now."""
     head = log.head(connection)
     path = log.span_hashes(connection, inclusion_spans(entry.index, head.entries))
     if not check_inclusion(bytes.fromhex(entry.hash), entry.index, head.entries, path, bytes.fromhex(head.root)):

@@ -1,7 +1,7 @@
-"""Which key signs a log: the first one, and every later one signed in by the one before.
+"""The keys that sign a log: a first one, and each later one signed in by the one before.
 
-The log itself holds each change (`key.started`, `key.rotated`), so whoever trusts one key can follow to the newest.
-Only the newest private key is kept, in one file of one folder; every public key stays beside it.
+The log itself holds each change (`key.started`, `key.rotated`), so trust in one key extends to the newest. Only the
+newest private key is kept, in one file of one folder; every public key stays beside it.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ NEXT = "next"
 
 
 def records(connection: Connection) -> list[dict[str, Json]]:
-    """How each key came in, oldest first: what `TrustedKeys.chain` follows."""
+    """Record of each key's entry into the log, oldest first: input of `TrustedKeys.chain`."""
     query = select(signing_keys.c.record).order_by(signing_keys.c.number)
     return [dict(record) for record in connection.execute(query).scalars()]
 
@@ -93,7 +93,7 @@ def rotate(db: Database, folder: Path, actor: Actor, reason: str) -> SigningKey:
         KeyUnusable: see `current`.
     """
     old = current(db, folder)
-    for file in (PRIVATE_NAME, PUBLIC_NAME):  # of a rotation that never reached the log
+    for file in (PRIVATE_NAME, PUBLIC_NAME):  # left by a rotation that never reached the log
         (folder / NEXT / file).unlink(missing_ok=True)
     new = signing_key(folder / NEXT)
     with db.begin() as connection:
@@ -115,7 +115,7 @@ def _enter(
     actor: Actor,
     why: str = "",
 ) -> None:
-    """The row and the entry of the log; the entry's details are the record and the reason."""
+    """Write the row and the log entry, whose details are the record and the reason."""
     details: dict[str, Json] = {"record": record, "reason": why} if why else {"record": record}
     entry = append(connection, action, actor, identity, details)
     values = {"number": number, "id": identity, "record": record, "entry": entry.index, "at": now(connection)}
@@ -123,7 +123,7 @@ def _enter(
 
 
 def _take_over(folder: Path, identity: str) -> None:
-    """Put the new key in the old one's place once the log says so, also after a crash in between."""
+    """Put the new key in the old one's place once the log has it, also after a crash in between."""
     if not (folder / NEXT / PRIVATE_NAME).exists():
         return
     new = signing_key(folder / NEXT)

@@ -1,4 +1,4 @@
-"""Ed25519 keys that sign log heads: whoever keeps a signed head notices when the log is cut or rewritten."""
+"""Ed25519 keys that sign log heads: a signed head that is kept elsewhere shows a log that was cut or rewritten."""
 
 import os
 import tempfile
@@ -97,12 +97,12 @@ class TrustedKeys:
 
     @classmethod
     def of(cls, public: Ed25519PublicKey) -> "TrustedKeys":
-        """One key; whatever it handed over to is learnt by `follow`."""
+        """One key; `follow` adds those it handed over to."""
         return cls({key_id(public): public}, {key_id(public): None})
 
     @classmethod
     def chain(cls, records: Iterable[Mapping[str, Json]], first: str | None) -> "TrustedKeys":
-        """The keys of a log from the one with id `trusted` on (None: from the first); older ones are not trusted.
+        """The keys of a log from the one with id `first` on (None: from the first of all); older ones are not trusted.
 
         Raises:
             RotationRefused: no key of the records has that id, or one is not signed by the one before.
@@ -121,7 +121,7 @@ class TrustedKeys:
 
     @classmethod
     def along(cls, records: Json, first: Ed25519PublicKey | None) -> "TrustedKeys":
-        """`chain` of records that came along with a proof: none of them may be altered, trusted or not.
+        """`chain` of the records in a proof: none of them may be altered, trusted or not.
 
         Raises:
             RotationRefused: see `chain`.
@@ -135,7 +135,7 @@ class TrustedKeys:
         return cls.chain(records, None if first is None else key_id(first))
 
     def follow(self, record: Mapping[str, Json]) -> None:
-        """Trust the key that a trusted one handed over to; records of other keys are passed over.
+        """Trust the key that a trusted one handed over to; records of other keys are ignored.
 
         Raises:
             RotationRefused: it is not signed by both, or the old key had handed over already.
@@ -154,7 +154,7 @@ class TrustedKeys:
         self.keys[key_id(public)], self.until[key_id(public)] = public, None
 
     def signer(self, identity: str, entries: int) -> Ed25519PublicKey | None:
-        """The key with this id, if it may speak of a log of that many entries."""
+        """The key with this id, if it may sign a log of that many entries."""
         until = self.until.get(identity)
         return None if until is not None and entries > until else self.keys.get(identity)
 
@@ -188,7 +188,7 @@ def read_raw(text: str) -> Ed25519PublicKey:
     """Public key of `raw`.
 
     Raises:
-        RotationRefused: it is none.
+        RotationRefused: the text is not a public key.
     """
     try:
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))

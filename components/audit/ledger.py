@@ -20,10 +20,10 @@ REGISTERED = ("number", "task", "task_name", "parent", "evidence", "verdict", "a
 
 @dataclass
 class Ledger:
-    """What the tables should hold, entry by entry."""
+    """Facts that the tables should hold, built entry by entry."""
 
     disownments: Mapping[int, str] = field(default_factory=dict)
-    """Index and hash of entries that were never decided."""
+    """Index -> hash of entries that were disowned: nobody decided them."""
     champions: dict[str, Facts] = field(default_factory=dict)
     promotions: dict[tuple[str, int], Facts] = field(default_factory=dict)
     candidates: dict[str, Facts] = field(default_factory=dict)
@@ -36,10 +36,10 @@ class Ledger:
     tokens: dict[str, Facts] = field(default_factory=dict)
     keys: dict[str, Facts] = field(default_factory=dict)
     first_bad: str | None = None
-    """An entry that nothing can be made of: no release wrote it."""
+    """Sentence about the first entry that no release can have written; None if there is none."""
 
     def take(self, body: Body, leaf: str) -> None:
-        """Learn from the next entry, whose hash is `leaf`."""
+        """Apply the next entry, whose hash is `leaf`."""
         if self.disownments.get(body["index"]) == leaf:
             return
         thing, _, verb = str(body["action"]).partition(".")
@@ -51,7 +51,7 @@ class Ledger:
 
 
 def _nothing(ledger: Ledger, body: Body, verb: str) -> None:
-    """What changes none of the tables."""
+    """Apply an entry that changes none of the tables."""
 
 
 def _task(ledger: Ledger, body: Body, verb: str) -> None:
@@ -112,7 +112,7 @@ def _approval(ledger: Ledger, body: Body, verb: str) -> None:
             continue
         if ids is not None:
             approval["revoked"] = approval.get("id") in ids or ("id" not in approval and _by(approval, body["details"]))
-        elif same_person(approval["person"], person):  # of a release before, which took one back
+        elif same_person(approval["person"], person):  # an earlier release took back one approval only
             approval["revoked"] = True
             return
 

@@ -1,8 +1,8 @@
 """The audit log: who did what to what, in insert-only rows of canonical bytes.
 
-Each body names the hash of the entry before, and beside each entry stands the Merkle root over all entries up
-to it, so that an export can be checked by anyone, offline, from any signed head on. On PostgreSQL the database itself
-writes what stands beside an entry, and checks who may have it entered; see docs/decisions/0029.
+Each body has the hash of the entry before, and each row the Merkle root over all entries up to it, so anyone can check
+an export, offline, from any signed head on. On PostgreSQL the database itself writes the columns beside the body, and
+checks who may add an entry; see docs/decisions/0029.
 """
 
 import os
@@ -29,27 +29,27 @@ class ActorUnnamed(LciaError):
 
 
 class LogDamaged(LciaError):
-    """The end of the stored log contradicts itself; nothing may be appended before that is understood."""
+    """The end of the stored log contradicts itself; nothing may be appended until that is cleared up."""
 
 
 class EntryRefused(LciaError):
-    """The database does not take an entry: it is not the next one, not of now, or larger than 4 MiB."""
+    """The database refuses an entry: it is not the next one, not of this moment, or larger than 4 MiB."""
 
 
 _WAYS = "restore a backup, or take the damaged end out with `lcia audit set-aside` as the owner of the tables"
 _REFUSED = "23L01"
-"""SQLSTATE of the log's writer for an entry that is not as one has to be."""
+"""SQLSTATE of the database's log writer for an invalid entry."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts."""
+    """A person or program that acts."""
 
     name: str
     assured: bool
     """True when the system knows the person; False when the name was only asserted."""
     how: str = "asserted"
-    """Where the name comes from: `asserted`, `os-user`, `console`, `system`."""
+    """Source of the name: `asserted`, `os-user`, `console`, `system`."""
 
     def __post_init__(self) -> None:
         """Refuse names nobody could read.
@@ -62,18 +62,18 @@ class Actor:
 
     @classmethod
     def of_log(cls, name: str, assured: bool, how: str) -> "Actor":
-        """An actor as an entry names it: what stands in the log is read, whoever wrote it; odd signs are spelt out."""
+        """The actor of a stored entry. Any name in the log is accepted; characters that don't print are spelt out."""
         printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)[:200]
         return cls(printable if printable.strip() else "(blank)", assured, how)
 
 
 SYSTEM = Actor("lcia", assured=True, how="system")
-"""The worker acting on its own, by rule."""
+"""The worker, acting by rule without a person."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry with what stands beside it."""
+    """One entry with its hash and root."""
 
     index: int
     """0 for the first entry."""
@@ -81,9 +81,9 @@ class Entry:
     """ISO time, UTC, of the database's clock."""
     actor: Actor
     action: str
-    """What was done, as `thing.done`: `task.submitted`, `candidate.approved`, ..."""
+    """The deed, as `thing.done`: `task.submitted`, `candidate.approved`, ..."""
     subject: str
-    """What it was done to: a digest or a name."""
+    """The thing it was done to: a digest or a name."""
     details: dict[str, Json]
     previous: str
     """Hash of the entry before, '' for the first."""
@@ -95,7 +95,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Deed:
-    """What is to be entered; see `Entry`."""
+    """Content of a new entry; see `Entry`."""
 
     action: str
     actor: Actor
@@ -106,7 +106,7 @@ class Deed:
 def append(
     connection: Connection, action: str, actor: Actor, subject: str, details: dict[str, Json] | None = None
 ) -> Entry:
-    """Add an entry in the caller's write transaction, so that the deed and its record stand or fall together.
+    """Add an entry in the caller's write transaction, so that the deed and its record are committed together.
 
     Raises:
         LogDamaged: the stored last entry does not fit its own hash or root.
@@ -155,7 +155,7 @@ def append_all(connection: Connection, events: Sequence[Deed]) -> list[Entry]:
 
 
 def _enter(connection: Connection, rows_to_add: list[dict[str, Any]]) -> None:
-    """On PostgreSQL through the writer of the log, which makes anew and checks all but the body."""
+    """Insert rows; on PostgreSQL through its log writer, which computes and checks everything but the body."""
     if connection.dialect.name != "postgresql":
         connection.execute(insert(log), rows_to_add)
         return
@@ -187,7 +187,7 @@ def entries(
 
 
 def newest(connection: Connection, actions: Sequence[str], subject: str | None = None) -> Iterator[Entry]:
-    """Entries of some actions, of one subject if given, from the newest back; read as far as they are taken."""
+    """Entries of some actions, of one subject if given, from the newest back; read only as far as needed."""
     before: int | None = None
     mine = log.c.action.in_(list(actions)) & (True if subject is None else log.c.subject == subject)
     while True:
@@ -201,11 +201,11 @@ def newest(connection: Connection, actions: Sequence[str], subject: str | None =
 
 
 _FEW = 20
-"""Entries that are read at once where usually the first is enough."""
+"""Entries read at once when usually the first is enough."""
 
 
 def at(connection: Connection, index: int) -> Entry | None:
-    """One entry, whose bytes are checked against the hash beside them; None where there is none.
+    """One entry, whose bytes are checked against the hash beside them; None if there is none.
 
     Raises:
         LogDamaged: it was altered.
@@ -220,10 +220,10 @@ def at(connection: Connection, index: int) -> Entry | None:
 
 
 def span_hashes(connection: Connection, spans: Iterable[Span]) -> list[bytes]:
-    """Tree hash of each span of entries, as stored: what proofs are made of.
+    """Tree hash of each span of entries, from stored peaks: the parts of proofs.
 
-    A complete subtree that begins where a larger one does is the last peak beside its last entry, and each span is
-    made of few of those, so that a proof in a log of a million entries reads some two hundred rows.
+    A complete subtree that begins where a larger one does is the last peak beside its last entry. Each span consists of
+    few such subtrees, so a proof in a log of a million entries reads about two hundred rows.
 
     Raises:
         LogDamaged: the stored peaks are not those of the log's tree.
@@ -250,7 +250,7 @@ def _piece(hashes: dict[int, tuple[bytes, Peaks]], start: int, end: int) -> byte
 
 
 def count(connection: Connection) -> int:
-    """Number of entries, off the last one's place: counting a long log takes its time."""
+    """Number of entries, from the last position: counting the rows of a long log is slow."""
     last = connection.execute(select(func.max(log.c.position))).scalar_one()
     return 0 if last is None else int(last) + 1
 
@@ -259,12 +259,12 @@ def rows(connection: Connection, start: int = 0, subject: str | None = None) -> 
     """Stored rows from position `start` on, of one subject if given, in order, fetched in batches."""
     mine = (log.c.position >= start) & (True if subject is None else log.c.subject == subject)
     query = select(log).where(mine).order_by(log.c.position)
-    with connection.execute(query.execution_options(yield_per=1000)) as cursor:  # ends where the reader stops, too
+    with connection.execute(query.execution_options(yield_per=1000)) as cursor:  # also closed if the reader stops early
         yield from cursor
 
 
 def read_peaks(text: str) -> Peaks:
-    """Peaks as stored.
+    """Peaks from their stored text.
 
     Raises:
         LogDamaged: they are not blank-separated hex hashes.
@@ -276,15 +276,15 @@ def read_peaks(text: str) -> Peaks:
 
 
 def head_path(export_file: Path) -> Path:
-    """Where the signed head of an export stands: beside it, `.head` added."""
+    """Path of an export's signed head: beside it, with `.head` added."""
     return export_file.with_name(export_file.name + ".head")
 
 
 def export(connection: Connection, path: Path, key: SigningKey | None = None) -> Head:
     """Write the log as JSON Lines `{"body", "hash", "root"}`, and with `key` its signed head beside it.
 
-    Each line is canonical JSON, so any changed byte shows. The file appears whole or not at all.
-    Returns the head, which is worth keeping where the database's administrators can't reach.
+    Each line is canonical JSON, so any changed byte shows. The file appears whole or not at all. Returns the head,
+    which is worth keeping out of reach of the database's administrators.
 
     Raises:
         LogDamaged: a stored body is not JSON; `verify_database` names the entry.
@@ -320,7 +320,7 @@ def write_export(path: Path, content: Iterable[bytes]) -> None:
 
 
 def write_head(export_file: Path, content: bytes | None) -> None:
-    """Write a signed head beside an export; None takes away one of an earlier export."""
+    """Write a signed head beside an export; None removes that of an earlier export."""
     beside = head_path(export_file)
     if content is None:
         beside.unlink(missing_ok=True)
@@ -336,10 +336,10 @@ def _line(position: int, body: bytes, leaf: str, root: str) -> bytes:
 
 
 def entry_of(body: bytes, leaf: str, root: str) -> Entry:
-    """An entry off its stored bytes and what stands beside them.
+    """The entry of a stored body, with the hash and root beside it.
 
     Raises:
-        LogDamaged: they are not those of an entry.
+        LogDamaged: the bytes are not those of an entry.
     """
     try:
         value = parse_json(body)

@@ -1,7 +1,7 @@
-"""Ways out for the owner of the tables: a damaged end of the log is set aside, an entry nobody decided is disowned.
+"""Mending of the log by the owner of the tables: set aside a damaged end, or disown an entry that nobody decided.
 
-Both leave what was there in the database, and enter in the log that, why and by whom it was done. A backup is better
-wherever there is one: it brings back what the end said.
+Both leave the old rows in the database, and enter in the log what was done, why and by whom. A backup is better if
+there is one: it also brings back the content of the end.
 """
 
 from collections.abc import Iterable
@@ -95,7 +95,7 @@ def _need_owner(connection: Connection, db: Database) -> None:
 
 
 def _take_out(connection: Connection, good: int) -> None:
-    """Delete rows past the log's own guard, which stands again before the transaction ends."""
+    """Delete rows with the log's own guard switched off; it is on again before the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("ALTER TABLE log DISABLE TRIGGER log_no_change"))
         connection.execute(delete(rows).where(rows.c.position >= good))

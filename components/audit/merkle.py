@@ -83,7 +83,7 @@ def inclusion_spans(index: int, size: int) -> list[Span]:
 
 
 def parts(start: int, end: int) -> list[Span]:
-    """Subtrees that a span of `inclusion_spans` or `consistency_spans` is made of; `root_of` joins their hashes.
+    """Subtrees that make up a span of `inclusion_spans` or `consistency_spans`; `root_of` joins their hashes.
 
     Each is a single leaf, or complete and the left half of the next larger one: the last peak of the tree of its
     `end` leaves.
@@ -99,7 +99,7 @@ def parts(start: int, end: int) -> list[Span]:
 
 
 def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
-    """Whether `path` proves that `leaf` is leaf `index` of the tree of `size` leaves (section 2.1.3.2)."""
+    """True if `path` proves that `leaf` is leaf `index` of the tree of `size` leaves (section 2.1.3.2)."""
     if not 0 <= index < size or len(leaf) != HASH_BYTES:
         return False
     position, last, value = index, size - 1, leaf
@@ -149,7 +149,7 @@ def consistency_spans(first: int, size: int) -> list[Span]:
 
 
 def check_consistency(first: int, second: int, path: Sequence[bytes], first_root: bytes, second_root: bytes) -> bool:
-    """Whether `path` proves that the tree of `second` leaves begins with that of `first` leaves (section 2.1.4.2).
+    """True if `path` proves that the tree of `second` leaves begins with that of `first` leaves (section 2.1.4.2).
 
     Trees of one size need equal roots and an empty path; the empty tree proves nothing (False).
     """

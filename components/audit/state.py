@@ -21,12 +21,12 @@ Finding: TypeAlias = Iterator[str]
 
 @dataclass(frozen=True)
 class StateComparison:
-    """The tables against the log."""
+    """Result of comparing the tables with the log."""
 
     first: str | None
-    """The first row that the log does not explain, or that is missing, in words; None where there is none."""
+    """Sentence about the first row that the log does not explain, or that is missing; None if there is none."""
     older: int
-    """Tokens made before the log said what they are checked with."""
+    """Number of tokens from before the log recorded a check of their secret."""
     unread: tuple[str, ...]
     """Tables that this account may not read."""
 
@@ -70,7 +70,7 @@ def _candidates(ledger: Ledger, connection: Connection) -> Finding:
 
 
 def _approvals(ledger: Ledger, connection: Connection) -> Finding:
-    """Each row takes an entry for itself: two equal rows need two entries."""
+    """Compare approvals. Each row uses up an entry: two equal rows need two entries."""
     rest = list(ledger.approvals)
     names = ("candidate", "verdict", "person", "assured", "how", "evidence", "reason", "override", "expires_at", "id")
     for row in _rows(connection, tables.approvals):
@@ -85,7 +85,7 @@ def _approvals(ledger: Ledger, connection: Connection) -> Finding:
             state = "counts" if mine["revoked"] else "was taken back"
             yield f"{who} {state} in the database, and the log says otherwise"
     for one in rest:
-        if one["verdict"] == "approve":  # a withdrawal rejects without anybody's no
+        if one["verdict"] == "approve":  # a withdrawal rejects without a row here
             yield f"the approval of {one['candidate'][:12]} by {one['person']} is in the log and not in the database"
 
 
@@ -155,7 +155,7 @@ _CHECKS = (
 
 
 def token_check(secret: str) -> str:
-    """What the log says of a token's stored hash: nothing can be signed in with it, and no other fits it."""
+    """Digest by which the log identifies a token's stored hash; nobody can sign in with it."""
     return digest_of(f"token {secret}".encode())
 
 
@@ -165,7 +165,7 @@ def _both(
     facts: Mapping[Any, Facts],
     names: tuple[str, ...],
 ) -> Finding:
-    """Rows that no entry tells of, that say otherwise, and those that are missing."""
+    """Rows without an entry, rows that differ from theirs, and rows that are missing."""
     for key, row in rows.items():
         if key not in facts:
             yield f"{what} {_name(key)} is in the database, and no entry says so"

@@ -1,8 +1,8 @@
-"""One signed statement per promotion: an in-toto statement in a DSSE envelope, which loading a champion asks for.
+"""One signed statement per promotion: an in-toto statement in a DSSE envelope, required for loading a champion.
 
-A statement file is one line of canonical JSON, `{"envelope", "keys"}`: the envelope as any DSSE reader takes it, and
-how each signing key came in, so that whoever trusts an older key can follow to the one that signed. This module needs
-no database: it travels with the model.
+A statement file is one line of canonical JSON, `{"envelope", "keys"}`: the envelope in the form any DSSE reader takes,
+and the record of each signing key, so that trust in an older key extends to the one that signed. This module needs no
+database: it travels with the model.
 
 Sources: https://github.com/secure-systems-lab/dsse, https://in-toto.io/Statement/v1
 """
@@ -29,7 +29,7 @@ FILE = "statement.json"
 
 
 class StatementRefused(LciaError):
-    """A statement that is altered, about another version, or not signed by a key that is trusted."""
+    """A statement is altered, about another version, or not signed by a trusted key."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Statement:
     version: str
     """Digest of the version that was promoted."""
     predicate: Mapping[str, Any]
-    """Who decided what, on which evidence, and where in the log it stands."""
+    """The decision: by whom, on which evidence, and its entry in the log."""
     key: str
     """Id of the key that signed."""
 
@@ -55,7 +55,7 @@ def payload(assistant: str, number: int, version: str, predicate: Mapping[str, J
 
 
 def sign(key: SigningKey, statement: Mapping[str, Json], records: Sequence[Mapping[str, Json]]) -> bytes:
-    """Statement file: `told` in an envelope signed by `key`; `records` say how each key came in, oldest first."""
+    """Statement file: `statement` in an envelope signed by `key`; `records`: those of each key, oldest first."""
     envelope = Envelope(canonical(dict(statement)), PAYLOAD_TYPE, {})
     envelope.sign(CryptoSigner(key.private, _dsse_key(key.public)))
     return canonical({"envelope": envelope.to_dict(), "keys": [dict(record) for record in records]}) + b"\n"
@@ -64,7 +64,7 @@ def sign(key: SigningKey, statement: Mapping[str, Json], records: Sequence[Mappi
 def read(content: bytes, key: Ed25519PublicKey | None, version: str | None = None) -> Statement:
     """Check a statement file, every byte of it.
 
-    `trusted` None takes the first key that came along at its word. `version` is the digest it must be about.
+    Without `key` the first key in the file is trusted unseen. `version` is the digest it must be about.
 
     Raises:
         StatementRefused: see the class.
@@ -98,7 +98,7 @@ def read(content: bytes, key: Ed25519PublicKey | None, version: str | None = Non
 
 
 def _open(value: Json) -> tuple[Envelope, dict[str, Any]]:
-    """Envelope and in-toto statement; both written in the one way they can be."""
+    """Envelope and in-toto statement; both have to be in canonical form."""
     try:
         envelope = Envelope.from_dict(copy.deepcopy(value))
         if envelope.to_dict() != value or envelope.payload_type != PAYLOAD_TYPE:

@@ -1,8 +1,8 @@
-"""Checks a log with nothing but its bytes: exported file or live rows.
+"""Verification of a log from its bytes alone: an exported file, or the live rows.
 
-Found without any key: an altered, removed, inserted or reordered entry. A log that was cut at the end, or
-rewritten as a whole by someone with the database's rights, is found by a signed head kept elsewhere. Beside a live log
-stands the state, which it has to explain; see `state`.
+An altered, removed, inserted or reordered entry shows without any key. A log that was cut at the end, or rewritten as a
+whole by somebody with the database's rights, shows against a signed head kept elsewhere. A live log also has to explain
+the state beside it; see `state`.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from components.storage.objects import Json, NotCanonical, canonical, parse_json
 
 
 class ExportUnreadable(LciaError):
-    """An export or head file that can't be opened."""
+    """An export or head file can't be opened."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found."""
+    """Result of a verification."""
 
     ok: bool
     entries: int
@@ -38,17 +38,17 @@ class Verification:
     head: str
     """Merkle root over them."""
     first_bad: int | None
-    """Index (from 0) of the first bad entry; None when all is good."""
+    """Index (from 0) of the first bad entry; None if all are good."""
     message: str
     freshness: str
-    """What is known about entries missing at the end."""
+    """Clause about entries that may be missing at the end."""
     state: str = "not compared"
-    """What is known about the tables beside a live log."""
+    """Clause about the tables beside a live log."""
     explained: bool | None = None
     """True if the log explains the tables beside it, False if it does not, None if they were not compared."""
 
     def to_json(self) -> dict[str, Json]:
-        """What `audit verify --json` prints."""
+        """The output of `audit verify --json`."""
         return {
             "ok": self.ok,
             "entries": self.entries,
@@ -64,9 +64,9 @@ class Verification:
 def verify_export(path: Path, public_key: Ed25519PublicKey | None = None, *heads_elsewhere: Path) -> Verification:
     """Check an exported log, every byte of it.
 
-    `kept` are head files kept elsewhere: the log must still contain all they speak of. With `public_key` its
-    signature is checked, and that of the head beside the export, which must then exist and be its end. Keys that
-    `public_key` handed over to, as the log says, count like itself.
+    `heads_elsewhere` are head files kept elsewhere: the log must still contain all their entries. With `public_key`
+    their signatures are checked, and that of the head beside the export, which must then exist and be its end. Keys
+    that `public_key` handed over to, by the log, count as well.
 
     Raises:
         ExportUnreadable: the export or a head can't be opened.
@@ -95,10 +95,10 @@ def verify_export(path: Path, public_key: Ed25519PublicKey | None = None, *heads
 def verify_database(
     connection: Connection, *heads_elsewhere: tuple[str, bytes], public_key: Ed25519PublicKey | None = None
 ) -> Verification:
-    """The same checks on the live rows; `kept` are names and contents of head files that were kept elsewhere.
+    """The same checks on the live rows; `heads_elsewhere`: names and contents of head files that were kept elsewhere.
 
-    With `public_key` their signatures are checked: it must be one of the log's own keys, and the keys before it count
-    as it does, for their heads were kept too.
+    With `public_key` their signatures are checked: it must be one of the log's own keys. The keys before it count as
+    well, because their heads were kept, too.
     """
     try:
         keys = None if public_key is None else _own_keys(connection, public_key)
@@ -121,7 +121,7 @@ def verify_database(
 
 
 def whole_entries(connection: Connection) -> int:
-    """How many entries are whole from the beginning on, each with what stands beside it."""
+    """Number of good entries from the beginning on, each with its hash, root and peaks."""
     chain = Chain([])
     with contextlib.suppress(BadEntry, NotCanonical):
         _replay_rows(chain, connection)
@@ -136,7 +136,7 @@ def _disownments(connection: Connection) -> Mapping[int, str]:
 
 
 def _own_keys(connection: Connection, public_key: Ed25519PublicKey) -> TrustedKeys | None:
-    """Every key of the log, if `public_key` is one of them; None before the first is there."""
+    """Every key of the log, if `public_key` is one of them; None before there is a first."""
     records = keyring.records(connection)
     if not records:
         return None
@@ -192,7 +192,7 @@ def _bad(chain: Chain, where: str, why: str) -> Verification:
 def _conclude(
     chain: Chain, heads: list[tuple[str, Head]], exact: Head | None, *, kept_elsewhere: bool, with_key: bool
 ) -> Verification:
-    """Compare the replayed chain with the heads that speak of it."""
+    """Compare the replayed chain with the heads of the same log."""
     for name, head in heads:
         if head.entries > chain.size:
             why = f"{name} speaks of {head.entries} entries, found are {chain.size}: the end was cut off"

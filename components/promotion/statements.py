@@ -123,7 +123,7 @@ def content(db: Database, store: ObjectStore, assistant: str, version: Candidate
 def need(
     db: Database, store: ObjectStore, assistant: str, version: Candidate, key: Ed25519PublicKey | None
 ) -> Statement:
-    """The checked statement that loading a champion requires; `key` is `trusted` of `statement.read`.
+    """The checked statement that loading a champion requires; `key` as in `statement.read`.
 
     It has to be that of the present decision: one of an earlier epoch is refused, whatever it says of this version.
 

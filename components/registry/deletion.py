@@ -1,4 +1,4 @@
-"""What goes from MLflow when a candidate's objects go: its versions and its run's files. The run's numbers stay.
+"""Deletion from MLflow together with a candidate's objects: its versions and its run's files. The numbers stay.
 
 `mlflow gc` is not used: it deletes the files of runs that registered versions still point to, and knows no champion.
 """
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ERASED = "erased"
-"""Tag of a run whose files were removed; its value is the digest of what it was."""
+"""Tag of a run whose files were removed; its value is the version's digest."""
 
 
 def forget(client: "MlflowClient", root: Root, models: Iterable[str], digest: str) -> int:
-    """Delete the registered versions with this digest and the files of their runs; returns how many versions.
+    """Delete the registered versions with this digest and the files of their runs; returns the number of versions.
 
-    Runs are those that the versions name, and those that bear the digest, in whatever experiment; not those of another
-    version, which somebody gave the tag or the digest of this one.
+    Runs are those that the versions name and those with the digest as their tag, in any experiment; but not the run of
+    another version that somebody gave this one's tag.
 
     The run loses its tag `digest`, so that the same candidate, made again, is published anew. Files of runs that
-    somebody deleted in MLflow go too: MLflow keeps them.
+    somebody deleted in MLflow go, too: MLflow keeps them.
 
     Raises:
         OutsideRoot: MLflow keeps the files outside `root`; no version was deleted.
@@ -51,7 +51,7 @@ def forget(client: "MlflowClient", root: Root, models: Iterable[str], digest: st
 
 
 def _runs(client: "MlflowClient", versions: Iterable[Any], others: Collection[str], digest: str) -> list["Run"]:
-    """The runs of versions, by what these name and by tag; `others` are runs that versions of another digest name."""
+    """The runs of versions, by name and by tag; `others` are runs that versions of another digest name."""
     from mlflow.entities import ViewType
 
     runs = [run for version in versions if (run := run_of(client, version)) is not None]

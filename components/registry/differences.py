@@ -1,10 +1,10 @@
-"""Differences between what MLflow shows and what it was told: versions deleted or added, tags, files, runs or places
-altered, the alias moved.
+"""Differences between MLflow and what it was told: versions deleted or added; tags, files, runs or places altered; the
+alias moved.
 
-The outbox says what MLflow was told; all that loading a version needs is compared with that: the version MLflow finds
-by its alias, the run and the place that its source leads to, every file by digest. So is the code that MLflow packs
-around a model (`MLmodel`, `code/`), by the digests of its publication; what was published before these were kept has to
-name what is there, and is packed anew.
+The outbox has what MLflow was told. All that loading a version needs is compared with it: the version MLflow finds by
+its alias, the run and the place that its source leads to, every file by digest. The code that MLflow packs around a
+model (`MLmodel`, `code/`) is compared by the digests from its publication; for publications without such digests the
+description has to name files that exist, and the model is packed anew.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,52 +38,52 @@ Kind = Literal[
     "unknown",
 ]
 LOADING: frozenset[Kind] = frozenset({"version", "copy", "run", "place", "files", "unclear"})
-"""Without these a version can't be loaded, or loads as something else."""
+"""Kinds that keep a version from being loaded, or make it load as something else."""
 
 
 NAMED = 5
-"""Files of MLflow's packing that a sentence names."""
+"""Most files of MLflow's packing that a sentence names."""
 
 
 @dataclass
 class ExpectedVersion:
-    """What MLflow was told of one version."""
+    """One version as MLflow was told of it."""
 
     payload: dict[str, Json]
-    """Of the row `candidate` that published it."""
+    """Payload of the row `candidate` that published it."""
     tags: dict[str, str]
     files: dict[str, str]
-    """Place below the run's artifacts -> digest of the content."""
+    """Path below the run's artifacts -> digest of the content."""
     copy_tags: dict[str, str] | None = None
     """Tags of its promoted copy; None: never promoted."""
     problem: str = ""
-    """Why not all of its files are known."""
+    """Reason why its list of files is incomplete; empty if it is complete."""
     packing: Mapping[str, str] | None = None
-    """Digests of what MLflow packed around the model; None: it was published before they were kept."""
+    """Digests of the files MLflow packed around the model; None: published before these were recorded."""
     row: int = 0
-    """Id of the outbox's row that published it."""
+    """Id of the outbox row that published it."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as MLflow was told."""
+    """One difference from what MLflow was told."""
 
     kind: Kind
     digest: str
-    """The version it is about; '' where no version of ours is."""
+    """The version it is about; '' if it is about none of ours."""
     words: str
     files: tuple[str, ...] = field(default=())
-    """Places that are missing or hold something else."""
+    """Paths that are missing or hold something else."""
 
     @property
     def loading(self) -> bool:
-        """True if the version can't be loaded for it, or would load as something else."""
+        """True if it keeps the version from being loaded, or makes it load as something else."""
         return self.kind in LOADING
 
 
 @dataclass(frozen=True)
 class MlflowView:
-    """One assistant as MLflow shows it."""
+    """One assistant as MLflow shows it now."""
 
     client: "MlflowClient"
     root: Root
@@ -93,10 +93,10 @@ class MlflowView:
     versions: Mapping[str, list[Any]]
     """Registered versions by model."""
     experiment: str | None = None
-    """Id of the experiment that runs are logged in; None where there is none yet."""
+    """Id of the experiment that runs are logged in; None if there is none yet."""
 
     def differences(self, versions: Mapping[str, ExpectedVersion], champion: str | None) -> list[Difference]:
-        """Every difference; what can't be compared is one."""
+        """Every difference; a version that can't be compared counts as one."""
         differences = [one for digest in versions for one in self.of_version(digest, versions[digest])]
         for name in (self.candidates, self.model):
             ours = {d for d, one in versions.items() if name == self.candidates or one.copy_tags is not None}
@@ -155,7 +155,7 @@ class MlflowView:
         version: Any,  # noqa: ANN401 - mlflow's ModelVersion
         record: ExpectedVersion,
     ) -> Iterator[Difference]:
-        """Where loading a registered version leads."""
+        """Difference in the source that a registered version is loaded from."""
         right = source(version.run_id, model=any(place.startswith(f"{MODEL_PATH}/") for place in record.files))
         actual = self.client.get_model_version_download_uri(version.name, str(version.version))
         if actual != right:
@@ -196,12 +196,12 @@ class MlflowView:
 
 
 def source(run: str, *, model: bool) -> str:
-    """Where the files of a version are, as MLflow names them."""
+    """MLflow's URI of a version's files."""
     return f"runs:/{run}/{MODEL_PATH}" if model else f"runs:/{run}"
 
 
 def model_place(place: str) -> str:
-    """Where a file of the publication stands in the run: MLflow wraps the model's own files."""
+    """Path in the run of a file of the publication: MLflow wraps the model's own files."""
     inner = place.removeprefix(f"{MODEL_PATH}/")
     return place if inner == place else f"{MODEL_PATH}/artifacts/{MODEL_PATH}/{inner}"
 
@@ -213,7 +213,7 @@ def version_of(versions: Iterable[Any], digest: str) -> Any:  # noqa: ANN401 - m
 
 
 def run_of(client: "MlflowClient", version: Any) -> "Run | None":  # noqa: ANN401 - mlflow's ModelVersion
-    """The run of a registered version, deleted or not; None where `mlflow gc` removed it."""
+    """The run of a registered version, deleted or not; None if `mlflow gc` removed it."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -235,7 +235,7 @@ def _tags(
 
 
 def _strangers(name: str, versions: Iterable[Any], ours: set[str]) -> Iterator[Difference]:
-    """Versions that lcia never made: said, never deleted."""
+    """Versions that lcia did not make: reported, never deleted."""
     digests: set[str] = set()
     for version in sorted(versions, key=lambda one: int(one.version)):
         digest = version.tags.get("digest", "")
@@ -251,13 +251,13 @@ def _digest(files: RunFiles, name: str) -> str | None:
 
 
 def _changes(files: RunFiles, right: Mapping[str, str]) -> Iterator[str]:
-    """Files of MLflow's packing that are not as they were published."""
+    """Files of MLflow's packing that differ from those published."""
     actual = files.digests(MODEL_PATH, BUNDLES)
     yield from (f"{MODEL_PATH}/{name}" for name in sorted(actual.keys() | right) if actual.get(name) != right.get(name))
 
 
 def _packing(files: RunFiles) -> Iterator[str]:
-    """Files that MLflow has packed around a model and lost since: its description, or those that it names."""
+    """Files of MLflow's packing that are gone: the model's description, or files that it names."""
     content = files.read(f"{MODEL_PATH}/MLmodel")
     try:
         flavor = yaml.safe_load(content or b"")["flavors"]["python_function"]

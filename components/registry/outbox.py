@@ -1,9 +1,9 @@
-"""The outbox: what the registry has to be told, written in the transaction that decided it.
+"""The outbox: updates for the registry, each written in the transaction of its decision.
 
-So a decision without its announcement, or an announcement without its decision, can't exist. `apply_outbox`
-tells the registry in order; telling it twice does no harm, and what failed is tried again next time. A row that the
-registry refuses is parked, and the others go on; what rests on it waits: everything about a version that could not be
-published, and later rows of the same kind about the version.
+So there is no decision without its update and no update without its decision. `apply_outbox` sends them in order;
+sending one twice does no harm, and a failed one is tried again next time. A row that the registry refuses is parked,
+and the others go on. Rows that depend on it wait: all rows about a version that could not be published, and later rows
+of the same kind about that version.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,43 +25,43 @@ from components.storage.objects import Json, ObjectStore
 from components.storage.tables import champion, outbox
 
 LEASE_SECONDS = 120.0
-"""How long one delivery may take before another process takes over."""
+"""Longest time of one delivery before another process takes over."""
 FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=6)
 """Pauses between two attempts at a parked row, doubled each time; `lcia sync` tries at once."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One row that was tried."""
+    """One attempt to deliver a row."""
 
     id: int
     kind: str
-    """candidate, state, marks, forget, promote or rollback; statement or head of what follows a promotion."""
+    """candidate, state, marks, forget, promote or rollback; or, after a promotion, statement or head."""
     digest: str
     ok: bool
     message: str
     waits: bool = False
-    """It was not refused: it waits for a signature, or for a process whose account may tell it."""
+    """True if it was not refused but waits for a signature, or for a process whose account may send it."""
 
 
 @dataclass(frozen=True)
 class Undelivered:
-    """A row that the registry has not taken yet."""
+    """A row that the registry has not accepted yet."""
 
     id: int
     kind: str
     digest: str
     number: int | None
-    """The version's, where the row names it."""
+    """Number of the version, if the row has it."""
     attempts: int
     error: str
-    """Of the last attempt; empty where there was none."""
+    """Error of the last attempt; empty if there was none."""
     parked_at: datetime | None
-    """When the registry refused it last; None where it only could not be reached, or was not asked."""
+    """Time of the registry's last refusal; None if it was only out of reach, or not asked."""
 
     @property
     def what(self) -> str:
-        """Its kind and version, for people."""
+        """Kind and version, for people."""
         return f"{self.kind} of version {self.number}" if self.number is not None else self.kind
 
     def to_json(self) -> dict[str, Json]:
@@ -77,13 +77,13 @@ def enqueue(connection: Connection, assistant: str, kind: str, payload: Mapping[
 
 
 def pending(connection: Connection, assistant: str) -> int:
-    """How many rows the registry has not been told yet."""
+    """Number of rows not delivered yet."""
     query = select(func.count()).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None))
     return int(connection.execute(query).scalar_one())
 
 
 def backlog(connection: Connection, assistant: str) -> list[Undelivered]:
-    """Every row that the registry has not taken yet, oldest first."""
+    """Every row that the registry has not accepted yet, oldest first."""
     return [
         Undelivered(
             row.id,
@@ -99,7 +99,7 @@ def backlog(connection: Connection, assistant: str) -> list[Undelivered]:
 
 
 def has_newest_decision(connection: Connection, assistant: str) -> bool:
-    """Whether the registry was told of the newest decision about the champion."""
+    """True if the registry has the newest decision about the champion."""
     mine = (outbox.c.assistant == assistant) & outbox.c.kind.in_(SERVING)
     newest = select(outbox.c.done_at).where(mine).order_by(outbox.c.id.desc()).limit(1)
     return connection.execute(newest).scalar_one_or_none() is not None
@@ -113,14 +113,13 @@ def apply_outbox(
     *,
     retry: bool = False,
 ) -> list[Delivery]:
-    """Tell the registry what it does not know yet, oldest first, stopping where it can't be reached.
+    """Deliver waiting rows to the registry, oldest first, until it can't be reached.
 
-    With `signed` the alias moves only to a version that has a signed statement, which is put beside its files. With
-    `retry` parked rows are tried too, however short ago they were refused.
+    With `statement_of` the alias moves only to a version with a signed statement, which is put beside its files. With
+    `retry` parked rows are tried, too, however recently they were refused.
 
-    One process at a time: while another one delivers, nothing is done; neither where this process has a database
-    account for other work. Failures are recorded in the row and returned, never raised, for the decisions stand without
-    the registry.
+    One process at a time: nothing is done while another one delivers, or if this process has a database account for
+    other work. Failures are recorded in the row and returned, never raised: decisions stand without the registry.
     """
     try:
         lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
@@ -143,7 +142,9 @@ def apply_outbox(
                 break
             try:
                 deliveries.append(_deliver(db, store, registry, row, statement_of, lease))
-            except StaleLease:  # stopped meanwhile; what it undid is told again, by whoever holds the lease now
+            except (
+                StaleLease
+            ):  # it paused too long; what it undid is sent again, by the process that holds the lease now
                 return [*deliveries, *apply_outbox(db, store, registry, statement_of, retry=retry)]
             if not deliveries[-1].ok:
                 waiting.add((row.digest, row.kind))
@@ -157,9 +158,9 @@ def apply_outbox(
 
 
 def _rests_on(row: OutboxRow, waiting: Collection[tuple[str, str]]) -> bool:
-    """True if a row can't be told before one of those that wait, by version and kind.
+    """True if a row has to wait for one of those in `waiting`, given by version and kind.
 
-    Nothing that came before matters to what forgets a version, nor an earlier decision for it to a later one.
+    A row that forgets a version waits for none, and a later decision for a version does not wait for an earlier one.
     """
     if row.kind == "forget" or row.damage:
         return False
@@ -175,7 +176,7 @@ def _next(db: Database, assistant: str, after: int) -> OutboxRow | None:
 
 
 def _due(db: Database, row: OutboxRow) -> bool:
-    """True if a row that was parked may be tried again."""
+    """True if a row is not parked, or its pause is over."""
     if row.parked_at is None:
         return True
     pause = min(FIRST_RETRY * 2 ** min(row.attempts, 20), LONGEST_RETRY)
@@ -184,7 +185,7 @@ def _due(db: Database, row: OutboxRow) -> bool:
 
 
 def _park(db: Database, identity: int) -> None:
-    """Set a row aside that failed although the registry can be reached: it is this row that it does not take."""
+    """Park a row that failed although the registry can be reached: the registry refuses this row."""
     with db.begin() as connection:
         connection.execute(update(outbox).where(outbox.c.id == identity).values(parked_at=now(connection)))
 
@@ -192,11 +193,11 @@ def _park(db: Database, identity: int) -> None:
 def _deliver(
     db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, statement_of: StatementOf | None, lease: Lease
 ) -> Delivery:
-    """Tell of one row and note what came of it.
+    """Deliver one row and record the outcome.
 
     Raises:
-        StaleLease: this process was stopped for so long that another one told MLflow meanwhile. What it told of this
-            version, and of the champion, is to be told again, for this process may have undone it.
+        StaleLease: this process paused for so long that another one updated MLflow meanwhile. Its updates about this
+            version, and about the champion, wait again, because this process may have undone them.
     """
     identity, kind, payload = row.id, row.kind, row.payload
     error: str | None = None
@@ -236,13 +237,13 @@ def _deliver(
 
 
 def keep_packing(connection: Connection, identity: int, packing: Mapping[str, str] | None) -> None:
-    """Remember what MLflow packed around the model that a row published; None: nothing new."""
+    """Record the digests of MLflow's packing of the model that a row published; None: nothing new."""
     if packing is not None:
         connection.execute(update(outbox).where(outbox.c.id == identity).values(packing=dict(packing)))
 
 
 def _drop_earlier(connection: Connection, assistant: str, identity: int, digest: str, moment: datetime) -> None:
-    """Rows that still wait about a version that is forgotten now are never told."""
+    """End earlier rows that still wait about a version that is forgotten now."""
     earlier = rows(connection, outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id < identity)
     mine = [row.id for row in earlier if row.digest == digest]
     values = {"done_at": moment, "parked_at": None, "error": "not told: the version was forgotten before"}
@@ -252,9 +253,9 @@ def _drop_earlier(connection: Connection, assistant: str, identity: int, digest:
 def _serve(
     db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, statement_of: StatementOf | None
 ) -> str:
-    """Tell of a champion: its statement, its version, and that it can be loaded; then the alias moves.
+    """Deliver a decision about the champion: its statement, its version, a check that it loads; then move the alias.
 
-    Where a later decision was told already the alias stays there: this row was parked meanwhile.
+    If a later decision was delivered already, because this row was parked, the alias stays with that one.
     """
     digest, tags = row.digest, row.payload.get("tags", {})
     with db.read() as connection:
@@ -264,7 +265,9 @@ def _serve(
     record = past.versions.get(digest)
     if statement_of is not None and not overtaken:
         put_statement(store, registry, digest, statement)
-    if record is not None and record.copy_tags is not None:  # as later rows, told before this one, have left them
+    if (
+        record is not None and record.copy_tags is not None
+    ):  # rows that came later but were delivered first have set these
         tags = {name: record.copy_tags[name] for name in tags}
     version = registry.add_promoted(digest, tags)
     if overtaken:
@@ -277,7 +280,7 @@ def _serve(
 
 
 def _tag(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow) -> str:
-    """Tell of a state or of marks, unless a later row that was told already says otherwise."""
+    """Deliver a state or marks, in the form that later rows delivered before this one have left."""
     with db.read() as connection:
         record = replay(connection, store, registry.name, None, only="", with_row=row.id).versions.get(row.digest)
     if record is None:
@@ -297,7 +300,7 @@ def _need_loadable(registry: Registry, digest: str, record: ExpectedVersion, sta
 
 
 def _overtaken(connection: Connection, assistant: str, identity: int) -> bool:
-    """True if a decision about the champion that came later was told already."""
+    """True if a later decision about the champion was delivered already."""
     later = (outbox.c.id > identity) & outbox.c.kind.in_(SERVING) & outbox.c.done_at.is_not(None)
     query = select(outbox.c.id).where(outbox.c.assistant == assistant, later).limit(1)
     return connection.execute(query).first() is not None

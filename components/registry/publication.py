@@ -1,4 +1,4 @@
-"""What the registry shows of a candidate: numbers, pictures, reports, card, adapters."""
+"""Publication of a candidate in the registry: numbers, pictures, reports, card, adapters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ PICTURES = frozenset({"heat_map", "history", "loss", "beta", "distance", "curve"
 def publication(
     store: ObjectStore, evidence: Mapping[str, Any], lineage: Sequence[str], costs: Mapping[str, float]
 ) -> dict[str, Json]:
-    """Params, metrics, data sets, description, and by digest curves (the tuning record) and artifacts.
+    """Params, metrics, data sets and description, with curves (the tuning record) and artifacts by digest.
 
-    See `Registry.publish_candidate`, which gets what the digests name.
+    `Registry.publish_candidate` gets the same with the contents instead of the digests.
 
     `lineage` are the evaluation records of the version and its ancestors, oldest first; `costs` are seconds.
     """
@@ -65,7 +65,7 @@ def publication(
 
 
 def _datasets(store: ObjectStore, task: str, group: Group | None, tuning: Mapping[str, Any]) -> list[dict[str, Json]]:
-    """The new task's splits, and the kept rows of earlier tasks that were rehearsed; by digest, never with rows."""
+    """The new task's splits, and the rehearsed rows of earlier tasks; by digest, never with rows."""
     snapshot = load_snapshot(store, task)
     datasets = [
         {"name": snapshot.task.label, "digest": ref.object, "context": split, "source": task, "rows": ref.rows}

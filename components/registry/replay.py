@@ -1,4 +1,4 @@
-"""The outbox replayed: what MLflow was told, and so should show, of each version."""
+"""Replay of the outbox: each version as MLflow was told of it, and so should show it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ from components.storage.objects import Json, ObjectStore
 from components.storage.tables import champion, outbox
 
 STATEMENT = f"{MODEL_PATH}/{FILE}"
-"""Where the signed statement stands among a version's files."""
+"""Path of the signed statement among a version's files."""
 StatementOf: TypeAlias = Callable[[Connection, str, str, Mapping[str, Any] | None], str | None]
-"""Object of the signed statement about an assistant's version, of the decision that a row tells; see `statements`."""
+"""Returns the digest of the statement about an assistant's version, for the decision in a payload; see `statements`."""
 
 
 @dataclass
 class Replay:
-    """The rows of the outbox that were delivered, in order."""
+    """State of MLflow by the rows of the outbox that were delivered."""
 
     versions: dict[str, ExpectedVersion] = field(default_factory=dict)
-    """By digest."""
+    """Digest -> version."""
     champion: str | None = None
-    """Digest of the champion by the newest decision that MLflow was told."""
+    """Digest of the champion by the newest decision that was delivered."""
     damage: list[str] = field(default_factory=list)
-    """Sentences on rows that MLflow was told and that can't be read any more."""
+    """Sentences about delivered rows that can't be read any more."""
 
 
 def replay(
@@ -40,15 +40,15 @@ def replay(
     only: str | None = None,
     with_row: int = 0,
 ) -> Replay:
-    """The delivered rows of every version that MLflow was not told to forget; files of one alone if `only` names it.
+    """Replay the delivered rows; versions that MLflow was told to forget are gone.
 
-    `with_row` is the id of a row that counts as delivered.
+    `only`: the one version whose files are listed (None: all). `with_row`: id of a row that counts as delivered.
     """
     finished_rows = or_(outbox.c.done_at.is_not(None), outbox.c.id == with_row)
     result = Replay()
     statements: dict[str, str] = {}
     for row in rows(connection, outbox.c.assistant == assistant, finished_rows):
-        if row.kind in SERVING:  # where the row is damaged, the decision itself tells
+        if row.kind in SERVING:  # of a damaged row the database has the decision
             result.champion = row.digest or _champion_digest(connection, assistant)
         if row.damage:
             result.damage.append(row.damage)
@@ -69,13 +69,13 @@ def _champion_digest(connection: Connection, assistant: str) -> str | None:
 
 
 def _follow(result: Replay, row: OutboxRow) -> None:
-    """Add what one row says."""
+    """Apply one row."""
     digest, payload = row.digest, row.payload
     before = result.versions.get(digest)
     if row.kind == "candidate":
         tags = {**(before.tags if before else {}), **texts(payload.get("tags", {})), "digest": digest}
         copy_tags, earlier = (before.copy_tags, before.packing) if before else (None, None)
-        packing = row.packing if row.packing is not None else earlier  # published again where it stood already
+        packing = row.packing if row.packing is not None else earlier  # published again over existing files
         result.versions[digest] = ExpectedVersion(payload, tags, {}, copy_tags, packing=packing, row=row.id)
     elif row.kind == "forget":
         result.versions.pop(digest, None)
@@ -84,10 +84,10 @@ def _follow(result: Replay, row: OutboxRow) -> None:
 
 
 def files(store: ObjectStore, payload: Mapping[str, Json]) -> dict[str, str]:
-    """Place and digest of every file that a publication names.
+    """Path -> digest of every file that a publication names.
 
     Raises:
-        ObjectMissing, ObjectCorrupt: a folder's list is not there.
+        ObjectMissing, ObjectCorrupt: the list of a folder is missing or altered.
     """
     places = {str(place): str(digest) for place, digest in payload.get("files", {}).items()}
     for folder, digest in payload.get("folders", {}).items():

@@ -1,6 +1,6 @@
-"""MLflow runs: what people see of a version's learning, its curves, numbers, data sets, files and model.
+"""MLflow runs: a version's learning for people to see, with its curves, numbers, data sets, files and model.
 
-Everything may be repeated: what is there already is left or written again with the same content.
+Everything may be repeated: existing content is left, or written again unchanged.
 """
 
 import json
@@ -28,25 +28,24 @@ LEARNING = "learning"
 HEADS = "heads"
 """Tag of the run that keeps signed heads of the log; its value is the assistant's name."""
 MODEL_PATH = "assistant"
-"""Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
+"""Artifact folder with the model: the bundle of `components.serving.bundle`, wrapped for MLflow."""
 BUNDLES = "artifacts"
-"""Folder of an MLflow model for what it is given, here the bundle; what stands beside it is MLflow's packing."""
+"""Folder of an MLflow model for its artifacts, here the bundle; all beside it is MLflow's packing."""
 WHOLE_CARD = "the whole card is the file reports/card.md of the run"
 _REQUIREMENTS = (
     "cryptography", "fsspec", "gguf", "icu4py", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml", "regex",
     "rfc8785", "safetensors", "scipy", "securesystemslib", "torch", "transformers",
 )  # fmt: skip
-"""What answering needs in another environment; the sources of `components` travel with the model."""
+"""Requirements of answering in another environment; the sources of `components` travel with the model."""
 
 
 def candidate_run(
     client: "MlflowClient", experiment: str, root: Root, assistant: str, publication: Mapping[str, Json], folder: Path
 ) -> tuple[str, dict[str, str] | None]:
-    """Id of the finished run of a candidate; see `Registry.publish_candidate` for what it shows.
+    """Id of the finished run of a candidate; see `Registry.publish_candidate` for its content.
 
-    With it the digests of its packing (see `write_files`), None where the run was finished before.
-
-    The run that showed the learning becomes it, or one that a crash left. `root` is where its files have to go.
+    With it come the digests of its packing (see `write_files`); None if the run was finished before. The run that
+    showed the learning, or one that a crash left, becomes this run. Its files have to go below `root`.
 
     Raises:
         OutsideRoot: MLflow keeps its files elsewhere.
@@ -82,10 +81,10 @@ def candidate_run(
 def write_files(
     client: "MlflowClient", run: str, root: Root, folder: Path, version: str, *, packing_alone: bool = False
 ) -> dict[str, str]:
-    """Put a publication's files into its run; those of the model become an MLflow model on the way.
+    """Write a publication's files into its run; those of the model become an MLflow model on the way.
 
-    With `packing_alone` nothing but what MLflow packs around the model is written. Returns the digests of that, by
-    name; what else stands there goes.
+    With `packing_alone` only MLflow's packing of the model is written. Returns name -> digest of the packing; other
+    files in its place are deleted.
 
     Raises:
         OutsideRoot: MLflow keeps the run's files elsewhere.
@@ -116,7 +115,7 @@ def follow(
     tags: Mapping[str, str],
     curves: Mapping[str, Json],
 ) -> None:
-    """Show a run that still learns; each call adds what its curves have gained."""
+    """Show a run that is still learning; each call adds the new points of its curves."""
     open_runs = _in_flight(client, experiment, key)
     if not open_runs:
         run_tags = {**texts(tags), LEARNING: key, "state": "learning"}
@@ -152,7 +151,7 @@ def _in_flight(client: "MlflowClient", experiment: str, key: str | None) -> list
 
 
 def _log_curves(client: "MlflowClient", run: str, curves: Mapping[str, Json]) -> None:
-    """Add the points beyond the last step that is there, so that repeating it adds nothing."""
+    """Add the points beyond the last step recorded, so that repeating it adds nothing."""
     from mlflow.entities import Metric
 
     moment = int(time.time() * 1000)
@@ -164,7 +163,7 @@ def _log_curves(client: "MlflowClient", run: str, curves: Mapping[str, Json]) ->
 
 
 def _dataset(entry: Mapping[str, Json]) -> "DatasetInput":
-    """A split as MLflow names data sets: by digest and number of rows, never with its rows."""
+    """A split in the form of MLflow's data sets: digest and number of rows, never the rows."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     profile = json.dumps({"num_rows": entry["rows"]}) if "rows" in entry else None
@@ -181,7 +180,7 @@ def _dataset(entry: Mapping[str, Json]) -> "DatasetInput":
 
 
 def _wrap(bundle: Path, version: str) -> None:
-    """Make the bundle a pyfunc model from code, in place: `mlflow.pyfunc.load_model` answers with it."""
+    """Turn the bundle, in place, into a pyfunc model from code, which `mlflow.pyfunc.load_model` can load."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -197,7 +196,7 @@ def _wrap(bundle: Path, version: str) -> None:
     ])  # fmt: skip
     components = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory(prefix="lcia-model-") as name, warnings.catch_warnings(), quiet():
-        warnings.simplefilter("ignore")  # no example of input is given: the signature says it all
+        warnings.simplefilter("ignore")  # about a missing input example: the signature is enough
         model = Path(name) / MODEL_PATH
         mlflow.pyfunc.save_model(
             path=str(model),
@@ -214,7 +213,7 @@ def _wrap(bundle: Path, version: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MLflow from printing: it tells of a copy on standard error, past the loggers; failures are raised anyway."""
+    """Keep MLflow from printing: it announces a copy on standard error, past the loggers. Failures still raise."""
     from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
 
     before = MLFLOW_LOGGING_STREAM.enabled
@@ -226,5 +225,5 @@ def quiet() -> Iterator[None]:
 
 
 def texts(values: Mapping[str, Json]) -> dict[str, str]:
-    """Values as the tags of MLflow's runs and versions take them."""
+    """Values in the form that tags of MLflow's runs and versions take."""
     return {name: cut_to(value, limits.RUN_TAG) for name, value in values.items()}

@@ -13,7 +13,7 @@ from components.tuning.progress_curves import curves
 
 
 class NotSigned(LciaError):
-    """A promotion without a statement: what loads the champion would refuse it."""
+    """A promotion has no signed statement yet, so nothing could load the champion."""
 
 
 def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> Published:
@@ -27,7 +27,7 @@ def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json])
 def publish_files(
     store: ObjectStore, registry: Registry, payload: Mapping[str, Json], *, packing_alone: bool = False
 ) -> dict[str, str]:
-    """Write a publication's files into its run once more, the model packed anew; returns the packing's digests."""
+    """Write a publication's files into its run again, with the model packed anew; returns the packing's digests."""
     with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
         _lay_out(store, payload, Path(name))
         return registry.upload_all(payload["digest"], Path(name), packing_alone=packing_alone)
@@ -43,10 +43,10 @@ def _lay_out(store: ObjectStore, payload: Mapping[str, Json], folder: Path) -> N
 
 
 def put_statement(store: ObjectStore, registry: Registry, digest: str, statement: str | None) -> None:
-    """Write a version's statement, by its object, beside the files of its run.
+    """Write a version's statement, given by its digest, beside the files of its run.
 
     Raises:
-        NotSigned: there is none yet.
+        NotSigned: there is no statement yet.
         RegistryError: MLflow can't be reached.
     """
     if statement is None:
