@@ -155,10 +155,7 @@ def accept(connection: Connection, assistant: str, identity: int, *, actor: Acto
     if same_person(proposal.proposed_by, actor.name):
         raise PolicyRefused(f"{actor.name} proposed policy {identity} and can't accept it; another admin has to")
     _need_admin_still(connection, proposal)
-    entry = next(log.newest(connection, ["policy.proposed"], f"policy {identity}"), None)
-    facts = None if entry is None else (entry.details["policy"], entry.actor.name)
-    if facts is not None and facts != (proposal.content, proposal.proposed_by):
-        raise PolicyRefused(f"policy {identity} is not what was proposed: {ADVICE}")
+    entry = _need_entry(connection, proposal)
     if entry is None or entry.index < (before.entry or 0):
         raise PolicyRefused(
             f"policy {identity} was proposed before policy {before.id} came into force, so accepting it would undo "
@@ -176,6 +173,15 @@ def refuse(connection: Connection, assistant: str, identity: int, *, actor: Acto
     need_reason(reason)
     proposal = _open(connection, assistant, identity)
     return _end(connection, proposal, actor, in_favour=False, reason=reason, before=None)
+
+
+def _need_entry(connection: Connection, proposal: Proposal) -> Entry | None:
+    """The log entry of a proposal, which it must not differ from: else somebody changed it in the database."""
+    entry = next(log.newest(connection, ["policy.proposed"], f"policy {proposal.id}"), None)
+    details = {} if entry is None else {"proposed_by": entry.actor.name, "content": entry.details["policy"]}
+    if any(details[name] != getattr(proposal, name) for name in details):
+        raise PolicyRefused(f"policy {proposal.id} is not what was proposed: {ADVICE}")
+    return entry
 
 
 def _need_admin_still(connection: Connection, proposal: Proposal) -> None:

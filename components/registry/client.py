@@ -79,7 +79,7 @@ class Silent(Exception):
     """MLflow did not answer in time, a moment ago or now."""
 
 
-class Line:
+class MlflowLine:
     """The line to one MLflow: a short probe shows whether it answers, and the result holds for a while.
 
     Without it, a server that accepts connections and never answers would delay each of a verb's many requests.

@@ -62,7 +62,7 @@ class Registry:
         self._root = Root(artifacts, home)
         self._experiment = experiment
         self._opened: MlflowClient | None = None
-        self._line = registry_client.Line(tracking_uri)
+        self._line = registry_client.MlflowLine(tracking_uri)
 
     def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> Published:
         """Log a candidate as a run and register its version.

@@ -10,7 +10,7 @@ from promotion_state import State
 from sqlalchemy import select
 
 from components.promotion import champion
-from components.registry.client import Line, Silent
+from components.registry.client import MlflowLine, Silent
 from components.registry.outbox import apply_outbox
 from components.registry.registry import Registry, RegistryError
 from components.storage import tables
@@ -83,7 +83,7 @@ def test_connecting_to_a_database_is_bounded() -> None:
 
 
 def test_long_waiting_in_the_middle_of_a_call_counts_as_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    line, clock = Line("sqlite:///x"), [100.0]
+    line, clock = MlflowLine("sqlite:///x"), [100.0]
     monkeypatch.setattr("components.registry.client.time.monotonic", lambda: clock[0])
     with pytest.raises(OSError, match="at once"), line.talk():
         raise OSError("at once")
