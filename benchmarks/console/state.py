@@ -205,7 +205,7 @@ class Lineage:
         """What the gate sees of a version whose prior tasks are carried over."""
         groups = self.pool.groups_by_name()
         prior = tuple(
-            PriorTask(each.name, each.task, groups[each.name], (), (), (), changed=False)
+            PriorTask(each.name, each.task, groups[each.name], (), (), (), may_differ=False)
             for each in self.pool.tasks()
             if each.task != snapshot.digest
         )

@@ -141,7 +141,7 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> li
     tests: list[_Test] = []
     pools: dict[str, list[PriorTask]] = {}
     for task in prior:
-        if not task.protected:
+        if not task.is_protected:
             continue
         pools.setdefault(task.group, []).append(task)
         step, life = (_Paired(scores, task.candidate, task.reserve) for scores in (task.champion, task.anchor))
@@ -177,7 +177,7 @@ def _unmeasured_rows(prior: Sequence[PriorTask], policy: GateSettings) -> list[G
     """A row for each prior task that needs no comparison or allows none."""
     rows = []
     for task in prior:
-        if not task.changed:
+        if not task.may_differ:
             words = "no prediction changed: the drop against the champion is 0 by proof"
             rows.append(GateRow("unchanged", task.name, "pass", 0.0, 0.0, 0.0, policy.step_margin, words))
         elif not task.candidate:
@@ -316,7 +316,7 @@ def _sizes(prior: Sequence[PriorTask]) -> list[TaskRows]:
     return [
         TaskRows.of(task.name, task.group, task.anchor, task.champion, task.reserve, task.look)
         for task in prior
-        if task.protected
+        if task.is_protected
     ]
 
 
@@ -327,7 +327,7 @@ def _reserve_size(new: NewTask | None, prior: Sequence[PriorTask]) -> int:
 
 def _reserve_rows(evidence: GateEvidence, compared_rows: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
     """A row that says whether the reserve was opened, and for what; none if policy holds no rows back."""
-    size = _reserve_size(evidence.new, [task for task in evidence.prior if task.protected])
+    size = _reserve_size(evidence.new, [task for task in evidence.prior if task.is_protected])
     if not size:
         return []
     second_looks = [" ".join(filter(None, (row.rule, row.task))) for row in compared_rows if row.look == 2]
@@ -342,7 +342,7 @@ def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> l
         return []
     rows = [GateRow("power", None, "info", power.pass_probability, None, None, LEAST_POWER, power.words)]
     pairs = [
-        pair for task in evidence.prior if task.protected for pair in zip(task.champion, task.candidate, strict=True)
+        pair for task in evidence.prior if task.is_protected for pair in zip(task.champion, task.candidate, strict=True)
     ]
     share = sum(before != after for before, after in pairs) / len(pairs)
     if share > power.discordance:

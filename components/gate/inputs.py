@@ -14,7 +14,7 @@ class GateEvidenceError(LciaError):
 class PriorTask:
     """Scores of one earlier task's test rows, row by row in the same order, each in [0, 1].
 
-    `changed`: True if any prediction may differ from the champion's; when False the scores may be empty. A changed
+    `may_differ`: True if any prediction may differ from the champion's; when False the scores may be empty. A changed
     task with empty scores keeps no evaluation rows: its forgetting is not measurable, and the report says so.
     """
 
@@ -24,7 +24,7 @@ class PriorTask:
     champion: tuple[float, ...]
     anchor: tuple[float, ...]
     candidate: tuple[float, ...]
-    changed: bool
+    may_differ: bool
     reserve: tuple[bool, ...] = ()
     """True for rows held back for a second look; empty: none."""
     look: int = 1
@@ -33,9 +33,9 @@ class PriorTask:
     """Learnt task that replaces it: the report shows this one, but no forgetting rule protects it."""
 
     @property
-    def protected(self) -> bool:
+    def is_protected(self) -> bool:
         """True if the forgetting rules compare it."""
-        return self.changed and bool(self.candidate) and self.superseded_by is None
+        return self.may_differ and bool(self.candidate) and self.superseded_by is None
 
 
 @dataclass(frozen=True)

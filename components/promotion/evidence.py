@@ -85,7 +85,7 @@ def prior_task(
 ) -> PriorTask:
     """One earlier task's scores in the champion, its anchor and the candidate; `looks`: looks at its anchor so far."""
     if name not in evaluation["predictions"]:
-        return PriorTask(name, task, group, (), (), (), changed=True)
+        return PriorTask(name, task, group, (), (), (), may_differ=True)
     before, after = (
         scored_rows(store, evaluation["champion"][name]),
         scored_rows(store, evaluation["predictions"][name]),
@@ -247,7 +247,7 @@ def gate_inputs(
     prior = [
         replace(
             prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0)),
-            changed=True,  # by another model, even where the base model alone answers
+            may_differ=True,  # by another model, even where the base model alone answers
         )
         for group in pool.groups
         for entry in group.tasks

@@ -42,7 +42,7 @@ class Withdrawal:
     versions: tuple[Candidate, ...]
     """Every version that has learnt the task, promoted or not."""
     policy: str
-    known: bool
+    repeat: bool
     """True when it was withdrawn before."""
 
 
@@ -92,7 +92,7 @@ def withdraw(
     having = versions_with(index, set(snapshots(index, item)))
     versions = [v for v in candidates.versions(connection, item.assistant) if v.digest in having or v.item == item.id]
     if item.state == "withdrawn":
-        return Withdrawal(item, tuple(versions), str(item.answers.get("withdrawn")), known=True)
+        return Withdrawal(item, tuple(versions), str(item.answers.get("withdrawn")), repeat=True)
     if policy == REFUSE:
         _need_other_champion(connection, item, versions)
     for version in versions:
@@ -103,7 +103,7 @@ def withdraw(
         connection, None, item.id, "withdrawn", f"withdrawn by {actor.name}: {reason}", actor=actor, answers=answers
     )
     _mark(connection, [v for v in versions if v.state == "promoted"], after)
-    return Withdrawal(after, tuple(versions), policy, known=False)
+    return Withdrawal(after, tuple(versions), policy, repeat=False)
 
 
 def _need_other_champion(connection: Connection, item: QueueItem, versions: Sequence[Candidate]) -> None:

@@ -135,7 +135,7 @@ def _told(done: Withdrawal) -> dict[str, Any]:
         "task": item.id,
         "name": item.name,
         "version": item.version,
-        "known": done.known,
+        "known": done.repeat,
         "policy": done.policy,
         "tuned": [version.number for version in done.versions],
         "stay": stay,

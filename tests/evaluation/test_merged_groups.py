@@ -64,6 +64,6 @@ def test_merged_groups_are_predicted_again_and_reach_the_gate(tiny_settings, loa
         store, settings, {"validation": fine, "drift": store.put_json({"verdict": "new"})}, tuning,
         champion.evaluation, attempt=1, drift_accepted=False,
     )  # fmt: skip
-    assert [(task.name, task.group, task.changed) for task in evidence.prior] == [
+    assert [(task.name, task.group, task.may_differ) for task in evidence.prior] == [
         ("movie_sentiment", "g1", True), ("passive_voice", "g1", True),
     ]  # fmt: skip

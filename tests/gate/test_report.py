@@ -69,7 +69,7 @@ def evidence() -> GateEvidence:
     candidate = (0.0,) * 8 + champion[8:-1] + (1.0,)
     held = (False, True) * 100
     tasks = [
-        PriorTask(name, "1" * 64, "g1", champion, champion, candidate, changed=True, reserve=held, look=look)
+        PriorTask(name, "1" * 64, "g1", champion, champion, candidate, may_differ=True, reserve=held, look=look)
         for name, look in (("news", 1), ("mail", 3))
     ]
     old = replace(tasks[0], name="old", superseded_by="mail@2")

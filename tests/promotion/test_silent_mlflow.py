@@ -74,12 +74,12 @@ def test_a_silent_server_is_asked_once(state: State, registry: Registry, silent:
 
 def test_connecting_to_a_database_is_bounded() -> None:
     """MLflow on PostgreSQL: the driver itself would wait for ever."""
-    from components.registry.client import _bounded
+    from components.registry.client import _with_timeout
 
-    assert _bounded("postgresql://u:p%40ss@db/x") == "postgresql://u:p%40ss@db/x?connect_timeout=6"
-    assert _bounded("postgresql+psycopg://db/x?connect_timeout=3") == "postgresql+psycopg://db/x?connect_timeout=3"
+    assert _with_timeout("postgresql://u:p%40ss@db/x") == "postgresql://u:p%40ss@db/x?connect_timeout=6"
+    assert _with_timeout("postgresql+psycopg://db/x?connect_timeout=3") == "postgresql+psycopg://db/x?connect_timeout=3"
     for other in ("sqlite:////srv/a b.db", "https://mlflow.example/x?y=%20", "mysql+pymysql://u:p@db/x"):
-        assert _bounded(other) == other
+        assert _with_timeout(other) == other
 
 
 def test_long_waiting_in_the_middle_of_a_call_counts_as_silence(monkeypatch: pytest.MonkeyPatch) -> None:

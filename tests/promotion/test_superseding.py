@@ -39,7 +39,7 @@ def test_packages_can_not_undo_what_people_declared() -> None:
 @pytest.fixture
 def forgot() -> GateEvidence:
     """A candidate that lost 30 % of one task and nothing of another in the same group."""
-    prior = [PriorTask(n, n * 64, "g1", GOOD, GOOD, after, changed=True) for n, after in (("a", LOST), ("b", GOOD))]
+    prior = [PriorTask(n, n * 64, "g1", GOOD, GOOD, after, may_differ=True) for n, after in (("a", LOST), ("b", GOOD))]
     new = NewTask("c", (0.0,) * 200, GOOD, GOOD, GOOD)
     return GateEvidence(tuple(prior), new, "pass", "new", 1.0)
 
