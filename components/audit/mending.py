@@ -30,10 +30,10 @@ class NotMended(LciaError):
 def set_aside(db: Database, heads: Iterable[tuple[str, Head]], actor: Actor, reason: str) -> dict[str, Any]:
     """Move every row after the last whole entry into `log_set_aside`, and enter what was moved.
 
-    `heads` are signed heads that somebody holds, by name: what they speak of is not moved.
+    `heads`: signed heads that somebody holds, by name; entries that they cover are not moved.
 
     Raises:
-        NotMended: every entry is whole; a head speaks of what would be moved; or a decision rests on it.
+        NotMended: every entry is whole; a head covers what would be moved; or a decision rests on it.
         AccountRefused: this account does not own the tables.
     """
     with db.begin() as connection:

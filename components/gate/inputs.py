@@ -40,7 +40,7 @@ class PriorTask:
 
 @dataclass(frozen=True)
 class NewTask:
-    """Scores of the task just learnt. Where there is no champion yet, `champion_test` is the base model's."""
+    """Scores of the task just learnt. Without a champion `champion_test` is the base model's."""
 
     name: str
     champion_test: tuple[float, ...]

@@ -83,7 +83,7 @@ _ANCHOR_LOOK = re.compile(r"(?:^|; )look (\d+) at its anchor: ")
 
 
 def present_form(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored report whose rows have every field of `GateRow`, whatever release wrote it."""
+    """A stored report whose rows have every field of `GateRow`, from any release."""
     return {**report, "rows": [_present_row(row) for row in report.get("rows", ())]}
 
 

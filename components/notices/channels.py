@@ -1,6 +1,6 @@
 """The ways by which notices reach people: mail, and webhooks that are signed.
 
-Secrets come from the environment, are handed in, and never stand in a message or an error.
+Secrets come from the environment, are passed in, and never appear in a message or an error.
 """
 
 import base64

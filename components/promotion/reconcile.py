@@ -1,4 +1,4 @@
-"""Reconciliation: bring MLflow back to what it was told after somebody changed it; every difference goes into the log.
+"""Reconciliation: bring MLflow back to what lcia sent it; every difference goes into the log.
 
 The database is the truth, so no change in MLflow changes a decision; but people look at MLflow and load from it.
 """
@@ -56,7 +56,7 @@ class RepairOutcome:
 
 
 def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[RepairOutcome]:
-    """Compare MLflow with what it was told and repair the differences; then record the version it serves.
+    """Compare MLflow with what lcia sent it and repair the differences; then record the version it serves.
 
     Versions that lcia did not make are reported and left. While an update about a version is still to be sent, a
     difference may come from that, so only the files it is loaded from are restored: they may be what blocks the update.

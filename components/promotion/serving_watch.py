@@ -13,7 +13,7 @@ from components.storage.tables import outbox
 
 
 def watch(db: Database, registry: Registry) -> str | None:
-    """Check the version that MLflow serves; returns a sentence if it is not the one decided and told, else None.
+    """Check the version that MLflow serves; returns a sentence if it is another than the one decided, else None.
 
     A difference goes into the log, and the next update moves the alias back. Nothing is done while an update of MLflow
     is under way or due.

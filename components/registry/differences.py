@@ -1,7 +1,7 @@
-"""Differences between MLflow and what it was told: versions deleted or added; tags, files, runs or places altered; the
+"""Differences between MLflow and what lcia sent it: versions deleted or added; tags, files, runs or places altered; the
 alias moved.
 
-The outbox has what MLflow was told. All that loading a version needs is compared with it: the version MLflow finds by
+The outbox has what was sent. All that loading a version needs is compared with it: the version MLflow finds by
 its alias, the run and the place that its source leads to, every file by digest. The code that MLflow packs around a
 model (`MLmodel`, `code/`) is compared by the digests from its publication; for publications without such digests the
 description has to name files that exist, and the model is packed anew.
@@ -47,7 +47,7 @@ NAMED = 5
 
 @dataclass
 class ExpectedVersion:
-    """One version as MLflow was told of it."""
+    """One version as lcia sent it to MLflow."""
 
     payload: dict[str, Json]
     """Payload of the row `candidate` that published it."""
@@ -66,7 +66,7 @@ class ExpectedVersion:
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference from what MLflow was told."""
+    """One difference from what lcia sent."""
 
     kind: Kind
     digest: str

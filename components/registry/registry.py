@@ -157,7 +157,7 @@ class Registry:
     # -- repairing what was changed in MLflow itself ------------------------------------------------
 
     def differences(self, versions: Mapping[str, ExpectedVersion], champion: str | None) -> list[Difference]:
-        """Differences between MLflow and what it was told; `champion`: digest that it has to serve.
+        """Differences between MLflow and what lcia sent it; `champion`: digest that it has to serve.
 
         Raises:
             RegistryError: MLflow can't be reached.

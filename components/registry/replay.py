@@ -1,4 +1,4 @@
-"""Replay of the outbox: each version as MLflow was told of it, and so should show it."""
+"""Replay of the outbox: each version as it was sent to MLflow, which should show it so."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ def replay(
     only: str | None = None,
     with_row: int = 0,
 ) -> Replay:
-    """Replay the delivered rows; versions that MLflow was told to forget are gone.
+    """Replay the delivered rows; versions that MLflow has forgotten are left out.
 
     `only`: the one version whose files are listed (None: all). `with_row`: id of a row that counts as delivered.
     """

@@ -128,7 +128,7 @@ def _rows(index: Index, item: QueueItem, today: date) -> Iterator[Fate]:
 def _verdicts(
     item: QueueItem, retention: Retention, splits: Mapping[str, Any], today: date
 ) -> tuple[str | None, str | None, str | None]:
-    """Reasons why the training rows, the unlabelled ones and the evaluation rows go; None where they stay."""
+    """Reasons why the training rows, the unlabelled ones and the evaluation rows go; None if they stay."""
     over = _over(item, retention, today)
     if over is not None or item.state not in DECIDED:
         return over, over, over
