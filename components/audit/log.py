@@ -231,7 +231,7 @@ def span_hashes(connection: Connection, spans: Iterable[Span]) -> list[bytes]:
     split = [parts(*span) for span in spans]
     ends = sorted({end - 1 for pieces in split for _, end in pieces})
     hashes: dict[int, tuple[bytes, Peaks]] = {}
-    for first in range(0, len(ends), 500):
+    for first in range(0, len(ends), 500):  # SQLite may take no more than 999 parameters
         query = select(log.c.position, log.c.hash, log.c.peaks).where(log.c.position.in_(ends[first : first + 500]))
         for row in connection.execute(query):
             hashes[row.position] = b"".join(read_peaks(row.hash)), read_peaks(row.peaks)

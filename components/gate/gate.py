@@ -98,18 +98,9 @@ class _Test:
             f"differ), at most {result.high:+.3f} with {1 - alpha:.1%} confidence; allowed {self.limit:.3f}"
         )
         words = f"reserve opened; {words}" if look == 2 else words
+        bounds = result.drop, result.low, result.high
         row = GateRow(
-            self.rule,
-            self.task,
-            "inconclusive",
-            result.drop,
-            result.low,
-            result.high,
-            self.limit,
-            words,
-            look,
-            group=self.group,
-            anchor_look=self.anchor_look,
+            self.rule, self.task, "inconclusive", *bounds, self.limit, words, look, self.group, self.anchor_look
         )
         return row, statistics.p_value(reference, candidate, self.limit)
 

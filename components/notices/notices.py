@@ -200,7 +200,7 @@ def waiting(connection: Connection, assistant: str) -> list[Notice]:
 def _record(db: Database, notice: Notice, error: str | None) -> None:
     with db.begin() as connection:
         moment = now(connection)
-        pause = min(FIRST_RETRY * 2**notice.attempts, LONGEST_RETRY)
+        pause = min(FIRST_RETRY * 2 ** min(notice.attempts, 20), LONGEST_RETRY)  # unbounded, a timedelta would overflow
         values = {"attempts": notice.attempts + 1, "error": error, "next_at": moment + pause}
         end = {"done_at": None if error else moment}
         connection.execute(update(notices).where(notices.c.id == notice.id).values(**values, **end))

@@ -181,7 +181,7 @@ def get(connection: Connection, assistant: str, reference: str | int) -> Candida
     name = str(reference).strip().lower()
     query = select(candidates).where(candidates.c.assistant == assistant)
     digits = name.removeprefix("v")
-    if digits.isascii() and digits.isdigit() and len(digits) < 10:
+    if digits.isascii() and digits.isdigit() and len(digits) < 10:  # longer ones overflow PostgreSQL's integer
         query = query.where(candidates.c.number == int(digits))
     elif 6 <= len(name) <= 64 and set(name) <= set("0123456789abcdef"):
         query = query.where(candidates.c.digest.startswith(name))

@@ -78,7 +78,7 @@ def _policy_of(connection: Connection, entry: Entry, assistant: str) -> Proposal
     details, number = entry.details, entry.subject.removeprefix("policy ")
     if details.get("assistant", assistant) != assistant or "policy" not in details:
         return None
-    if not number.isdecimal() or len(number) > 9:  # no number of a row
+    if not number.isdecimal() or len(number) > 9:  # of no row: longer ones overflow PostgreSQL's integer
         return None
     query = select(policies).where(policies.c.assistant == assistant, policies.c.id == int(number))
     row = connection.execute(query).mappings().one_or_none()

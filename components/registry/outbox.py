@@ -179,7 +179,7 @@ def _due(db: Database, row: OutboxRow) -> bool:
     """True if a row is not parked, or its pause is over."""
     if row.parked_at is None:
         return True
-    pause = min(FIRST_RETRY * 2 ** min(row.attempts, 20), LONGEST_RETRY)
+    pause = min(FIRST_RETRY * 2 ** min(row.attempts, 20), LONGEST_RETRY)  # unbounded, a timedelta would overflow
     with db.read() as connection:
         return bool(now(connection) >= row.parked_at + pause)
 

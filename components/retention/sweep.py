@@ -178,7 +178,7 @@ def sweep(db: Database, store: ObjectStore, todo: Plan, leases: Sequence[Lease],
     with db.begin() as connection:
         for lease in leases:
             check(connection, lease)
-        for start in range(0, len(todo.results), 500):
+        for start in range(0, len(todo.results), 500):  # SQLite may take no more than 999 parameters
             keys = todo.results[start : start + 500]
             connection.execute(delete(results).where(results.c.key.in_(keys)))
         for version in todo.unpublish:
