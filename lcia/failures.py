@@ -39,7 +39,7 @@ class Unforeseen(LciaError):
     """A server failed at something; what it was stands in its log, under a reference."""
 
 
-class Begun(Protocol):
+class OpenState(Protocol):
     """The state that a command opened, and the size of its log then."""
 
     db: "Database | None"
@@ -98,7 +98,7 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "")
 
 
-def recorded(begun: Begun) -> str | None:
+def recorded(begun: OpenState) -> str | None:
     """A sentence on the log's entries since a command began; None if it opened no state."""
     if begun.db is None:
         return None
@@ -146,7 +146,7 @@ def noted(error: Exception, home: Path, *about: str) -> str:
     return f"{what}; its administrators find the reason in its log under {reference}"
 
 
-def report(error: Exception, home: Path | None, begun: Begun) -> str:
+def report(error: Exception, home: Path | None, begun: OpenState) -> str:
     """The whole message about a failure, its traceback put aside."""
     lines = [str(error) if isinstance(error, LciaError) else explain(error)]
     if not _is_clear(error):

@@ -21,7 +21,7 @@ from components.promotion import candidates, champion, policy, serving_watch, st
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import anchor_looks
 from components.promotion.statements import attest
-from components.promotion.superseding import declared
+from components.promotion.superseding import declarations
 from components.quality.fingerprints import leak_key
 from components.registry import locations
 from components.registry.outbox import Delivery, apply_outbox
@@ -177,7 +177,7 @@ class Instance:
     def anchor_looks(self) -> dict[str, int]:
         """By task, how many candidates, accepted or not, were compared with its anchor so far."""
         with self.db.read() as connection:
-            known = candidates.listed(connection, self.assistant)
+            known = candidates.versions(connection, self.assistant)
         return anchor_looks(self.store, [str(self.evidence(version)["gate"]) for version in known])
 
     def next_attempt(self, name: str, owner: str) -> int:
@@ -189,7 +189,7 @@ class Instance:
     def superseded(self) -> dict[str, str]:
         """Learnt tasks that people declared replaced: `name@version` -> of what replaces it."""
         with self.db.read() as connection:
-            return declared(connection, self.assistant)
+            return declarations(connection, self.assistant)
 
     def tell_registry(self, *, retry: bool = False) -> list[Delivery]:
         """Sign what was decided, send heads, bring MLflow up to date; failures are returned, never raised.

@@ -9,7 +9,7 @@ from components.evaluation.history import report
 from components.model.ranks import Ranks
 from steps.order import Context, open_order
 from steps.processes import together
-from steps.progress import Progress
+from steps.progress import ProgressCounter
 
 
 @step(enable_cache=False)
@@ -27,7 +27,7 @@ def evaluate_forgetting(
 
 def work(context: Context, ranks: Ranks, tuning: str) -> str:
     """Evaluate, in each of the processes that share it."""
-    from components.evaluation.forgetting import Champion, Forgetting
+    from components.evaluation.forgetting import Forgetting, ParentVersion
     from components.evaluation.prediction import Evaluator
     from components.model.workbench import Workbench
 
@@ -37,8 +37,8 @@ def work(context: Context, ranks: Ranks, tuning: str) -> str:
         context.store,
         context.settings,
         Evaluator(bench.trunk, bench.slot, context.settings.evaluation.batch_rows),
-        Champion(context.order.parent, context.pool(bench.base.digest), context.evaluation()),
+        ParentVersion(context.order.parent, context.pool(bench.base.digest), context.evaluation()),
         context.taught(),
-        Progress(context.report) if ranks.first else None,
+        ProgressCounter(context.report) if ranks.first else None,
         context.store.scratch(context.order.scratch) if context.order.scratch else None,
     ).run(record, context.config())

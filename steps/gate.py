@@ -25,9 +25,9 @@ def gate(
         objects.get_json(tuning),
         objects.get_json(evaluation),
         attempt=context.order.attempt,
-        released=context.order.released,
+        drift_accepted=context.order.released,
         looks=context.order.looks,
-        declared=context.order.superseded,
+        declarations=context.order.superseded,
     )
     verdict = decide_gate(evidence, context.settings.policy.gate).to_json()
     log_metadata({"verdict": verdict["verdict"], "not_passed": _not_passed(verdict["rows"])})

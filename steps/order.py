@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from components.errors import LciaError
 from components.grouping.pool import Pool
 from components.grouping.router import GroupingDecision, decide
-from components.quality.drift import Proposal
+from components.quality.drift import GroupProposal
 from components.settings import Settings
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks import progress
@@ -94,13 +94,13 @@ class Context:
         pool = self.pool(NO_BASE_MODEL)
         return decide(pool, snapshot.instructions(), self.settings.grouping, placed=self.order.placed)
 
-    def proposal(self, snapshot: Snapshot) -> Proposal:
+    def proposal(self, snapshot: Snapshot) -> GroupProposal:
         """The same for the data checks: the tasks of the group that would be joined."""
         decision = self.decision(snapshot)
         if decision.action == "open" or decision.group is None:
-            return Proposal()
+            return GroupProposal()
         group = self.pool(NO_BASE_MODEL).group(decision.group)
-        return Proposal(group.id, frozenset(entry.task for entry in group.tasks))
+        return GroupProposal(group.id, frozenset(entry.task for entry in group.tasks))
 
     def evaluation(self) -> dict[str, Any] | None:
         """The parent's evaluation record."""

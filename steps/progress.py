@@ -12,7 +12,7 @@ TOLD_EVERY = 2.0
 """Seconds between two reports to those who watch from elsewhere."""
 
 
-class Progress:
+class ProgressCounter:
     """Counts `what n of total`; call it with increments. `report`, if given, is told too, now and then."""
 
     def __init__(self, report: Callable[[str, int, int], None] | None = None) -> None:

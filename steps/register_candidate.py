@@ -8,7 +8,7 @@ from zenml.types import HTMLString
 from components.evaluation.history import curve_picture, lineage_matrix
 from components.evaluation.pictures import heat_map_png, history_png
 from components.evaluation.tuning_report import tuning_pictures
-from components.gate.gate import GateReport
+from components.gate.report import GateReport
 from components.grouping.pool import Pool
 from components.promotion.evidence import evidence_record, model_card
 from steps.order import Context, open_order

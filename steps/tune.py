@@ -9,7 +9,7 @@ from components.evaluation.tuning_report import tuning_html
 from components.model.ranks import Ranks
 from steps.order import Context, open_order
 from steps.processes import together
-from steps.progress import Progress
+from steps.progress import ProgressCounter
 
 
 @step(enable_cache=False)
@@ -39,7 +39,7 @@ def work(context: Context, ranks: Ranks) -> str:
 
     assessment = context.store.get_json(context.order.assessment)
     merge = assessment["grouping"].get("merge")
-    progress = Progress(context.report) if ranks.first else None
+    progress = ProgressCounter(context.report) if ranks.first else None
     bench = Workbench.load(context.settings, progress.say if progress else None, ranks)
     return tune_task(
         context.store,

@@ -74,7 +74,9 @@ class Lineage:
         with instance.db.read() as connection:
             item = queue.items(connection, instance.assistant, ("learning",))[-1].id
         if changes_all:
-            found = gate_evidence(store, instance.settings, assessment, tuning, evaluation, attempt=1, released=False)
+            found = gate_evidence(
+                store, instance.settings, assessment, tuning, evaluation, attempt=1, drift_accepted=False
+            )
         else:
             found = self._unchanged(snapshot)
         gate = decide_gate(found, instance.settings.policy.gate)
@@ -203,7 +205,7 @@ class Lineage:
         """What the gate sees of a version whose prior tasks are carried over."""
         groups = self.pool.groups_by_name()
         prior = tuple(
-            PriorTask(each.name, each.task, groups[each.name], (), (), (), changed=False)
+            PriorTask(each.name, each.task, groups[each.name], (), (), (), may_differ=False)
             for each in self.pool.tasks()
             if each.task != snapshot.digest
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.forgetting import Champion, Forgetting
+from components.evaluation.forgetting import Forgetting, ParentVersion
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.model.adapters import store_adapter
@@ -99,9 +99,9 @@ class Chain:
         self.store = ObjectStore(f"file://{self.work.absolute()}/objects")
 
     @property
-    def nobody(self) -> Champion:
+    def nobody(self) -> ParentVersion:
         """The base model alone."""
-        return Champion(None, Pool.empty("assistant", self.bench.base.digest), None)
+        return ParentVersion(None, Pool.empty("assistant", self.bench.base.digest), None)
 
     def snapshots(self) -> list[Snapshot]:
         """All tasks, the groups taking turns; each has rows of its own."""
@@ -137,7 +137,7 @@ class Chain:
             index.write_text(json.dumps(known))
         return known[key]
 
-    def learn(self, snapshot: Snapshot, champion: Champion, group: str | None, evaluator: Evaluator) -> Learnt:
+    def learn(self, snapshot: Snapshot, champion: ParentVersion, group: str | None, evaluator: Evaluator) -> Learnt:
         """Evaluate a candidate that learnt the task, with the clock running."""
         adapter = self.adapter(snapshot, champion.pool.group(group).adapter if group else None)
         tuning = {"group": group, "points": {"live": adapter}, "curvature": None, "kept_rows": None}
@@ -161,11 +161,11 @@ class Chain:
         evaluator.predict = predict
         return Learnt(evaluation.name, self.store.get_json(digest), seconds, clock.seconds)
 
-    def champion(self, record: dict[str, Any]) -> Champion:
+    def champion(self, record: dict[str, Any]) -> ParentVersion:
         """The candidate of an evaluation as the next one's champion."""
-        return Champion(record["pool"], Pool.from_manifest(self.store.get_json(record["pool"])), record)
+        return ParentVersion(record["pool"], Pool.from_manifest(self.store.get_json(record["pool"])), record)
 
-    def run(self, *, kept_states: bool) -> Iterator[tuple[Learnt, Champion, Snapshot]]:
+    def run(self, *, kept_states: bool) -> Iterator[tuple[Learnt, ParentVersion, Snapshot]]:
         """Learn all tasks; gives each evaluation with the champion it started from. `kept_states`: one trunk cache."""
         champion, evaluator = self.nobody, self.evaluator()
         for number, snapshot in enumerate(self.snapshots()):

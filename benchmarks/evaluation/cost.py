@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.evaluation.chain import FULL, GROUPS, QUICK, Chain, Learnt
 from components.evaluation.carrying import Predictor, Version, Work
-from components.evaluation.forgetting import Champion
+from components.evaluation.forgetting import ParentVersion
 from components.evaluation.metrics import METRICS
 from components.evaluation.prediction import Evaluator, Query
 from components.evaluation.recheck import reevaluate
@@ -65,7 +65,7 @@ def main() -> None:
     print(json.dumps({"speedup": round(speedup, 1), "identical": identical}))
 
 
-def lineage(chain: Chain, *, kept_states: bool) -> tuple[list[Learnt], Champion]:
+def lineage(chain: Chain, *, kept_states: bool) -> tuple[list[Learnt], ParentVersion]:
     """All evaluations of the product, and the last champion."""
     found: list[Learnt] = []
     for learnt, _, _ in chain.run(kept_states=kept_states):
@@ -117,7 +117,7 @@ def essence(chain: Chain, record: dict) -> list:
     return [(row["key"], row["text"], row["score"]) for each in rows for row in each]
 
 
-def sample(chain: Chain, champion: Champion) -> tuple[dict[str, dict[str, tuple[float, float]]], bool]:
+def sample(chain: Chain, champion: ParentVersion) -> tuple[dict[str, dict[str, tuple[float, float]]], bool]:
     """CPU seconds a task takes, by way and group, first and second time; and whether all ways agree with the record.
 
     The sample is each group's last task, under the last version.

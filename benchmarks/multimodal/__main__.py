@@ -11,7 +11,7 @@ import json
 import time
 from pathlib import Path
 
-from components.evaluation.forgetting import Champion, Forgetting
+from components.evaluation.forgetting import Forgetting, ParentVersion
 from components.evaluation.history import lineage_matrix
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
@@ -65,13 +65,13 @@ def run(folder: Path, method: str, seed: int) -> dict:
     bench = Workbench.load(later)
     store = ObjectStore(f"file://{(folder / 'benchmark' / 'objects').absolute()}")
     evaluator = Evaluator(bench.trunk, bench.slot, later.evaluation.batch_rows)
-    champion, records = Champion(None, Pool.empty("digits", bench.base.digest), None), []
+    champion, records = ParentVersion(None, Pool.empty("digits", bench.base.digest), None), []
     for name in TASKS:
         settings = later if records else first  # a new group trains plainly under every method: its task is tuned once
         record = _learn(store, settings, bench, evaluator, champion, read(folder, name, store))
         records.append(record)
         pool = Pool.from_manifest(store.get_json(record["pool"]))
-        champion = Champion(record["pool"], pool, record)
+        champion = ParentVersion(record["pool"], pool, record)
         print(f"{method}, seed {seed}: {name} {record['scores']} at {record['chosen']}", flush=True)
     matrix = lineage_matrix(store, records)
     return {

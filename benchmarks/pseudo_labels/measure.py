@@ -25,7 +25,7 @@ from components.tasks.package import Package
 from components.tasks.rows import Example, Unlabelled
 from components.tasks.snapshot import Snapshot, take_snapshot
 from components.tasks.task_file import Task
-from components.tuning.pseudo_labels import Answer, Labeller, pseudo_label
+from components.tuning.pseudo_labels import Labeller, WordingAnswer, pseudo_label
 from components.tuning.rehearsal import select_rows
 from components.tuning.tuner import Parent, Tensors, tune
 
@@ -43,14 +43,14 @@ class Remembering(Labeller):
 
     file: Path
 
-    def answers(self, task: Task, rows: Sequence[Unlabelled], progress: Any = None) -> list[Answer]:
+    def answers(self, task: Task, rows: Sequence[Unlabelled], progress: Any = None) -> list[WordingAnswer]:
         """As `Labeller.answers`."""
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         missing = [row for row in rows if _key(row) not in known]
         for row, answer in zip(missing, super().answers(task, missing, progress), strict=True):
             known[_key(row)] = [answer.text, answer.gap]
         self.file.write_text(json.dumps(known))
-        return [Answer(*known[_key(row)]) for row in rows]
+        return [WordingAnswer(*known[_key(row)]) for row in rows]
 
 
 def _key(row: Unlabelled) -> str:

@@ -1,4 +1,4 @@
-"""The log for people: pages read backwards from the newest entry, with bounded work however long the log is."""
+"""The log for people: pages read backwards from the newest entry, with bounded work for a log of any length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from components.audit.keys import Head
-from components.audit.log import Entry, LogDamaged, count, parsed
+from components.audit.log import Entry, LogDamaged, count, entry_of
 from components.errors import LciaError
 from components.storage.tables import log, moment_text
 
 BATCH = 2_000
 MOST = 40_000
-"""Entries that one page looks at before it is shown as far as it came."""
+"""Most entries read for one page; then it is shown as it is."""
 
 
 class EntryUnknown(LciaError):
@@ -23,21 +23,21 @@ class EntryUnknown(LciaError):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What entries have to be like; empty fields take all."""
+class EntryFilter:
+    """Conditions on entries; an empty field allows all."""
 
     kind: str = ""
     """An action such as `candidate.approved`, or its first part."""
     person: str = ""
-    """Who acted, whatever the letter case."""
+    """Name of the actor, in any letter case."""
     subject: str = ""
     """A name or the beginning of a digest."""
     since: datetime | None = None
     until: datetime | None = None
-    """Aware times; entries of that very moment count."""
+    """Aware times; entries of exactly that moment count."""
 
     def fits(self, value: dict[str, Any]) -> bool:
-        """Whether the body of an entry is wanted."""
+        """True if the body of an entry meets the conditions."""
         action, moment = str(value["action"]), str(value["at"])
         return (
             (not self.kind or action == self.kind or action.startswith(f"{self.kind}."))
@@ -48,16 +48,16 @@ class Wanted:
         )
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """What the columns beside the body say of every wanted entry; those that can't be read are looked at, too."""
-        found: list[ColumnElement[bool]] = []
+        """Conditions on the columns beside the body that every such entry meets, even one that can't be read."""
+        conditions: list[ColumnElement[bool]] = []
         if self.kind:
             below = log.c.action.startswith(f"{self.kind}.", autoescape=True)
-            found.append((log.c.action == self.kind) if "." in self.kind else (log.c.action == self.kind) | below)
+            conditions.append((log.c.action == self.kind) if "." in self.kind else (log.c.action == self.kind) | below)
         if self.subject:
             whole = len(self.subject) == 64
             begins = log.c.subject.startswith(self.subject, autoescape=True)
-            found.append(log.c.subject == self.subject if whole else begins)
-        return found
+            conditions.append(log.c.subject == self.subject if whole else begins)
+        return conditions
 
 
 @dataclass(frozen=True)
@@ -66,70 +66,70 @@ class LogPage:
 
     entries: Sequence[Entry]
     before: int | None
-    """Where to look on: below this index; None at the beginning of the log."""
+    """Index below which to continue; None at the beginning of the log."""
     full: bool
-    """Whether as many were found as a page holds; else looking on may find more, if there is where to look."""
+    """True if the page is full; else continuing may find more, if there is anything left to read."""
 
 
-def page(connection: Connection, wanted: Wanted, before: int | None = None, limit: int = 50) -> LogPage:
-    """The newest wanted entries below index `before`.
+def page(connection: Connection, entry_filter: EntryFilter, before: int | None = None, limit: int = 50) -> LogPage:
+    """The newest entries below index `before` that meet the filter.
 
-    The time of entries is taken to grow with their index, as far as it decides where to begin and to end.
+    To decide where to begin and to end, times are assumed to grow with the index.
 
     Raises:
         LogDamaged: a stored entry can't be read.
     """
     end = count(connection) if before is None else min(before, count(connection))
-    if wanted.until is not None:
-        end = _first_after(connection, moment_text(wanted.until), end)
-    found, looked = [], 0
-    batch = limit  # usually enough; where it is not, wanted entries are rare
-    while looked < MOST:
-        query = select(log).where(log.c.position < end, *wanted.conditions()).order_by(log.c.position.desc())
-        size = min(batch, MOST - looked)
+    if entry_filter.until is not None:
+        end = _first_after(connection, moment_text(entry_filter.until), end)
+    matches, count_read = [], 0
+    batch = limit  # usually enough; otherwise matches are rare, and larger batches follow
+    while count_read < MOST:
+        query = select(log).where(log.c.position < end, *entry_filter.conditions()).order_by(log.c.position.desc())
+        size = min(batch, MOST - count_read)
         rows = connection.execute(query.limit(size)).all()
         for row in rows:
-            if wanted.fits(_read(row)):
-                found.append(parsed(row.body, row.hash, row.root))
-                if len(found) == limit:
-                    return LogPage(found, row.position or None, full=True)
+            if entry_filter.fits(_read(row)):
+                matches.append(entry_of(row.body, row.hash, row.root))
+                if len(matches) == limit:
+                    return LogPage(matches, row.position or None, full=True)
         if len(rows) < size or not rows[-1].position:
-            return LogPage(found, None, full=False)
-        if wanted.since is not None and str(_read(rows[-1])["at"]) < moment_text(wanted.since):
-            return LogPage(found, None, full=False)
-        end, looked, batch = rows[-1].position, looked + len(rows), BATCH
-    return LogPage(found, end or None, full=False)
+            return LogPage(matches, None, full=False)
+        if entry_filter.since is not None and str(_read(rows[-1])["at"]) < moment_text(entry_filter.since):
+            return LogPage(matches, None, full=False)
+        end, count_read, batch = rows[-1].position, count_read + len(rows), BATCH
+    return LogPage(matches, end or None, full=False)
 
 
 def entry(connection: Connection, index: int) -> tuple[Entry, bytes]:
-    """One entry and the canonical bytes that were stored of it.
+    """One entry and its canonical bytes, as stored.
 
     Raises:
-        EntryUnknown: there is none; LogDamaged: it can't be read.
+        EntryUnknown: there is no such entry; LogDamaged: it can't be read.
     """
     row = _row(connection, index)
-    return parsed(row.body, row.hash, row.root), bytes(row.body)
+    return entry_of(row.body, row.hash, row.root), bytes(row.body)
 
 
 def head_of(connection: Connection, entries: int) -> Head:
-    """The head of the log when it had that many entries, as stored.
+    """The head of the log at the time it had that many entries, as stored.
 
     Raises:
-        EntryUnknown: it never had.
+        EntryUnknown: it never had so many.
     """
     row = _row(connection, entries - 1)
     return Head(entries, row.hash, row.root, str(_read(row)["at"]))
 
 
 def _row(connection: Connection, index: int) -> Row[Any]:
-    found = connection.execute(select(log).where(log.c.position == index)).one_or_none()
-    if found is None:
+    row = connection.execute(select(log).where(log.c.position == index)).one_or_none()
+    if row is None:
         raise EntryUnknown(f"the log has no entry {index}; it has {count(connection)}, counted from 0")
-    return found
+    return row
 
 
 def _first_after(connection: Connection, moment: str, end: int) -> int:
-    """The first index below `end` whose entry is later than `moment`, by halving; `end` where there is none."""
+    """The first index below `end` whose entry is later than `moment`, by bisection; `end` if there is none."""
     low = 0
     while low < end:
         middle = (low + end) // 2

@@ -1,10 +1,10 @@
-"""Signed heads on their way to places outside the database, where its administrators can't reach them.
+"""Delivery of signed heads to places outside the database, out of reach of its administrators.
 
-A place is a folder, any fsspec URL, or `mlflow`. A head is written once under a name of its own, so that an earlier one
-is never replaced. What is owed is read off the log and stands in the table `heads` until it was delivered and read
-back: a place that is down delays heads and loses none, and nothing waits for them.
+A place is a folder, any fsspec URL, or `mlflow`. A head is written once under a name of its own, so it never replaces
+an earlier one. Missing heads are read off the log and stay in the table `heads` until they are delivered and read back:
+a place that is down delays heads but loses none, and nothing waits for them.
 
-On S3 the bucket's own default retention (Object Lock) is what locks them: nothing but a plain write is asked of it.
+On S3 the bucket's own default retention (Object Lock) locks them; lcia only makes plain writes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,16 +24,16 @@ from components.storage.tables import heads
 
 MLFLOW = "mlflow"
 Keep = Callable[[str, bytes], None]
-"""Writes a head under a name, and reads it back; raises LciaError where that fails."""
+"""Writes a head under a name and reads it back; raises LciaError if that fails."""
 
 
 class HeadNotKept(LciaError):
-    """A place that did not take a head; it is tried again."""
+    """A place did not take a head; it is tried again."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One attempt."""
+    """One attempt to deliver a head."""
 
     place: str
     entries: int
@@ -42,14 +42,14 @@ class Kept:
 
 
 def missing(connection: Connection, places: Iterable[str], entries: int) -> list[str]:
-    """Places for which no head of at least `entries` entries is written down yet."""
+    """Places for which no head of at least `entries` entries is queued yet."""
     query = select(heads.c.place, func.max(heads.c.entries)).group_by(heads.c.place)
     newest: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
     return [place for place in dict.fromkeys(places) if newest.get(place, 0) < entries]
 
 
 def enqueue(db: Database, key: SigningKey, places: Iterable[str]) -> bytes:
-    """Sign the log as it stands and write the head down for each place; returns the head file."""
+    """Sign the present log and queue the head for each place; returns the head file."""
     with db.read() as connection:
         now_ = head(connection)
     content = key.sign(now_)
@@ -60,55 +60,57 @@ def enqueue(db: Database, key: SigningKey, places: Iterable[str]) -> bytes:
                 if connection.execute(select(heads.c.entries).where(mine)).first() is None:
                     values = {"entries": now_.entries, "place": place, "content": content.decode(), "attempts": 0}
                     connection.execute(insert(heads).values(**values, at=now(connection)))
-        except IntegrityError:  # another process was as fast
+        except IntegrityError:  # another process has just queued it
             continue
     return content
 
 
 def deliver(db: Database, places: Iterable[str], keepers: Mapping[str, Keep] | None = None) -> list[Kept]:
-    """Bring every head that waits to its place, oldest first; a place that fails once is left alone for this time.
+    """Deliver every waiting head to its place, oldest first; a place that fails is skipped until the next call.
 
-    Only to `places`: those that the settings name no more are another state's, where this one was moved or copied.
-    `keepers` are the places that are no file system. May be repeated and run at once by several processes.
+    Only to `places`: after a move or copy of the state, places that the settings no longer name belong to another
+    state. `keepers`: places that are no file system. May be repeated, and run by several processes at once.
     """
     with db.read() as connection:
         waiting = heads.c.done_at.is_(None) & heads.c.place.in_(list(places))
         rows = connection.execute(select(heads).where(waiting).order_by(heads.c.entries)).mappings().all()
-    done: list[Kept] = []
-    failed: set[str] = set()
+    attempts: list[Kept] = []
+    down: set[str] = set()
     for row in rows:
         place, content = str(row["place"]), str(row["content"]).encode()
-        if place in failed:
+        if place in down:
             continue
         error: str | None = None
         try:
             (keepers or {}).get(place, file_keeper(place))(name_of(read_head(content, None)), content)
         except LciaError as refused:
             error = str(refused)
-            failed.add(place)
+            down.add(place)
         with db.begin() as connection:
             moment = None if error else now(connection)
             values = {"attempts": row["attempts"] + 1, "error": error, "done_at": moment}
             mine = (heads.c.place == place) & (heads.c.entries == row["entries"])
             connection.execute(update(heads).where(mine).values(**values))
-        done.append(Kept(place, int(row["entries"]), error is None, error or f"head of {row['entries']} entries kept"))
-    return done
+        attempts.append(
+            Kept(place, int(row["entries"]), error is None, error or f"head of {row['entries']} entries kept")
+        )
+    return attempts
 
 
 def waiting(connection: Connection, places: Iterable[str]) -> list[tuple[str, int, str]]:
-    """Place, length and last error of every head that is not delivered yet to one of the places."""
+    """Place, length and last error of every head that still waits for one of the places."""
     mine = heads.c.done_at.is_(None) & heads.c.place.in_(list(places))
     query = select(heads.c.place, heads.c.entries, heads.c.error).where(mine)
     return [(place, entries, error or "") for place, entries, error in connection.execute(query)]
 
 
-def name_of(known: Head) -> str:
-    """File name of a head: sorted by length, and another one for another log of the same length."""
-    return f"{known.entries:012d}-{known.root[:16]}.head"
+def name_of(head: Head) -> str:
+    """File name of a head: sorts by length, and differs for another log of the same length."""
+    return f"{head.entries:012d}-{head.root[:16]}.head"
 
 
 def file_keeper(place: str) -> Keep:
-    """What writes into a folder or below an fsspec URL."""
+    """Keeper that writes into a folder or below an fsspec URL."""
 
     def keep(name: str, content: bytes) -> None:
         try:
@@ -121,7 +123,7 @@ def file_keeper(place: str) -> Keep:
                 else:
                     files.makedirs(str(root), exist_ok=True)
                     files.pipe_file(path, content)
-            seen = bytes(files.cat_file(path))
+            stored_content = bytes(files.cat_file(path))
         except ImportError as error:
             raise HeadNotKept(
                 f"heads can't be kept at {place}: {error}. Install what it names, or name a folder or `mlflow` in "
@@ -129,33 +131,33 @@ def file_keeper(place: str) -> Keep:
             ) from error
         except (OSError, ValueError) as error:
             raise HeadNotKept(f"heads can't be kept at {place}: {error}. They are tried again") from error
-        need_same(place, name, content, seen)
+        need_same(place, name, content, stored_content)
 
     return keep
 
 
-def need_same(place: str, name: str, content: bytes, seen: bytes) -> None:
-    """Refuse a place that holds other bytes than were written.
+def need_same(place: str, name: str, content: bytes, actual: bytes) -> None:
+    """Refuse a place that holds a head other than the one written.
 
     Raises:
-        HeadNotKept: it does.
+        HeadNotKept: it holds another one.
     """
-    if seen != content and read_head(seen, None) != read_head(content, None):
+    if actual != content and read_head(actual, None) != read_head(content, None):
         raise HeadNotKept(f"{place} holds another head as {name}, expected what was signed: somebody altered it")
 
 
 def newest_kept(places: Iterable[str]) -> list[tuple[str, bytes]]:
-    """Name and content of the newest head in each place that is a folder of this machine."""
-    found = []
+    """Name and content of the newest head in each place that is a folder on this machine."""
+    results = []
     for place in places:
         if place == MLFLOW or "://" in place:
             continue
         files = sorted(Path(place).glob("*.head"))
-        found += [(str(files[-1]), files[-1].read_bytes())] if files else []
-    return found
+        results += [(str(files[-1]), files[-1].read_bytes())] if files else []
+    return results
 
 
-def written(connection: Connection) -> list[tuple[str, bytes]]:
+def all_heads(connection: Connection) -> list[tuple[str, bytes]]:
     """Place and content of every head in the database, delivered or not."""
     query = select(heads.c.place, heads.c.content).order_by(heads.c.entries)
     return [(f"the head for {place}", content.encode()) for place, content in connection.execute(query)]

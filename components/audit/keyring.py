@@ -1,7 +1,7 @@
-"""Which key signs a log: the first one, and every later one signed in by the one before.
+"""The keys that sign a log: a first one, and each later one signed in by the one before.
 
-The log itself holds each change (`key.started`, `key.rotated`), so whoever trusts one key can follow to the newest.
-Only the newest private key is kept, in one file of one folder; every public key stays beside it.
+The log itself holds each change (`key.started`, `key.rotated`), so trust in one key extends to the newest. Only the
+newest private key is kept, in one file of one folder; every public key stays beside it.
 """
 
 from pathlib import Path
@@ -31,12 +31,12 @@ NEXT = "next"
 
 
 def records(connection: Connection) -> list[dict[str, Json]]:
-    """How each key came in, oldest first: what `TrustedKeys.chain` follows."""
+    """Record of each key's entry into the log, oldest first: input of `TrustedKeys.chain`."""
     query = select(signing_keys.c.record).order_by(signing_keys.c.number)
     return [dict(record) for record in connection.execute(query).scalars()]
 
 
-def listed(connection: Connection) -> list[dict[str, Any]]:
+def keys(connection: Connection) -> list[dict[str, Any]]:
     """Every key: number, id, raw public key, entry of the log that brought it in, and since when it signs."""
     rows = connection.execute(select(signing_keys).order_by(signing_keys.c.number)).mappings()
     return [
@@ -64,21 +64,23 @@ def current(db: Database, folder: Path, actor: Actor = SYSTEM) -> SigningKey:
         KeyUnusable: the private key in `folder` is not the log's newest, or can't be read.
     """
     with db.read() as connection:
-        known = newest(connection)
-    if known is not None:
-        _take_over(folder, known)
+        identity = newest(connection)
+    if identity is not None:
+        _take_over(folder, identity)
         if not (folder / PRIVATE_NAME).exists():
-            raise KeyUnusable(f"{folder} has no {PRIVATE_NAME}, the log is signed by {known}; restore it from a backup")
+            raise KeyUnusable(
+                f"{folder} has no {PRIVATE_NAME}, the log is signed by {identity}; restore it from a backup"
+            )
     key = signing_key(folder)
-    if known is None:
+    if identity is None:
         with db.begin() as connection:
-            known = newest(connection)
-            if known is None:
-                known = key.id
-                _enter(connection, 0, known, {"public": raw(key.public)}, "key.started", actor)
-    if key.id != known:
+            identity = newest(connection)
+            if identity is None:
+                identity = key.id
+                _enter(connection, 0, identity, {"public": raw(key.public)}, "key.started", actor)
+    if key.id != identity:
         raise KeyUnusable(
-            f"the key in {folder} is {key.id}, the log is signed by {known}; copy that one here, or let only the "
+            f"the key in {folder} is {key.id}, the log is signed by {identity}; copy that one here, or let only the "
             "machine that has it sign"
         )
     return key
@@ -91,15 +93,15 @@ def rotate(db: Database, folder: Path, actor: Actor, reason: str) -> SigningKey:
         KeyUnusable: see `current`.
     """
     old = current(db, folder)
-    for file in (PRIVATE_NAME, PUBLIC_NAME):  # of a rotation that never reached the log
+    for file in (PRIVATE_NAME, PUBLIC_NAME):  # left by a rotation that never reached the log
         (folder / NEXT / file).unlink(missing_ok=True)
     new = signing_key(folder / NEXT)
     with db.begin() as connection:
-        known = listed(connection)
-        if known[-1]["id"] != old.id:
-            raise KeyUnusable(f"the log's key became {known[-1]['id']} just now; look at `lcia keys show`")
+        line = keys(connection)
+        if line[-1]["id"] != old.id:
+            raise KeyUnusable(f"the log's key became {line[-1]['id']} just now; look at `lcia keys show`")
         record = old.hand_over(new, head(connection))
-        _enter(connection, len(known), new.id, record, "key.rotated", actor, reason)
+        _enter(connection, len(line), new.id, record, "key.rotated", actor, reason)
     _take_over(folder, new.id)
     return new
 
@@ -113,7 +115,7 @@ def _enter(
     actor: Actor,
     why: str = "",
 ) -> None:
-    """The row and the entry of the log; the entry's details are the record and the reason."""
+    """Write the row and the log entry, whose details are the record and the reason."""
     details: dict[str, Json] = {"record": record, "reason": why} if why else {"record": record}
     entry = append(connection, action, actor, identity, details)
     values = {"number": number, "id": identity, "record": record, "entry": entry.index, "at": now(connection)}
@@ -121,7 +123,7 @@ def _enter(
 
 
 def _take_over(folder: Path, identity: str) -> None:
-    """Put the new key in the old one's place once the log says so, also after a crash in between."""
+    """Put the new key in the old one's place once the log has it, also after a crash in between."""
     if not (folder / NEXT / PRIVATE_NAME).exists():
         return
     new = signing_key(folder / NEXT)
@@ -138,8 +140,8 @@ def _take_over(folder: Path, identity: str) -> None:
 def write_public_keys(connection: Connection, folder: Path) -> list[Path]:
     """Every public key of the log as a PEM file, named by its id."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for key in listed(connection):
-        made.append(folder / f"audit-key.{key['id'][:16]}.pub.pem")
-        write_key_file(made[-1], public_pem(read_raw(key["public"])), 0o644, overwrite=True)
-    return made
+    paths = []
+    for key in keys(connection):
+        paths.append(folder / f"audit-key.{key['id'][:16]}.pub.pem")
+        write_key_file(paths[-1], public_pem(read_raw(key["public"])), 0o644, overwrite=True)
+    return paths

@@ -1,4 +1,4 @@
-"""Ed25519 keys that sign log heads: whoever keeps a signed head notices when the log is cut or rewritten."""
+"""Ed25519 keys that sign log heads: a signed head that is kept elsewhere shows a log that was cut or rewritten."""
 
 import os
 import tempfile
@@ -83,9 +83,9 @@ class SigningKey:
 
     def hand_over(self, new: "SigningKey", head: Head) -> dict[str, Json]:
         """Record by which this key makes `new` its successor at the log's present length, signed by both."""
-        told = {"from": self.id, "public": raw(new.public), "entries": head.entries, "root": head.root}
-        message = _rotation_bytes(told)
-        return {**told, "by_old": self.private.sign(message).hex(), "by_new": new.private.sign(message).hex()}
+        record = {"from": self.id, "public": raw(new.public), "entries": head.entries, "root": head.root}
+        message = _rotation_bytes(record)
+        return {**record, "by_old": self.private.sign(message).hex(), "by_new": new.private.sign(message).hex()}
 
 
 @dataclass
@@ -97,31 +97,31 @@ class TrustedKeys:
 
     @classmethod
     def of(cls, public: Ed25519PublicKey) -> "TrustedKeys":
-        """One key; whatever it handed over to is learnt by `follow`."""
+        """One key; `follow` adds those it handed over to."""
         return cls({key_id(public): public}, {key_id(public): None})
 
     @classmethod
-    def chain(cls, records: Iterable[Mapping[str, Json]], trusted: str | None) -> "TrustedKeys":
-        """The keys of a log from the one with id `trusted` on (None: from the first); older ones are not trusted.
+    def chain(cls, records: Iterable[Mapping[str, Json]], first: str | None) -> "TrustedKeys":
+        """The keys of a log from the one with id `first` on (None: from the first of all); older ones are not trusted.
 
         Raises:
             RotationRefused: no key of the records has that id, or one is not signed by the one before.
         """
-        found = cls()
+        keys = cls()
         for record in records:
-            if found.keys:
-                found.follow(record)
+            if keys.keys:
+                keys.follow(record)
                 continue
             public = read_raw(str(record.get("public")))
-            if trusted in (None, key_id(public)):
-                found.keys[key_id(public)], found.until[key_id(public)] = public, None
-        if not found.keys:
-            raise RotationRefused(f"none of the keys that came along is the trusted one, {trusted}")
-        return found
+            if first in (None, key_id(public)):
+                keys.keys[key_id(public)], keys.until[key_id(public)] = public, None
+        if not keys.keys:
+            raise RotationRefused(f"none of the keys that came along is the trusted one, {first}")
+        return keys
 
     @classmethod
-    def along(cls, records: Json, trusted: Ed25519PublicKey | None) -> "TrustedKeys":
-        """`chain` of records that came along with a proof: none of them may be altered, trusted or not.
+    def along(cls, records: Json, first: Ed25519PublicKey | None) -> "TrustedKeys":
+        """`chain` of the records in a proof: none of them may be altered, trusted or not.
 
         Raises:
             RotationRefused: see `chain`.
@@ -129,13 +129,13 @@ class TrustedKeys:
         if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
             raise RotationRefused("expected a list of how each signing key came in")
         whole = cls.chain(records, None)
-        started = [record for record in records if set(record) == {"public"}]
-        if len(whole.keys) != len(records) or started != records[:1]:
+        first_records = [record for record in records if set(record) == {"public"}]
+        if len(whole.keys) != len(records) or first_records != records[:1]:
             raise RotationRefused("the keys that came along are not one line, each signed in by the one before")
-        return cls.chain(records, None if trusted is None else key_id(trusted))
+        return cls.chain(records, None if first is None else key_id(first))
 
     def follow(self, record: Mapping[str, Json]) -> None:
-        """Trust the key that a trusted one handed over to; records of other keys are passed over.
+        """Trust the key that a trusted one handed over to; records of other keys are ignored.
 
         Raises:
             RotationRefused: it is not signed by both, or the old key had handed over already.
@@ -154,7 +154,7 @@ class TrustedKeys:
         self.keys[key_id(public)], self.until[key_id(public)] = public, None
 
     def signer(self, identity: str, entries: int) -> Ed25519PublicKey | None:
-        """The key with this id, if it may speak of a log of that many entries."""
+        """The key with this id, if it may sign a log of that many entries."""
         until = self.until.get(identity)
         return None if until is not None and entries > until else self.keys.get(identity)
 
@@ -188,7 +188,7 @@ def read_raw(text: str) -> Ed25519PublicKey:
     """Public key of `raw`.
 
     Raises:
-        RotationRefused: it is none.
+        RotationRefused: the text is not a public key.
     """
     try:
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
@@ -200,8 +200,8 @@ def read_raw(text: str) -> Ed25519PublicKey:
 
 
 def _rotation_bytes(record: Mapping[str, Json]) -> bytes:
-    told = {name: record[name] for name in ("from", "public", "entries", "root")}
-    return _ROTATION + canonical({"kind": "key rotation", "schema": 1, **told})
+    fields = {name: record[name] for name in ("from", "public", "entries", "root")}
+    return _ROTATION + canonical({"kind": "key rotation", "schema": 1, **fields})
 
 
 def signing_key(folder: Path) -> SigningKey:
@@ -244,7 +244,7 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     return public
 
 
-def read_head(content: bytes, trusted: Ed25519PublicKey | TrustedKeys | None) -> Head:
+def read_head(content: bytes, keys: Ed25519PublicKey | TrustedKeys | None) -> Head:
     """Head of a head file; its signature is checked when keys are given.
 
     Raises:
@@ -257,16 +257,16 @@ def read_head(content: bytes, trusted: Ed25519PublicKey | TrustedKeys | None) ->
     except NotCanonical as error:
         raise HeadRefused(f"the head file can't be read: {error}") from error
     head = _head_from(value)
-    if isinstance(trusted, Ed25519PublicKey):
-        trusted = TrustedKeys.of(trusted)
-    if trusted is not None:
-        public = trusted.signer(value["key"], head.entries)
+    if isinstance(keys, Ed25519PublicKey):
+        keys = TrustedKeys.of(keys)
+    if keys is not None:
+        public = keys.signer(value["key"], head.entries)
         if public is None:
-            known = ", ".join(trusted.keys)
+            names = ", ".join(keys.keys)
             raise HeadRefused(
-                f"the head of {head.entries} entries was signed by key {value['key']}, expected {known}; give the "
+                f"the head of {head.entries} entries was signed by key {value['key']}, expected {names}; give the "
                 "log's own public key"
-                if value["key"] not in trusted.keys
+                if value["key"] not in keys.keys
                 else f"key {value['key']} handed over before the log had {head.entries} entries: it was misused"
             )
         message = _CONTEXT + canonical(value["head"])

@@ -1,7 +1,7 @@
-"""Ways out for the owner of the tables: a damaged end of the log is set aside, an entry nobody decided is disowned.
+"""Mending of the log by the owner of the tables: set aside a damaged end, or disown an entry that nobody decided.
 
-Both leave what was there in the database, and enter in the log that, why and by whom it was done. A backup is better
-wherever there is one: it brings back what the end said.
+Both leave the old rows in the database, and enter in the log what was done, why and by whom. A backup is better if
+there is one: it also brings back the content of the end.
 """
 
 from collections.abc import Iterable
@@ -30,38 +30,38 @@ class NotMended(LciaError):
 def set_aside(db: Database, heads: Iterable[tuple[str, Head]], actor: Actor, reason: str) -> dict[str, Any]:
     """Move every row after the last whole entry into `log_set_aside`, and enter what was moved.
 
-    `heads` are signed heads that somebody holds, by name: what they speak of is not moved.
+    `heads`: signed heads that somebody holds, by name; entries that they cover are not moved.
 
     Raises:
-        NotMended: every entry is whole; a head speaks of what would be moved; or a decision rests on it.
+        NotMended: every entry is whole; a head covers what would be moved; or a decision rests on it.
         AccountRefused: this account does not own the tables.
     """
     with db.begin() as connection:
-        kept = whole_entries(connection)
-        damaged = connection.execute(select(rows).where(rows.c.position >= kept).order_by(rows.c.position)).all()
-        if not damaged:
-            raise NotMended(f"all {kept} entries of the log are whole; there is nothing to set aside")
+        good = whole_entries(connection)
+        bad_rows = connection.execute(select(rows).where(rows.c.position >= good).order_by(rows.c.position)).all()
+        if not bad_rows:
+            raise NotMended(f"all {good} entries of the log are whole; there is nothing to set aside")
         for name, head in heads:
-            if head.entries > kept:
+            if head.entries > good:
                 raise NotMended(
-                    f"{name} speaks of {head.entries} entries, and {kept} are whole: what it speaks of was there and "
+                    f"{name} speaks of {head.entries} entries, and {good} are whole: what it speaks of was there and "
                     "is not given up; restore the database from a backup"
                 )
-        resting = select(promotions.c.epoch).where(promotions.c.entry >= kept).order_by(promotions.c.epoch)
+        resting = select(promotions.c.epoch).where(promotions.c.entry >= good).order_by(promotions.c.epoch)
         epoch = connection.execute(resting.limit(1)).scalar_one_or_none()
         if epoch is not None:
             raise NotMended(
-                f"the decision of epoch {epoch} was entered after the last whole entry {kept - 1}: without its entry "
+                f"the decision of epoch {epoch} was entered after the last whole entry {good - 1}: without its entry "
                 "nothing explains the champion; restore the database from a backup"
             )
-        _take_out(connection, kept)
-        hashes: list[Json] = [{"position": row.position, "sha256": digest_of(bytes(row.body))} for row in damaged]
-        details: dict[str, Json] = {"from": kept, "rows": len(damaged), "hashes": hashes[:1000], "reason": reason}
+        _take_out(connection, good)
+        hashes: list[Json] = [{"position": row.position, "sha256": digest_of(bytes(row.body))} for row in bad_rows]
+        details: dict[str, Json] = {"from": good, "rows": len(bad_rows), "hashes": hashes[:1000], "reason": reason}
         entry = log.append(connection, SET_ASIDE, actor, "log", details)
         columns = ("position", "body", "hash", "root", "peaks")
-        values = [{name: getattr(row, name) for name in columns} for row in damaged]
+        values = [{name: getattr(row, name) for name in columns} for row in bad_rows]
         connection.execute(insert(log_set_aside), [{**one, "entry": entry.index} for one in values])
-        return {"kept": kept, "rows": len(damaged), "entry": entry.index}
+        return {"kept": good, "rows": len(bad_rows), "entry": entry.index}
 
 
 def disown(db: Database, index: int, actor: Actor, reason: str) -> dict[str, Any]:
@@ -82,8 +82,8 @@ def disown(db: Database, index: int, actor: Actor, reason: str) -> dict[str, Any
         if epoch is not None:
             raise NotMended(f"entry {index} was written with the decision of epoch {epoch}; it stands")
         details: dict[str, Json] = {"entry": index, "hash": entry.hash, "reason": reason}
-        made = log.append(connection, DISOWNED, actor, entry.subject, details)
-        return {"disowned": index, "entry": made.index}
+        new_entry = log.append(connection, DISOWNED, actor, entry.subject, details)
+        return {"disowned": index, "entry": new_entry.index}
 
 
 def _need_owner(connection: Connection, db: Database) -> None:
@@ -94,15 +94,15 @@ def _need_owner(connection: Connection, db: Database) -> None:
         raise AccountRefused(f"the account of {db.url} does not own the tables; only their owner may do this")
 
 
-def _take_out(connection: Connection, kept: int) -> None:
-    """Delete rows past the log's own guard, which stands again before the transaction ends."""
+def _take_out(connection: Connection, good: int) -> None:
+    """Delete rows with the log's own guard switched off; it is on again before the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("ALTER TABLE log DISABLE TRIGGER log_no_change"))
-        connection.execute(delete(rows).where(rows.c.position >= kept))
+        connection.execute(delete(rows).where(rows.c.position >= good))
         connection.execute(text("ALTER TABLE log ENABLE TRIGGER log_no_change"))
         return
     query = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'log_no_delete'"
     guard = connection.execute(text(query)).scalar_one()
     connection.execute(text("DROP TRIGGER log_no_delete"))
-    connection.execute(delete(rows).where(rows.c.position >= kept))
+    connection.execute(delete(rows).where(rows.c.position >= good))
     connection.execute(text(str(guard)))

@@ -21,9 +21,9 @@ def leaf_hash(content: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + content).digest()
 
 
-def node_hash(left: bytes, right: bytes) -> bytes:
+def node_hash(one: bytes, other: bytes) -> bytes:
     """Hash of an inner node: sha256(0x01 || left || right)."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return hashlib.sha256(b"\x01" + one + other).digest()
 
 
 def add_leaf(peaks: Peaks, size: int, leaf: bytes) -> Peaks:
@@ -34,12 +34,12 @@ def add_leaf(peaks: Peaks, size: int, leaf: bytes) -> Peaks:
     """
     if len(peaks) != size.bit_count():
         raise ValueError(f"a tree of {size} leaves has {size.bit_count()} peaks, not {len(peaks)}")
-    grown = list(peaks)
+    result = list(peaks)
     carry = leaf
     while size & 1:
-        carry = node_hash(grown.pop(), carry)
+        carry = node_hash(result.pop(), carry)
         size >>= 1
-    return (*grown, carry)
+    return (*result, carry)
 
 
 def root_of(peaks: Peaks) -> bytes:
@@ -83,37 +83,37 @@ def inclusion_spans(index: int, size: int) -> list[Span]:
 
 
 def parts(start: int, end: int) -> list[Span]:
-    """Subtrees that a span of `inclusion_spans` or `consistency_spans` is made of; `root_of` joins their hashes.
+    """Subtrees that make up a span of `inclusion_spans` or `consistency_spans`; `root_of` joins their hashes.
 
     Each is a single leaf, or complete and the left half of the next larger one: the last peak of the tree of its
     `end` leaves.
     """
-    found: list[Span] = []
+    spans: list[Span] = []
     while start < end:
         size = _split(end - start + 1)
         if size > 1 and start & size:
             size >>= 1
-        found.append((start, start + size))
+        spans.append((start, start + size))
         start += size
-    return found
+    return spans
 
 
 def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
-    """Whether `path` proves that `leaf` is leaf `index` of the tree of `size` leaves (section 2.1.3.2)."""
+    """True if `path` proves that `leaf` is leaf `index` of the tree of `size` leaves (section 2.1.3.2)."""
     if not 0 <= index < size or len(leaf) != HASH_BYTES:
         return False
-    position, last, seen = index, size - 1, leaf
+    position, last, value = index, size - 1, leaf
     for sibling in path:
         if last == 0:
             return False
         if position & 1 or position == last:
-            seen = node_hash(sibling, seen)
+            value = node_hash(sibling, value)
             while position and not position & 1:
                 position, last = position >> 1, last >> 1
         else:
-            seen = node_hash(seen, sibling)
+            value = node_hash(value, sibling)
         position, last = position >> 1, last >> 1
-    return last == 0 and seen == root
+    return last == 0 and value == root
 
 
 def consistency_path(leaves: Sequence[bytes], first: int) -> list[bytes]:
@@ -149,7 +149,7 @@ def consistency_spans(first: int, size: int) -> list[Span]:
 
 
 def check_consistency(first: int, second: int, path: Sequence[bytes], first_root: bytes, second_root: bytes) -> bool:
-    """Whether `path` proves that the tree of `second` leaves begins with that of `first` leaves (section 2.1.4.2).
+    """True if `path` proves that the tree of `second` leaves begins with that of `first` leaves (section 2.1.4.2).
 
     Trees of one size need equal roots and an empty path; the empty tree proves nothing (False).
     """

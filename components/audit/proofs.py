@@ -1,7 +1,7 @@
 """Proofs that hold without the log: one entry is in it (inclusion), or an earlier head is its beginning (consistency).
 
-A proof is one line of canonical JSON with the signed heads it speaks of and how each signing key came in, so that the
-log's public key alone checks it. RFC 9162, sections 2.1.3 and 2.1.4.
+A proof is one line of canonical JSON with the signed heads it is about and the record of each signing key, so the log's
+public key is enough to check it. RFC 9162, sections 2.1.3 and 2.1.4.
 """
 
 import re
@@ -23,24 +23,24 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class ProofRefused(LciaError):
-    """A proof that does not prove what it says, or can't be made."""
+    """A proof does not prove its claim, or can't be made."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What a proof shows, checked to the last byte."""
+    """Content of a proof that was checked to the last byte."""
 
     kind: str
     head: Head
     """The later head."""
     entry: Mapping[str, Any] | None
-    """Body of the entry that is in the log, of an inclusion proof."""
+    """Inclusion proof: body of the entry that is in the log."""
     first: Head | None
-    """The earlier head, of a consistency proof."""
+    """Consistency proof: the earlier head."""
 
 
 def prove_inclusion(connection: Connection, index: int, key: SigningKey) -> bytes:
-    """Proof that entry `index` is in the log as it stands, which is signed anew.
+    """Proof that entry `index` is in the present log, whose head is signed anew.
 
     Raises:
         ProofRefused: there is no such entry, or the stored log contradicts itself.
@@ -57,15 +57,15 @@ def prove_inclusion(connection: Connection, index: int, key: SigningKey) -> byte
         "head": parse_json(key.sign(head)),
         "keys": keyring.records(connection),
     }
-    return _sealed(value)
+    return _seal(value)
 
 
 def prove_consistency(connection: Connection, first: bytes, key: SigningKey) -> bytes:
-    """Proof that the log as it stands, which is signed anew, begins with all that the head file `first` speaks of.
+    """Proof that the present log, whose head is signed anew, begins with all entries of the head file `first`.
 
     Raises:
         ProofRefused: it does not, or the stored log contradicts itself.
-        HeadRefused: `first` is no head file.
+        HeadRefused: `first` is not a head file.
     """
     early, head = read_head(first, None), log.head(connection)
     if not 0 < early.entries <= head.entries:
@@ -80,11 +80,11 @@ def prove_consistency(connection: Connection, first: bytes, key: SigningKey) -> 
         "head": parse_json(key.sign(head)),
         "keys": keyring.records(connection),
     }
-    return _sealed(value)
+    return _seal(value)
 
 
-def check(content: bytes, trusted: Ed25519PublicKey | None) -> Proof:
-    """Check a proof, every byte of it; `trusted` None takes the first key that came along at its word.
+def check(content: bytes, key: Ed25519PublicKey | None) -> Proof:
+    """Check a proof, every byte of it; without `key` the first key in the proof is trusted unseen.
 
     Raises:
         ProofRefused: it proves nothing.
@@ -95,15 +95,15 @@ def check(content: bytes, trusted: Ed25519PublicKey | None) -> Proof:
             raise ProofRefused("the proof is not in canonical form: its bytes were changed")
         if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] != 1:
             raise ProofRefused("expected a proof of schema 1, made by `lcia audit prove`")
-        keys = TrustedKeys.along(value.get("keys"), trusted)
-        return _included(value, keys) if value.get("kind") == INCLUSION else _consistent(value, keys)
+        keys = TrustedKeys.along(value.get("keys"), key)
+        return _read_inclusion(value, keys) if value.get("kind") == INCLUSION else _read_consistency(value, keys)
     except NotCanonical as error:
         raise ProofRefused(f"the proof can't be read: {error}") from error
     except (HeadRefused, RotationRefused) as error:
         raise ProofRefused(f"the proof is refused: {error}") from error
 
 
-def _included(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
+def _read_inclusion(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
     _need_fields(value, {"kind", "schema", "entry", "path", "head", "keys"})
     head, entry = _head(value["head"], keys), value["entry"]
     index = entry.get("index") if isinstance(entry, dict) else None
@@ -114,7 +114,7 @@ def _included(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
     return Proof(INCLUSION, head, entry, None)
 
 
-def _consistent(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
+def _read_consistency(value: Mapping[str, Json], keys: TrustedKeys) -> Proof:
     _need_fields(value, {"kind", "schema", "first", "path", "head", "keys"})
     first, head = _head(value["first"], keys), _head(value["head"], keys)
     roots = bytes.fromhex(first.root), bytes.fromhex(head.root)
@@ -145,8 +145,8 @@ def _texts(path: Sequence[bytes]) -> list[str]:
     return [one.hex() for one in path]
 
 
-def _sealed(value: Json) -> bytes:
-    """The proof, once it holds by its own keys: what was altered in the database is not handed out as proven."""
+def _seal(value: Json) -> bytes:
+    """The proof, after a check by its own keys: altered content of the database is never handed out as proven."""
     content = canonical(value) + b"\n"
     try:
         check(content, None)

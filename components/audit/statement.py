@@ -1,8 +1,8 @@
-"""One signed statement per promotion: an in-toto statement in a DSSE envelope, which loading a champion asks for.
+"""One signed statement per promotion: an in-toto statement in a DSSE envelope, required for loading a champion.
 
-A statement file is one line of canonical JSON, `{"envelope", "keys"}`: the envelope as any DSSE reader takes it, and
-how each signing key came in, so that whoever trusts an older key can follow to the one that signed. This module needs
-no database: it travels with the model.
+A statement file is one line of canonical JSON, `{"envelope", "keys"}`: the envelope in the form any DSSE reader takes,
+and the record of each signing key, so that trust in an older key extends to the one that signed. This module needs no
+database: it travels with the model.
 
 Sources: https://github.com/secure-systems-lab/dsse, https://in-toto.io/Statement/v1
 """
@@ -29,7 +29,7 @@ FILE = "statement.json"
 
 
 class StatementRefused(LciaError):
-    """A statement that is altered, about another version, or not signed by a key that is trusted."""
+    """A statement is altered, about another version, or not signed by a trusted key."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Statement:
     version: str
     """Digest of the version that was promoted."""
     predicate: Mapping[str, Any]
-    """Who decided what, on which evidence, and where in the log it stands."""
+    """The decision: by whom, on which evidence, and its entry in the log."""
     key: str
     """Id of the key that signed."""
 
@@ -54,31 +54,31 @@ def payload(assistant: str, number: int, version: str, predicate: Mapping[str, J
     }
 
 
-def signed(key: SigningKey, told: Mapping[str, Json], records: Sequence[Mapping[str, Json]]) -> bytes:
-    """Statement file: `told` in an envelope signed by `key`; `records` say how each key came in, oldest first."""
-    envelope = Envelope(canonical(dict(told)), PAYLOAD_TYPE, {})
+def sign(key: SigningKey, statement: Mapping[str, Json], records: Sequence[Mapping[str, Json]]) -> bytes:
+    """Statement file: `statement` in an envelope signed by `key`; `records`: those of each key, oldest first."""
+    envelope = Envelope(canonical(dict(statement)), PAYLOAD_TYPE, {})
     envelope.sign(CryptoSigner(key.private, _dsse_key(key.public)))
     return canonical({"envelope": envelope.to_dict(), "keys": [dict(record) for record in records]}) + b"\n"
 
 
-def read(content: bytes, trusted: Ed25519PublicKey | None, version: str | None = None) -> Statement:
+def read(content: bytes, key: Ed25519PublicKey | None, version: str | None = None) -> Statement:
     """Check a statement file, every byte of it.
 
-    `trusted` None takes the first key that came along at its word. `version` is the digest it must be about.
+    Without `key` the first key in the file is trusted unseen. `version` is the digest it must be about.
 
     Raises:
         StatementRefused: see the class.
     """
-    value = _parsed(content, b"\n", {"envelope", "keys"})
+    value = _parse(content, b"\n", {"envelope", "keys"})
     try:
-        keys = TrustedKeys.along(value["keys"], trusted)
+        keys = TrustedKeys.along(value["keys"], key)
     except RotationRefused as error:
         raise StatementRefused(f"the statement's keys are refused: {error}") from error
-    envelope, told = _opened(value["envelope"])
+    envelope, statement = _open(value["envelope"])
     try:
         (signer,) = envelope.signatures
-        entries = told["predicate"]["log"]["entry"] + 1
-        (subject,) = told["subject"]
+        entries = statement["predicate"]["log"]["entry"] + 1
+        (subject,) = statement["subject"]
         about = subject["digest"]["sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise StatementRefused(f"the statement is not about one promotion, signed by one key: {error!r}") from error
@@ -94,24 +94,24 @@ def read(content: bytes, trusted: Ed25519PublicKey | None, version: str | None =
         raise StatementRefused("the statement's signature does not fit it: one of them was changed") from error
     if version not in {None, about}:
         raise StatementRefused(f"the statement is about version {about[:12]}, expected {str(version)[:12]}")
-    return Statement(str(about), told["predicate"], signer)
+    return Statement(str(about), statement["predicate"], signer)
 
 
-def _opened(value: Json) -> tuple[Envelope, dict[str, Any]]:
-    """Envelope and in-toto statement; both written in the one way they can be."""
+def _open(value: Json) -> tuple[Envelope, dict[str, Any]]:
+    """Envelope and in-toto statement; both have to be in canonical form."""
     try:
         envelope = Envelope.from_dict(copy.deepcopy(value))
         if envelope.to_dict() != value or envelope.payload_type != PAYLOAD_TYPE:
             raise StatementRefused(f"the envelope was altered, or does not hold {PAYLOAD_TYPE}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StatementRefused(f"the statement holds no DSSE envelope: {error!r}") from error
-    told = _parsed(envelope.payload, b"", {"_type", "subject", "predicateType", "predicate"})
-    if (told["_type"], told["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
-        raise StatementRefused(f"the envelope holds {told['predicateType']!r}, expected {PREDICATE_TYPE}")
-    return envelope, told
+    statement = _parse(envelope.payload, b"", {"_type", "subject", "predicateType", "predicate"})
+    if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
+        raise StatementRefused(f"the envelope holds {statement['predicateType']!r}, expected {PREDICATE_TYPE}")
+    return envelope, statement
 
 
-def _parsed(content: bytes, end: bytes, fields: set[str]) -> dict[str, Any]:
+def _parse(content: bytes, end: bytes, fields: set[str]) -> dict[str, Any]:
     try:
         value = parse_json(content)
         whole = canonical(value) + end == content

@@ -27,11 +27,11 @@ from components.storage.objects import ObjectStore
 from components.tasks.snapshot import Snapshot, load_snapshot
 from components.tuning.tuner import Checkpoints
 
-__all__ = ["Champion", "EvaluationFailed", "Forgetting"]
+__all__ = ["EvaluationFailed", "Forgetting", "ParentVersion"]
 
 
 @dataclass(frozen=True)
-class Champion:
+class ParentVersion:
     """The parent version: its pool and evaluation record (None for the base model alone)."""
 
     digest: str | None
@@ -46,7 +46,7 @@ class Forgetting:
     store: ObjectStore
     settings: Settings
     evaluator: Evaluator
-    champion: Champion
+    champion: ParentVersion
     snapshot: Snapshot
     progress: Progress | None = None
     work: Checkpoints | None = None

@@ -1,10 +1,10 @@
 """Attempts at a task: how often versions of it were judged since the last one was promoted.
 
-Whoever submits a task again and again, changed a little, draws from the gate's luck each time: at the whole level
+A task submitted again and again with small changes gets a new chance at the gate each time: tested at the whole level,
 twenty resubmissions pass a margin once with probability up to .64. So attempts count by the task's name and owner,
 whatever its rows and the champion they were learnt on, and attempt k is tested at `(1 - confidence) / 2^(k - 1)`. Old
-ones leave the count after `policy.gate.attempts_window_days`. The log has every registration, also of versions that
-were registered again.
+attempts leave the count after `policy.gate.attempts_window_days`. The log has every registration, including those of
+versions that were registered again.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from components.storage.tables import candidates, promotions, queue
 
 REGISTERED = "candidate.registered"
 AGAIN = " again on "
-"""In what a version of another base model is called: it learns everything again."""
+"""Part of the name of a version on another base model, which learns everything again."""
 LONGEST = 180
-"""Characters of such a name that a version keeps, beside the number of tasks."""
+"""Most characters of such a name that are kept, besides the number of tasks."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Family:
 
 
 def base_model_family(assistant: str, base_model: str) -> Family:
-    """Of versions that learn every task again on a base model."""
+    """The family of versions that learn every task again on a base model."""
     return Family(assistant, f"{AGAIN}{base_model}"[:LONGEST])
 
 
@@ -60,7 +60,7 @@ def attempts(connection: Connection, family: Family, window_days: float) -> int:
 
 
 def _versions(connection: Connection, family: Family, items: frozenset[int]) -> list[str]:
-    """Versions that may belong to a family; the log says how often each was registered."""
+    """Versions that may belong to a family. The log says how often each was registered."""
     query = select(candidates.c.digest).where(candidates.c.assistant == family.assistant)
     mine = candidates.c.item.in_(items) if family.owner is not None else candidates.c.item.is_(None)
     return list(connection.execute(query.where(mine)).scalars())
@@ -76,8 +76,8 @@ def _belongs(entry: Entry, family: Family, items: frozenset[int]) -> bool:
 
 
 def _last_promotion(connection: Connection, items: frozenset[int]) -> int | None:
-    """The log entry of the family's last promotion: what came before it does not count, whatever the clock said."""
-    decided = select(func.max(promotions.c.entry)).join(candidates, candidates.c.digest == promotions.c.version)
+    """The log entry of the family's last promotion. Earlier attempts don't count, whatever the clock said."""
+    newest_entry = select(func.max(promotions.c.entry)).join(candidates, candidates.c.digest == promotions.c.version)
     mine = candidates.c.item.in_(items) & (promotions.c.kind == "promotion")
-    entry: int | None = connection.execute(decided.where(mine)).scalar_one()
+    entry: int | None = connection.execute(newest_entry.where(mine)).scalar_one()
     return entry

@@ -7,10 +7,9 @@ between is inconclusive. Where policy holds back a reserve of test rows, a compa
 inconclusive is made once more over all of them. The k-th candidate compared with an anchor is tested at alpha / k^2.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -19,56 +18,8 @@ from components.evaluation.statistics import Comparison, Scores, StatisticsError
 from components.gate.inputs import GateEvidence, GateEvidenceError, NewTask, PriorTask
 from components.gate.levels import anchor_level, look_levels
 from components.gate.power import LEAST_POWER, Power, TaskRows, level, policy_power
+from components.gate.report import GateReport, GateRow, RowVerdict, Verdict
 from components.settings import GateSettings
-
-Verdict = Literal["pass", "fail", "inconclusive"]
-RowVerdict = Literal["pass", "fail", "inconclusive", "info"]
-
-
-@dataclass(frozen=True)
-class GateRow:
-    """One rule's result; `value`, the one-sided bounds `low` and `high`, and `limit` are fractions.
-
-    `look` is 2 where the reserve was opened for it.
-    """
-
-    rule: str
-    task: str | None
-    verdict: RowVerdict
-    value: float | None
-    low: float | None
-    high: float | None
-    limit: float | None
-    words: str
-    look: int = 1
-
-
-@dataclass(frozen=True)
-class GateReport:
-    """The verdict and its rows."""
-
-    verdict: Verdict
-    attempt: int
-    alpha: float
-    enforced: bool
-    rows: tuple[GateRow, ...]
-    power: Power
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON, finite numbers only."""
-        return {"kind": "gate", "schema": 1, **asdict(self), "rows": [asdict(row) for row in self.rows]}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read back `to_json`."""
-        return cls(
-            verdict=value["verdict"],
-            attempt=value["attempt"],
-            alpha=value["alpha"],
-            enforced=value["enforced"],
-            rows=tuple(GateRow(**row) for row in value["rows"]),
-            power=Power(**value["power"]),
-        )
 
 
 def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
@@ -80,50 +31,50 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     """
     if evidence.attempt < 1:
         raise GateEvidenceError(f"attempt {evidence.attempt}, expected 1 or more; attempts count from 1")
-    if not policy.reserve_share and _held(evidence.new, evidence.prior):
+    if not policy.reserve_share and _reserve_size(evidence.new, evidence.prior):
         raise GateEvidenceError("test rows held back, expected none: policy.gate.reserve_share is 0")
     alpha = level(policy, evidence.attempt)
-    fixed = (
+    early_rows = (
         *(_arrival_rows(evidence, evidence.new, policy) if evidence.new else ()),
         *_fallback_rows(evidence),
         _attempt_row(evidence, policy, alpha),
     )
-    failed = any(row.verdict == "fail" for row in fixed)
-    measured = _look(evidence, policy, alpha, failed=failed)
+    any_fail = any(row.verdict == "fail" for row in early_rows)
+    compared_rows = _look(evidence, policy, alpha, any_fail=any_fail)
     power = policy_power(_sizes(evidence.prior), policy, evidence.attempt)
     rows = (
-        *fixed,
-        *measured,
+        *early_rows,
+        *compared_rows,
         *_unmeasured_rows(evidence.prior, policy),
-        *_lost_rows(evidence.lost),
-        *_reserve_rows(evidence, measured, policy),
+        *_lost_rows(evidence.not_taught),
+        *_reserve_rows(evidence, compared_rows, policy),
         *_power_rows(evidence, policy, power),
         *(GateRow("cost", None, "info", value, None, None, None, name) for name, value in evidence.costs),
     )
-    seen = {row.verdict for row in rows}
-    verdict: Verdict = "fail" if "fail" in seen else "inconclusive" if "inconclusive" in seen else "pass"
+    verdicts = {row.verdict for row in rows}
+    verdict: Verdict = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
     return GateReport(verdict, evidence.attempt, alpha, policy.enforce, rows, power)
 
 
 @dataclass(frozen=True)
 class _Paired:
-    """Scores of the same rows in two versions; `reserve` says which are held back (empty: none)."""
+    """Scores of the same rows in two versions; `reserve` is True for rows held back (empty: none)."""
 
     reference: tuple[float, ...]
     candidate: tuple[float, ...]
     reserve: tuple[bool, ...]
 
-    def seen(self, look: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def at_look(self, look: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Reference and candidate at one look."""
         if look == 2 or not any(self.reserve) or len(self.reserve) != len(self.reference):
             return self.reference, self.candidate
-        first = [not held for held in self.reserve]
+        first = [not later for later in self.reserve]
         return tuple(compress(self.reference, first)), tuple(compress(self.candidate, first))
 
 
 @dataclass(frozen=True)
 class _Test:
-    """One drop with its margin: what is compared with what, and how the row is called."""
+    """One drop with its margin: the scores that are compared, and the name of the row."""
 
     rule: str
     task: str | None
@@ -133,25 +84,28 @@ class _Test:
     alpha: float
     scores: _Paired = field(repr=False)
     prefix: str = ""
+    group: str | None = None
+    anchor_look: int | None = None
 
     def row(self, look: int, reserve_share: float) -> tuple[GateRow, float]:
         """The row, not judged yet, and the p-value of a drop beyond the margin."""
         levels = look_levels(self.alpha, reserve_share)
         alpha = levels.second if look == 2 else levels.first
-        reference, candidate = self.scores.seen(look)
+        reference, candidate = self.scores.at_look(look)
         result = _compare(reference, candidate, alpha, self.what)
         words = (
             f"{self.prefix}drop against the {self.against} {result.drop:+.3f} ({result.changed} of {result.rows} rows "
             f"differ), at most {result.high:+.3f} with {1 - alpha:.1%} confidence; allowed {self.limit:.3f}"
         )
         words = f"reserve opened; {words}" if look == 2 else words
+        bounds = result.drop, result.low, result.high
         row = GateRow(
-            self.rule, self.task, "inconclusive", result.drop, result.low, result.high, self.limit, words, look
+            self.rule, self.task, "inconclusive", *bounds, self.limit, words, look, self.group, self.anchor_look
         )
         return row, statistics.p_value(reference, candidate, self.limit)
 
 
-def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, failed: bool) -> list[GateRow]:
+def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, any_fail: bool) -> list[GateRow]:
     """The rows that rest on test rows: the new task's, then all drops.
 
     The reserve is opened only where a comparison is inconclusive and nothing has failed.
@@ -159,17 +113,17 @@ def _look(evidence: GateEvidence, policy: GateSettings, alpha: float, *, failed:
     share = policy.reserve_share
     levels, tests = look_levels(alpha, share), _tests(evidence.prior, policy, alpha)
     new = [_new_task_row(evidence.new, policy, levels.first)] if evidence.new else []
-    measured = [test.row(1, share) for test in tests]
-    rows = _judge([row for row, _ in measured], [p for _, p in measured], levels.first)
-    if failed or not levels.second or any(row.verdict == "fail" for row in (*new, *rows)):
+    results = [test.row(1, share) for test in tests]
+    rows = _judge([row for row, _ in results], [p for _, p in results], levels.first)
+    if any_fail or not levels.second or any(row.verdict == "fail" for row in (*new, *rows)):
         return [*new, *rows]
     if evidence.new and new[0].verdict == "inconclusive" and any(evidence.new.reserve):
         new = [_new_task_row(evidence.new, policy, levels.second, look=2)]
-    opened = [row.verdict == "inconclusive" and any(test.scores.reserve) for row, test in zip(rows, tests, strict=True)]
-    if any(opened):
-        again = [test.row(2, share) if o else m for test, m, o in zip(tests, measured, opened, strict=True)]
-        judged = _judge([row for row, _ in again], [p for _, p in again], levels.second_fail)
-        rows = [now if o else before for before, now, o in zip(rows, judged, opened, strict=True)]
+    second = [row.verdict == "inconclusive" and any(test.scores.reserve) for row, test in zip(rows, tests, strict=True)]
+    if any(second):
+        again = [test.row(2, share) if o else m for test, m, o in zip(tests, results, second, strict=True)]
+        final = _judge([row for row, _ in again], [p for _, p in again], levels.second_fail)
+        rows = [now if o else before for before, now, o in zip(rows, final, second, strict=True)]
     return [*new, *rows]
 
 
@@ -178,7 +132,7 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> li
     tests: list[_Test] = []
     pools: dict[str, list[PriorTask]] = {}
     for task in prior:
-        if not task.protected:
+        if not task.is_protected:
             continue
         pools.setdefault(task.group, []).append(task)
         step, life = (_Paired(scores, task.candidate, task.reserve) for scores in (task.champion, task.anchor))
@@ -194,26 +148,27 @@ def _tests(prior: Sequence[PriorTask], policy: GateSettings, alpha: float) -> li
                 anchor_level(alpha, task.look),
                 life,
                 f"look {task.look} at its anchor: " if task.look > 1 else "",
+                anchor_look=task.look,
             ),
         ]
     for group, tasks in pools.items():
         if len(tasks) > 1:
-            pooled = _Paired(
+            pair = _Paired(
                 tuple(score for task in tasks for score in task.champion),
                 tuple(score for task in tasks for score in task.candidate),
-                tuple(held for task in tasks for held in task.reserve or (False,) * len(task.candidate)),
+                tuple(later for task in tasks for later in task.reserve or (False,) * len(task.candidate)),
             )
             prefix = f"group {group}, {len(tasks)} prior tasks: "
             limit = policy.pooled_margin
-            tests.append(_Test("pooled", None, f"group {group} pooled", "champion", limit, alpha, pooled, prefix))
+            tests.append(_Test("pooled", None, f"group {group} pooled", "champion", limit, alpha, pair, prefix, group))
     return tests
 
 
 def _unmeasured_rows(prior: Sequence[PriorTask], policy: GateSettings) -> list[GateRow]:
-    """A row for each prior task that needs no comparison, or allows none."""
+    """A row for each prior task that needs no comparison or allows none."""
     rows = []
     for task in prior:
-        if not task.changed:
+        if not task.may_differ:
             words = "no prediction changed: the drop against the champion is 0 by proof"
             rows.append(GateRow("unchanged", task.name, "pass", 0.0, 0.0, 0.0, policy.step_margin, words))
         elif not task.candidate:
@@ -222,7 +177,8 @@ def _unmeasured_rows(prior: Sequence[PriorTask], policy: GateSettings) -> list[G
         elif task.superseded_by is not None:
             drop = float(np.mean(task.champion) - np.mean(task.candidate))
             words = f"replaced by {task.superseded_by}, not protected; drop against the champion {drop:+.3f}"
-            rows.append(GateRow("superseded", task.name, "info", drop, None, None, None, words))
+            by = task.superseded_by
+            rows.append(GateRow("superseded", task.name, "info", drop, None, None, None, words, superseded_by=by))
     return rows
 
 
@@ -235,21 +191,21 @@ def _compare(reference: Scores, candidate: Scores, alpha: float, what: str) -> C
 
 def _judge(rows: Sequence[GateRow], p_values: Sequence[float], alpha: float) -> list[GateRow]:
     """Verdicts: kept where the bound is inside the limit, exceeded where Holm's test at `alpha` says so."""
-    judged = []
+    verdicts = []
     for row, p in zip(rows, statistics.holm(p_values), strict=True):
         if row.high is not None and row.limit is not None and row.high <= row.limit:
-            judged.append(replace(row, verdict="pass"))
+            verdicts.append(replace(row, verdict="pass"))
         elif p <= alpha:
             words = f"{row.words}: exceeded with confidence (Holm p {_p(p)})"
-            judged.append(replace(row, verdict="fail", words=words))
+            verdicts.append(replace(row, verdict="fail", words=words))
         else:
-            judged.append(replace(row, words=f"{row.words}: neither kept nor exceeded with confidence"))
-    return judged
+            verdicts.append(replace(row, words=f"{row.words}: neither kept nor exceeded with confidence"))
+    return verdicts
 
 
 def _new_task_row(new: NewTask, policy: GateSettings, alpha: float, look: int = 1) -> GateRow:
     """Learnt: better than the champion, or at its owner's target and not below the live weights on validation."""
-    candidate, champion = _Paired(new.candidate_test, new.champion_test, new.reserve).seen(look)
+    candidate, champion = _Paired(new.candidate_test, new.champion_test, new.reserve).at_look(look)
     gain = _compare(candidate, champion, alpha, f"new task {new.name!r} on test")
     short = _compare(new.live_validation, new.candidate_validation, alpha, f"new task {new.name!r} on validation")
     score = float(np.mean(candidate))
@@ -298,10 +254,10 @@ def _cut_words(new: NewTask) -> str:
     return f"{words}: raise decoding.max_new_tokens in task.yaml and submit a new version"
 
 
-def _lost_rows(lost: Sequence[str]) -> list[GateRow]:
-    """A row for each task that another base model could not be taught: nobody knows what became of it."""
+def _lost_rows(tasks: Sequence[str]) -> list[GateRow]:
+    """A row for each task that the new base model could not be taught: its forgetting is unknown."""
     words = "no rows of it are kept, so the new base model was not taught it"
-    return [GateRow("not taught", name, "inconclusive", None, None, None, None, words) for name in lost]
+    return [GateRow("not taught", name, "inconclusive", None, None, None, None, words) for name in tasks]
 
 
 def _arrival_rows(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> tuple[GateRow, ...]:
@@ -310,16 +266,18 @@ def _arrival_rows(evidence: GateEvidence, new: NewTask, policy: GateSettings) ->
 
 def _validation_row(evidence: GateEvidence) -> GateRow:
     verdict: RowVerdict = "fail" if evidence.validation == "refuse" else "pass"
-    return GateRow("validation", None, verdict, None, None, None, None, f"data checks: {evidence.validation}")
+    words = f"data checks: {evidence.validation}"
+    return GateRow("validation", None, verdict, None, None, None, None, words, assessment=evidence.validation)
 
 
 def _drift_row(evidence: GateEvidence) -> GateRow:
+    verdict: RowVerdict = "pass"
     words = f"drift: {evidence.drift}"
-    if evidence.drift != "extreme":
-        return GateRow("drift", None, "pass", None, None, None, None, words)
-    if evidence.drift_accepted:
-        return GateRow("drift", None, "pass", None, None, None, None, f"{words}, accepted by a person")
-    return GateRow("drift", None, "inconclusive", None, None, None, None, f"{words}: a person has to accept it")
+    if evidence.drift == "extreme" and evidence.drift_accepted:
+        words += ", accepted by a person"
+    elif evidence.drift == "extreme":
+        verdict, words = "inconclusive", f"{words}: a person has to accept it"
+    return GateRow("drift", None, verdict, None, None, None, None, words, assessment=evidence.drift)
 
 
 def _routing_row(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> GateRow:
@@ -340,8 +298,8 @@ def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:
 
 def _attempt_row(evidence: GateEvidence, policy: GateSettings, alpha: float) -> GateRow:
     verdict: RowVerdict = "pass" if evidence.attempt <= policy.max_attempts else "fail"
-    counted = f" (counted by name and owner over {policy.attempts_window_days:g} days)" if evidence.attempt > 1 else ""
-    words = f"attempt {evidence.attempt} of {policy.max_attempts}{counted}, tested at {alpha:.4f} one-sided"
+    basis = f" (counted by name and owner over {policy.attempts_window_days:g} days)" if evidence.attempt > 1 else ""
+    words = f"attempt {evidence.attempt} of {policy.max_attempts}{basis}, tested at {alpha:.4f} one-sided"
     return GateRow("attempts", None, verdict, float(evidence.attempt), None, None, float(policy.max_attempts), words)
 
 
@@ -349,24 +307,24 @@ def _sizes(prior: Sequence[PriorTask]) -> list[TaskRows]:
     return [
         TaskRows.of(task.name, task.group, task.anchor, task.champion, task.reserve, task.look)
         for task in prior
-        if task.protected
+        if task.is_protected
     ]
 
 
-def _held(new: NewTask | None, prior: Sequence[PriorTask]) -> int:
-    """How many test rows are held back."""
+def _reserve_size(new: NewTask | None, prior: Sequence[PriorTask]) -> int:
+    """Number of test rows held back."""
     return sum(map(sum, (new.reserve if new else (), *(task.reserve for task in prior))))
 
 
-def _reserve_rows(evidence: GateEvidence, measured: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
-    """Whether the reserve was opened, and for what; nothing where policy holds none back."""
-    held = _held(evidence.new, [task for task in evidence.prior if task.protected])
-    if not held:
+def _reserve_rows(evidence: GateEvidence, compared_rows: Sequence[GateRow], policy: GateSettings) -> list[GateRow]:
+    """A row that says whether the reserve was opened, and for what; none if policy holds no rows back."""
+    size = _reserve_size(evidence.new, [task for task in evidence.prior if task.is_protected])
+    if not size:
         return []
-    opened = [" ".join(filter(None, (row.rule, row.task))) for row in measured if row.look == 2]
-    words = f"{held} test rows held back ({policy.reserve_share:.0%} of each task): "
-    words += f"opened for {', '.join(opened)}" if opened else "not opened, the other rows decided"
-    return [GateRow("reserve", None, "info", float(bool(opened)), None, None, None, words)]
+    second_looks = [" ".join(filter(None, (row.rule, row.task))) for row in compared_rows if row.look == 2]
+    words = f"{size} test rows held back ({policy.reserve_share:.0%} of each task): "
+    words += f"opened for {', '.join(second_looks)}" if second_looks else "not opened, the other rows decided"
+    return [GateRow("reserve", None, "info", float(bool(second_looks)), None, None, None, words)]
 
 
 def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> list[GateRow]:
@@ -375,12 +333,12 @@ def _power_rows(evidence: GateEvidence, policy: GateSettings, power: Power) -> l
         return []
     rows = [GateRow("power", None, "info", power.pass_probability, None, None, LEAST_POWER, power.words)]
     pairs = [
-        pair for task in evidence.prior if task.protected for pair in zip(task.champion, task.candidate, strict=True)
+        pair for task in evidence.prior if task.is_protected for pair in zip(task.champion, task.candidate, strict=True)
     ]
-    seen = sum(before != after for before, after in pairs) / len(pairs)
-    if seen > power.discordance:
-        as_seen = policy_power(_sizes(evidence.prior), policy, evidence.attempt, seen)
-        words = f"{seen:.1%} of the rows differ from the champion, more than assumed. {as_seen.words}"
+    share = sum(before != after for before, after in pairs) / len(pairs)
+    if share > power.discordance:
+        as_seen = policy_power(_sizes(evidence.prior), policy, evidence.attempt, share)
+        words = f"{share:.1%} of the rows differ from the champion, more than assumed. {as_seen.words}"
         rows.append(GateRow("power as seen", None, "info", as_seen.pass_probability, None, None, LEAST_POWER, words))
     return rows
 

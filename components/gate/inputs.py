@@ -1,4 +1,4 @@
-"""What the gate is given about one candidate: scores row by row, and the verdicts of the steps before."""
+"""Input of the gate about one candidate: scores row by row, and the verdicts of the steps before."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,9 +14,8 @@ class GateEvidenceError(LciaError):
 class PriorTask:
     """Scores of one earlier task's test rows, row by row in the same order, each in [0, 1].
 
-    `changed` says whether any prediction may differ from the champion's; when False the scores may be empty.
-    A changed task with empty scores keeps no evaluation rows: its forgetting is not measurable, and the
-    report says so.
+    `may_differ`: True if any prediction may differ from the champion's; when False the scores may be empty. A changed
+    task with empty scores keeps no evaluation rows: its forgetting is not measurable, and the report says so.
     """
 
     name: str
@@ -25,23 +24,23 @@ class PriorTask:
     champion: tuple[float, ...]
     anchor: tuple[float, ...]
     candidate: tuple[float, ...]
-    changed: bool
+    may_differ: bool
     reserve: tuple[bool, ...] = ()
-    """Which rows are held back for a second look; empty: none."""
+    """True for rows held back for a second look; empty: none."""
     look: int = 1
-    """Which candidate this is that is compared with the anchor, from 1."""
+    """Number, from 1, of this candidate among those compared with the anchor."""
     superseded_by: str | None = None
-    """Learnt task that replaces it: it is shown, but no forgetting rule protects it."""
+    """Learnt task that replaces it: the report shows this one, but no forgetting rule protects it."""
 
     @property
-    def protected(self) -> bool:
-        """Whether the forgetting rules compare it."""
-        return self.changed and bool(self.candidate) and self.superseded_by is None
+    def is_protected(self) -> bool:
+        """True if the forgetting rules compare it."""
+        return self.may_differ and bool(self.candidate) and self.superseded_by is None
 
 
 @dataclass(frozen=True)
 class NewTask:
-    """Scores of the task just learnt. Where there is no champion yet, `champion_test` is the base model's."""
+    """Scores of the task just learnt. Without a champion `champion_test` is the base model's."""
 
     name: str
     champion_test: tuple[float, ...]
@@ -50,7 +49,7 @@ class NewTask:
     live_validation: tuple[float, ...]
     target: float | None = None
     reserve: tuple[bool, ...] = ()
-    """Which test rows are held back for a second look; empty: none."""
+    """True for test rows held back for a second look; empty: none."""
     cut: int = 0
     """Wrong answers of the candidate that were cut at the limit; an earlier release did not count them."""
     answer_limit: int = 0
@@ -61,12 +60,12 @@ class NewTask:
 class GateEvidence:
     """Everything the gate looks at. Shares are fractions.
 
-    `new` is None where nothing was learnt but the base model was exchanged: then `validation`, `drift` and
-    `routing_share`, which are about the new task, are not looked at. `lost`: tasks of the champion that the candidate
-    was not taught, for no rows of them are kept. `drift_accepted`: a person released a task that was held for extreme
-    drift. `routing_share`: share of the new task's test rows that the candidate's router sends to its group.
+    `new` is None if no task was learnt and only the base model changed: then `validation`, `drift` and `routing_share`,
+    which are about the new task, are ignored. `not_taught`: tasks of the champion that the candidate was not taught
+    because no rows of them are kept. `drift_accepted`: a person released a task that was held for extreme drift.
+    `routing_share`: share of the new task's test rows that the candidate's router sends to its group.
     `fallback_share` and `fallback_limit`: share of EMA updates that fell back to a fixed beta, and
-    `tuning.ema.max_fallback`; None where the rule has no fallback. `attempt` counts from 1 per name and owner.
+    `tuning.ema.max_fallback`; None if the rule has no fallback. `attempt` counts from 1 per name and owner.
     `costs`: measured seconds or bytes, shown only.
     """
 
@@ -80,4 +79,4 @@ class GateEvidence:
     attempt: int = 1
     drift_accepted: bool = False
     costs: tuple[tuple[str, float], ...] = ()
-    lost: tuple[str, ...] = ()
+    not_taught: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""Which test rows the gate looks at first, which it holds back, and at what level it looks.
+"""The gate's looks at test rows: the rows of the first look, the reserve, and the error level of each look.
 
-A share of each task's test rows can be a reserve. It is opened only for what the other rows left inconclusive, so
-that it wears out more slowly. Looking twice is paid for by alpha spending, so that both looks together err as often
-as one look at the whole level would (Lan and DeMets 1983, Biometrika 70, 659-663).
+A share of each task's test rows can be a reserve. It is opened only for comparisons that the other rows left
+inconclusive, so it wears out more slowly. Alpha spending pays for looking twice: both looks together err as often as
+one look at the whole level would (Lan and DeMets 1983, Biometrika 70, 659-663).
 """
 
 from collections.abc import Sequence
@@ -31,21 +31,21 @@ class Levels:
 
 
 def reserve_rows(ids: Sequence[str], share: float) -> tuple[bool, ...]:
-    """Whether each row belongs to the reserve: the `share` of the rows with the smallest digests.
+    """True for each row of the reserve: the `share` of the rows with the smallest digests.
 
-    Digests follow from the rows' content alone, so nobody chooses, and submitting a task fixes its reserve.
+    Digests follow from the rows' content alone, so nobody chooses the reserve, and submitting a task fixes it.
     """
     order = sorted(range(len(ids)), key=lambda i: (ids[i], i))
-    held = set(order[: round(share * len(ids))])
-    return tuple(i in held for i in range(len(ids)))
+    reserve = set(order[: round(share * len(ids))])
+    return tuple(i in reserve for i in range(len(ids)))
 
 
 def anchor_level(alpha: float, look: int) -> float:
     """Level of the k-th look at a task's anchor, `alpha / k^2`.
 
     Every candidate that changes a task is compared with the same rows of the same anchor, and the champion it starts
-    from was chosen by such comparisons: luck adds up. Tested at `alpha` each time, a lineage that keeps trying ends
-    beyond its budget more often than not (benchmarks/gate); at `alpha / k^2` in few cases.
+    from was chosen by such comparisons, so luck adds up. Tested at `alpha` each time, a lineage that keeps trying ends
+    beyond its budget more often than not (benchmarks/gate); at `alpha / k^2` it seldom does.
     """
     return alpha / look**2
 

@@ -1,7 +1,7 @@
-"""How often a candidate that did no harm passes the forgetting rules, by simulation, and how many rows that takes.
+"""Power of the gate, by simulation: how often a harmless candidate passes the forgetting rules, and the rows it takes.
 
-The simulated candidate flips hits of the champion as it stands, so that its comparisons with champion and anchor
-hang together as real ones do, and a lifetime budget that is partly used up lowers the power (benchmarks/gate).
+The simulated candidate flips hits of the present champion, so its comparisons with champion and anchor correlate as
+real ones do, and a lifetime budget that is partly used up lowers the power (benchmarks/gate).
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,14 +20,14 @@ from components.settings import GateSettings
 ASSUMED_DISCORDANCE = 0.05
 """Share of rows whose hit flips by chance when a harmless candidate is compared with the champion."""
 LEAST_POWER = 0.80
-"""A pass probability of a harmless candidate below this is pointed out."""
+"""Reports point out a pass probability of a harmless candidate below this."""
 
 _DRAWS = 4_000
 _SURE = 0.01
-"""What simulation may be off by: one and a half standard errors."""
+"""Margin for the error of the simulation: one and a half standard errors."""
 _MOST_ROWS = 20_000
 _HITS = 0.8
-"""Assumed share of hits of a task that was not measured yet."""
+"""Assumed share of hits of a task that has not been measured yet."""
 
 Counts = NDArray[np.float64]
 Cells = tuple[int, int, int, int]
@@ -36,9 +36,9 @@ Cells = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class TaskRows:
-    """One prior task's test rows as its anchor and the champion stand on them; `reserve` rows are looked at last.
+    """One prior task's test rows, counted by the hits of its anchor and the champion; `reserve` rows come last.
 
-    `look`: which candidate the next one is that is compared with this anchor, from 1.
+    `look`: number, from 1, of the next candidate among those compared with this anchor.
     """
 
     name: str
@@ -59,17 +59,17 @@ class TaskRows:
     ) -> Self:
         """From scores; a graded score counts as a hit from one half on."""
         right = np.array([anchor, champion]) >= 0.5
-        held = np.array(reserve, dtype=np.bool_) if len(reserve) else np.zeros(right.shape[1], dtype=np.bool_)
-        first, last = (_cells(right[:, part]) for part in (~held, held))
+        later = np.array(reserve, dtype=np.bool_) if len(reserve) else np.zeros(right.shape[1], dtype=np.bool_)
+        first, last = (_cells(right[:, part]) for part in (~later, later))
         return cls(name, group, first, last, look)
 
     @classmethod
-    def assumed(
+    def typical(
         cls, name: str, group: str, rows: int, policy: GateSettings, discordance: float = ASSUMED_DISCORDANCE
     ) -> Self:
         """A task not measured yet: four of five rows right, and one harmless retraining since its anchor."""
-        held = round(policy.reserve_share * rows)
-        first, last = (_assumed_cells(n, discordance) for n in (rows - held, held))
+        later = round(policy.reserve_share * rows)
+        first, last = (_assumed_cells(n, discordance) for n in (rows - later, later))
         return cls(name, group, first, last)
 
     @property
@@ -133,7 +133,7 @@ def rows_needed(tasks: int, policy: GateSettings, discordance: float = ASSUMED_D
     """
 
     def enough(tens: int) -> bool:
-        typical = TaskRows.assumed("", "", 10 * tens, policy, discordance)
+        typical = TaskRows.typical("", "", 10 * tens, policy, discordance)
         return policy_power([typical] * tasks, policy, discordance=discordance).pass_probability >= LEAST_POWER + _SURE
 
     low, high = 0, 1
@@ -164,19 +164,19 @@ def harmless(task: TaskRows, discordance: float, draws: int, generator: np.rando
     hits = parts[:, [0, 2]].sum()
     share = generator.beta(hits + 0.5, task.rows - hits + 0.5, draws)
     flips = np.minimum(discordance / 2, np.minimum(share, 1 - share))
-    lost, won = flips / share, flips / (1 - share)
-    flipped = generator.binomial(parts[..., None], np.stack([lost, won, lost, won]))
-    return combine(task.group, parts, flipped, task.look)
+    lose, win = flips / share, flips / (1 - share)
+    counts = generator.binomial(parts[..., None], np.stack([lose, win, lose, win]))
+    return combine(task.group, parts, counts, task.look)
 
 
-def combine(group: str, parts: NDArray[np.int64], flipped: NDArray[np.int64], look: int = 1) -> Flips:
+def combine(group: str, parts: NDArray[np.int64], counts: NDArray[np.int64], look: int = 1) -> Flips:
     """Counts from `flipped` (first look and reserve, cells, draws) of rows `parts` (the same, with or without draws).
 
     Among rows that only one of anchor and champion hits, a flip brings the candidate back to its anchor.
     """
-    flipped = flipped.cumsum(axis=0)
+    counts = counts.cumsum(axis=0)
     rows = parts.cumsum(axis=0).reshape(*parts.shape[:2], -1)
-    both, anchor, champion, neither = (flipped[:, i] for i in range(4))
+    both, anchor, champion, neither = (counts[:, i] for i in range(4))
     step = np.stack([both + champion, anchor + neither])
     life = np.stack([both + rows[:, 1] - anchor, neither + rows[:, 2] - champion])
     totals = rows[..., 0].sum(axis=1)
@@ -186,12 +186,12 @@ def combine(group: str, parts: NDArray[np.int64], flipped: NDArray[np.int64], lo
 @lru_cache(maxsize=64)
 def _pass_probability(tasks: tuple[TaskRows, ...], policy: GateSettings, alpha: float, discordance: float) -> float:
     generator = np.random.default_rng(0)
-    passed, _ = judge([harmless(task, discordance, _DRAWS, generator) for task in tasks], policy, alpha)
-    return float(passed.mean()) if tasks else 1.0
+    passes, _ = judge([harmless(task, discordance, _DRAWS, generator) for task in tasks], policy, alpha)
+    return float(passes.mean()) if tasks else 1.0
 
 
 def judge(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of the simulated candidates pass and which fail the forgetting rules: two arrays (draws,).
+    """Simulated candidates that pass, and those that fail, the forgetting rules: two arrays of booleans (draws,).
 
     The rules of `decide_gate` for scores of 0 and 1, all candidates at once; the rest are inconclusive.
     """
@@ -202,18 +202,18 @@ def judge(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> tuple[N
     own = [look_levels(test.alpha, policy.reserve_share) for test in tests]
     more = np.array([test.rows[1] > test.rows[0] for test in tests])[:, None]
     first = np.stack([test.statistic(0) for test in tests])
-    kept = first <= ndtri([[each.first] for each in own])
-    failed = _any_holm(first, levels.first)
+    passes = first <= ndtri([[each.first] for each in own])
+    fails = _any_holm(first, levels.first)
     if levels.second and more.any():
         last = np.stack([test.statistic(1) for test in tests])
-        opened = ~kept & more & ~failed
-        kept |= opened & (last <= ndtri([[each.second] for each in own]))
-        failed |= _any_holm(np.where(opened, last, first), levels.second_fail) & opened.any(axis=0)
-    return kept.all(axis=0) & ~failed, failed
+        second = ~passes & more & ~fails
+        passes |= second & (last <= ndtri([[each.second] for each in own]))
+        fails |= _any_holm(np.where(second, last, first), levels.second_fail) & second.any(axis=0)
+    return passes.all(axis=0) & ~fails, fails
 
 
 @dataclass(frozen=True)
-class _Test:
+class _SimulatedTest:
     """One comparison of many candidates: rows at each look, counts as in `Flips`, margin, level to pass at."""
 
     rows: tuple[int, int]
@@ -225,21 +225,21 @@ class _Test:
         return tango_statistic(self.counts[0, look], self.counts[1, look], self.rows[look], self.margin)
 
 
-def _tests(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> Iterable[_Test]:
+def _tests(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> Iterable[_SimulatedTest]:
     groups: dict[str, list[Flips]] = {}
     for task in tasks:
-        yield _Test(task.rows, task.step, policy.step_margin, alpha)
-        yield _Test(task.rows, task.life, policy.lifetime_budget, anchor_level(alpha, task.look))
+        yield _SimulatedTest(task.rows, task.step, policy.step_margin, alpha)
+        yield _SimulatedTest(task.rows, task.life, policy.lifetime_budget, anchor_level(alpha, task.look))
         groups.setdefault(task.group, []).append(task)
     for members in groups.values():
         if len(members) > 1:
             rows = (sum(task.rows[0] for task in members), sum(task.rows[1] for task in members))
             counts: Counts = np.sum([task.step for task in members], axis=0)
-            yield _Test(rows, counts, policy.pooled_margin, alpha)
+            yield _SimulatedTest(rows, counts, policy.pooled_margin, alpha)
 
 
 def _any_holm(statistics: Counts, alpha: float) -> NDArray[np.bool_]:
-    """Whether Holm's procedure rejects anything: whether it rejects the smallest p-value."""
+    """True where Holm's procedure rejects anything, which is where it rejects the smallest p-value."""
     return np.asarray(ndtr(-statistics.max(axis=0)) * len(statistics) <= alpha)
 
 

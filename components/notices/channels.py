@@ -1,6 +1,6 @@
 """The ways by which notices reach people: mail, and webhooks that are signed.
 
-Secrets come from the environment, are handed in, and never stand in a message or an error.
+Secrets come from the environment, are passed in, and never appear in a message or an error.
 """
 
 import base64
@@ -22,7 +22,7 @@ from components.storage.objects import canonical, digest_of
 from components.visible import is_plain, visible
 
 SECONDS = 20.0
-"""How long a channel may take to answer."""
+"""Longest time a channel may take to answer."""
 PASSWORD, SECRET = "LCIA_SMTP_PASSWORD", "LCIA_WEBHOOK_SECRET"
 
 
@@ -103,7 +103,7 @@ def channels(assistant: str, settings: NotifySettings, environment: Mapping[str,
     Raises:
         ChannelMissing: a secret is not in the environment, or an address is no http(s) URL.
     """
-    found: list[Channel] = []
+    ways: list[Channel] = []
     if settings.mail is not None:
         for one in (assistant, settings.mail.sender, *settings.mail.to):
             if not is_plain(one):
@@ -113,14 +113,14 @@ def channels(assistant: str, settings: NotifySettings, environment: Mapping[str,
                 )
         if settings.mail.user and not environment.get(PASSWORD):
             raise ChannelMissing(f"notify.mail.user is set, but {PASSWORD} is not; put its password there")
-        found.append(Mail(assistant, settings.mail, environment.get(PASSWORD)))
+        ways.append(Mail(assistant, settings.mail, environment.get(PASSWORD)))
     if settings.webhooks:
         secret = _secret(environment.get(SECRET, ""))
         for url in settings.webhooks:
             if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname or not is_plain(url):
                 raise ChannelMissing(f"notify.webhooks has {url!r}, expected an http or https address")
-            found.append(Webhook(url, secret))
-    return {channel.name: channel for channel in found}
+            ways.append(Webhook(url, secret))
+    return {channel.name: channel for channel in ways}
 
 
 def _secret(text: str) -> bytes:

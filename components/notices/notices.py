@@ -1,7 +1,7 @@
-"""Notices: people are told of what waits for them or went wrong, by mail and webhook, once each and never lost.
+"""Notices: mail and webhooks about what waits for people or went wrong, once each and never lost.
 
-What there is to tell is read off the log, so no code path can forget to say something. Each notice stands in the
-database until it was delivered; a channel that is down is tried again, later each time.
+Notices are read off the log, so no code path can forget one. Each stays in the database until it is delivered; a
+channel that is down is tried again, after a longer pause each time.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from components.audit import log
 from components.errors import LciaError
 from components.promotion import candidates, quorum
-from components.registry.outbox import undelivered
+from components.registry.outbox import backlog
 from components.settings import ApprovalSettings
 from components.storage.database import Database, now
 from components.storage.leases import acquire, process_owner, release
@@ -35,10 +35,10 @@ KINDS = {
     "appointment.proposed": "appointment",
     "version.differs": "worse",
 }
-"""Log entry -> kind of the notice that it makes; `expiring`, `tampering` and `refused by MLflow` are no entries."""
+"""Log entry -> kind of the notice it leads to. `expiring`, `tampering` and `refused by MLflow` have no log entry."""
 
 CURSOR = "cursor"
-"""Kind of the row that remembers up to where the log was read."""
+"""Kind of the row that remembers how far the log has been read."""
 FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=6)
 LEASE_SECONDS = 120.0
 
@@ -54,7 +54,7 @@ class Notice:
     id: int
     kind: str
     payload: dict[str, Json]
-    """`title` and `text` for people, hidden signs spelt out; `subject`, `position` and `link` for programs."""
+    """`title` and `text` for people, hidden characters spelt out; `subject`, `position` and `link` for programs."""
     at: datetime
     attempts: int
 
@@ -86,7 +86,7 @@ class Sent:
 def collect(connection: Connection, assistant: str, channels: list[str], link: str = "") -> int:
     """Turn new log entries into notices for each channel; returns how many. Without channels nothing is collected.
 
-    What was entered before the first channel was there is not told.
+    Entries from before the first channel was set up lead to no notice.
     """
     if not channels:
         return 0
@@ -96,41 +96,42 @@ def collect(connection: Connection, assistant: str, channels: list[str], link: s
     if row is None:
         _insert(connection, assistant, CURSOR, "log", "", {"position": size})
         return 0
-    made = 0
+    count = 0
     for entry in log.entries(connection, start=int(row.payload["position"])):
         if entry.action in KINDS:
             try:
                 payload = _payload(entry, link)
             except Exception:  # noqa: BLE001 - of an entry whose details are not as expected people hear all the same
                 payload = _bare(entry)
-            made += _tell(connection, assistant, KINDS[entry.action], f"entry {entry.index}", payload, channels)
+            count += _tell(connection, assistant, KINDS[entry.action], f"entry {entry.index}", payload, channels)
     connection.execute(update(notices).where(cursor).values(payload={"position": size}))
-    return made
+    return count
 
 
 def warn_of_expiry(
     connection: Connection, assistant: str, policy: ApprovalSettings, hours: float, channels: list[str], link: str = ""
 ) -> int:
-    """Tell of approvals that will soon count no more while their candidate still waits: silence is a no."""
-    made, soon = 0, now(connection) + timedelta(hours=hours)
-    for candidate in candidates.listed(connection, assistant, "pending"):
-        for given in quorum.valid(connection, candidate, policy):
-            if given.expires_at < soon:
+    """Warn of approvals that expire soon while their candidate still waits for more."""
+    count, soon = 0, now(connection) + timedelta(hours=hours)
+    for candidate in candidates.versions(connection, assistant, "pending"):
+        for approval in quorum.valid(connection, candidate, policy):
+            if approval.expires_at < soon:
                 payload: dict[str, Json] = {
                     "title": f"an approval of version {candidate.number} expires",
-                    "text": f"{given.person}'s approval of version {candidate.number} ({candidate.task_name}) counts "
-                    f"until {given.expires_at:%Y-%m-%d %H:%M} UTC, and more people have to approve before that.",
+                    "text": f"{approval.person}'s approval of version {candidate.number} ({candidate.task_name}) "
+                    f"counts until {approval.expires_at:%Y-%m-%d %H:%M} UTC, and more people have to approve before "
+                    "that.",
                     "subject": candidate.digest,
                     "link": _link(link, f"versions/{candidate.number}"),
                 }
-                made += _tell(connection, assistant, "expiring", f"approval {given.id}", payload, channels)
-    return made
+                count += _tell(connection, assistant, "expiring", f"approval {approval.id}", payload, channels)
+    return count
 
 
 def warn_of_refusals(connection: Connection, assistant: str, channels: list[str], link: str = "") -> int:
-    """Tell of what MLflow was to be told and refused: it does not show, or serve, what was decided."""
-    made = 0
-    for row in undelivered(connection, assistant):
+    """Warn of updates that MLflow refused: it does not show, or serve, what was decided."""
+    count = 0
+    for row in backlog(connection, assistant):
         if row.parked_at is not None:
             what = row.what
             payload: dict[str, Json] = {
@@ -140,53 +141,53 @@ def warn_of_refusals(connection: Connection, assistant: str, channels: list[str]
                 "subject": row.digest,
                 "link": _link(link, f"versions/{row.number}" if row.number is not None else ""),
             }
-            made += _tell(connection, assistant, "refused by MLflow", f"outbox {row.id}", payload, channels)
-    return made
+            count += _tell(connection, assistant, "refused by MLflow", f"outbox {row.id}", payload, channels)
+    return count
 
 
 def tampering(connection: Connection, assistant: str, what: str, words: str, channels: list[str]) -> int:
-    """Tell that the log or an object was altered; the log itself may be what can't be written to."""
+    """Warn that the log or an object was altered. Not read off the log, which may be what can't be written to."""
     payload: dict[str, Json] = {"title": "tampering found", "text": words, "subject": what, "link": ""}
     return _tell(connection, assistant, "tampering", what[:200], payload, channels)
 
 
 def deliver(db: Database, assistant: str, channels: Mapping[str, Channel]) -> list[Sent]:
-    """Send what is due, oldest first; a channel that fails once is left alone for this time.
+    """Send what is due, oldest first; a channel that fails is skipped until the next call.
 
     One process at a time; a process that dies between sending and recording sends that one notice again.
     """
     lease = acquire(db, f"notices:{assistant}", process_owner("notices"), LEASE_SECONDS)
     if lease is None:
         return []
-    sent: list[Sent] = []
+    deliveries: list[Sent] = []
     try:
         with db.read() as connection:
             moment = now(connection)
-            # No pause is longer than that: a time further ahead was written while the clock was wrong.
+            # No pause is longer than this, so a later time was written while the clock was wrong.
             ready = (notices.c.next_at <= moment) | (notices.c.next_at > moment + LONGEST_RETRY)
             due = notices.c.done_at.is_(None) & (notices.c.kind != CURSOR) & ready
             query = select(notices).where(notices.c.assistant == assistant, due).order_by(notices.c.id)
             rows = connection.execute(query).mappings().all()
-        failed: set[str] = set()
+        down: set[str] = set()
         for row in rows:
             channel = channels.get(row["channel"])
-            if channel is None or channel.name in failed:
+            if channel is None or channel.name in down:
                 continue
-            shown = {name: visible(str(row["payload"][name])) for name in ("title", "text")}
-            notice = Notice(row["id"], row["kind"], {**row["payload"], **shown}, row["at"], row["attempts"])
+            texts = {name: visible(str(row["payload"][name])) for name in ("title", "text")}
+            notice = Notice(row["id"], row["kind"], {**row["payload"], **texts}, row["at"], row["attempts"])
             error: str | None = None
             try:
                 channel.send(notice)
             except NotDelivered as failure:
                 error = str(failure)
-                failed.add(channel.name)
+                down.add(channel.name)
             except Exception as broken:  # noqa: BLE001 - whatever this notice holds, the others are delivered
                 error = f"this notice can't be sent by {channel.name}: {type(broken).__name__}"
             _record(db, notice, error)
-            sent.append(Sent(notice.kind, channel.name, error is None, error or str(notice.payload["title"])))
+            deliveries.append(Sent(notice.kind, channel.name, error is None, error or str(notice.payload["title"])))
     finally:
         release(db, lease)
-    return sent
+    return deliveries
 
 
 def waiting(connection: Connection, assistant: str) -> list[Notice]:
@@ -199,10 +200,10 @@ def waiting(connection: Connection, assistant: str) -> list[Notice]:
 def _record(db: Database, notice: Notice, error: str | None) -> None:
     with db.begin() as connection:
         moment = now(connection)
-        pause = min(FIRST_RETRY * 2**notice.attempts, LONGEST_RETRY)
+        pause = min(FIRST_RETRY * 2 ** min(notice.attempts, 20), LONGEST_RETRY)  # unbounded, a timedelta would overflow
         values = {"attempts": notice.attempts + 1, "error": error, "next_at": moment + pause}
-        done = {"done_at": None if error else moment}
-        connection.execute(update(notices).where(notices.c.id == notice.id).values(**values, **done))
+        end = {"done_at": None if error else moment}
+        connection.execute(update(notices).where(notices.c.id == notice.id).values(**values, **end))
 
 
 def _tell(
@@ -210,8 +211,8 @@ def _tell(
 ) -> int:
     """A row for each channel that does not have this notice yet."""
     same = (notices.c.assistant == assistant) & (notices.c.kind == kind) & (notices.c.about == about)
-    known = set(connection.execute(select(notices.c.channel).where(same)).scalars())
-    fresh = [channel for channel in channels if channel not in known]
+    earlier = set(connection.execute(select(notices.c.channel).where(same)).scalars())
+    fresh = [channel for channel in channels if channel not in earlier]
     for channel in fresh:
         _insert(connection, assistant, kind, about, channel, payload)
     return len(fresh)

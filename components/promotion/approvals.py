@@ -1,8 +1,8 @@
 """Approvals: people's recorded yes and no, bound to the digest of the evidence they saw.
 
-Every decision reads the whole evidence again; one changed or missing byte voids it. A yes counts only while
-it is fresh, unrevoked and given by someone who neither submitted nor launched the task, and on a server by someone who
-may still decide at a site whose tasks change; silence is a no.
+Every decision reads the whole evidence again; one changed or missing byte voids it. An approval counts only while it is
+fresh and unrevoked, and only from somebody who neither submitted nor launched the task; on a server also only from
+somebody who may still decide at a site whose tasks change. Silence is a no.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from components.promotion.candidates import Candidate, NotPending
 from components.promotion.integrity import read_below
 from components.promotion.judging import Judgement
 from components.promotion.policy import standing
-from components.promotion.quorum import Approval, approval_of, barred, epoch_of, given, need_entitled, valid
+from components.promotion.quorum import Approval, answers, approval_of, bars, epoch_of, need_entitled, valid
 from components.promotion.reasons import need_reason
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from components.storage.database import Database, now
@@ -33,11 +33,11 @@ class EvidenceVoid(LciaError):
 
 
 class FourEyesRefused(LciaError):
-    """The person who brought or launched a task can't be the one who lets it through."""
+    """A person who submitted or launched a task can't approve its version."""
 
 
 class ApprovalUnknown(LciaError):
-    """No such approval, or one that counts no more."""
+    """There is no such approval, or it no longer counts."""
 
 
 class OverrideRefused(LciaError):
@@ -45,40 +45,40 @@ class OverrideRefused(LciaError):
 
 
 class NotLowRisk(WaitingForPeople):
-    """Policy lets people decide about this one."""
+    """Policy leaves the decision about this version to people."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was read, and found whole."""
+    """Evidence that was read and found whole."""
 
     digest: str
     verdict: str
     """The gate's: pass, fail or inconclusive."""
     objects: int
-    """How many objects were read and checked."""
+    """Number of objects read and checked."""
 
 
 def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
     """Read a candidate's evidence and everything it leads to: adapters, predictions, rows, settings, reports.
 
     Raises:
-        EvidenceVoid: something is missing or altered, or speaks of another candidate, task, parent or verdict.
+        EvidenceVoid: an object is missing or altered, or is about another candidate, task, parent or verdict.
     """
     try:
         value = store.get_json(candidate.evidence)
         if not isinstance(value, dict) or value.get("kind") != "evidence" or value.get("schema") != 1:
             raise EvidenceVoid(f"object {candidate.evidence} is not evidence of schema 1; register the candidate anew")
-        told = {name: value.get(name) for name in ("candidate", "task", "parent")}
-        expected = {"candidate": candidate.digest, "task": candidate.task, "parent": candidate.parent}
-        if told != expected:
-            raise EvidenceVoid(f"the evidence of version {candidate.number} speaks of {told}, expected {expected}")
+        subject = {name: value.get(name) for name in ("candidate", "task", "parent")}
+        record = {"candidate": candidate.digest, "task": candidate.task, "parent": candidate.parent}
+        if subject != record:
+            raise EvidenceVoid(f"the evidence of version {candidate.number} speaks of {subject}, expected {record}")
         check_version(store, candidate.digest)
         gate, evaluation = store.get_json(value["gate"]), store.get_json(value["evaluation"])
-        named = [value["assessment"], value["tuning"], value["task"], *value["reports"].values()]
+        parts = [value["assessment"], value["tuning"], value["task"], *value["reports"].values()]
         if isinstance(evaluation, dict) and "predictions" in evaluation:
-            named += [*evaluation["predictions"].values(), *evaluation["champion"].values()]
-        objects = read_below(store, [candidate.evidence, *named])
+            parts += [*evaluation["predictions"].values(), *evaluation["champion"].values()]
+        objects = read_below(store, [candidate.evidence, *parts])
     except (ObjectMissing, ObjectCorrupt) as error:
         raise EvidenceVoid(f"the evidence of version {candidate.number} is not whole: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -96,7 +96,7 @@ def check_version(store: ObjectStore, digest: str) -> int:
     """Read a version's manifest and its adapters; returns the number of objects read.
 
     Raises:
-        ObjectMissing, ObjectCorrupt: one of them is not there as it was made.
+        ObjectMissing, ObjectCorrupt: one of them is missing or was altered.
     """
     manifest = store.get_json(digest)
     if not isinstance(manifest, dict) or manifest.get("kind") != "pool":
@@ -114,30 +114,36 @@ def check_version(store: ObjectStore, digest: str) -> int:
 
 
 def gate_stands_against(verdict: str, policy: GateSettings) -> bool:
-    """Whether only an override can promote what the gate says this of."""
+    """True if only an override can promote a version with this verdict."""
     return policy.enforce and verdict != "pass"
 
 
-def check_gate(candidate: Candidate, judged: Judgement, policy: GateSettings, *, override: bool = False) -> list[str]:
-    """Whether the gate lets people decide; returns the marks that the decision must bear.
+OVERRIDDEN = {verdict: f"gate {verdict} overridden" for verdict in ("fail", "inconclusive")}
+"""Verdict of the gate -> mark of a version that people promote in spite of it."""
+
+
+def check_gate(
+    candidate: Candidate, judgement: Judgement, policy: GateSettings, *, override: bool = False
+) -> list[str]:
+    """Check that the gate lets people decide; returns the marks that the decision must bear.
 
     Raises:
         GateRefused: the verdict is not `pass`, the policy enforces it, and nobody overrides it.
-        OverrideRefused: the gate does not stand against it.
+        OverrideRefused: the gate does not stand against it, so there is nothing to override.
     """
-    verdict, against = judged.verdict, gate_stands_against(judged.verdict, policy)
+    verdict, against = judgement.verdict, gate_stands_against(judgement.verdict, policy)
     if override and not against:
         raise OverrideRefused(
             f"the gate says {verdict} for version {candidate.number} and does not stand against it; "
             "approve it without --override"
         )
     if override:
-        return [f"gate {verdict} overridden"]
+        return [OVERRIDDEN[verdict]]
     if against:
-        now = f" under the present policy, {candidate.verdict} under that it was made with ({judged.words})"
+        now = f" under the present policy, {candidate.verdict} under that it was made with ({judgement.words})"
         raise GateRefused(
-            f"the gate says {verdict} for version {candidate.number}{now if judged.again else ''}, expected pass; its "
-            "report names the rows. Better data or settings and `lcia run` make a new candidate. `lcia approve "
+            f"the gate says {verdict} for version {candidate.number}{now if judgement.again else ''}, expected pass; "
+            "its report names the rows. Better data or settings and `lcia run` make a new candidate. `lcia approve "
             f"{candidate.number} --override` is a yes in spite of it: several people have to give one, and it is "
             "recorded as that"
         )
@@ -145,14 +151,15 @@ def check_gate(candidate: Candidate, judged: Judgement, policy: GateSettings, *,
 
 
 NOT_UNCHANGED = ("step", "lifetime", "superseded", "not measurable", "not taught")
-"""Rules of the gate whose row says that predictions of a task changed, or that nobody can say whether they did."""
+"""Rules of the gate whose row says that predictions of a task changed, or that this can't be known."""
 
 
-def check_low_risk(candidate: Candidate, judged: Judgement, policy: ApprovalSettings) -> None:
-    """Whether policy calls what the gate lets by low enough a risk to go without a person.
+def check_low_risk(candidate: Candidate, judgement: Judgement, policy: ApprovalSettings) -> None:
+    """Check that policy counts a version the gate lets pass as low risk, to be promoted without a person.
 
     Raises:
-        NotLowRisk: automatic approval is off, or predictions of prior tasks changed where policy does not want that.
+        NotLowRisk: automatic approval is off, the task came from an unknown sender, or predictions of prior tasks
+            changed and policy does not allow that.
     """
     if not policy.auto:
         raise NotLowRisk(
@@ -163,10 +170,10 @@ def check_low_risk(candidate: Candidate, judged: Judgement, policy: ApprovalSett
             f"version {candidate.number} is not promoted automatically: its task came through an inbox, and "
             f"policy.approval.unknown_sender asks for {policy.unknown_sender} further approvals; people decide about it"
         )
-    changed = sorted({row["task"] for row in judged.rows if row["rule"] in NOT_UNCHANGED and row["task"]})
-    if policy.auto_if == "unchanged" and changed:
+    tasks = sorted({row["task"] for row in judgement.rows if row["rule"] in NOT_UNCHANGED and row["task"]})
+    if policy.auto_if == "unchanged" and tasks:
         raise NotLowRisk(
-            f"version {candidate.number} is not promoted automatically: predictions of {', '.join(changed)} changed or "
+            f"version {candidate.number} is not promoted automatically: predictions of {', '.join(tasks)} changed or "
             "are not measurable, and policy.approval.auto_if is unchanged; people decide about it"
         )
 
@@ -183,11 +190,11 @@ def approve(
     evidence: str | None = None,
     override: bool = False,
 ) -> Approval:
-    """Record a yes to a pending candidate, or to a version that was rolled away from; a second one of the same person,
-    while the first counts, is it.
+    """Record an approval of a pending candidate, or of a version that was rolled away from.
 
-    `policy` is that of the settings, which holds where the server has none. `evidence` is the digest the person looked
-    at, if known: it must be the candidate's. `override` is a yes in spite of the gate, and counts for nothing else.
+    If the person's earlier approval still counts, that one is returned. `policy` is that of the settings, which holds
+    if the server has none. `evidence` is the digest the person looked at, if known: it must be the candidate's.
+    `override` approves in spite of the gate, and counts for nothing else.
 
     Raises:
         NotPending, EvidenceVoid, GateRefused, OverrideRefused, FourEyesRefused, ReasonMissing, CandidateUnknown.
@@ -195,25 +202,25 @@ def approve(
     """
     need_reason(reason)
     with db.read() as connection:
-        seen = candidates.get(connection, assistant, version)
+        first_read = candidates.get(connection, assistant, version)
         earlier = standing(connection, assistant, policy)
-    found = check_evidence(store, seen)
-    judging.present(store, seen, earlier.gate)  # may take seconds: not while others wait to write
+    reading = check_evidence(store, first_read)
+    judging.present(store, first_read, earlier.gate)  # may take seconds: not while others wait to write
     with db.begin() as connection:
-        candidate = _undecided(connection, assistant, seen.digest)
+        candidate = _open_candidate(connection, assistant, first_read.digest)
         rules = standing(connection, assistant, policy)
-        if found.digest != candidate.evidence or evidence not in {None, candidate.evidence}:
+        if reading.digest != candidate.evidence or evidence not in {None, candidate.evidence}:
             raise EvidenceVoid(
                 f"version {candidate.number} rests on evidence {candidate.evidence}, the approval was meant for "
-                f"{evidence or found.digest}; look at `lcia show {candidate.number}` again"
+                f"{evidence or reading.digest}; look at `lcia show {candidate.number}` again"
             )
-        judged = judging.present(store, candidate, rules.gate)
-        marks = check_gate(candidate, judged, rules.gate, override=override)
+        judgement = judging.present(store, candidate, rules.gate)
+        marks = check_gate(candidate, judgement, rules.gate, override=override)
         _need_other_eyes(connection, candidate, actor.name, rules.approval)
         need_entitled(connection, candidate, actor)
-        for given in valid(connection, candidate, rules.approval, override=override):
-            if same_person(given.person, actor.name):
-                return given
+        for earlier_yes in valid(connection, candidate, rules.approval, override=override):
+            if same_person(earlier_yes.person, actor.name):
+                return earlier_yes
         hours = timedelta(hours=rules.approval.expires_hours)
         approval = _record(connection, candidate, "approve", actor, reason, hours, override=override)
         details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks}
@@ -223,7 +230,7 @@ def approve(
 
 
 def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str) -> Approval:
-    """Record a no, which ends the candidate and its queue item. Anyone may say no, whole evidence or not.
+    """Record a rejection, which ends the candidate and its queue item. Anyone may reject, on damaged evidence too.
 
     Raises:
         NotPending, ReasonMissing, CandidateUnknown.
@@ -244,16 +251,18 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
 def revoke(
     db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str, person: str | None = None
 ) -> Approval:
-    """Take back every yes of a person while nothing rests on it yet: one's own, or of `person`; the log names both.
+    """Take back every approval of a person while nothing rests on it yet: the actor's own, or those of `person`.
+
+    The log names both. Returns the newest one.
 
     Raises:
-        NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown when the person has no yes that was not taken back.
+        NotPending, ReasonMissing, CandidateUnknown; ApprovalUnknown: the person has no approval to take back.
     """
     need_reason(reason)
     whose = actor.name if person is None else person
     with db.begin() as connection:
-        candidate = _undecided(connection, assistant, version)
-        yes = [one for one in given(connection, candidate) if one.verdict == "approve" and one.revoked_at is None]
+        candidate = _open_candidate(connection, assistant, version)
+        yes = [one for one in answers(connection, candidate) if one.verdict == "approve" and one.revoked_at is None]
         mine = [one for one in yes if same_person(one.person, whose)]
         if not mine:
             raise ApprovalUnknown(
@@ -269,16 +278,16 @@ def revoke(
 
 
 def _need_other_eyes(connection: Connection, candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
-    if barred(candidate, person, policy):
+    if bars(candidate, person, policy):
         did = "submitted" if same_person(person, candidate.submitted_by) else "launched"
         raise FourEyesRefused(
             f"{person} {did} the task of version {candidate.number} and can't approve it; ask somebody else, or set "
             "policy.approval.four_eyes=false, which marks the version"
         )
-    brought = {candidate.submitted_by, candidate.launched_by}
-    if policy.four_eyes and any(same_person(person, maker) for maker in tokens.makers(connection, brought)):
+    senders = {candidate.submitted_by, candidate.launched_by}
+    if policy.four_eyes and any(same_person(person, maker) for maker in tokens.makers(connection, senders)):
         raise FourEyesRefused(
-            f"{person} made a token of {' or '.join(sorted(brought))}, who brought in the task of version "
+            f"{person} made a token of {' or '.join(sorted(senders))}, who brought in the task of version "
             f"{candidate.number}, and so may have done it; ask somebody else to approve it"
         )
 
@@ -293,8 +302,8 @@ def _pending(connection: Connection, assistant: str, version: str | int) -> Cand
     return candidate
 
 
-def _undecided(connection: Connection, assistant: str, version: str | int) -> Candidate:
-    """A candidate that waits, or a version that was rolled away from, to which one may come back by approvals."""
+def _open_candidate(connection: Connection, assistant: str, version: str | int) -> Candidate:
+    """A pending candidate, or a version that was rolled away from: approvals can bring it back."""
     candidate = candidates.get(connection, assistant, version)
     return candidate if candidates.rolled_away(connection, candidate) else _pending(connection, assistant, version)
 

@@ -1,7 +1,7 @@
 """Promotion without a person, where the policy in force allows it.
 
-Whoever may move the champion does it: the worker on one machine; on a server with separate accounts the service, in its
-rounds, for the worker handles what hostile packages gave and may not.
+The process that may move the champion does it: the worker on one machine; on a server with separate accounts the
+service, in its rounds, because the worker handles content of packages that may be hostile and has no such right.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ from components.storage.objects import ObjectStore
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one candidate."""
+    """Outcome for one candidate."""
 
     candidate: Candidate
-    made: Promotion | None
+    promotion: Promotion | None
     words: str
 
 
 def promote_waiting(
     db: Database, promoter: Database, store: ObjectStore, assistant: str, policy: PolicySettings
 ) -> list[Outcome]:
-    """Promote every candidate that waits and that needs no person; nothing where automatic approval is off.
+    """Promote every pending candidate that needs no person; none if automatic approval is off.
 
     `db` is read; `promoter` is the same database, opened with the account that moves the champion. `policy` is that of
-    the settings, which holds where the server has none.
+    the settings, which holds if the server has none.
     """
     with db.read() as connection:
         rules = standing(connection, assistant, policy)
-        waiting = candidates.listed(connection, assistant, "pending") if rules.approval.auto else []
+        waiting = candidates.versions(connection, assistant, "pending") if rules.approval.auto else []
     return [_outcome(promoter, store, candidate, policy, rules) for candidate in waiting]
 
 
@@ -44,10 +44,12 @@ def _outcome(
     promoter: Database, store: ObjectStore, candidate: Candidate, policy: PolicySettings, rules: PolicySettings
 ) -> Outcome:
     try:
-        judged = judging.present(store, candidate, rules.gate)  # remembered, unlike the evidence, which is read whole
-        approvals.check_gate(candidate, judged, rules.gate)
-        approvals.check_low_risk(candidate, judged, rules.approval)
-        made = promote(
+        judgement = judging.present(
+            store, candidate, rules.gate
+        )  # remembered, unlike the evidence, which is read whole
+        approvals.check_gate(candidate, judgement, rules.gate)
+        approvals.check_low_risk(candidate, judgement, rules.approval)
+        promotion = promote(
             promoter,
             store,
             assistant=candidate.assistant,
@@ -62,4 +64,4 @@ def _outcome(
         return Outcome(candidate, None, words)
     except LciaError as refusal:
         return Outcome(candidate, None, f"version {candidate.number} not promoted automatically: {refusal}")
-    return Outcome(candidate, made, f"version {candidate.number} promoted automatically, epoch {made.epoch}")
+    return Outcome(candidate, promotion, f"version {candidate.number} promoted automatically, epoch {promotion.epoch}")

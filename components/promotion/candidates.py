@@ -27,18 +27,18 @@ Only `register` leads back to `pending`: the same content, made again on purpose
 
 
 SENDER_UNKNOWN = "sender unknown"
-"""Mark of a version whose task came through an inbox: who put it there may be anybody, an approver too."""
+"""Mark of a version whose task came through an inbox: anybody may have put it there, even an approver."""
 
 AGAIN = frozenset({"rejected", "superseded"})
 """States in which the same content may be registered again."""
 
 
 class CandidateUnknown(LciaError):
-    """No version goes by this number or digest."""
+    """No version has this number or digest."""
 
 
 class ParentOvertaken(LciaError):
-    """The champion moved on while the candidate was learnt."""
+    """The champion changed while the candidate was being learnt."""
 
 
 class NotPending(LciaError):
@@ -53,7 +53,7 @@ class Candidate:
     """Digest of the pool manifest."""
     assistant: str
     number: int
-    """The version people say: 1, 2, ..."""
+    """The version number for people: 1, 2, ..."""
     state: str
     reason: str
     task: str
@@ -64,7 +64,7 @@ class Candidate:
     """Version it was made on; None for an assistant's first."""
     evidence: str
     verdict: str
-    """What the gate said: pass, fail or inconclusive."""
+    """The gate's verdict: pass, fail or inconclusive."""
     attempt: int
     """Number of the attempt at tasks of this name and owner, from 1; see `attempts`."""
     submitted_by: str
@@ -72,11 +72,11 @@ class Candidate:
     item: int | None
     """Queue item."""
     marks: list[str]
-    """What makes it less than ordinary, such as changed policy keys."""
+    """Reasons why it is out of the ordinary, such as changed policy keys."""
     created_at: datetime
     changed_at: datetime
     known: bool = False
-    """True when `register` found it already there."""
+    """True if `register` found it already recorded."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
@@ -103,10 +103,10 @@ def register(
     publication: dict[str, Json] | None = None,
     actor: Actor = SYSTEM,
 ) -> Candidate:
-    """Record a candidate, its log entry and its publication; one that waits or was promoted stays as it is.
+    """Record a candidate, its log entry and its publication; a pending or promoted one stays as it is.
 
-    A rejected or superseded one that was made again waits again under its old number: as a further attempt, on
-    the new evidence, its earlier approvals void. `attempt` is the one that the gate judged it as.
+    A rejected or superseded candidate that was made again is pending again under its old number: as a further attempt,
+    on the new evidence, with its earlier approvals void. `attempt` is the number the gate judged it by.
 
     `publication` is what the registry shows (see `Registry.publish_candidate`), with artifacts by digest; this adds
     digest, number and the tags that say where it comes from.
@@ -120,7 +120,7 @@ def register(
         check(connection, lease)
     row = connection.execute(select(candidates).where(candidates.c.digest == digest)).mappings().one_or_none()
     if row is not None and row["state"] not in AGAIN:
-        return _candidate(row, known=True)
+        return _candidate(row, repeat=True)
     _need_present_parent(connection, assistant, parent)
     highest = select(func.coalesce(func.max(candidates.c.number), 0)).where(candidates.c.assistant == assistant)
     number = int(connection.execute(highest).scalar_one()) + 1 if row is None else int(row["number"])
@@ -141,13 +141,13 @@ def register(
         "marks": sorted(set(marks or [])),
     }
     if row is None:
-        created = {"digest": digest, "assistant": assistant, "created_at": moment}
-        connection.execute(insert(candidates).values(**created, **values, changed_at=moment))
+        identity = {"digest": digest, "assistant": assistant, "created_at": moment}
+        connection.execute(insert(candidates).values(**identity, **values, changed_at=moment))
     else:
         mine = candidates.c.digest == digest
         connection.execute(update(candidates).where(mine).values(**values, changed_at=moment))
-        given = (approvals.c.candidate == digest) & approvals.c.revoked_at.is_(None)
-        connection.execute(update(approvals).where(given).values(revoked_at=moment))
+        valid_approvals = (approvals.c.candidate == digest) & approvals.c.revoked_at.is_(None)
+        connection.execute(update(approvals).where(valid_approvals).values(revoked_at=moment))
     details = {name: value for name, value in values.items() if name not in {"state", "reason"}}
     append(connection, "candidate.registered", actor, digest, {**details, "assistant": assistant})
     if publication is not None:
@@ -176,12 +176,12 @@ def get(connection: Connection, assistant: str, reference: str | int) -> Candida
     """A candidate by number (`3`, `"3"`, `"v3"`), digest, or the digest's first 6 or more digits.
 
     Raises:
-        CandidateUnknown: none or more than one goes by `reference`.
+        CandidateUnknown: no version fits `reference`, or several do.
     """
     name = str(reference).strip().lower()
     query = select(candidates).where(candidates.c.assistant == assistant)
     digits = name.removeprefix("v")
-    if digits.isascii() and digits.isdigit() and len(digits) < 10:
+    if digits.isascii() and digits.isdigit() and len(digits) < 10:  # longer ones overflow PostgreSQL's integer
         query = query.where(candidates.c.number == int(digits))
     elif 6 <= len(name) <= 64 and set(name) <= set("0123456789abcdef"):
         query = query.where(candidates.c.digest.startswith(name))
@@ -189,12 +189,12 @@ def get(connection: Connection, assistant: str, reference: str | int) -> Candida
         raise CandidateUnknown(f"{reference!r} is no version; give its number or 6 or more digits of its digest")
     rows = connection.execute(query).mappings().all()
     if len(rows) != 1:
-        seen = "no version goes" if not rows else f"{len(rows)} versions go"
-        raise CandidateUnknown(f"{seen} by {reference!r}; {_known(connection, assistant)}")
+        count = "no version goes" if not rows else f"{len(rows)} versions go"
+        raise CandidateUnknown(f"{count} by {reference!r}; {_highest(connection, assistant)}")
     return _candidate(rows[0])
 
 
-def _known(connection: Connection, assistant: str) -> str:
+def _highest(connection: Connection, assistant: str) -> str:
     highest = connection.execute(select(func.max(candidates.c.number)).where(candidates.c.assistant == assistant))
     number = highest.scalar_one_or_none()
     if number is None:
@@ -202,7 +202,7 @@ def _known(connection: Connection, assistant: str) -> str:
     return f"the highest number is {number}, `lcia candidates` lists them with their digests"
 
 
-def listed(connection: Connection, assistant: str, state: str | None = None) -> list[Candidate]:
+def versions(connection: Connection, assistant: str, state: str | None = None) -> list[Candidate]:
     """Candidates by number, in one state if given."""
     query = select(candidates).where(candidates.c.assistant == assistant).order_by(candidates.c.number)
     if state is not None:
@@ -214,16 +214,16 @@ def ancestors(connection: Connection, digest: str) -> list[Candidate]:
     """A version and all it was made on, the oldest first: the rows of the accuracy matrix."""
     line = select(candidates, literal(0).label("depth")).where(candidates.c.digest == digest).cte(recursive=True)
     above = select(candidates, line.c.depth + 1).where(candidates.c.digest == line.c.parent)
-    found = line.union_all(above)
-    columns = [found.c[column.name] for column in candidates.c]
-    rows = connection.execute(select(*columns).order_by(found.c.depth.desc())).mappings()
+    closure = line.union_all(above)
+    columns = [closure.c[column.name] for column in candidates.c]
+    rows = connection.execute(select(*columns).order_by(closure.c.depth.desc())).mappings()
     return [_candidate(row) for row in rows]
 
 
 def rolled_away(connection: Connection, candidate: Candidate) -> bool:
-    """Whether it was champion and the champion was since moved to a version that was not made on it.
+    """True if it was champion and the champion was since moved to a version that was not made on it.
 
-    To go there again is to promote it; to go to what the champion was made on, however far, is to go back.
+    Returning to it is a promotion. Returning to any version that the champion was made on is a rollback.
     """
     if candidate.state != "promoted":
         return False
@@ -233,23 +233,23 @@ def rolled_away(connection: Connection, candidate: Candidate) -> bool:
 
 
 def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
-    """Owners of all tasks that the champion would gain, lose or have exchanged if it became this version.
+    """Owners of all tasks that the champion would gain, lose or relearn if it became this version.
 
-    A version of another base model learns everything again, so it exchanges every task. `*` stands for a task whose
-    owner nobody knows, and for a version that changes no task.
+    A version on another base model learns everything again, so every task counts. `*` stands for a task whose owner is
+    unknown, and for a version that changes no task.
     """
     query = select(champion.c.version).where(champion.c.name == candidate.assistant)
     present = connection.execute(query).scalar_one_or_none()
     target, now_in_use = _owners(connection, candidate.digest), _owners(connection, present)
-    changed = target.keys() ^ now_in_use.keys()
-    found = {(target | now_in_use)[digest] for digest in changed}
-    if None in found:  # one of them learnt everything again
-        found |= {*target.values(), *now_in_use.values()}
-    return frozenset(owner for owner in found if owner is not None) or frozenset({EVERYWHERE})
+    difference = target.keys() ^ now_in_use.keys()
+    task_owners = {(target | now_in_use)[digest] for digest in difference}
+    if None in task_owners:  # one of them learnt everything again
+        task_owners |= {*target.values(), *now_in_use.values()}
+    return frozenset(owner for owner in task_owners if owner is not None) or frozenset({EVERYWHERE})
 
 
 def owners(connection: Connection, assistant: str) -> dict[str, str]:
-    """By task snapshot that a version learnt: the owner of the task."""
+    """Digest of a task snapshot that a version learnt -> the owner of the task."""
     query = select(candidates.c.task, queue.c.owner).join(queue, queue.c.id == candidates.c.item)
     return {row.task: row.owner for row in connection.execute(query.where(candidates.c.assistant == assistant))}
 
@@ -260,8 +260,8 @@ def _owners(connection: Connection, digest: str | None) -> dict[str, str | None]
         return {}
     line = select(candidates.c.digest, candidates.c.parent, candidates.c.item)
     below = line.where(candidates.c.digest == digest).cte(recursive=True)
-    found = below.union(line.where(candidates.c.digest == below.c.parent))
-    rows = select(found.c.digest, queue.c.owner).join(queue, queue.c.id == found.c.item, isouter=True)
+    closure = below.union(line.where(candidates.c.digest == below.c.parent))
+    rows = select(closure.c.digest, queue.c.owner).join(queue, queue.c.id == closure.c.item, isouter=True)
     return {row.digest: row.owner for row in connection.execute(rows)}
 
 
@@ -269,15 +269,15 @@ def move(connection: Connection, candidate: Candidate, state: str, reason: str) 
     """Change the state of a candidate in the deciding transaction, which writes its own log entry.
 
     Raises:
-        NotPending: it is not in a state from which it can become `state`.
+        NotPending: `MOVES` does not lead from its state to `state`.
     """
-    allowed = [before for before, after in MOVES.items() if state in after]
-    changed = connection.execute(
+    sources = [before for before, after in MOVES.items() if state in after]
+    result = connection.execute(
         update(candidates)
-        .where(candidates.c.digest == candidate.digest, candidates.c.state.in_(allowed))
+        .where(candidates.c.digest == candidate.digest, candidates.c.state.in_(sources))
         .values(state=state, reason=reason, changed_at=now(connection))
     )
-    if changed.rowcount != 1:
+    if result.rowcount != 1:
         raise NotPending(
             f"version {candidate.number} is {get(connection, candidate.assistant, candidate.digest).state}, "
             f"expected pending; it can't become {state} any more"
@@ -297,5 +297,5 @@ def _need_present_parent(connection: Connection, assistant: str, parent: str | N
         )
 
 
-def _candidate(row: RowMapping, *, known: bool = False) -> Candidate:
-    return Candidate(**row, known=known)
+def _candidate(row: RowMapping, *, repeat: bool = False) -> Candidate:
+    return Candidate(**row, known=repeat)

@@ -1,7 +1,7 @@
 """The champion: moved only by compare-and-swap, in one transaction with everything that belongs to it.
 
-Approvals, swap, history, queue, log entry and outbox row are committed together or not at all, so a crash at
-any instruction leaves either the old champion with nothing said, or the new one with everything said.
+Approvals, swap, history, queue, log entry and outbox row are committed together or not at all, so a crash at any
+instruction leaves either the old champion and no trace, or the new one with all that belongs to it.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from components.tasks import queue
 
 
 class StaleCandidate(LciaError):
-    """The champion moved on since the candidate was made."""
+    """The champion changed since the candidate was made."""
 
 
 class ChampionUnknown(LciaError):
@@ -36,7 +36,7 @@ class ChampionUnknown(LciaError):
 
 
 class RollbackRefused(LciaError):
-    """The version was never champion, or is it now, its objects are not whole, or it was rolled away from."""
+    """The version was never champion, is the champion now, was rolled away from, or has damaged objects."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Champion:
     epoch: int
     decided_at: datetime
     served: str | None
-    """Digest the registry was last seen to serve."""
+    """Digest that the registry served when it was last asked."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Promotion:
     marks: list[str]
     at: datetime
     known: bool = False
-    """True when the version was champion already and nothing was done."""
+    """True if the version was champion already and nothing was done."""
     entry: int | None = None
-    """Of the log, which it was written with; None of an old one whose log does not have it."""
+    """Index of its log entry; None for an old decision whose log lacks it."""
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
@@ -87,8 +87,8 @@ def current(connection: Connection, name: str) -> Champion | None:
     row = connection.execute(select(champion).where(champion.c.name == name)).mappings().one_or_none()
     if row is None:
         return None
-    known = select(candidates_table.c.digest).where(candidates_table.c.digest == str(row["version"]))
-    if connection.execute(known).first() is None:
+    query = select(candidates_table.c.digest).where(candidates_table.c.digest == str(row["version"]))
+    if connection.execute(query).first() is None:
         raise ChampionUnknown(
             f"the database says that the champion of {name} is {row['version']!r}, and has no such version: somebody "
             "changed it by hand. Restore it from a backup; `lcia audit show --kind champion` says what was decided"
@@ -115,9 +115,9 @@ def promote(
 ) -> Promotion:
     """Make a pending candidate the champion, or a version that was rolled away from; repeating it does nothing.
 
-    `policy` is that of the settings, which holds where the server has none; what is in force when the champion moves
-    decides, over the gate's verdict too. `automatic` is the product's own, where that policy allows it: it needs no
-    approval, and low risk.
+    `policy` is that of the settings, which holds if the server has none. The policy in force at the moment of the move
+    decides, also about the gate's verdict. `automatic`: the product promotes by itself, if that policy allows it; this
+    takes low risk instead of approvals.
 
     Raises:
         QuorumMissing: not enough approvals.
@@ -128,61 +128,63 @@ def promote(
         NotPending, CandidateUnknown.
     """
     with db.read() as connection:
-        seen = candidates.get(connection, assistant, version)
-        known = _standing(connection, seen)
+        first_read = candidates.get(connection, assistant, version)
+        repeat = _standing(connection, first_read)
         earlier = standing(connection, assistant, policy)
-    if known is not None:
-        return known
-    found = approvals.check_evidence(store, seen)
-    judging.present(store, seen, earlier.gate)  # may take seconds: not while others wait to write
+    if repeat is not None:
+        return repeat
+    reading = approvals.check_evidence(store, first_read)
+    judging.present(store, first_read, earlier.gate)  # may take seconds: not while others wait to write
     with db.begin() as connection:
-        candidate = candidates.get(connection, assistant, seen.digest)
-        known = _standing(connection, candidate)
-        if known is not None:
-            return known
+        candidate = candidates.get(connection, assistant, first_read.digest)
+        repeat = _standing(connection, candidate)
+        if repeat is not None:
+            return repeat
         rules = standing(connection, assistant, policy)
         before = current(connection, assistant)
         need_decision(connection, assistant)
         returning = not automatic and candidates.rolled_away(connection, candidate)
         if not returning:
             _need_fresh(connection, candidate, before)
-        if candidate.evidence != found.digest:
+        if candidate.evidence != reading.digest:
             raise EvidenceVoid(f"the evidence of version {candidate.number} changed meanwhile; look at it again")
-        judged = judging.present(store, candidate, rules.gate)
-        basis = _basis(connection, candidate, judged, rules, automatic=automatic)
+        judgement = judging.present(store, candidate, rules.gate)
+        basis = _basis(connection, candidate, judgement, rules, automatic=automatic)
         marks = sorted({*candidate.marks, *basis.marks, *(["returned to"] if returning else [])})
-        made = _swap(connection, before, candidate, "promotion", actor, reason, marks)
+        promotion = _swap(connection, before, candidate, "promotion", actor, reason, marks)
         if not returning:
-            candidates.move(connection, candidate, "promoted", f"champion since epoch {made.epoch}")
+            candidates.move(connection, candidate, "promoted", f"champion since epoch {promotion.epoch}")
             if candidate.item is not None:
-                why = f"learnt in version {candidate.number}, champion since epoch {made.epoch}"
+                why = f"learnt in version {candidate.number}, champion since epoch {promotion.epoch}"
                 queue.move(connection, None, candidate.item, "promoted", why, actor=actor)
         details: dict[str, Json] = {
-            **_told(made, candidate),
-            "verdict": judged.verdict,
+            **_details(promotion, candidate),
+            "verdict": judgement.verdict,
             "task": candidate.task,
             "policy": store.put_json(record(rules)),
-            "judged_again": None if judged.again is None else store.put_json(judged.again),
+            "judged_again": None if judgement.again is None else store.put_json(judgement.again),
             "approvals": basis.people,
             "automatic": automatic,
             "override": basis.override,
             "returned": returning,
         }
-        made = _write(connection, made, append(connection, "champion.promoted", actor, candidate.digest, details))
+        promotion = _write(
+            connection, promotion, append(connection, "champion.promoted", actor, candidate.digest, details)
+        )
         _supersede(connection, candidate)
-        tags = {"epoch": str(made.epoch), "state": "promoted", "marks": ", ".join(made.marks) or "none"}
+        tags = {"epoch": str(promotion.epoch), "state": "promoted", "marks": ", ".join(promotion.marks) or "none"}
         enqueue(
             connection,
             assistant,
             "promote",
-            {"digest": candidate.digest, "number": candidate.number, "epoch": made.epoch, "tags": tags},
+            {"digest": candidate.digest, "number": candidate.number, "epoch": promotion.epoch, "tags": tags},
         )
-        return made
+        return promotion
 
 
 @dataclass(frozen=True)
 class _Basis:
-    """What a promotion rests on beside its evidence."""
+    """Basis of a promotion besides its evidence."""
 
     people: list[Json]
     marks: list[str]
@@ -190,33 +192,33 @@ class _Basis:
 
 
 def _basis(
-    connection: Connection, candidate: Candidate, judged: Judgement, rules: PolicySettings, *, automatic: bool
+    connection: Connection, candidate: Candidate, judgement: Judgement, rules: PolicySettings, *, automatic: bool
 ) -> _Basis:
-    """The approvals, or the low risk, and what of it makes the decision less than ordinary.
+    """The approvals, or the low risk, with the marks of a decision that is out of the ordinary.
 
     Raises:
         QuorumMissing, NotLowRisk, GateRefused: see `promote`.
     """
-    override = approvals.gate_stands_against(judged.verdict, rules.gate) and bool(
+    override = approvals.gate_stands_against(judgement.verdict, rules.gate) and bool(
         quorum.valid(connection, candidate, rules.approval, override=True)
     )
-    marks = approvals.check_gate(candidate, judged, rules.gate, override=override)
-    marks += [] if judged.again is None else ["gate judged again"]
+    marks = approvals.check_gate(candidate, judgement, rules.gate, override=override)
+    marks += [] if judgement.again is None else ["gate judged again"]
     if automatic:
-        approvals.check_low_risk(candidate, judged, rules.approval)
+        approvals.check_low_risk(candidate, judgement, rules.approval)
         return _Basis([], [*marks, "automatic approval"], override)
     people: list[Json] = []
-    for given in quorum.need_quorum(connection, candidate, rules.approval, override=override):
-        told: dict[str, Json] = {"person": given.person, "assured": given.assured, "reason": given.reason}
-        people.append({**told, "how": given.how})
-        marks += [] if given.assured else ["asserted identity"]
+    for approval in quorum.need_quorum(connection, candidate, rules.approval, override=override):
+        identity: dict[str, Json] = {"person": approval.person, "assured": approval.assured, "reason": approval.reason}
+        people.append({**identity, "how": approval.how})
+        marks += [] if approval.assured else ["asserted identity"]
     return _Basis(people, marks + ([] if rules.approval.four_eyes else ["four eyes off"]), override)
 
 
 def rollback(
     db: Database, store: ObjectStore, *, assistant: str, version: str | int, actor: Actor, reason: str
 ) -> Promotion:
-    """Go back: make a version that the champion was made on, however far, the champion again; one person does, at once.
+    """Go back: make any version that the champion was made on the champion again. One person can do it, at once.
 
     Raises:
         RollbackRefused: see the class.
@@ -232,7 +234,7 @@ def rollback(
     with db.begin() as connection:
         before = current(connection, assistant)
         need_decision(connection, assistant)
-        earlier = {made.version: made for made in lineage(connection, assistant)}
+        earlier = {promotion.version: promotion for promotion in lineage(connection, assistant)}
         if before is None or target.digest not in earlier:
             raise RollbackRefused(
                 f"version {target.number} was never champion ({target.state}); roll back to one of "
@@ -242,21 +244,26 @@ def rollback(
             raise RollbackRefused(f"version {target.number} is the champion already; nothing was changed")
         if candidates.rolled_away(connection, target):
             raise RollbackRefused(_forward(connection, target, before))
-        made = _swap(connection, before, target, "rollback", actor, reason, earlier[target.digest].marks)
-        made = _write(
-            connection, made, append(connection, "champion.rolled_back", actor, target.digest, _told(made, target))
+        promotion = _swap(connection, before, target, "rollback", actor, reason, earlier[target.digest].marks)
+        promotion = _write(
+            connection,
+            promotion,
+            append(connection, "champion.rolled_back", actor, target.digest, _details(promotion, target)),
         )
         _supersede(connection, target)
         enqueue(
-            connection, assistant, "rollback", {"digest": target.digest, "number": target.number, "epoch": made.epoch}
+            connection,
+            assistant,
+            "rollback",
+            {"digest": target.digest, "number": target.number, "epoch": promotion.epoch},
         )
-        return made
+        return promotion
 
 
 def _forward(connection: Connection, target: Candidate, before: Champion) -> str:
-    """Why going to `target` is no going back, and what to do."""
-    left = next((one for one in reversed(lineage(connection, target.assistant)) if one.kind == "rollback"), None)
-    who = f" (epoch {left.epoch}, by {left.by}: {left.reason})" if left else ""
+    """Message: why a move to `target` is no rollback, and what to do instead."""
+    departure = next((one for one in reversed(lineage(connection, target.assistant)) if one.kind == "rollback"), None)
+    who = f" (epoch {departure.epoch}, by {departure.by}: {departure.reason})" if departure else ""
     return (
         f"version {target.number} was rolled away from{who}: {_name(connection, target.assistant, before.version)} was "
         "not made on it, so going there is no going back but a promotion. "
@@ -271,7 +278,7 @@ def _standing(connection: Connection, candidate: Candidate) -> Promotion | None:
     if now_in_use is None or now_in_use.version != candidate.digest:
         return None
     query = select(promotions).where(promotions.c.name == candidate.assistant, promotions.c.epoch == now_in_use.epoch)
-    return _promotion(connection.execute(query).mappings().one(), known=True)
+    return _promotion(connection.execute(query).mappings().one(), repeat=True)
 
 
 def _need_fresh(connection: Connection, candidate: Candidate, before: Champion | None) -> None:
@@ -310,12 +317,12 @@ def _swap(
         values = {"version": candidate.digest, "epoch": 1, "decided_at": moment}
         connection.execute(insert(champion).values(name=candidate.assistant, **values))
     else:
-        changed = connection.execute(
+        result = connection.execute(
             update(champion)
             .where(champion.c.name == candidate.assistant, champion.c.epoch == before.epoch)
             .values(version=candidate.digest, epoch=epoch, decided_at=moment)
         )
-        if changed.rowcount != 1:
+        if result.rowcount != 1:
             raise StaleCandidate(
                 f"the champion of {candidate.assistant} moved on from epoch {before.epoch} just now; "
                 "nothing was changed, look at `lcia status` and decide again"
@@ -335,17 +342,17 @@ def _swap(
     )
 
 
-def _write(connection: Connection, made: Promotion, entry: Entry) -> Promotion:
-    """The row of history, with the log entry that it was written with: statements speak of that one alone."""
-    made = replace(made, entry=entry.index)
-    row = {name: value for name, value in vars(made).items() if name != "known"}
+def _write(connection: Connection, promotion: Promotion, entry: Entry) -> Promotion:
+    """Write the row of history with its log entry: statements are about that entry alone."""
+    promotion = replace(promotion, entry=entry.index)
+    row = {name: value for name, value in vars(promotion).items() if name != "known"}
     connection.execute(insert(promotions).values(**row))
-    return made
+    return promotion
 
 
 def _supersede(connection: Connection, winner: Candidate) -> None:
     """Candidates made on another version than the new champion can't be promoted any more; their tasks wait again."""
-    for other in candidates.listed(connection, winner.assistant, "pending"):
+    for other in candidates.versions(connection, winner.assistant, "pending"):
         if other.parent == winner.digest:
             continue
         why = f"made on another version than the new champion, version {winner.number}"
@@ -355,30 +362,30 @@ def _supersede(connection: Connection, winner: Candidate) -> None:
             queue.move(connection, None, other.item, "submitted", again)
 
 
-def _told(made: Promotion, candidate: Candidate) -> dict[str, Json]:
+def _details(promotion: Promotion, candidate: Candidate) -> dict[str, Json]:
     return {
-        "assistant": made.name,
+        "assistant": promotion.name,
         "number": candidate.number,
-        "epoch": made.epoch,
-        "previous": made.previous,
-        "evidence": made.evidence,
-        "reason": made.reason,
-        "marks": made.marks,
+        "epoch": promotion.epoch,
+        "previous": promotion.previous,
+        "evidence": promotion.evidence,
+        "reason": promotion.reason,
+        "marks": promotion.marks,
     }
 
 
 def _numbers(connection: Connection, assistant: str, digests: dict[str, Promotion]) -> list[str]:
-    return [str(made.number) for made in candidates.listed(connection, assistant) if made.digest in digests]
+    return [str(version.number) for version in candidates.versions(connection, assistant) if version.digest in digests]
 
 
 def _name(connection: Connection, assistant: str, digest: str | None) -> str:
     if digest is None:
         return "no version (the first one)"
-    for known in candidates.listed(connection, assistant):
-        if known.digest == digest:
-            return f"version {known.number} ({digest[:12]})"
+    for version in candidates.versions(connection, assistant):
+        if version.digest == digest:
+            return f"version {version.number} ({digest[:12]})"
     return f"version {digest[:12]}"
 
 
-def _promotion(row: RowMapping, *, known: bool = False) -> Promotion:
-    return Promotion(**row, known=known)
+def _promotion(row: RowMapping, *, repeat: bool = False) -> Promotion:
+    return Promotion(**row, known=repeat)

@@ -1,4 +1,4 @@
-"""Evidence: what the gate judges and what an approval is bound to."""
+"""Evidence: the gate's input about a candidate, and the record that approvals are bound to."""
 
 import contextlib
 from collections import Counter
@@ -8,12 +8,12 @@ from typing import Any
 
 from components.evaluation.history import measured
 from components.evaluation.scored import scored_rows
-from components.gate.gate import GateReport
 from components.gate.inputs import GateEvidence, NewTask, PriorTask
 from components.gate.levels import reserve_rows
 from components.gate.power import TaskRows
+from components.gate.report import GateReport, present_form
 from components.grouping.pool import Pool
-from components.promotion.superseding import superseded
+from components.promotion.superseding import replacements
 from components.settings import Settings
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks.snapshot import load_snapshot
@@ -29,19 +29,19 @@ def gate_evidence(
     evaluation: Record,
     *,
     attempt: int,
-    released: bool,
+    drift_accepted: bool,
     looks: Mapping[str, int] | None = None,
-    declared: Mapping[str, str] | None = None,
+    declarations: Mapping[str, str] | None = None,
 ) -> GateEvidence:
-    """The scores and verdicts of one candidate, as the gate wants them.
+    """The scores and verdicts of one candidate, in the form the gate takes.
 
-    `looks`: by prior task, how many candidates were compared with its anchor before; see `anchor_looks`. `declared`:
-    the replaced tasks that people named, label to label; those that packages name are added.
+    `looks`: prior task -> number of candidates compared with its anchor before; see `anchor_looks`. `declarations`:
+    replaced tasks that people named, label to label; those that packages name are added.
     """
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     new = load_snapshot(store, evaluation["task"])
     prior, name, share = [], "", settings.policy.gate.reserve_share
-    replaced = replaced_tasks(store, pool, declared or {})
+    replaced_by = replaced_tasks(store, pool, declarations or {})
     for group in pool.groups:
         for entry in group.tasks:
             if entry.task == new.digest:
@@ -49,61 +49,63 @@ def gate_evidence(
             else:
                 look = (looks or {}).get(entry.name, 0)
                 task = prior_task(store, evaluation, entry.name, entry.task, group.id, share, look)
-                prior.append(replace(task, superseded_by=replaced.get(entry.name)))
-    checked, drifted = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
-    predicted = scored_rows(store, evaluation["predictions"][name])
+                prior.append(replace(task, superseded_by=replaced_by.get(entry.name)))
+    validation, drift = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
+    predictions = scored_rows(store, evaluation["predictions"][name])
     return GateEvidence(
         prior=tuple(prior),
         new=NewTask(
             name=name,
             champion_test=_scores(scored_rows(store, evaluation["champion"][name])),
-            candidate_test=_scores(predicted),
+            candidate_test=_scores(predictions),
             candidate_validation=tuple(evaluation["validation"]["candidate"]),
             live_validation=tuple(evaluation["validation"]["live"]),
             target=new.task.target,
-            reserve=reserve_rows([row["row"] for row in predicted], share),
-            cut=sum(row.get("cut", False) and row["score"] < 1 for row in predicted),
+            reserve=reserve_rows([row["row"] for row in predictions], share),
+            cut=sum(row.get("cut", False) and row["score"] < 1 for row in predictions),
             answer_limit=new.task.decoding.max_new_tokens,
         ),
-        validation=checked["verdict"],
-        drift=drifted["verdict"],
+        validation=validation["verdict"],
+        drift=drift["verdict"],
         routing_share=evaluation["routing_share"],
         fallback_share=fallback_share(tuning),
         fallback_limit=settings.tuning.ema.max_fallback,
         attempt=attempt,
-        drift_accepted=released,
+        drift_accepted=drift_accepted,
     )
 
 
 def fallback_share(tuning: Record) -> float | None:
-    """Share of the EMA updates that fell back to a fixed beta; None where the rule has no fallback."""
+    """Share of the EMA updates that fell back to a fixed beta; None if the rule has no fallback."""
     return tuning["fallback_share"] if tuning["rule"] in ("paper", "released", "scale_free") else None
 
 
 def prior_task(
     store: ObjectStore, evaluation: Record, name: str, task: str, group: str, share: float, looks: int
 ) -> PriorTask:
-    """One earlier task's scores in the champion, its anchor and the candidate; `looks` at its anchor so far."""
+    """One earlier task's scores in the champion, its anchor and the candidate; `looks`: looks at its anchor so far."""
     if name not in evaluation["predictions"]:
-        return PriorTask(name, task, group, (), (), (), changed=True)
+        return PriorTask(name, task, group, (), (), (), may_differ=True)
     before, after = (
         scored_rows(store, evaluation["champion"][name]),
         scored_rows(store, evaluation["predictions"][name]),
     )
     anchor = scored_rows(store, evaluation["anchors"][name]["predictions"])
-    changed = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
-    held = reserve_rows([row["row"] for row in after], share)
-    return PriorTask(name, task, group, _scores(before), _scores(anchor), _scores(after), changed, held, looks + 1)
+    any_change = any(old["key"] != new["key"] for old, new in zip(before, after, strict=True))
+    reserve = reserve_rows([row["row"] for row in after], share)
+    return PriorTask(
+        name, task, group, _scores(before), _scores(anchor), _scores(after), any_change, reserve, looks + 1
+    )
 
 
-def replaced_tasks(store: ObjectStore, pool: Pool, declared: Mapping[str, str]) -> dict[str, str]:
+def replaced_tasks(store: ObjectStore, pool: Pool, declarations: Mapping[str, str]) -> dict[str, str]:
     """Names in the pool of replaced tasks -> `name@version` of what replaces them."""
     tasks = {}
     for entry in pool.tasks():
         with contextlib.suppress(ObjectMissing):  # withdrawn
             tasks[entry.name] = load_snapshot(store, entry.task).task
-    found = superseded(tasks.values(), declared)
-    return {name: found[task.label] for name, task in tasks.items() if task.label in found}
+    labels = replacements(tasks.values(), declarations)
+    return {name: labels[task.label] for name, task in tasks.items() if task.label in labels}
 
 
 def evidence_record(
@@ -125,7 +127,7 @@ def evidence_record(
 
 
 def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: GateReport) -> str:
-    """Markdown for people who meet the version in a registry."""
+    """Markdown about a version, for people who find it in a registry."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     task = load_snapshot(store, evaluation["task"]).task
     return _card(
@@ -141,15 +143,15 @@ def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: Gat
     )
 
 
-def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, lost: Mapping[str, str]) -> str:
-    """Markdown for a version that was taught everything again on another base model; `lost`: task -> why it was not."""
+def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, not_taught: Mapping[str, str]) -> str:
+    """Markdown about a version that learnt everything again on another base model; `not_taught`: task -> why."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     before = store.get_json(evaluation["parent"])["base_model"]
     title = f"candidate on another base model, {len(pool.tasks())} tasks learnt again"
     about = "No task is new: each is compared with the champion on the base model before, row by row."
     notes = [
         f"Base model before: `{before[:12]}`.",
-        *(f"Not learnt again: {name}; {why}." for name, why in lost.items()),
+        *(f"Not learnt again: {name}; {why}." for name, why in not_taught.items()),
     ]
     return _card(pool, evaluation, gate, title, about, notes)
 
@@ -178,27 +180,26 @@ def _card(pool: Pool, evaluation: Record, gate: GateReport, title: str, about: s
 
 
 def anchor_looks(store: ObjectStore, gates: Iterable[str]) -> dict[str, int]:
-    """By task, how many of the given gate reports compared a candidate with its anchor."""
+    """Task -> number of the given gate reports that compared a candidate with its anchor."""
     return Counter(
         row["task"] for digest in gates for row in store.get_json(digest)["rows"] if row["rule"] == "lifetime"
     )
 
 
 def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple[str, str]]:
-    """Task and row id of every reserve row that the gate did not open, under the policy the version was made with."""
+    """Task and row id of every reserve row that the gate left closed, under the policy the version was made with."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     share = store.get_json(pool.config)["policy"]["gate"].get("reserve_share", 0.0) if pool.config else 0.0
-    opened = [row for row in gate["rows"] if row.get("look", 1) == 2]
-    tasks = {row["task"] for row in opened}
-    hidden = set()
+    second_looks = [row for row in present_form(gate)["rows"] if row["look"] == 2]
+    tasks, groups = {row["task"] for row in second_looks}, {row["group"] for row in second_looks}
+    rows = set()
     for group in pool.groups:
-        pooled = any(row["rule"] == "pooled" and f"group {group.id}," in row["words"] for row in opened)
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in tasks and not pooled:
+            if measured(store, evaluation, entry.name) and entry.name not in tasks and group.id not in groups:
                 ids = [row["row"] for row in scored_rows(store, evaluation["predictions"][entry.name])]
-                held = reserve_rows(ids, share)
-                hidden |= {(entry.name, i) for i, reserved in zip(ids, held, strict=True) if reserved}
-    return hidden
+                reserve = reserve_rows(ids, share)
+                rows |= {(entry.name, i) for i, in_reserve in zip(ids, reserve, strict=True) if in_reserve}
+    return rows
 
 
 def present_rows(
@@ -206,20 +207,20 @@ def present_rows(
     evaluation: Record,
     share: float,
     looks: Mapping[str, int],
-    declared: Mapping[str, str] | None = None,
+    declarations: Mapping[str, str] | None = None,
 ) -> list[TaskRows]:
-    """Every measurable task of a version that is not replaced, with its test rows: the next candidate's power."""
+    """Test rows of every measurable task of a version that is not replaced: input of the next candidate's power."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
-    replaced = replaced_tasks(store, pool, declared or {})
+    replaced_by = replaced_tasks(store, pool, declarations or {})
     tasks = []
     for group in pool.groups:
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in replaced:
+            if measured(store, evaluation, entry.name) and entry.name not in replaced_by:
                 now = scored_rows(store, evaluation["predictions"][entry.name])
                 anchor = scored_rows(store, evaluation["anchors"][entry.name]["predictions"])
-                held = reserve_rows([row["row"] for row in now], share)
+                reserve = reserve_rows([row["row"] for row in now], share)
                 look = looks.get(entry.name, 0) + 1
-                tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), held, look))
+                tasks.append(TaskRows.of(entry.name, group.id, _scores(anchor), _scores(now), reserve, look))
     return tasks
 
 
@@ -230,7 +231,7 @@ def _scores(rows: list[dict[str, Any]]) -> tuple[float, ...]:
 def gate_inputs(
     store: ObjectStore,
     evaluation: Record,
-    lost: Sequence[str],
+    not_taught: Sequence[str],
     *,
     share: float,
     fallback: float | None,
@@ -246,7 +247,7 @@ def gate_inputs(
     prior = [
         replace(
             prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0)),
-            changed=True,  # by another model, even where the base model alone answers
+            may_differ=True,  # by another model, even where the base model alone answers
         )
         for group in pool.groups
         for entry in group.tasks
@@ -257,5 +258,5 @@ def gate_inputs(
         fallback_share=fallback,
         fallback_limit=limit,
         attempt=attempt,
-        lost=tuple(lost),
+        not_taught=tuple(not_taught),
     )

@@ -1,8 +1,8 @@
-"""Reading everything that a decision rests on: each object is checked against its name, however deep it lies.
+"""Integrity of evidence: read everything a decision rests on, at any depth, and check each object against its digest.
 
-What is named has to be there; only an object that was erased on purpose, and left word of it, may be absent. Not
-entered: ancestors, whose own decisions rested on their own evidence, and rows of predictions, whose texts refer to
-nothing. Some names are those of no object: of the base model, of how numbers were computed, of keys.
+Every object that is named has to be there; only one that was erased on purpose, and left a note, may be absent. Not
+followed: ancestors, whose decisions rested on their own evidence, and rows of predictions, whose texts refer to
+nothing. Some digests name no object: those of the base model, of the numerics, of keys.
 """
 
 from collections.abc import Iterable
@@ -14,24 +14,24 @@ _NOT_ENTERED = frozenset({"parent", "parents", "rows"})
 _NO_OBJECTS = frozenset(
     {"base_model", "base", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row", "id"}
 )
-"""Fields whose digests name nothing that is stored: models, kinds of numbers, keys, and rows of a task."""
+"""Fields whose digests name no stored object: models, numerics, keys, and rows of a task."""
 
 
 def read_below(store: ObjectStore, digests: Iterable[str]) -> int:
-    """Read objects and all they lead to; returns how many there are.
+    """Read objects and all they lead to; returns their number.
 
     Raises:
         ObjectMissing: one of them is not stored, and was not erased on purpose; one of `digests` may not be erased.
         ObjectCorrupt: a byte of one of the objects was changed.
     """
     waiting = [*digests]
-    seen = set(waiting)
+    names = set(waiting)
     count = 0
     while waiting:
         content = store.get(waiting.pop())
         count += 1
-        for name in _names(content) - seen:
-            seen.add(name)
+        for name in _names(content) - names:
+            names.add(name)
             if store.exists(name):
                 waiting.append(name)
             elif store.why_erased(name) is None:
@@ -43,7 +43,7 @@ def read_below(store: ObjectStore, digests: Iterable[str]) -> int:
 
 
 def _names(content: bytes) -> set[str]:
-    """Digests of objects that a record, or the rows of a task, name; those of anything else are none."""
+    """Digests of objects that a record or the rows of a task name; none for any other content."""
     if not content.startswith(b"{") or content.endswith(b"\n"):
         return set(images(content))
     try:
@@ -56,7 +56,7 @@ def _names(content: bytes) -> set[str]:
 
 
 def _objects(value: Json) -> Json:
-    """A value without what names no object, however deep."""
+    """A value without the fields that name no object, at any depth."""
     if isinstance(value, dict):
         return {name: _objects(part) for name, part in value.items() if name not in _NO_OBJECTS}
     return [_objects(part) for part in value] if isinstance(value, list) else value

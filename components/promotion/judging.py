@@ -1,10 +1,9 @@
-"""The gate's verdict under the policy of the present.
+"""The gate's verdict under the present policy.
 
-A report holds under the policy it was made with. Under another one the same scores are judged again: they, the looks at
-anchors and what people said of the task stand in the evidence, so no model runs and nothing is predicted.
+A report holds under the policy it was made with. Under another policy the same scores are judged again: the scores, the
+looks at anchors and people's answers about the task are in the evidence, so no model runs and nothing is predicted.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,30 +14,30 @@ from pydantic import ValidationError
 from components.errors import GateRefused, LciaError
 from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence
+from components.gate.report import present_form
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import gate_evidence, gate_inputs
 from components.settings import GateSettings, Settings
 from components.storage.objects import Json, ObjectStore
 
 REMEMBERED = 64
-"""Judgements that are kept, by evidence and policy: seconds of arithmetic over objects that never change."""
+"""Judgements kept in memory, by evidence and policy: each takes seconds, over objects that never change."""
 NOT_JUDGED_BY = {"enforce", "attempts_window_days"}
-"""Keys of the gate's policy that decide what a verdict means, or had decided which attempt it is; not the verdict."""
-_LOOK = re.compile(r"look (\d+) at its anchor")
+"""Keys of the gate's policy that do not change the verdict: what it means, and which attempt a version was."""
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate says of a candidate under one policy."""
+    """The gate's judgement of a candidate under one policy."""
 
     verdict: str
     """pass, fail or inconclusive."""
     rows: tuple[Mapping[str, Any], ...]
     """The report's rows, as `GateRow` has them."""
     again: dict[str, Json] | None = None
-    """The report where it was judged again; None where the candidate's own holds."""
+    """The new report if it was judged again; None if the candidate's own holds."""
 
     @property
     def words(self) -> str:
@@ -50,10 +49,10 @@ _AGAINST = ("fail", "inconclusive")
 
 
 def present(store: ObjectStore, candidate: Candidate, policy: GateSettings) -> Judgement:
-    """What the gate says of a candidate under `policy`; remembered.
+    """The gate's judgement of a candidate under `policy`; remembered.
 
     Raises:
-        GateRefused: it has to be judged again, and can't be: rows it was judged by are not kept.
+        GateRefused: it has to be judged again, but the rows for that are not kept.
         ObjectMissing, ObjectCorrupt: its evidence is not whole.
     """
     try:
@@ -67,26 +66,26 @@ def present(store: ObjectStore, candidate: Candidate, policy: GateSettings) -> J
 
 
 class _NotJudged(Exception):
-    """Why the stored evidence is not enough."""
+    """The stored evidence is not enough to judge again."""
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _present(store: ObjectStore, evidence: str, digest: str, verdict: str, policy: str) -> Judgement:
-    wanted = GateSettings.model_validate_json(policy)
+    present_policy = GateSettings.model_validate_json(policy)
     record = store.get_json(evidence)
-    before = store.get_json(record["gate"])
-    known = _made_under(store, digest)
-    if known is not None and _same(known, wanted):
-        return Judgement(verdict, tuple(before.get("rows", ())))
+    before = present_form(store.get_json(record["gate"]))
+    own_policy = _made_under(store, digest)
+    if own_policy is not None and _same(own_policy, present_policy):
+        return Judgement(verdict, tuple(before["rows"]))
     try:
-        report = decide_gate(_inputs(store, record, before, wanted), wanted).to_json()
+        report = decide_gate(_inputs(store, record, before, present_policy), present_policy).to_json()
     except (LciaError, KeyError, TypeError, ValueError) as error:
         raise _NotJudged(f"{type(error).__name__}: {error}") from error
     return Judgement(report["verdict"], tuple(report["rows"]), report)
 
 
 def _made_under(store: ObjectStore, digest: str) -> GateSettings | None:
-    """The gate's policy that a version was judged under; None where its records do not say so that it can be read."""
+    """The gate's policy that a version was judged under; None if its records do not hold one that can be read."""
     manifest = store.get_json(digest)
     config = manifest.get("config") if isinstance(manifest, dict) else None
     if not config:
@@ -97,12 +96,12 @@ def _made_under(store: ObjectStore, digest: str) -> GateSettings | None:
         return None
 
 
-def _same(left: GateSettings, right: GateSettings) -> bool:
-    return left.model_dump(exclude=NOT_JUDGED_BY) == right.model_dump(exclude=NOT_JUDGED_BY)
+def _same(one: GateSettings, other: GateSettings) -> bool:
+    return one.model_dump(exclude=NOT_JUDGED_BY) == other.model_dump(exclude=NOT_JUDGED_BY)
 
 
 def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSettings) -> GateEvidence:
-    """What the gate was given, with the reserve that `policy` holds back.
+    """The gate's input, with the reserve that `policy` holds back.
 
     Facts from outside the records (looks so far, declared replacements, a released hold) are those of the report.
     """
@@ -110,7 +109,7 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
     rows: dict[str, list[Record]] = {}
     for row in before["rows"]:
         rows.setdefault(row["rule"], []).append(row)
-    looks = {row["task"]: _looks(row["words"]) for row in rows.get("lifetime", ())}
+    looks = {row["task"]: row["anchor_look"] - 1 for row in rows.get("lifetime", ())}
     fallback = rows.get("fallback", [])
     if "rebase" in record:
         return gate_inputs(
@@ -125,21 +124,17 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
         )
     limits = {"tuning": {"ema": {"max_fallback": fallback[0]["limit"]}}} if fallback else {}
     settings = Settings.model_validate({"policy": {"gate": policy.model_dump()}, **limits})
-    found = gate_evidence(
+    evidence = gate_evidence(
         store,
         settings,
         store.get_json(record["assessment"]),
         store.get_json(record["tuning"]),
         evaluation,
         attempt=before["attempt"],
-        released=all(row["verdict"] == "pass" for row in rows.get("drift", ())),
+        drift_accepted=all(row["verdict"] == "pass" for row in rows.get("drift", ())),
         looks=looks,
     )
-    replaced = {row["task"]: row["words"] for row in rows.get("superseded", ())}
-    return replace(found, prior=tuple(replace(task, superseded_by=replaced.get(task.name)) for task in found.prior))
-
-
-def _looks(words: str) -> int:
-    """How many candidates had been compared with the anchor before this one."""
-    told = _LOOK.search(words)
-    return int(told[1]) - 1 if told else 0
+    replacements = {row["task"]: row["superseded_by"] for row in rows.get("superseded", ())}
+    return replace(
+        evidence, prior=tuple(replace(task, superseded_by=replacements.get(task.name)) for task in evidence.prior)
+    )

@@ -1,8 +1,8 @@
 """The approvals that count: who may decide where, and whether there are enough of them at every site.
 
-A yes counts while it is fresh, unrevoked, about this evidence and given by somebody who neither submitted nor launched
-the task. Where people are known, on a server, it counts at the sites where its giver may still decide, and nowhere once
-they may not. A decision's sites are all those whose tasks change.
+An approval counts while it is fresh, unrevoked, about this evidence and given by somebody who neither submitted nor
+launched the task. On a server, where people have roles, it counts only at sites where its giver may still decide. The
+sites of a decision are all those whose tasks change.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from components.storage.database import is_ahead, now
 from components.storage.tables import approvals, champion
 
 ASSERTED = "asserted"
-"""How a name is known that somebody only claimed; see `Actor.how`."""
+"""Value of `Actor.how` for a name that somebody only claimed."""
 
 
 class QuorumMissing(WaitingForPeople):
@@ -32,7 +32,7 @@ class QuorumMissing(WaitingForPeople):
 
 
 class NotEntitled(LciaError):
-    """Somebody who may not decide: unknown here, shut out, or without the role at any site whose tasks change."""
+    """The person may not decide: unknown here, shut out, or without the role at any site whose tasks change."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Approval:
     """approve or reject."""
     person: str
     assured: bool
-    """Whether the person's identity is known, not only asserted."""
+    """True if the person's identity is known, not only asserted."""
     reason: str
     at: datetime
     expires_at: datetime
@@ -54,52 +54,57 @@ class Approval:
     override: bool = False
     """A yes in spite of the gate's verdict."""
     how: str | None = None
-    """Where the person's name comes from, as `Actor.how`; None where an earlier release did not say."""
+    """Source of the person's name, as `Actor.how`; None if an earlier release did not record it."""
     epoch: int | None = None
-    """The champion's when it was given; None as above."""
+    """The champion's epoch when it was given; None as above."""
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """A yes, and why it does not count."""
+    """An approval, and the reason why it does not count, if there is one."""
 
     approval: Approval
     why_not: str
     """Empty: it counts."""
     sites: frozenset[str] | None
-    """Those of the decision's sites where the person may decide; None where nobody has roles: on a machine of one's
-    own."""
+    """Those of the decision's sites where the person may decide; None if nobody has roles, as on one's own machine."""
 
 
-def weighed(
-    connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
+def weigh(
+    connection: Connection,
+    candidate: Candidate,
+    policy: ApprovalSettings,
+    *,
+    override: bool = False,
+    sites: frozenset[str] | None = None,
 ) -> list[Weighed]:
-    """Every yes to a candidate in order, each with the reason why it does not count now, if there is one.
+    """Every approval of a candidate in order, each with the reason why it does not count now, if there is one.
 
-    With `override` those that were given in spite of the gate, which count for nothing else.
+    With `override` those given in spite of the gate, which count for nothing else. `sites`: those of the decision
+    (`candidates.sites`), from a caller that has them already.
     """
     moment = now(connection)
     epoch = epoch_of(connection, candidate.assistant) if candidates.rolled_away(connection, candidate) else None
-    yes = [one for one in given(connection, candidate) if one.verdict == "approve"]
-    of_server = _entitlements(connection, candidate, yes) if yes else None
-    found: list[Weighed] = []
+    yes = [one for one in answers(connection, candidate) if one.verdict == "approve"]
+    of_server = _entitlements(connection, candidate, yes, sites) if yes else None
+    results: list[Weighed] = []
     for one in yes:
         why = _void(one, candidate, policy, moment, epoch, override=override)
-        sites = None
+        entitled_at = None
         if not why and of_server is not None:
-            sites, why = of_server[one.id]
-        counted = (other.approval.person for other in found if not other.why_not)
-        if not why and any(same_person(one.person, name) for name in counted):
+            entitled_at, why = of_server[one.id]
+        names = (other.approval.person for other in results if not other.why_not)
+        if not why and any(same_person(one.person, name) for name in names):
             why = "given twice"
-        found.append(Weighed(one, why, sites))
-    return found
+        results.append(Weighed(one, why, entitled_at))
+    return results
 
 
 def valid(
     connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
 ) -> list[Approval]:
-    """Approvals that count now, one per person; see `weighed`."""
-    return [one.approval for one in weighed(connection, candidate, policy, override=override) if not one.why_not]
+    """Approvals that count now, one per person; see `weigh`."""
+    return [one.approval for one in weigh(connection, candidate, policy, override=override) if not one.why_not]
 
 
 def _void(
@@ -111,7 +116,7 @@ def _void(
     *,
     override: bool,
 ) -> str:
-    """Why a yes does not count, whoever gave it; `epoch` is the champion's, for a version that was rolled away from."""
+    """Reason why an approval does not count, apart from roles. `epoch`: see `Approval`; None if it does not matter."""
     reasons = {
         "taken back": one.revoked_at is not None,
         "given to other evidence": one.evidence != candidate.evidence,
@@ -120,20 +125,20 @@ def _void(
         "given before the champion was moved": epoch is not None and one.epoch != epoch,
         "given in spite of the gate": one.override and not override,
         "not given in spite of the gate": override and not one.override,
-        "brought the task in": barred(candidate, one.person, policy),
+        "brought the task in": bars(candidate, one.person, policy),
     }
     return next((why for why, so in reasons.items() if so), "")
 
 
 def _entitlements(
-    connection: Connection, candidate: Candidate, yes: Sequence[Approval]
+    connection: Connection, candidate: Candidate, yes: Sequence[Approval], sites: frozenset[str] | None
 ) -> dict[int, tuple[frozenset[str], str]] | None:
-    """By approval: at which of the sites the person may decide, and why at none; None where nobody has roles."""
+    """Approval -> sites where the person may decide, and the reason if there are none; None if nobody has roles."""
     if not people.readable(connection) or not people.anybody(connection):
         return None
-    sites = candidates.sites(connection, candidate)
-    known = people.among(connection, [one.person for one in yes])
-    return {one.id: _entitlement(known.get(fold(one.person)), one.how, sites) for one in yes}
+    sites = sites or candidates.sites(connection, candidate)
+    persons = people.among(connection, [one.person for one in yes])
+    return {one.id: _entitlement(persons.get(fold(one.person)), one.how, sites) for one in yes}
 
 
 def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) -> tuple[frozenset[str], str]:
@@ -148,14 +153,14 @@ def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) 
 
 
 def need_entitled(connection: Connection, candidate: Candidate, actor: Actor) -> None:
-    """Refuse a yes that would not count, where people are known.
+    """Refuse an approval that would not count, if people have roles here.
 
     Raises:
-        NotEntitled: says why it would not.
+        NotEntitled: with the reason why it would not count.
     """
     if people.anybody(connection):
-        known = people.among(connection, [actor.name])
-        _, why = _entitlement(known.get(fold(actor.name)), actor.how, candidates.sites(connection, candidate))
+        persons = people.among(connection, [actor.name])
+        _, why = _entitlement(persons.get(fold(actor.name)), actor.how, candidates.sites(connection, candidate))
         if why:
             raise NotEntitled(
                 f"the yes of {actor.name} would not count: {why}. People here sign in and have roles: `lcia people` "
@@ -166,89 +171,89 @@ def need_entitled(connection: Connection, candidate: Candidate, actor: Actor) ->
 def need_quorum(
     connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
 ) -> list[Approval]:
-    """The approvals a promotion rests on; with `override` those in spite of the gate.
+    """The approvals that a promotion rests on; with `override` those given in spite of the gate.
 
     Each site whose tasks change has its own quorum and roles, filled by people who may decide there.
 
     Raises:
-        QuorumMissing: there are fewer than policy asks for at a site, or a required role is not among them.
+        QuorumMissing: a site has fewer approvals than policy requires, or a required role is missing.
     """
-    found = weighed(connection, candidate, policy, override=override)
-    counted = [one for one in found if not one.why_not]
+    sites = candidates.sites(connection, candidate)
+    results = weigh(connection, candidate, policy, override=override, sites=sites)
+    yes = [one for one in results if not one.why_not]
     void = "".join(
         f"; that of {one.approval.person} does not count: {one.why_not}"
-        for one in found
+        for one in results
         if one.why_not and one.approval.revoked_at is None and one.approval.override == override
     )
-    sites = sorted(candidates.sites(connection, candidate))
-    for site in sites:
-        here = [one.approval for one in counted if one.sites is None or site in one.sites]
+    for site in sorted(sites):
+        here = [one.approval for one in yes if one.sites is None or site in one.sites]
         _need_quorum_at(connection, candidate, policy, here, site, void, override=override, several=len(sites) > 1)
-    return [one.approval for one in counted]
+    return [one.approval for one in yes]
 
 
 def _need_quorum_at(
     connection: Connection,
     candidate: Candidate,
     policy: ApprovalSettings,
-    counted: Sequence[Approval],
+    yes: Sequence[Approval],
     site: str,
     void: str,
     *,
     override: bool,
     several: bool,
 ) -> None:
-    needed = quorum_at(candidate, policy, site, override=override)
-    names = ", ".join(given.person for given in counted) or "nobody"
+    quorum = quorum_at(candidate, policy, site, override=override)
+    names = ", ".join(approval.person for approval in yes) or "nobody"
     option = " --override" if override else ""
     at = f" at {site}" if several else ""
-    if len(counted) < needed:
+    if len(yes) < quorum:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} of {needed} approvals that count{at} ({names}){void}; "
+            f"version {candidate.number} has {len(yes)} of {quorum} approvals that count{at} ({names}){void}; "
             f"`lcia approve {candidate.number}{option} --reason ...` by somebody else than {candidate.submitted_by} "
             f"and {candidate.launched_by} gives one"
         )
     own = policy.sites.get(site, SiteApproval())
     roles = policy.required_roles if own.required_roles is None else own.required_roles
-    held = {role for given in counted for role in people.roles(connection, given.person, site)} if roles else set()
-    missing = [role for role in roles if role not in held]
+    present = {role for approval in yes for role in people.roles(connection, approval.person, site)} if roles else set()
+    missing = [role for role in roles if role not in present]
     if missing:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} approvals ({names}), and policy wants the role "
+            f"version {candidate.number} has {len(yes)} approvals ({names}), and policy wants the role "
             f"{missing[0]} among them{f' at {site}' if site != EVERYWHERE else ''}; a person who has it must approve "
             "too"
         )
 
 
 def quorum_at(candidate: Candidate, policy: ApprovalSettings, site: str, *, override: bool = False) -> int:
-    """Approvals that policy asks for at a site, with those for a sender that nobody knows."""
+    """Number of approvals that policy requires at a site, including those for an unknown sender."""
     own = policy.sites.get(site, SiteApproval()).quorum
     quorum = policy.quorum if own is None else own
     further = policy.unknown_sender if candidates.SENDER_UNKNOWN in candidate.marks else 0
     return (max(quorum, policy.override_quorum) if override else quorum) + further
 
 
-def barred(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:
-    """Whether four eyes keep a person from a candidate: they submitted or launched its task."""
-    return policy.four_eyes and _brought(candidate, person)
+def bars(candidate: Candidate, person: str, policy: ApprovalSettings) -> bool:
+    """True if the four-eyes rule bars a person from a candidate: they submitted or launched its task."""
+    return policy.four_eyes and _is_sender(candidate, person)
 
 
-def _brought(candidate: Candidate, person: str) -> bool:
+def _is_sender(candidate: Candidate, person: str) -> bool:
     return same_person(person, candidate.submitted_by) or same_person(person, candidate.launched_by)
 
 
 def epoch_of(connection: Connection, assistant: str) -> int:
-    """Of the champion; 0 before there is one."""
+    """Epoch of the champion; 0 before there is one."""
     query = select(champion.c.epoch).where(champion.c.name == assistant)
     return connection.execute(query).scalar_one_or_none() or 0
 
 
-def given(connection: Connection, candidate: Candidate) -> list[Approval]:
-    """Every yes and no to a candidate in order, those that count no more included."""
+def answers(connection: Connection, candidate: Candidate) -> list[Approval]:
+    """Every approval and rejection of a candidate in order, including those that no longer count."""
     query = select(approvals).where(approvals.c.candidate == candidate.digest).order_by(approvals.c.id)
     return [approval_of(row) for row in connection.execute(query).mappings()]
 
 
 def approval_of(row: RowMapping) -> Approval:
-    """Off a row of the table."""
+    """The approval that a row of the table holds."""
     return Approval(**row)

@@ -1,6 +1,6 @@
-"""Bring MLflow back to what it was told, where somebody changed it directly; every difference goes into the log.
+"""Reconciliation: bring MLflow back to what lcia sent it; every difference goes into the log.
 
-The database is the truth, so nothing that people do in MLflow changes a decision; but they look at it and load from it.
+The database is the truth, so no change in MLflow changes a decision; but people look at MLflow and load from it.
 """
 
 import tempfile
@@ -14,29 +14,30 @@ from components.audit.log import Actor, append, count, entries
 from components.errors import LciaError
 from components.promotion.statements import newest
 from components.registry import retelling
-from components.registry.differences import Difference, Told, model_place
+from components.registry.differences import Difference, ExpectedVersion, model_place
 from components.registry.files import ADVICE
-from components.registry.outbox import LEASE_SECONDS, keep_packing, publish, publish_files, put_statement, undelivered
+from components.registry.outbox import LEASE_SECONDS, backlog, keep_packing
 from components.registry.outbox_rows import SERVING
 from components.registry.registry import Registry
 from components.registry.replay import STATEMENT, Replay, replay
 from components.registry.retelling import Retelling
+from components.registry.upload import publish, publish_files, put_statement
 from components.storage import tables
 from components.storage.database import Database
 from components.storage.leases import Lease, acquire, process_owner, release
 from components.storage.objects import Json, ObjectStore
 
 ROUNDS = 3
-"""Rounds of looking for differences: mending one may show, or make, another."""
+"""Rounds of comparison: repairing one difference may show, or cause, another."""
 
 
 class NothingDecided(LciaError):
-    """A state with an empty log can't say what MLflow has to serve."""
+    """The log is empty, so nothing says which version MLflow has to serve."""
 
 
 @dataclass(frozen=True)
-class Repair:
-    """One difference, and what became of it."""
+class RepairOutcome:
+    """One difference, and the outcome of its repair."""
 
     difference: Difference
     repaired: bool
@@ -44,170 +45,177 @@ class Repair:
 
     def to_json(self) -> dict[str, Json]:
         """For `--json` and the log."""
-        found = self.difference
+        difference = self.difference
         return {
-            "kind": found.kind,
-            "digest": found.digest or None,
-            "words": found.words,
+            "kind": difference.kind,
+            "digest": difference.digest or None,
+            "words": difference.words,
             "repaired": self.repaired,
             "why_not": self.why_not,
         }
 
 
-def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[Repair]:
-    """Compare MLflow with what it was told and repair what differs; then note what it serves.
+def reconcile(db: Database, store: ObjectStore, registry: Registry, actor: Actor) -> list[RepairOutcome]:
+    """Compare MLflow with what lcia sent it and repair the differences; then record the version it serves.
 
-    What is unknown to us is said and left. While something about a version still has to be told, a difference may come
-    of that, so only what it is loaded from is restored: it may be what stands in the way. Another process that tells
-    MLflow something now is waited for by giving up: the result is empty then.
+    Versions that lcia did not make are reported and left. While an update about a version is still to be sent, a
+    difference may come from that, so only the files it is loaded from are restored: they may be what blocks the update.
+    If another process is updating MLflow now, this one gives up and returns nothing.
 
     Raises:
         RegistryError: MLflow can't be reached.
-        StaleLease: this process was stopped for so long that another one told MLflow meanwhile; see `retelling`.
+        StaleLease: this process paused for so long that another one updated MLflow meanwhile; see `retelling`.
     """
     lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
     if lease is None:
         return []
     try:
         with db.read() as connection:
-            known = replay(connection, store, registry.name, newest)
-            decided = count(connection) > 0
+            expectation = replay(connection, store, registry.name, newest)
+            any_decision = count(connection) > 0
             fence = Retelling(registry.name, None, retelling.newest(connection, registry.name), serving=True)
-            untold = [row for row in undelivered(connection, registry.name) if row.digest]
+            untold = [row for row in backlog(connection, registry.name) if row.digest]
             waiting = {row.digest: row.kind for row in untold}
             serving = {row.digest for row in untold if row.kind in SERVING}
         for digest, kind in waiting.items():
             if kind == "forget":
-                known.told.pop(digest, None)
+                expectation.versions.pop(digest, None)
         reasons: dict[str, str] = {}
-        found: dict[str, Difference] = {}
-        left: dict[str, Difference] = {}
+        differences: dict[str, Difference] = {}
+        remaining: dict[str, Difference] = {}
         for _ in range(ROUNDS):
-            left = _differences(registry, known, waiting.keys(), serving)
-            fresh = [one for words, one in left.items() if words not in found]
+            remaining = _differences(registry, expectation, waiting.keys(), serving)
+            fresh = [one for words, one in remaining.items() if words not in differences]
             if not fresh:
                 break
-            found |= left
+            differences |= remaining
             for one in fresh:
                 try:
-                    packing = _repair(store, registry, one, known.told, decided=decided)
+                    packing = _repair(store, registry, one, expectation.versions, any_decision=any_decision)
                     if packing is not None:
-                        known.told[one.digest].packing = packing
+                        expectation.versions[one.digest].packing = packing
                         with db.begin() as connection:
-                            keep_packing(connection, known.told[one.digest].row, packing)
+                            keep_packing(connection, expectation.versions[one.digest].row, packing)
                 except LciaError as error:
                     reasons[one.words] = str(error)
-        _note_served(db, registry, left, fence, lease)
+        _note_served(db, registry, remaining, fence, lease)
     finally:
         release(db, lease)
-    repairs = [_outcome(one, left.keys(), reasons) for one in found.values()]
+    repairs = [_outcome(one, remaining.keys(), reasons) for one in differences.values()]
     with db.begin() as connection:
-        if repairs and not _logged(connection, registry.name, repairs):
+        if repairs and not _in_log(connection, registry.name, repairs):
             details: dict[str, Json] = {"differences": [repair.to_json() for repair in repairs]}
             append(connection, "registry.repaired", actor, registry.name, details)
     return repairs
 
 
 def _differences(
-    registry: Registry, known: Replay, waiting: Collection[str], serving: Collection[str]
+    registry: Registry, expectation: Replay, waiting: Collection[str], serving: Collection[str]
 ) -> dict[str, Difference]:
-    """By their words: those that do not come of what MLflow is still to be told."""
-    found = registry.differences(known.told, known.champion)
-    if known.damage:  # they may have published what seems unknown
-        found = [one for one in found if one.kind != "unknown"]
-        found += [Difference("unclear", "", damage) for damage in known.damage]
-    if serving:  # an answer that was lost on the way
-        found = [one for one in found if one.kind != "alias" or registry.champion() not in serving]
-    return {one.words: one for one in found if one.loading or one.digest not in waiting}
+    """Differences by their words, without those that come from updates still to be sent."""
+    differences = registry.differences(expectation.versions, expectation.champion)
+    if expectation.damage:  # a damaged row may have published a version that looks unknown
+        differences = [one for one in differences if one.kind != "unknown"]
+        differences += [Difference("unclear", "", damage) for damage in expectation.damage]
+    if serving:  # MLflow moved the alias, and its answer was lost on the way
+        differences = [one for one in differences if one.kind != "alias" or registry.champion() not in serving]
+    return {one.words: one for one in differences if one.loading or one.digest not in waiting}
 
 
 def _note_served(
-    db: Database, registry: Registry, left: Mapping[str, Difference], fence: Retelling, lease: Lease
+    db: Database, registry: Registry, remaining: Mapping[str, Difference], fence: Retelling, lease: Lease
 ) -> None:
-    """The version that MLflow serves, for `status`; None if it can't be loaded."""
-    seen = registry.champion()
-    broken = any(one.digest == seen and (one.loading or one.kind == "alias") for one in left.values())
-    served = None if broken else seen or None
-    with fence.written(db, lease) as connection:
+    """Record the version that MLflow serves, for `status`; none if it can't be loaded."""
+    digest = registry.champion()
+    unusable = any(one.digest == digest and (one.loading or one.kind == "alias") for one in remaining.values())
+    usable = None if unusable else digest or None
+    with fence.transaction(db, lease) as connection:
         mine = tables.champion.c.name == registry.name
         stands = connection.execute(select(tables.champion.c.served).where(mine)).scalar_one_or_none()
-        if stands != served:
-            connection.execute(update(tables.champion).where(mine).values(served=served))
+        if stands != usable:
+            connection.execute(update(tables.champion).where(mine).values(served=usable))
 
 
-def _logged(connection: Connection, assistant: str, repairs: list[Repair]) -> bool:
-    """Whether all of it stays, and was told by an earlier entry."""
-    told = {
+def _in_log(connection: Connection, assistant: str, repairs: list[RepairOutcome]) -> bool:
+    """True if all of it remains, and earlier entries of the log have it."""
+    earlier = {
         one["words"]
         for entry in entries(connection, subject=assistant)
         if entry.action == "registry.repaired"
         for one in entry.details["differences"]
     }
-    return all(not repair.repaired and repair.difference.words in told for repair in repairs)
+    return all(not repair.repaired and repair.difference.words in earlier for repair in repairs)
 
 
 def _repair(
-    store: ObjectStore, registry: Registry, found: Difference, told: Mapping[str, Told], *, decided: bool
+    store: ObjectStore,
+    registry: Registry,
+    difference: Difference,
+    versions: Mapping[str, ExpectedVersion],
+    *,
+    any_decision: bool,
 ) -> dict[str, str] | None:
-    """Undo one difference; returns the digests of the model's packing where that was written."""
-    if found.kind == "alias":
-        _serve(registry, found.digest, decided=decided)
-    one = told.get(found.digest)
+    """Undo one difference; returns the digests of the model's packing if that was written."""
+    if difference.kind == "alias":
+        _serve(registry, difference.digest, any_decision=any_decision)
+    one = versions.get(difference.digest)
     if one is None:
         return None
     packing = None
-    if found.kind == "version":
-        registry.drop_broken(found.digest)
+    if difference.kind == "version":
+        registry.drop_broken(difference.digest)
         packing = publish(store, registry, one.payload).packing
         if STATEMENT in one.files:
-            put_statement(store, registry, found.digest, one.files[STATEMENT])
-        registry.tag_version(found.digest, one.tags, one.copy_tags)
-    elif found.kind == "copy":
-        registry.copy_again(found.digest)
-        registry.tag_version(found.digest, one.tags, one.copy_tags)
-    elif found.kind in {"tags", "copy tags", "run tags"}:
-        registry.tag_version(found.digest, one.tags, one.copy_tags)
-    elif found.kind == "run":
-        registry.restore_run(found.digest)
-    elif found.kind == "files":
-        packing = _restore_files(store, registry, found, one)
-    elif found.kind == "packing":
+            put_statement(store, registry, difference.digest, one.files[STATEMENT])
+        registry.tag_version(difference.digest, one.tags, one.copy_tags)
+    elif difference.kind == "copy":
+        registry.copy_again(difference.digest)
+        registry.tag_version(difference.digest, one.tags, one.copy_tags)
+    elif difference.kind in {"tags", "copy tags", "run tags"}:
+        registry.tag_version(difference.digest, one.tags, one.copy_tags)
+    elif difference.kind == "run":
+        registry.restore_run(difference.digest)
+    elif difference.kind == "files":
+        packing = _restore_files(store, registry, difference, one)
+    elif difference.kind == "packing":
         packing = publish_files(store, registry, one.payload, packing_alone=True)
     return packing
 
 
-def _serve(registry: Registry, digest: str, *, decided: bool) -> None:
-    """Move the alias where it belongs; '' takes it away."""
-    if not digest and not decided:
+def _serve(registry: Registry, digest: str, *, any_decision: bool) -> None:
+    """Move the alias to the version it belongs to; '' removes it."""
+    if not digest and not any_decision:
         raise NothingDecided(
             "the log is empty, so nobody decided that there is no champion: the alias stays. Restore the database"
         )
     registry.serve(digest or None)
 
 
-def _restore_files(store: ObjectStore, registry: Registry, found: Difference, told: Told) -> dict[str, str] | None:
-    """Write what is missing or altered; MLflow's own packing of the model anew, where some of that is."""
-    own = told.files.keys() & set(found.files)
+def _restore_files(
+    store: ObjectStore, registry: Registry, difference: Difference, version: ExpectedVersion
+) -> dict[str, str] | None:
+    """Write missing or altered files; if MLflow's own packing of the model is among them, make that anew."""
+    own = version.files.keys() & set(difference.files)
     with tempfile.TemporaryDirectory(prefix="lcia-repair-") as name:
         for place in own:
             file = Path(name) / model_place(place)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(store.get(told.files[place]))
+            file.write_bytes(store.get(version.files[place]))
         if own:
-            registry.upload(found.digest, Path(name))
-    if set(found.files) <= own:
+            registry.upload(difference.digest, Path(name))
+    if set(difference.files) <= own:
         return None
-    return publish_files(store, registry, told.payload, packing_alone=True)
+    return publish_files(store, registry, version.payload, packing_alone=True)
 
 
-def _outcome(found: Difference, left: Collection[str], reasons: Mapping[str, str]) -> Repair:
-    if found.words not in left:
-        return Repair(found, repaired=True)
+def _outcome(difference: Difference, remaining: Collection[str], reasons: Mapping[str, str]) -> RepairOutcome:
+    if difference.words not in remaining:
+        return RepairOutcome(difference, repaired=True)
     stays = {
         "unknown": "lcia did not make it and leaves it; delete it in MLflow if nobody needs it",
         "place": ADVICE,
         "experiment": "it stays there, and is erased there with its version",
         "unclear": "look at what it names, then run `lcia sync` again",
     }
-    why = reasons.get(found.words) or stays.get(found.kind, "it came back")
-    return Repair(found, repaired=False, why_not=why)
+    why = reasons.get(difference.words) or stays.get(difference.kind, "it came back")
+    return RepairOutcome(difference, repaired=False, why_not=why)

@@ -1,4 +1,4 @@
-"""The champion as MLflow serves it, held against the one that was decided: looked at by every round of a server."""
+"""Watch on serving: every round of a server compares the version MLflow serves with the one that was decided."""
 
 from sqlalchemy import Connection, select
 
@@ -13,10 +13,10 @@ from components.storage.tables import outbox
 
 
 def watch(db: Database, registry: Registry) -> str | None:
-    """Look at what MLflow serves; words on it where that is not what was decided and told, None where it is.
+    """Check the version that MLflow serves; returns a sentence if it is another than the one decided, else None.
 
-    It is entered in the log, and the next telling moves the alias back. Nothing is done while somebody tells MLflow
-    something, or has to.
+    A difference goes into the log, and the next update moves the alias back. Nothing is done while an update of MLflow
+    is under way or due.
 
     Raises:
         RegistryError: MLflow can't be reached.
@@ -28,22 +28,22 @@ def watch(db: Database, registry: Registry) -> str | None:
         quiet = _quiet(connection, name)
     if before is None or not quiet:
         return None
-    seen = registry.champion()
-    if seen == before.version:
+    digest = registry.champion()
+    if digest == before.version:
         return None
-    words = f"MLflow serves {_short(seen)}, decided was {_short(before.version)} (epoch {before.epoch})"
+    words = f"MLflow serves {_short(digest)}, decided was {_short(before.version)} (epoch {before.epoch})"
     with db.begin() as connection:
         if champion.current(connection, name) != before or not _quiet(connection, name):
-            return None  # decided or told meanwhile: what was seen may be older than that
-        told = {"kind": "alias", "digest": before.version, "words": words, "repaired": False}
-        details = {"differences": [{**told, "why_not": "MLflow is told again right after this entry"}]}
+            return None  # a decision or update came meanwhile: the answer may be older than it
+        difference = {"kind": "alias", "digest": before.version, "words": words, "repaired": False}
+        details = {"differences": [{**difference, "why_not": "MLflow is told again right after this entry"}]}
         append(connection, "registry.repaired", SYSTEM, name, details)
         Retelling(name, before.version, newest(connection, name), serving=True).enter(connection)
     return words
 
 
 def _quiet(connection: Connection, assistant: str) -> bool:
-    """True if nobody tells MLflow anything now, and it was told of the newest decision about the champion."""
+    """True if no update of MLflow is under way and it has the newest decision about the champion."""
     if leases.holder(connection, f"outbox:{assistant}") is not None:
         return False
     mine = (outbox.c.assistant == assistant) & outbox.c.kind.in_(SERVING)

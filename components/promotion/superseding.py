@@ -1,7 +1,7 @@
-"""Which learnt tasks are replaced by later ones, and so leave the family of tasks that a candidate must not forget.
+"""Superseding: learnt tasks that later ones replace leave the family of tasks that a candidate must not forget.
 
-A package says so with `supersedes` in task.yaml, which counts where both tasks have one owner; anything else is for a
-person to declare, or a site could take another's task out of the gate. See docs/decisions/0016.
+A package says so with `supersedes` in task.yaml, which counts if both tasks have one owner; otherwise a person has to
+declare it, or a site could take another's task out of the gate. See docs/decisions/0016.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,26 +16,26 @@ from components.tasks.queue import QueueItem
 from components.tasks.task_file import Task
 
 ANSWER = "superseded_by"
-"""What the queue item of a replaced task says: `name@version` of the task that replaces it."""
+"""Answer in the queue item of a replaced task: `name@version` of the task that replaces it."""
 
 
 class SupersedeRefused(LciaError):
-    """The declaration would mean nothing, or lead in a circle."""
+    """The declaration would have no effect, or close a circle."""
 
 
-def superseded(tasks: Iterable[Task], declared: Mapping[str, str]) -> dict[str, str]:
-    """`name@version` of every replaced task -> of what replaces it; both have to be learnt."""
-    known = {task.label: task for task in tasks}
-    found = {old: new for old, new in declared.items() if old in known and new in known}
-    for task in known.values():
-        old = known.get(task.supersedes or "")
-        if old is not None and old.owner == task.owner and not _reaches(found, task.label, old.label):
-            found.setdefault(old.label, task.label)
-    return found
+def replacements(tasks: Iterable[Task], declarations: Mapping[str, str]) -> dict[str, str]:
+    """`name@version` of every replaced task -> that of its replacement; both have to be learnt."""
+    by_label = {task.label: task for task in tasks}
+    successors = {old: new for old, new in declarations.items() if old in by_label and new in by_label}
+    for task in by_label.values():
+        old = by_label.get(task.supersedes or "")
+        if old is not None and old.owner == task.owner and not _reaches(successors, task.label, old.label):
+            successors.setdefault(old.label, task.label)
+    return successors
 
 
-def declared(connection: Connection, assistant: str) -> dict[str, str]:
-    """What people have declared."""
+def declarations(connection: Connection, assistant: str) -> dict[str, str]:
+    """Replacements that people declared: `name@version` -> `name@version`."""
     items = queue.items(connection, assistant, ("promoted",))
     return {label(item): str(item.answers[ANSWER]) for item in items if ANSWER in item.answers}
 
@@ -51,10 +51,10 @@ def declare(connection: Connection, old: QueueItem, new: QueueItem, actor: Actor
     for item in (old, new):
         if item.state != "promoted":
             raise SupersedeRefused(f"{label(item)} is {item.state}, expected a learnt task; `lcia tasks` lists them")
-    known = declared(connection, old.assistant)
-    if known.get(label(old)) == label(new):
+    standing = declarations(connection, old.assistant)
+    if standing.get(label(old)) == label(new):
         return old
-    if old.id == new.id or _reaches(known, label(new), label(old)):
+    if old.id == new.id or _reaches(standing, label(new), label(old)):
         raise SupersedeRefused(
             f"{label(old)} can't be superseded by {label(new)}: it is the same task, or supersedes that one itself"
         )
@@ -67,11 +67,11 @@ def label(item: QueueItem) -> str:
     return f"{item.name}@{item.version}"
 
 
-def _reaches(found: Mapping[str, str], start: str, end: str) -> bool:
-    """Whether following replacements from `start` comes to `end`."""
+def _reaches(successors: Mapping[str, str], start: str, end: str) -> bool:
+    """True if following replacements from `start` leads to `end`."""
     at: str | None = start
-    for _ in range(len(found) + 1):
+    for _ in range(len(successors) + 1):
         if at == end:
             return True
-        at = found.get(at) if at else None
+        at = successors.get(at) if at else None
     return False

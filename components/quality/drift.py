@@ -40,8 +40,8 @@ ADVICE: Mapping[Verdict, str] = {
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """The group that the router proposes, with the digests of its tasks; None proposes a group of its own."""
+class GroupProposal:
+    """The group that the router would put the task into, by the digests of its tasks; none: a group of its own."""
 
     group: str | None = None
     tasks: frozenset[str] = frozenset()
@@ -84,7 +84,7 @@ def check_drift(
     prior: Sequence[Snapshot],
     settings: DriftSettings,
     seed: int = 0,
-    proposal: Proposal | None = None,
+    proposal: GroupProposal | None = None,
     read: Read | None = None,
     unread: str = "no base model was given",
 ) -> DriftResult:
@@ -96,7 +96,7 @@ def check_drift(
     Raises:
         ObjectMissing, ObjectCorrupt: rows of this task are gone or damaged.
     """
-    joins = proposal or Proposal()
+    joins = proposal or GroupProposal()
     current = Sample(snapshot.task.label, snapshot.digest, snapshot.rows("train"), snapshot.instructions())
     samples = [sample for earlier in prior if earlier.digest != snapshot.digest if (sample := Sample.of(earlier))]
     unlike, rows, odd = _admixture(snapshot, current, seed)

@@ -1,8 +1,9 @@
 """Accounts of an MLflow server: a trainer that shows candidates, a promoter that alone writes the promoted model.
 
-MLflow (`mlflow server --app-name basic-auth`) gives rights on a whole registered model: who may add a version may also
-move its aliases. That is why there are two of them. Whoever creates a model owns it, so an administrator makes both
-before anybody else does. Clients take name and password from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+MLflow (`mlflow server --app-name basic-auth`) gives rights on a whole registered model: an account that may add a
+version may also move its aliases. Therefore there are two models. The account that creates a model owns it, so an
+administrator makes both before anybody else does. Clients take name and password from MLFLOW_TRACKING_USERNAME and
+MLFLOW_TRACKING_PASSWORD.
 """
 
 import secrets
@@ -24,12 +25,12 @@ _PROBE = "lcia-doctor"
 
 
 class RegistryAccountsRefused(LciaError):
-    """MLflow is no server with accounts, or the account in use does not administer it."""
+    """MLflow is not a server with accounts, or the account in use is not an administrator."""
 
 
 @dataclass(frozen=True)
 class Granted:
-    """What one account may do to one thing."""
+    """One right of one account."""
 
     account: str
     kind: str
@@ -40,11 +41,11 @@ class Granted:
 
 @dataclass(frozen=True)
 class SetUp:
-    """What holds after a set-up."""
+    """Rights and new passwords after a set-up."""
 
     rights: list[Granted]
     passwords: dict[str, str]
-    """Random ones, of the accounts that were made now; kept nowhere."""
+    """Random passwords of accounts made just now; stored nowhere."""
 
 
 def set_up(
@@ -55,12 +56,12 @@ def set_up(
     *,
     trainer: str,
     promoter: str,
-    given: Mapping[str, str] = {},
+    passwords: Mapping[str, str] = {},
 ) -> SetUp:
     """Make the experiment, both registered models and the accounts, and grant rights; may be repeated.
 
-    An account that exists keeps its password; a new one gets the `given` one (by account), else a random one. The
-    promoter may also delete versions and files, which `lcia withdraw` asks for.
+    An existing account keeps its password; a new one gets that of `passwords` (by account), else a random one. The
+    promoter may also delete versions and files, which `lcia withdraw` needs.
 
     Raises:
         RegistryAccountsRefused: see the class.
@@ -72,7 +73,7 @@ def set_up(
 
     client, auth = MlflowClient(tracking_uri, tracking_uri), AuthServiceClient(tracking_uri)
     try:
-        made = _accounts(auth, (trainer, promoter), given)
+        new_passwords = _accounts(auth, (trainer, promoter), passwords)
         identity = _experiment(client, artifacts, experiment)
         for model in (name, f"{name}-candidates"):
             if not client.search_registered_models(f"name = '{model}'"):
@@ -86,7 +87,7 @@ def set_up(
             (promoter, "registered_model", name, name, MANAGE),
         ]
         for user, kind, _, resource, right in rights:
-            with suppress(RestException):  # there was none
+            with suppress(RestException):  # there was no right to revoke
                 auth.revoke_user_permission(user, kind, resource)
             auth.grant_user_permission(user, kind, resource, right)
     except (MlflowException, OSError) as error:
@@ -94,13 +95,13 @@ def set_up(
             f"MLflow at registry.tracking_uri did not do as asked: {error}. Start it with --app-name basic-auth, and "
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an administrator's"
         ) from error
-    return SetUp([Granted(user, kind, shown, right) for user, kind, shown, _, right in rights], made)
+    return SetUp([Granted(user, kind, name_shown, right) for user, kind, name_shown, _, right in rights], new_passwords)
 
 
 def may_promote(tracking_uri: str, name: str) -> bool | None:
-    """Whether MLflow lets this process's account move the aliases of `name`; None where there is no such model yet.
+    """True if MLflow lets this process's account move the aliases of `name`; None if there is no such model yet.
 
-    Tried by deleting an alias that is not there.
+    Tested by deleting an alias that does not exist.
 
     Raises:
         RegistryAccountsRefused: it can't be reached, or does not know the account.
@@ -121,26 +122,26 @@ def may_promote(tracking_uri: str, name: str) -> bool | None:
     return True
 
 
-def _accounts(auth: "AuthServiceClient", names: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
-    """Make those that do not exist; the passwords that nobody gave."""
+def _accounts(auth: "AuthServiceClient", names: Iterable[str], passwords: Mapping[str, str]) -> dict[str, str]:
+    """Make accounts that do not exist; returns the passwords that were generated."""
     from mlflow.exceptions import MlflowException
 
-    made = {}
+    new_passwords = {}
     for name in names:
         try:
             auth.get_user(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            if name not in given:
-                made[name] = secrets.token_urlsafe(24)
-            auth.create_user(name, given.get(name) or made[name])
-    return made
+            if name not in passwords:
+                new_passwords[name] = secrets.token_urlsafe(24)
+            auth.create_user(name, passwords.get(name) or new_passwords[name])
+    return new_passwords
 
 
 def _experiment(client: "MlflowClient", artifacts: str, experiment: str) -> str:
-    """Id of the experiment; where the server keeps the artifacts, below its own id, as rights are by that id."""
-    found = client.get_experiment_by_name(experiment)
-    if found is not None:
-        return str(found.experiment_id)
+    """Id of the experiment. If the server keeps the artifacts, they go below that id, because rights go by it."""
+    existing = client.get_experiment_by_name(experiment)
+    if existing is not None:
+        return str(existing.experiment_id)
     return str(client.create_experiment(experiment, artifact_location=artifact_location(artifacts)))

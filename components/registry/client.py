@@ -1,4 +1,4 @@
-"""How MLflow is opened: quietly, with little patience, and a database file of its own only ever whole."""
+"""Connection to MLflow: opened quietly, with short timeouts; a new database file appears complete or not at all."""
 
 import fcntl
 import logging
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 PATIENCE = 20.0
-"""Seconds that a verb waits for an answer of MLflow, for another process that tells it, and before it asks again."""
+"""Seconds a verb waits for an answer of MLflow, for another process that updates it, and before it asks again."""
 _PROBE_SECONDS = PATIENCE / 2
 _PROBE = "/api/2.0/mlflow/registered-models/search?max_results=1"
 """A request that MLflow answers from its database."""
 _FRESH_SECONDS = 5.0
-"""How long an answer proves that MLflow is there."""
+"""Seconds for which an answer proves that MLflow is there."""
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
@@ -34,7 +34,7 @@ _DATABASE_TRIES, _DATABASE_SECONDS = 3, 6
 
 
 def prepare(tracking_uri: str) -> None:
-    """Keep MLflow's client quiet, and its patience short; what the environment says already stands."""
+    """Keep MLflow's client quiet and its timeouts short; values of the environment take precedence."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if urlparse(tracking_uri).scheme not in ("http", "https"):
@@ -46,7 +46,7 @@ def prepare(tracking_uri: str) -> None:
 
 
 def connect(tracking_uri: str) -> "MlflowClient":
-    """A client of MLflow's server or database; an SQLite file that is not there yet is made.
+    """A client of MLflow's server or database; a missing SQLite file is created.
 
     Raises:
         mlflow.exceptions.MlflowException, OSError: it can't be reached or made.
@@ -59,11 +59,11 @@ def connect(tracking_uri: str) -> "MlflowClient":
         database = make_url(tracking_uri).database
         if database and not Path(database).exists():
             _make(Path(database))
-    tracking_uri = _bounded(tracking_uri)
+    tracking_uri = _with_timeout(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
-def _bounded(tracking_uri: str) -> str:
+def _with_timeout(tracking_uri: str) -> str:
     """The address of a PostgreSQL database with a bound on connecting; any other as it is."""
     if not urlparse(tracking_uri).scheme.startswith("postgresql"):
         return tracking_uri
@@ -79,24 +79,24 @@ class Silent(Exception):
     """MLflow did not answer in time, a moment ago or now."""
 
 
-class Line:
-    """The line to one MLflow: whether it answers is found out with little patience, and then believed for a while.
+class MlflowLine:
+    """The line to one MLflow: a short probe shows whether it answers, and the result holds for a while.
 
-    A server that takes connections and never answers would hold up each of many requests of a verb.
+    Without it, a server that accepts connections and never answers would delay each of a verb's many requests.
     """
 
     def __init__(self, tracking_uri: str) -> None:
-        """Nothing is asked yet."""
+        """Asks nothing yet."""
         self._uri = tracking_uri
         self._heard, self._silent = -PATIENCE, -PATIENCE
 
     def forget(self) -> None:
-        """Ask it again at the next call, though it was silent."""
+        """Ask again at the next call, even if MLflow was silent."""
         self._silent = -PATIENCE
 
     @contextmanager
     def talk(self) -> Iterator[None]:
-        """What is asked of MLflow; a failure after long waiting counts as silence.
+        """Block of requests to MLflow; a failure after a long wait counts as silence.
 
         Raises:
             Silent: it does not answer.
@@ -114,7 +114,7 @@ class Line:
         self._heard = time.monotonic()
 
     def _probe(self) -> None:
-        """Ask a server for little, unless it answered a moment ago; whatever it says is an answer."""
+        """Send a server a small request, unless it answered a moment ago; any reply counts as an answer."""
         if urlparse(self._uri).scheme not in ("http", "https") or time.monotonic() < self._heard + _FRESH_SECONDS:
             return
         from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
@@ -127,14 +127,14 @@ class Line:
         try:
             http_request(creds, _PROBE, "GET", max_retries=0, timeout=patience, raise_on_status=False)
         except MlflowException as error:
-            if time.monotonic() >= began + patience:  # anything but silence is known at once
+            if time.monotonic() >= began + patience:  # other failures than silence show at once
                 self._silent = time.monotonic()
                 raise Silent(f"it takes connections, and does not answer within {patience:.0f} seconds") from error
             raise
 
 
 def is_denial(error: BaseException) -> bool:
-    """True if MLflow says that the account may not do it; its client wraps one error into another."""
+    """True if MLflow says that the account has no right to it; its client wraps errors in each other."""
     from mlflow.exceptions import MlflowException
 
     inner: BaseException | None = error
@@ -146,10 +146,10 @@ def is_denial(error: BaseException) -> bool:
 
 
 def _make(file: Path) -> None:
-    """MLflow's empty tables, put in place in one go.
+    """Make a file with MLflow's empty tables, put in place in one go.
 
-    SQLite's `CREATE` and `ALTER` are no transaction as MLflow's migrations use them: a process killed amid them would
-    leave a database that no later one could open ("duplicate column name").
+    MLflow's migrations run SQLite's `CREATE` and `ALTER` outside a transaction: a process killed amid them would leave
+    a database that no later one could open ("duplicate column name").
     """
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -158,18 +158,18 @@ def _make(file: Path) -> None:
     with _alone_in(file.parent):
         if file.exists():
             return
-        unfinished = file.with_name(file.name + ".unfinished")
-        unfinished.unlink(missing_ok=True)
-        SqlAlchemyStore(f"sqlite:///{unfinished}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
-        unfinished.replace(file)
+        part = file.with_name(file.name + ".unfinished")
+        part.unlink(missing_ok=True)
+        SqlAlchemyStore(f"sqlite:///{part}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        part.replace(file)
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """No other process is within the same block on this folder; a lock that a killed process held is free."""
-    opened = os.open(folder, os.O_RDONLY)
+    """Block that only one process at a time is in, by a lock on the folder; the system frees that of a killed one."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(opened)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What goes from MLflow when a candidate's objects go: its versions and its run's files. The run's numbers stay.
+"""Deletion from MLflow together with a candidate's objects: its versions and its run's files. The numbers stay.
 
 `mlflow gc` is not used: it deletes the files of runs that registered versions still point to, and knows no champion.
 """
@@ -14,50 +14,50 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ERASED = "erased"
-"""Tag of a run whose files were removed; its value is the digest of what it was."""
+"""Tag of a run whose files were removed; its value is the version's digest."""
 
 
 def forget(client: "MlflowClient", root: Root, models: Iterable[str], digest: str) -> int:
-    """Delete the registered versions with this digest and the files of their runs; returns how many versions.
+    """Delete the registered versions with this digest and the files of their runs; returns the number of versions.
 
-    Runs are those that the versions name, and those that bear the digest, in whatever experiment; not those of another
-    version, which somebody gave the tag or the digest of this one.
+    Runs are those that the versions name and those with the digest as their tag, in any experiment; but not the run of
+    another version that somebody gave this one's tag.
 
     The run loses its tag `digest`, so that the same candidate, made again, is published anew. Files of runs that
-    somebody deleted in MLflow go too: MLflow keeps them.
+    somebody deleted in MLflow go, too: MLflow keeps them.
 
     Raises:
         OutsideRoot: MLflow keeps the files outside `root`; no version was deleted.
         NotErased: files are still there.
     """
-    known = [version for model in models for version in client.search_model_versions(f"name = '{model}'")]
-    found = [version for version in known if version.tags.get("digest") == digest]
-    others = {version.run_id for version in known if version.tags.get("digest") != digest}
-    runs = _runs(client, found, others, digest)
+    versions = [version for model in models for version in client.search_model_versions(f"name = '{model}'")]
+    matches = [version for version in versions if version.tags.get("digest") == digest]
+    others = {version.run_id for version in versions if version.tags.get("digest") != digest}
+    runs = _runs(client, matches, others, digest)
     for run in runs:
         RunFiles(client, run, root).erase()
-    for version in found:
+    for version in matches:
         client.delete_model_version(version.name, str(version.version))
     for run in runs:
-        deleted = run.info.lifecycle_stage == "deleted"
-        if deleted:  # a deleted run takes no tags
+        was_deleted = run.info.lifecycle_stage == "deleted"
+        if was_deleted:  # a deleted run takes no tags
             client.restore_run(run.info.run_id)
         client.set_tag(run.info.run_id, ERASED, digest)
         if "digest" in run.data.tags:
             client.delete_tag(run.info.run_id, "digest")
-        if deleted:
+        if was_deleted:
             client.delete_run(run.info.run_id)
-    return len(found)
+    return len(matches)
 
 
-def _runs(client: "MlflowClient", found: Iterable[Any], others: Collection[str], digest: str) -> list["Run"]:
-    """The runs of versions, by what these name and by tag; `others` are runs that versions of another digest name."""
+def _runs(client: "MlflowClient", versions: Iterable[Any], others: Collection[str], digest: str) -> list["Run"]:
+    """The runs of versions, by name and by tag; `others` are runs that versions of another digest name."""
     from mlflow.entities import ViewType
 
-    named = [run for version in found if (run := run_of(client, version)) is not None]
+    runs = [run for version in versions if (run := run_of(client, version)) is not None]
     own = {
         run.info.run_id: run
-        for run in named
+        for run in runs
         if run.info.run_id not in others or run.data.tags.get("digest", digest) == digest
     }
     experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]

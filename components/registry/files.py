@@ -1,4 +1,4 @@
-"""Files of MLflow's runs: read where MLflow says they are, written and deleted below this installation's root alone."""
+"""Files of MLflow's runs: read where MLflow says they are; written and deleted only below this installation's root."""
 
 import contextlib
 import os
@@ -36,16 +36,16 @@ SERVED = "mlflow-artifacts:"
 
 @dataclass(frozen=True)
 class Root:
-    """Where the files of every run have to be."""
+    """The root below which the files of every run have to be."""
 
     place: str
     """`registry.artifacts`: a path or URL."""
     home: Path | None = None
-    """State folder; a root below it counts only where no link leads out of it."""
+    """State folder; a root below it is valid only if no link leads out of the folder."""
 
 
 def artifact_location(root: str) -> str | None:
-    """Where a new experiment's files go; None where the server keeps them, below its id, by which rights are given."""
+    """Location of a new experiment's files; None if the server keeps them: below the id, by which it grants rights."""
     if root.startswith(SERVED):
         return None
     return root if urlparse(root).scheme else Path(root).absolute().as_uri()
@@ -54,15 +54,15 @@ def artifact_location(root: str) -> str | None:
 class RunFiles:
     """The files of one run.
 
-    The client's own calls remember where files were before, so MLflow's repository of the run's place is asked.
+    MLflow's client caches old locations of files, so its repository for the run's place is used directly.
     """
 
     def __init__(self, client: "MlflowClient", run: "Run", root: "Root") -> None:
-        """`root`: nothing outside it is written or deleted."""
+        """Nothing outside `root` is written or deleted."""
         self.place = str(run.info.artifact_uri)
         self._run, self._client = run, client
-        served = root.place.startswith(SERVED) and local_path(self.place) is None
-        self._root, self._home = self._server_root() if served else root.place, root.home
+        on_server = root.place.startswith(SERVED) and local_path(self.place) is None
+        self._root, self._home = self._server_root() if on_server else root.place, root.home
 
     @property
     def own(self) -> bool:
@@ -72,7 +72,7 @@ class RunFiles:
 
     @property
     def link(self) -> Path | None:
-        """Real place of the files where a link stands for the run's folder, or for `artifacts` in it."""
+        """Real path of the files if the run's folder, or `artifacts` in it, is a link; else None."""
         here = local_path(self.place)
         if here is None:
             return None
@@ -80,7 +80,7 @@ class RunFiles:
         return None if real.parts[-2:] == here.parts[-2:] else real
 
     def read(self, name: str) -> bytes | None:
-        """Content of one file; None where there is none."""
+        """Content of one file; None if there is none."""
         from mlflow.exceptions import MlflowException
 
         with (
@@ -91,18 +91,18 @@ class RunFiles:
         return None
 
     def names(self, folder: str) -> list[str]:
-        """Files and folders that stand in a folder, by their whole names; nothing where there is none, or a link."""
+        """Full names of the files and folders in a folder; none if it does not exist or is a link."""
         here = local_path(self.place)
         if here is not None and (here / folder).is_symlink():
             return []
         return [str(file.path) for file in self._repository().list_artifacts(folder)]
 
     def digests(self, folder: str, skip: str) -> dict[str, str]:
-        """Digest of every file below a folder, by its name in there; `skip` names an entry of it that is left out.
+        """Name below a folder -> digest, of every file in it; `skip` names an entry that is left out.
 
-        Compiled code is left out: a process that loads the model in place makes it.
+        Compiled code is left out: any process that loads the model in place writes some.
         """
-        found = {}
+        digests = {}
         with tempfile.TemporaryDirectory(prefix="lcia-artifact-") as scratch:
             for name in self.names(folder):
                 if name != f"{folder}/{skip}":
@@ -110,8 +110,8 @@ class RunFiles:
             top = Path(scratch) / folder
             for path in top.rglob("*"):
                 if path.is_file() and _COMPILED not in path.parts:
-                    found[path.relative_to(top).as_posix()] = digest_of(path.read_bytes())
-        return found
+                    digests[path.relative_to(top).as_posix()] = digest_of(path.read_bytes())
+        return digests
 
     def keep_only(self, folder: str, names: Collection[str], skip: str) -> None:
         """Delete the files below a folder that are not among `names`, and compiled code; `skip` as in `digests`.
@@ -127,7 +127,7 @@ class RunFiles:
                 name = str(entry.path).removeprefix(f"{folder}/")
                 if name == skip or name in names:
                     continue
-                if entry.is_dir and any(kept.startswith(f"{name}/") for kept in names):
+                if entry.is_dir and any(wanted_name.startswith(f"{name}/") for wanted_name in names):
                     folders.append(str(entry.path))
                 elif here is not None:
                     erase(here / str(entry.path), here)
@@ -135,25 +135,25 @@ class RunFiles:
                     repository.delete_artifacts(str(entry.path))
 
     def write(self, folder: Path) -> None:
-        """Put every file of a folder beside what is there; a file of the same name, or a link, is replaced.
+        """Add every file of a folder; a file or link of the same name is replaced.
 
         Raises:
-            OutsideRoot: they would go elsewhere.
+            OutsideRoot: they would go outside the root.
         """
         self._need_own()
         here = local_path(self.place)
         for path in sorted(folder.rglob("*")) if here is not None else ():
-            assert here is not None  # noqa: S101 - said above
+            assert here is not None  # noqa: S101 - the loop is empty otherwise
             target = here / path.relative_to(folder)
             if path.is_file() or target.is_symlink():  # a link would be followed, a hard link is another state's file
                 erase(target, here)
         self._repository().log_artifacts(str(folder))
 
     def erase(self) -> None:
-        """Delete all of them, and look.
+        """Delete all of them, and check that they are gone.
 
         Raises:
-            OutsideRoot: they are elsewhere.
+            OutsideRoot: they are outside the root.
             NotErased: some are still there.
         """
         self._need_own()
@@ -164,9 +164,9 @@ class RunFiles:
         files = self._repository()
         for file in files.list_artifacts():
             files.delete_artifacts(file.path)
-        left = [file.path for file in files.list_artifacts()]
-        if left:
-            raise NotErased(f"{self.place} still holds {', '.join(left)} after they were deleted")
+        rest = [file.path for file in files.list_artifacts()]
+        if rest:
+            raise NotErased(f"{self.place} still holds {', '.join(rest)} after they were deleted")
 
     def _need_own(self) -> None:
         if self._home is not None:
@@ -184,5 +184,5 @@ class RunFiles:
         return get_artifact_repository(self.place, self._client.tracking_uri)
 
     def _server_root(self) -> str:
-        """The experiment's own place, which the server chose."""
+        """Location of the experiment, which the server chose."""
         return str(self._client.get_experiment(self._run.info.experiment_id).artifact_location)

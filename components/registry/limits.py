@@ -1,7 +1,7 @@
 """Lengths that MLflow's stores take, and texts cut to them.
 
-SQLite takes any length and PostgreSQL refuses what exceeds a column, so that the smallest limit of all stores holds
-everywhere: what was shown once can be moved from one to the other. Sources: the columns of
+SQLite takes any length and PostgreSQL refuses text longer than a column, so the smallest limit of all stores is used
+everywhere: records can be moved from one store to the other. Sources: the columns of
 `mlflow/store/{tracking,model_registry}/dbmodels/models.py` and `mlflow/utils/validation.py`, MLflow 3.17.
 """
 
@@ -9,9 +9,9 @@ from components.storage.objects import Json
 from components.visible import visible
 
 DESCRIPTION = 5000
-"""Of a registered version; column `model_versions.description`."""
+"""Of a registered version: column `model_versions.description`."""
 RUN_TAG = 8000
-"""Value of a run's tag, its note included; a version's tag takes more, and both show the same."""
+"""Of the value of a run's tag, also its note; a version's tag takes more, but both show the same text."""
 PARAM = 6000
 RUN_NAME = 250
 KEY = 250
@@ -19,17 +19,17 @@ KEY = 250
 DATASET_NAME = 500
 DATASET_DIGEST = 36
 METRICS, DATASETS = 1000, 1000
-"""In one call."""
+"""Most in one call."""
 ARTIFACT_URI = 200
-"""Where a run's files are; column `runs.artifact_uri`."""
+"""Of the location of a run's files: column `runs.artifact_uri`."""
 RUN_FOLDER = len("/" + 32 * "0" + "/artifacts")
 """Characters that MLflow adds to the experiment's place for each run."""
 
 
-def fitted(text: Json, limit: int, whole: str = "") -> str:
-    """Text of at most `limit` characters that says where it was cut, and `whole`, where all of it is.
+def cut_to(text: Json, limit: int, whole: str = "") -> str:
+    """Text of at most `limit` characters; if it was cut, it says so, and `whole` says where to find all of it.
 
-    NUL is left out: PostgreSQL's text has none. Signs that don't show are spelt out: MLflow shows what it is told.
+    NUL is left out because PostgreSQL's text can't hold it. Hidden characters are spelt out: MLflow shows them as is.
     """
     plain = visible(str(text).replace("\0", ""), lines=True)
     if len(plain) <= limit:
@@ -39,5 +39,5 @@ def fitted(text: Json, limit: int, whole: str = "") -> str:
 
 
 def key(name: str) -> str:
-    """A param's or metric's name as MLflow takes it: without `@`, so that `name@version` becomes `name:version`."""
+    """Name of a param or metric in the form MLflow takes: `name@version` becomes `name:version`."""
     return name.replace("@", ":")[:KEY]

@@ -1,7 +1,7 @@
-"""Where MLflow's database says files are: other than they are, in a state that was moved or copied.
+"""Locations of files in MLflow's database, which are wrong in a state that was moved or copied.
 
-MLflow keeps absolute places. After a move they name files that are gone, in a copy those of the original. They are
-corrected in a database that belongs to this state alone; in any other one they belong to somebody else, too.
+MLflow keeps absolute locations. After a move they name files that are gone; in a copy they name the original's files.
+They are corrected only in a database that belongs to this state alone; any other one may serve somebody else, too.
 """
 
 from collections.abc import Mapping
@@ -23,51 +23,51 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "model_versions": ("source", "storage_location"),
     "logged_models": ("artifact_location",),
 }
-"""Where MLflow keeps places of files, by table."""
+"""Table -> columns in which MLflow keeps locations of files."""
 
 
 class PlaceTooLong(LciaError):
-    """MLflow's database has no room for the place of a run's files."""
+    """The location of a run's files is too long for MLflow's database."""
 
 
 class StateMoved(LciaError):
-    """MLflow's or ZenML's records name the files of another place than this state's."""
+    """MLflow's or ZenML's records name files elsewhere than in this state."""
 
 
-def moved_from(recorded: str | None, root: str) -> str | None:
-    """The recorded place of an experiment's files, if it is not at or below `root`."""
-    if recorded is None or root.startswith(SERVED) or lies_below(recorded, root):
+def moved_from(location: str | None, root: str) -> str | None:
+    """The recorded location of an experiment's files if it is not at or below `root`; else None."""
+    if location is None or root.startswith(SERVED) or lies_below(location, root):
         return None
-    return recorded
+    return location
 
 
 def recorded_place(tracking_uri: str, experiment: str) -> str | None:
-    """Where an SQLite file of MLflow's says an experiment's files are, read without MLflow; None elsewhere."""
-    return _asked(tracking_uri, "SELECT artifact_location FROM experiments WHERE name = :name", experiment)
+    """Location of an experiment's files by MLflow's SQLite file, read without MLflow; None for other stores."""
+    return _query(tracking_uri, "SELECT artifact_location FROM experiments WHERE name = :name", experiment)
 
 
 def has_alias(tracking_uri: str, model: str) -> bool:
-    """True if an SQLite file of MLflow's gives a version of the model the alias `champion`, read without MLflow."""
+    """True if the alias `champion` of the model is set in MLflow's SQLite file, read without MLflow."""
     query = "SELECT name FROM registered_model_aliases WHERE name = :name AND alias = 'champion'"
-    return _asked(tracking_uri, query, model) is not None
+    return _query(tracking_uri, query, model) is not None
 
 
-def _asked(tracking_uri: str, query: str, name: str) -> str | None:
-    """The one value that a query about a name gives; None where there is none, or no such file."""
+def _query(tracking_uri: str, query: str, name: str) -> str | None:
+    """The first value that a query about a name returns; None if there is none, or no such file."""
     file = own_file(tracking_uri)
     if file is None or not file.exists():
         return None
     engine = create_engine(make_url(tracking_uri), poolclass=NullPool)
     try:
         with engine.connect() as connection:
-            found = connection.execute(text(query), {"name": name}).scalars().first()
-    except SQLAlchemyError:  # half made, or none of MLflow's: who opens it says so
+            value = connection.execute(text(query), {"name": name}).scalars().first()
+    except SQLAlchemyError:  # half made, or not MLflow's: the code that opens it reports that
         return None
-    return None if found is None else str(found)
+    return None if value is None else str(value)
 
 
 def own_file(tracking_uri: str) -> Path | None:
-    """The SQLite file that MLflow keeps its records in; None where it is a server or another database."""
+    """The SQLite file with MLflow's records; None if MLflow is a server or uses another database."""
     if urlparse(tracking_uri).scheme != "sqlite":
         return None
     database = make_url(tracking_uri).database
@@ -75,10 +75,10 @@ def own_file(tracking_uri: str) -> Path | None:
 
 
 def correct(tracking_uri: str, home: Path, old: str, root: str) -> int:
-    """Make MLflow's records name this state's place instead of `old`; returns how many were corrected.
+    """Make MLflow's records name this state's location instead of `old`; returns the number of corrections.
 
     Raises:
-        StateMoved: MLflow's records are not this state's alone.
+        StateMoved: MLflow's records may belong to another state, too.
     """
     file = own_file(tracking_uri)
     if file is None or not lies_below(str(file), str(home)):
@@ -94,7 +94,7 @@ def correct(tracking_uri: str, home: Path, old: str, root: str) -> int:
     assert new is not None  # noqa: S101 - with files that a server keeps nothing is moved
     before = local_path(old)
     names = {old.rstrip("/")} | ({str(before).rstrip("/"), before.as_uri().rstrip("/")} if before else set())
-    changed = 0
+    count = 0
     engine = create_engine(make_url(tracking_uri), poolclass=NullPool)
     with engine.begin() as connection:
         for table, columns in COLUMNS.items():
@@ -105,12 +105,12 @@ def correct(tracking_uri: str, home: Path, old: str, root: str) -> int:
                         f"WHERE {column} = :old OR substr({column}, 1, :length) = :old || '/'"
                     )
                     values = {"new": new.rstrip("/"), "old": name, "length": len(name) + 1}
-                    changed += connection.execute(text(statement), values).rowcount
-    return changed
+                    count += connection.execute(text(statement), values).rowcount
+    return count
 
 
 def need_short(location: str | None, tracking_uri: str) -> None:
-    """Refuse a place that PostgreSQL's columns in MLflow have no room for.
+    """Refuse a location that is too long for the columns of MLflow's PostgreSQL tables.
 
     Raises:
         PlaceTooLong: see the class.

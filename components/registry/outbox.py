@@ -1,79 +1,73 @@
-"""The outbox: what the registry has to be told, written in the transaction that decided it.
+"""The outbox: updates for the registry, each written in the transaction of its decision.
 
-So a decision without its announcement, or an announcement without its decision, can't exist. `apply_outbox`
-tells the registry in order; telling it twice does no harm, and what failed is tried again next time. A row that the
-registry refuses is parked, and the others go on; what rests on it waits: everything about a version that could not be
-published, and later rows of the same kind about the version.
+So there is no decision without its update and no update without its decision. `apply_outbox` sends them in order;
+sending one twice does no harm, and a failed one is tried again next time. A row that the registry refuses is parked,
+and the others go on. Rows that depend on it wait: all rows about a version that could not be published, and later rows
+of the same kind about that version.
 """
 
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from components.errors import LciaError
-from components.registry.differences import Told, model_place
-from components.registry.outbox_rows import SERVING, Row, rows
-from components.registry.registry import Published, Registry, RegistryDenied, RegistryError
-from components.registry.replay import STATEMENT, Signed, replay
+from components.registry.differences import ExpectedVersion
+from components.registry.outbox_rows import SERVING, OutboxRow, rows
+from components.registry.registry import Registry, RegistryDenied, RegistryError
+from components.registry.replay import STATEMENT, StatementOf, replay
 from components.registry.retelling import Retelling
+from components.registry.upload import NotSigned, publish, put_statement
 from components.storage.database import AccountRefused, Database, now
 from components.storage.leases import Lease, StaleLease, acquire, process_owner, release, renew
-from components.storage.objects import FolderRefused, Json, ObjectStore
+from components.storage.objects import Json, ObjectStore
 from components.storage.tables import champion, outbox
-from components.tuning.progress_curves import curves
 
 LEASE_SECONDS = 120.0
-"""How long one delivery may take before another process takes over."""
+"""Longest time of one delivery before another process takes over."""
 FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=6)
 """Pauses between two attempts at a parked row, doubled each time; `lcia sync` tries at once."""
 
 
-class NotSigned(LciaError):
-    """A promotion without a statement: what loads the champion would refuse it."""
-
-
 @dataclass(frozen=True)
 class Delivery:
-    """One row that was tried."""
+    """One attempt to deliver a row."""
 
     id: int
     kind: str
-    """candidate, state, marks, forget, promote or rollback; statement or head of what follows a promotion."""
+    """candidate, state, marks, forget, promote or rollback; or, after a promotion, statement or head."""
     digest: str
     ok: bool
     message: str
     waits: bool = False
-    """It was not refused: it waits for a signature, or for a process whose account may tell it."""
+    """True if it was not refused but waits for a signature, or for a process whose account may send it."""
 
 
 @dataclass(frozen=True)
 class Undelivered:
-    """A row that the registry has not taken yet."""
+    """A row that the registry has not accepted yet."""
 
     id: int
     kind: str
     digest: str
     number: int | None
-    """The version's, where the row names it."""
+    """Number of the version, if the row has it."""
     attempts: int
     error: str
-    """Of the last attempt; empty where there was none."""
+    """Error of the last attempt; empty if there was none."""
     parked_at: datetime | None
-    """When the registry refused it last; None where it only could not be reached, or was not asked."""
+    """Time of the registry's last refusal; None if it was only out of reach, or not asked."""
 
     @property
     def what(self) -> str:
-        """Its kind and version, for people."""
+        """Kind and version, for people."""
         return f"{self.kind} of version {self.number}" if self.number is not None else self.kind
 
     def to_json(self) -> dict[str, Json]:
         """For `--json` and people."""
-        parked = {"parked_at": self.parked_at.isoformat() if self.parked_at else None}
-        return {"kind": self.kind, "version": self.number, "attempts": self.attempts, "error": self.error, **parked}
+        times = {"parked_at": self.parked_at.isoformat() if self.parked_at else None}
+        return {"kind": self.kind, "version": self.number, "attempts": self.attempts, "error": self.error, **times}
 
 
 def enqueue(connection: Connection, assistant: str, kind: str, payload: Mapping[str, Json]) -> None:
@@ -83,13 +77,13 @@ def enqueue(connection: Connection, assistant: str, kind: str, payload: Mapping[
 
 
 def pending(connection: Connection, assistant: str) -> int:
-    """How many rows the registry has not been told yet."""
+    """Number of rows not delivered yet."""
     query = select(func.count()).where(outbox.c.assistant == assistant, outbox.c.done_at.is_(None))
     return int(connection.execute(query).scalar_one())
 
 
-def undelivered(connection: Connection, assistant: str) -> list[Undelivered]:
-    """Every row that the registry has not taken yet, oldest first."""
+def backlog(connection: Connection, assistant: str) -> list[Undelivered]:
+    """Every row that the registry has not accepted yet, oldest first."""
     return [
         Undelivered(
             row.id,
@@ -104,8 +98,8 @@ def undelivered(connection: Connection, assistant: str) -> list[Undelivered]:
     ]
 
 
-def told(connection: Connection, assistant: str) -> bool:
-    """Whether the registry was told of the newest decision about the champion."""
+def has_newest_decision(connection: Connection, assistant: str) -> bool:
+    """True if the registry has the newest decision about the champion."""
     mine = (outbox.c.assistant == assistant) & outbox.c.kind.in_(SERVING)
     newest = select(outbox.c.done_at).where(mine).order_by(outbox.c.id.desc()).limit(1)
     return connection.execute(newest).scalar_one_or_none() is not None
@@ -115,18 +109,17 @@ def apply_outbox(
     db: Database,
     store: ObjectStore,
     registry: Registry,
-    signed: Signed | None = None,
+    statement_of: StatementOf | None = None,
     *,
     retry: bool = False,
 ) -> list[Delivery]:
-    """Tell the registry what it does not know yet, oldest first, stopping where it can't be reached.
+    """Deliver waiting rows to the registry, oldest first, until it can't be reached.
 
-    With `signed` the alias moves only to a version that has a signed statement, which is put beside its files. With
-    `retry` parked rows are tried too, however short ago they were refused.
+    With `statement_of` the alias moves only to a version with a signed statement, which is put beside its files. With
+    `retry` parked rows are tried, too, however recently they were refused.
 
-    One process at a time: while another one delivers, nothing is done; neither where this process has a database
-    account for other work. Failures are recorded in the row and returned, never raised, for the decisions stand without
-    the registry.
+    One process at a time: nothing is done while another one delivers, or if this process has a database account for
+    other work. Failures are recorded in the row and returned, never raised: decisions stand without the registry.
     """
     try:
         lease = acquire(db, f"outbox:{registry.name}", process_owner("outbox"), LEASE_SECONDS)
@@ -134,7 +127,7 @@ def apply_outbox(
         return []
     if lease is None:
         return []
-    done: list[Delivery] = []
+    deliveries: list[Delivery] = []
     waiting: set[tuple[str, str]] = set()
     last = 0
     try:
@@ -148,24 +141,26 @@ def apply_outbox(
             except StaleLease:
                 break
             try:
-                done.append(_deliver(db, store, registry, row, signed, lease))
-            except StaleLease:  # stopped meanwhile; what it undid is told again, by whoever holds the lease now
-                return [*done, *apply_outbox(db, store, registry, signed, retry=retry)]
-            if not done[-1].ok:
+                deliveries.append(_deliver(db, store, registry, row, statement_of, lease))
+            except (
+                StaleLease
+            ):  # it paused too long; what it undid is sent again, by the process that holds the lease now
+                return [*deliveries, *apply_outbox(db, store, registry, statement_of, retry=retry)]
+            if not deliveries[-1].ok:
                 waiting.add((row.digest, row.kind))
-                if not (done[-1].waits or row.damage) and not registry.answers():
+                if not (deliveries[-1].waits or row.damage) and not registry.answers():
                     break
-                if not done[-1].waits:
+                if not deliveries[-1].waits:
                     _park(db, last)
     finally:
         release(db, lease)
-    return done
+    return deliveries
 
 
-def _rests_on(row: Row, waiting: Collection[tuple[str, str]]) -> bool:
-    """True if a row can't be told before one of those that wait, by version and kind.
+def _rests_on(row: OutboxRow, waiting: Collection[tuple[str, str]]) -> bool:
+    """True if a row has to wait for one of those in `waiting`, given by version and kind.
 
-    Nothing that came before matters to what forgets a version, nor an earlier decision for it to a later one.
+    A row that forgets a version waits for none, and a later decision for a version does not wait for an earlier one.
     """
     if row.kind == "forget" or row.damage:
         return False
@@ -173,50 +168,50 @@ def _rests_on(row: Row, waiting: Collection[tuple[str, str]]) -> bool:
     return any((row.digest, kind) in waiting for kind in earlier)
 
 
-def _next(db: Database, assistant: str, after: int) -> Row | None:
+def _next(db: Database, assistant: str, after: int) -> OutboxRow | None:
     mine = outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id > after
     with db.read() as connection:
         first = connection.execute(select(func.min(outbox.c.id)).where(*mine)).scalar_one()
         return next(iter(rows(connection, outbox.c.id == first)), None)
 
 
-def _due(db: Database, row: Row) -> bool:
-    """True if a row that was parked may be tried again."""
+def _due(db: Database, row: OutboxRow) -> bool:
+    """True if a row is not parked, or its pause is over."""
     if row.parked_at is None:
         return True
-    pause = min(FIRST_RETRY * 2 ** min(row.attempts, 20), LONGEST_RETRY)
+    pause = min(FIRST_RETRY * 2 ** min(row.attempts, 20), LONGEST_RETRY)  # unbounded, a timedelta would overflow
     with db.read() as connection:
         return bool(now(connection) >= row.parked_at + pause)
 
 
 def _park(db: Database, identity: int) -> None:
-    """Set a row aside that failed although the registry can be reached: it is this row that it does not take."""
+    """Park a row that failed although the registry can be reached: the registry refuses this row."""
     with db.begin() as connection:
         connection.execute(update(outbox).where(outbox.c.id == identity).values(parked_at=now(connection)))
 
 
 def _deliver(
-    db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None, lease: Lease
+    db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, statement_of: StatementOf | None, lease: Lease
 ) -> Delivery:
-    """Tell of one row and note what came of it.
+    """Deliver one row and record the outcome.
 
     Raises:
-        StaleLease: this process was stopped for so long that another one told MLflow meanwhile. What it told of this
-            version, and of the champion, is to be told again, for this process may have undone it.
+        StaleLease: this process paused for so long that another one updated MLflow meanwhile. Its updates about this
+            version, and about the champion, wait again, because this process may have undone them.
     """
     identity, kind, payload = row.id, row.kind, row.payload
     error: str | None = None
-    served: str | None = None
+    serving: str | None = None
     packing: dict[str, str] | None = None
     waits = False
     try:
         row.need_whole()
         if kind in SERVING:
-            message = _serve(db, store, registry, row, signed)
-            served = registry.champion()
+            message = _serve(db, store, registry, row, statement_of)
+            serving = registry.champion()
         elif kind == "candidate":
-            published = publish(store, registry, payload)
-            message, packing = f"published as version {published.version}", published.packing
+            publication = publish(store, registry, payload)
+            message, packing = f"published as version {publication.version}", publication.packing
         elif kind == "forget":
             message = f"{registry.forget(row.digest)} version(s) removed, with their files"
         else:
@@ -227,132 +222,85 @@ def _deliver(
     except Exception as broken:  # noqa: BLE001 - whatever a row holds, the others are delivered
         error = message = f"row {identity} ({kind}) can't be told: {type(broken).__name__}: {broken}"
     fence = Retelling(registry.name, str(payload.get("digest")), identity, serving=kind in SERVING and not waits)
-    with fence.written(db, lease) as connection:
+    with fence.transaction(db, lease) as connection:
         moment = now(connection)
-        told_ = {"done_at": moment, "parked_at": None} if error is None else {"done_at": None}
+        outcome = {"done_at": moment, "parked_at": None} if error is None else {"done_at": None}
         connection.execute(
-            update(outbox).where(outbox.c.id == identity).values(attempts=outbox.c.attempts + 1, error=error, **told_)
+            update(outbox).where(outbox.c.id == identity).values(attempts=outbox.c.attempts + 1, error=error, **outcome)
         )
         keep_packing(connection, identity, packing)
         if kind == "forget" and error is None:
             _drop_earlier(connection, registry.name, identity, row.digest, moment)
-        if served is not None:
-            connection.execute(update(champion).where(champion.c.name == registry.name).values(served=served))
+        if serving is not None:
+            connection.execute(update(champion).where(champion.c.name == registry.name).values(served=serving))
     return Delivery(identity, kind, row.digest, error is None, message, waits)
 
 
 def keep_packing(connection: Connection, identity: int, packing: Mapping[str, str] | None) -> None:
-    """Remember what MLflow packed around the model that a row published; None: nothing new."""
+    """Record the digests of MLflow's packing of the model that a row published; None: nothing new."""
     if packing is not None:
         connection.execute(update(outbox).where(outbox.c.id == identity).values(packing=dict(packing)))
 
 
 def _drop_earlier(connection: Connection, assistant: str, identity: int, digest: str, moment: datetime) -> None:
-    """Rows that still wait about a version that is forgotten now are never told."""
+    """End earlier rows that still wait about a version that is forgotten now."""
     earlier = rows(connection, outbox.c.assistant == assistant, outbox.c.done_at.is_(None), outbox.c.id < identity)
     mine = [row.id for row in earlier if row.digest == digest]
     values = {"done_at": moment, "parked_at": None, "error": "not told: the version was forgotten before"}
     connection.execute(update(outbox).where(outbox.c.id.in_(mine)).values(**values))
 
 
-def _serve(db: Database, store: ObjectStore, registry: Registry, row: Row, signed: Signed | None) -> str:
-    """Tell of a champion: its statement, its version, and that it can be loaded; then the alias moves.
+def _serve(
+    db: Database, store: ObjectStore, registry: Registry, row: OutboxRow, statement_of: StatementOf | None
+) -> str:
+    """Deliver a decision about the champion: its statement, its version, a check that it loads; then move the alias.
 
-    Where a later decision was told already the alias stays there: this row was parked meanwhile.
+    If a later decision was delivered already, because this row was parked, the alias stays with that one.
     """
     digest, tags = row.digest, row.payload.get("tags", {})
     with db.read() as connection:
         overtaken = _overtaken(connection, registry.name, row.id)
-        statement = signed(connection, registry.name, digest, row.payload) if signed is not None else None
-        known = replay(connection, store, registry.name, signed, only=digest, with_row=row.id).told.get(digest)
-    if signed is not None and not overtaken:
+        statement = statement_of(connection, registry.name, digest, row.payload) if statement_of is not None else None
+        past = replay(connection, store, registry.name, statement_of, only=digest, with_row=row.id)
+    record = past.versions.get(digest)
+    if statement_of is not None and not overtaken:
         put_statement(store, registry, digest, statement)
-    if known is not None and known.copy_tags is not None:  # as later rows, told before this one, have left them
-        tags = {name: known.copy_tags[name] for name in tags}
+    if (
+        record is not None and record.copy_tags is not None
+    ):  # rows that came later but were delivered first have set these
+        tags = {name: record.copy_tags[name] for name in tags}
     version = registry.add_promoted(digest, tags)
     if overtaken:
         return f"version {version} is promoted; a later champion is served"
-    if known is not None:
-        _need_loadable(registry, digest, known, statement)
+    if record is not None:
+        _need_loadable(registry, digest, record, statement)
     if row.kind == "rollback":
         return f"champion is again version {registry.rollback(digest)}"
     return f"champion is version {registry.promote(digest)}"
 
 
-def _tag(db: Database, store: ObjectStore, registry: Registry, row: Row) -> str:
-    """Tell of a state or of marks, unless a later row that was told already says otherwise."""
+def _tag(db: Database, store: ObjectStore, registry: Registry, row: OutboxRow) -> str:
+    """Deliver a state or marks, in the form that later rows delivered before this one have left."""
     with db.read() as connection:
-        known = replay(connection, store, registry.name, None, only="", with_row=row.id).told.get(row.digest)
-    if known is None:
+        record = replay(connection, store, registry.name, None, only="", with_row=row.id).versions.get(row.digest)
+    if record is None:
         raise RegistryError(
             f"MLflow was never told of the candidate {row.digest[:12]}, or to forget it since: nothing bears the tag"
         )
-    copy_tags = None if known.copy_tags is None else {row.kind: known.copy_tags[row.kind]}
-    registry.tag(row.digest, {row.kind: known.tags[row.kind]}, copy_tags)
-    return f"tagged {known.tags[row.kind]}" if row.kind == "state" else "tagged with its marks"
+    copy_tags = None if record.copy_tags is None else {row.kind: record.copy_tags[row.kind]}
+    registry.tag(row.digest, {row.kind: record.tags[row.kind]}, copy_tags)
+    return f"tagged {record.tags[row.kind]}" if row.kind == "state" else "tagged with its marks"
 
 
-def _need_loadable(registry: Registry, digest: str, known: Told, statement: str | None) -> None:
-    known.copy_tags = known.copy_tags or {}
+def _need_loadable(registry: Registry, digest: str, record: ExpectedVersion, statement: str | None) -> None:
+    record.copy_tags = record.copy_tags or {}
     if statement is not None:
-        known.files[STATEMENT] = statement
-    registry.need_loadable(digest, known)
+        record.files[STATEMENT] = statement
+    registry.need_loadable(digest, record)
 
 
 def _overtaken(connection: Connection, assistant: str, identity: int) -> bool:
-    """True if a decision about the champion that came later was told already."""
+    """True if a later decision about the champion was delivered already."""
     later = (outbox.c.id > identity) & outbox.c.kind.in_(SERVING) & outbox.c.done_at.is_not(None)
     query = select(outbox.c.id).where(outbox.c.assistant == assistant, later).limit(1)
     return connection.execute(query).first() is not None
-
-
-def publish(store: ObjectStore, registry: Registry, payload: Mapping[str, Json]) -> Published:
-    """Publish a candidate with the files and curves that the payload names by digest."""
-    with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
-        _lay_out(store, payload, Path(name))
-        shown = {**payload, "curves": curves(store.get_json(payload["curves"])) if "curves" in payload else {}}
-        return registry.publish_candidate(shown, Path(name))
-
-
-def publish_files(
-    store: ObjectStore, registry: Registry, payload: Mapping[str, Json], *, packing_alone: bool = False
-) -> dict[str, str]:
-    """Write a publication's files into its run once more, the model packed anew; returns the packing's digests."""
-    with tempfile.TemporaryDirectory(prefix="lcia-publish-") as name:
-        _lay_out(store, payload, Path(name))
-        return registry.upload_all(payload["digest"], Path(name), packing_alone=packing_alone)
-
-
-def _lay_out(store: ObjectStore, payload: Mapping[str, Json], folder: Path) -> None:
-    for place, digest in payload.get("files", {}).items():
-        path = _inside(folder, place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(store.get(digest))
-    for place, digest in payload.get("folders", {}).items():
-        store.get_folder(digest, _inside(folder, place))
-
-
-def put_statement(store: ObjectStore, registry: Registry, digest: str, statement: str | None) -> None:
-    """Write a version's statement, by its object, beside the files of its run.
-
-    Raises:
-        NotSigned: there is none yet.
-        RegistryError: MLflow can't be reached.
-    """
-    if statement is None:
-        raise NotSigned(
-            f"the promotion of {digest[:12]} is not signed yet, and nobody loads it before; `lcia sync` where the "
-            "key is signs it and tells MLflow"
-        )
-    with tempfile.TemporaryDirectory(prefix="lcia-statement-") as name:
-        path = Path(name) / model_place(STATEMENT)
-        path.parent.mkdir(parents=True)
-        path.write_bytes(store.get(statement))
-        registry.upload(digest, Path(name))
-
-
-def _inside(folder: Path, place: str) -> Path:
-    parts = PurePosixPath(place).parts
-    if not parts or place.startswith("/") or ".." in parts:
-        raise FolderRefused(f"publication names {place!r}, which leaves its folder")
-    return folder.joinpath(*parts)

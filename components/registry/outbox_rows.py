@@ -1,4 +1,4 @@
-"""Rows of the outbox, read so that one which no version of this program wrote keeps no other from being read."""
+"""Rows of the outbox; one that no version of lcia wrote does not keep the others from being read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "forget": (),
     **dict.fromkeys(SERVING, ()),
 }
-"""What the payload of each kind holds beside `digest`."""
+"""Kind -> required fields of its payload besides `digest`."""
 
 
 class OutboxDamaged(LciaError):
-    """A row that no version of this program wrote."""
+    """A row that no version of lcia wrote."""
 
 
 class _Payload(BaseModel):
-    """What is read of a payload, whatever else it holds."""
+    """The fields of a payload that are read; others are allowed."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -45,18 +45,18 @@ class _Payload(BaseModel):
 
 
 @dataclass(frozen=True)
-class Row:
+class OutboxRow:
     """One row, whole or damaged."""
 
     id: int
     assistant: str
     kind: str
     text: str
-    """The payload as it stands in the database."""
+    """The payload, as stored."""
     payload: dict[str, Json]
-    """Empty where it is damaged."""
+    """Empty if the row is damaged."""
     damage: str
-    """What is wrong with it, '' where nothing is."""
+    """Description of the damage; '' if there is none."""
     attempts: int
     error: str | None
     done_at: datetime | None
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def digest(self) -> str:
-        """The version it is about; '' where it is damaged."""
+        """The version it is about; '' if the row is damaged."""
         return str(self.payload.get("digest", ""))
 
     def need_whole(self) -> None:
@@ -78,17 +78,17 @@ class Row:
             raise OutboxDamaged(self.damage)
 
 
-def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[Row]:
-    """The rows that fulfil the conditions, oldest first."""
+def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[OutboxRow]:
+    """Rows that meet the conditions, oldest first."""
     columns = [column for column in outbox.c if column.name != "payload"]
     text = type_coerce(outbox.c.payload, Text).label("payload")
     query = select(*columns, text).where(*conditions).order_by(outbox.c.id)
-    found = []
+    results = []
     for row in connection.execute(query).mappings():
         text_ = str(row["payload"])
         payload, damage = _read(int(row["id"]), str(row["kind"]), text_)
-        found.append(
-            Row(
+        results.append(
+            OutboxRow(
                 int(row["id"]),
                 str(row["assistant"]),
                 str(row["kind"]),
@@ -102,26 +102,26 @@ def rows(connection: Connection, *conditions: ColumnElement[bool]) -> list[Row]:
                 row["packing"],
             )
         )
-    return found
+    return results
 
 
 def _read(identity: int, kind: str, text: str) -> tuple[dict[str, Json], str]:
-    """A payload and what is wrong with it."""
+    """A payload, and a description of its damage."""
     where = f"outbox row {identity} ({kind}) is damaged"
     advice = "no version of lcia wrote it so: restore the database from a backup, and find out who else writes to it"
     if kind not in _NEEDED:
         return {}, f"{where}: its kind is {kind!r}, expected {', '.join(_NEEDED)}; {advice}"
     try:
         payload = parse_json(text.encode("utf-8", errors="replace"))
-        given = _Payload.model_validate(payload)
+        fields = _Payload.model_validate(payload)
     except NotCanonical as error:
         return {}, f"{where}: its payload is {error}; {advice}"
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, wrong["loc"])) or "the payload"
-        seen = f"{at}: {wrong['msg'].removesuffix(' or instance of _Payload')}"
-        return {}, f"{where}: {seen}; {advice}"
-    lacking = [name for name in _NEEDED[kind] if name not in given.model_fields_set or getattr(given, name) is None]
+        fault = f"{at}: {wrong['msg'].removesuffix(' or instance of _Payload')}"
+        return {}, f"{where}: {fault}; {advice}"
+    lacking = [name for name in _NEEDED[kind] if name not in fields.model_fields_set or getattr(fields, name) is None]
     if lacking:
         return {}, f"{where}: its payload lacks {', '.join(lacking)}; {advice}"
     return payload, ""

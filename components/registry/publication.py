@@ -1,10 +1,10 @@
-"""What the registry shows of a candidate: numbers, pictures, reports, card, adapters."""
+"""Publication of a candidate in the registry: numbers, pictures, reports, card, adapters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.evaluation.history import lineage_matrix
-from components.gate.gate import GateReport
+from components.gate.report import GateReport
 from components.grouping.pool import Group, Pool
 from components.registry.runs import MODEL_PATH
 from components.serving import bundle
@@ -17,9 +17,9 @@ PICTURES = frozenset({"heat_map", "history", "loss", "beta", "distance", "curve"
 def publication(
     store: ObjectStore, evidence: Mapping[str, Any], lineage: Sequence[str], costs: Mapping[str, float]
 ) -> dict[str, Json]:
-    """Params, metrics, data sets, description, and by digest curves (the tuning record) and artifacts.
+    """Params, metrics, data sets and description, with curves (the tuning record) and artifacts by digest.
 
-    See `Registry.publish_candidate`, which gets what the digests name.
+    `Registry.publish_candidate` gets the same with the contents instead of the digests.
 
     `lineage` are the evaluation records of the version and its ancestors, oldest first; `costs` are seconds.
     """
@@ -65,16 +65,16 @@ def publication(
 
 
 def _datasets(store: ObjectStore, task: str, group: Group | None, tuning: Mapping[str, Any]) -> list[dict[str, Json]]:
-    """The new task's splits, and the kept rows of earlier tasks that were rehearsed; by digest, never with rows."""
+    """The new task's splits, and the rehearsed rows of earlier tasks; by digest, never with rows."""
     snapshot = load_snapshot(store, task)
-    found = [
+    datasets = [
         {"name": snapshot.task.label, "digest": ref.object, "context": split, "source": task, "rows": ref.rows}
         for split, ref in snapshot.splits.items()
     ]
-    rehearsed = group.tasks if group and tuning["rehearsed_rows"] else ()
-    return found + [
+    earlier = group.tasks if group and tuning["rehearsed_rows"] else ()
+    return datasets + [
         {"name": f"{entry.name} (kept rows)", "digest": entry.kept_rows, "context": "rehearsal", "source": entry.task}
-        for entry in rehearsed
+        for entry in earlier
         if entry.kept_rows and entry.task != task
     ]
 

@@ -1,8 +1,8 @@
-"""MLflow: what people look at, never the truth.
+"""The registry, MLflow: a view for people, never the truth.
 
-Every call looks for what it would make before making it (by the tag `digest`), so each may be repeated at any
-time. `<name>-candidates` holds every candidate, `<name>` what was promoted, its alias `champion` what is in
-use. Alias moves in MLflow are last-writer-wins; the outbox lets only one process write and reads back.
+Every call first looks, by the tag `digest`, for what it would make, so each may be repeated at any time.
+`<name>-candidates` holds every candidate, `<name>` the promoted versions; its alias `champion` marks the one in use. In
+MLflow the last writer of an alias wins; the outbox lets only one process write, and this module reads back.
 """
 
 import json
@@ -19,7 +19,7 @@ from components.errors import LciaError
 from components.registry import client as registry_client
 from components.registry import limits, locations, runs
 from components.registry.deletion import forget
-from components.registry.differences import Difference, Shown, Told, run_of, source
+from components.registry.differences import Difference, ExpectedVersion, MlflowView, run_of, source
 from components.registry.files import Root, RunFiles, artifact_location
 from components.storage.objects import Json
 
@@ -30,11 +30,11 @@ ALIAS = "champion"
 
 
 class RegistryError(LciaError):
-    """MLflow did not do, or does not hold, what it should."""
+    """MLflow failed, or does not hold what it should."""
 
 
 class RegistryDenied(RegistryError):
-    """The account that MLflow was asked with may not do this; a process with another account may."""
+    """The account in use may not do this in MLflow; a process with another account may."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class Published:
     version: int
     """MLflow's number."""
     packing: dict[str, str] | None
-    """Digests of what MLflow packed around the model; None where its files were there before."""
+    """Digests of MLflow's packing of the model; None if its files existed before."""
 
 
 class Registry:
     """The registered models of one assistant."""
 
     def __init__(self, tracking_uri: str, artifacts: str, experiment: str, name: str, home: Path | None = None) -> None:
-        """Remember where; MLflow is imported and contacted at the first call.
+        """Only remembers the addresses; the first call imports and contacts MLflow.
 
-        `artifacts` is a path or URL: where the files of every run are. Nothing outside it is written or deleted, nor
-        anything where it stands below the state folder `home` and a link leads out of that.
+        `artifacts`: path or URL of the files of every run. Nothing outside it is written or deleted; nothing at all if
+        it is below the state folder `home` and a link leads out of that folder.
         """
         self.name = name
         self.candidates_name = f"{name}-candidates"
@@ -62,14 +62,14 @@ class Registry:
         self._root = Root(artifacts, home)
         self._experiment = experiment
         self._opened: MlflowClient | None = None
-        self._line = registry_client.Line(tracking_uri)
+        self._line = registry_client.MlflowLine(tracking_uri)
 
     def publish_candidate(self, publication: Mapping[str, Json], folder: Path) -> Published:
         """Log a candidate as a run and register its version.
 
         `publication`: `digest`, `number`, and optionally `params` {name: value}, `metrics` {name: number},
         `curves` {name: [[step, value]]}, `tags` {name: text}, `datasets` [{name, digest, context, source, rows}],
-        `description` text, and `learning`, the key under which `follow` has shown the run already. `folder` holds the
+        `description` text, and `learning`, the key under which `follow` showed the run before. `folder` holds the
         artifacts; `assistant/` in it is the model.
 
         Raises:
@@ -77,28 +77,28 @@ class Registry:
         """
         digest = str(publication["digest"])
         with self._talk() as client:
-            known = self._find(client, self.candidates_name, digest)
+            existing = self._find(client, self.candidates_name, digest)
             tags = {**runs.texts(publication.get("tags", {})), "digest": digest}
-            if known is not None:
+            if existing is not None:
                 for name, value in tags.items():
-                    client.set_model_version_tag(self.candidates_name, str(known), name, value)
-                return Published(known, None)
+                    client.set_model_version_tag(self.candidates_name, str(existing), name, value)
+                return Published(existing, None)
             model = (folder / runs.MODEL_PATH).is_dir()
             experiment = self._experiment_id(client)
             run, packing = runs.candidate_run(client, experiment, self._root, self.name, publication, folder)
             self._ensure_model(client, self.candidates_name)
             text = publication.get("description")
-            made = client.create_model_version(
+            version = client.create_model_version(
                 self.candidates_name,
                 source=source(run, model=model),
                 run_id=run,
                 tags=tags,
-                description=limits.fitted(text, limits.DESCRIPTION, runs.WHOLE_CARD) if text else None,
+                description=limits.cut_to(text, limits.DESCRIPTION, runs.WHOLE_CARD) if text else None,
             )
-            return Published(int(made.version), packing)
+            return Published(int(version.version), packing)
 
     def follow(self, key: str, name: str, tags: Mapping[str, str], curves: Mapping[str, Json]) -> None:
-        """Show a run that still learns; each call adds what its curves have gained.
+        """Show a run that is still learning; each call adds the new points of its curves.
 
         Raises:
             RegistryError: MLflow can't be reached.
@@ -116,24 +116,24 @@ class Registry:
             runs.unfollow(client, self._experiment_id(client), key, reason)
 
     def tag(self, digest: str, tags: Mapping[str, str], copy_tags: Mapping[str, str] | None = None) -> None:
-        """Set tags on a candidate's version and run; on its promoted copy, if there is one, `copy_tags` or the same.
+        """Set tags on a candidate's version and run; on its promoted copy, if any, `copy_tags` or the same tags.
 
         Raises:
             RegistryError: the candidate was never published, or MLflow can't be reached.
         """
-        tags, copied = runs.texts(tags), runs.texts(tags if copy_tags is None else copy_tags)
+        tags, copy_texts = runs.texts(tags), runs.texts(tags if copy_tags is None else copy_tags)
         with self._talk() as client:
             candidate = self._candidate(client, digest)
-            promoted = self._find(client, self.name, digest)
+            copy = self._find(client, self.name, digest)
             run = client.get_model_version(self.candidates_name, str(candidate)).run_id
             for name, value in tags.items():
                 client.set_model_version_tag(self.candidates_name, str(candidate), name, value)
                 client.set_tag(run, name, value)
-            for name, value in copied.items() if promoted is not None else ():
-                client.set_model_version_tag(self.name, str(promoted), name, value)
+            for name, value in copy_texts.items() if copy is not None else ():
+                client.set_model_version_tag(self.name, str(copy), name, value)
 
     def add_promoted(self, digest: str, tags: Mapping[str, str]) -> int:
-        """Copy a candidate's version to `<name>` unless it is there, with these tags; the alias stays.
+        """Copy a candidate's version to `<name>`, unless it is there, with these tags; the alias stays.
 
         Raises:
             RegistryError: never published, or refused.
@@ -145,7 +145,7 @@ class Registry:
             return version
 
     def promote(self, digest: str, tags: Mapping[str, str] | None = None) -> int:
-        """Copy a candidate's version to `<name>` unless it is there, move the alias, read back.
+        """Copy a candidate's version to `<name>`, unless it is there; move the alias, and read back.
 
         Raises:
             RegistryError: never published, refused, or the alias was moved by somebody else meanwhile.
@@ -156,28 +156,28 @@ class Registry:
 
     # -- repairing what was changed in MLflow itself ------------------------------------------------
 
-    def differences(self, told: Mapping[str, Told], champion: str | None) -> list[Difference]:
-        """What MLflow shows otherwise than it was told; `champion` is the digest that it has to serve.
+    def differences(self, versions: Mapping[str, ExpectedVersion], champion: str | None) -> list[Difference]:
+        """Differences between MLflow and what lcia sent it; `champion`: digest that it has to serve.
 
         Raises:
             RegistryError: MLflow can't be reached.
         """
         with self._talk() as client:
-            return self._shown(client).differences(told, champion)
+            return self._view(client).differences(versions, champion)
 
-    def need_loadable(self, digest: str, told: Told) -> None:
+    def need_loadable(self, digest: str, record: ExpectedVersion) -> None:
         """Refuse a version that can't be loaded from MLflow, or that would load as something else.
 
         Raises:
-            RegistryError: it says what is missing or elsewhere.
+            RegistryError: with the files that are missing or in the wrong place.
         """
         with self._talk() as client:
-            wrong = [one.words for one in self._shown(client).of_version(digest, told) if one.loading]
+            wrong = [one.words for one in self._view(client).of_version(digest, record) if one.loading]
         if wrong:
             raise RegistryError(f"{'; '.join(wrong)}: it can't be loaded. `lcia sync` publishes again what is missing")
 
     def answers(self) -> bool:
-        """True if MLflow can be reached: what it does not do then is its refusal."""
+        """True if MLflow can be reached, so that a failure is a refusal."""
         try:
             with self._talk() as client:
                 client.search_registered_models(max_results=1)
@@ -186,21 +186,21 @@ class Registry:
         return True
 
     def ask_anew(self) -> None:
-        """Believe no longer that MLflow is silent, if it was: somebody says that it is mended."""
+        """Forget that MLflow was silent: somebody says that it works again."""
         self._line.forget()
 
     def recorded_place(self) -> str | None:
-        """Where MLflow says the experiment's files are; None where there is no experiment yet.
+        """Location of the experiment's files by MLflow; None if there is no experiment yet.
 
         Raises:
             RegistryError: MLflow can't be reached.
         """
         with self._talk() as client:
-            found = client.get_experiment_by_name(self._experiment)
-        return None if found is None else str(found.artifact_location)
+            experiment = client.get_experiment_by_name(self._experiment)
+        return None if experiment is None else str(experiment.artifact_location)
 
     def moved_from(self) -> str | None:
-        """Where MLflow says the experiment's files are, if that is not `registry.artifacts`.
+        """Location of the experiment's files by MLflow if it is not `registry.artifacts`; else None.
 
         Raises:
             RegistryError: MLflow can't be reached.
@@ -208,7 +208,7 @@ class Registry:
         return locations.moved_from(self.recorded_place(), self._root.place)
 
     def serve(self, digest: str | None) -> None:
-        """Move the alias to a promoted version, or take it away where there is no champion."""
+        """Move the alias to a promoted version; remove it if there is no champion (None)."""
         if digest is not None:
             self.promote(digest)
             return
@@ -216,24 +216,24 @@ class Registry:
             client.delete_registered_model_alias(self.name, ALIAS)
 
     def drop_broken(self, digest: str) -> None:
-        """Delete a candidate's registered versions that lead to no run, or to other files than the run's."""
+        """Delete a candidate's registered versions that have no run, or are loaded from files other than the run's."""
         with self._talk() as client:
             for model in (self.candidates_name, self.name):
                 for version in client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'"):
-                    seen = client.get_model_version_download_uri(model, str(version.version))
+                    location = client.get_model_version_download_uri(model, str(version.version))
                     own = {source(version.run_id, model=True), source(version.run_id, model=False)}
-                    if run_of(client, version) is None or seen not in own:
+                    if run_of(client, version) is None or location not in own:
                         client.delete_model_version(model, str(version.version))
 
     def copy_again(self, digest: str) -> None:
-        """Make the promoted copy of a candidate anew."""
+        """Make the promoted copy of a candidate again."""
         with self._talk() as client:
             for version in client.search_model_versions(f"name = '{self.name}' and tags.digest = '{digest}'"):
                 client.delete_model_version(self.name, str(version.version))
             self._copy(client, digest)
 
     def tag_version(self, digest: str, tags: Mapping[str, str], copy_tags: Mapping[str, str] | None) -> None:
-        """Set the tags of a candidate's version and run, and of its promoted copy if there is to be one."""
+        """Set tags on a candidate's version and run, and `copy_tags` on its promoted copy, made if missing."""
         with self._talk() as client:
             candidate, run = str(self._candidate(client, digest)), self._living_run(client, digest)
             for name, value in tags.items():
@@ -250,12 +250,12 @@ class Registry:
             self._living_run(client, digest)
 
     def upload(self, digest: str, folder: Path) -> None:
-        """Write files into a candidate's run, over what is there."""
+        """Write files into a candidate's run, over existing ones."""
         with self._talk() as client:
             RunFiles(client, client.get_run(self._run(client, digest)), self._root).write(folder)
 
     def upload_all(self, digest: str, folder: Path, *, packing_alone: bool = False) -> dict[str, str]:
-        """Write the files of a publication into a candidate's run, see `registry_runs.write_files`."""
+        """Write the files of a publication into a candidate's run; see `runs.write_files`."""
         with self._talk() as client:
             run = self._run(client, digest)
             return runs.write_files(client, run, self._root, folder, digest, packing_alone=packing_alone)
@@ -265,21 +265,21 @@ class Registry:
 
         Raises:
             RegistryError: MLflow can't be reached.
-            HeadNotKept: it holds something else under that name.
+            HeadNotKept: another content is there under that name.
         """
         with self._talk() as client:
             run = runs.heads_run(client, self._experiment_id(client), self.name)
             files = RunFiles(client, client.get_run(run), self._root)
-            seen = files.read(name) if files.own else None
-            if seen is None:
+            stored_content = files.read(name) if files.own else None
+            if stored_content is None:
                 with tempfile.TemporaryDirectory(prefix="lcia-head-") as folder:
                     (Path(folder) / name).write_bytes(content)
                     files.write(Path(folder))
-                seen = files.read(name) or b""
-        need_same("MLflow", name, content, seen)
+                stored_content = files.read(name) or b""
+        need_same("MLflow", name, content, stored_content)
 
     def rollback(self, digest: str) -> int:
-        """Move the alias to a version that was promoted before; a lost copy is made again.
+        """Move the alias to an earlier promoted version; a lost copy is made again.
 
         Raises:
             RegistryError: as in `promote`.
@@ -287,30 +287,30 @@ class Registry:
         return self.promote(digest)
 
     def models_page(self) -> str | None:
-        """Address of MLflow's page of the candidates; None where MLflow is no server but a database."""
+        """Address of MLflow's page of the candidates; None if MLflow is a database, not a server."""
         if urlparse(self._tracking_uri).scheme not in ("http", "https"):
             return None
         return f"{self._tracking_uri.rstrip('/')}/#/models/{self.candidates_name}"
 
     def compare_page(self, digests: Sequence[str]) -> str | None:
-        """Address of MLflow's page that compares candidates; None where MLflow is no server but a database.
+        """Address of MLflow's page that compares candidates; None if MLflow is a database, not a server.
 
         Raises:
-            RegistryError: MLflow can't be reached, or one of them was never published.
+            RegistryError: MLflow can't be reached, or a candidate was never published.
         """
         if self.models_page() is None:
             return None
         with self._talk() as client:
             versions = sorted(self._candidate(client, digest) for digest in digests)
-            found = {
+            run_ids = {
                 str(version): str(client.get_model_version(self.candidates_name, str(version)).run_id)
                 for version in versions
             }
-        asked = {"name": json.dumps(self.candidates_name), "runs": json.dumps(found, separators=(",", ":"))}
-        return f"{self._tracking_uri.rstrip('/')}/#/compare-model-versions?{urlencode(asked, quote_via=quote)}"
+        query = {"name": json.dumps(self.candidates_name), "runs": json.dumps(run_ids, separators=(",", ":"))}
+        return f"{self._tracking_uri.rstrip('/')}/#/compare-model-versions?{urlencode(query, quote_via=quote)}"
 
     def forget(self, digest: str) -> int:
-        """Delete a candidate's versions and files; its run keeps its numbers. Returns how many versions there were.
+        """Delete a candidate's versions and files; its run keeps its numbers. Returns the number of versions deleted.
 
         Raises:
             RegistryError: it is the version in use, or MLflow can't be reached.
@@ -323,7 +323,7 @@ class Registry:
             return forget(client, self._root, models, digest)
 
     def champion(self) -> str | None:
-        """Digest of the version under the alias, '' if it bears none, None if there is no champion.
+        """Digest of the version under the alias; '' if that has no such tag, None if there is no champion.
 
         Raises:
             RegistryError: MLflow can't be reached.
@@ -334,21 +334,22 @@ class Registry:
                 return None
             return str(client.get_model_version_by_alias(self.name, ALIAS).tags.get("digest", ""))
 
-    def _shown(self, client: "MlflowClient") -> Shown:
+    def _view(self, client: "MlflowClient") -> MlflowView:
         names = (self.candidates_name, self.name)
         versions = {name: list(client.search_model_versions(f"name = '{name}'")) for name in names}
         experiment = client.get_experiment_by_name(self._experiment)
-        return Shown(client, self._root, *names, ALIAS, versions, experiment.experiment_id if experiment else None)
+        return MlflowView(client, self._root, *names, ALIAS, versions, experiment.experiment_id if experiment else None)
 
     def _serve(self, client: "MlflowClient", version: int, digest: str) -> int:
         model = self._model(client, self.name)
         if model is None or str(model.aliases.get(ALIAS)) != str(version):
             client.set_registered_model_alias(self.name, ALIAS, str(version))
-        seen = client.get_model_version_by_alias(self.name, ALIAS)
-        if seen.tags.get("digest") != digest:
+        served_version = client.get_model_version_by_alias(self.name, ALIAS)
+        if served_version.tags.get("digest") != digest:
             raise RegistryError(
-                f"MLflow serves {self.name} version {seen.version} with digest {seen.tags.get('digest')}, expected "
-                f"{digest}: somebody else moves the alias; only the promoter's account should write {self.name}"
+                f"MLflow serves {self.name} version {served_version.version} with digest "
+                f"{served_version.tags.get('digest')}, expected {digest}: somebody else moves the "
+                f"alias; only the promoter's account should write {self.name}"
             )
         return version
 
@@ -357,7 +358,7 @@ class Registry:
         return str(client.get_model_version(self.candidates_name, version).run_id)
 
     def _living_run(self, client: "MlflowClient", digest: str) -> str:
-        """The run of a candidate, brought back where it was deleted: a deleted one takes no tags."""
+        """The run of a candidate, restored if it was deleted: a deleted run takes no tags."""
         run = self._run(client, digest)
         self._experiment_id(client)  # restores it with the runs that were deleted with it
         if client.get_run(run).info.lifecycle_stage == "deleted":
@@ -367,19 +368,19 @@ class Registry:
     def _copy(self, client: "MlflowClient", digest: str) -> int:
         candidate = self._candidate(client, digest)
         self._ensure_model(client, self.name)
-        with runs.unprinted():
-            copied = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
-        return int(copied.version)
+        with runs.quiet():
+            copy = client.copy_model_version(f"models:/{self.candidates_name}/{candidate}", self.name)
+        return int(copy.version)
 
     def _experiment_id(self, client: "MlflowClient") -> str:
-        found = client.get_experiment_by_name(self._experiment)
-        if found is None:
+        experiment = client.get_experiment_by_name(self._experiment)
+        if experiment is None:
             location = artifact_location(self._root.place)
             locations.need_short(location, self._tracking_uri)
             return str(client.create_experiment(self._experiment, artifact_location=location))
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
     def _candidate(self, client: "MlflowClient", digest: str) -> int:
         version = self._find(client, self.candidates_name, digest)
@@ -392,12 +393,12 @@ class Registry:
 
     def _find(self, client: "MlflowClient", model: str, digest: str) -> int | None:
         """Lowest version of `model` with this digest."""
-        found = client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'")
-        return min((int(version.version) for version in found), default=None)
+        versions = client.search_model_versions(f"name = '{model}' and tags.digest = '{digest}'")
+        return min((int(version.version) for version in versions), default=None)
 
     def _model(self, client: "MlflowClient", name: str) -> "Json | None":
-        found = client.search_registered_models(f"name = '{name}'")
-        return found[0] if found else None
+        models = client.search_registered_models(f"name = '{name}'")
+        return models[0] if models else None
 
     def _ensure_model(self, client: "MlflowClient", name: str) -> None:
         if self._model(client, name) is None:
@@ -405,7 +406,7 @@ class Registry:
 
     @contextmanager
     def _talk(self) -> Iterator["MlflowClient"]:
-        """The client, with MLflow's own failures, and those of the libraries it calls, told as ours."""
+        """The client; failures of MLflow, and of the libraries it calls, are raised as ours."""
         registry_client.prepare(self._tracking_uri)
         try:
             with self._line.talk():
@@ -415,8 +416,8 @@ class Registry:
         except LciaError:
             raise
         except Exception as error:  # MLflow's, SQLAlchemy's, the operating system's, those of a bucket's client
-            said = str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
             raise (RegistryDenied if registry_client.is_denial(error) else RegistryError)(
-                f"MLflow at registry.tracking_uri did not do as asked: {said}. Nothing is lost: it is told "
+                f"MLflow at registry.tracking_uri did not do as asked: {reason}. Nothing is lost: it is told "
                 "again at the next `lcia` verb that writes"
             ) from error

@@ -1,8 +1,8 @@
-"""Telling MLflow again what a process that was stopped may have undone.
+"""Retelling: updates that a paused process may have undone are sent to MLflow again.
 
-MLflow knows no leases: a process that was stopped while it moved the alias goes on where it was, long after others
-decided and told otherwise. It can't be kept from that. So whoever told MLflow something looks at its lease again in the
-transaction that notes it, and where that was taken over, the others' later words are told once more.
+MLflow knows no leases: a process that was paused while it moved the alias resumes there, even after others have decided
+and sent something else, and nothing can stop it. So after each update the process checks its lease in the transaction
+that records the update. If another process has taken the lease over, the later updates are sent once more.
 """
 
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ NEWEST_FIRST = outbox.c.id.desc()
 
 @dataclass(frozen=True)
 class Retelling:
-    """What may have been undone by telling MLflow something that was known when row `after` was the newest."""
+    """Updates after row `after` that an older update, sent late, may have undone."""
 
     assistant: str
     digest: str | None
-    """Of the version that it was about; None: of any."""
+    """Digest of the version that the older update was about; None: any version."""
     after: int
     serving: bool
-    """True if it said whom to serve."""
+    """True if the older update said which version to serve."""
 
     @contextmanager
-    def written(self, db: Database, lease: Lease) -> Iterator[Connection]:
-        """A transaction that notes what was told, under the lease it was told with.
+    def transaction(self, db: Database, lease: Lease) -> Iterator[Connection]:
+        """Transaction that records an update, under the lease it was sent with.
 
         Raises:
-            StaleLease: others told MLflow meanwhile; nothing of the block is written, and theirs is told again.
+            StaleLease: others updated MLflow meanwhile; nothing of the block is written, and their updates wait again.
         """
         overtaken: StaleLease | None = None
         with db.begin() as connection:
@@ -50,13 +50,15 @@ class Retelling:
             raise overtaken
 
     def enter(self, connection: Connection) -> None:
-        """Make the rows wait again; what MLflow serves is unknown until they are told."""
-        done = (outbox.c.assistant == self.assistant) & outbox.c.done_at.is_not(None)
-        later = select(outbox.c.id, outbox.c.payload).where(done, outbox.c.id > self.after, outbox.c.error.is_(None))
+        """Make the rows wait again; the served version is unknown until they are delivered."""
+        past_rows = (outbox.c.assistant == self.assistant) & outbox.c.done_at.is_not(None)
+        later = select(outbox.c.id, outbox.c.payload).where(
+            past_rows, outbox.c.id > self.after, outbox.c.error.is_(None)
+        )
         rows = connection.execute(later).all()
         again = [row.id for row in rows if self.digest in (None, row.payload.get("digest"))]
         if self.serving:
-            newest = select(outbox.c.id).where(done, outbox.c.kind.in_(SERVING)).order_by(NEWEST_FIRST).limit(1)
+            newest = select(outbox.c.id).where(past_rows, outbox.c.kind.in_(SERVING)).order_by(NEWEST_FIRST).limit(1)
             again += connection.execute(newest).scalars().all()
             mine = champion.c.name == self.assistant
             connection.execute(update(champion).where(mine).values(served=None))
@@ -64,6 +66,6 @@ class Retelling:
 
 
 def newest(connection: Connection, assistant: str) -> int:
-    """Number of the newest row; 0 where there is none."""
+    """Number of the newest row; 0 if there is none."""
     query = select(outbox.c.id).where(outbox.c.assistant == assistant).order_by(NEWEST_FIRST).limit(1)
     return connection.execute(query).scalar_one_or_none() or 0

@@ -1,6 +1,6 @@
-"""MLflow runs: what people see of a version's learning, its curves, numbers, data sets, files and model.
+"""MLflow runs: a version's learning for people to see, with its curves, numbers, data sets, files and model.
 
-Everything may be repeated: what is there already is left or written again with the same content.
+Everything may be repeated: existing content is left, or written again unchanged.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from components.libraries import requirement
 from components.registry import limits
 from components.registry.files import Root, RunFiles
-from components.registry.limits import fitted
+from components.registry.limits import cut_to
 from components.storage.objects import Json, digest_of
 
 if TYPE_CHECKING:
@@ -28,44 +28,43 @@ LEARNING = "learning"
 HEADS = "heads"
 """Tag of the run that keeps signed heads of the log; its value is the assistant's name."""
 MODEL_PATH = "assistant"
-"""Artifact folder of a run that is the model: what `components.serving.bundle` describes, wrapped for MLflow."""
+"""Artifact folder with the model: the bundle of `components.serving.bundle`, wrapped for MLflow."""
 BUNDLES = "artifacts"
-"""Folder of an MLflow model for what it is given, here the bundle; what stands beside it is MLflow's packing."""
+"""Folder of an MLflow model for its artifacts, here the bundle; all beside it is MLflow's packing."""
 WHOLE_CARD = "the whole card is the file reports/card.md of the run"
 _REQUIREMENTS = (
     "cryptography", "fsspec", "gguf", "icu4py", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml", "regex",
     "rfc8785", "safetensors", "scipy", "securesystemslib", "torch", "transformers",
 )  # fmt: skip
-"""What answering needs in another environment; the sources of `components` travel with the model."""
+"""Requirements of answering in another environment; the sources of `components` travel with the model."""
 
 
 def candidate_run(
     client: "MlflowClient", experiment: str, root: Root, assistant: str, publication: Mapping[str, Json], folder: Path
 ) -> tuple[str, dict[str, str] | None]:
-    """Id of the finished run of a candidate; see `Registry.publish_candidate` for what it shows.
+    """Id of the finished run of a candidate; see `Registry.publish_candidate` for its content.
 
-    With it the digests of its packing (see `write_files`), None where the run was finished before.
-
-    The run that showed the learning becomes it, or one that a crash left. `root` is where its files have to go.
+    With it come the digests of its packing (see `write_files`); None if the run was finished before. The run that
+    showed the learning, or one that a crash left, becomes this run. Its files have to go below `root`.
 
     Raises:
         OutsideRoot: MLflow keeps its files elsewhere.
     """
     digest = str(publication["digest"])
     tags = {**texts(publication.get("tags", {})), "digest": digest}
-    known = client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'")
-    for run in known:
+    runs = client.search_runs([experiment], filter_string=f"tags.digest = '{digest}'")
+    for run in runs:
         if run.info.status == "FINISHED":
             return str(run.info.run_id), None
-    begun = [str(run.info.run_id) for run in known] or _in_flight(client, experiment, publication.get("learning"))
-    identity = begun[0] if begun else str(client.create_run(experiment, tags=tags).info.run_id)
+    open_runs = [str(run.info.run_id) for run in runs] or _in_flight(client, experiment, publication.get("learning"))
+    identity = open_runs[0] if open_runs else str(client.create_run(experiment, tags=tags).info.run_id)
     description = publication.get("description")
-    tags |= {"mlflow.runName": fitted(f"{assistant} v{publication['number']}", limits.RUN_NAME)}
-    note = {"mlflow.note.content": fitted(description, limits.RUN_TAG, WHOLE_CARD)} if description else {}
+    tags |= {"mlflow.runName": cut_to(f"{assistant} v{publication['number']}", limits.RUN_NAME)}
+    note = {"mlflow.note.content": cut_to(description, limits.RUN_TAG, WHOLE_CARD)} if description else {}
     for key, text in (tags | note).items():
-        client.set_tag(identity, key, fitted(text, limits.RUN_TAG))
+        client.set_tag(identity, key, cut_to(text, limits.RUN_TAG))
     for key, value in publication.get("params", {}).items():
-        client.log_param(identity, limits.key(key), fitted(value, limits.PARAM))
+        client.log_param(identity, limits.key(key), cut_to(value, limits.PARAM))
     for key, value in publication.get("metrics", {}).items():
         client.log_metric(identity, limits.key(key), float(value))
     _log_curves(client, identity, publication.get("curves", {}))
@@ -82,10 +81,10 @@ def candidate_run(
 def write_files(
     client: "MlflowClient", run: str, root: Root, folder: Path, version: str, *, packing_alone: bool = False
 ) -> dict[str, str]:
-    """Put a publication's files into its run; those of the model become an MLflow model on the way.
+    """Write a publication's files into its run; those of the model become an MLflow model on the way.
 
-    With `packing_alone` nothing but what MLflow packs around the model is written. Returns the digests of that, by
-    name; what else stands there goes.
+    With `packing_alone` only MLflow's packing of the model is written. Returns name -> digest of the packing; other
+    files in its place are deleted.
 
     Raises:
         OutsideRoot: MLflow keeps the run's files elsewhere.
@@ -116,31 +115,31 @@ def follow(
     tags: Mapping[str, str],
     curves: Mapping[str, Json],
 ) -> None:
-    """Show a run that still learns; each call adds what its curves have gained."""
-    begun = _in_flight(client, experiment, key)
-    if not begun:
-        shown = {**texts(tags), LEARNING: key, "state": "learning"}
-        named = fitted(name, limits.RUN_NAME)
-        begun = [str(client.create_run(experiment, run_name=named, tags=shown).info.run_id)]
-    _log_curves(client, begun[0], curves)
+    """Show a run that is still learning; each call adds the new points of its curves."""
+    open_runs = _in_flight(client, experiment, key)
+    if not open_runs:
+        run_tags = {**texts(tags), LEARNING: key, "state": "learning"}
+        run_name = cut_to(name, limits.RUN_NAME)
+        open_runs = [str(client.create_run(experiment, run_name=run_name, tags=run_tags).info.run_id)]
+    _log_curves(client, open_runs[0], curves)
 
 
 def unfollow(client: "MlflowClient", experiment: str, key: str, reason: str) -> None:
     """End what `follow` showed: the run failed."""
     for identity in _in_flight(client, experiment, key):
         client.set_tag(identity, "state", "failed")
-        client.set_tag(identity, "mlflow.note.content", fitted(reason, limits.RUN_TAG))
+        client.set_tag(identity, "mlflow.note.content", cut_to(reason, limits.RUN_TAG))
         client.set_terminated(identity, "FAILED")
 
 
 def heads_run(client: "MlflowClient", experiment: str, assistant: str) -> str:
     """Id of the run that keeps the signed heads of the log; made at the first call."""
-    found = client.search_runs([experiment], f"tags.{HEADS} = '{assistant}'", order_by=["attributes.start_time"])
-    if found:
-        return str(found[0].info.run_id)
-    made = client.create_run(experiment, run_name=f"{assistant}: signed heads of the log", tags={HEADS: assistant})
-    client.set_terminated(made.info.run_id, "FINISHED")
-    return str(made.info.run_id)
+    runs = client.search_runs([experiment], f"tags.{HEADS} = '{assistant}'", order_by=["attributes.start_time"])
+    if runs:
+        return str(runs[0].info.run_id)
+    run = client.create_run(experiment, run_name=f"{assistant}: signed heads of the log", tags={HEADS: assistant})
+    client.set_terminated(run.info.run_id, "FINISHED")
+    return str(run.info.run_id)
 
 
 def _in_flight(client: "MlflowClient", experiment: str, key: str | None) -> list[str]:
@@ -152,7 +151,7 @@ def _in_flight(client: "MlflowClient", experiment: str, key: str | None) -> list
 
 
 def _log_curves(client: "MlflowClient", run: str, curves: Mapping[str, Json]) -> None:
-    """Add the points beyond the last step that is there, so that repeating it adds nothing."""
+    """Add the points beyond the last step recorded, so that repeating it adds nothing."""
     from mlflow.entities import Metric
 
     moment = int(time.time() * 1000)
@@ -164,24 +163,24 @@ def _log_curves(client: "MlflowClient", run: str, curves: Mapping[str, Json]) ->
 
 
 def _dataset(entry: Mapping[str, Json]) -> "DatasetInput":
-    """A split as MLflow names data sets: by digest and number of rows, never with its rows."""
+    """A split in the form of MLflow's data sets: digest and number of rows, never the rows."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     profile = json.dumps({"num_rows": entry["rows"]}) if "rows" in entry else None
     digest = str(entry["digest"])[: limits.DATASET_DIGEST]
     source = json.dumps({"object": entry["digest"], "task": entry["source"]})
-    named = Dataset(
-        name=fitted(entry["name"], limits.DATASET_NAME),
+    dataset = Dataset(
+        name=cut_to(entry["name"], limits.DATASET_NAME),
         digest=digest,
         source_type="lcia",
         source=source,
         profile=profile,
     )
-    return DatasetInput(named, [InputTag("mlflow.data.context", str(entry["context"]))])
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", str(entry["context"]))])
 
 
 def _wrap(bundle: Path, version: str) -> None:
-    """Make the bundle a pyfunc model from code, in place: `mlflow.pyfunc.load_model` answers with it."""
+    """Turn the bundle, in place, into a pyfunc model from code, which `mlflow.pyfunc.load_model` can load."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -196,11 +195,11 @@ def _wrap(bundle: Path, version: str) -> None:
         ColSpec("string", "nearest_task", required=False),
     ])  # fmt: skip
     components = Path(__file__).parents[1]
-    with tempfile.TemporaryDirectory(prefix="lcia-model-") as name, warnings.catch_warnings(), unprinted():
-        warnings.simplefilter("ignore")  # no example of input is given: the signature says it all
-        made = Path(name) / MODEL_PATH
+    with tempfile.TemporaryDirectory(prefix="lcia-model-") as name, warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")  # about a missing input example: the signature is enough
+        model = Path(name) / MODEL_PATH
         mlflow.pyfunc.save_model(
-            path=str(made),
+            path=str(model),
             python_model=str(components / "serving" / "mlflow_model.py"),
             artifacts={"assistant": str(bundle)},
             code_paths=[str(components)],
@@ -209,12 +208,12 @@ def _wrap(bundle: Path, version: str) -> None:
             signature=ModelSignature(inputs=inputs, outputs=outputs),
         )
         shutil.rmtree(bundle)
-        shutil.move(made, bundle)
+        shutil.move(model, bundle)
 
 
 @contextmanager
-def unprinted() -> Iterator[None]:
-    """Keep MLflow from printing: it tells of a copy on standard error, past the loggers; failures are raised anyway."""
+def quiet() -> Iterator[None]:
+    """Keep MLflow from printing: it announces a copy on standard error, past the loggers. Failures still raise."""
     from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
 
     before = MLFLOW_LOGGING_STREAM.enabled
@@ -226,5 +225,5 @@ def unprinted() -> Iterator[None]:
 
 
 def texts(values: Mapping[str, Json]) -> dict[str, str]:
-    """Values as the tags of MLflow's runs and versions take them."""
-    return {name: fitted(value, limits.RUN_TAG) for name, value in values.items()}
+    """Values in the form that tags of MLflow's runs and versions take."""
+    return {name: cut_to(value, limits.RUN_TAG) for name, value in values.items()}

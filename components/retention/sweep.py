@@ -1,11 +1,11 @@
-"""Mark and sweep: what the object store need not, or may not, keep; and deleting it.
+"""Mark and sweep of the object store: find what it need not, or may not, keep, and delete it.
 
-Roots are the versions that were promoted, candidates that wait, open tasks, what MLflow has not been told yet, the
-evidence of every decision, every digest the log names, and finished results. Weights are kept only for versions that
-were promoted or may still be: a decision rests on what was measured, which is in the records.
+Roots are promoted versions, waiting candidates, open tasks, updates that MLflow has not received yet, the evidence of
+every decision, every digest the log names, and finished results. Weights are kept only for versions that were promoted
+or may still be: a decision rests on measurements, which are in the records.
 
-Deleting goes in this order, so that it may be killed anywhere and repeated: results that rest on what goes are
-forgotten, together with the log entry; then each object leaves word and goes.
+The order of deletion lets a sweep be killed anywhere and repeated: first results that rest on deleted objects are
+forgotten, in one transaction with the log entry; then each object goes and leaves a note of why.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from components.promotion import candidates, champion
 from components.promotion.candidates import Candidate
 from components.registry.outbox import enqueue
 from components.registry.outbox_rows import rows
-from components.retention.rules import DECIDED, doomed, snapshots, weights_of
+from components.retention.rules import DECIDED, snapshots, to_erase, weights_of
 from components.storage.database import Database, now
 from components.storage.leases import Lease, check
 from components.storage.objects import Json, ObjectStore, StoredFile
@@ -31,16 +31,16 @@ from components.tasks.queue import QueueItem, items
 
 WEIGHTS = "weights of a version that was not promoted, or of a point that was not chosen"
 UNDECIDED = frozenset({"submitted", "assessing", "waiting", "learning", "failed"})
-"""States of tasks that may go on at a checkpoint."""
+"""States of tasks that may resume from a checkpoint."""
 _ORDER = {"bytes": 0, "rows": 1, "folder": 2, "assessment": 3, "pool": 4}
-"""What says where other texts are goes after them, so that a sweep that was killed can be repeated."""
+"""Order of deletion: objects that name others go after them, so that a killed sweep can be repeated."""
 PART_AGE = timedelta(minutes=5)
-"""Age from which a half-written file is what a killed writer left."""
+"""Age from which a half-written file counts as left by a killed writer."""
 
 
 @dataclass(frozen=True)
 class Books:
-    """What the database refers to, read in one transaction."""
+    """All that the database refers to, read in one transaction."""
 
     moment: datetime
     items: list[QueueItem]
@@ -48,22 +48,22 @@ class Books:
     champions: frozenset[str]
     results: list[tuple[str, str]]
     """Key and output."""
-    logged: frozenset[str]
-    """What the log names, and the signed statements."""
+    in_log: frozenset[str]
+    """Digests the log names, and the signed statements."""
     untold: frozenset[str]
-    """Digests in what MLflow has not been told yet."""
-    published: frozenset[str]
+    """Digests in updates that MLflow has not received yet."""
+    in_mlflow: frozenset[str]
     """Candidates that MLflow shows with their files, or will."""
 
     @classmethod
     def read(cls, connection: Connection) -> "Books":
         """Everything, of every assistant of this database."""
         names = assistants(connection)
-        told = rows(connection)
-        versions = [version for name in names for version in candidates.listed(connection, name)]
-        damaged = any(row.damage for row in told)  # then MLflow may show any of them
-        shown = {version.digest: "candidate" for version in versions if damaged}
-        shown |= {row.digest: row.kind for row in told if row.kind in ("candidate", "forget") and not row.damage}
+        messages = rows(connection)
+        versions = [version for name in names for version in candidates.versions(connection, name)]
+        any_damage = any(row.damage for row in messages)  # then MLflow may show any of them
+        newest = {version.digest: "candidate" for version in versions if any_damage}
+        newest |= {row.digest: row.kind for row in messages if row.kind in ("candidate", "forget") and not row.damage}
         heads = (champion.current(connection, name) for name in names)
         return cls(
             now(connection),
@@ -73,8 +73,8 @@ class Books:
             [(row.key, row.output) for row in connection.execute(select(results.c.key, results.c.output))],
             frozenset(digest for row in log.rows(connection) for digest in digests_in(row.body))
             | frozenset(connection.execute(select(statements.c.statement)).scalars()),
-            frozenset(d for row in told if row.done_at is None for d in digests_in(row.text.encode("utf-8"))),
-            frozenset(digest for digest, kind in shown.items() if kind == "candidate"),
+            frozenset(d for row in messages if row.done_at is None for d in digests_in(row.text.encode("utf-8"))),
+            frozenset(digest for digest, kind in newest.items() if kind == "candidate"),
         )
 
 
@@ -85,50 +85,50 @@ def assistants(connection: Connection) -> list[str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep would do."""
+    """The work of one sweep."""
 
-    kept: Mapping[str, str]
+    keep: Mapping[str, str]
     """Digest -> why it stays."""
-    erased: Mapping[str, str]
+    erase: Mapping[str, str]
     """Digest -> why: texts that may not be kept."""
-    dropped: Mapping[str, str | None]
-    """Digest -> the word it leaves, None where nothing refers to it: what nobody needs."""
+    drop: Mapping[str, str | None]
+    """Digest of an object that nobody needs -> the note it leaves; None if nothing refers to it."""
     results: tuple[str, ...]
     """Keys of results that rest on what goes."""
-    forgotten: tuple[Candidate, ...]
+    unpublish: tuple[Candidate, ...]
     """Versions whose files go from MLflow."""
     leftovers: tuple[StoredFile, ...]
     """Checkpoints and half-written files."""
-    held: Mapping[str, StoredFile]
+    files: Mapping[str, StoredFile]
     kinds: Mapping[str, str]
     cutoff: datetime
     """Younger objects stay."""
 
     def bytes_of(self, digests: Iterable[str]) -> int:
         """Size of some objects together."""
-        return sum(self.held[digest].size for digest in digests)
+        return sum(self.files[digest].size for digest in digests)
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (self.erased or self.dropped or self.results or self.forgotten or self.leftovers)
+        """True if there is nothing to do."""
+        return not (self.erase or self.drop or self.results or self.unpublish or self.leftovers)
 
     def to_json(self) -> dict[str, Json]:
-        """What `lcia retention --json` prints."""
-        going = [(d, why) for part in (self.erased, self.dropped) for d, why in part.items()]
+        """The output of `lcia retention --json`."""
+        going = [(d, why) for part in (self.erase, self.drop) for d, why in part.items()]
         return {
-            "kept": {"objects": len(self.kept), "bytes": self.bytes_of(self.kept), "why": self._by_reason(self.kept)},
-            "erased": {"objects": len(self.erased), "bytes": self.bytes_of(self.erased)},
-            "dropped": {"objects": len(self.dropped), "bytes": self.bytes_of(self.dropped)},
+            "kept": {"objects": len(self.keep), "bytes": self.bytes_of(self.keep), "why": self._by_reason(self.keep)},
+            "erased": {"objects": len(self.erase), "bytes": self.bytes_of(self.erase)},
+            "dropped": {"objects": len(self.drop), "bytes": self.bytes_of(self.drop)},
             "leftovers": {"files": len(self.leftovers), "bytes": sum(file.size for file in self.leftovers)},
             "results": len(self.results),
-            "registry": [version.number for version in self.forgotten],
-            "going": [self._told(digest, why or "nothing refers to it") for digest, why in going],
-            "staying": [self._told(digest, why) for digest, why in self.kept.items()],
+            "registry": [version.number for version in self.unpublish],
+            "going": [self._line(digest, why or "nothing refers to it") for digest, why in going],
+            "staying": [self._line(digest, why) for digest, why in self.keep.items()],
         }
 
-    def _told(self, digest: str, why: str) -> dict[str, Json]:
-        return {"digest": digest, "kind": self.kinds[digest], "bytes": self.held[digest].size, "why": why}
+    def _line(self, digest: str, why: str) -> dict[str, Json]:
+        return {"digest": digest, "kind": self.kinds[digest], "bytes": self.files[digest].size, "why": why}
 
     def _by_reason(self, digests: Mapping[str, str]) -> list[dict[str, Json]]:
         groups: dict[str, list[str]] = {}
@@ -138,74 +138,74 @@ class Plan:
 
 
 def plan(books: Books, store: ObjectStore, *, grace: timedelta, everything: bool = False) -> Plan:
-    """What a sweep would do now. `everything`: checkpoints go too (a withdrawal: they may hold texts).
+    """The sweep that is due now. `everything`: checkpoints go too (for a withdrawal: they may hold texts).
 
     Raises:
-        ObjectCorrupt: a record was altered, so that nobody knows what it keeps.
+        ObjectCorrupt: a record was altered, so nobody knows what it refers to.
     """
     index, cutoff = Index.of(store), books.moment - grace
-    dead = doomed(index, books.items, books.versions, books.moment.date())
+    dead = to_erase(index, books.items, books.versions, books.moment.date())
     weights = {name for kind in ("pool", "tuning") for _, record in index.of_kind(kind)
                for name in weights_of(index, record)}  # fmt: skip
-    kept: dict[str, str] = {}
-    for why, reached in _marked(index, books, dead.keys(), weights, cutoff):
-        kept |= dict.fromkeys(sorted(reached - kept.keys()), why)
-    going = index.objects.keys() - kept.keys()
-    dropped = {digest: WEIGHTS if digest in weights else None for digest in sorted(going - dead.keys())}
+    staying: dict[str, str] = {}
+    for why, digests in _roots(index, books, dead.keys(), weights, cutoff):
+        staying |= dict.fromkeys(sorted(digests - staying.keys()), why)
+    going = index.objects.keys() - staying.keys()
+    drop = {digest: WEIGHTS if digest in weights else None for digest in sorted(going - dead.keys())}
     stale = tuple(key for key, output in books.results if not _whole(index, output, going))
-    gone = {v.digest: v for v in books.versions if v.state in ("rejected", "superseded") or v.digest in dead}
+    to_hide = {v.digest: v for v in books.versions if v.state in ("rejected", "superseded") or v.digest in dead}
     return Plan(
-        kept,
+        staying,
         {digest: dead[digest] for digest in sorted(dead, key=lambda d: (_ORDER.get(index.objects[d].kind, 1), d))},
-        dropped,
+        drop,
         stale,
-        tuple(v for digest, v in gone.items() if digest in books.published and digest not in books.champions),
+        tuple(v for digest, v in to_hide.items() if digest in books.in_mlflow and digest not in books.champions),
         tuple(_leftovers(store, books, cutoff, everything=everything)),
-        {digest: held.file for digest, held in index.objects.items()},
-        {digest: held.kind for digest, held in index.objects.items()},
+        {digest: entry.file for digest, entry in index.objects.items()},
+        {digest: entry.kind for digest, entry in index.objects.items()},
         cutoff,
     )
 
 
-def sweep(db: Database, store: ObjectStore, found: Plan, leases: Sequence[Lease], actor: Actor) -> None:
-    """Do what a plan says. The leases of every lineage are held, so no run is in flight; repeating it is harmless.
+def sweep(db: Database, store: ObjectStore, todo: Plan, leases: Sequence[Lease], actor: Actor) -> None:
+    """Carry out a plan. The caller holds the lease of every lineage, so no run is in flight; repeating it is harmless.
 
     Raises:
         StaleLease: a lease was taken over meanwhile.
     """
-    if found.empty:
+    if todo.empty:
         return
     with db.begin() as connection:
         for lease in leases:
             check(connection, lease)
-        for start in range(0, len(found.results), 500):
-            keys = found.results[start : start + 500]
+        for start in range(0, len(todo.results), 500):  # SQLite may take no more than 999 parameters
+            keys = todo.results[start : start + 500]
             connection.execute(delete(results).where(results.c.key.in_(keys)))
-        for version in found.forgotten:
+        for version in todo.unpublish:
             enqueue(connection, version.assistant, "forget", {"digest": version.digest, "number": version.number})
-        reasons = sorted(set(found.erased.values()))
+        reasons = sorted(set(todo.erase.values()))
         details: dict[str, Json] = {
-            "erased": len(found.erased),
-            "dropped": len(found.dropped),
-            "results": len(found.results),
-            "bytes": found.bytes_of([*found.erased, *found.dropped]),
+            "erased": len(todo.erase),
+            "dropped": len(todo.drop),
+            "results": len(todo.results),
+            "bytes": todo.bytes_of([*todo.erase, *todo.drop]),
             "why": reasons,
         }
         log.append(connection, "retention.swept", actor, "objects", details)
-    for digest, why in found.erased.items():
+    for digest, why in todo.erase.items():
         store.erase(digest, why)
-    for digest, word in found.dropped.items():
-        if not store.younger(digest, found.cutoff):
+    for digest, word in todo.drop.items():
+        if not store.younger(digest, todo.cutoff):
             store.erase(digest, word)
-    for file in found.leftovers:
+    for file in todo.leftovers:
         store.remove(file)
 
 
 Marks = Iterator[tuple[str, AbstractSet[str]]]
 
 
-def _marked(index: Index, books: Books, dead: AbstractSet[str], weights: AbstractSet[str], cutoff: datetime) -> Marks:
-    """Why, and what stays for this reason; the strongest reasons first."""
+def _roots(index: Index, books: Books, dead: AbstractSet[str], weights: AbstractSet[str], cutoff: datetime) -> Marks:
+    """Reasons to keep objects, each with the digests that stay for it; the strongest reasons first."""
     records_only = dead | weights
     for version in books.versions:
         if version.state == "promoted" and version.digest not in dead:
@@ -225,23 +225,23 @@ def _marked(index: Index, books: Books, dead: AbstractSet[str], weights: Abstrac
     for version in books.versions:
         roots = [version.digest, version.evidence, version.task]
         yield f"evidence of version {version.number}, {version.state}", index.reach(roots, records_only)
-    yield "the log names it, or what it names", index.reach(books.logged, records_only)
+    yield "the log names it, or what it names", index.reach(books.in_log, records_only)
     yield "a finished result", index.reach((output for _, output in books.results), records_only)
-    young = [digest for digest, held in index.objects.items() if held.file.modified_at > cutoff]
+    young = [digest for digest, entry in index.objects.items() if entry.file.modified_at > cutoff]
     yield "too young to tell whether it will be needed", index.reach(young, dead)
 
 
 def _task(index: Index, digest: str) -> str | None:
-    held = index.objects.get(digest)
-    return held.task if held else None
+    entry = index.objects.get(digest)
+    return entry.task if entry else None
 
 
 def _whole(index: Index, output: str, going: AbstractSet[str]) -> bool:
-    """Whether a result still has all it rests on; keyed hashes rest on nothing, the rows may go."""
-    held = index.objects.get(output)
-    if held is None or output in going:
+    """True if a result still has all it rests on; keyed hashes rest on nothing, so their rows may go."""
+    entry = index.objects.get(output)
+    if entry is None or output in going:
         return False
-    return held.kind == "fingerprints" or not index.reach([output]) & going
+    return entry.kind == "fingerprints" or not index.reach([output]) & going
 
 
 def _leftovers(store: ObjectStore, books: Books, cutoff: datetime, *, everything: bool) -> Iterator[StoredFile]:

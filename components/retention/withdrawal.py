@@ -1,4 +1,4 @@
-"""Withdrawing a task: its end in the books. The sweep that follows erases what the books no longer allow.
+"""Withdrawal of a task: its end in the database. The sweep that follows erases what may no longer be kept.
 
 Weights are derived from the rows and can't unlearn them. So a withdrawal says which versions were tuned on the rows and
 either marks them (`keep`) or gives them up (`refuse`), which it refuses while one of them is the champion.
@@ -36,33 +36,33 @@ class WithdrawalRefused(LciaError):
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """What became of a task and of what was tuned on its rows."""
+    """Outcome for a task and for the versions tuned on its rows."""
 
     item: QueueItem
-    tuned: tuple[Candidate, ...]
+    versions: tuple[Candidate, ...]
     """Every version that has learnt the task, promoted or not."""
     policy: str
-    known: bool
+    repeat: bool
     """True when it was withdrawn before."""
 
 
 def find(connection: Connection, assistant: str, name: str) -> QueueItem:
-    """The task called `name@version`, `name` where there is one version, or by its number in the queue.
+    """The task called `name@version`, or `name` if it has one version, or by its number in the queue.
 
     Raises:
-        TaskUnknown: none or several go by this name.
+        TaskUnknown: no task has this name, or several have.
     """
-    known = queue.items(connection, assistant)
+    items = queue.items(connection, assistant)
     if name.isdigit():
-        found = [item for item in known if item.id == int(name)]
+        matches = [item for item in items if item.id == int(name)]
     else:
-        found = [item for item in known if name in (item.name, label(item))]
-        found = [item for item in found if item.state != "withdrawn"] or found[-1:]
-    if len(found) == 1:
-        return found[0]
-    several = ", ".join(f"{item.id} ({label(item)})" for item in found)
+        matches = [item for item in items if name in (item.name, label(item))]
+        matches = [item for item in matches if item.state != "withdrawn"] or matches[-1:]
+    if len(matches) == 1:
+        return matches[0]
+    several = ", ".join(f"{item.id} ({label(item)})" for item in matches)
     raise TaskUnknown(
-        f"{name!r} is {'several tasks: ' + several if found else 'no task of ' + assistant}; "
+        f"{name!r} is {'several tasks: ' + several if matches else 'no task of ' + assistant}; "
         "give a number or name@version as `lcia status` lists them"
     )
 
@@ -90,30 +90,30 @@ def withdraw(
     for lease in leases:
         check(connection, lease)
     having = versions_with(index, set(snapshots(index, item)))
-    tuned = [v for v in candidates.listed(connection, item.assistant) if v.digest in having or v.item == item.id]
+    versions = [v for v in candidates.versions(connection, item.assistant) if v.digest in having or v.item == item.id]
     if item.state == "withdrawn":
-        return Withdrawal(item, tuple(tuned), str(item.answers.get("withdrawn")), known=True)
+        return Withdrawal(item, tuple(versions), str(item.answers.get("withdrawn")), repeat=True)
     if policy == REFUSE:
-        _need_other_champion(connection, item, tuned)
-    for version in tuned:
+        _need_other_champion(connection, item, versions)
+    for version in versions:
         if version.state == "pending" and (version.item == item.id or policy == REFUSE):
             _end(connection, version, item, actor, reason)
-    answers = {"withdrawn": policy, "versions": [version.number for version in tuned]}
+    answers = {"withdrawn": policy, "versions": [version.number for version in versions]}
     after = queue.move(
         connection, None, item.id, "withdrawn", f"withdrawn by {actor.name}: {reason}", actor=actor, answers=answers
     )
-    _mark(connection, [v for v in tuned if v.state == "promoted"], after)
-    return Withdrawal(after, tuple(tuned), policy, known=False)
+    _mark(connection, [v for v in versions if v.state == "promoted"], after)
+    return Withdrawal(after, tuple(versions), policy, repeat=False)
 
 
-def _need_other_champion(connection: Connection, item: QueueItem, tuned: Sequence[Candidate]) -> None:
+def _need_other_champion(connection: Connection, item: QueueItem, versions: Sequence[Candidate]) -> None:
     now = champion.current(connection, item.assistant)
-    version = next((v for v in tuned if now and v.digest == now.version), None)
+    version = next((v for v in versions if now and v.digest == now.version), None)
     if version is None:
         return
-    numbers = {v.digest: v.number for v in candidates.listed(connection, item.assistant)}
-    tainted = {v.digest for v in tuned}
-    clean = [m.version for m in champion.lineage(connection, item.assistant) if m.version not in tainted]
+    numbers = {v.digest: v.number for v in candidates.versions(connection, item.assistant)}
+    tuned_digests = {v.digest for v in versions}
+    clean = [m.version for m in champion.lineage(connection, item.assistant) if m.version not in tuned_digests]
     way = (
         f"`lcia rollback {numbers[clean[-1]]} --reason ...` makes the newest version without it the champion"
         if clean
@@ -127,7 +127,7 @@ def _need_other_champion(connection: Connection, item: QueueItem, tuned: Sequenc
 
 
 def _end(connection: Connection, version: Candidate, item: QueueItem, actor: Actor, reason: str) -> None:
-    """A candidate that waits ends; a task that only built upon the withdrawn one learns again."""
+    """Reject a waiting candidate; a task that only built upon the withdrawn one is queued again."""
     why = f"it has learnt {label(item)}, which was withdrawn: {reason}"
     candidates.move(connection, version, "rejected", why)
     details: dict[str, Json] = {"evidence": version.evidence, "reason": why}
@@ -137,14 +137,14 @@ def _end(connection: Connection, version: Candidate, item: QueueItem, actor: Act
 
 
 def _mark(connection: Connection, versions: Sequence[Candidate], item: QueueItem) -> None:
-    """Enter in versions, their promotions and the registry that the rows they were tuned on were withdrawn."""
+    """Mark versions and their promotions, here and in the registry, as tuned on rows that were withdrawn."""
     mark = f"tuned on rows of {label(item)}, withdrawn since"
     for version in versions:
         marks = sorted({*version.marks, mark})
         mine = candidates_table.c.digest == version.digest
         connection.execute(update(candidates_table).where(mine).values(marks=marks))
-        for made in connection.execute(select(promotions).where(promotions.c.version == version.digest)).all():
-            here = (promotions.c.name == made.name) & (promotions.c.epoch == made.epoch)
-            connection.execute(update(promotions).where(here).values(marks=sorted({*made.marks, mark})))
+        for promotion in connection.execute(select(promotions).where(promotions.c.version == version.digest)).all():
+            here = (promotions.c.name == promotion.name) & (promotions.c.epoch == promotion.epoch)
+            connection.execute(update(promotions).where(here).values(marks=sorted({*promotion.marks, mark})))
         payload: dict[str, Json] = {"digest": version.digest, "number": version.number, "marks": marks}
         enqueue(connection, version.assistant, "marks", payload)

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.tasks.columns import Columns, ColumnsUnclear, answer_and_options, answerless, as_task_row, suggestion
 from components.tasks.decoding_defaults import decoding_defaults
-from components.tasks.foreign import Table, read_table
+from components.tasks.foreign import FileRows, read_table
 from components.tasks.images import Album
 from components.tasks.layouts import Fault, LayoutRefused
 from components.tasks.options import AnswersUnclear, Way, way_of
@@ -178,7 +178,7 @@ class Conversion:
         limit: dict[str, Any] = {"mode": "generate", "max_new_tokens": defaults.max_new_tokens}
         return {**({"choices": choices} if choices else {}), "metric": defaults.metric, "decoding": limit}
 
-    def _learn(self, records: Sequence[Record], tables: Mapping[str, Table]) -> None:
+    def _learn(self, records: Sequence[Record], tables: Mapping[str, FileRows]) -> None:
         """Settle from the training rows what holds for all splits: obvious columns, and how answers name options."""
         if self.columns.has_names and not self.columns.messages:
             own = {part: part for part in ("input", "output") if part in records[0]}
@@ -201,13 +201,13 @@ class Conversion:
             str(value) == "-1" or str(value).isdigit() for value in answers
         )
 
-    def _table(self, path: Path) -> Table:
+    def _table(self, path: Path) -> FileRows:
         name = self.source.name(path)
         table = read_table(path, name, self.source.root, self.reading.header or None, self.repair)
         rows = [(line, row if isinstance(row, Problem) else self.repair.row(row)) for line, row in table.rows]
-        return Table(rows, table.labels)
+        return FileRows(rows, table.labels)
 
-    def _check(self, name: str, table: Table, split: str) -> Rows[PlainRow]:
+    def _check(self, name: str, table: FileRows, split: str) -> Rows[PlainRow]:
         needs_output = split != "unlabelled"
         names = {part: column for part, column in self.columns.names.items() if needs_output or part != "output"}
         columns = replace(self.columns, names=names)

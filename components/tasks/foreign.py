@@ -27,7 +27,7 @@ DELIMITERS = ",;\t|"
 
 
 @dataclass(frozen=True)
-class Table:
+class FileRows:
     """The rows of a file."""
 
     rows: Iterable[tuple[int, Record | Problem]]
@@ -35,28 +35,28 @@ class Table:
     labels: Labels = field(default_factory=dict)
 
 
-def read_table(path: Path, name: str, root: Path, header: Sequence[str] | None, repair: Repair) -> Table:
+def read_table(path: Path, name: str, root: Path, header: Sequence[str] | None, repair: Repair) -> FileRows:
     """The rows of a file; `name` is its name for people, `root` the folder that links may not leave.
 
     `header` names the columns of a CSV file that has no header.
     """
     content = _content(path, name, root)
     if isinstance(content, Problem):
-        return Table([(1, content)])
+        return FileRows([(1, content)])
     kind = str(format_of(path)).removesuffix(".gz")
     if content.startswith(UTF_16_MARKS):
         text = repair.decode(content, name)
         if isinstance(text, Problem):
-            return Table([(1, text)])
+            return FileRows([(1, text)])
         content = text.encode("utf-8", "surrogatepass")
     if kind in (".parquet", ".arrow"):
-        return Table(parquet.rows(content, name, kind), parquet.class_labels(content, kind))
+        return FileRows(parquet.rows(content, name, kind), parquet.class_labels(content, kind))
     if kind in (".jsonl", ".ndjson") or (kind == ".json" and _is_lines(content)):
-        return Table(_json_lines(content, name, repair))
+        return FileRows(_json_lines(content, name, repair))
     text = repair.decode(content, name)
     if isinstance(text, Problem):
-        return Table([(1, replace(text, line=None))])
-    return Table(_array(text, name) if kind == ".json" else _csv_rows(text, name, header))
+        return FileRows([(1, replace(text, line=None))])
+    return FileRows(_array(text, name) if kind == ".json" else _csv_rows(text, name, header))
 
 
 def _content(path: Path, name: str, root: Path) -> bytes | Problem:

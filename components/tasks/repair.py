@@ -13,6 +13,9 @@ from ftfy.badness import is_bad
 from components.tasks.problems import Problem, decode, printable
 from components.tasks.records import Record, mapped_texts
 
+_MOJIBAKE = ("likely mojibake; `--repair` mends it", "mojibake mended")
+"""Remarks about rows left as they were, and about rows that were mended."""
+
 
 class Repair:
     """Mends the texts of rows if `active`; else counts the rows that would be mended."""

@@ -43,7 +43,7 @@ COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
-class Answer:
+class WordingAnswer:
     """What one wording of a row is answered with; `text` is None where no answer may be used."""
 
     text: str | None
@@ -59,7 +59,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TrustLevel:
     """The lowest confidence that may be trusted (None: none may), and the validation rows that show it."""
 
     threshold: Confidence | None
@@ -98,9 +98,9 @@ class Labeller:
         self.trunk, self.slot, self.batch_rows = trunk, slot, batch_rows
         self._routes, self._adapters = routes, adapters
 
-    def answers(self, task: Task, rows: Sequence[Unlabelled], progress: Progress | None = None) -> list[Answer]:
+    def answers(self, task: Task, rows: Sequence[Unlabelled], progress: Progress | None = None) -> list[WordingAnswer]:
         """Answers under the task's decoding contract."""
-        out = [Answer(None, 0.0)] * len(rows)
+        out = [WordingAnswer(None, 0.0)] * len(rows)
         by_adapter: dict[str | None, list[int]] = defaultdict(list)
         for index, route in enumerate(self._routes([row.instruction for row in rows])):
             by_adapter[route].append(index)
@@ -117,7 +117,7 @@ class Labeller:
 
     def _generate(
         self, task: Task, rows: Sequence[Unlabelled], report: Callable[[int], None] | None
-    ) -> Iterable[Answer]:
+    ) -> Iterable[WordingAnswer]:
         base, limit = self.trunk.base, task.decoding.max_new_tokens
         tokenizer = base.tokenizer
         prompts = [
@@ -132,10 +132,12 @@ class Labeller:
             text = tokenizer.decode(found.tokens, skip_special_tokens=True).strip()
             allowed = row.choices or task.choices
             unusable = not text or len(found.tokens) == limit or (allowed and text not in allowed)
-            yield Answer(None if unusable else text, found.gap)
+            yield WordingAnswer(None if unusable else text, found.gap)
 
     @torch.no_grad()
-    def _choose(self, task: Task, rows: Sequence[Unlabelled], report: Callable[[int], None] | None) -> Iterable[Answer]:
+    def _choose(
+        self, task: Task, rows: Sequence[Unlabelled], report: Callable[[int], None] | None
+    ) -> Iterable[WordingAnswer]:
         base = self.trunk.base
         choices = [row.choices or task.choices or () for row in rows]
         pairs = [
@@ -150,7 +152,7 @@ class Labeller:
             own = slice(start, start + len(every))
             start += len(every)
             best, gap = likeliest(likelihoods[own], pairs[own], by_token=by_token, alone=0.0)
-            yield Answer(every[best], gap)
+            yield WordingAnswer(every[best], gap)
             if report:
                 report(1)
 
@@ -251,7 +253,7 @@ def guess(
     return [_vote([answers[i] for i in span]) for span in spans]
 
 
-def calibrate(guesses: Sequence[Guess], right: Sequence[bool], precision: float, confidence: float) -> Calibration:
+def calibrate(guesses: Sequence[Guess], right: Sequence[bool], precision: float, confidence: float) -> TrustLevel:
     """The lowest confidence at which answers are right with at least `precision`, shown with `confidence`.
 
     The most confident rows are tested first, as many as may have one wrong answer among them, then ever more, and the
@@ -261,7 +263,7 @@ def calibrate(guesses: Sequence[Guess], right: Sequence[bool], precision: float,
     ranked = sorted(
         ((g.confidence, hit) for g, hit in zip(guesses, right, strict=True) if g.text is not None), reverse=True
     )
-    best = Calibration(None, len(guesses), 0, 0, 0.0)
+    best = TrustLevel(None, len(guesses), 0, 0, 0.0)
     for coverage in COVERAGES if ranked else ():
         threshold = ranked[max(round(coverage * len(ranked)), 1) - 1][0]
         hits = [hit for own, hit in ranked if own >= threshold]
@@ -270,7 +272,7 @@ def calibrate(guesses: Sequence[Guess], right: Sequence[bool], precision: float,
         bound = _at_least(sum(hits), len(hits), confidence)
         if bound < precision:
             break
-        best = Calibration(threshold, len(guesses), len(hits), sum(hits), bound)
+        best = TrustLevel(threshold, len(guesses), len(hits), sum(hits), bound)
     return best
 
 
@@ -299,7 +301,7 @@ def _words(record: Mapping[str, Any]) -> str:
     )
 
 
-def _vote(answers: Sequence[Answer]) -> Guess:
+def _vote(answers: Sequence[WordingAnswer]) -> Guess:
     counts = Counter(answer.text for answer in answers if answer.text is not None)
     if not counts:
         return Guess(None, (0.0, 0.0))

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.settings import ClusterSettings
 from components.settings.cluster import KubeflowSettings, StepName
-from infra.stacks.kubernetes import SECONDS, Check, ClusterRefused, register
+from infra.stacks.kubernetes import SECONDS, ClusterRefused, Requirement, register
 from infra.stacks.pods import CODE_IN_IMAGE, pod
 
 NAME = "lcia-kubeflow"
@@ -19,7 +19,7 @@ WAIT_SECONDS = 14 * 24 * 3600
 """ZenML otherwise gives up waiting for a run after 20 minutes."""
 
 
-def up(settings: ClusterSettings, state: Path) -> list[Check]:
+def up(settings: ClusterSettings, state: Path) -> list[Requirement]:
     """Check, register and activate; may be repeated. Returns what was checked.
 
     Raises:
@@ -43,24 +43,28 @@ def component(settings: KubeflowSettings) -> dict[str, str]:
     return {"kubeflow_hostname": settings.host, "kubeflow_namespace": settings.namespace}
 
 
-def examine(settings: ClusterSettings) -> Iterator[Check]:
+def examine(settings: ClusterSettings) -> Iterator[Requirement]:
     """What runs need, each looked up or tried."""
     from zenml.client import Client
 
     there = all(find_spec(name) is not None for name in ("kfp", "kfp.kubernetes")) if find_spec("kfp") else False
-    yield Check("kfp", there, "it can't be beside the locked packages: `make kubeflow` makes an environment with it")
+    yield Requirement(
+        "kfp", there, "it can't be beside the locked packages: `make kubeflow` makes an environment with it"
+    )
     remote = Client().zen_store.type.value == "rest"
-    yield Check("a ZenML server", remote, "set ZENML_STORE_URL, ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD to one")
-    yield Check(
+    yield Requirement(
+        "a ZenML server", remote, "set ZENML_STORE_URL, ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD to one"
+    )
+    yield Requirement(
         "a registry in cluster.image", "/" in settings.image, f"{settings.image!r} names none; Kubeflow pulls it"
     )
     if settings.kubeflow is None:
-        yield Check(
+        yield Requirement(
             "the setting cluster.kubeflow", False, "`lcia settings cluster` explains its keys; `host` is needed"
         )
         return
     host = settings.kubeflow.host
-    yield Check(f"an answer of {host}", _answers(host), "Kubeflow Pipelines does not answer there")
+    yield Requirement(f"an answer of {host}", _answers(host), "Kubeflow Pipelines does not answer there")
 
 
 def _answers(host: str) -> bool:

@@ -30,7 +30,7 @@ class ClusterRefused(LciaError):
 
 
 @dataclass(frozen=True)
-class Check:
+class Requirement:
     """One thing that runs need."""
 
     what: str
@@ -38,7 +38,7 @@ class Check:
     advice: str
 
 
-def up(settings: ClusterSettings, state: Path) -> list[Check]:
+def up(settings: ClusterSettings, state: Path) -> list[Requirement]:
     """Check, register and activate; may be repeated. Returns what was checked.
 
     Raises:
@@ -59,7 +59,7 @@ def up(settings: ClusterSettings, state: Path) -> list[Check]:
     return found
 
 
-def examine(settings: ClusterSettings) -> Iterator[Check]:
+def examine(settings: ClusterSettings) -> Iterator[Requirement]:
     """What runs need of ZenML and of the cluster, each tried or looked up.
 
     Raises:
@@ -70,7 +70,9 @@ def examine(settings: ClusterSettings) -> Iterator[Check]:
     from zenml.client import Client
 
     remote = Client().zen_store.type.value == "rest"
-    yield Check("a ZenML server", remote, "set ZENML_STORE_URL, ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD to one")
+    yield Requirement(
+        "a ZenML server", remote, "set ZENML_STORE_URL, ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD to one"
+    )
     api = connect(settings)
     core, space = client.CoreV1Api(api), settings.namespace
     try:
@@ -79,7 +81,7 @@ def examine(settings: ClusterSettings) -> Iterator[Check]:
             ("service account", settings.step_account, core.read_namespaced_service_account),
             ("volume claim", settings.claim, core.read_namespaced_persistent_volume_claim),
         ):
-            yield Check(
+            yield Requirement(
                 f"{kind} {space}/{name}", _is_there(read, name, space), "`kubectl apply -k` of an overlay makes it"
             )
         yield from _rights(api, space)
@@ -121,7 +123,7 @@ def _is_there(read: Any, name: str, space: str) -> bool:  # noqa: ANN401 - a met
     return True
 
 
-def _rights(api: Any, space: str) -> Iterator[Check]:  # noqa: ANN401 - kubernetes' ApiClient
+def _rights(api: Any, space: str) -> Iterator[Requirement]:  # noqa: ANN401 - kubernetes' ApiClient
     """Each right of this process, asked of the cluster itself."""
     from kubernetes import client
 
@@ -136,17 +138,17 @@ def _rights(api: Any, space: str) -> Iterator[Check]:  # noqa: ANN401 - kubernet
                 spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=about)
             )
             allowed = bool(ask(review, _request_timeout=SECONDS).status.allowed)
-            yield Check(f"right to {verb} {resource}", allowed, f"the Role in {space} does not give it")
+            yield Requirement(f"right to {verb} {resource}", allowed, f"the Role in {space} does not give it")
 
 
-def _admission(api: Any, settings: ClusterSettings) -> Iterator[Check]:  # noqa: ANN401 - kubernetes' ApiClient
+def _admission(api: Any, settings: ClusterSettings) -> Iterator[Requirement]:  # noqa: ANN401 - kubernetes' ApiClient
     """A step's Job, and the same with a Secret of the servers in it, sent without being made (dry run)."""
     fine, loot = trial(settings), trial(settings)
     loot["spec"]["template"]["spec"]["volumes"].append({"name": "loot", "secret": {"secretName": "database"}})
     refusal = _refusal(api, settings.namespace, fine)
     advice = f"{refusal}; `cluster.image` has to be that of the ConfigMap steps, see the overlay's kustomization.yaml"
-    yield Check(f"Jobs of steps in {settings.namespace}", refusal is None, advice)
-    yield Check(
+    yield Requirement(f"Jobs of steps in {settings.namespace}", refusal is None, advice)
+    yield Requirement(
         f"refusal of Jobs that mount Secrets in {settings.namespace}",
         _refusal(api, settings.namespace, loot) is not None,
         "`kubectl apply -k` of an overlay makes the admission policy lcia-runs (Kubernetes 1.30 or newer)",

@@ -78,7 +78,7 @@ def accounts(
             settings.assistant,
             trainer=trainer,
             promoter=promoter,
-            given={name: text for name, text in given.items() if text},
+            passwords={name: text for name, text in given.items() if text},
         )
     lines = [f"{one.account}: {one.right} on {one.kind.replace('_', ' ')} {one.name}" for one in found.rights]
     lines += [f"password of {name}, shown once: {text}" for name, text in found.passwords.items()]

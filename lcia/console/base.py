@@ -127,7 +127,7 @@ class Console:
     def page(self, reader: Reader, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
         """A whole page with the console's frame."""
         with self.instance.db.read() as connection:
-            undecided = len(candidates.listed(connection, self.instance.assistant, "pending"))
+            undecided = len(candidates.versions(connection, self.instance.assistant, "pending"))
         frame = {"flash": reader.request.session.pop(FLASH, None), "undecided": undecided}
         return html(self._render(reader, template, {**frame, **values}), status)
 

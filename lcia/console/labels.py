@@ -225,7 +225,7 @@ def duration(say: Say, seconds: float | None) -> str:
 def gate_row(say: Say, row: Mapping[str, Any]) -> str:
     """A row of the gate's report in a sentence, from its numbers."""
     if row["rule"] in ("validation", "drift"):
-        return say(_("Verdict: %(verdict)s.")) % {"verdict": said(say, row["words"].partition(": ")[2])}
+        return say(_("Verdict: %(verdict)s.")) % {"verdict": said(say, row["assessment"])}
     message = _SENTENCES.get((row["rule"], row["verdict"])) or _SENTENCES.get((row["rule"], ""))
     if message is None or any(row[name] is None for name in _needs(message)):
         return str(row["words"])

@@ -25,7 +25,7 @@ from components.promotion import candidates, champion
 from components.promotion.approvals import check_version
 from components.promotion.statements import newest
 from components.quality.fingerprints import KEY_NAME
-from components.registry.outbox import Undelivered, undelivered
+from components.registry.outbox import Undelivered, backlog
 from components.registry.outbox_rows import SERVING
 from components.registry.registry import Registry
 from components.registry.replay import replay
@@ -355,10 +355,10 @@ def _mlflow(patient: Patient) -> Iterator[Finding]:
             yield Finding("mlflow", "problem", f"not compared with the champion: {error}", "see the check `log`")
             return
         now = champion.current(connection, name)
-        waiting = undelivered(connection, name)
+        waiting = backlog(connection, name)
         number = candidates.get(connection, name, now.version).number if now else None
         store = ObjectStore(patient.settings.storage.objects)
-        shown = replay(connection, store, name, newest, only=now.version).told.get(now.version) if now else None
+        shown = replay(connection, store, name, newest, only=now.version).versions.get(now.version) if now else None
     if (old := registry.moved_from()) is not None:
         what = f"its records name files at {old}, registry.artifacts is {told.artifacts}: the state was moved or copied"
         yield Finding("mlflow", "problem", what, "`lcia sync` corrects the records")
@@ -387,7 +387,7 @@ def _no_mlflow(patient: Patient, db: Database | None) -> Finding:
     if db is not None:
         store, name = ObjectStore(patient.settings.storage.objects), patient.settings.assistant
         with db.read() as connection:
-            shown_before = bool(replay(connection, store, name, None, "").told)
+            shown_before = bool(replay(connection, store, name, None, "").versions)
         if shown_before:
             what = f"{uri} is missing: MLflow has lost every version, and serves no champion"
             return Finding("mlflow", "problem", what, "`lcia sync` makes it again, with all that it was told")

@@ -131,14 +131,14 @@ def reevaluate(instance: Instance, reference: str | None) -> dict[str, Any]:
     from components.evaluation.prediction import Evaluator
     from components.evaluation.recheck import reevaluate as compared
     from components.serving import bundle
-    from steps.progress import Progress
+    from steps.progress import ProgressCounter
 
     version = instance.version(reference)
     if version is None:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia reevaluate N`")
     bench = bench_of(instance.settings, bundle.from_store(instance.store, version.digest))
     evaluator = Evaluator(bench.trunk, bench.slot, instance.settings.evaluation.batch_rows)
-    predictor = Predictor(instance.store, instance.settings, evaluator, progress=Progress())
+    predictor = Predictor(instance.store, instance.settings, evaluator, progress=ProgressCounter())
     found = compared(predictor, instance.store.get_json(instance.evidence(version)["evaluation"]))
     if not found.ok:
         differ = sum(not one.near_tie for one in found.mismatches)

@@ -93,7 +93,7 @@ def set_aside(instance: Instance, actor: Actor, reason: str) -> dict[str, Any]:
     known = heads.newest_kept(instance.settings.audit.heads_to)
     with instance.db.read() as connection:
         trusted = TrustedKeys.along(keyring.records(connection), None) if keyring.newest(connection) else None
-        known += heads.written(connection)
+        known += heads.all_heads(connection)
     held = [(name, read_head(content, trusted)) for name, content in known]
     return mending.set_aside(instance.db, held, actor, reason)
 
@@ -155,7 +155,7 @@ def check_file(path: Path, key: Path | None) -> dict[str, Any]:
 def keys(instance: Instance) -> dict[str, Any]:
     """Every key that signed the log, oldest first, with its PEM."""
     with instance.db.read() as connection:
-        found = keyring.listed(connection)
+        found = keyring.keys(connection)
     told = [{**key, "pem": public_pem(read_raw(key["public"])).decode()} for key in found]
     return {"keys": told, "signs": told[-1]["id"] if told else None}
 

@@ -6,7 +6,7 @@ from typing import Any
 from components.promotion import champion
 from components.promotion.champion import Champion
 from components.registry.client import PATIENCE
-from components.registry.outbox import Undelivered, undelivered
+from components.registry.outbox import Undelivered, backlog
 from components.storage import leases
 from lcia.instance import Instance
 from lcia.operations import relocation
@@ -24,7 +24,7 @@ def settle(instance: Instance) -> None:
         instance.tell_registry()
         with instance.db.read() as connection:
             busy = leases.holder(connection, f"outbox:{instance.assistant}") is not None
-            left = undelivered(connection, instance.assistant)
+            left = backlog(connection, instance.assistant)
         untried = all(row.attempts == 0 for row in left)
         if not left or not (busy or untried) or time.monotonic() > deadline:
             return
@@ -49,7 +49,7 @@ def standing(instance: Instance, version: str | None = None) -> dict[str, Any]:
     """
     with instance.db.read() as connection:
         now = champion.current(connection, instance.assistant)
-        waiting = undelivered(connection, instance.assistant)
+        waiting = backlog(connection, instance.assistant)
     untold = [line(row) for row in waiting if version in (None, row.digest)]
     serves = served(instance, now)
     concerned = version is None or (now is not None and now.version == version)

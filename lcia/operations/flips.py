@@ -102,7 +102,7 @@ def picture(instance: Instance, reference: str, actor: Actor, task: str, digest:
             f"no test row of {task} that version {version.number} changed shows an image {digest[:12]}; "
             f"`lcia flips {version.number}` names those there are"
         )
-    wanted = browsing.Wanted(kind=SEEN, person=actor.name, subject=version.digest)
+    wanted = browsing.EntryFilter(kind=SEEN, person=actor.name, subject=version.digest)
     with instance.db.read() as connection:
         looked = browsing.page(connection, wanted, limit=1).entries
     if not looked:
@@ -125,7 +125,7 @@ def _opened(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate
     """A version and its evidence, for somebody who may read test rows."""
     version = instance.version(reference)
     assert version is not None  # noqa: S101 - a reference always finds one, or raises
-    if quorum.barred(version, actor.name, instance.settings.policy.approval):
+    if quorum.bars(version, actor.name, instance.settings.policy.approval):
         raise NotForSubmitters(
             f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
             f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"

@@ -14,7 +14,7 @@ def in_force(instance: Instance) -> Json:
     """The policy in force, and the proposed changes."""
     with instance.db.read() as connection:
         standing = policy.in_force(connection, instance.assistant)
-        proposals = policy.listed(connection, instance.assistant)
+        proposals = policy.proposals(connection, instance.assistant)
     return {
         "server": standing is not None,
         "number": standing.id if standing else None,

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from components.audit import log
 from components.audit.log import Actor
 from components.errors import LciaError
-from components.registry.outbox import undelivered
+from components.registry.outbox import backlog
 from components.retention import withdrawal
 from components.retention.sweep import Books, Plan, assistants, plan, sweep
 from components.retention.withdrawal import Withdrawal
@@ -119,7 +119,7 @@ def _proof(instance: Instance, known: list[str]) -> dict[str, Any]:
     folders = [local_path(instance.settings.registry.artifacts), zenml_places.stores(instance.home)]
     left = [f"{path} holds what was erased" for path in copies_of(gone, [one for one in folders if one])]
     with instance.db.read() as connection:
-        waiting = [row for row in undelivered(connection, instance.assistant) if row.kind == "forget"]
+        waiting = [row for row in backlog(connection, instance.assistant) if row.kind == "forget"]
     left += [
         f"files of {f'version {row.number}' if row.number is not None else 'a version'} in MLflow: "
         f"{row.error or 'MLflow was not asked yet'}"
@@ -130,20 +130,20 @@ def _proof(instance: Instance, known: list[str]) -> dict[str, Any]:
 
 def _told(done: Withdrawal) -> dict[str, Any]:
     item = done.item
-    stay = [v.number for v in done.tuned if v.state == "promoted" and done.policy == "keep"]
+    stay = [v.number for v in done.versions if v.state == "promoted" and done.policy == "keep"]
     return {
         "task": item.id,
         "name": item.name,
         "version": item.version,
-        "known": done.known,
+        "known": done.repeat,
         "policy": done.policy,
-        "tuned": [version.number for version in done.tuned],
+        "tuned": [version.number for version in done.versions],
         "stay": stay,
     }
 
 
 def _counts(found: Plan) -> dict[str, Any]:
-    return {"erased": len(found.erased), "bytes": found.bytes_of(found.erased), "leftovers": len(found.leftovers)}
+    return {"erased": len(found.erase), "bytes": found.bytes_of(found.erase), "leftovers": len(found.leftovers)}
 
 
 def _plan(instance: Instance, *, everything: bool = False) -> Plan:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion
+from components.promotion.approvals import OVERRIDDEN
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
 from components.storage.objects import ObjectMissing, ObjectStore
@@ -58,7 +59,7 @@ COLUMNS = tuple(field.name for field in fields(Learnt))
 
 
 @dataclass(frozen=True)
-class Point:
+class ChampionPoint:
     """The champion's line at one version."""
 
     version: int
@@ -83,7 +84,7 @@ class Measures:
     spent: Mapping[str, Cost]
     """By currency: of every run that was measured, those that led nowhere too."""
     runs: int
-    history: Sequence[Point]
+    history: Sequence[ChampionPoint]
     waiting: Sequence[tuple[Candidate, float]]
     """Versions that wait for people, the longest first, with the seconds that they wait."""
     verdicts: Mapping[str, int]
@@ -95,7 +96,7 @@ class Measures:
 def measure(instance: Instance) -> Measures:
     """Everything in one look at the database; records behind it are immutable and read once by a process."""
     with instance.db.read() as connection:
-        known = candidates.listed(connection, instance.assistant)
+        known = candidates.versions(connection, instance.assistant)
         decided = champion.lineage(connection, instance.assistant)
         items = queue.items(connection, instance.assistant)
         now, moment = champion.current(connection, instance.assistant), instance.db.now(connection)
@@ -170,8 +171,8 @@ def line(store: ObjectStore, known: Sequence[Candidate], at: str | None) -> list
     return found
 
 
-def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[Point]:
-    points: list[Point] = []
+def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[ChampionPoint]:
+    points: list[ChampionPoint] = []
     first: dict[str, float] = {}
     for version, record in line:
         changes = [score - first[name] for name, score in record.scores.items() if name in first]
@@ -181,7 +182,7 @@ def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[Point]:
             mean, bwt = statistics.fmean(record.scores.values()), statistics.fmean(changes) if changes else None
             if points and points[-1].version == version.number:
                 points.pop()  # what a version on another base model learnt before counts in its last state
-            points.append(Point(version.number, mean, bwt))
+            points.append(ChampionPoint(version.number, mean, bwt))
     return points
 
 
@@ -249,5 +250,5 @@ def _spent(costs: Sequence[Cost]) -> dict[str, Cost]:
 
 
 def _ends(known: Sequence[Candidate], decided: Sequence[Promotion]) -> Counter[str]:
-    overridden = {one.version for one in decided if any(mark.endswith("overridden") for mark in one.marks)}
+    overridden = {one.version for one in decided if not {*OVERRIDDEN.values()}.isdisjoint(one.marks)}
     return Counter("overridden" if one.digest in overridden else one.state for one in known if one.state != "pending")

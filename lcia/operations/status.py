@@ -4,7 +4,7 @@ from typing import Any
 
 from components.audit import log
 from components.promotion import candidates, champion, policy
-from components.registry.outbox import undelivered
+from components.registry.outbox import backlog
 from components.tasks import queue
 from lcia.instance import Instance
 from lcia.operations import delivery, relocation
@@ -18,9 +18,9 @@ def status(instance: Instance) -> dict[str, Any]:
         decided = champion.lineage(connection, instance.assistant)
         items = queue.items(connection, instance.assistant)
         counts = queue.counts(connection, instance.assistant)
-        found = candidates.listed(connection, instance.assistant)
+        found = candidates.versions(connection, instance.assistant)
         head = log.head(connection)
-        waiting = undelivered(connection, instance.assistant)
+        waiting = backlog(connection, instance.assistant)
         rules = policy.standing(connection, instance.assistant, instance.settings.policy)
         void = {one.digest: _of_pending(connection, one, rules) for one in found if one.state == "pending"}
     shown = None

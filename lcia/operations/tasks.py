@@ -88,7 +88,7 @@ def tasks(instance: Instance, state: str | None = None, owner: str | None = None
         raise FilterUnknown(f"{state!r} is no state of a task, expected one of {', '.join(queue.MOVES)}")
     with instance.db.read() as connection:
         items = queue.items(connection, instance.assistant, (state,) if state else None)
-        versions = candidates.listed(connection, instance.assistant)
+        versions = candidates.versions(connection, instance.assistant)
         first = {made.version: made for made in reversed(champion.lineage(connection, instance.assistant))}
     made_by: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in first}
     now = instance.champion()
@@ -198,7 +198,7 @@ OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
 def candidate_of(instance: Instance, item: QueueItem) -> Candidate | None:
     """The newest candidate that a task has led to."""
     with instance.db.read() as connection:
-        made = [c for c in candidates.listed(connection, instance.assistant) if c.item == item.id]
+        made = [c for c in candidates.versions(connection, instance.assistant) if c.item == item.id]
     return made[-1] if made else None
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from components.errors import GateRefused, LciaError
 from components.evaluation.history import lineage_matrix
 from components.evaluation.matrix import AccuracyMatrix
+from components.gate.report import present_form
 from components.promotion import approvals, candidates, champion, judging, policy, quorum
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
@@ -32,7 +33,7 @@ def versions(instance: Instance, state: str | None = None) -> dict[str, Any]:
     if state is not None and state not in candidates.MOVES:
         raise FilterUnknown(f"{state!r} is no state of a version, expected one of {', '.join(candidates.MOVES)}")
     with instance.db.read() as connection:
-        found = candidates.listed(connection, instance.assistant)
+        found = candidates.versions(connection, instance.assistant)
         numbers = {version.digest: version.number for version in found}
         rules = policy.standing(connection, instance.assistant, instance.settings.policy)
         listed = [
@@ -52,7 +53,7 @@ def _decisions(connection: Connection, version: Candidate, rules: PolicySettings
     void: dict[int, str] = {}
     if version.state == "pending" or candidates.rolled_away(connection, version):
         for spite in (False, True):
-            found = quorum.weighed(connection, version, rules.approval, override=spite)
+            found = quorum.weigh(connection, version, rules.approval, override=spite)
             void |= {one.approval.id: one.why_not for one in found if one.approval.override == spite}
     return [
         {
@@ -65,7 +66,7 @@ def _decisions(connection: Connection, version: Candidate, rules: PolicySettings
             "revoked": one.revoked_at is not None,
             "why_not": void.get(one.id, ""),
         }
-        for one in quorum.given(connection, version)
+        for one in quorum.answers(connection, version)
     ]
 
 
@@ -80,7 +81,7 @@ def lineage(instance: Instance, version: str | None = None) -> dict[str, Any]:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia lineage N`")
     with instance.db.read() as connection:
         line = candidates.ancestors(connection, shown.digest)
-        known = candidates.listed(connection, instance.assistant)
+        known = candidates.versions(connection, instance.assistant)
         decided = champion.lineage(connection, instance.assistant)
         now = champion.current(connection, instance.assistant)
     inside = {ancestor.digest for ancestor in line}
@@ -151,7 +152,7 @@ def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
         undecided = shown.state == "pending" or candidates.rolled_away(connection, shown)
         judged = _judged(instance, shown, rules.gate) if undecided else _AS_RECORDED | {"verdict": shown.verdict}
         override = approvals.gate_stands_against(judged["verdict"] or "unknown", rules.gate)
-        given = quorum.weighed(connection, shown, rules.approval, override=override and undecided)
+        given = quorum.weigh(connection, shown, rules.approval, override=override and undecided)
         sites = candidates.sites(connection, shown)
         item = None if shown.item is None else queue.item(connection, shown.item)
     return {
@@ -169,7 +170,7 @@ def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
         "rebase": evidence.get("rebase"),
         "cost": costs_of(instance, item),
         "matrix": accuracy_matrix(instance, shown.digest).to_json(),
-        "gate": instance.store.get_json(evidence["gate"]),
+        "gate": present_form(instance.store.get_json(evidence["gate"])),
         "judged": judged,
         "sites": sorted(sites),
         "approvals": [_said(one.approval) for one in given if not one.why_not],
@@ -202,7 +203,7 @@ def _not_counted(weighed: Sequence[quorum.Weighed]) -> list[dict[str, str]]:
 
 def _of_pending(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, str]]:
     """The same of a candidate, whatever the gate says of it now: each yes by what it was given for."""
-    both = {spite: quorum.weighed(connection, version, rules.approval, override=spite) for spite in (False, True)}
+    both = {spite: quorum.weigh(connection, version, rules.approval, override=spite) for spite in (False, True)}
     return _not_counted([one for spite, found in both.items() for one in found if one.approval.override == spite])
 
 

@@ -37,7 +37,7 @@ from lcia.service.border import Border, root_of
 from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
 from lcia.service.patience import Bodies
 from lcia.service.sign_in import add_sign_in
-from lcia.service.streams import NoMoreStreams, Places, TooManyStreams
+from lcia.service.streams import NoMoreStreams, Slots, TooManyStreams
 from lcia.worker.rounds import Rounds
 
 UPLOADS = {kind: suffix for suffix, kind in KINDS.items()}
@@ -177,7 +177,7 @@ def _add(app: FastAPI, instance: Instance, operation: Operation, who: Callable[[
 
 def _add_submit(app: FastAPI, instance: Instance, who: Callable[[Request], Caller]) -> None:
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
-    sending = Places("packages on their way", UPLOADS_EACH, UPLOADS_MOST)
+    sending = Slots("packages on their way", UPLOADS_EACH, UPLOADS_MOST)
 
     @app.post(
         "/v1/submit",

@@ -28,10 +28,10 @@ SPARE_FILES = 128
 """File descriptors that are kept for databases, objects and uploads."""
 
 
-class Patient(H11Protocol):
+class TimedConnection(H11Protocol):
     """uvicorn's connection, whose waits end."""
 
-    waiting: ClassVar["OrderedDict[Patient, None]"] = OrderedDict()
+    waiting: ClassVar["OrderedDict[TimedConnection, None]"] = OrderedDict()
     """Those whose head is still to come, oldest first."""
     _head: asyncio.TimerHandle | None = None
     _room: asyncio.TimerHandle | None = None
@@ -150,4 +150,4 @@ def options() -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     most = 4096 if soft == resource.RLIM_INFINITY else min(4096, max(64, soft - SPARE_FILES))
-    return {"http": Patient, "ws": "none", "limit_concurrency": most, "timeout_keep_alive": 5}
+    return {"http": TimedConnection, "ws": "none", "limit_concurrency": most, "timeout_keep_alive": 5}

@@ -43,7 +43,7 @@ class Look:
         return self._value
 
 
-class Places:
+class Slots:
     """So many at a time of one person, and in all."""
 
     def __init__(self, what: str, each: int, most: int) -> None:
@@ -83,7 +83,7 @@ class Places:
 class Stream(StreamingResponse):
     """An event stream that gives its place back however it ends."""
 
-    def __init__(self, events: AsyncIterable[str], places: Places, person: str) -> None:
+    def __init__(self, events: AsyncIterable[str], places: Slots, person: str) -> None:
         """The place was taken by whoever makes it."""
         super().__init__(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
         self._places, self._person = places, person

@@ -74,7 +74,7 @@ def _tell(instance: Instance, say: Say) -> None:
 def _next(instance: Instance, only: int | None) -> QueueItem | None:
     """The next item something can be done about; `waiting` ones only when no candidate is undecided."""
     with instance.db.read() as connection:
-        undecided = candidates.listed(connection, instance.assistant, "pending")
+        undecided = candidates.versions(connection, instance.assistant, "pending")
         ready = tuple(state for state in queue.OPEN if state != "waiting" or not undecided)
         return queue.next_item(connection, instance.assistant, ready, only)
 
@@ -133,7 +133,7 @@ class Advance:
         if record["verdict"] == "nothing_to_learn":
             return self._move(item, "nothing_to_learn", why, **facts)
         with self.instance.db.read() as connection:
-            undecided = candidates.listed(connection, self.instance.assistant, "pending")
+            undecided = candidates.versions(connection, self.instance.assistant, "pending")
         if undecided:
             first = undecided[0]
             return self._move(
@@ -158,7 +158,7 @@ class Advance:
             return self._move(item, "failed", str(failure))
         return self._register(item, parent, learnt)
 
-    def learn(self, item: QueueItem, order: Order) -> "Learnt":
+    def learn(self, item: QueueItem, order: Order) -> "LearningResult":
         """Learn what an order's assessment says; finished steps are found again, an interrupted one goes on.
 
         Raises:
@@ -194,7 +194,7 @@ class Advance:
         )
         known = self._known(learn_key)
         if known is not None:
-            return Learnt(known, tune_key)
+            return LearningResult(known, tune_key)
         self.say(f"{item.name}@{item.version}: learn_task (tune, evaluate, gate, register)")
         done = {"tune": self._known(tune_key), "evaluate_forgetting": self._known(evaluate_key)}
         order = order.model_copy(
@@ -219,9 +219,9 @@ class Advance:
         instance.store.scratch(tune_key).clear()
         describe_run(run.name, instance.store.get_json(evidence)["candidate"], instance.registry.models_page())
         costs = {"learn": round(taken.seconds, 1), "estimated": expected["seconds"]}
-        return Learnt(evidence, tune_key, costs, {"cost": cost})
+        return LearningResult(evidence, tune_key, costs, {"cost": cost})
 
-    def _register(self, item: QueueItem, parent: str | None, learnt: "Learnt") -> QueueItem:
+    def _register(self, item: QueueItem, parent: str | None, learnt: "LearningResult") -> QueueItem:
         instance = self.instance
         evidence = instance.store.get_json(learnt.evidence)
         lineage = [*instance.lineage(parent), evidence["evaluation"]]
@@ -333,7 +333,7 @@ class Advance:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearningResult:
     """What learning gave."""
 
     evidence: str

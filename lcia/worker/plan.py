@@ -116,7 +116,7 @@ def _later(instance: Instance, rows: int, beside: list[TaskRows]) -> dict[str, A
     """Whether the task, once learnt, has test rows enough to let harmless candidates of its group pass."""
     policy = instance.settings.policy.gate
     group = beside[0].group if beside else NEW_GROUP
-    own = TaskRows.assumed("this task", group, rows, policy)
+    own = TaskRows.typical("this task", group, rows, policy)
     power = policy_power([*beside, own], policy)
     needed = rows_needed(len(beside) + 1, policy)
     return {

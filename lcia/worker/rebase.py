@@ -20,7 +20,7 @@ from components.tasks import queue
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.operations import delivery
-from lcia.worker.loop import Advance, Learnt, Say, make_order, what_next
+from lcia.worker.loop import Advance, LearningResult, Say, make_order, what_next
 
 
 class NothingToRebase(LciaError):
@@ -76,7 +76,7 @@ def _champion(instance: Instance) -> Candidate:
     if champion is None:
         raise NothingToRebase("there is no champion yet: set base_model and `lcia run` the first task")
     with instance.db.read() as connection:
-        undecided = candidates.listed(connection, instance.assistant, "pending")
+        undecided = candidates.versions(connection, instance.assistant, "pending")
     if undecided:
         number = undecided[0].number
         raise VersionUndecided(
@@ -99,12 +99,12 @@ def _same(instance: Instance) -> None:
     )
 
 
-def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> Iterator[Learnt]:
+def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> Iterator[LearningResult]:
     """One `learn_task` run after the other, each on what came before; the groups stay as they were."""
     instance, parent, lineage = advance.instance, None, []
     earlier = {record["task"]: record["assessment"] for record in instance.learnt(champion.digest)}
     with instance.db.read() as connection:
-        made_by = {v.task: v.item for v in candidates.listed(connection, instance.assistant) if v.item is not None}
+        made_by = {v.task: v.item for v in candidates.versions(connection, instance.assistant) if v.item is not None}
         items = {task: queue.item(connection, item) for task, item in made_by.items() if item is not None}
     placed: dict[str, str] = {}
     pool, old = (
@@ -115,7 +115,7 @@ def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> 
         item, task = items[lesson.entry.task], lesson.entry.task
         at = placed.get(lesson.group, "new")
         before = instance.store.get_json(earlier[task])
-        record = rebasing.reassessed(instance.store, instance.settings, before, lesson, pool, parent, at)
+        record = rebasing.reassess(instance.store, instance.settings, before, lesson, pool, parent, at)
         assessment = instance.store.put_json(record)
         order = make_order(instance, item.package, None).model_copy(
             update={"parent": parent, "lineage": tuple(lineage), "assessment": assessment}
@@ -137,7 +137,7 @@ def _register(
     lease: Lease,
     actor: Actor,
     champion: Candidate,
-    learnt: Sequence[Learnt],
+    learnt: Sequence[LearningResult],
     lost: Mapping[str, str],
 ) -> Candidate:
     store, links = instance.store, [one.evidence for one in learnt]

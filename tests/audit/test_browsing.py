@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from components.audit import browsing, log
-from components.audit.browsing import EntryUnknown, Wanted
+from components.audit.browsing import EntryFilter, EntryUnknown
 from components.audit.log import Actor, Entry
 from components.storage.database import Database
 from components.storage.tables import moment_text
@@ -24,7 +24,7 @@ def filled(database: Database) -> Database:
     return database
 
 
-def _plain(entries: list[Entry], wanted: Wanted) -> list[int]:
+def _plain(entries: list[Entry], wanted: EntryFilter) -> list[int]:
     def fits(entry: Entry) -> bool:
         return (
             (not wanted.kind or entry.action == wanted.kind or entry.action.startswith(wanted.kind + "."))
@@ -37,7 +37,7 @@ def _plain(entries: list[Entry], wanted: Wanted) -> list[int]:
     return [entry.index for entry in reversed(entries) if fits(entry)]
 
 
-def _all_pages(db: Database, wanted: Wanted, limit: int) -> list[int]:
+def _all_pages(db: Database, wanted: EntryFilter, limit: int) -> list[int]:
     found: list[int] = []
     before: int | None = None
     with db.read() as connection:
@@ -55,18 +55,18 @@ def _all_pages(db: Database, wanted: Wanted, limit: int) -> list[int]:
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted(),
-        Wanted(kind="task"),
-        Wanted(kind="candidate.approved"),
-        Wanted(kind="cand"),
-        Wanted(person="BOB"),
-        Wanted(subject='thing 3 "quo'),
-        Wanted(subject='thing 3 "quoted" \u00e9', person="ada", kind="task"),
-        Wanted(subject="nothing"),
+        EntryFilter(),
+        EntryFilter(kind="task"),
+        EntryFilter(kind="candidate.approved"),
+        EntryFilter(kind="cand"),
+        EntryFilter(person="BOB"),
+        EntryFilter(subject='thing 3 "quo'),
+        EntryFilter(subject='thing 3 "quoted" \u00e9', person="ada", kind="task"),
+        EntryFilter(subject="nothing"),
     ],
 )
 def test_pages_together_are_what_a_plain_filter_finds(
-    filled: Database, wanted: Wanted, limit: int, monkeypatch: pytest.MonkeyPatch
+    filled: Database, wanted: EntryFilter, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(browsing, "BATCH", 5)
     monkeypatch.setattr(browsing, "MOST", 13)
@@ -81,19 +81,19 @@ def test_times_bound_the_pages_at_both_ends(filled: Database, monkeypatch: pytes
         entries = log.entries(connection)
     for first, last in ((0, 59), (10, 40), (30, 30), (59, 59)):
         since, until = (datetime.fromisoformat(entries[index].at) for index in (first, last))
-        wanted = Wanted(since=since, until=until)
+        wanted = EntryFilter(since=since, until=until)
         assert _all_pages(filled, wanted, 9) == _plain(entries, wanted)
     later = datetime.fromisoformat(entries[-1].at) + timedelta(seconds=1)
-    assert _all_pages(filled, Wanted(since=later), 9) == []
-    assert _all_pages(filled, Wanted(until=datetime.fromisoformat(entries[0].at) - timedelta(seconds=1)), 9) == []
+    assert _all_pages(filled, EntryFilter(since=later), 9) == []
+    assert _all_pages(filled, EntryFilter(until=datetime.fromisoformat(entries[0].at) - timedelta(seconds=1)), 9) == []
 
 
 def test_a_page_looks_at_a_bounded_number_of_entries(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browsing, "BATCH", 4)
     monkeypatch.setattr(browsing, "MOST", 12)
     with filled.read() as connection:
-        page = browsing.page(connection, Wanted(person="nobody"))
-        assert browsing.page(connection, Wanted(kind="no.such")).before is None, "the index knows"
+        page = browsing.page(connection, EntryFilter(person="nobody"))
+        assert browsing.page(connection, EntryFilter(kind="no.such")).before is None, "the index knows"
     assert (page.entries, page.before, page.full) == ([], 48, False)
 
 

@@ -55,7 +55,7 @@ def test_a_place_that_is_down_loses_nothing(database, key, tmp_path):
         grow(database)
         heads.enqueue(database, key, places)
         told = heads.deliver(database, places)
-        assert [(one.instance, one.ok) for one in told][-1] == (str(tmp_path / "up"), True)
+        assert [(one.place, one.ok) for one in told][-1] == (str(tmp_path / "up"), True)
     with database.read() as connection:
         assert [(instance, entries) for instance, entries, _ in heads.waiting(connection, places)] == [
             (str(down), 4),
@@ -120,7 +120,7 @@ def test_every_promotion_and_rollback_sends_one_and_nothing_waits_for_it(pending
     with instance.db.read() as connection:
         assert heads.waiting(connection, instance.settings.audit.heads_to) == []
         content = connection.execute(
-            select(tables.heads.c.content).where(tables.heads.c.instance == "mlflow")
+            select(tables.heads.c.content).where(tables.heads.c.place == "mlflow")
         ).scalar_one()
     name = heads.name_of(read_head(content.encode(), None))
     instance.registry.keep_head(name, content.encode())  # what is there already is found

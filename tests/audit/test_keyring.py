@@ -32,7 +32,7 @@ def test_the_first_key_is_entered_once(database, tmp_path):
     assert keyring.current(database, tmp_path).id == key.id
     with database.read() as connection:
         assert [entry.action for entry in log.entries(connection)] == ["key.started"]
-        assert [known["id"] for known in keyring.listed(connection)] == [key.id]
+        assert [known["id"] for known in keyring.keys(connection)] == [key.id]
 
 
 def test_rotation_keeps_old_exports_and_heads_good(database, tmp_path):
@@ -141,7 +141,7 @@ def test_every_public_key_can_be_written_out(database, tmp_path):
     with database.read() as connection:
         files = keyring.write_public_keys(connection, tmp_path / "out")
         assert [keys.key_id(keys.read_public_key(file)) for file in files] == [
-            known["id"] for known in keyring.listed(connection)
+            known["id"] for known in keyring.keys(connection)
         ]
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import delete, insert, select, text, update
 from tampering import tamper
 
 from components.audit import keys, log
+from components.audit.chain import _plain_body
 from components.audit.log import Actor, LogDamaged
-from components.audit.verify import ExportUnreadable, _plain_body, verify_database, verify_export
+from components.audit.verify import ExportUnreadable, verify_database, verify_export
 from components.storage import tables
 from components.storage.database import Database
 from components.storage.objects import NotCanonical, canonical, parse_json

@@ -364,4 +364,4 @@ def test_whoever_is_a_member_of_an_account_has_entered_what_the_account_may(shar
 
 
 def test_an_actor_stays_who_he_is():
-    assert Actor.stored("bob", assured=True, how="console") == replace(Actor("bob", assured=True), how="console")
+    assert Actor.of_log("bob", assured=True, how="console") == replace(Actor("bob", assured=True), how="console")

@@ -32,7 +32,7 @@ def made(tmp_path) -> tuple[keys.SigningKey, bytes]:
     key = keys.signing_key(tmp_path / "keys")
     predicate = {"log": {"entry": 3}, "kind": "promotion", "reason": "é"}
     told = statement.payload("assistant", 1, VERSION, predicate)
-    return key, statement.signed(key, told, [{"public": keys.raw(key.public)}])
+    return key, statement.sign(key, told, [{"public": keys.raw(key.public)}])
 
 
 def test_any_changed_byte_of_a_statement_is_found(made):
@@ -66,7 +66,7 @@ def test_other_versions_keys_and_envelopes_are_refused(made, tmp_path):
     with pytest.raises(StatementRefused, match="none of the keys"):
         statement.read(content, thief.public, VERSION)
     value = parse_json(content)
-    theirs = statement.signed(thief, statement.payload("assistant", 1, VERSION, {"log": {"entry": 3}}), value["keys"])
+    theirs = statement.sign(thief, statement.payload("assistant", 1, VERSION, {"log": {"entry": 3}}), value["keys"])
     with pytest.raises(StatementRefused, match="was signed by key"):
         statement.read(theirs, key.public, VERSION)
     for wrong in ({}, {**value["envelope"], "signatures": []}, {**value["envelope"], "payloadType": "text/plain"}, 3):

@@ -76,7 +76,7 @@ def test_two_people_read_and_approve(own_site, enter):
     said(second, "Version 4 is the champion now.")
     assert own_site.instance.champion().number == 4
     with own_site.instance.db.read() as connection:
-        given = approvals.given(connection, own_site.instance.champion())
+        given = approvals.answers(connection, own_site.instance.champion())
     assert [(one.person, one.assured) for one in given] == [("approver", True), ("second", True)]
     second.go("/")
     second.page.get_by_role("link", name="Version 4").first.wait_for()

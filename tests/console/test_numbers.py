@@ -42,7 +42,7 @@ def test_times_and_costs_are_those_of_queue_promotions_and_cost_records(shown) -
 def test_verdicts_and_ends_count_every_version(serve, champion, visit) -> None:
     server = serve(champion)
     with server.instance.db.read() as connection:
-        known = candidates.listed(connection, server.instance.assistant)
+        known = candidates.versions(connection, server.instance.assistant)
     found = measure(server.instance)
     assert sum(found.verdicts.values()) == len(known)
     assert found.ends == {"promoted": 3}

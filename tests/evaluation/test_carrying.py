@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from work_area import Killed, Memory
 
 from components.evaluation.carrying import Predictor, Version
-from components.evaluation.forgetting import Champion, Forgetting
+from components.evaluation.forgetting import Forgetting, ParentVersion
 from components.evaluation.prediction import Evaluator
 from components.evaluation.recheck import EvaluationFailed, Mismatch, compare, reevaluate
 from components.grouping.pool import Pool
@@ -48,7 +48,7 @@ class World:
     settings: Settings
     bench: Workbench
     template: Snapshot
-    versions: list[Champion] = field(default_factory=list)
+    versions: list[ParentVersion] = field(default_factory=list)
 
     def adapter(self, seed: int) -> str:
         draw = torch.Generator().manual_seed(seed)
@@ -67,14 +67,16 @@ class World:
         splits = {"train": tuple(rows[: len(train)]), "validation": tuple(rows[:1]), "test": tuple(rows)}
         return take_snapshot(Package(Path(), task, splits, ()), self.store)
 
-    def evaluate(self, champion: Champion, snapshot: Snapshot, tuning: dict[str, Any], grouping: Any, work: Any = None):
+    def evaluate(
+        self, champion: ParentVersion, snapshot: Snapshot, tuning: dict[str, Any], grouping: Any, work: Any = None
+    ):
         changed = self.settings.model_copy(update={"evaluation": EVALUATION, "grouping": grouping})
         evaluator = Evaluator(self.bench.trunk, self.bench.slot, EVALUATION.batch_rows)
         digest = Forgetting(self.store, changed, evaluator, champion, snapshot, work=work).run(tuning, CONFIG)
         record = self.store.get_json(digest)
-        return digest, Champion(record["pool"], Pool.from_manifest(self.store.get_json(record["pool"])), record)
+        return digest, ParentVersion(record["pool"], Pool.from_manifest(self.store.get_json(record["pool"])), record)
 
-    def rows(self, champion: Champion, task: str) -> list[dict[str, Any]]:
+    def rows(self, champion: ParentVersion, task: str) -> list[dict[str, Any]]:
         return self.store.get_json(champion.evaluation["predictions"][task])["rows"]
 
 
@@ -111,8 +113,8 @@ STEP = st.tuples(
 )
 @given(st.lists(STEP, min_size=2, max_size=4))
 def test_what_is_carried_over_is_what_would_be_computed(world, steps) -> None:
-    champion = Champion(None, Pool.empty("assistant", world.bench.base.digest), None)
-    history: list[Champion] = []
+    champion = ParentVersion(None, Pool.empty("assistant", world.bench.base.digest), None)
+    history: list[ParentVersion] = []
     for number, (kind, seed, threshold, back) in enumerate(steps):
         if back is not None and back < len(history):
             champion = history[back]
@@ -141,7 +143,7 @@ def test_what_is_carried_over_is_what_would_be_computed(world, steps) -> None:
     assert reevaluate(predictor, champion.evaluation).ok
 
 
-def _moves_are_told(world: World, before: Champion, after: Champion, task: str) -> None:
+def _moves_are_told(world: World, before: ParentVersion, after: ParentVersion, task: str) -> None:
     """Every prior example that another group answers now is counted in the record."""
     told = after.evaluation["rerouted"].get(task, [])
     moved = 0
@@ -155,7 +157,7 @@ def test_the_histories_above_hold_what_they_are_meant_to(world) -> None:
     """A new group steals a prior example: it is predicted again, and the record says so."""
     stolen = INSTRUCTIONS[1]  # shares a word with the first
     grouping = GroupingSettings(request_threshold=0.0)
-    nobody = Champion(None, Pool.empty("assistant", world.bench.base.digest), None)
+    nobody = ParentVersion(None, Pool.empty("assistant", world.bench.base.digest), None)
     first = _task(world, "first", INSTRUCTIONS[:1], (*INSTRUCTIONS[:1], stolen))
     second = _task(world, "second", (stolen,), (stolen,))
     _, one = world.evaluate(nobody, first, tuning_of(world, nobody.pool, "open", 1), grouping)
@@ -178,7 +180,7 @@ def _task(world: World, name: str, train: tuple[str, ...], test: tuple[str, ...]
 def test_killed_at_any_write_and_resumed_is_as_if_undisturbed(world, monkeypatch) -> None:
     monkeypatch.setattr("components.evaluation.carrying.PORTION", 1)
     grouping = GroupingSettings(request_threshold=0.0)
-    nobody = Champion(None, Pool.empty("assistant", world.bench.base.digest), None)
+    nobody = ParentVersion(None, Pool.empty("assistant", world.bench.base.digest), None)
     _, champion = world.evaluate(nobody, world.task(0, 3), tuning_of(world, nobody.pool, "open", 3), grouping)
     snapshot = _task(world, "long", INSTRUCTIONS[:1], INSTRUCTIONS * 2)  # more than one portion
     tuning = tuning_of(world, champion.pool, "reuse", 5)
@@ -204,8 +206,8 @@ class TestReevaluate:
     """What was stored against what is computed."""
 
     @pytest.fixture(scope="class")
-    def version(self, world) -> Champion:
-        nobody = Champion(None, Pool.empty("assistant", world.bench.base.digest), None)
+    def version(self, world) -> ParentVersion:
+        nobody = ParentVersion(None, Pool.empty("assistant", world.bench.base.digest), None)
         task = _task(world, "seen", INSTRUCTIONS[:3], INSTRUCTIONS[:3])
         return world.evaluate(nobody, task, tuning_of(world, nobody.pool, "open", 7), GroupingSettings())[1]
 

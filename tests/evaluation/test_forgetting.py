@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.evaluation.forgetting import Champion, EvaluationFailed, Forgetting
+from components.evaluation.forgetting import EvaluationFailed, Forgetting, ParentVersion
 from components.evaluation.history import report
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
@@ -38,28 +38,30 @@ class World:
         key = f"{snapshot.digest} {self.store.put_json(pool.to_manifest())} {group}"
         return self.store.get_json(tune_task(self.store, self.settings, self.bench, snapshot, pool, group, key))
 
-    def evaluation(self, snapshot: Snapshot, champion: Champion, **settings: Any) -> Forgetting:
+    def evaluation(self, snapshot: Snapshot, champion: ParentVersion, **settings: Any) -> Forgetting:
         changed = self.settings.evaluation.model_copy(update=settings)
         evaluator = Evaluator(self.bench.trunk, self.bench.slot, 8)
         return Forgetting(
             self.store, self.settings.model_copy(update={"evaluation": changed}), evaluator, champion, snapshot
         )
 
-    def learn(self, snapshot: Snapshot, champion: Champion, group: str | None = None, **settings: Any) -> Champion:
+    def learn(
+        self, snapshot: Snapshot, champion: ParentVersion, group: str | None = None, **settings: Any
+    ) -> ParentVersion:
         """Tune and evaluate; the candidate becomes the champion at once."""
         tuning = self.tune(snapshot, champion.pool, group)
         return self.champion(self.evaluation(snapshot, champion, **settings).run(tuning, CONFIG))
 
-    def champion(self, digest: str) -> Champion:
+    def champion(self, digest: str) -> ParentVersion:
         record = self.store.get_json(digest)
-        return Champion(record["pool"], Pool.from_manifest(self.store.get_json(record["pool"])), record)
+        return ParentVersion(record["pool"], Pool.from_manifest(self.store.get_json(record["pool"])), record)
 
-    def rows(self, champion: Champion, task: str) -> list[dict[str, Any]]:
+    def rows(self, champion: ParentVersion, task: str) -> list[dict[str, Any]]:
         return self.store.get_json(champion.evaluation["predictions"][task])["rows"]
 
     @property
-    def nobody(self) -> Champion:
-        return Champion(None, Pool.empty("assistant", self.bench.base.digest), None)
+    def nobody(self) -> ParentVersion:
+        return ParentVersion(None, Pool.empty("assistant", self.bench.base.digest), None)
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +78,19 @@ def world(tiny_settings, load_tiny, quick, example_in, tmp_path_factory) -> Worl
 
 
 @pytest.fixture(scope="module")
-def movie(world) -> Champion:
+def movie(world) -> ParentVersion:
     """The first version: one task in one group."""
     return world.learn(world.take("movie_sentiment"), world.nobody)
 
 
 @pytest.fixture(scope="module")
-def product(world, movie) -> Champion:
+def product(world, movie) -> ParentVersion:
     """The second version: another task in the same group."""
     return world.learn(world.take("product_sentiment"), movie, "g1")
 
 
 @pytest.fixture(scope="module")
-def grammar(world, product) -> Champion:
+def grammar(world, product) -> ParentVersion:
     """The third version: a group of its own."""
     return world.learn(world.take("grammar_check"), product)
 
@@ -241,7 +243,7 @@ def reworded(world: World, snapshot: Snapshot, instruction: str, **which: range)
     return take_snapshot(package, world.store)
 
 
-def tampered(world: World, champion: Champion, **changes: Any) -> Champion:
+def tampered(world: World, champion: ParentVersion, **changes: Any) -> ParentVersion:
     """The champion with every stored prediction of its first task altered."""
     name = "movie_sentiment"
     value = world.store.get_json(champion.evaluation["predictions"][name])

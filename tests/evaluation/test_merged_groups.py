@@ -2,7 +2,7 @@
 
 import torch
 
-from components.evaluation.forgetting import Champion, Forgetting
+from components.evaluation.forgetting import Forgetting, ParentVersion
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.grouping.router import decide
@@ -25,7 +25,7 @@ def test_merged_groups_are_predicted_again_and_reach_the_gate(tiny_settings, loa
     ema = quick.ema.model_copy(update={"rule": "curvature", "fisher_rows": 2})
     tuned = quick.model_copy(update={"ema": ema})
     settings = tiny_settings.model_copy(update={"tuning": tuned, "grouping": grouping})
-    champion, decision, tuning = Champion(None, Pool.empty("assistant", base.digest), None), None, {}
+    champion, decision, tuning = ParentVersion(None, Pool.empty("assistant", base.digest), None), None, {}
     parents = [champion]
     for name in TASKS:
         snapshot = example_in(store, name)
@@ -36,7 +36,7 @@ def test_merged_groups_are_predicted_again_and_reach_the_gate(tiny_settings, loa
         evaluator = Evaluator(bench.trunk, bench.slot, 8)
         digest = Forgetting(store, settings, evaluator, champion, snapshot).run(tuning, "c" * 64)
         record = store.get_json(digest)
-        champion = Champion(record["pool"], Pool.from_manifest(store.get_json(record["pool"])), record)
+        champion = ParentVersion(record["pool"], Pool.from_manifest(store.get_json(record["pool"])), record)
         parents.append(champion)
     before = parents[-2].pool
     assert decision.merge == ("g1", "g2")
@@ -62,8 +62,8 @@ def test_merged_groups_are_predicted_again_and_reach_the_gate(tiny_settings, loa
     fine = store.put_json({"verdict": "pass"})
     evidence = gate_evidence(
         store, settings, {"validation": fine, "drift": store.put_json({"verdict": "new"})}, tuning,
-        champion.evaluation, attempt=1, released=False,
+        champion.evaluation, attempt=1, drift_accepted=False,
     )  # fmt: skip
-    assert [(task.name, task.group, task.changed) for task in evidence.prior] == [
+    assert [(task.name, task.group, task.may_differ) for task in evidence.prior] == [
         ("movie_sentiment", "g1", True), ("passive_voice", "g1", True),
     ]  # fmt: skip

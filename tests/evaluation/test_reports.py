@@ -111,7 +111,7 @@ def test_images_of_flips_stand_in_their_rows_in_order():
 def test_gate_page():
     hits = (1.0,) * 150 + (0.0,) * 50
     evidence = GateEvidence(
-        prior=(PriorTask(HOSTILE, "1" * 64, "g1", hits, hits, hits[::-1], changed=True),),
+        prior=(PriorTask(HOSTILE, "1" * 64, "g1", hits, hits, hits[::-1], may_differ=True),),
         new=NewTask("new", (0.0,) * 200, hits, hits[:100], hits[:100]),
         validation="warn", drift="new", routing_share=1.0, costs=((HOSTILE, 1.5),),
     )  # fmt: skip

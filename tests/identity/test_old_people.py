@@ -111,6 +111,6 @@ def test_an_open_policy_proposal_can_be_answered(old):
     with old.begin() as connection:
         assert policy.in_force(connection, "a").settings.approval.quorum == 1
         eve = Actor("eve", assured=True, how="token 1")
-        wanted = next(one for one in policy.listed(connection, "a") if one.state == "open")
+        wanted = next(one for one in policy.proposals(connection, "a") if one.state == "open")
         assert policy.accept(connection, "a", wanted.id, actor=eve, reason="agreed").state == "accepted"
         assert policy.in_force(connection, "a").settings.approval.quorum == 2

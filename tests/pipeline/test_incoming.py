@@ -96,7 +96,7 @@ def test_what_came_through_an_inbox_needs_one_more_person(champion: SmallLoop, t
     (item,) = loop.work(instance, SITE, print)
     assert item.state == "candidate"  # not promoted automatically
     with instance.db.read() as connection:
-        version = candidates.listed(connection, instance.assistant, "pending")[-1]
+        version = candidates.versions(connection, instance.assistant, "pending")[-1]
     assert candidates.SENDER_UNKNOWN in version.marks
     rules = instance.settings.policy.approval
     assert quorum.quorum_at(version, rules, item.owner) == rules.quorum + 1

@@ -128,12 +128,12 @@ def test_the_service_promotes_automatically_what_the_worker_may_not(accounts):
     worker, service, promoter = (accounts[name] for name in ("worker", "service", "promoter"))
     worker.candidate("news", None)
     (left,) = automatic(worker, worker)
-    assert left.made is None
+    assert left.promotion is None
     assert "waits for `lcia serve`" in left.words
     with service.db.read() as connection:
         assert candidates.get(connection, "a", 1).state == "pending"
     (done,) = automatic(service, promoter)
-    assert (done.made.epoch, done.made.marks) == (1, ["automatic approval"])
+    assert (done.promotion.epoch, done.promotion.marks) == (1, ["automatic approval"])
     assert automatic(service, promoter) == []
 
 

@@ -58,7 +58,7 @@ def test_register_counts_versions_and_attempts_and_takes_a_digest_once(state):
         for name in [7, "0" * 64, "abc", "nonsense", "", "%" * 8]:
             with pytest.raises(CandidateUnknown):
                 candidates.get(connection, "a", name)
-        assert [found.number for found in candidates.listed(connection, "a", "pending")] == [1, 2]
+        assert [found.number for found in candidates.versions(connection, "a", "pending")] == [1, 2]
         assert first.to_json()["number"] == 1
 
 

@@ -112,7 +112,7 @@ def test_candidates_of_an_earlier_release_count(state):
         judged(state, number, task=digest(number), attempt=1)
         approvals.reject(state.db, assistant="a", version=number, actor=BOB, reason="no")
     with state.db.read() as connection:
-        assert {one.attempt for one in candidates.listed(connection, "a")} == {1}
+        assert {one.attempt for one in candidates.versions(connection, "a")} == {1}
     assert count(state) == 3
 
 

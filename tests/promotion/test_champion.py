@@ -55,7 +55,7 @@ def facts(state):
             connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in [tables.promotions, tables.log, tables.outbox]
         ]
-        states = [(found.number, found.state) for found in candidates.listed(connection, "a")]
+        states = [(found.number, found.state) for found in candidates.versions(connection, "a")]
         return held and (held.version, held.epoch), counts, states, queue.counts(connection, "a")
 
 

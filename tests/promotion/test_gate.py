@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.gate.gate import GateReport, decide_gate
+from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence, GateEvidenceError, NewTask, PriorTask
 from components.gate.power import LEAST_POWER, TaskRows, policy_power
+from components.gate.report import GateReport
 from components.settings import GateSettings
 
 POLICY = GateSettings()
@@ -69,7 +70,7 @@ def test_harmless_flips_pass_and_unchanged_tasks_leave_the_family():
 
 
 def test_unchanged_task_may_come_without_scores():
-    task = PriorTask("old", "1" * 64, "g1", (), (), (), changed=False)
+    task = PriorTask("old", "1" * 64, "g1", (), (), (), may_differ=False)
     assert decide_gate(evidence(task), POLICY).verdict == "pass"
 
 
@@ -109,14 +110,14 @@ def test_pooled_margin_is_tighter_than_each_step():
 def test_graded_scores_use_the_bootstrap():
     generator = np.random.default_rng(0)
     scores = tuple(generator.uniform(0.4, 1.0, ROWS))
-    same = PriorTask("rewrite", "1" * 64, "g1", scores, scores, scores, changed=True)
+    same = PriorTask("rewrite", "1" * 64, "g1", scores, scores, scores, may_differ=True)
     worse = replace(same, candidate=tuple(score - 0.3 for score in scores))
     assert decide_gate(evidence(same), POLICY).verdict == "pass"
     assert decide_gate(evidence(worse), POLICY).verdict == "fail"
 
 
 def test_task_without_evaluation_rows_is_said_to_be_not_measurable():
-    report = decide_gate(evidence(PriorTask("secret", "1" * 64, "g1", (), (), (), changed=True)), POLICY)
+    report = decide_gate(evidence(PriorTask("secret", "1" * 64, "g1", (), (), (), may_differ=True)), POLICY)
     assert row(report, "not measurable").verdict == "info"
     assert "not measurable" in row(report, "not measurable").words
     assert report.verdict == "pass"
@@ -208,9 +209,9 @@ def test_default_policy_lets_a_harmless_candidate_through():
     """200 test rows and 5 % chance flips: at least 80 % up to four changed prior tasks in one group."""
     for tasks in (1, 2, 3, 4):
         assert (
-            policy_power([TaskRows.assumed("old", "g1", ROWS, POLICY)] * tasks, POLICY).pass_probability >= LEAST_POWER
+            policy_power([TaskRows.typical("old", "g1", ROWS, POLICY)] * tasks, POLICY).pass_probability >= LEAST_POWER
         )
-    weak = policy_power([TaskRows.assumed("old", "g1", ROWS, POLICY)] * 8, POLICY)
+    weak = policy_power([TaskRows.typical("old", "g1", ROWS, POLICY)] * 8, POLICY)
     assert weak.pass_probability < LEAST_POWER
     assert "below 0.80" in weak.words
 
@@ -224,7 +225,7 @@ def test_power_equals_the_share_of_harmless_candidates_that_pass():
         right, wrong = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
         candidate = truth.copy()
         candidate[right[:lost]], candidate[wrong[:won]] = 0, 1
-        task = PriorTask("old", "1" * 64, "g1", tuple(truth), tuple(truth), tuple(candidate), changed=True)
+        task = PriorTask("old", "1" * 64, "g1", tuple(truth), tuple(truth), tuple(candidate), may_differ=True)
         passed += row(decide_gate(evidence(task), POLICY), "step").verdict == "pass"
     assert passed / 150 == pytest.approx(0.96, abs=0.05)
 

@@ -10,8 +10,8 @@ from sqlalchemy import delete, insert, select, update
 
 from components.audit import decisions, keyring, log, statement
 from components.audit.decisions import ChampionUnexplained
+from components.audit.ledger import Ledger
 from components.audit.log import SYSTEM, Actor
-from components.audit.state import Ledger
 from components.audit.verify import verify_database
 from components.identity import people, tokens
 from components.promotion import approvals, candidates, champion, policy, statements

@@ -16,7 +16,7 @@ from components.audit import log
 from components.audit.log import SYSTEM
 from components.notices import channels, notices
 from components.notices.channels import SECRET, ChannelMissing, sign
-from components.notices.notices import FIRST_RETRY, NotDelivered
+from components.notices.notices import FIRST_RETRY, LONGEST_RETRY, NotDelivered
 from components.promotion import approvals
 from components.settings import ApprovalSettings, MailSettings, NotifySettings, PolicySettings
 from components.storage import tables
@@ -133,6 +133,23 @@ def test_a_channel_that_is_down_is_tried_again_later_and_others_are_not_kept_wai
     make_due(told)
     assert [sent.ok for sent in deliver(told, down, up)] == [True, True]
     assert [notice.payload["position"] for notice in down.got] == sorted(n.payload["position"] for n in down.got)
+
+
+def test_a_channel_that_was_down_for_weeks_still_gets_its_notices(told):
+    told.candidate("news", None)
+    box = Box("box")
+    box.up = False
+    collect(told, ("box",))
+    with told.db.begin() as connection:
+        connection.execute(update(tables.notices).values(attempts=5000))
+    make_due(told)
+    assert [sent.ok for sent in deliver(told, box)] == [False]
+    with told.db.read() as connection:
+        row = connection.execute(select(tables.notices).where(tables.notices.c.channel == "box")).mappings().one()
+        assert (row["attempts"], row["next_at"] <= told.db.now(connection) + LONGEST_RETRY) == (5001, True)
+    box.up = True
+    make_due(told)
+    assert [sent.ok for sent in deliver(told, box)] == [True]
 
 
 def test_an_expiring_approval_is_told_once_and_only_while_it_matters(told):

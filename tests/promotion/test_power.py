@@ -93,7 +93,7 @@ def test_the_rows_needed_are_enough_and_not_many_too_many():
     for tasks in (1, 3):
         needed = rows_needed(tasks, POLICY)
         power = [
-            policy_power([TaskRows.assumed("t", "g", n, POLICY)] * tasks, POLICY).pass_probability
+            policy_power([TaskRows.typical("t", "g", n, POLICY)] * tasks, POLICY).pass_probability
             for n in (needed, needed + 10, needed - 30)
         ]
         assert min(power[:2]) >= LEAST_POWER > power[2]
@@ -104,8 +104,8 @@ def test_the_rows_needed_are_enough_and_not_many_too_many():
 
 def test_a_reserve_costs_a_harmless_candidate_little_and_keeps_the_level():
     """All rows at once pass it most often; with a reserve a drop as large as the margin passes no more often."""
-    fresh = TaskRows.assumed("t", "g", 200, HELD_BACK)
-    at_once = TaskRows.assumed("t", "g", 200, POLICY)
+    fresh = TaskRows.typical("t", "g", 200, HELD_BACK)
+    at_once = TaskRows.typical("t", "g", 200, POLICY)
     harmless_passes = [policy_power([t], p).pass_probability for t, p in ((at_once, POLICY), (fresh, HELD_BACK))]
     assert harmless_passes[0] > harmless_passes[1] > harmless_passes[0] - 0.05
     generator = np.random.default_rng(5)

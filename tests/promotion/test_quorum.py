@@ -158,7 +158,7 @@ def test_who_may_no_longer_decide_does_not(server, way):
     with pytest.raises(QuorumMissing, match=f"0 of 1 .*that of nora does not count: {words}"):
         promote(server, 1)
     with server.db.read() as connection:
-        weighed = quorum.weighed(connection, candidate, POLICY.approval)
+        weighed = quorum.weigh(connection, candidate, POLICY.approval)
     assert [(one.approval.person, one.why_not) for one in weighed] == [("nora", words)]
 
 

@@ -20,9 +20,9 @@ from components.notices import notices
 from components.promotion import approvals, champion
 from components.promotion.reconcile import reconcile
 from components.registry import limits
-from components.registry.differences import Told
-from components.registry.limits import fitted
-from components.registry.outbox import apply_outbox, enqueue, undelivered
+from components.registry.differences import ExpectedVersion
+from components.registry.limits import cut_to
+from components.registry.outbox import apply_outbox, backlog, enqueue
 from components.registry.registry import Registry
 from components.registry.replay import replay
 from components.retention.sweep import Books
@@ -64,7 +64,7 @@ def served(state: State) -> tuple[str, str | None]:
 
 def waiting(state: State) -> list[tuple[str, int | None, bool]]:
     with state.db.read() as connection:
-        return [(row.kind, row.number, row.parked_at is not None) for row in undelivered(connection, "a")]
+        return [(row.kind, row.number, row.parked_at is not None) for row in backlog(connection, "a")]
 
 
 def collected(registry: Registry, tmp_path: Path, *runs: str) -> None:
@@ -240,9 +240,9 @@ def test_a_link_within_a_runs_files_is_replaced(
     assert reconcile(state.db, state.store, registry, SITE) == []
 
 
-def _told(state: State) -> dict[str, Told]:
+def _told(state: State) -> dict[str, ExpectedVersion]:
     with state.db.read() as connection:
-        return replay(connection, state.store, "a", None).told
+        return replay(connection, state.store, "a", None).versions
 
 
 # -- refused by MLflow ------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_a_row_that_cannot_be_told_waits_alone(state: State, registry: Registry)
     assert waiting(state) == [("candidate", 1, True), ("state", 1, False), ("promote", 1, False)]
     assert deliver(state, registry, retry=False) == [], "what was refused is not tried at every call"
     with state.db.read() as connection:
-        row = undelivered(connection, "a")[0]
+        row = backlog(connection, "a")[0]
     assert (row.attempts, "ffffff" in row.error) == (1, True)
     assert row.to_json()["parked_at"] is not None
 
@@ -343,12 +343,12 @@ def test_whatever_a_payload_is_the_others_are_told_and_it_is_said(
     assert len(done) == 66
     assert served(state) == (version.digest, version.digest)
     with state.db.read() as connection:
-        rows = undelivered(connection, "a")
+        rows = backlog(connection, "a")
         books = Books.read(connection)
     assert {(row.parked_at is not None, "is damaged" in row.error, row.what) for row in rows} == {
         (True, True, kind) for kind in ("candidate", "state", "marks", "forget", "promote", "rollback", "what")
     }
-    assert version.digest in books.published
+    assert version.digest in books.in_mlflow
     assert reconcile(state.db, state.store, registry, SITE) == []
 
 
@@ -491,9 +491,9 @@ def test_the_card_of_a_version_with_many_changed_tasks_is_told_and_compared(
 
 
 def test_what_is_cut_says_so() -> None:
-    assert fitted("short", 5) == "short"
-    assert fitted("nul\0", 5) == "nul"
-    cut = fitted("x" * 100, 60)
+    assert cut_to("short", 5) == "short"
+    assert cut_to("nul\0", 5) == "nul"
+    cut = cut_to("x" * 100, 60)
     assert (len(cut), cut.endswith("[cut: 100 characters, MLflow takes 60]")) == (60, True)
 
 

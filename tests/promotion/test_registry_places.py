@@ -14,7 +14,7 @@ from components.audit.log import SYSTEM
 from components.promotion import champion
 from components.promotion.reconcile import reconcile
 from components.registry import locations
-from components.registry.differences import Told
+from components.registry.differences import ExpectedVersion
 from components.registry.locations import PlaceTooLong, StateMoved
 from components.registry.outbox import apply_outbox, enqueue
 from components.registry.registry import Registry, RegistryError
@@ -55,9 +55,9 @@ class Home:
         with self.state.db.read() as connection:
             return connection.execute(select(tables.champion.c.served)).scalar_one_or_none()
 
-    def told(self, digest: str) -> Told:
+    def told(self, digest: str) -> ExpectedVersion:
         with self.state.db.read() as connection:
-            return replay(connection, self.state.store, "a", None).told[digest]
+            return replay(connection, self.state.store, "a", None).versions[digest]
 
     def mended(self) -> int:
         old = self.registry.moved_from()

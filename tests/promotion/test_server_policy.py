@@ -117,4 +117,4 @@ def test_sites_can_be_added(server):
 
 def _listed(state):
     with state.db.read() as connection:
-        return policy.listed(connection, "a")
+        return policy.proposals(connection, "a")

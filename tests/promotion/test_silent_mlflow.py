@@ -10,7 +10,7 @@ from promotion_state import State
 from sqlalchemy import select
 
 from components.promotion import champion
-from components.registry.client import Line, Silent
+from components.registry.client import MlflowLine, Silent
 from components.registry.outbox import apply_outbox
 from components.registry.registry import Registry, RegistryError
 from components.storage import tables
@@ -74,16 +74,16 @@ def test_a_silent_server_is_asked_once(state: State, registry: Registry, silent:
 
 def test_connecting_to_a_database_is_bounded() -> None:
     """MLflow on PostgreSQL: the driver itself would wait for ever."""
-    from components.registry.client import _bounded
+    from components.registry.client import _with_timeout
 
-    assert _bounded("postgresql://u:p%40ss@db/x") == "postgresql://u:p%40ss@db/x?connect_timeout=6"
-    assert _bounded("postgresql+psycopg://db/x?connect_timeout=3") == "postgresql+psycopg://db/x?connect_timeout=3"
+    assert _with_timeout("postgresql://u:p%40ss@db/x") == "postgresql://u:p%40ss@db/x?connect_timeout=6"
+    assert _with_timeout("postgresql+psycopg://db/x?connect_timeout=3") == "postgresql+psycopg://db/x?connect_timeout=3"
     for other in ("sqlite:////srv/a b.db", "https://mlflow.example/x?y=%20", "mysql+pymysql://u:p@db/x"):
-        assert _bounded(other) == other
+        assert _with_timeout(other) == other
 
 
 def test_long_waiting_in_the_middle_of_a_call_counts_as_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    line, clock = Line("sqlite:///x"), [100.0]
+    line, clock = MlflowLine("sqlite:///x"), [100.0]
     monkeypatch.setattr("components.registry.client.time.monotonic", lambda: clock[0])
     with pytest.raises(OSError, match="at once"), line.talk():
         raise OSError("at once")

@@ -249,9 +249,9 @@ class History(RuleBasedStateMachine):
         with self.state.db.read() as connection:
             line = champion.lineage(connection, "a")
             standing = champion.current(connection, "a")
-            states = {one.digest: one.state for one in candidates.listed(connection, "a")}
+            states = {one.digest: one.state for one in candidates.versions(connection, "a")}
             items = {one.id: one.state for one in queue.items(connection, "a")}
-            owners = {one.digest: one.item for one in candidates.listed(connection, "a")}
+            owners = {one.digest: one.item for one in candidates.versions(connection, "a")}
             by = connection.execute(
                 select(approvals_table.c.person).where(approvals_table.c.verdict == "approve")
             ).all()

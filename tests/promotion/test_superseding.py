@@ -7,7 +7,7 @@ import pytest
 
 from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence, NewTask, PriorTask
-from components.promotion.superseding import superseded
+from components.promotion.superseding import replacements
 from components.settings import GateSettings
 from components.tasks.task_file import Task
 
@@ -21,25 +21,25 @@ def _task(name: str, version: str = "1", owner: str = "site", supersedes: str | 
 
 def test_a_package_replaces_a_task_of_its_own_owner_only() -> None:
     old, new = _task("a"), _task("a", "2", supersedes="a@1")
-    assert superseded([old, new], {}) == {"a@1": "a@2"}
-    assert superseded([old, _task("b", owner="other", supersedes="a@1")], {}) == {}
-    assert superseded([new], {}) == {}, "what was never learnt can't be replaced"
+    assert replacements([old, new], {}) == {"a@1": "a@2"}
+    assert replacements([old, _task("b", owner="other", supersedes="a@1")], {}) == {}
+    assert replacements([new], {}) == {}, "what was never learnt can't be replaced"
 
 
 def test_a_person_may_replace_any_learnt_task() -> None:
     tasks = [_task("a"), _task("b", owner="other")]
-    assert superseded(tasks, {"a@1": "b@1", "c@1": "b@1", "b@1": "c@1"}) == {"a@1": "b@1"}
+    assert replacements(tasks, {"a@1": "b@1", "c@1": "b@1", "b@1": "c@1"}) == {"a@1": "b@1"}
 
 
 def test_packages_can_not_undo_what_people_declared() -> None:
     tasks = [_task("a", supersedes="b@1"), _task("b")]
-    assert superseded(tasks, {"a@1": "b@1"}) == {"a@1": "b@1"}
+    assert replacements(tasks, {"a@1": "b@1"}) == {"a@1": "b@1"}
 
 
 @pytest.fixture
 def forgot() -> GateEvidence:
     """A candidate that lost 30 % of one task and nothing of another in the same group."""
-    prior = [PriorTask(n, n * 64, "g1", GOOD, GOOD, after, changed=True) for n, after in (("a", LOST), ("b", GOOD))]
+    prior = [PriorTask(n, n * 64, "g1", GOOD, GOOD, after, may_differ=True) for n, after in (("a", LOST), ("b", GOOD))]
     new = NewTask("c", (0.0,) * 200, GOOD, GOOD, GOOD)
     return GateEvidence(tuple(prior), new, "pass", "new", 1.0)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from components.quality.admixture import unlike_rows
-from components.quality.drift import Proposal, check_drift
+from components.quality.drift import GroupProposal, check_drift
 from components.quality.drift_report import drift_html
 from components.settings import DriftSettings
 from components.tasks.rows import Example
@@ -40,7 +40,7 @@ def test_far_is_measured_against_the_group_that_is_joined(snapshot_of):
     short, long = task("a line", "short"), task("a much longer line, " * 10, "long")
     new = task("a very long line, " * 8, "new")
     assert check_drift(new, [short, long], SETTINGS).verdict != "extreme"
-    joins = Proposal("g1", frozenset({short.digest}))
+    joins = GroupProposal("g1", frozenset({short.digest}))
     result = check_drift(new, [short, long], SETTINGS, proposal=joins)
     assert result.verdict == "extreme"
     assert "its group g1" in result.reasons[0]

@@ -15,7 +15,7 @@ from small_loop import OPS, TASKS, Learnt, SmallLoop, learn, promote, write_pack
 
 from components.audit.keys import read_public_key
 from components.audit.verify import verify_export
-from components.retention.rules import doomed, snapshots
+from components.retention.rules import snapshots, to_erase
 from components.retention.sweep import Books
 from components.retention.withdrawal import TaskUnknown, WithdrawalRefused
 from components.storage.objects import ObjectErased
@@ -267,7 +267,7 @@ def _going(instance: Instance, today: date) -> dict[str, str]:
     """What may not be kept on a day, and why."""
     with instance.db.read() as connection:
         books = Books.read(connection)
-    return doomed(Index.of(instance.store), books.items, books.versions, today)
+    return to_erase(Index.of(instance.store), books.items, books.versions, today)
 
 
 def _rows(loop: SmallLoop, name: str) -> list[dict[str, str]]:

@@ -70,7 +70,7 @@ def test_whoever_asks_in_full_gets_in_though_many_ask_by_half(port, monkeypatch)
     monkeypatch.setattr(patience, "HEAD_SECONDS", 60.0)
     connections = half_requests(port, 100)
     assert status(port) == 200
-    assert len(patience.Patient.waiting) <= 40
+    assert len(patience.TimedConnection.waiting) <= 40
     gone = 0
     for one in connections[:50]:
         try:
@@ -115,7 +115,9 @@ def test_a_body_that_drips_is_given_up(port, server):
 
 def test_somebody_who_never_reads_is_given_up(port, monkeypatch):
     paused = []
-    monkeypatch.setattr(patience.Patient, "pause_writing", _noted(patience.Patient.pause_writing, paused))
+    monkeypatch.setattr(
+        patience.TimedConnection, "pause_writing", _noted(patience.TimedConnection.pause_writing, paused)
+    )
     one = socket.socket()
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     one.connect(("127.0.0.1", port))

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from components.audit import log
 from components.audit.log import SYSTEM, Deed
 from components.identity import people, sessions
-from components.registry.outbox import undelivered
+from components.registry.outbox import backlog
 from components.storage import database, leases, results, rounds, tables
 from components.storage.database import Database, DatabaseUnavailable, ValueRefused
 from components.storage.sqlite import sqlite_file
@@ -77,7 +77,7 @@ def test_a_database_of_the_release_before_keeps_what_waits_for_mlflow(empty_data
         connection.execute(text(f"INSERT INTO outbox ({names}) VALUES ({', '.join(f':{name}' for name in row)})"), row)
     db.migrate()
     with db.read() as connection:
-        (waiting,) = undelivered(connection, "a")
+        (waiting,) = backlog(connection, "a")
     assert (waiting.kind, waiting.number, waiting.attempts, waiting.error) == ("state", 1, 2, "away")
     assert waiting.parked_at is None, "it was not refused"
 

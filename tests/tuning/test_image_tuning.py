@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from vision_models import llava
 
-from components.evaluation.forgetting import Champion, Forgetting
+from components.evaluation.forgetting import Forgetting, ParentVersion
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.model.adapters import is_lora
@@ -94,9 +94,9 @@ def settings_with(eyes: Path, tmp_path: Path) -> Callable[..., Settings]:
     return made
 
 
-def learn(store: ObjectStore, settings: Settings, champion: Champion | None, snapshot: Snapshot) -> Champion:
+def learn(store: ObjectStore, settings: Settings, champion: ParentVersion | None, snapshot: Snapshot) -> ParentVersion:
     bench = Workbench.load(settings)
-    champion = champion or Champion(None, Pool.empty("assistant", bench.base.digest), None)
+    champion = champion or ParentVersion(None, Pool.empty("assistant", bench.base.digest), None)
     group = champion.pool.groups[0].id if champion.pool.groups else None
     tuning = tune_task(store, settings, bench, snapshot, champion.pool, group, snapshot.digest)
     evaluator = Evaluator(bench.trunk, bench.slot, 4)
@@ -104,7 +104,7 @@ def learn(store: ObjectStore, settings: Settings, champion: Champion | None, sna
     record = store.get_json(
         Forgetting(store, settings, evaluator, champion, snapshot).run(store.get_json(tuning), config)
     )
-    return Champion(record["pool"], Pool.from_manifest(store.get_json(record["pool"])), record)
+    return ParentVersion(record["pool"], Pool.from_manifest(store.get_json(record["pool"])), record)
 
 
 @pytest.mark.parametrize("projector", [False, True])

@@ -20,7 +20,7 @@ from components.tasks.package import Package, read_package
 from components.tasks.rows import Example, Unlabelled
 from components.tasks.snapshot import take_snapshot
 from components.tasks.task_file import Decoding
-from components.tuning.pseudo_labels import Answer, Guess, Labeller, calibrate, guess, usable_rows
+from components.tuning.pseudo_labels import Guess, Labeller, WordingAnswer, calibrate, guess, usable_rows
 from components.tuning.task import tune_task
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
@@ -82,7 +82,12 @@ class Spoken:
 
 
 def test_the_answer_most_wordings_agree_on_wins_and_the_own_wording_breaks_ties(tiny_bench, take_example) -> None:
-    said = {"a": Answer("x", 1.0), "b": Answer("y", 2.0), "c": Answer("y", 4.0), "d": Answer(None, 9.0)}
+    said = {
+        "a": WordingAnswer("x", 1.0),
+        "b": WordingAnswer("y", 2.0),
+        "c": WordingAnswer("y", 4.0),
+        "d": WordingAnswer(None, 9.0),
+    }
     labeller = Spoken(tiny_bench.trunk, {(w, "in"): answer for w, answer in said.items()})
 
     def asked(own: str, wordings: str, paraphrases: int) -> Guess:
@@ -95,7 +100,7 @@ def test_the_answer_most_wordings_agree_on_wins_and_the_own_wording_breaks_ties(
     assert asked("a", "abc", 1) == asked("a", "a", 3) == Guess("x", (1.0, 1.0))
     assert asked("c", "cbd", 3) == Guess("y", (pytest.approx(2 / 3), 3.0))
     assert asked("d", "d", 3).text is None
-    labeller.table = {("a", ""): Answer("x", 1.0)}
+    labeller.table = {("a", ""): WordingAnswer("x", 1.0)}
     assert guess(labeller, take_example("passive_voice").task, [Unlabelled("a", None)], ["b"], 3) == [
         Guess("x", (1.0, 1.0))
     ]

@@ -198,7 +198,7 @@ def _usual(instance: Instance) -> dict[str, str]:
     """The champion beside the newest version that waits for people, or beside the base model."""
     now = instance.champion()
     with instance.db.read() as connection:
-        waiting = candidates.listed(connection, instance.assistant, "pending")
+        waiting = candidates.versions(connection, instance.assistant, "pending")
     return {
         "before": str(now.number) if now else BASE,
         "after": str(waiting[-1].number) if waiting else BASE,
@@ -208,7 +208,7 @@ def _usual(instance: Instance) -> dict[str, str]:
 def _form(instance: Instance, answerer: Answerer | None, fields: Mapping[str, str]) -> dict[str, Any]:
     """The form as it was sent, and what may be chosen."""
     with instance.db.read() as connection:
-        known = candidates.listed(connection, instance.assistant)
+        known = candidates.versions(connection, instance.assistant)
     named = {fields.get("before"), fields.get("after")}
     offered = [one for one in known if one in known[-OFFERED:] or str(one.number) in named]
     return {

@@ -14,6 +14,7 @@ from components.errors import GateRefused
 from components.evaluation.history import curve_points, flip_counts
 from components.evaluation.reports import FlipCount
 from components.evaluation.scored import present_scores
+from components.gate.report import present_form
 from components.names import same_person
 from components.promotion import approvals, candidates, champion, judging, policy, quorum
 from components.promotion.candidates import Candidate
@@ -160,7 +161,8 @@ def _told(console: Console, reader: Reader, number: str) -> dict[str, Any]:
     instance = console.instance
     found, evidence = _found(console, number)
     evaluation, tuning = _record(instance.store, evidence["evaluation"]), _record(instance.store, evidence["tuning"])
-    gate, assessment = _record(instance.store, evidence["gate"]), _unless_erased(instance.store, evidence["assessment"])
+    gate = present_form(_record(instance.store, evidence["gate"]))
+    assessment = _unless_erased(instance.store, evidence["assessment"])
     with instance.db.read() as connection:
         item = None if found.item is None else queue.item(connection, found.item)
         parent = candidates.get(connection, instance.assistant, found.parent) if found.parent else None
@@ -258,7 +260,7 @@ def _decision(console: Console, reader: Reader, connection: Connection, version:
     rules = policy.standing(connection, instance.assistant, instance.settings.policy)
     judged, why = _judged(instance.store, version, rules.gate)
     override = approvals.gate_stands_against(judged, rules.gate)
-    weighed = quorum.weighed(connection, version, rules.approval, override=override)
+    weighed = quorum.weigh(connection, version, rules.approval, override=override)
     counted = [one for one in weighed if not one.why_not]
     now = champion.current(connection, instance.assistant)
     sites = candidates.sites(connection, version)
@@ -266,7 +268,7 @@ def _decision(console: Console, reader: Reader, connection: Connection, version:
     here = now is not None and now.version == version.digest
     away = candidates.rolled_away(connection, version)
     return {
-        "given": quorum.given(connection, version),
+        "given": quorum.answers(connection, version),
         "void": {one.approval.id: one.why_not for one in weighed},
         "counted": [one.approval for one in counted],
         "quorums": _quorums(version, counted, rules.approval, sites, override=override),
@@ -276,13 +278,13 @@ def _decision(console: Console, reader: Reader, connection: Connection, version:
         "stale": version.state == "pending" and version.parent != (now.version if now else None),
         "open": version.state == "pending" or away,
         "away": away,
-        "own": quorum.barred(version, reader.name, rules.approval),
+        "own": quorum.bars(version, reader.name, rules.approval),
         "may_decide": reader.may_at("decide", sites),
         "may_revoke": reader.may_at("revoke", sites),
         "mine": any(same_person(one.approval.person, reader.name) for one in counted),
         "in_use": here,
         "can_roll_back": was and not here and not away and reader.may_all("roll_back", sites),
-        "may_read_rows": reader.may("read_rows") and not quorum.barred(version, reader.name, rules.approval),
+        "may_read_rows": reader.may("read_rows") and not quorum.bars(version, reader.name, rules.approval),
     }
 
 

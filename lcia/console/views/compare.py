@@ -27,7 +27,7 @@ COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
 )  # fmt: skip
 
 
-class NotOnServer(LciaError):
+class NoMlflowPages(LciaError):
     """MLflow has no pages to lead to."""
 
 
@@ -39,7 +39,7 @@ def routes(console: Console) -> APIRouter:
     def compare(request: Request) -> Response:
         reader, asked = console.reader(request), request.query_params
         with console.instance.db.read() as connection:
-            known = candidates.listed(connection, console.instance.assistant)
+            known = candidates.versions(connection, console.instance.assistant)
         picked = sorted(int(number) for number in set(asked.getlist("v")) if number.isdecimal() and len(number) < 10)
         before, after = asked.get("before") or None, asked.get("after") or None
         if len(picked) >= 2:
@@ -69,7 +69,7 @@ def routes(console: Console) -> APIRouter:
         ]
         page = instance.registry.compare_page([version.digest for version in chosen])
         if page is None or not chosen:
-            raise NotOnServer("MLflow is a database here, not a server with pages; `mlflow ui` shows it")
+            raise NoMlflowPages("MLflow is a database here, not a server with pages; `mlflow ui` shows it")
         return RedirectResponse(page, 303)
 
     return router

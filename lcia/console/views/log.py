@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from components.audit import browsing
 from components.audit import log as entries
-from components.audit.browsing import Wanted
+from components.audit.browsing import EntryFilter
 from components.promotion import candidates
 from lcia.console.base import Console, Reader
 from lcia.console.labels import NAMES
@@ -37,7 +37,7 @@ def routes(console: Console) -> APIRouter:
         with console.instance.db.read() as connection:
             size = entries.count(connection)
             found = browsing.page(connection, wanted, int(before) if before.isdecimal() and len(before) < 10 else None)
-            versions = {one.digest: one.number for one in candidates.listed(connection, console.instance.assistant)}
+            versions = {one.digest: one.number for one in candidates.versions(connection, console.instance.assistant)}
         kept = {name: value for name, value in asked.items() if value}
         return console.page(
             reader,
@@ -89,7 +89,7 @@ def routes(console: Console) -> APIRouter:
         with console.instance.db.read() as connection:
             found, body = browsing.entry(connection, index)
             size = entries.count(connection)
-            versions = {one.digest: one.number for one in candidates.listed(connection, console.instance.assistant)}
+            versions = {one.digest: one.number for one in candidates.versions(connection, console.instance.assistant)}
         return console.page(
             reader, "log_entry.html", entry=found, body=body.decode(errors="replace"), size=size, versions=versions
         )
@@ -108,7 +108,7 @@ def _auditor(console: Console, request: Request) -> Reader:
     return reader
 
 
-def _wanted(asked: dict[str, str]) -> Wanted:
+def _wanted(asked: dict[str, str]) -> EntryFilter:
     """The filters of an address.
 
     Raises:
@@ -120,7 +120,7 @@ def _wanted(asked: dict[str, str]) -> Wanted:
             days[name] = browsing.day(asked[name], end=name == "until") if asked[name] else None
         except ValueError:
             raise FilterUnknown(f"{asked[name]!r} is no day, expected one such as 2026-01-31") from None
-    return Wanted(asked["kind"], asked["person"], asked["subject"], days["since"], days["until"])
+    return EntryFilter(asked["kind"], asked["person"], asked["subject"], days["since"], days["until"])
 
 
 def _lines(instance: Instance, size: int) -> Iterator[bytes]:

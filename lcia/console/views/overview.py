@@ -25,7 +25,7 @@ from lcia.console.base import Console, Reader
 from lcia.console.tables import PAGE, Asked, Column, Table
 from lcia.instance import Instance
 from lcia.operations import delivery, relocation
-from lcia.service.streams import Look, Places, Stream
+from lcia.service.streams import Look, Slots, Stream
 
 COLUMNS: tuple[Column[QueueItem], ...] = (
     Column("id", "No.", lambda item: item.id, number=True),
@@ -73,7 +73,7 @@ def routes(console: Console) -> APIRouter:
         return console.fragment(reader, "live.html", **values)
 
     serve = console.instance.settings.serve
-    places = Places("pages that watch for changes", serve.streams_each, serve.streams)
+    places = Slots("pages that watch for changes", serve.streams_each, serve.streams)
     look = Look(partial(_fingerprint, console.instance), EVERY)
 
     @router.get("/events")
@@ -135,10 +135,10 @@ def _live(console: Console, reader: Reader, connection: Connection) -> dict[str,
     instance, name = console.instance, console.instance.assistant
     busy = queue.items(connection, name, ("assessing", "learning"))
     held = queue.items(connection, name, ("held",))
-    undecided = candidates.listed(connection, name, "pending")
+    undecided = candidates.versions(connection, name, "pending")
     worker = next((one for one in leases.standing(connection) if one.name == f"lineage:{name}"), None)
-    undelivered = outbox.undelivered(connection, name)
-    proposed = [one for one in policy.listed(connection, name) if one.state == "open"]
+    undelivered = outbox.backlog(connection, name)
+    proposed = [one for one in policy.proposals(connection, name) if one.state == "open"]
     return {
         "busy": [(item, progress.read(instance.store, item.package)) for item in busy],
         "waiting": [(version, _approvals(console, reader, connection, version)) for version in undecided],
@@ -158,7 +158,7 @@ def _approvals(console: Console, reader: Reader, connection: Connection, version
     """How far a version is decided about, and what the reader can do about it."""
     rules = policy.standing(connection, console.instance.assistant, console.instance.settings.policy).approval
     given = quorum.valid(connection, version, rules)
-    own = quorum.barred(version, reader.name, rules)
+    own = quorum.bars(version, reader.name, rules)
     sites = candidates.sites(connection, version)
     done = any(same_person(one.person, reader.name) for one in given)
     needed = max(quorum.quorum_at(version, rules, site) for site in sites)

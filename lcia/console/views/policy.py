@@ -29,7 +29,7 @@ def routes(console: Console) -> APIRouter:
         reader, instance = console.reader(request), console.instance
         with instance.db.read() as connection:
             standing = policies.in_force(connection, instance.assistant)
-            proposals = policies.listed(connection, instance.assistant)
+            proposals = policies.proposals(connection, instance.assistant)
         content = standing.content if standing else instance.settings.policy.model_dump(mode="json")
         return console.page(
             reader,

@@ -50,7 +50,7 @@ def _told(console: Console, reader: Reader, number: int) -> dict[str, Any]:
     instance = console.instance
     with instance.db.read() as connection:
         item = queue.item(connection, number)
-        made = [one for one in candidates.listed(connection, instance.assistant) if one.item == item.id]
+        made = [one for one in candidates.versions(connection, instance.assistant) if one.item == item.id]
     return {
         "item": item,
         "way": _way(item),

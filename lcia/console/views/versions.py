@@ -59,12 +59,12 @@ def routes(console: Console) -> APIRouter:
         reader, name = console.reader(request), console.instance.assistant
         asked = Asked("versions", dict(request.query_params), "-number")
         with console.instance.db.read() as connection:
-            known = candidates.listed(connection, name)
+            known = candidates.versions(connection, name)
             decisions = champion.lineage(connection, name)
             now = champion.current(connection, name)
             rows = _rows(known, decisions, now.version if now else None)
             table = arranged(asked, COLUMNS, rows)
-            people = {row.version.digest: _people(row, quorum.given(connection, row.version)) for row in table.rows}
+            people = {row.version.digest: _people(row, quorum.answers(connection, row.version)) for row in table.rows}
             below = {one.digest for one in candidates.ancestors(connection, now.version)} if now else set()
         return console.page(
             reader,
