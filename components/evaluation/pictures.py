@@ -20,7 +20,7 @@ _DPI = 130
 _BLUE, _ORANGE, _GREEN, _INK, _PALE = "#33658a", "#c2410c", "#4d8b5b", "#1d2733", "#b9c4cf"
 _KINDS = (
     ("live weights", r"live", "s", _INK),
-    ("averages over the steps", r"ema.*", "o", _BLUE),
+    ("protected weights", r"ema", "o", _BLUE),
     ("mixes with the parent", r"mix-.*", "D", _GREEN),
     ("other points", r".*", "o", _PALE),
 )

@@ -23,7 +23,7 @@ from components.audit.keys import read_public_key
 from components.audit.statement import FILE, Statement, StatementRefused
 from components.errors import LciaError
 from components.grouping.pool import Group, Pool
-from components.settings import Settings
+from components.settings import Settings, stored_settings
 from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
 from components.tasks.snapshot import header, load_snapshot
 from components.tasks.task_file import Task
@@ -83,7 +83,7 @@ def write(store: ObjectStore, version: str, folder: Path, models: Path | None = 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(store.get(digest))
     pool = Pool.from_manifest(store.get_json(version))
-    settings = Settings.model_validate(store.get_json(str(pool.config)))
+    settings = stored_settings(store.get_json(str(pool.config)))
     for place, digest in made.folders.items():
         store.get_folder(digest, folder / place)
         _name_base(folder / place, pool.base_model, settings, models or Path(settings.storage.models))
@@ -103,7 +103,7 @@ def read(folder: Path, version: str | None = None) -> Bundle:
             f"{folder} holds version {seen[:12]}, expected {version[:12]}; it was altered, or it is another version"
         )
     pool = Pool.from_manifest(manifest)
-    settings = Settings.model_validate(_json(folder, SETTINGS, pool.config)[0])
+    settings = stored_settings(_json(folder, SETTINGS, pool.config)[0])
     tasks = {e.task: header(e.task, _json(folder, f"tasks/{e.task}.json", e.task)[0]) for e in pool.tasks()}
     adapters = {group.id: _adapter(folder, group, pool.base_model, settings) for group in pool.groups}
     return Bundle(seen, pool, settings, tasks, adapters)
@@ -112,7 +112,7 @@ def read(folder: Path, version: str | None = None) -> Bundle:
 def from_store(store: ObjectStore, version: str) -> Bundle:
     """The same from the object store, without any folder; an adapter is read when it is asked for."""
     pool = Pool.from_manifest(store.get_json(version))
-    settings = Settings.model_validate(store.get_json(str(pool.config)))
+    settings = stored_settings(store.get_json(str(pool.config)))
     tasks = {entry.task: load_snapshot(store, entry.task).task for entry in pool.tasks()}
     return Bundle(version, pool, settings, tasks, _Stored(store, {group.id: group.adapter for group in pool.groups}))
 

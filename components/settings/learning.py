@@ -200,9 +200,6 @@ class TuningSettings(Section):
     """Mixes parent + lambda (live - parent) kept beside theta* and the live weights."""
     curve_by_layers: bool = False
     """True keeps every pair of these lambdas, one for the lower and one for the upper half of the adapted layers."""
-    ema_lengths: tuple[Annotated[float, Field(gt=0, le=0.28)], ...] = ()
-    """Further points: EMAs of these relative lengths (standard deviation over the steps, as a share of them; 0.02 to
-    0.25), reconstructed after the training. Costs up to 64 copies of the adapter in memory and in each checkpoint."""
     ema: EmaSettings = EmaSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
     pseudo_rehearsal: PseudoRehearsalSettings = PseudoRehearsalSettings()

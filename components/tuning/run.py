@@ -37,8 +37,8 @@ class Parent:
 class TuningResult:
     """Points of the stability-plasticity curve and what was seen on the way.
 
-    `points` maps `ema`, `live`, `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) and
-    `ema-<length>` to adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
+    `points` maps `ema`, `live` and `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) to
+    adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
     earlier ones decayed (None for rules that do not use it). `losses` is the mean over each step's rows,
     `old_losses` over its rows of earlier tasks (None for a step without one; empty where no step had one).
     `fallbacks` counts the updates that fell back, for the tensors where most did.
@@ -102,7 +102,7 @@ class Run:
             importance=[old[name] for name in self.names] if old else None,
             names=self.names,
         )
-        self.points = Points(self.names, self.parameters, settings, reused=self.rule != "none")
+        self.points = Points(self.names, settings, reused=self.rule != "none")
         self.losses: list[Tensor] = []  # (2,) per step: over all rows, over those of earlier tasks (nan without)
         self.teacher: dict[int, Tensor] = {}
         numerics = trunk.base.numerics
@@ -159,7 +159,6 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(lr)
-        self.points.update(step + 1)
         old = losses[[place for place, i in enumerate(batch) if i in earlier]]
         self.losses.append(torch.stack([losses.mean(), old.mean()]))
 
@@ -242,7 +241,6 @@ class Run:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
-        tensors |= {f"power.{key}": value for key, value in self.points.state_dict().items()}
         tensors["losses"] = torch.stack(self.losses)
         on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
         told = {"step": step, "places": [*self.places, self.place], "rows_per_pass": self.rows_per_pass}
@@ -279,7 +277,6 @@ class Run:
                 state.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.ema.load_state_dict(_part(tensors, "ema."))
-        self.points.load_state_dict(_part(tensors, "power."))
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
