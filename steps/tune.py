@@ -38,7 +38,6 @@ def work(context: Context, ranks: Ranks) -> str:
     from components.tuning.task import tune_task
 
     assessment = context.store.get_json(context.order.assessment)
-    merge = assessment["grouping"].get("merge")
     progress = Progress(context.report) if ranks.first else None
     bench = Workbench.load(context.settings, progress.say if progress else None, ranks)
     return tune_task(
@@ -50,5 +49,4 @@ def work(context: Context, ranks: Ranks) -> str:
         assessment["group"],
         context.order.scratch,
         progress,
-        merge=tuple(merge) if merge else None,
     )

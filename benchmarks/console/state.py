@@ -186,7 +186,7 @@ class Lineage:
         store, name = self.instance.store, snapshot.task.label
         grouping = {
             "action": "reuse" if group else "open", "group": into, "similarity": 0.7, "runner_up": 0.1, "margin": 0.6,
-            "threshold": 0.5, "review_band": 0.04, "encoder": "tfidf", "rule": "similarity", "merge": None,
+            "threshold": 0.5, "review_band": 0.04, "encoder": "tfidf", "rule": "similarity",
             "words": f"similarity 0.70 to {into} is at least 0.54: joins {into}.", "scores": [],
             "per_instruction": [{"group": into, "instruction": "Do it.", "similarity": 0.7, "runner_up": 0.1}],
         }  # fmt: skip

@@ -19,7 +19,7 @@ from components.evaluation.choose import Point, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
 from components.evaluation.scored import mean_score, rescored
-from components.grouping.pool import GroupTask, Merge, Pool
+from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
@@ -141,7 +141,6 @@ class Forgetting:
             parent=self.champion.digest,
             config=config,
             settings=self.settings.grouping,
-            merge=Merge(**tuning["merge"]) if tuning.get("merge") else None,
             overrides=changed_keys(self.settings),
         )
 

@@ -12,12 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from components.errors import LciaError
 from components.grouping.codebook import Codebook, Route, centroid, rounded
 from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
-from components.grouping.pool import Assurance, Group, GroupTask, Merge, Pool, distinct_instructions
+from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
 from components.settings import GroupingSettings
 
 Action = Literal["reuse", "open", "hold"]
@@ -54,10 +52,7 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class GroupingDecision:
-    """What happens to a task: reuse `group`, open a new one (`group` is the id it would get), or hold.
-
-    `merge` names two groups that become one to make room for the new one, the first takes over the second.
-    """
+    """What happens to a task: reuse `group`, open a new one (`group` is the id it would get), or hold."""
 
     action: Action
     group: str | None
@@ -71,7 +66,6 @@ class GroupingDecision:
     scores: tuple[GroupScore, ...]
     per_instruction: tuple[InstructionMatch, ...]
     words: str
-    merge: tuple[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, tuples as lists."""
@@ -79,21 +73,7 @@ class GroupingDecision:
             **asdict(self),
             "scores": [asdict(score) for score in self.scores],
             "per_instruction": [asdict(match) for match in self.per_instruction],
-            "merge": list(self.merge) if self.merge else None,
         }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read back `to_json`; before there was a choice of encoders, it was TF-IDF."""
-        return cls(
-            **{
-                "encoder": "tfidf",
-                **value,
-                "scores": tuple(GroupScore(**score) for score in value["scores"]),
-                "per_instruction": tuple(InstructionMatch(**match) for match in value["per_instruction"]),
-                "merge": tuple(value["merge"]) if value.get("merge") else None,
-            }
-        )
 
 
 def decide(
@@ -121,11 +101,6 @@ def decide(
     best = order[0].similarity if order else 0.0
     second = order[1].similarity if len(order) > 1 else 0.0
     action, group, explanation = _rule(pool, order, settings, bounds, placed)
-    merge = None
-    if action == "open" and placed is None and len(pool.groups) >= settings.max_groups:
-        near, keep, gone = _most_similar(codebook)
-        merge = keep, gone
-        explanation += f" {keep} and {gone}, similar by {near:.2f}, become one to make room for it."
     return GroupingDecision(
         action=action,
         group=group,
@@ -142,7 +117,6 @@ def decide(
             for text, route in zip(texts, codebook.routes(rows, threshold=0.0), strict=True)
         ),
         words=explanation,
-        merge=merge,
     )
 
 
@@ -156,14 +130,10 @@ def extend(
     parent: str | None,
     config: str,
     settings: GroupingSettings,
-    merge: Merge | None = None,
     assurance: Assurance = "asserted",
     overrides: Sequence[str] = (),
 ) -> Pool:
-    """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions.
-
-    With `merge` two other groups became one in the same version.
-    """
+    """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions."""
     grown = pool.with_task(
         entry,
         group=group,
@@ -172,7 +142,6 @@ def extend(
         parent=parent,
         config=config,
         router={},
-        merge=merge,
         assurance=assurance,
         overrides=overrides,
     )
@@ -301,20 +270,7 @@ def _open(
             order[0].group,
             f"{cap}: joins the nearest, {order[0].group} (grouping.at_cap=nearest).",
         )
-    if settings.at_cap == "merge" and len(pool.groups) > 1:
-        new = pool.next_group_id()
-        return "open", new, f"{cap}: opens group {new} (grouping.at_cap=merge)."
     return "hold", None, f"{cap}: a person has to place it or raise the cap (grouping.at_cap={settings.at_cap})."
-
-
-def _most_similar(codebook: Codebook) -> tuple[float, str, str]:
-    """The two groups with the greatest mean similarity between their tasks, the first such pair; and that mean."""
-    tasks = codebook.similarities(codebook.centroids)
-    sums = np.add.reduceat(np.add.reduceat(tasks, codebook.starts, axis=0), codebook.starts, axis=1)
-    sizes = np.diff(np.append(codebook.starts, len(tasks)))
-    means = np.triu(sums / np.outer(sizes, sizes), k=1) - np.tril(np.ones_like(sums))
-    first, second = np.unravel_index(int(np.round(means, 6).argmax()), means.shape)
-    return rounded(means[first, second]), codebook.groups[int(first)], codebook.groups[int(second)]
 
 
 def _plain(text: str) -> str:

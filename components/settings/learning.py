@@ -87,9 +87,9 @@ class GroupingSettings(Section):
     """Least similarity at which a single request is routed to a group; below it the base model answers."""
     max_groups: Annotated[int, Field(ge=1)] = 64
     """Cap on the number of groups of a pool."""
-    at_cap: Literal["nearest", "hold", "merge"] = "hold"
-    """What happens to a task that would open a group beyond the cap: it joins the nearest group, waits for a person, or
-    the two most similar groups become one and it opens its own."""
+    at_cap: Literal["nearest", "hold"] = "hold"
+    """What happens to a task that would open a group beyond the cap: it joins the nearest group, or waits for a
+    person."""
 
 
 class EmaSettings(Section):

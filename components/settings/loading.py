@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from components.errors import LciaError
-from components.settings.removed import KEYS
+from components.settings.removed import advice
 from components.settings.root import Settings
 from components.settings.services import AuditSettings, RegistrySettings, StorageSettings
 
@@ -110,8 +110,8 @@ def _explain(error: ValidationError, source: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
-        if key in KEYS:
-            lines.append(f"{key}: {KEYS[key].advice}")
+        if removed := advice(key, problem["input"]):
+            lines.append(f"{key}: {removed}")
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key{_nearest(problem['loc'])}; `lcia settings` lists the known ones")
         else:

@@ -11,7 +11,6 @@ from torch import Tensor
 from components.grouping.pool import Group, GroupTask, Pool
 from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
-from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, render
 from components.model.workbench import Workbench
 from components.settings import Settings, TuningSettings
@@ -35,11 +34,9 @@ def tune_task(
     group_id: str | None,
     scratch_key: str,
     progress: Progress | None = None,
-    merge: tuple[str, str] | None = None,
 ) -> str:
     """Tune `group_id` (None opens a group) of `pool` on a task; returns the tuning record's digest.
 
-    `merge` names two groups that become one in the same version; the record then holds their merged adapter.
     An interrupted call continues at its last checkpoint and ends in the same digest.
     """
     group = pool.group(group_id) if group_id else None
@@ -75,8 +72,6 @@ def tune_task(
     record = _record(store, settings, bench, snapshot, group, result)
     if labels:
         record["pseudo_labels"] = labels.record
-    if merge:
-        record["merge"] = _merge(store, bench, pool.group(merge[0]), pool.group(merge[1]))
     return store.put_json(record)
 
 
@@ -182,18 +177,6 @@ def _recall(
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:
     curvature = read_weights(store.get(group.curvature)) if group.curvature else None
     return Parent(slot.fetch(store, group.adapter), curvature)
-
-
-def _merge(store: ObjectStore, bench: Workbench, keep: Group, gone: Group) -> dict[str, str | None]:
-    """Ids of the two groups, and digests of what becomes of their adapters and curvatures."""
-    first, second = _parent(store, bench.slot, keep), _parent(store, bench.slot, gone)
-    tensors, curvature = merge_adapters(first.adapter, second.adapter, curvatures=(first.curvature, second.curvature))
-    return {
-        "keep": keep.id,
-        "gone": gone.id,
-        "adapter": store_adapter(store, bench.slot.files(tensors, bench.base.digest)),
-        "curvature": _store_tensors(store, curvature),
-    }
 
 
 def _record(

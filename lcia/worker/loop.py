@@ -93,6 +93,8 @@ class Advance:
         parent = champion.digest if champion else None
         if item.state == "learning" and self._assessment(item)["parent"] != parent:
             item = self._move(item, "submitted", "the champion moved on; it is assessed again")
+        if item.state == "learning" and self._assessment(item)["grouping"].get("merge"):  # of an earlier release
+            item = self._move(item, "submitted", "groups are no longer merged at the cap; it is assessed again")
         if item.state in ("submitted", "assessing"):
             item = self._assess(item, parent)
         return self._learn(item, parent) if item.state == "learning" else item

@@ -21,10 +21,14 @@ def old_content(lengths=(), **tuning) -> dict:
 def test_a_settings_file_that_holds_a_removed_key_is_refused_with_what_to_do(tmp_path):
     file = tmp_path / "zenml.yaml"
     file.write_text("tuning: {ema_lengths: [0.1]}\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"tuning\.ema_lengths: was removed, .*; delete this key"):
+    with pytest.raises(SettingsError, match=r"tuning\.ema_lengths: was removed: .*; delete this key"):
         load_settings(file, environment={})
     with pytest.raises(SettingsError, match=r"tuning\.ema_lengths: was removed"):
         load_settings(None, ["tuning.ema_lengths=[]"], {})
+    with pytest.raises(SettingsError, match=r"grouping\.at_cap: `merge` was removed: .*; write hold or nearest"):
+        load_settings(None, [], {"LCIA__GROUPING__AT_CAP": "merge"})
+    with pytest.raises(SettingsError, match=r"at_cap: Input should be 'nearest' or 'hold' \(seen: 'join'\)"):
+        load_settings(None, ["grouping.at_cap=join"], {})
 
 
 @pytest.mark.parametrize("lengths", [(), (0.05, 0.2)])
@@ -35,6 +39,14 @@ def test_a_version_of_an_earlier_release_keeps_its_other_settings(lengths):
     assert settings.content() == {**Settings().content(), "tuning": {**Settings().content()["tuning"], "steps": 7}}
     with pytest.raises(ValueError, match="stepz"):
         stored_settings(old_content(stepz=1))
+
+
+@pytest.mark.parametrize(("stored", "read"), [("merge", "hold"), ("nearest", "nearest")])
+def test_a_version_that_merged_groups_is_read_as_one_that_holds(stored, read):
+    content = Settings().content()
+    content["grouping"]["at_cap"] = stored
+    assert stored_settings(content).grouping.at_cap == read
+    assert without_defaults_removed(content)["grouping"]["at_cap"] == stored
 
 
 def test_a_removed_key_that_nobody_had_set_is_no_difference():
