@@ -29,7 +29,7 @@ from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.worker import costs as estimates
 from lcia.worker import inbox, live_curves
-from steps.order import Order
+from steps.order import LearnOrder, Order
 
 LOG = logging.getLogger("lcia.worker.loop")
 
@@ -145,13 +145,11 @@ class Advance:
 
     def _learn(self, item: QueueItem, parent: str | None) -> QueueItem:
         instance, assessment = self.instance, item.reports["assessment"]
-        order = self._order(item, parent).model_copy(
-            update={
-                "assessment": assessment,
-                "attempt": instance.next_attempt(item.name, item.owner),
-                "looks": instance.anchor_looks(),
-                "superseded": instance.superseded(),
-            }
+        order = self._order(item, parent).to_learn(
+            assessment,
+            attempt=instance.next_attempt(item.name, item.owner),
+            looks=instance.anchor_looks(),
+            superseded=instance.superseded(),
         )
         try:
             learnt = self.learn(item, order)
@@ -160,7 +158,7 @@ class Advance:
             return self._move(item, "failed", str(failure))
         return self._register(item, parent, learnt)
 
-    def learn(self, item: QueueItem, order: Order) -> "Learnt":
+    def learn(self, item: QueueItem, order: LearnOrder) -> "Learnt":
         """Learn what an order's assessment says; finished steps are found again, an interrupted one goes on.
 
         Raises:
