@@ -111,7 +111,7 @@ class CachedTrunk(Trunk):
         if self._file.exists():
             states = load_file(self._file)["states"]
         else:
-            states = torch.cat([s.hidden for s in super().states(rows, 16) if s.hidden is not None])
+            states = torch.cat([s.output for s in super().states(rows, 16) if s.output is not None])
             _write(self._file, {"states": states})
         start = 0
         for row in rows:

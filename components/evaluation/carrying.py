@@ -171,7 +171,7 @@ class Predictor:
         Processes that share the work take the portions in turn: what a portion gives depends on its queries alone.
         """
         portions = [portion for number, each in enumerate(work) for portion in self._portions(number, each)]
-        ranks, shared = self.evaluator.trunk.base.ranks, not self.evaluator.trunk.base.sharded
+        ranks, shared = self.evaluator.trunk.base.ranks, not self.evaluator.trunk.base.is_sharded
         own = [k for k in range(len(portions)) if not shared or k % ranks.count == ranks.number]
         made = {k: self._portion(work[portions[k].work], portions[k], scores_only) for k in own}
         if shared and ranks.count > 1:

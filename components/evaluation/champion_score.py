@@ -75,7 +75,7 @@ def bits_per_character(bench: Workbench, texts: Sequence[str]) -> list[float]:
         for start in range(0, len(rows), READ_ROWS):
             part = rows[start : start + READ_ROWS]
             states = trunk.states(part, READ_ROWS)
-            for ids, hidden in zip(part, trunk.hidden(states), strict=True):
+            for ids, hidden in zip(part, trunk.outputs(states), strict=True):
                 logits = trunk.head(hidden[:-1]).float()
                 nats = float(cross_entropy(logits, torch.tensor(ids[1:], device=logits.device), reduction="sum"))
                 seen = len(base.tokenizer.decode(ids))

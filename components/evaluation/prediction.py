@@ -96,7 +96,7 @@ class Evaluator:
             "base": base.digest,
             "tokens": list(rendered.prompt),
         }
-        spelled = [choice for choice in parts["choices"] if control_of(base.reader).spelled(choice)]
+        spelled = [choice for choice in parts["choices"] if control_of(base.reader).spells_control(choice)]
         if spelled:  # once read as control tokens: a prediction of then is another one
             parts["answers"] = [list(answer_tokens(base.reader, choice)) for choice in spelled]
         if base.sight and example.images:

@@ -21,15 +21,15 @@ def too_long(reader: Reader, settings: BaseModelSettings, rows: Sequence[Example
 
     Exact: rows that could exceed it are rendered as training and evaluation render them.
     """
-    unbounded = settings.model_copy(update={"max_tokens": 2**31})
-    around = len(render(reader, unbounded, "a", None, "a").tokens)
+    limitless = settings.model_copy(update={"max_tokens": 2**31})
+    around = len(render(reader, limitless, "a", None, "a").tokens)
     room = settings.max_tokens - around - SURE_BYTES
     out = []
     for row in rows:
         text = user_text(row.instruction, row.input)
         tokens = 0
         if row.images or len(text.encode()) + len(row.output.encode()) > room:
-            tokens = len(render(reader, unbounded, row.instruction, row.input, row.output, row.images).tokens)
+            tokens = len(render(reader, limitless, row.instruction, row.input, row.output, row.images).tokens)
         out.append(tokens if tokens > settings.max_tokens else 0)
     return out
 
@@ -106,7 +106,7 @@ def refuse_unreadable(reader: Reader, settings: BaseModelSettings, example: Exam
     if strings:
         control.encode(prompt, strings, special=False)
     for answer in (example.output, *(example.choices or ())):
-        if control.spelled(answer):
+        if control.spells_control(answer):
             answer_tokens(reader, answer)
 
 

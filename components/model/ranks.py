@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from components.errors import LciaError
 from components.storage.objects import digest_of
 
-if TYPE_CHECKING:  # whoever only compiles a pipeline has no torch
+if TYPE_CHECKING:  # a process that only compiles a pipeline has no torch
     from torch import Tensor
 
 LONGEST_WAIT = timedelta(hours=2)
-"""How long one process waits for what another says: the other may still be predicting."""
+"""Longest wait of a process for another, which may still be predicting."""
 
 
 class RanksDisagree(LciaError):
-    """Processes that must have the same have not."""
+    """Processes that must hold the same content do not."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks and writes for all."""
+        """True in the process that speaks and writes for all."""
         return self.number == 0
 
     def add_up(self, tensors: Sequence["Tensor"]) -> None:
@@ -86,7 +86,7 @@ class Ranks:
                 dist.broadcast(tensor, 0)
 
     def gather(self, content: bytes) -> list[bytes]:
-        """What every process says, in their order."""
+        """Content of every process, in their order."""
         if self.count == 1:
             return [content]
         import torch
@@ -100,9 +100,9 @@ class Ranks:
         dist.all_gather(texts, own, group=self.words)
         return [bytes(text[: int(size)].numpy()) for text, size in zip(texts, sizes, strict=True)]
 
-    def any(self, asked: bool) -> bool:
-        """Whether any process says yes."""
-        return asked if self.count == 1 else b"1" in self.gather(b"1" if asked else b"0")
+    def any(self, yes: bool) -> bool:
+        """True if any process passes True."""
+        return yes if self.count == 1 else b"1" in self.gather(b"1" if yes else b"0")
 
     def agree(self, what: str, content: bytes) -> None:
         """Make sure that every process has the same.
@@ -112,8 +112,8 @@ class Ranks:
         """
         if self.count == 1:
             return
-        said = self.gather(digest_of(content).encode())
-        odd = [number for number, other in enumerate(said) if other != said[0]]
+        digests = self.gather(digest_of(content).encode())
+        odd = [number for number, other in enumerate(digests) if other != digests[0]]
         if odd:
             raise RanksDisagree(
                 f"{what} of process {odd[0]} is not that of process 0 ({len(odd)} of {self.count} differ): the "
@@ -126,7 +126,7 @@ ALONE = Ranks()
 
 
 def shares(plan: Sequence[Sequence[int]], count: int) -> list[list[list[int]]]:
-    """Who reads what: for each step, for each of `count` processes, places in that step's batch.
+    """Shares of the rows: for each step, for each of `count` processes, places in that step's batch.
 
     The shares of a step are even, and a row goes where it went before if there is room: there its trunk state is known.
     """

@@ -34,7 +34,7 @@ class Workbench:
 def _load(base_model: BaseModelSettings, models: str, adapter: AdapterSettings, ranks: Ranks) -> Workbench:
     base = load_base(base_model, Path(models), ranks)
     slot = AdapterSlot(base, adapter)
-    if base.sharded:
+    if base.is_sharded:
         from components.model.sharding import spread
 
         spread(base, slot)

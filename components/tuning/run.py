@@ -73,7 +73,7 @@ class Run:
         self.trunk, self.slot, self.rows, self.states = trunk, slot, rows, states
         self.parent, self.settings, self.ranks = parent, settings, trunk.base.ranks
         limit = settings.rows_per_pass
-        self.rows_per_pass = 1 if trunk.base.sharded else None if limit == "auto" else limit
+        self.rows_per_pass = 1 if trunk.base.is_sharded else None if limit == "auto" else limit
         self.names = list(slot.parameters)
         self.parameters = list(slot.parameters.values())
         self.rates = self._rates()
@@ -188,7 +188,7 @@ class Run:
             own = self._losses([batch[place] for place in part])
             (own.mean() * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
             losses[part] = own.detach()
-        if self.trunk.base.sharded:  # every process makes the same passes, or they wait for one another for ever
+        if self.trunk.base.is_sharded:  # every process makes the same passes, or they wait for one another for ever
             for _ in range(ceil(len(batch) / self.ranks.count) - len(places)):
                 (0 * self._losses(batch[:1]).sum()).backward()  # type: ignore[no-untyped-call]
         return losses
@@ -217,7 +217,7 @@ class Run:
         """Remember the parent's final hidden states at the answers of `rows`: their distribution is the target."""
         for start in range(0, len(rows), batch_rows):
             batch = rows[start : start + batch_rows]
-            for i, hidden in zip(batch, self.trunk.hidden([self.states[i] for i in batch]), strict=True):
+            for i, hidden in zip(batch, self.trunk.outputs([self.states[i] for i in batch]), strict=True):
                 self.teacher[i] = hidden[len(self.rows[i].prompt) - 1 : -1].clone()
 
     def check(self) -> None:
@@ -265,7 +265,7 @@ class Run:
         tensors, told = load(data), _metadata(data)
         step: int = told["step"]
         self.places = [place for place in told.get("places", []) if place != self.place]
-        if self.settings.rows_per_pass == "auto" and not self.trunk.base.sharded:  # noqa: S105 - no password
+        if self.settings.rows_per_pass == "auto" and not self.trunk.base.is_sharded:  # noqa: S105 - no password
             self.rows_per_pass = told.get("rows_per_pass")
         with torch.no_grad():
             for name, parameter in zip(self.names, self.parameters, strict=True):

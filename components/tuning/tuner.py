@@ -85,7 +85,9 @@ def tune(
     plan = batches(len(chosen), sources, settings.steps, settings.batch_size, settings.seed)
     ranks = trunk.base.ranks
     parts = [part[ranks.number] for part in shares(plan, ranks.count)]
-    read = plan if trunk.base.sharded else [[batch[k] for k in part] for batch, part in zip(plan, parts, strict=True)]
+    read = (
+        plan if trunk.base.is_sharded else [[batch[k] for k in part] for batch, part in zip(plan, parts, strict=True)]
+    )
     used = sorted({i for batch in read for i in batch} | set(range(min(settings.ema.fisher_rows, len(chosen)))))
     ranks.agree("the rows to learn from", repr([row.tokens for row in rows]).encode())
     states = _trunk_states(trunk, rows, used, batch_rows, progress)

@@ -80,7 +80,7 @@ def own_inputs(base: BaseModel, tokens: tuple[int, ...]) -> dict[str, torch.Tens
     """A row as the processor's documentation says to give it, with all it returns."""
     assert base.sight is not None
     ids = torch.tensor([base.sight.reader.plain(tokens)])
-    images = base.sight.reader.inputs(tokens) if Sight.shown(tokens) else {}
+    images = base.sight.reader.inputs(tokens) if Sight.opening_length(tokens) else {}
     kinds = (ids == base.sight.reader.image_token).long()
     name = "token_type_ids" if "Gemma3" in type(base.model).__name__ else "mm_token_type_ids"
     typed = {name: kinds} if any(part in type(base.model).__name__ for part in ("Gemma3", "Qwen")) else {}
@@ -107,7 +107,7 @@ def test_the_split_model_is_the_whole_one(load, name, settings):
     rows = rows_of(base)
     states = trunk.states([row.tokens for row in rows], 3)
     assert all(
-        (state.hidden is not None) == (trunk.keeps_images or not e.images)
+        (state.output is not None) == (trunk.keeps_images or not e.images)
         for state, e in zip(states, EXAMPLES, strict=True)
     )
     with torch.no_grad():
