@@ -167,7 +167,7 @@ def _plain(chain: Chain, queries: list[Query], batch_rows: int) -> list[tuple]:
     slot, base = chain.bench.slot, chain.bench.base
     slot.load(slot.fetch(chain.store, adapter))
     limit, end = queries[0].task.decoding.max_new_tokens, base.tokenizer.eos_token_id
-    prompts = [query.rendered.prompt for query in queries]
+    prompts = [query.rendering.prompt for query in queries]
     made = []
     for start in range(0, len(prompts), batch_rows):  # rows one by one share no prefix either
         made += generate_greedy(base.model, prompts[start : start + batch_rows], limit, end, batch_rows)

@@ -118,7 +118,7 @@ def contest(chain, harness, queries, adapter, rounds, words) -> tuple[float, flo
 def asked(chain: Chain, lm: HFLM, queries: list[Query]) -> list[str]:
     """The harness's answers."""
     tokenizer = chain.bench.base.tokenizer
-    prompts = [tokenizer.decode(query.rendered.prompt) for query in queries]
+    prompts = [tokenizer.decode(query.rendering.prompt) for query in queries]
     if queries[0].task.decoding.mode == "choose":
         choices = [choices_of(query.task, query.example) for query in queries]
         requests = [
@@ -132,7 +132,7 @@ def asked(chain: Chain, lm: HFLM, queries: list[Query]) -> list[str]:
     arguments = {"until": [tokenizer.eos_token], "max_gen_toks": limit, "do_sample": False}
     requests = [Instance("generate_until", {}, (prompt, dict(arguments)), i) for i, prompt in enumerate(prompts)]
     for query, prompt in zip(queries, prompts, strict=True):
-        if tuple(lm.tok_encode(prompt)) != query.rendered.prompt:
+        if tuple(lm.tok_encode(prompt)) != query.rendering.prompt:
             raise SystemExit(f"the harness reads other tokens than lcia: {prompt!r}")
     return lm.generate_until(requests, disable_tqdm=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from components.evaluation.history import measured
+from components.evaluation.history import has_predictions
 from components.evaluation.scored import scored_rows
 from components.gate.gate import GateReport
 from components.gate.inputs import GateEvidence, NewTask, PriorTask
@@ -194,7 +194,7 @@ def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple
     for group in pool.groups:
         pooled = any(row["rule"] == "pooled" and f"group {group.id}," in row["words"] for row in opened)
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in tasks and not pooled:
+            if has_predictions(store, evaluation, entry.name) and entry.name not in tasks and not pooled:
                 ids = [row["row"] for row in scored_rows(store, evaluation["predictions"][entry.name])]
                 held = reserve_rows(ids, share)
                 hidden |= {(entry.name, i) for i, reserved in zip(ids, held, strict=True) if reserved}
@@ -214,7 +214,7 @@ def present_rows(
     tasks = []
     for group in pool.groups:
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in replaced:
+            if has_predictions(store, evaluation, entry.name) and entry.name not in replaced:
                 now = scored_rows(store, evaluation["predictions"][entry.name])
                 anchor = scored_rows(store, evaluation["anchors"][entry.name]["predictions"])
                 held = reserve_rows([row["row"] for row in now], share)

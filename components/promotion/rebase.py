@@ -12,9 +12,9 @@ from datetime import date
 from typing import Any
 
 from components.evaluation.carrying import EVALUATED
-from components.evaluation.history import measured
+from components.evaluation.history import has_predictions
 from components.evaluation.reports import gate_html
-from components.evaluation.scored import rescored
+from components.evaluation.scored import with_present_scores
 from components.gate.gate import GateReport, decide_gate
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import decide
@@ -110,16 +110,16 @@ def against_champion(store: ObjectStore, last: Record, champion: str, before: Re
     both = [
         (entry.name, names[entry.task])
         for entry in pool.tasks()
-        if measured(store, last, entry.name) and measured(store, before, names[entry.task])
+        if has_predictions(store, last, entry.name) and has_predictions(store, before, names[entry.task])
     ]
     kept = {name for name, _ in both}
     anchors = {new: before["anchors"][name] for new, name in both}
-    anchors = {new: {**a, "predictions": rescored(store, a["predictions"])} for new, a in anchors.items()}
+    anchors = {new: {**a, "predictions": with_present_scores(store, a["predictions"])} for new, a in anchors.items()}
     return {
         **last,
         "parent": champion,
         "pool": store.put_json(replace(pool, parents=(champion, *pool.parents)).to_manifest()),
-        "champion": {new: rescored(store, before["predictions"][name]) for new, name in both},
+        "champion": {new: with_present_scores(store, before["predictions"][name]) for new, name in both},
         "predictions": {name: digest for name, digest in last["predictions"].items() if name in kept},
         "routes": {name: digest for name, digest in last["routes"].items() if name in kept},
         "scores": {name: score for name, score in last["scores"].items() if name in kept},
