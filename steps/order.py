@@ -95,7 +95,7 @@ class Context:
     def decision(self, snapshot: Snapshot) -> GroupingDecision:
         """Group that learns a task: the router's answer, or a person's if the order has one."""
         pool = self.pool(NO_BASE_MODEL)
-        return decide(pool, snapshot.instructions(), self.settings.grouping, placed=self.order.placed)
+        return decide(pool, snapshot.instructions(), self.settings.grouping, placement=self.order.placed)
 
     def proposal(self, snapshot: Snapshot) -> Proposal:
         """Tasks of the group that the task would join, for the data checks."""

@@ -51,7 +51,7 @@ def together(step: StepName, work: Work, context: LearnContext, store: str, orde
             [sys.executable, "-m", *torchrun, *program, *arguments], env=environment
         )
         try:
-            while launcher.poll() is None and not stop.asked:
+            while launcher.poll() is None and not stop.due:
                 time.sleep(0.2)
         finally:
             launcher.terminate()
@@ -69,7 +69,7 @@ def _on_nodes(
     program = ["steps.rank", "--answer", answer, step, store, order, *rest]
     job = train_job(cluster, step, os.environ.get("LCIA_HOME", ""), order, program, answer)
     with put_off() as stop:
-        answer = run(cluster, job, lambda: stop.asked)
+        answer = run(cluster, job, lambda: stop.due)
     name = job["metadata"]["name"]
     return _answer(area(context, order), answer, pod.nodes * max(1, pod.gpu), f"of TrainJob {name} ended")
 

@@ -67,7 +67,7 @@ class EmbeddingEncoder:
         return np.stack([self._vectors[text] for text in texts]) if texts else np.zeros((0, 1))
 
     def to_json(self) -> dict[str, Any]:
-        """What names the encoder in the pool manifest."""
+        """State that names the encoder in the pool manifest."""
         return {"kind": _KIND, "model": self.digest, "pooling": _POOLING}
 
     @classmethod
@@ -176,8 +176,8 @@ def _embed(folder: Path, digest: str, texts: Sequence[str]) -> NDArray[np.float6
         split_special_tokens=True,  # "[SEP]" in an instruction is text
     )
     with torch.inference_mode():
-        hidden = model(**inputs).last_hidden_state.double()  # (batch, tokens, dimension)
+        output = model(**inputs).last_hidden_state.double()  # (batch, tokens, dimension)
     mask = inputs["attention_mask"].unsqueeze(-1)
-    mean = (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)
+    mean = (output * mask).sum(1) / mask.sum(1).clamp_min(1)
     unit: NDArray[np.float64] = torch.nn.functional.normalize(mean, dim=-1).numpy()
     return unit

@@ -40,11 +40,11 @@ CALIBRATED = {
 
 
 def thresholds(settings: GroupingSettings) -> Thresholds:
-    """What the settings say, and where they say nothing what their encoder was calibrated to."""
+    """Thresholds of the settings; where they set none, those that their encoder was calibrated to."""
     own = CALIBRATED[settings.encoder]
 
-    def choose(said: float | None, calibrated: float) -> float:
-        return calibrated if said is None else said
+    def choose(setting: float | None, default: float) -> float:
+        return default if setting is None else setting
 
     return Thresholds(
         threshold=choose(settings.threshold, own.threshold),

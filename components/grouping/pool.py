@@ -104,8 +104,8 @@ class Pool:
         for group in self.groups:
             if group.id == group_id:
                 return group
-        known = ", ".join(group.id for group in self.groups) or "none"
-        raise PoolError(f"no group {group_id!r} in this pool, expected one of: {known}")
+        ids = ", ".join(group.id for group in self.groups) or "none"
+        raise PoolError(f"no group {group_id!r} in this pool, expected one of: {ids}")
 
     def group_of(self, task: str) -> Group | None:
         """The group that learnt this task snapshot, or None."""
@@ -150,8 +150,8 @@ class Pool:
             groups = (*self.groups, Group(self.next_group_id(), adapter, curvature, (entry,)))
         else:
             target = self.group(group)
-            grown = replace(target, adapter=adapter, curvature=curvature, tasks=(*target.tasks, entry))
-            groups = tuple(grown if each.id == group else each for each in self.groups)
+            larger = replace(target, adapter=adapter, curvature=curvature, tasks=(*target.tasks, entry))
+            groups = tuple(larger if each.id == group else each for each in self.groups)
         return replace(
             self,
             parents=() if parent is None else (parent,),
@@ -249,8 +249,8 @@ def _read_task(entry: Mapping[str, Any]) -> GroupTask:
 
 def _fields(value: object, keys: Sequence[str], what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or set(value) != set(keys):
-        seen = sorted(value) if isinstance(value, Mapping) else type(value).__name__
-        raise PoolError(f"{what} with {seen}, expected the keys {sorted(keys)}; the object is not one lcia wrote")
+        contents = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+        raise PoolError(f"{what} with {contents}, expected the keys {sorted(keys)}; the object is not one lcia wrote")
     return value
 
 

@@ -84,7 +84,7 @@ def reassessed(
     `placed`: the group of the new line that has the tasks of the champion's group, or `new`.
     """
     snapshot = load_snapshot(store, lesson.entry.task)
-    decision = decide(pool, lesson.entry.instructions, settings.grouping, placed=placed)
+    decision = decide(pool, lesson.entry.instructions, settings.grouping, placement=placed)
     return {
         **{name: earlier[name] for name in ("kind", "schema", "submitted_task", "task", "validation", "drift")},
         "parent": parent,

@@ -73,8 +73,8 @@ class Assistant:
             alike[route.group, route.nearest_task if route.group else None].append(i)
         texts = [""] * len(requests)
         for (group, name), members in alike.items():
-            made = self._answer_alike(group, name, [requests[i] for i in members], batch_rows)
-            for i, text in zip(members, made, strict=True):
+            answers = self._answer_alike(group, name, [requests[i] for i in members], batch_rows)
+            for i, text in zip(members, answers, strict=True):
                 texts[i] = text.strip()
         return [
             Answer(text, route.group, route.similarity, route.nearest_task)
@@ -97,7 +97,7 @@ class Assistant:
         if task and adapter and task.decoding.mode == "choose" and task.choices:
             evaluator = Evaluator(bench.trunk, bench.slot, batch_rows)
             first = task.choices[0]
-            examples = [Example(asked, text, first, images=tuple(*shown)) for asked, text, *shown in requests]
+            examples = [Example(question, text, first, images=tuple(*images)) for question, text, *images in requests]
             queries = [evaluator.query(task, example, group) for example in examples]
             return [p.text or "" for p in evaluator.predict(queries, {str(group): adapter})]
         if adapter:
@@ -106,5 +106,5 @@ class Assistant:
         prompts = [render_prompt(base.reader, base.settings, *request) for request in requests]
         limit = (task.decoding if task else FREE).max_new_tokens
         with nullcontext() if adapter else bench.slot.switched_off():
-            made = generate_greedy(base.model, prompts, limit, tokenizer.eos_token_id, batch_rows, sight=base.sight)
-        return [str(tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in made]
+            results = generate_greedy(base.model, prompts, limit, tokenizer.eos_token_id, batch_rows, sight=base.sight)
+        return [str(tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in results]

@@ -41,7 +41,7 @@ class BundleRefused(LciaError):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is made of: places in its folder, and the digests of the files and folders that go there."""
+    """Contents of a bundle: places in its folder, and the digests of the files and folders that go there."""
 
     files: dict[str, str]
     folders: dict[str, str]
@@ -59,7 +59,7 @@ class Bundle:
 
 
 def parts(store: ObjectStore, version: str) -> Parts:
-    """Where the objects of a version go in its folder."""
+    """Places of a version's objects in its folder."""
     pool = Pool.from_manifest(store.get_json(version))
     files = {MANIFEST: version, SETTINGS: str(pool.config)}
     files |= {f"tasks/{entry.task}.json": entry.task for entry in pool.tasks()}
@@ -77,14 +77,14 @@ def write(store: ObjectStore, version: str, folder: Path, models: Path | None = 
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleRefused(f"{folder} is there already and is not an empty folder; name a new one")
-    made = parts(store, version)
-    for place, digest in made.files.items():
+    contents = parts(store, version)
+    for place, digest in contents.files.items():
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(store.get(digest))
     pool = Pool.from_manifest(store.get_json(version))
     settings = stored_settings(store.get_json(str(pool.config)))
-    for place, digest in made.folders.items():
+    for place, digest in contents.folders.items():
         store.get_folder(digest, folder / place)
         _name_base(folder / place, pool.base_model, settings, models or Path(settings.storage.models))
 
@@ -97,16 +97,16 @@ def read(folder: Path, version: str | None = None) -> Bundle:
     Raises:
         BundleRefused: a file is absent, was altered, or belongs to another version.
     """
-    manifest, seen = _json(folder, MANIFEST)
-    if version is not None and seen != version:
+    manifest, digest = _json(folder, MANIFEST)
+    if version is not None and digest != version:
         raise BundleRefused(
-            f"{folder} holds version {seen[:12]}, expected {version[:12]}; it was altered, or it is another version"
+            f"{folder} holds version {digest[:12]}, expected {version[:12]}; it was altered, or it is another version"
         )
     pool = Pool.from_manifest(manifest)
     settings = stored_settings(_json(folder, SETTINGS, pool.config)[0])
     tasks = {e.task: header(e.task, _json(folder, f"tasks/{e.task}.json", e.task)[0]) for e in pool.tasks()}
     adapters = {group.id: _adapter(folder, group, pool.base_model, settings) for group in pool.groups}
-    return Bundle(seen, pool, settings, tasks, adapters)
+    return Bundle(digest, pool, settings, tasks, adapters)
 
 
 def from_store(store: ObjectStore, version: str) -> Bundle:
@@ -129,8 +129,8 @@ def need_statement(folder: Path, version: str, public_key: str | None) -> Statem
             f"version {version[:12]} has no signed statement of a promotion ({FILE}); load the champion, or a "
             'candidate with model_config={"candidate": True}'
         )
-    trusted = read_public_key(Path(public_key)) if public_key else None
-    return statement.read(_bytes(folder, FILE), trusted, version)
+    key = read_public_key(Path(public_key)) if public_key else None
+    return statement.read(_bytes(folder, FILE), key, version)
 
 
 class _Stored(Mapping[str, Mapping[str, "Tensor"]]):
@@ -170,10 +170,10 @@ def _adapter(folder: Path, group: Group, base_model: str, settings: Settings) ->
     if (folder / place / BASE).exists():
         names[CONFIG] = _with_digest(names[CONFIG], _json(folder, f"{place}/{BASE}")[0], base_model, settings)
     files: Json = {name: digest_of(data) for name, data in names.items()}
-    seen = digest_of(canonical({"kind": "folder", "files": files}))
-    if seen != group.adapter:
+    digest = digest_of(canonical({"kind": "folder", "files": files}))
+    if digest != group.adapter:
         raise BundleRefused(
-            f"the adapter of group {group.id} in {folder} has digest {seen[:12]}, the manifest says "
+            f"the adapter of group {group.id} in {folder} has digest {digest[:12]}, the manifest says "
             f"{group.adapter[:12]}: its files were altered; export the version again"
         )
     return read_weights(names[WEIGHTS])
@@ -184,8 +184,8 @@ def _with_digest(config: bytes, base: Any, base_model: str, settings: Settings) 
     from components.model.adapters import DIGEST, config_bytes
 
     try:
-        found = json.loads(config)
-        name, revision = found["base_model_name_or_path"], found["revision"]
+        content = json.loads(config)
+        name, revision = content["base_model_name_or_path"], content["revision"]
         local = revision is None and Path(name).is_absolute()
         right = base == {"name": name, "revision": revision, "sha256": base_model}
     except (ValueError, KeyError, TypeError) as error:
@@ -195,19 +195,19 @@ def _with_digest(config: bytes, base: Any, base_model: str, settings: Settings) 
             f"an adapter names base model {name!r}, revision {revision}, and {BASE} beside it names {base}; expected "
             f"one place of {settings.base_model.name} ({base_model[:12]}): it was altered; export the version again"
         )
-    return config_bytes({**found, "base_model_name_or_path": DIGEST + base_model, "revision": None})
+    return config_bytes({**content, "base_model_name_or_path": DIGEST + base_model, "revision": None})
 
 
 def _json(folder: Path, place: str, digest: str | None = None) -> tuple[Any, str]:
     data = _bytes(folder, place)
-    seen = digest_of(data)
-    if digest is not None and seen != digest:
+    own = digest_of(data)
+    if digest is not None and own != digest:
         raise BundleRefused(
-            f"{folder / place} has digest {seen[:12]}, the manifest says {digest[:12]}: it was altered; export the "
+            f"{folder / place} has digest {own[:12]}, the manifest says {digest[:12]}: it was altered; export the "
             "version again"
         )
     try:
-        return parse_json(data), seen
+        return parse_json(data), own
     except NotCanonical as error:
         raise BundleRefused(f"{folder / place} is not the JSON that was exported: {error}") from error
 

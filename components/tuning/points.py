@@ -20,21 +20,21 @@ class TuningFailed(LciaError):
 class Points:
     """Points of one run; those that cannot be laid out are refused before any training.
 
-    A new group (`reused` False) has the live weights as its only point.
+    A new group (`has_parent` False) has the live weights as its only point.
 
     Raises:
         TuningFailed: the settings ask for points that cannot be had.
     """
 
-    def __init__(self, names: Sequence[str], settings: TuningSettings, *, reused: bool) -> None:
-        self.names, self.settings, self.reused = names, settings, reused
+    def __init__(self, names: Sequence[str], settings: TuningSettings, *, has_parent: bool) -> None:
+        self.names, self.settings, self.has_parent = names, settings, has_parent
         self.mixes = self._mixes()
 
     def _mixes(self) -> dict[str, dict[str, float]]:
         try:
-            layered, groups = [name for name in self.names if is_lora(name)], 2 if self.settings.curve_by_layers else 1
-            points = grid(layered, groups, self.settings.curve)
-            lowest = layer_groups(layered, groups)[0][0]  # a projector lies below all layers
+            lora, groups = [name for name in self.names if is_lora(name)], 2 if self.settings.curve_by_layers else 1
+            points = grid(lora, groups, self.settings.curve)
+            lowest = layer_groups(lora, groups)[0][0]  # a projector lies below all layers
         except ValueError as error:
             raise TuningFailed(f"tuning.curve_by_layers is on, but {error}; switch it off") from error
         return {
@@ -45,7 +45,7 @@ class Points:
     @torch.no_grad()
     def lay_out(self, before: Tensors, live: Tensors, average: Sequence[Tensor]) -> dict[str, Tensors]:
         """Adapters by point, from the parent's weights, the live ones and theta*."""
-        if not self.reused:
+        if not self.has_parent:
             return {"live": live}
         points = {"live": live, "ema": {n: t.cpu().clone() for n, t in zip(self.names, average, strict=True)}}
         return points | {name: mix(before, live, shares) for name, shares in self.mixes.items()}

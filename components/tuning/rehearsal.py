@@ -1,4 +1,4 @@
-"""Which rows a training step sees: new rows in shuffled epochs, rows of earlier tasks on top."""
+"""Rows of each training step: new rows in shuffled epochs, rows of earlier tasks on top."""
 
 import random
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ def batches(new: int, sources: Sequence[tuple[int, float]], steps: int, batch_si
     return plan
 
 
-def scale_shares(settings: TuningSettings, rehearsed: int, recalled: int, tasks: int) -> TuningSettings:
+def scale_shares(settings: TuningSettings, rehearsal_tasks: int, recall_tasks: int, tasks: int) -> TuningSettings:
     """The settings with both shares of old rows scaled by the share of the earlier tasks they are for."""
     rehearsal, pseudo, count = settings.rehearsal, settings.pseudo_rehearsal, max(tasks, 1)
     return settings.model_copy(
         update={
-            "rehearsal": rehearsal.model_copy(update={"share": rehearsal.share * rehearsed / count}),
-            "pseudo_rehearsal": pseudo.model_copy(update={"share": pseudo.share * recalled / count}),
+            "rehearsal": rehearsal.model_copy(update={"share": rehearsal.share * rehearsal_tasks / count}),
+            "pseudo_rehearsal": pseudo.model_copy(update={"share": pseudo.share * recall_tasks / count}),
         }
     )
 

@@ -27,7 +27,7 @@ FALLBACKS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Parent:
-    """What a reused group brings along: its adapter and, where known, the curvature of its tasks."""
+    """State of a group that learns again: its adapter and, if known, the curvature of its tasks."""
 
     adapter: Tensors
     curvature: Tensors | None
@@ -102,7 +102,7 @@ class Run:
             importance=[old[name] for name in self.names] if old else None,
             names=self.names,
         )
-        self.points = Points(self.names, settings, reused=self.rule != "none")
+        self.points = Points(self.names, settings, has_parent=self.rule != "none")
         self.losses: list[Tensor] = []  # (2,) per step: over all rows, over those of earlier tasks (nan without)
         self.teacher: dict[int, Tensor] = {}
         numerics = trunk.base.numerics
@@ -134,9 +134,9 @@ class Run:
         warmup = max(1, round(self.settings.warmup * self.settings.steps))
         if step < warmup:
             return self.settings.learning_rate * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.settings.steps - warmup)
-        left = 1 - 0.9 * done if self.settings.decay == "linear" else 0.5 * (1 + cos(pi * done))
-        return self.settings.learning_rate * left
+        progress = (step - warmup) / max(1, self.settings.steps - warmup)
+        factor = 1 - 0.9 * progress if self.settings.decay == "linear" else 0.5 * (1 + cos(pi * progress))
+        return self.settings.learning_rate * factor
 
     def step(self, step: int, batch: Sequence[int], places: Sequence[int], earlier: range) -> None:
         """One optimizer step on the rows of `batch`, then the EMA; `earlier` are the rows of earlier tasks.
@@ -217,8 +217,8 @@ class Run:
         """Remember the parent's final hidden states at the answers of `rows`: their distribution is the target."""
         for start in range(0, len(rows), batch_rows):
             batch = rows[start : start + batch_rows]
-            for i, hidden in zip(batch, self.trunk.outputs([self.states[i] for i in batch]), strict=True):
-                self.teacher[i] = hidden[len(self.rows[i].prompt) - 1 : -1].clone()
+            for i, output in zip(batch, self.trunk.outputs([self.states[i] for i in batch]), strict=True):
+                self.teacher[i] = output[len(self.rows[i].prompt) - 1 : -1].clone()
 
     def check(self) -> None:
         """Fail as soon as a checkpoint would store a run that has diverged.
@@ -243,12 +243,12 @@ class Run:
         tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
         tensors["losses"] = torch.stack(self.losses)
         on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
-        told = {"step": step, "places": [*self.places, self.place], "rows_per_pass": self.rows_per_pass}
-        data: bytes = save(on_cpu, metadata={key: json.dumps(value) for key, value in told.items()})
+        metadata = {"step": step, "places": [*self.places, self.place], "rows_per_pass": self.rows_per_pass}
+        data: bytes = save(on_cpu, metadata={key: json.dumps(value) for key, value in metadata.items()})
         return data
 
     def curves(self) -> dict[str, Any]:
-        """What `progress_curves` reads."""
+        """Values that `progress_curves` reads."""
         losses, old = torch.stack(self.losses).T.tolist()
         old_losses = [None if isnan(x) else x for x in old]
         return {"losses": losses, "old_losses": old_losses, "history": self.ema.history(), "rule": self.rule}
@@ -262,11 +262,11 @@ class Run:
         self.ranks.agree("the checkpoint", data or b"")
         if data is None:
             return 0
-        tensors, told = load(data), _metadata(data)
-        step: int = told["step"]
-        self.places = [place for place in told.get("places", []) if place != self.place]
+        tensors, metadata = load(data), _metadata(data)
+        step: int = metadata["step"]
+        self.places = [place for place in metadata.get("places", []) if place != self.place]
         if self.settings.rows_per_pass == "auto" and not self.trunk.base.is_sharded:  # noqa: S105 - no password
-            self.rows_per_pass = told.get("rows_per_pass")
+            self.rows_per_pass = metadata.get("rows_per_pass")
         with torch.no_grad():
             for name, parameter in zip(self.names, self.parameters, strict=True):
                 parameter.copy_(tensors[f"live.{name}"])
@@ -280,14 +280,14 @@ class Run:
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
-    def finish(self, before: Tensors, chosen: Sequence[int], kept: int, recalled: int) -> TuningResult:
+    def finish(self, before: Tensors, new: Sequence[int], rehearsal_rows: int, recall_rows: int) -> TuningResult:
         """Average, measure the curvature and lay out the curve."""
         live = self.slot.tensors()
         if all(torch.equal(live[name], before[name]) for name in live):
             raise TuningFailed("tuning did not change the adapter at all; check tuning.learning_rate and steps")
         curvature = None
         if self.settings.ema.rule == "curvature":
-            curvature = self._curvature(len(chosen))
+            curvature = self._curvature(len(new))
         share, fallbacks = self.ema.fallback_share(), self._fallbacks()
         if share > self.settings.ema.max_fallback:
             most = ", ".join(f"{name} ({count} of {self.settings.steps})" for name, count in [*fallbacks.items()][:3])
@@ -296,19 +296,19 @@ class Run:
                 f"tuning.ema.max_fallback ({self.settings.ema.max_fallback:.0%}), most of them at {most}: the rule "
                 "does not suit this adapter; use curvature or scale_free, or raise the limit knowingly"
             )
-        seen = self.curves()
+        curves = self.curves()
         return TuningResult(
             points=self.points.lay_out(before, live, self.ema.average),
             curvature=curvature,
-            losses=seen["losses"],
-            old_losses=seen["old_losses"] if kept + recalled else [],
-            history=seen["history"],
+            losses=curves["losses"],
+            old_losses=curves["old_losses"] if rehearsal_rows + recall_rows else [],
+            history=curves["history"],
             fallback_share=share,
             resumed_across=tuple(self.places),
             fallbacks=fallbacks,
-            rows=len(chosen),
-            kept_rows=kept,
-            recalled_rows=recalled,
+            rows=len(new),
+            kept_rows=rehearsal_rows,
+            recalled_rows=recall_rows,
         )
 
     def _curvature(self, count: int) -> Tensors:
@@ -325,8 +325,8 @@ class Run:
         if self.rule == "curvature":
             self.ema.consolidate(fisher, self.settings.ema.tau)
         old = self.parent.curvature if self.parent and self.parent.curvature else {}
-        kept = {name: self.settings.ema.decay * f for name, f in old.items()}
-        return {n: (f.cpu() + kept[n] if n in kept else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
+        decays = {name: self.settings.ema.decay * f for name, f in old.items()}
+        return {n: (f.cpu() + decays[n] if n in decays else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
 
     def _fallbacks(self) -> dict[str, int]:
         counts = sorted(self.ema.fallbacks().items(), key=lambda item: -item[1])
@@ -339,5 +339,5 @@ def _part(tensors: Tensors, prefix: str) -> Tensors:
 
 def _metadata(data: bytes) -> dict[str, Any]:
     size = int.from_bytes(data[:8], "little")
-    told: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
-    return {key: json.loads(value) for key, value in told.items()}
+    header: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
+    return {key: json.loads(value) for key, value in header.items()}

@@ -50,7 +50,7 @@ def tune_task(
             bench.trunk,
             bench.slot,
             new,
-            earlier.kept,
+            earlier.rows,
             parent,
             earlier.tuning,
             checkpoints,
@@ -139,9 +139,9 @@ def _label(
 
 @dataclass(frozen=True)
 class _Earlier:
-    """What a tuning run sees of the group's earlier tasks: kept rows, prompts to recall, shares scaled to both."""
+    """The group's earlier tasks in a tuning run: kept rows, prompts to recall, shares scaled to both."""
 
-    kept: list[Rendered]
+    rows: list[Rendered]
     recalls: list[Recall]
     tuning: TuningSettings
 
@@ -150,15 +150,15 @@ class _Earlier:
         cls, store: ObjectStore, settings: Settings, bench: Workbench, snapshot: Snapshot, group: Group | None
     ) -> "_Earlier":
         tuning, entries = settings.tuning, group.tasks if group else ()
-        kept = [entry for entry in entries if entry.kept_rows and store.erased(entry.kept_rows) is None]
-        rehearsed = kept if tuning.rehearsal.share > 0 else []
+        with_rows = [entry for entry in entries if entry.kept_rows and store.erased(entry.kept_rows) is None]
+        rehearsal = with_rows if tuning.rehearsal.share > 0 else []
         every = tuning.pseudo_rehearsal.tasks == "all"
-        recalled = [entry for entry in entries if every or entry not in rehearsed]
-        rows = [row for entry in rehearsed if entry.kept_rows for row in store.get_lines(entry.kept_rows)]
+        recall = [entry for entry in entries if every or entry not in rehearsal]
+        rows = [row for entry in rehearsal if entry.kept_rows for row in store.get_lines(entry.kept_rows)]
         return cls(
             _render(bench, [Example.from_row(row, store.get) for row in rows]),
-            _recall(store, bench, snapshot, recalled, tuning) if tuning.pseudo_rehearsal.share > 0 else [],
-            scale_shares(tuning, len(rehearsed), len(recalled), len(entries)),
+            _recall(store, bench, snapshot, recall, tuning) if tuning.pseudo_rehearsal.share > 0 else [],
+            scale_shares(tuning, len(rehearsal), len(recall), len(entries)),
         )
 
 
@@ -166,12 +166,12 @@ def _recall(
     store: ObjectStore, bench: Workbench, snapshot: Snapshot, tasks: list[GroupTask], tuning: TuningSettings
 ) -> list[Recall]:
     """Prompts of earlier tasks for the parent to answer; none of their rows is read."""
-    known = [
+    recollections = [
         Recollection(entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens)
         for entry in tasks
     ]
     inputs = [(row.input or "", row.images) for row in snapshot.rows("train") if row.input or row.images]
-    return recall_prompts(bench.base, bench.slot, known, inputs, tuning.pseudo_rehearsal, tuning.seed)
+    return recall_prompts(bench.base, bench.slot, recollections, inputs, tuning.pseudo_rehearsal, tuning.seed)
 
 
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:

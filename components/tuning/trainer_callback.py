@@ -79,28 +79,28 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
             options["importance"] = [self.importance[name] for name in parameters]
         self.ema = DynamicEMA(list(parameters.values()), self.rule, names=list(parameters), **options)
         if state.global_step:
-            self.ema.load_state_dict(load_file(self._resumed(args, state) / STATE))
+            self.ema.load_state_dict(load_file(self._resume_folder(args, state) / STATE))
 
-    def _resumed(self, args: TrainingArguments, state: TrainerState) -> Path:
+    def _resume_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
         """The checkpoint folder the Trainer resumed from; it tells callbacks only the step.
 
         The digest of the live weights, which are restored already, proves that it is the right one.
         """
-        digest, seen = live_digest(self.ema), []
+        digest, faults = live_digest(self.ema), []
         for folder in (self.checkpoint, args.resume_from_checkpoint, _folder(args, state)):
             if not isinstance(folder, str | Path):
                 continue
             file = Path(folder) / RECORD
             if not file.is_file():
-                seen.append(f"{folder} has no {RECORD}")
+                faults.append(f"{folder} has no {RECORD}")
                 continue
             record = json.loads(file.read_text(encoding="utf-8"))
             if (record["step"], record["live"]) == (state.global_step, digest):
                 return Path(folder)
-            seen.append(f"{folder} belongs to step {record['step']} of other live weights")
+            faults.append(f"{folder} belongs to step {record['step']} of other live weights")
         raise ValueError(
             f"training resumes at step {state.global_step}, but no state of the EMA was found for it: "
-            f"{'; '.join(seen)}. Pass DynamicEMACallback(checkpoint=<folder>), resume from an earlier checkpoint "
+            f"{'; '.join(faults)}. Pass DynamicEMACallback(checkpoint=<folder>), resume from an earlier checkpoint "
             "(this one may have been cut off), or start without resuming"
         )
 

@@ -109,11 +109,11 @@ def test_review_band_holds_and_a_person_places(examples):
     decision = decide(pool, examples["negate_sentence"], near)
     assert decision.action == "hold"
     assert "review band" in decision.words
-    assert decide(pool, examples["negate_sentence"], near, placed="new").action == "open"
-    placed = decide(pool, examples["negate_sentence"], near, placed="g1")
+    assert decide(pool, examples["negate_sentence"], near, placement="new").action == "open"
+    placed = decide(pool, examples["negate_sentence"], near, placement="g1")
     assert (placed.action, placed.group, placed.rule) == ("reuse", "g1", "placed")
     with pytest.raises(PlacementError, match="expected `new` or one of: g1"):
-        decide(pool, examples["negate_sentence"], near, placed="g9")
+        decide(pool, examples["negate_sentence"], near, placement="g9")
 
 
 def test_cap_holds_or_takes_the_nearest(examples):
