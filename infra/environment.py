@@ -25,7 +25,7 @@ QUIET = {
 }
 """Telemetry off and output quiet; a variable that is set already keeps its value.
 
-ZenML logs a traceback for every failed step; the worker says it in one line, and what is no `LciaError` is
+ZenML logs a traceback for every failed step; the worker reports it in one line, and what is no `LciaError` is
 raised on with its own traceback."""
 
 
@@ -79,7 +79,7 @@ def prepare(home: Path) -> None:
     os.environ["ZENML_CONFIG_PATH"] = str(home / "zenml")
     # Runs go to its file even after a `zenml login --local` pointed the same folder at a dashboard's server.
     database = home / "zenml" / "local_stores" / "default_zen_store" / "zenml.db"
-    if not os.environ.get("ZENML_STORE_URL", "").startswith("http"):  # a ZenML server that somebody chose stays
+    if not os.environ.get("ZENML_STORE_URL", "").startswith("http"):  # a ZenML server that was chosen stays
         os.environ["ZENML_STORE_URL"] = f"sqlite:///{database}"
     os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
     try:

@@ -66,7 +66,7 @@ def _root(files: Any) -> str:  # noqa: ANN401 - zenml's BaseArtifactStore
 
 
 def _store(client: Any, identity: Any) -> Any:  # noqa: ANN401 - zenml's Client, BaseArtifactStore
-    """The artifact store that a record names; the active one where it names none."""
+    """The artifact store that a record names; the active one if it names none."""
     active = client.active_stack.artifact_store
     if identity is None or identity == active.id:
         return active

@@ -1,4 +1,4 @@
-"""Running a pipeline on ZenML's active stack, and what ZenML is told and asked about runs."""
+"""Pipeline runs on ZenML's active stack, and ZenML's records of them."""
 
 import functools
 import importlib.metadata
@@ -99,10 +99,10 @@ def run_pipeline(
 ) -> PipelineRun:
     """Run a pipeline on the active stack and wait for it; with settings of a cluster every step is a pod of its own.
 
-    `home` is the state folder, `order` the digest of what the steps are told. The caller holds the lease, so a run of
-    this name that is not at its end was left behind by a process that died. On this machine it died too, and is ended
-    in ZenML's books; on a cluster it may still be at work, so it is waited for, and if it did what is asked for now
-    its outputs are taken.
+    `home` is the state folder, `order` the digest of the steps' order. The caller holds the lease, so a run of
+    this name that has not ended was left behind by a process that died. On this machine the run died with it, and is
+    ended in ZenML's books; on a cluster it may still be at work, so it is waited for, and if it ran the same order its
+    outputs are taken.
 
     Steps that do not follow a failed one are never started (fail fast), and nothing is cached by ZenML.
 

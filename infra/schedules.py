@@ -19,7 +19,7 @@ COMMANDS: Mapping[Work, tuple[tuple[str, ...], ...]] = {
 ACCOUNTS: Mapping[Work, str] = {"inbox": "worker", "reevaluate": "worker", "sync": "service", "retention": "worker"}
 """Service account of each kind of work: only `inbox` starts runs, so only it talks to Kubernetes."""
 _ACCOUNTS: Mapping[Work, tuple[str, str]] = {"sync": ("service", "promoter"), "retention": ("keeper", "promoter")}
-"""Accounts of the database and of MLflow, where they are not the worker's."""
+"""Accounts of the database and of MLflow that are not the worker's."""
 KEYS: Mapping[Work, str] = {"inbox": "leak-key", "sync": "keys"}
 """Claim with the key that a kind of work needs: hashes of leak checks, or the key that signs. The others need none."""
 FAILED_KEPT, DONE_KEPT = 3, 1

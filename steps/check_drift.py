@@ -25,7 +25,7 @@ def check_drift(
     context = open_order(store, order)
     snapshot, prior = load_snapshot(context.store, task), context.prior()
     checks = context.store.get_json(validation)
-    bench, reason = _bench(context, refused=checks["verdict"] == "refuse")
+    bench, reason = _bench(context, data_refused=checks["verdict"] == "refuse")
     result = measure_drift(
         snapshot,
         prior,
@@ -49,11 +49,11 @@ def check_drift(
     return context.store.put_json(record), HTMLString(html), HTMLString(evidently)
 
 
-def _bench(context: Context, *, refused: bool) -> tuple["Workbench | None", str]:
+def _bench(context: Context, *, data_refused: bool) -> tuple["Workbench | None", str]:
     """The loaded base model, or the reason for which it is not loaded."""
     if context.order.parent is None:
         return None, "there is no champion yet"
-    if refused:
+    if data_refused:
         return None, "its data are refused"
     from components.model.base import BaseModelError
     from components.model.workbench import Workbench

@@ -42,9 +42,8 @@ def main() -> None:
             kind = "same" if same else "different"
             print(f"{kind} pairs ({len(values)}), similarity at 0 10 25 50 75 90 100 %: {levels}")
         print(f"threshold {found.threshold}, review band {found.review_band}")
-        print(
-            f"  wrong joins  {found.wrong_joins}\n  missed joins {found.missed_joins}\n  reviewed     {found.for_review}"
-        )
+        print(f"  wrong joins  {found.wrong_joins}\n  missed joins {found.missed_joins}")
+        print(f"  reviewed     {found.for_review}")
         own, right, general, related = requests(work, settings)
         threshold = calibrate_requests(general)
         routed = [similarity >= threshold for similarity in own]

@@ -57,7 +57,10 @@ class SwitchedTrunk(Trunk):
         for pack in packs(rows):
             fresh = [states[row].output[start:] for row, start in zip(pack.rows, pack.fresh, strict=True)]
             embeds = torch.cat(fresh)[None].to(self.base.model.dtype)
-            yield self._run(self._upper, pack, inputs_embeds=embeds), dict(zip(pack.rows, pack.paths, strict=True))
+            yield (
+                self._run(self._upper, pack, None, inputs_embeds=embeds),
+                dict(zip(pack.rows, pack.paths, strict=True)),
+            )
 
     def _padded(self, states: Sequence[State]) -> Pass:
         """Causal attention needs no mask for padding on the right: nothing before it sees it."""

@@ -2,7 +2,7 @@
 
 A prediction is named by its key (prompt tokens, adapter, decoding contract, numerics). An example whose key the earlier
 version's record already has keeps its prediction, and its row says from which object. Fresh predictions are written
-to the work area in portions, so a killed evaluation goes on where it was.
+to the work area in portions, so a killed evaluation continues with the next portion.
 """
 
 from collections import Counter
@@ -51,7 +51,7 @@ class Version:
         return cls(pool, Router.of(pool, settings.grouping), {**adapters, None: None})
 
     def groups(self, instructions: Sequence[str]) -> list[str | None]:
-        """The group of each instruction, None where the base model answers alone."""
+        """The group of each instruction, None if the base model answers alone."""
         return [route.group for route in self.router.route_many(instructions)]
 
 
@@ -81,7 +81,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Work:
-    """Queries to predict; `what` says it to those who watch."""
+    """Queries to predict; `what` is the label that people see."""
 
     queries: Sequence[Query]
     what: str
@@ -184,7 +184,7 @@ class Predictor:
         return [[each[i] for i in range(len(each))] for each in out]
 
     def put(self, snapshot: Snapshot, rows: Rows) -> Stored:
-        """Store a task's predictions, and where each distinct instruction went."""
+        """Store a task's predictions, and the group of each distinct instruction."""
         examples = snapshot.rows("test")
         texts = [*(row["text"] for row in rows), *(example.output for example in examples)]
         predictions = self.store.put_json(

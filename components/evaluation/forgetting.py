@@ -149,7 +149,7 @@ class Forgetting:
     def _champion_predictions(self, parent: Version) -> dict[str, Stored]:
         """The champion's predictions on every measurable task, the new one included.
 
-        They are taken over from its own record, or predicted again where the numerics have changed.
+        They are taken over from its own record, or predicted again if the numerics have changed.
         """
         record, predictions = self.champion.evaluation, dict[str, Stored]()
         for entry in parent.pool.tasks():

@@ -136,7 +136,7 @@ def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
 
 
 def curve_picture(record: Record, margin: float) -> bytes | None:
-    """The curve's points with the chosen one as PNG; None where there was nothing to choose."""
+    """The curve's points with the chosen one as PNG; None if there was nothing to choose."""
     points = curve_points(record)
     return curve_png(points, record["chosen"], margin) if points else None
 

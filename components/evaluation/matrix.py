@@ -1,7 +1,7 @@
 """The accuracy matrix and what is read off it: Avg.ACC, New.ACC, Forgetting and BWT (DESIGN section 7).
 
 `A[j, i]` is the score on task i after learning task j, a fraction, for i <= j along the champion's ancestors.
-A cell is None where a task's evaluation rows may not be kept; such cells leave the means.
+A cell is None if a task's evaluation rows may not be kept; such cells leave the means.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Pictures for people, as PNG: accuracy matrix, stability-plasticity curve, and what happened while tuning.
 
-Each bears its title, so that it can be read alone (MLflow shows them without a page around them).
+Each has its title, so that it can be read alone (MLflow shows them without a page around them).
 
 They stay PNG drawn by matplotlib, beside the console's SVG: pictures of earlier versions are stored and published as
 PNG under the same names, so both formats would have to be served for ever; the console's drawings take their colours
@@ -255,7 +255,7 @@ def _running_mean(values: Any, window: int) -> Any:  # noqa: ANN401  numpy array
 
 
 def _label(figure: "Figure", labels: Sequence[tuple[tuple[float, float], Sequence[str], bool]]) -> None:
-    """Name each point `(place, names, chosen)` where the text covers no point and no other text, if there is room."""
+    """Name each point `(place, names, chosen)` so that the text covers no point and no other text, if there is room."""
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 

@@ -1,9 +1,9 @@
 """Predictions under one decoding contract: certified in one forward pass where possible, else decoded.
 
 Feeding the reference answer shows in one pass whether greedy decoding would produce exactly it, end token
-included. Misses are decoded on from where they left the reference, with the keys and values of that pass, so text and
-score equal plain greedy decoding. What a call gives is a function of its
-queries alone, to the last bit: a repeated or resumed evaluation ends in the same record.
+included. Misses are decoded further from the token that left the reference, with the keys and values of that pass, so
+text and score equal plain greedy decoding. The result of a call is a function of its queries alone, to the last bit: a
+repeated or resumed evaluation ends in the same record.
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 Tokens = tuple[int, ...]
 Value = TypeVar("Value")
 ONLY_CHOICE = 1e6
-"""Gap where there is a single choice."""
+"""Gap of a single choice."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Stored predictions against fresh ones: a random sample in each run, all of a version in `reevaluate`.
 
-A fresh prediction may differ from a stored one only where the two best tokens (or choices) lie closer together than
+A fresh prediction may differ from a stored one only if the two best tokens (or choices) lie closer together than
 `evaluation.tie_gap`: batches of other shapes round differently. Such near ties are listed.
 """
 
@@ -107,7 +107,7 @@ class Reevaluation:
 
     tasks: int
     rows: int
-    carried: int
+    carried_rows: int
     mismatches: tuple[Mismatch, ...]
 
     @property
@@ -119,8 +119,12 @@ class Reevaluation:
         """Plain JSON."""
         mismatches = [{**asdict(mismatch), "gaps": list(mismatch.gaps)} for mismatch in self.mismatches]
         return {
-            "tasks": self.tasks, "rows": self.rows, "carried": self.carried, "ok": self.ok, "mismatches": mismatches,
-        }  # fmt: skip
+            "tasks": self.tasks,
+            "rows": self.rows,
+            "carried": self.carried_rows,
+            "ok": self.ok,
+            "mismatches": mismatches,
+        }
 
 
 def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluation:

@@ -102,7 +102,7 @@ def flips_html(
 
 
 def _parts(matrix: AccuracyMatrix, groups: Mapping[str, str]) -> list[tuple[str, PartFigures]]:
-    """Figures of the tasks that share a group and of those alone in theirs, where there are both."""
+    """Figures of the tasks that share a group and of those alone in theirs, if there are both."""
     sizes = Counter(groups.get(name) for name in matrix.tasks if name in groups)
     in_groups = [name for name in matrix.tasks if sizes[groups.get(name)] > 1]
     alone = [name for name in matrix.tasks if sizes[groups.get(name)] == 1]

@@ -1,7 +1,7 @@
 """Scores of stored predictions under the present segmentation of words.
 
 Texts of scripts without spaces score by words that a dictionary cuts. A predictions object with such texts names the
-segmentation its scores rest on; where that is another one, or none as in objects of an earlier release, its rows are
+segmentation its scores rest on; if that is another one, or none as in objects of an earlier release, its rows are
 scored again from their texts. Objects without such texts name none, and their scores stand for ever.
 """
 
@@ -23,7 +23,7 @@ def scored_rows(store: ObjectStore, digest: str) -> Rows:
 
 
 def with_present_scores(store: ObjectStore, digest: str) -> str:
-    """Digest of the predictions with present scores: the same one where no score rests on another segmentation."""
+    """Digest of the predictions with present scores: the same one if no score rests on another segmentation."""
     record = store.get_json(digest)
     present = _present(store, record)
     return digest if present is record else store.put_json(dict(present))
@@ -53,7 +53,7 @@ def words_mark(metric: str, texts: Iterable[str | None]) -> dict[str, str]:
 
 
 def _present(store: ObjectStore, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same object where its scores are present ones, or where the references to score by were erased."""
+    """The record itself if its scores are present ones, or if the references to score by were erased."""
     try:
         snapshot = load_snapshot(store, record["task"])
         metric = snapshot.task.metric

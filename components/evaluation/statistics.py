@@ -136,7 +136,7 @@ def compare(reference: Scores, candidate: Scores, alpha: float, seed: int = 0) -
 def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) -> float:
     """One-sided p-value against the hypothesis that the drop is at most `margin`; small means it is more.
 
-    It is at most `alpha` only where the lower bound of `compare` at `alpha` is beyond the margin, so that a few
+    It is at most `alpha` only if the lower bound of `compare` at `alpha` is beyond the margin, so that a few
     rows that all lose alike prove nothing. Without a mean beyond the margin, as when all differences are 0, it is 1.
 
     Raises:

@@ -1,6 +1,6 @@
 """Thresholds from pairs known to be the same kind of work or not, and what routing costs at each threshold.
 
-Pure functions of similarities and labels: where the similarities come from (which encoder, whose tasks) is the
+Pure functions of similarities and labels: the origin of the similarities (encoder, tasks) is the
 caller's. benchmarks/grouping uses them for the shipped defaults; a team uses them on its own tasks.
 """
 

@@ -84,7 +84,7 @@ class Codebook:
         each = np.arange(len(best))
         similarity = best[each, first]
         best[each, first] = -1.0
-        second = best.max(axis=1)  # below 0 where there is one group only
+        second = best.max(axis=1)  # below 0 with a single group
         routes = []
         for i in each:
             near = six_digits(similarity[i])

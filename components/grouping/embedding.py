@@ -2,7 +2,7 @@
 
 Any Hugging Face encoder with safetensors weights will do, loaded by plain `transformers`; torch is imported only
 here and only when a text is encoded. The manifest names the model by the digest of its files, never by a path: the
-settings say where it lies, and another model there is an error, not another routing.
+settings name its folder, and another model there is an error, not another routing.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class EmbeddingEncoder:
         return _load(folder, stamp)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Unit rows, shape (texts, dimension). Equal up to about 1e-6 whatever other texts stand in the call."""
+        """Unit rows, shape (texts, dimension). Equal up to about 1e-6 whatever other texts are in the call."""
         missing = sorted({text for text in texts if text not in self._vectors}, key=lambda text: (len(text), text))
         if len(self._vectors) + len(missing) > _REMEMBERED:
             self._vectors.clear()

@@ -40,7 +40,7 @@ CALIBRATED = {
 
 
 def thresholds(settings: GroupingSettings) -> Thresholds:
-    """Thresholds of the settings; where they set none, those that their encoder was calibrated to."""
+    """Thresholds of the settings or, if they set none, those that their encoder was calibrated to."""
     own = CALIBRATED[settings.encoder]
 
     def choose(setting: float | None, default: float) -> float:
@@ -65,7 +65,7 @@ def fit_encoder(settings: GroupingSettings, texts: Iterable[str]) -> Encoder:
 
 
 def read_encoder(state: Mapping[str, Any], settings: GroupingSettings) -> Encoder:
-    """The encoder that a manifest names; the settings only say where a sentence model lies.
+    """The encoder that a manifest names; the settings only name the folder of a sentence model.
 
     Raises:
         EncoderStateError: a state that this release cannot read, or another sentence model.

@@ -1,4 +1,4 @@
-"""A picture of the pool: each task a point, near where the instructions are alike, the new task marked.
+"""Picture of the pool: each task a point, tasks with similar instructions near each other, the new task marked.
 
 Points are placed by metric scaling of 1 - cosine between the tasks' centroids: classical scaling, then majorisation
 of the stress (SMACOF, de Leeuw 1977). There is no random start, so equal pools give equal pictures. Two dimensions
@@ -136,7 +136,7 @@ def _unit_square(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _place_labels(dots: Sequence[_Dot]) -> None:
-    """Put each label where it covers the least of points and of labels placed before it."""
+    """Place each label so that it covers the least of points and of earlier labels."""
     boxes = [(d.x - 9, d.y - 9, d.x + 9, d.y + 9) for d in dots]
     for dot in sorted(dots, key=lambda d: (not d.new, d.x, d.y)):
         width = _LETTER * len(dot.label)

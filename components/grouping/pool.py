@@ -123,7 +123,7 @@ class Pool:
         return {entry.name: group.id for group in self.groups for entry in group.tasks}
 
     def next_group_id(self) -> str:
-        """An id no group bears."""
+        """An id that no group has."""
         return f"g{1 + max((int(group.id[1:]) for group in self.groups), default=0)}"
 
     def with_task(

@@ -28,7 +28,7 @@ _KIND = "tfidf"
 _ANALYSER = "words-en-1"
 """Names the tokeniser and the stop-word list below; a change of either needs a new name."""
 _WITH_DICTIONARY = "words-en-1+dictionary-1"
-"""The same, with words cut by a dictionary in scripts that write no spaces; fitted where the pool has such texts."""
+"""The same, with words cut by a dictionary in scripts that write no spaces; fitted if the pool has such texts."""
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _STOP_TEXT = """

@@ -24,7 +24,7 @@ from components.storage.objects import ObjectStore
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIGEST = "sha256:"
-"""Beginning of the name that a stored adapter gives its base model; the digest follows. A bundle says where it lies."""
+"""Prefix of a stored adapter's name for its base model, before the digest; a bundle names its folder instead."""
 SHAPING = {
     "r": "adapter.rank",
     "lora_alpha": "adapter.alpha",

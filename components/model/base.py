@@ -59,7 +59,7 @@ class BaseModel:
     digest: str
     numerics: dict[str, Any]
     sight: Sight | None = None
-    """None where it reads text only."""
+    """None if it reads text only."""
     ranks: Ranks = ALONE
     """The processes that share its work, this one among them."""
 
@@ -166,7 +166,7 @@ def _quantization(settings: BaseModelSettings, device: str) -> dict[str, Any]:
 def _keep_plain_layout(model: torch.nn.Module) -> None:
     """Keep four-bit layers as they are stored, on every CPU.
 
-    Where a CPU has AVX512-BF16, bitsandbytes 0.50 packs a layer anew at its first use. That asserts on a width that is
+    If a CPU has AVX512-BF16, bitsandbytes 0.50 packs a layer anew at its first use. That asserts on a width that is
     no multiple of 32, and gives other bits than the same adapter gave on another CPU.
     """
     for module in model.modules():
@@ -204,7 +204,7 @@ def is_available(settings: BaseModelSettings, store: Path) -> bool:
 def location(settings: BaseModelSettings, digest: str, store: Path) -> tuple[str, str | None]:
     """The name by which other programs load the base model: a folder's absolute path, or a hub name and its revision.
 
-    The embedded model lies where it is converted to.
+    The embedded model is named by the folder of its conversion.
     """
     if settings.name in EMBEDDED:
         return str((store / digest).absolute()), None
@@ -218,7 +218,7 @@ def _numerics(model: PreTrainedModel, settings: BaseModelSettings, device: str) 
 
     kind = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     return {
-        "attention": str(model.config._attn_implementation),  # noqa: SLF001 - the only place it is told
+        "attention": str(model.config._attn_implementation),  # noqa: SLF001 - transformers tells it nowhere else
         "device": f"{device}:{kind}",
         "dtype": settings.dtype,
         "evaluator": 1,

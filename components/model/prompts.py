@@ -89,7 +89,7 @@ def render_prompt(
     text: str | None,
     images: Sequence[Picture] = (),
 ) -> tuple[int, ...]:
-    """Token ids of the prompt, by the model's chat template (a plain layout where it has none); images come first.
+    """Token ids of the prompt, by the model's chat template (a plain layout if it has none); images come first.
 
     Raises:
         TooLong: it exceeds `base_model.max_tokens`.

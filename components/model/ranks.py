@@ -128,7 +128,8 @@ ALONE = Ranks()
 def shares(plan: Sequence[Sequence[int]], count: int) -> list[list[list[int]]]:
     """Shares of the rows: for each step, for each of `count` processes, places in that step's batch.
 
-    The shares of a step are even, and a row goes where it went before if there is room: there its trunk state is known.
+    The shares of a step are even, and a row stays, if there is room, with the process that read it before: that one has
+    its trunk state.
     """
     home: dict[int, int] = {}
     out: list[list[list[int]]] = []

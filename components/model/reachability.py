@@ -28,7 +28,7 @@ BINARY = frozenset({"exact_match", "choice_accuracy"})
 def out_of_reach(
     reader: Reader, settings: BaseModelSettings, task: Task, rows: Sequence[Example]
 ) -> list[OutOfReach | None]:
-    """Per row why no answer of the model can score as its reference should; None where one can.
+    """Per row the reason for which no answer of the model can score as its reference should; None if one can.
 
     Exact: answers are rendered as training and evaluation render them.
     """
@@ -104,7 +104,7 @@ class Room:
         return cls(reader, limitless, around, settings.max_tokens)
 
     def beyond(self, row: Example, answer: int) -> int:
-        """Tokens of prompt and `answer` tokens where they exceed the context, else 0."""
+        """Tokens of the prompt and `answer` tokens if they exceed the context, else 0."""
         text = user_text(row.instruction, row.input)
         if not row.images and len(text.encode()) + answer <= self.limit - self.around - SURE_BYTES:
             return 0

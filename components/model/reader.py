@@ -1,6 +1,6 @@
 """Reader of a multimodal base model: prompts with images as token ids, and the tensors its vision tower takes.
 
-An image is tokens of its own. Where the processor writes one and the same image token many times, the reader puts ids
+An image is tokens of its own. If the processor repeats one image token, the reader puts ids
 far beyond any vocabulary that follow from the images' digests, so that equal ids mean equal images: prefixes, caches
 and the order of batches need to know of nothing but tokens. `plain` gives the ids as the processor wrote them.
 """
@@ -36,7 +36,7 @@ FIRST = 1 << 62
 """Ids from here on are those of images: 44 bits of a digest, then the place among the image tokens of the prompt."""
 PLACE_BITS = 17
 MAX_PROMPTS = 65536
-"""Prompts whose ids are remembered: each is asked for by every adapter that is tried on it."""
+"""Prompts whose ids are remembered, because every adapter that is tried on a prompt reads them."""
 
 
 class ProcessorUnusable(LciaError):
@@ -151,7 +151,7 @@ class ImageReader:
         return begin is None or not text.startswith(begin)
 
     def text(self, turns: Sequence[Mapping[str, str]], images: int) -> str:
-        """The turns by the chat template, or plainly where there is none; images in front of the text of the last."""
+        """The turns by the chat template, or plainly without one; images come before the text of the last turn."""
         template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         if template is None:
             plain = "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"

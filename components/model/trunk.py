@@ -5,15 +5,15 @@ batch are merged into one prefix tree of tokens, so what they share (system line
 several answers) is computed once, and nothing is padding. Equal to the whole model within float
 tolerance; never evidence, gone with the process.
 
-On request a pass also hands out its keys and values (`Past`), so that a row can be decoded from where it stands instead
+On request a pass also hands out its keys and values (`Past`), so that a row can be decoded from its last token instead
 of being read again.
 
 Images enter at the bottom, so a row that shows some is split as any other: what the lower layers make of its image
-tokens is remembered with the rest. Where the projector is trained it depends on the adapter, and with adapters on all
-layers it is but the images' features, of which `Sight` keeps what fits: such rows are read from the bottom each time.
-So is every row where the base is spread over processes, which must run the same layers in step.
+tokens is remembered with the rest. If the projector is trained it depends on the adapter, and with adapters on all
+layers it is the images' features alone, of which `Sight` keeps what fits: such rows are read from the bottom each time.
+So is every row if the base is spread over processes, which must run the same layers in step.
 
-An architecture that cannot be split so (no Llama-like decoder, or a split that changes its output) runs
+An architecture that cannot be split (no Llama-like decoder, or a split that changes its output) runs
 whole each time: slower, otherwise the same.
 """
 
@@ -59,7 +59,7 @@ class Past:
 
 @dataclass(frozen=True)
 class State:
-    """Trunk output of one row: its token ids and, where the base model is split, (length, hidden)."""
+    """Trunk output of one row: its token ids and, if the base model is split, a tensor (length, width)."""
 
     tokens: tuple[int, ...]
     output: Tensor | None

@@ -1,7 +1,7 @@
 """Decoder inputs of a multimodal base model for prompts that show images.
 
-The model itself says it: its own forward pass is run up to the decoder and stopped there, so every architecture that
-puts images among the tokens is read alike. Only the tokens up to the last image token (the opening) can differ from
+They come from the model itself: its own forward pass is run up to the decoder and stopped there, so every architecture
+that puts images among the tokens is read alike. Only the tokens up to the last image token (the opening) can differ from
 plain text; openings are remembered, since rows about one image begin alike.
 """
 
@@ -26,8 +26,8 @@ OPENING_BYTES = 2**30
 class Opening:
     """Decoder inputs for the first tokens of a row, up to its last image token.
 
-    `inputs` (tokens, width); `positions` (axes, tokens) where the architecture counts places in its own way, else None;
-    `mutual` (tokens, tokens) marks pairs that see each other whatever their order, None where there are none.
+    `inputs` (tokens, width); `positions` (axes, tokens) if the architecture counts positions in its own way, else None;
+    `mutual` (tokens, tokens) marks pairs that see each other whatever their order, None without any.
     """
 
     inputs: Tensor
@@ -67,11 +67,11 @@ class Sight:
 
     @staticmethod
     def opening_length(tokens: Sequence[int]) -> int:
-        """Tokens up to the last image token; 0 where a row shows none."""
+        """Number of tokens up to the last image token; 0 if a row shows none."""
         return next((place for place in range(len(tokens), 0, -1) if tokens[place - 1] >= FIRST), 0)
 
     def opening(self, tokens: Sequence[int]) -> Opening | None:
-        """The opening of a row, None where it shows no image; differentiable while `trained`."""
+        """The opening of a row, None if it shows no image; differentiable while `trained`."""
         length = self.opening_length(tokens)
         if length == 0:
             return None

@@ -1,6 +1,6 @@
 """A version that answers: each request by the adapter it is routed to, under the contract of the task it is nearest to.
 
-`lcia ask`, the MLflow model and whoever loads an exported folder answer through this one class.
+`lcia ask`, the MLflow model and programs that load an exported folder answer through this one class.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ class WrongBaseModel(LciaError):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and where it comes from; `group` is None where the base model answered alone."""
+    """An answer and its origin; `group` is None if the base model answered alone."""
 
     text: str
     group: str | None
@@ -47,7 +47,7 @@ class Assistant:
     """A loaded base model with the adapters and the router of one version (None: the base model alone)."""
 
     def __init__(self, bench: Workbench, bundle: Bundle | None, grouping: GroupingSettings | None = None) -> None:
-        """`grouping` says where the router's sentence model lies on this machine, if the version has one.
+        """Load an assistant; `grouping` names the folder of the router's sentence model, if the version has one.
 
         Raises:
             WrongBaseModel: `bench` holds another base model than the version's.

@@ -2,12 +2,12 @@
 
     manifest.json            the pool manifest; its sha256 is the version
     settings.json            the settings the version was made under; the manifest names their digest
-    statement.json           signed statement of its promotion; absent where it was never champion
+    statement.json           signed statement of its promotion; absent if it was never champion
     tasks/<digest>.json      header of each task (decoding contract, choices), without any row
     adapters/<group>/        adapter_config.json, adapter_model.safetensors, base_model.json
 
 Every file is named, directly or through the manifest, by its own digest, so the version's digest alone vouches
-for the whole folder, and the statement for the digest. Where the base model lies differs by machine: an exported
+for the whole folder, and the statement for the digest. The base model's folder differs by machine: an exported
 adapter_config.json names the place, for PEFT loads from there, and the digest holds with the base model's digest put
 back. base_model.json says both. Folders without that file, of MLflow and of older releases, hold the digest alone.
 """
@@ -36,7 +36,7 @@ BASE = "base_model.json"
 
 
 class BundleRefused(LciaError):
-    """A folder that is not the version it is said to be, or no version at all."""
+    """A folder that is not the version it should be, or no version at all."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def parts(store: ObjectStore, version: str) -> Parts:
 def write(store: ObjectStore, version: str, folder: Path, models: Path | None = None) -> None:
     """Write a version's bundle into an empty or absent `folder`.
 
-    `models` is where this machine keeps the embedded model once converted; default: where the version's settings say.
+    `models` is this machine's folder of the converted embedded model; default: that of the version's settings.
 
     Raises:
         BundleRefused: the folder holds something.
@@ -110,7 +110,7 @@ def read(folder: Path, version: str | None = None) -> Bundle:
 
 
 def from_store(store: ObjectStore, version: str) -> Bundle:
-    """The same from the object store, without any folder; an adapter is read when it is asked for."""
+    """The same from the object store, without any folder; an adapter is read when it is needed."""
     pool = Pool.from_manifest(store.get_json(version))
     settings = stored_settings(store.get_json(str(pool.config)))
     tasks = {entry.task: load_snapshot(store, entry.task).task for entry in pool.tasks()}
@@ -134,7 +134,7 @@ def need_statement(folder: Path, version: str, public_key: str | None) -> Statem
 
 
 class _Stored(Mapping[str, Mapping[str, "Tensor"]]):
-    """Adapters by group id, fetched and checked when they are asked for: one answer needs one of them."""
+    """Adapters by group id, fetched and checked when needed: one answer needs one of them."""
 
     def __init__(self, store: ObjectStore, digests: Mapping[str, str]) -> None:
         self._store, self._digests = store, digests
@@ -180,7 +180,7 @@ def _adapter(folder: Path, group: Group, base_model: str, settings: Settings) ->
 
 
 def _with_digest(config: bytes, base: Any, base_model: str, settings: Settings) -> bytes:  # noqa: ANN401 - any JSON
-    """An adapter's configuration as it is stored, where it names the place that `base` and the settings allow."""
+    """An adapter's configuration as it is stored, if it names the place that `base` and the settings allow."""
     from components.model.adapters import DIGEST, config_bytes
 
     try:

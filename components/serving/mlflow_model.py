@@ -5,8 +5,8 @@
 
 gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. A column `image` holds lists of
 files, as bytes of PNG, JPEG or WebP; paths and addresses are not read. Which base model is named by the version's
-settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
-this machine, and where a converted one is kept (default ~/.cache/lcia/models).
+settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` names its folder on
+this machine, and the folder of converted ones (default ~/.cache/lcia/models).
 
 Only a version with a signed statement of its promotion is loaded. `public_key`, a PEM file, says which key must have
 signed it, or handed over to the one that did; without it the keys beside the statement are taken at their word, which

@@ -18,12 +18,12 @@ class TuningFailed(LciaError):
 
 
 class Points:
-    """Points of one run; those that cannot be laid out are refused before any training.
+    """Points of one run; impossible ones are refused before any training.
 
     A new group (`has_parent` False) has the live weights as its only point.
 
     Raises:
-        TuningFailed: the settings ask for points that cannot be had.
+        TuningFailed: the settings ask for points that do not exist.
     """
 
     def __init__(self, names: Sequence[str], settings: TuningSettings, *, has_parent: bool) -> None:

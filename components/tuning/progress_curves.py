@@ -19,7 +19,7 @@ class Area(Protocol):
 
 
 def curves(record: Mapping[str, Any]) -> Curves:
-    """Loss and, where a rule averages, beta and distance per step, from `losses`, `old_losses`, `history` and `rule`.
+    """Loss and, if a rule averages, beta and distance per step, from `losses`, `old_losses`, `history` and `rule`.
 
     `beta` is the median over tensors. A long run's history has one entry per 2, 4, ... steps; each is put at its
     last step.

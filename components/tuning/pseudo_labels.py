@@ -52,7 +52,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Guess:
-    """The answer that most wordings of a row agree on; `text` is None where there is none that may be used."""
+    """The answer that most wordings of a row agree on; `text` is None without one that may be used."""
 
     text: str | None
     confidence: Confidence
@@ -237,7 +237,7 @@ def guess(
 ) -> list[Guess]:
     """Answer that most of up to `paraphrases` wordings of each row agree on, its own wording first.
 
-    A row without input is its instruction: it is asked once, and its confidence is the gap alone.
+    A row without input is its instruction: it has one wording, and its confidence is the gap alone.
     """
     queries: list[Unlabelled] = []
     spans: list[range] = []

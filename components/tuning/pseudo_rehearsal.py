@@ -4,7 +4,7 @@ After Robins (1995), "Catastrophic forgetting, rehearsal and pseudorehearsal": t
 inputs, and the new one must go on agreeing with it there. Here a recalled row is an *instruction* of an
 earlier task, which every version names anyway, with an *input* that the task never had: one of the new
 task's, or one that the base model, which has seen no rows either, writes below the instruction. The parent
-adapter answers; its distribution at each token of the answer is the target (distillation). Where the new task shows
+adapter answers; its distribution at each token of the answer is the target (distillation). If the new task shows
 images, the input is always one of its own with its images: the base model writes texts only.
 """
 
@@ -97,7 +97,7 @@ def parents_answers(base: BaseModel, slot: AdapterSlot, recalls: Sequence[Recall
 
 
 def _open_turn(base: BaseModel, instruction: str) -> list[int]:
-    """Token ids of the prompt up to where the input would begin."""
+    """Token ids of the prompt up to the beginning of the input."""
     whole = render_prompt(base.reader, base.settings, instruction, "a")
     other = render_prompt(base.reader, base.settings, instruction, "7")
     return list(whole[: next(i for i, (a, b) in enumerate(zip(whole, other, strict=False)) if a != b)])

@@ -35,13 +35,13 @@ class Parent:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """Points of the stability-plasticity curve and what was seen on the way.
+    """Points of the stability-plasticity curve, and the course of the run.
 
     `points` maps `ema`, `live` and `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) to
     adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
     earlier ones decayed (None for rules that do not use it). `losses` is the mean over each step's rows,
     `old_losses` over its rows of earlier tasks (None for a step without one; empty where no step had one).
-    `fallbacks` counts the updates that fell back, for the tensors where most did.
+    `fallbacks` counts the updates that fell back, for the tensors with most of them.
     """
 
     points: dict[str, Tensors]
@@ -55,7 +55,7 @@ class TuningResult:
     kept_rows: int
     recalled_rows: int
     resumed_across: tuple[str, ...] = ()
-    """Other kinds of machine that did earlier steps; where there are any, the last bits may differ."""
+    """Other kinds of machine that did earlier steps; with any, the last bits may differ."""
 
 
 class Run:

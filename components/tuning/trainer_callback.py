@@ -8,7 +8,7 @@
 
 Every checkpoint gets `dynamic_ema.safetensors` (theta*, the previous gradient, statistics), `dynamic_ema.json`
 (step, rule, digest of the live weights) and `ema/`: theta* as a model of its own beside the live one, an adapter
-that `PeftModel.from_pretrained` reads where the model is a PEFT model; the end of training writes `ema/` into the
+that `PeftModel.from_pretrained` reads if the model is a PEFT model; the end of training writes `ema/` into the
 output folder. Training goes on from the live weights; theta* only watches (rule `curvature` pulls them).
 
 The Trainer's hooks come in the order: gradients clipped and unscaled, `on_pre_optimizer_step`, optimizer step,
@@ -44,7 +44,7 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
     Args:
         rule: see `DynamicEMA`.
         importance: F_old of rule `curvature` by parameter name.
-        checkpoint: folder to resume from, where it is neither `args.resume_from_checkpoint` nor
+        checkpoint: folder to resume from, if it is neither `args.resume_from_checkpoint` nor
             `checkpoint-<step>` in the output folder.
         options: further keyword arguments of `DynamicEMA`; steps and peak learning rate come from the Trainer.
     """
@@ -66,7 +66,7 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, *_: object, model: PreTrainedModel, **__: object
     ) -> None:
-        """Start theta* at the weights before the first step, or where the checkpoint left it.
+        """Start theta* at the weights before the first step, or at the checkpoint's.
 
         Raises:
             ValueError: nothing is trainable, or training resumes but no folder holds the state of its checkpoint.
@@ -112,7 +112,7 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
     def on_optimizer_step(self, *_: object, optimizer: torch.optim.Optimizer, **__: object) -> None:
         """Move theta*, unless the gradient scaler skipped the step.
 
-        A skipped step is seen by the falling scale: accelerate's `step_was_skipped` stays False with fused
+        A skipped step shows in the falling scale: accelerate's `step_was_skipped` stays False with fused
         optimizers, the Trainer's default, which are called and skip the step themselves (accelerate issue 4242).
         """
         self.ema.update(optimizer.param_groups[0]["lr"], skipped=_scale(optimizer) < self._scale)

@@ -63,7 +63,7 @@ def tune(
 
     Raises:
         TuningFailed: the loss is not finite, too many EMA updates fell back, the adapter did not change, or the
-            settings ask for points of the curve that cannot be had.
+            settings ask for points of the curve that do not exist.
         OutOfMemory: the device has not enough memory, whatever `rows_per_pass` allows.
         RanksDisagree: processes that share the run no longer have the same rows, checkpoint or weights.
     """

@@ -65,7 +65,7 @@ def hash_lines(report: str, lock: str) -> str:
 
 
 def foreign(distributions: Iterator[tuple[str, str]], pins: dict[str, str], *, torch: bool) -> list[str]:
-    """Installed distributions that the lock does not name at this version; torch as well where it has no place."""
+    """Installed distributions that the lock does not name at this version; torch as well if it has no place there."""
     strangers = []
     for name, version in distributions:
         fine = plain(name) in OWN or PINNED_BY_TORCH.fullmatch(plain(name)) or pins.get(plain(name)) == version

@@ -1,8 +1,8 @@
 """ZenML's Kubeflow orchestrator, taught to place pods; importing it needs kfp (see kubeflow-requirements.txt).
 
-ZenML's own hands images, commands, CPU, memory and GPUs to Kubeflow, and of where a pod runs nothing but an
+ZenML's own hands images, commands, CPU, memory and GPUs to Kubeflow, and about placement nothing but an
 `accelerator`. Here each step's task also gets its GPU by the name that nodes give it, its node labels, tolerations and
-volumes, and starts again where it is lost.
+volumes, and starts again if it is lost.
 """
 
 from collections.abc import Callable
