@@ -18,6 +18,7 @@ def delete_runs(prefixes: list[str]) -> int:
 
     client, count = Client(), 0
     for prefix in prefixes:
+        # always the first page: what was on it is gone by the next call
         while runs := client.list_pipeline_runs(name=f"startswith:{prefix}", size=50).items:
             for run in runs:
                 _delete(client, run)

@@ -129,6 +129,7 @@ def run_pipeline(
         steps = STEPS[pipeline.name]  # type: ignore[attr-defined]
         compile_options = pods.run_options if settings.cluster.kubeflow is None else kubeflow.run_options
         options = _union(compile_options(settings.cluster, str(home), steps), options)
+    # ZenML fills in {date} and {time}: it refuses a second run of one name
     runnable = pipeline.with_options(  # type: ignore[attr-defined]
         **options, run_name=run_name + "-{date}-{time}", enable_cache=False, execution_mode=ExecutionMode.FAIL_FAST
     )

@@ -43,6 +43,7 @@ def together(step: StepName, work: Work, context: LearnContext, store: str, orde
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     program = ["--shutdown-timeout", str(GRACE_SECONDS), "--module", "steps.rank"]
     arguments = ["--answer", answer, "--watch", str(os.getpid()), step, store, order, *rest]
+    # each process would otherwise take all cores for itself
     threads = str(max(1, (os.cpu_count() or 1) // count))
     home = {name: value for name, value in os.environ.items() if name == "LCIA_HOME"}
     environment = {"OMP_NUM_THREADS": threads, **home, **allowed(store=True)}

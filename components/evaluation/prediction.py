@@ -127,7 +127,7 @@ class Evaluator:
         work: dict[tuple[str | None, str], list[int]] = defaultdict(list)
         for index, query in enumerate(queries):
             work[query.adapter, query.task.decoding.mode].append(index)
-        for adapter, mode in sorted(work, key=str):
+        for adapter, mode in sorted(work, key=str):  # None, the base model, does not compare with a digest
             members = work[adapter, mode]
             read = _Reading(self, states, sum(len(rows[i]) for i in members), progress)
             if adapter is not None:

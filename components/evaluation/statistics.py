@@ -150,6 +150,7 @@ def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) 
     if beyond <= 0 or not differences.any():
         return 1.0
     means = bootstrap_means(differences, seed)
+    # one draw more than were made: a bootstrap of finitely many draws must not give 0
     estimate = (1 + np.count_nonzero(means <= margin)) / (len(means) + 1)
     unseen = float(ndtr(-math.sqrt(len(before) * beyond / (1 - beyond)))) if beyond < 1 else 0.0
     return float(max(estimate, unseen))

@@ -154,6 +154,7 @@ class AdapterSlot:
 
     def files(self, tensors: Mapping[str, Tensor], base_digest: str) -> dict[str, bytes]:
         """The adapter as PEFT files; equal tensors give equal bytes."""
+        # PEFT keeps sets, whose order differs from process to process; equal adapters must be equal bytes
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
         config["target_modules"] = _in_order(config["target_modules"])
         config["base_model_name_or_path"] = DIGEST + base_digest

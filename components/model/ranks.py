@@ -72,6 +72,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
+        # one tensor, so that all parameters cost one exchange
         flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
         dist.all_reduce(flat)
         for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
@@ -94,6 +95,7 @@ class Ranks:
 
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
         dist.all_gather(sizes, torch.tensor([len(content)]), group=self.words)
+        # all_gather takes tensors of one size, so every content is padded to the longest
         longest = max(1, *(int(size) for size in sizes))
         own = torch.frombuffer(bytearray(content.ljust(longest, b"\0")), dtype=torch.uint8)
         texts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.count)]

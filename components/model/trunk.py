@@ -188,6 +188,7 @@ class Trunk:
         ids = torch.tensor(pack.tokens, device=self.base.device)
         if not self._openings(pack):
             return self._run(self._lower, pack, cache, input_ids=ids[None])
+        # ids of images lie beyond the vocabulary; token 0 stands in for them until the openings overwrite it
         embeddings = self.base.model.get_input_embeddings()(ids.where(ids < FIRST, 0))
         for path, opening in self._openings(pack):
             embeddings = embeddings.index_put(

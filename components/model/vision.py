@@ -1,8 +1,8 @@
 """Decoder inputs of a multimodal base model for prompts that show images.
 
 They come from the model itself: its own forward pass is run up to the decoder and stopped there, so every architecture
-that puts images among the tokens is read alike. Only the tokens up to the last image token (the opening) can differ from
-plain text; openings are remembered, since rows about one image begin alike.
+that puts images among the tokens is read alike. Only the tokens up to the last image token (the opening) can differ
+from plain text; openings are remembered, since rows about one image begin alike.
 """
 
 from collections import OrderedDict
@@ -149,5 +149,5 @@ def _mutual(mask: Tensor | Mapping[str, Tensor | None] | None) -> Tensor | None:
     if pairs is None or pairs.ndim != 4:
         return None
     visible = pairs[0, 0] if pairs.dtype == torch.bool else pairs[0, 0] == 0
-    above = visible.triu(1)
+    above = visible.triu(1)  # below the diagonal every token sees what stands before it anyway
     return above if bool(above.any()) else None

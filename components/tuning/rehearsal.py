@@ -33,7 +33,7 @@ def batches(new: int, sources: Sequence[tuple[int, float]], steps: int, batch_si
         batch = [next(queues[0]) for _ in range(batch_size)]
         for k, extra in enumerate(per_step):
             due[k] += extra
-            rows = int(due[k] + 1e-9)
+            rows = int(due[k] + 1e-9)  # a sum of shares may fall short of a whole row by rounding
             due[k] -= rows
             batch += [next(queues[k + 1]) for _ in range(rows)]
         plan.append(batch)

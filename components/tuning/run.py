@@ -180,8 +180,9 @@ class Run:
             torch.cuda.empty_cache()
 
     def _passes(self, step: int, batch: Sequence[int], places: Sequence[int], size: int) -> Tensor:
+        # dropout of its own for each seed, step and process (two primes keep them apart), and the same after a resume
         torch.manual_seed(self.settings.seed * 1_000_003 + step + 1_000_000_007 * self.ranks.number)
-        self.slot.dropout(active=True)  # the same after a resume
+        self.slot.dropout(active=True)
         losses = torch.zeros(len(batch), device=self.parameters[0].device)
         for start in range(0, len(places), size):
             part = list(places[start : start + size])
