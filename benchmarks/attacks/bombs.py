@@ -17,7 +17,7 @@ from benchmarks.attacks.installation import Installation, files_of, packed
 LOG = logging.getLogger(__name__)
 MIB = 1024 * 1024
 MEMORY, STORED, SECONDS = 400 * MIB, 64 * MIB, 60.0
-"""What a package of less than a megabyte may take of the service's memory and of the store, and how long."""
+"""Most memory, store and time that a package of less than a megabyte may take from the service."""
 
 
 def _blank_png(side: int) -> bytes:

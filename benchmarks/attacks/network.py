@@ -95,7 +95,7 @@ def _environment_of(made: Installation, process: str, name: str) -> str:
 
 
 def _knows(made: Installation, cookie: str) -> bool:
-    """Whether the service takes a cookie for somebody's session."""
+    """True if the service accepts a cookie as a session."""
     got = httpx2.get(
         f"{made.service}/", headers={"accept": "text/html", "cookie": f"lcia_session={cookie}"}, timeout=30
     )

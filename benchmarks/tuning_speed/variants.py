@@ -77,7 +77,7 @@ class SwitchedTrunk(Trunk):
 
 @torch.no_grad()
 def padded_lower_pass(trunk: Trunk, rows: Sequence[Tokens], batch_rows: int) -> None:
-    """What `Trunk.states` computes, on padded batches in the order given."""
+    """States as `Trunk.states` computes them, on padded batches in the order given."""
     for start in range(0, len(rows), batch_rows):
         batch = [torch.tensor(row) for row in rows[start : start + batch_rows]]
         trunk._lower(input_ids=nn.utils.rnn.pad_sequence(batch, batch_first=True), use_cache=False)  # noqa: SLF001
