@@ -6,6 +6,9 @@ which are asked in the same way: answers at or above it are right with at least 
 exact binomial bound, or no answer is used at all. Which confidence is worth what is thereby measured for each
 task, so instructions that are no paraphrases of each other only make for fewer rows.
 
+Off by default: nothing measured so far shows that it helps (benchmarks/pseudo_labels). It stays because packages may
+bring unlabelled rows and the few runs there do not settle the question.
+
 Agreement as confidence: Wang et al. 2022 (self-consistency), arXiv 2203.11171; paraphrased prompts: Jiang et al. 2020,
 arXiv 1911.12543. Calibration: fixed-sequence testing of Learn then Test, Angelopoulos et al. 2021, arXiv 2110.01052.
 """

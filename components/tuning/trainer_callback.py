@@ -6,6 +6,8 @@
     with callback.ema.swap():       # live weights are theta* in here
         trainer.evaluate()
 
+A file to take: with `dynamic_ema.py` it works in any project, and nothing of this one calls it.
+
 Every checkpoint gets `dynamic_ema.safetensors` (theta*, the previous gradient, statistics), `dynamic_ema.json`
 (step, rule, digest of the live weights) and `ema/`: theta* as a model of its own beside the live one, an adapter
 that `PeftModel.from_pretrained` reads if the model is a PEFT model; the end of training writes `ema/` into the

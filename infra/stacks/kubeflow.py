@@ -2,6 +2,9 @@
 
 Kubeflow Pipelines makes the pods instead of ZenML; all else is as with the stack `kubernetes`. An extra: what it needs
 can't be installed beside the locked packages.
+
+Never run on a real Kubeflow: the specification that it would get is compiled and checked (tests/k8s/test_kubeflow.py).
+It stays for clusters on which Kubeflow alone may start pods.
 """
 
 from collections.abc import Iterable, Iterator
