@@ -7,7 +7,6 @@ import yaml
 
 from components.settings import load_settings
 from infra.schedules import COMMANDS, cron_jobs
-from lcia.cli.app import app
 from lcia.cli.cluster import HEAD
 
 OVERLAYS = sorted((Path(__file__).parents[2] / "k8s" / "overlays").iterdir())
