@@ -1,4 +1,4 @@
-"""What has to be set before the heavy libraries are imported: state inside `LCIA_HOME`, telemetry off, quiet."""
+"""Environment to set before the heavy libraries are imported: state inside `LCIA_HOME`, telemetry off, quiet."""
 
 import os
 import unicodedata
@@ -25,7 +25,7 @@ QUIET = {
 }
 """Telemetry off and output quiet; a variable that is set already keeps its value.
 
-ZenML logs a traceback for every failed step; the worker says it in one line, and what is no `LciaError` is
+ZenML logs a traceback for every failed step; the worker reports it in one line, and what is no `LciaError` is
 raised on with its own traceback."""
 
 
@@ -49,12 +49,12 @@ def found_state(config: Path | None) -> tuple[Path | None, Path]:
     home = Path(os.environ.get("LCIA_HOME") or folder / ".lcia").absolute()
     # SQLAlchemy, and MLflow and ZenML with it, read `?` as the end of a path; fsspec reads `::` as a chain of URLs.
     wrong = next((part for part in ("?", "::") if part in str(home)), None)
-    control = any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in str(home))
+    control = any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in str(home))
     if wrong is None and not control:
         return file, home
-    seen = repr(wrong) if wrong else "control characters or bytes that are no UTF-8"
+    fault = repr(wrong) if wrong else "control characters or bytes that are no UTF-8"
     raise StateUnusable(
-        f"the state folder {str(home)!r} has {seen} in its path, and the databases of MLflow and ZenML can't be "
+        f"the state folder {str(home)!r} has {fault} in its path, and the databases of MLflow and ZenML can't be "
         "opened with that; rename the folder, or set LCIA_HOME to one without"
     )
 
@@ -79,15 +79,15 @@ def prepare(home: Path) -> None:
     os.environ["ZENML_CONFIG_PATH"] = str(home / "zenml")
     # Runs go to its file even after a `zenml login --local` pointed the same folder at a dashboard's server.
     database = home / "zenml" / "local_stores" / "default_zen_store" / "zenml.db"
-    if not os.environ.get("ZENML_STORE_URL", "").startswith("http"):  # a ZenML server that somebody chose stays
+    if not os.environ.get("ZENML_STORE_URL", "").startswith("http"):  # a ZenML server that was chosen stays
         os.environ["ZENML_STORE_URL"] = f"sqlite:///{database}"
     os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
     try:
         (home / "cache" / "matplotlib").mkdir(parents=True, exist_ok=True)
         (home / "zenml").mkdir(parents=True, exist_ok=True)
-        kept = home / "zenml" / "config.yaml"
-        if not kept.exists():  # holds also for `zenml` commands that people run on this folder later
-            kept.write_text("analytics_opt_in: false\n", encoding="utf-8")
+        config = home / "zenml" / "config.yaml"
+        if not config.exists():  # holds also for `zenml` commands that people run on this folder later
+            config.write_text("analytics_opt_in: false\n", encoding="utf-8")
     except OSError as error:
         raise StateUnusable(
             f"the state folder {home} can't be made or written to ({error.strerror}: {error.filename}); give it to the "
@@ -96,9 +96,9 @@ def prepare(home: Path) -> None:
 
 
 def _go_straight_to_this_machine() -> None:
-    """Keep MLflow, ZenML and whoever else reads a proxy from the environment from asking it for this machine."""
-    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    names = [name.strip() for name in known.split(",") if name.strip()]
+    """Keep MLflow, ZenML and other readers of the environment's proxy from using it for this machine."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = [name.strip() for name in hosts.split(",") if name.strip()]
     if "*" not in names:
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*names, *LOCAL]))
 

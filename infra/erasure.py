@@ -1,4 +1,4 @@
-"""Removing what ZenML keeps of runs: their artifacts, logs and rows. It costs dashboards only."""
+"""Deletion of ZenML's records of runs: artifacts, logs and rows. It costs dashboards only."""
 
 from typing import Any
 
@@ -16,29 +16,30 @@ def delete_runs(prefixes: list[str]) -> int:
     """
     from zenml.client import Client
 
-    client, deleted = Client(), 0
+    client, count = Client(), 0
     for prefix in prefixes:
+        # always the first page: what was on it is gone by the next call
         while runs := client.list_pipeline_runs(name=f"startswith:{prefix}", size=50).items:
             for run in runs:
                 _delete(client, run)
-                deleted += 1
-    return deleted
+                count += 1
+    return count
 
 
 def _delete(client: Any, run: Any) -> None:  # noqa: ANN401 - zenml's Client and PipelineRunResponse
-    """Files first: as long as they are there, the run is found again."""
-    artifacts = {a.id: a for step in run.steps.values() for found in step.outputs.values() for a in found}
+    """Delete the files first: as long as they are there, the run is found again."""
+    artifacts = {a.id: a for step in run.steps.values() for versions in step.outputs.values() for a in versions}
     logs = [log for each in (run, *run.steps.values()) for log in (each.log_collection or [])]
-    for kept in (*artifacts.values(), *logs):
-        if kept.uri is not None:  # logs may be in a log store, which has no files
-            _erase(client, kept.uri, kept.artifact_store_id)
+    for item in (*artifacts.values(), *logs):
+        if item.uri is not None:  # logs may be in a log store, which has no files
+            _erase(client, item.uri, item.artifact_store_id)
     client.delete_pipeline_run(run.id)
     for identity in artifacts:
         client.delete_artifact_version(identity)
 
 
 def _erase(client: Any, uri: str, store: Any) -> None:  # noqa: ANN401 - zenml's Client, and the id of a store
-    """Delete what is at a place of an artifact store, and look."""
+    """Delete a file or folder of an artifact store, and check that it is gone."""
     files = _store(client, store)
     root = _root(files)
     need_below(uri, root, "ZenML keeps an artifact", ADVICE)
@@ -57,7 +58,7 @@ def _erase(client: Any, uri: str, store: Any) -> None:  # noqa: ANN401 - zenml's
 
 
 def _root(files: Any) -> str:  # noqa: ANN401 - zenml's BaseArtifactStore
-    """Where an artifact store keeps its files; asked of ZenML's settings, for the store remembers an earlier place."""
+    """Folder of an artifact store's files, read from ZenML's settings: the store itself remembers an earlier folder."""
     from zenml.artifact_stores import LocalArtifactStore
 
     if isinstance(files, LocalArtifactStore) and not files.config.path:
@@ -66,7 +67,7 @@ def _root(files: Any) -> str:  # noqa: ANN401 - zenml's BaseArtifactStore
 
 
 def _store(client: Any, identity: Any) -> Any:  # noqa: ANN401 - zenml's Client, BaseArtifactStore
-    """The artifact store that a record names; the active one where it names none."""
+    """The artifact store that a record names; the active one if it names none."""
     active = client.active_stack.artifact_store
     if identity is None or identity == active.id:
         return active

@@ -1,4 +1,4 @@
-"""Running a pipeline on ZenML's active stack, and what ZenML is told and asked about runs."""
+"""Pipeline runs on ZenML's active stack, and ZenML's records of them."""
 
 import functools
 import importlib.metadata
@@ -56,11 +56,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
 
-    known = set(PipelineRunConfiguration.model_fields) - {"enable_cache", "parameters", "run_name", "execution_mode"}
+    keys = set(PipelineRunConfiguration.model_fields) - {"enable_cache", "parameters", "run_name", "execution_mode"}
     for key in options:
-        if key not in known:
+        if key not in keys:
             raise ZenMLSettingsError(
-                f"zenml.{key} is no option of a ZenML run that may be set here; known: {', '.join(sorted(known))}"
+                f"zenml.{key} is no option of a ZenML run that may be set here; known: {', '.join(sorted(keys))}"
             )
 
 
@@ -76,21 +76,21 @@ def load() -> None:
     # ZenML asks pip, in a process of a second's work, four times a task.
     Environment.get_python_packages = staticmethod(_packages)  # type: ignore[method-assign]
     scheme, _, path = os.environ["ZENML_STORE_URL"].partition(":///")
-    unfinished = Path(path + ".unfinished")
+    marker = Path(path + ".unfinished")
     if scheme == "sqlite":
-        if unfinished.exists():
+        if marker.exists():
             Path(path).unlink(missing_ok=True)
         if not Path(path).exists():
-            unfinished.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.touch()
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
     Client().zen_store.get_store_info()
     if scheme == "sqlite":
-        unfinished.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
 
 
 @functools.cache
 def _packages() -> list[str]:
-    """What is installed, as `pip freeze` writes it."""
+    """Distributions installed, as `pip freeze` writes them."""
     return sorted({f"{each.name}=={each.version}" for each in importlib.metadata.distributions()})
 
 
@@ -99,10 +99,10 @@ def run_pipeline(
 ) -> PipelineRun:
     """Run a pipeline on the active stack and wait for it; with settings of a cluster every step is a pod of its own.
 
-    `home` is the state folder, `order` the digest of what the steps are told. The caller holds the lease, so a run of
-    this name that is not at its end was left behind by a process that died. On this machine it died too, and is ended
-    in ZenML's books; on a cluster it may still be at work, so it is waited for, and if it did what is asked for now
-    its outputs are taken.
+    `home` is the state folder, `order` the digest of the steps' order. The caller holds the lease, so a run of
+    this name that has not ended was left behind by a process that died. On this machine the run died with it, and is
+    ended in ZenML's books; on a cluster it may still be at work, so it is waited for, and if it ran the same order its
+    outputs are taken.
 
     Steps that do not follow a failed one are never started (fail fast), and nothing is cached by ZenML.
 
@@ -119,40 +119,41 @@ def run_pipeline(
     check_options(options)
     load()
     _decline_survey(Client())
-    for left in _unfinished(Client(), run_name):
-        done = _ended(left, remote=settings.cluster is not None)
-        if done.status.is_successful and done.config.parameters.get("order") == order:
-            return _finished(done)
+    for run in _open_runs(Client(), run_name):
+        result = _end(run, remote=settings.cluster is not None)
+        if result.status.is_successful and result.config.parameters.get("order") == order:
+            return _outcome(result)
     source_utils.set_custom_source_root(str(SOURCE_ROOT))
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     if settings.cluster is not None:
         steps = STEPS[pipeline.name]  # type: ignore[attr-defined]
-        compiled = pods.run_options if settings.cluster.kubeflow is None else kubeflow.run_options
-        options = _merged(compiled(settings.cluster, str(home), steps), options)
-    configured = pipeline.with_options(  # type: ignore[attr-defined]
+        compile_options = pods.run_options if settings.cluster.kubeflow is None else kubeflow.run_options
+        options = _union(compile_options(settings.cluster, str(home), steps), options)
+    # ZenML fills in {date} and {time}: it refuses a second run of one name
+    runnable = pipeline.with_options(  # type: ignore[attr-defined]
         **options, run_name=run_name + "-{date}-{time}", enable_cache=False, execution_mode=ExecutionMode.FAIL_FAST
     )
     try:
-        response = configured(store=settings.storage.objects, order=order)
+        response = runnable(store=settings.storage.objects, order=order)
     except LciaError as error:
         raise _failure(Client(), run_name, error) from error
     except RunInterruptedException as stopped:  # what ZenML makes of SIGTERM
         raise KeyboardInterrupt from stopped
-    return _finished(response)
+    return _outcome(response)
 
 
-def _finished(response: Any) -> PipelineRun:  # noqa: ANN401 - zenml's PipelineRunResponse
+def _outcome(response: Any) -> PipelineRun:  # noqa: ANN401 - zenml's PipelineRunResponse
     return PipelineRun(response.name, {name: _first(step) for name, step in response.steps.items()})
 
 
-def _unfinished(client: Any, run_name: str) -> list[Any]:  # noqa: ANN401 - zenml's Client
-    """Runs of this name that ZenML believes to be under way, oldest first."""
-    found = client.list_pipeline_runs(name=f"startswith:{run_name}-", sort_by="asc:created", hydrate=True).items
-    return [run for run in found if not run.status.is_finished]
+def _open_runs(client: Any, run_name: str) -> list[Any]:  # noqa: ANN401 - zenml's Client
+    """Runs of this name that ZenML believes to be running, oldest first."""
+    runs = client.list_pipeline_runs(name=f"startswith:{run_name}-", sort_by="asc:created", hydrate=True).items
+    return [run for run in runs if not run.status.is_finished]
 
 
-def _ended(run: Any, *, remote: bool) -> Any:  # noqa: ANN401 - zenml's PipelineRunResponse
-    """A run at its end: waited for on a cluster, written off where whatever ran it is gone."""
+def _end(run: Any, *, remote: bool) -> Any:  # noqa: ANN401 - zenml's PipelineRunResponse
+    """Bring a run to its end: wait for it on a cluster, write it off if its process is gone."""
     from zenml.client import Client
     from zenml.enums import ExecutionStatus
     from zenml.models import PipelineRunUpdate, StepRunUpdate
@@ -175,38 +176,38 @@ def _ended(run: Any, *, remote: bool) -> Any:  # noqa: ANN401 - zenml's Pipeline
     return run
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _union(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` over `below`, mappings merged."""
-    merged = dict(below)
+    union = dict(below)
     for key, value in above.items():
-        inner = merged.get(key)
+        inner = union.get(key)
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
-    return merged
+        union[key] = _union(inner, value) if both else value  # type: ignore[arg-type]
+    return union
 
 
 def _decline_survey(client: Any) -> None:  # noqa: ANN401 - zenml's Client
     """The dashboard otherwise asks for a name and an e-mail address before it shows anything."""
     user = client.active_user
     if user.email_opted_in is None:
-        done = {"finished_onboarding_survey": True}
-        client.update_user(user.id, updated_email_opt_in=False, updated_metadata=done)
+        answer = {"finished_onboarding_survey": True}
+        client.update_user(user.id, updated_email_opt_in=False, updated_metadata=answer)
 
 
 def _failure(client: Any, run_name: str, error: LciaError) -> StepFailed:  # noqa: ANN401 - zenml's Client
     newest = client.list_pipeline_runs(name=f"startswith:{run_name}", sort_by="desc:created", size=1).items
     name = newest[0].name if newest else run_name
-    failed = [s for s, step in newest[0].steps.items() if step.status == "failed"] if newest else []
-    return StepFailed(name, failed[0] if failed else "", type(error).__name__, str(error))
+    failures = [s for s, step in newest[0].steps.items() if step.status == "failed"] if newest else []
+    return StepFailed(name, failures[0] if failures else "", type(error).__name__, str(error))
 
 
 def describe_run(run: str, version: str, models: str | None) -> None:
-    """Say in ZenML's dashboard which version a run led to, with MLflow's page of the models where it has one."""
+    """Note in ZenML's dashboard the version that a run led to, with a link to MLflow's models if it has a page."""
     from zenml import log_metadata
-    from zenml.metadata.metadata_types import Uri
+    from zenml.metadata.metadata_types import MetadataType, Uri
 
-    link = {"models": Uri(models)} if models else {}
-    log_metadata({"version": version, **link}, run_id_name_or_prefix=run)
+    facts: dict[str, MetadataType] = {"version": version, **({"models": Uri(models)} if models else {})}
+    log_metadata(metadata=facts, run_id_name_or_prefix=run)
 
 
 def finished_outputs(run_name: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ COMMANDS: Mapping[Work, tuple[tuple[str, ...], ...]] = {
 ACCOUNTS: Mapping[Work, str] = {"inbox": "worker", "reevaluate": "worker", "sync": "service", "retention": "worker"}
 """Service account of each kind of work: only `inbox` starts runs, so only it talks to Kubernetes."""
 _ACCOUNTS: Mapping[Work, tuple[str, str]] = {"sync": ("service", "promoter"), "retention": ("keeper", "promoter")}
-"""Accounts of the database and of MLflow, where they are not the worker's."""
+"""Accounts of the database and of MLflow that are not the worker's."""
 KEYS: Mapping[Work, str] = {"inbox": "leak-key", "sync": "keys"}
 """Claim with the key that a kind of work needs: hashes of leak checks, or the key that signs. The others need none."""
 FAILED_KEPT, DONE_KEPT = 3, 1
@@ -61,10 +61,10 @@ def _cron_job(name: str, schedule: Schedule, cluster: ClusterSettings, image: st
 
 
 def _pod(work: Work, cluster: ClusterSettings, image: str) -> dict[str, Any]:
-    asked = cluster.pod("evaluate_forgetting") if work == "reevaluate" else None
+    request = cluster.pod("evaluate_forgetting") if work == "reevaluate" else None
     place: dict[str, Any] = {}
-    if asked is not None:
-        place = {"nodeSelector": dict(asked.node_selector), "tolerations": list(asked.tolerations)}
+    if request is not None:
+        place = {"nodeSelector": dict(request.node_selector), "tolerations": list(request.tolerations)}
     return {
         "restartPolicy": "Never",
         "serviceAccountName": ACCOUNTS[work],
@@ -86,7 +86,7 @@ def _pod(work: Work, cluster: ClusterSettings, image: str) -> dict[str, Any]:
                 "imagePullPolicy": "IfNotPresent",
                 "command": _command(COMMANDS[work]),
                 "env": _environment(work),
-                "resources": resources(asked) if asked else SMALL,
+                "resources": resources(request) if request else SMALL,
                 "securityContext": CONFINED,
                 "volumeMounts": [
                     {"name": "objects", "mountPath": "/state"},
@@ -115,17 +115,17 @@ def _command(verbs: tuple[tuple[str, ...], ...]) -> list[str]:
 def _environment(work: Work) -> list[dict[str, Any]]:
     """Accounts of the database, of MLflow and of ZenML, from Secrets; each work those that it needs."""
     account, registry = _ACCOUNTS.get(work, ("worker", "trainer"))
-    named = {
+    secrets = {
         "LCIA__STORAGE__DATABASE": ("database", f"{account}-url"),
         "MLFLOW_TRACKING_USERNAME": ("mlflow", f"{registry}-name"),
         "MLFLOW_TRACKING_PASSWORD": ("mlflow", f"{registry}-password"),
     }
     if work == "inbox":
-        named |= {f"ZENML_STORE_{part.upper()}": ("zenml", part) for part in ("username", "password")}
+        secrets |= {f"ZENML_STORE_{part.upper()}": ("zenml", part) for part in ("username", "password")}
     if work == "sync":
-        named["LCIA__STORAGE__PROMOTER"] = ("database", "promoter-url")
-    found: list[dict[str, Any]] = [
+        secrets["LCIA__STORAGE__PROMOTER"] = ("database", "promoter-url")
+    variables: list[dict[str, Any]] = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-        for name, (secret, key) in named.items()
+        for name, (secret, key) in secrets.items()
     ]
-    return [*found, {"name": "ZENML_STORE_URL", "value": "http://zenml:8080"}] if work == "inbox" else found
+    return [*variables, {"name": "ZENML_STORE_URL", "value": "http://zenml:8080"}] if work == "inbox" else variables

@@ -1,4 +1,4 @@
-"""Where ZenML's database says the artifacts of its local store are: elsewhere, in a state that was moved or copied.
+"""Paths of artifacts in ZenML's database, which point elsewhere after a state was moved or copied.
 
 Read and corrected with SQL alone: ZenML itself refuses places outside its store. Its database costs dashboards only.
 """
@@ -11,11 +11,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 COLUMNS = (("artifact_version", "uri"), ("artifact_visualization", "uri"), ("logs", "uri"))
-"""Where ZenML keeps places of files, by table."""
+"""Columns with paths of files, by table of ZenML."""
 
 
 def stores(home: Path) -> Path:
-    """Where ZenML's local stores are, one folder each."""
+    """Folder of ZenML's local stores, one folder each."""
     return home / "zenml" / "local_stores"
 
 
@@ -25,13 +25,13 @@ def database(home: Path) -> Path:
 
 
 def moved_from(home: Path) -> str | None:
-    """Where ZenML says its local stores are, if that is another folder than the state's."""
+    """Folder of the local stores by ZenML's records, if it is another than the state's."""
     if not database(home).exists():
         return None
     try:
         with _engine(home).connect() as connection:
             return next((old for old, _ in _elsewhere(connection, home)), None)
-    except SQLAlchemyError:  # half made, or another release's: who opens it says so
+    except SQLAlchemyError:  # half made, or of another release: whatever opens it says so
         return None
 
 
@@ -39,7 +39,7 @@ def correct(home: Path) -> int:
     """Make ZenML's records name this state's stores; returns how many were corrected."""
     if not database(home).exists():
         return 0
-    changed = 0
+    count = 0
     with _engine(home).begin() as connection:
         for old, store in sorted(set(_elsewhere(connection, home))):
             for table, column in COLUMNS:
@@ -49,25 +49,25 @@ def correct(home: Path) -> int:
                 )
                 before = f"{old}/{store}/"
                 values = {"new": f"{stores(home)}/{store}/", "old": before, "length": len(before) + 1}
-                changed += connection.execute(text(statement), values).rowcount
-    return changed
+                count += connection.execute(text(statement), values).rowcount
+    return count
 
 
 def _elsewhere(connection: Connection, home: Path) -> Iterator[tuple[str, str]]:
     """Folder of local stores, and the store's name in it, of every place that is not below the state's own."""
     query = "SELECT id FROM stack_component WHERE type = 'artifact_store' AND flavor = 'local'"
-    names = {_dashed(str(row.id)) for row in connection.execute(text(query))}
+    names = {_with_dashes(str(row.id)) for row in connection.execute(text(query))}
     here = stores(home).resolve()
     for table, column in COLUMNS:
         places = f"SELECT DISTINCT {column} AS place FROM {table} WHERE {column} LIKE '/%'"  # noqa: S608 - our names
         for row in connection.execute(text(places)):
             for name in names:
-                old, found, _ = str(row.place).partition(f"/{name}/")
-                if found and Path(old).resolve() != here:
+                old, separator, _ = str(row.place).partition(f"/{name}/")
+                if separator and Path(old).resolve() != here:
                     yield old, name
 
 
-def _dashed(identity: str) -> str:
+def _with_dashes(identity: str) -> str:
     """ZenML's name of a store's folder; its database writes the same without dashes."""
     plain = identity.replace("-", "")
     return "-".join((plain[:8], plain[8:12], plain[12:16], plain[16:20], plain[20:]))

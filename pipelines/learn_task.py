@@ -1,4 +1,4 @@
-"""The second pipeline: tune, evaluate, gate, register. A GPU is used where the stack has one."""
+"""The second pipeline: tune, evaluate, gate, register. It uses a GPU if the stack has one."""
 
 from zenml import pipeline
 

@@ -1,4 +1,4 @@
-"""Step: how far the task is from what was learnt before, and whether the champion does it already."""
+"""Step: distance of the task from what was learnt before, and a try of the champion on it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +24,8 @@ def check_drift(
 
     context = open_order(store, order)
     snapshot, prior = load_snapshot(context.store, task), context.prior()
-    checked = context.store.get_json(validation)
-    bench, skipped = _bench(context, refused=checked["verdict"] == "refuse")
+    checks = context.store.get_json(validation)
+    bench, reason = _bench(context, data_refused=checks["verdict"] == "refuse")
     result = measure_drift(
         snapshot,
         prior,
@@ -33,15 +33,15 @@ def check_drift(
         context.settings.tuning.seed,
         context.proposal(snapshot),
         (lambda texts: bits_per_character(bench, texts)) if bench else None,
-        skipped,
+        reason,
     )
-    aside = {row["id"] for row in checked["quarantined_rows"] if row["split"] == "validation"}
+    aside = {row["id"] for row in checks["quarantined_rows"] if row["split"] == "validation"}
     champion = _champion(context, bench, snapshot, aside, result) if bench else None
     html, evidently = drift_html(result), evidently_report(snapshot, prior)
     record = {
         **result.to_json(),
         "champion": champion,
-        "champion_skipped": "" if champion else skipped or _untried(context),
+        "champion_skipped": "" if champion else reason or _why_untried(context),
         "report": context.put_html(html),
         "evidently": context.put_html(evidently),
     }
@@ -49,11 +49,11 @@ def check_drift(
     return context.store.put_json(record), HTMLString(html), HTMLString(evidently)
 
 
-def _bench(context: Context, *, refused: bool) -> tuple["Workbench | None", str]:
-    """The loaded base model, or why it is not loaded."""
+def _bench(context: Context, *, data_refused: bool) -> tuple["Workbench | None", str]:
+    """The loaded base model, or the reason for which it is not loaded."""
     if context.order.parent is None:
         return None, "there is no champion yet"
-    if refused:
+    if data_refused:
         return None, "its data are refused"
     from components.model.base import BaseModelError
     from components.model.workbench import Workbench
@@ -64,8 +64,8 @@ def _bench(context: Context, *, refused: bool) -> tuple["Workbench | None", str]
         return None, f"the base model is not on this machine ({error})"
 
 
-def _untried(context: Context) -> str:
-    """Why a champion that is there did not predict the task."""
+def _why_untried(context: Context) -> str:
+    """Reason for which a champion did not predict the task."""
     return "no validation row is left" if context.settings.quality.known.rows else "quality.known.rows is 0"
 
 

@@ -8,7 +8,7 @@ from zenml.types import HTMLString
 from components.evaluation.reports import gate_html
 from components.gate.gate import decide_gate
 from components.promotion.evidence import gate_evidence
-from steps.order import open_order
+from steps.order import open_learning
 
 
 @step(enable_cache=False)
@@ -16,12 +16,12 @@ def gate(
     store: str, order: str, tuning: str, evaluation: str
 ) -> tuple[Annotated[str, "gate"], Annotated[HTMLString, "gate_report"]]:
     """Digest of the gate's report: pass, fail or inconclusive, one row per rule."""
-    context = open_order(store, order)
+    context = open_learning(store, order)
     objects = context.store
     evidence = gate_evidence(
         objects,
         context.settings,
-        objects.get_json(context.order.assessment),
+        context.assessment(),
         objects.get_json(tuning),
         objects.get_json(evaluation),
         attempt=context.order.attempt,

@@ -1,4 +1,4 @@
-"""Step: which group learns the task, and the verdict of the assessment."""
+"""Step: the group that learns the task, and the verdict of the assessment."""
 
 from typing import Annotated
 
@@ -35,6 +35,6 @@ def group_instructions(
         force=context.order.forced,
     )
     record["reports"]["grouping"] = context.put_html(html)
-    told = {name: record[name] for name in ("verdict", "reasons", "estimate")}
-    log_metadata({**told, "group": record["group"] or "a new one"})
+    facts = {name: record[name] for name in ("verdict", "reasons", "estimate")}
+    log_metadata({**facts, "group": record["group"] or "a new one"})
     return context.store.put_json(record), HTMLString(html)

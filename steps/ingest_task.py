@@ -20,9 +20,9 @@ def ingest_task(store: str, order: str) -> Annotated[str, "task"]:
     context = open_order(store, order)
     with tempfile.TemporaryDirectory() as folder:
         package = context.store.get_folder(context.order.package, Path(folder) / "package")
-        called = f"package {context.order.package[:12]}"
-        taken = take(package, context.store, context.settings.packages, Path(folder), label=called, files=False)
-    snapshot = taken.snapshot
+        label = f"package {context.order.package[:12]}"
+        intake = take(package, context.store, context.settings.packages, Path(folder), label=label, files=False)
+    snapshot = intake.snapshot
     rows = {split: ref.rows for split, ref in snapshot.splits.items()}
     log_metadata({"task": snapshot.task.label, "owner": snapshot.task.owner, "rows": rows})
     return snapshot.digest

@@ -1,4 +1,4 @@
-"""What a run is told: an immutable object, named by digest; steps read no file, database or environment."""
+"""Order of a run: an immutable object, named by digest; steps read no file, database or environment beside it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ class OtherBaseModel(LciaError):
 
 
 class Order(BaseModel):
-    """One run's inputs; every digest names an object of the store."""
+    """Inputs of one run; every digest names an object of the store. `assess_task` runs on one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,20 +35,29 @@ class Order(BaseModel):
     placed: str | None = None
     """A person's placement of a held task: a group id or `new`."""
     released: bool = False
-    """Whether a person let a task pass that was held for extreme drift."""
+    """True if a person let a task pass that was held for extreme drift."""
     forced: bool = False
-    """Whether a person wants a task learnt that the champion does already."""
+    """True if a person wants a task learnt that the champion does already."""
     fingerprints: dict[str, str] = {}
     """Task digest -> keyed hashes of its rows, of the task to assess and of earlier ones; made by the worker, which
     alone reads the key."""
+
+    def to_learn(self, assessment: str, **facts: Any) -> "LearnOrder":  # noqa: ANN401 - fields, checked by pydantic
+        """Order to learn what an assessment says; `facts` are further fields of it."""
+        return LearnOrder.model_validate({**self.model_dump(), **facts, "assessment": assessment})
+
+
+class LearnOrder(Order):
+    """Inputs of a run of `learn_task`."""
+
+    assessment: str
+    """Assessment record."""
     attempt: int = 1
-    """Which attempt at this task on this parent."""
+    """Number of this attempt at the task."""
     looks: dict[str, int] = {}
     """By prior task, how many candidates were compared with its anchor before."""
     superseded: dict[str, str] = {}
     """Learnt tasks that people declared replaced: `name@version` -> of what replaces it."""
-    assessment: str | None = None
-    """Assessment record; given to `learn_task`."""
     known: dict[str, str] = {}
     """Outputs of steps already done under the same key."""
     scratch: str = ""
@@ -83,19 +92,13 @@ class Context:
         pool = Pool.from_manifest(self.store.get_json(self.order.parent))
         return [load_snapshot(self.store, entry.task) for entry in pool.tasks()]
 
-    def taught(self) -> Snapshot:
-        """The task that the assessment says to learn, with the rows it says to learn it from."""
-        assessment = self.store.get_json(self.order.assessment)
-        snapshot, rows = load_snapshot(self.store, assessment["task"]), assessment.get("rows")
-        return snapshot.taught_from(rows["train"], rows["instructions"]) if rows else snapshot
-
     def decision(self, snapshot: Snapshot) -> GroupingDecision:
-        """Which group learns a task: the router's answer, or a person's where the order has one."""
+        """Group that learns a task: the router's answer, or a person's if the order has one."""
         pool = self.pool(NO_BASE_MODEL)
-        return decide(pool, snapshot.instructions(), self.settings.grouping, placed=self.order.placed)
+        return decide(pool, snapshot.instructions(), self.settings.grouping, placement=self.order.placed)
 
     def proposal(self, snapshot: Snapshot) -> GroupProposal:
-        """The same for the data checks: the tasks of the group that would be joined."""
+        """Tasks of the group that the task would join, for the data checks."""
         decision = self.decision(snapshot)
         if decision.action == "open" or decision.group is None:
             return GroupProposal()
@@ -110,21 +113,46 @@ class Context:
         """Digest of the settings that a version's content depends on; stored as an object."""
         return self.store.put_json(self.settings.content())
 
-    def report(self, what: str, done: int, total: int) -> None:
-        """Say how far the run is."""
-        progress.write(self.store, self.order.package, what, done, total)
+    def report(self, what: str, count: int, total: int) -> None:
+        """Report the progress of the run to people who watch."""
+        progress.write(self.store, self.order.package, what, count, total)
 
     def put_html(self, html: str) -> str:
         """Store a report; returns its digest."""
         return self.store.put(html.encode())
 
 
+@dataclass(frozen=True)
+class LearnContext(Context):
+    """An opened order to learn."""
+
+    order: LearnOrder
+
+    def assessment(self) -> dict[str, Any]:
+        """The assessment record."""
+        record: dict[str, Any] = self.store.get_json(self.order.assessment)
+        return record
+
+    def snapshot(self) -> Snapshot:
+        """The task to learn, with the rows to learn it from, as the assessment says."""
+        assessment = self.assessment()
+        snapshot, rows = load_snapshot(self.store, assessment["task"]), assessment.get("rows")
+        return snapshot.taught_from(rows["train"], rows["instructions"]) if rows else snapshot
+
+
 def open_order(store: str, order: str) -> Context:
-    """Read an order and the settings it names."""
+    """Read an order to assess and the settings it names."""
     objects = ObjectStore(store)
-    opened = Order.model_validate(objects.get_json(order))
-    return Context(objects, opened, Settings.model_validate(objects.get_json(opened.settings)))
+    content = Order.model_validate(objects.get_json(order))
+    return Context(objects, content, Settings.model_validate(objects.get_json(content.settings)))
+
+
+def open_learning(store: str, order: str) -> LearnContext:
+    """Read an order to learn and the settings it names."""
+    objects = ObjectStore(store)
+    content = LearnOrder.model_validate(objects.get_json(order))
+    return LearnContext(objects, content, Settings.model_validate(objects.get_json(content.settings)))
 
 
 NO_BASE_MODEL = digest_of(canonical(None))
-"""Stands for the base model's digest where no version exists and the model is not loaded."""
+"""Stands for the base model's digest as long as no version exists and the model is not loaded."""

@@ -15,25 +15,25 @@ from components.settings import BaseModelSettings, ClusterSettings
 from components.settings.cluster import StepName
 from components.storage.objects import Scratch, parse_json
 from components.tuning.stopping import put_off
-from steps.order import Context
+from steps.order import LearnContext
 
-Work = Callable[Concatenate[Context, Ranks, ...], str]
-"""What every process does; the digest that it returns is the same in each."""
+Work = Callable[Concatenate[LearnContext, Ranks, ...], str]
+"""Work of every process; the digest that it returns is the same in each."""
 GRACE_SECONDS = 90
-"""How long the processes have for their checkpoint when the step is asked to stop."""
+"""Time that the processes have for their checkpoint when the step is asked to stop."""
 
 
 class ProcessesFailed(LciaError):
     """The processes of a step ended without an answer."""
 
 
-def together(work: Work, context: Context, store: str, order: str, *rest: str) -> str:
-    """The answer of `work`, done here or by as many processes as `base_model.processes` says.
+def together(step: StepName, work: Work, context: LearnContext, store: str, order: str, *rest: str) -> str:
+    """Answer of a step's work, done here or by as many processes as `base_model.processes` says.
 
     Raises:
         ProcessesFailed: in the words of the process that failed first.
     """
-    cluster, step = context.settings.cluster, work.__module__.rpartition(".")[2]
+    cluster = context.settings.cluster
     if cluster and cluster.pod(step).nodes > 1:
         return _on_nodes(cluster, step, context, store, order, *rest)
     count = number_of(context.settings.base_model)
@@ -42,24 +42,27 @@ def together(work: Work, context: Context, store: str, order: str, *rest: str) -
     answer = f"answer-{uuid.uuid4().hex}"
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     program = ["--shutdown-timeout", str(GRACE_SECONDS), "--module", "steps.rank"]
-    told = ["--answer", answer, "--watch", str(os.getpid()), step, store, order, *rest]
+    arguments = ["--answer", answer, "--watch", str(os.getpid()), step, store, order, *rest]
+    # each process would otherwise take all cores for itself
     threads = str(max(1, (os.cpu_count() or 1) // count))
-    kept = {name: value for name, value in os.environ.items() if name == "LCIA_HOME"}
-    environment = {"OMP_NUM_THREADS": threads, **kept, **without_secrets(store=True)}
+    home = {name: value for name, value in os.environ.items() if name == "LCIA_HOME"}
+    environment = {"OMP_NUM_THREADS": threads, **home, **without_secrets(store=True)}
     with put_off() as stop:  # asked to stop, they write a checkpoint first
-        started = subprocess.Popen(  # noqa: S603 - this Python, and names that we made
-            [sys.executable, "-m", *torchrun, *program, *told], env=environment
+        launcher = subprocess.Popen(  # noqa: S603 - this Python, and names made here
+            [sys.executable, "-m", *torchrun, *program, *arguments], env=environment
         )
         try:
-            while started.poll() is None and not stop.asked:
+            while launcher.poll() is None and not stop.due:
                 time.sleep(0.2)
         finally:
-            started.terminate()
-            started.wait()
-    return _answer(area(context, order), answer, count, f"ended with {started.returncode}")
+            launcher.terminate()
+            launcher.wait()
+    return _answer(area(context, order), answer, count, f"ended with {launcher.returncode}")
 
 
-def _on_nodes(cluster: ClusterSettings, step: StepName, context: Context, store: str, order: str, *rest: str) -> str:
+def _on_nodes(
+    cluster: ClusterSettings, step: StepName, context: LearnContext, store: str, order: str, *rest: str
+) -> str:
     """The answer of as many nodes as the cluster's settings say, with a process for each of their GPUs."""
     from infra.stacks.trainjob import run, train_job
 
@@ -67,13 +70,13 @@ def _on_nodes(cluster: ClusterSettings, step: StepName, context: Context, store:
     program = ["steps.rank", "--answer", answer, step, store, order, *rest]
     job = train_job(cluster, step, os.environ.get("LCIA_HOME", ""), order, program, answer)
     with put_off() as stop:
-        answer = run(cluster, job, lambda: stop.asked)
+        answer = run(cluster, job, lambda: stop.due)
     name = job["metadata"]["name"]
     return _answer(area(context, order), answer, pod.nodes * max(1, pod.gpu), f"of TrainJob {name} ended")
 
 
-def area(context: Context, order: str) -> Scratch:
-    """Where the processes leave their answers."""
+def area(context: LearnContext, order: str) -> Scratch:
+    """Work area in which the processes leave their answers."""
     return context.store.scratch(context.order.scratch or order)
 
 
@@ -97,16 +100,16 @@ def number_of(settings: BaseModelSettings) -> int:
 
 
 def _answer(scratch: Scratch, name: str, count: int, how: str) -> str:
-    said = [parse_json(content) for k in range(count) if (content := scratch.read(f"{name}-{k}"))]
-    for each in said:
+    answers = [parse_json(content) for k in range(count) if (content := scratch.read(f"{name}-{k}"))]
+    for each in answers:
         if "refused" in each:
             raise ProcessesFailed(each["refused"])
-    if len(said) < count:
+    if len(answers) < count:
         raise ProcessesFailed(
-            f"the {count} processes {how}, {len(said)} of them with an answer; what they printed says more. A lack of "
-            "main memory kills without a word: fewer processes need less"
+            f"the {count} processes {how}, {len(answers)} of them with an answer; what they printed says more. A lack "
+            "of main memory kills without a word: fewer processes need less"
         )
-    digests = {each["digest"] for each in said}
+    digests = {each["digest"] for each in answers}
     if len(digests) != 1:
         raise ProcessesFailed(f"the {count} processes made {len(digests)} different results; run on equal devices")
     return str(digests.pop())

@@ -8,12 +8,12 @@ from components.visible import visible
 
 EVERY = {True: 0.2, False: 10.0}
 """Seconds between two updates, on a terminal and elsewhere."""
-TOLD_EVERY = 2.0
+REPORT_EVERY = 2.0
 """Seconds between two reports to those who watch from elsewhere."""
 
 
 class ProgressCounter:
-    """Counts `what n of total`; call it with increments. `report`, if given, is told too, now and then."""
+    """Counter that shows `what n of total`; call it with increments. `report`, if given, is called now and then."""
 
     def __init__(self, report: Callable[[str, int, int], None] | None = None) -> None:
         self._what, self._done, self._shown, self._began = "", 0, 0.0, 0.0
@@ -31,12 +31,12 @@ class ProgressCounter:
         if what != self._what or self._done >= total:
             self._what, self._done, self._shown, self._began = what, 0, now, now
         self._done += count
-        finished = self._done >= total
+        end = self._done >= total
         long = now - self._began > 1.0
-        if self._report is not None and now - self._told >= TOLD_EVERY:
+        if self._report is not None and now - self._told >= REPORT_EVERY:
             self._told = now
             self._report(what, self._done, total)
-        if now - self._shown < EVERY[self._terminal] and not (finished and long):
+        if now - self._shown < EVERY[self._terminal] and not (end and long):
             return
         self._shown = now
         line = f"  {visible(what)}: {self._done} of {total} ({now - self._began:.0f} s)"
@@ -44,7 +44,7 @@ class ProgressCounter:
         if stream is None:
             return
         if self._terminal:
-            stream.write(f"\r{line}\x1b[K" + ("\n" if finished else ""))
+            stream.write(f"\r{line}\x1b[K" + ("\n" if end else ""))
         else:
             stream.write(line + "\n")
         stream.flush()

@@ -12,14 +12,14 @@ from components.errors import LciaError
 from components.model.ranks import Ranks
 from components.settings.cluster import SHARED
 from components.storage.objects import canonical
-from steps.order import open_order
+from steps.order import open_learning
 from steps.processes import Work, area
 
 WATCH_SECONDS = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Join the others, do this process's share, leave the answer in the work area."""
+    """Join the others, do the share of this process, leave the answer in the work area."""
     parser = argparse.ArgumentParser(prog="python -m steps.rank", description=__doc__)
     parser.add_argument("--answer", default="answer", help="name of the file in the work area")
     parser.add_argument("--watch", type=int, help="process without which this one ends too")
@@ -27,20 +27,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("store")
     parser.add_argument("order")
     parser.add_argument("rest", nargs="*")
-    told = parser.parse_args(argv)
-    if told.watch:
-        threading.Thread(target=_end_with, args=(told.watch,), daemon=True).start()
-    work: Work = importlib.import_module(f"steps.{told.step}").work
-    context = open_order(told.store, told.order)
-    number, refused = int(os.environ.get("RANK", "0")), None
+    arguments = parser.parse_args(argv)
+    if arguments.watch:
+        threading.Thread(target=_end_with, args=(arguments.watch,), daemon=True).start()
+    work: Work = importlib.import_module(f"steps.{arguments.step}").work
+    context = open_learning(arguments.store, arguments.order)
+    number, refusal = int(os.environ.get("RANK", "0")), None
     try:
         ranks = Ranks.join(context.settings.base_model.device)
-        answer = {"digest": work(context, ranks, *told.rest)}
+        answer = {"digest": work(context, ranks, *arguments.rest)}
     except LciaError as error:
-        answer, refused = {"refused": str(error)}, error
-    area(context, told.order).tell(f"{told.answer}-{number}", canonical(answer))
-    if refused:
-        raise SystemExit(f"process {number}: {refused}")
+        answer, refusal = {"refused": str(error)}, error
+    area(context, arguments.order).tell(f"{arguments.answer}-{number}", canonical(answer))
+    if refusal:
+        raise SystemExit(f"process {number}: {refusal}")
     Ranks.leave()
 
 

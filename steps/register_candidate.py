@@ -11,7 +11,7 @@ from components.evaluation.tuning_report import tuning_pictures
 from components.gate.report import GateReport
 from components.grouping.pool import Pool
 from components.promotion.evidence import evidence_record, model_card
-from steps.order import Context, open_order
+from steps.order import LearnContext, open_learning
 
 
 @step(enable_cache=False)
@@ -26,12 +26,11 @@ def register_candidate(
     gate_report: HTMLString,
 ) -> Annotated[str, "evidence"]:
     """Digest of the evidence record."""
-    context = open_order(store, order)
+    context = open_learning(store, order)
     objects = context.store
     content, verdict = objects.get_json(evaluation), GateReport.from_json(objects.get_json(gate))
-    assessment = objects.get_json(context.order.assessment)
     reports = {
-        **assessment["reports"],
+        **context.assessment()["reports"],
         "tuning": context.put_html(str(tuning_report)),
         "evaluation": context.put_html(str(evaluation_report)),
         "gate": context.put_html(str(gate_report)),
@@ -44,7 +43,7 @@ def register_candidate(
     return evidence
 
 
-def _pictures(context: Context, tuning: str, evaluation: str) -> dict[str, bytes]:
+def _pictures(context: LearnContext, tuning: str, evaluation: str) -> dict[str, bytes]:
     objects = context.store
     records = [objects.get_json(digest) for digest in (*context.order.lineage, evaluation)]
     matrix = lineage_matrix(objects, records)

@@ -7,7 +7,7 @@ from zenml.types import HTMLString
 
 from components.evaluation.tuning_report import tuning_html
 from components.model.ranks import Ranks
-from steps.order import Context, open_order
+from steps.order import LearnContext, open_learning
 from steps.processes import together
 from steps.progress import ProgressCounter
 
@@ -15,8 +15,8 @@ from steps.progress import ProgressCounter
 @step(enable_cache=False)
 def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HTMLString, "tuning_report"]]:
     """Digest of the tuning record; continues at the last checkpoint of an interrupted call."""
-    context = open_order(store, order)
-    digest = context.order.known.get("tune") or together(work, context, store, order)
+    context = open_learning(store, order)
+    digest = context.order.known.get("tune") or together("tune", work, context, store, order)
     record = context.store.get_json(digest)
     log_metadata(
         {
@@ -32,23 +32,20 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
     return digest, HTMLString(tuning_html(record))
 
 
-def work(context: Context, ranks: Ranks) -> str:
+def work(context: LearnContext, ranks: Ranks) -> str:
     """Tune, in each of the processes that share it."""
     from components.model.workbench import Workbench
     from components.tuning.task import tune_task
 
-    assessment = context.store.get_json(context.order.assessment)
-    merge = assessment["grouping"].get("merge")
     progress = ProgressCounter(context.report) if ranks.first else None
     bench = Workbench.load(context.settings, progress.say if progress else None, ranks)
     return tune_task(
         context.store,
         context.settings,
         bench,
-        context.taught(),
+        context.snapshot(),
         context.pool(bench.base.digest),
-        assessment["group"],
+        context.assessment()["group"],
         context.order.scratch,
         progress,
-        merge=tuple(merge) if merge else None,
     )

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from zenml import log_metadata, step
+from zenml.metadata.metadata_types import MetadataType
 from zenml.types import HTMLString
 
 from components.quality.validation import Background, validate
@@ -45,7 +46,7 @@ def validate_data(
     result = validate(snapshot, context.prior(), settings.quality.validation, background)
     html = validation_html(result)
     record = {**result.to_json(), "report": context.put_html(html)}
-    failed = [check["name"] for check in record["checks"] if not check["success"]]
-    shown = {"failed": failed, "rows_set_aside": len(record["quarantined_rows"])}
-    log_metadata({"verdict": record["verdict"], **shown, "not_checked": record["not_checked"]})
+    failures = [check["name"] for check in record["checks"] if not check["success"]]
+    facts: dict[str, MetadataType] = {"failed": failures, "rows_set_aside": len(record["quarantined_rows"])}
+    log_metadata({"verdict": record["verdict"], **facts, "not_checked": record["not_checked"]})
     return context.store.put_json(record), HTMLString(html)

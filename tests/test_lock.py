@@ -21,12 +21,12 @@ def test_every_pin_has_hashes(name):
     found = requirements.entries(text)
     assert "".join(found.values()) == text, "nothing stands between the entries"
     assert [one for one in found.values() if not ENTRY.fullmatch(one)] == []
-    assert {one.partition("==")[0] for one in found} == requirements.locked(text).keys()
+    assert {one.partition("==")[0] for one in found} == requirements.pins_of(text).keys()
 
 
 def test_the_build_of_torch_without_gpus_is_of_the_same_version():
     """pip prefers a file whose hash its index tells, so this build has a lock of its own, and is installed first."""
-    of = {name: requirements.locked((ROOT / name).read_text(encoding="utf-8")).get("torch") for name in LOCKS[:2]}
+    of = {name: requirements.pins_of((ROOT / name).read_text(encoding="utf-8")).get("torch") for name in LOCKS[:2]}
     assert of["requirements-cpu.lock"] == f"{of['requirements.lock']}+cpu"
     text = (ROOT / "Makefile").read_text()
     assert text.index("--requirement requirements-cpu.lock") < text.index("--requirement requirements.lock")

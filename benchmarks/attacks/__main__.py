@@ -31,12 +31,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(message)s")
     chosen = [one for one in ATTACKS if only in (None, one.kind, one.name)]
     outcomes: list[bool] = []
-    with installation() as made:
+    with installation() as system:
         print("| kind | attacker holds | attack | outcome | seconds |\n|---|---|---|---|---|")
         for one in chosen:
             begun, outcome = time.monotonic(), "held"
             try:
-                one.run(made)
+                one.run(system)
             except GotThrough as through:
                 outcome = f"GOT THROUGH: {through}"
             except Exception as error:  # noqa: BLE001 - an attack that breaks off proves nothing

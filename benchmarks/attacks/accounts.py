@@ -14,47 +14,47 @@ from components.storage.database import Database
 ANN = Actor("ann", assured=True, how="console")
 
 
-def database(made: Installation, account: str) -> Database:
+def database(system: Installation, account: str) -> Database:
     """The database with an account's own password."""
-    url = made.cluster.url(made.database, f"lcia_{account}:{made.passwords[account]}")
+    url = system.cluster.url(system.database, f"lcia_{account}:{system.passwords[account]}")
     return Database(url)
 
 
-def _enter(made: Installation, account: str, action: str) -> None:
-    with database(made, account).begin() as connection:
+def _enter(system: Installation, account: str, action: str) -> None:
+    with database(system, account).begin() as connection:
         version = connection.execute(text("SELECT digest FROM candidates WHERE number = 3")).scalar_one()
         details = {"assistant": "assistant", "number": 3, "epoch": 3, "approvals": [{"person": "ben"}], "marks": []}
         append(connection, action, ANN, version, details)
 
 
 @attack("log", "the worker's account")
-def worker_enters_a_promotion(made: Installation) -> None:
+def worker_enters_a_promotion(system: Installation) -> None:
     """Enters in the log that somebody promoted version 3."""
-    refused(lambda: _enter(made, "worker", "champion.promoted"), "the log says that ann promoted version 3")
+    refused(lambda: _enter(system, "worker", "champion.promoted"), "the log says that ann promoted version 3")
 
 
 @attack("log", "the worker's account")
-def worker_enters_an_approval(made: Installation) -> None:
+def worker_enters_an_approval(system: Installation) -> None:
     """Enters in the log that somebody approved version 3."""
-    refused(lambda: _enter(made, "worker", "candidate.approved"), "the log says that ann approved version 3")
+    refused(lambda: _enter(system, "worker", "candidate.approved"), "the log says that ann approved version 3")
 
 
 @attack("log", "the service's account")
-def service_enters_a_promotion(made: Installation) -> None:
+def service_enters_a_promotion(system: Installation) -> None:
     """Enters in the log that somebody promoted version 3."""
-    refused(lambda: _enter(made, "service", "champion.promoted"), "the log says that ann promoted version 3")
+    refused(lambda: _enter(system, "service", "champion.promoted"), "the log says that ann promoted version 3")
 
 
 @attack("log", "the promoter's account")
-def promoter_enters_an_approval(made: Installation) -> None:
+def promoter_enters_an_approval(system: Installation) -> None:
     """Enters in the log that somebody approved version 3."""
-    refused(lambda: _enter(made, "promoter", "candidate.approved"), "the log says that ann approved version 3")
+    refused(lambda: _enter(system, "promoter", "candidate.approved"), "the log says that ann approved version 3")
 
 
 @attack("log", "each account")
-def rows_that_stop_the_log(made: Installation) -> None:
+def rows_that_stop_the_log(system: Installation) -> None:
     """Writes rows that no later entry fits: garbage, a gap, another hash, a body that says another position."""
-    with database(made, "worker").read() as connection:
+    with database(system, "worker").read() as connection:
         last = connection.execute(text("SELECT * FROM log ORDER BY position DESC LIMIT 1")).mappings().one()
     size = int(last["position"]) + 1
     peaks = tuple(bytes.fromhex(peak) for peak in str(last["peaks"]).split())
@@ -78,17 +78,17 @@ def rows_that_stop_the_log(made: Installation) -> None:
     statement = text("INSERT INTO log (position, body, hash, root, peaks) VALUES (:p, :b, :h, :r, :k)")
     for account in ("worker", "service", "promoter", "keeper"):
         for name, values in rows.items():
-            with database(made, account).engine.connect() as connection:
+            with database(system, account).engine.connect() as connection:
                 refused(lambda c=connection, v=values: c.execute(statement, v), f"{account} wrote {name}")
 
 
 @attack("log", "each account")
-def log_rewritten(made: Installation) -> None:
+def log_rewritten(system: Installation) -> None:
     """Changes, deletes and empties the log."""
     deeds = ("UPDATE log SET body = body", "DELETE FROM log", "TRUNCATE log", "ALTER TABLE log DISABLE TRIGGER ALL")
     for account in ("worker", "service", "promoter", "keeper"):
         for deed in deeds:
-            with database(made, account).engine.connect() as connection:
+            with database(system, account).engine.connect() as connection:
                 refused(lambda c=connection, d=deed: c.execute(text(d)), f"{account} did {deed!r}")
 
 
@@ -127,43 +127,43 @@ EDITS = {
 
 
 @attack("state", "the database's owner")
-def state_that_the_log_does_not_explain(made: Installation) -> None:
+def state_that_the_log_does_not_explain(system: Installation) -> None:
     """Edits champion, people, roles, tokens, approvals and policy, and leaves the log alone."""
-    clean = made.command("service", "audit", "verify")
+    clean = system.command("service", "audit", "verify")
     if clean.returncode:
         raise RuntimeError(f"the log does not verify before anything was changed: {clean.stdout}{clean.stderr}")
     for name, (edit, undo) in EDITS.items():
-        made.owner(edit)
+        system.owner(edit)
         try:
-            seen = made.command("service", "audit", "verify")
+            seen = system.command("service", "audit", "verify")
             held(seen.returncode != 0, f"`lcia audit verify` is content with {name}: {seen.stdout}")
         finally:
-            made.owner(undo)
-    again = made.command("service", "audit", "verify")
+            system.owner(undo)
+    again = system.command("service", "audit", "verify")
     held(again.returncode == 0, f"`lcia audit verify` stays unhappy after everything was undone: {again.stdout}")
 
 
 @attack("state", "the database's owner")
-def champion_that_nobody_decided(made: Installation) -> None:
+def champion_that_nobody_decided(system: Installation) -> None:
     """Makes another version champion in the table, and lets `lcia sync` put it in front of users."""
     edit, undo = EDITS["another champion"]
-    made.owner(edit)
+    system.owner(edit)
     try:
-        seen = made.command("service", "sync")
-        served = made.look("ann", "status")[1]["champion"]["served"]
-        with database(made, "worker").read() as connection:
+        seen = system.command("service", "sync")
+        served = system.look("ann", "status")[1]["champion"]["served"]
+        with database(system, "worker").read() as connection:
             one, two = connection.execute(text("SELECT digest FROM candidates ORDER BY number LIMIT 2")).scalars()
         held(served != one, f"MLflow serves version 1, `lcia sync` said {seen.stdout}")
         held(served == two, f"MLflow serves {served}")
         held(seen.returncode != 0, f"`lcia sync` is content: {seen.stdout}")
     finally:
-        made.owner(undo)
+        system.owner(undo)
 
 
 @attack("policy", "the service's account")
-def service_puts_a_policy_in_force(made: Installation) -> None:
+def service_puts_a_policy_in_force(system: Installation) -> None:
     """Writes an accepted policy of its own into the table, without an entry and without a second admin."""
-    before = made.look("root", "policy")[1]["policy"]
+    before = system.look("root", "policy")[1]["policy"]
     statement = text(
         f"""INSERT INTO policies (assistant, content, proposed_by, proposed_at, reason, accepted_by, ended_at)
         SELECT assistant, replace(content, :on, :off), 'root', proposed_at, 'x', 'root', '{LATER}'
@@ -171,12 +171,12 @@ def service_puts_a_policy_in_force(made: Installation) -> None:
     )
     switch = {"on": '"four_eyes":true', "off": '"four_eyes":false'}
     try:
-        with database(made, "service").engine.begin() as connection:
+        with database(system, "service").engine.begin() as connection:
             connection.execute(statement, switch)
     except ProgrammingError:  # the database refuses it
         return
     try:
-        held(made.look("root", "policy")[1]["policy"] == before, "the service's account alone switched four eyes off")
-        held(made.command("service", "audit", "verify").returncode, "`lcia audit verify` is content with that policy")
+        held(system.look("root", "policy")[1]["policy"] == before, "the service's account alone switched four eyes off")
+        held(system.command("service", "audit", "verify").returncode, "`lcia audit verify` is content with that policy")
     finally:
-        made.owner("DELETE FROM policies WHERE reason = 'x'")
+        system.owner("DELETE FROM policies WHERE reason = 'x'")

@@ -20,11 +20,11 @@ class Attack:
 
     name: str
     kind: str
-    """What it tries to break: log, state, keys, cluster, bytes, budgets, policy, sites, forward, admins, inbox, ..."""
+    """Target of the attack: log, state, keys, cluster, bytes, budgets, policy, sites, forward, admins, inbox, ..."""
     by: str
-    """What the attacker holds."""
+    """Means of the attacker."""
     words: str
-    """What the attacker does."""
+    """Action of the attacker."""
     run: Callable[[Installation], None]
     """Raises GotThrough where it is not held; any other exception means that the attack itself is broken."""
 

@@ -17,7 +17,7 @@ from benchmarks.attacks.installation import Installation, files_of, packed
 LOG = logging.getLogger(__name__)
 MIB = 1024 * 1024
 MEMORY, STORED, SECONDS = 400 * MIB, 64 * MIB, 60.0
-"""What a package of less than a megabyte may take of the service's memory and of the store, and how long."""
+"""Most memory, store and time that a package of less than a megabyte may take from the service."""
 
 
 def _blank_png(side: int) -> bytes:
@@ -39,32 +39,32 @@ def _parquet(column: pa.Array) -> bytes:
     return content.getvalue()
 
 
-def _peak(made: Installation) -> int:
+def _peak(system: Installation) -> int:
     """Most memory that the service's process and its children held, bytes."""
     most = 0
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError, StopIteration):
-            if int(folder.name) and folder.stat().st_uid == made.uid("service"):
+            if int(folder.name) and folder.stat().st_uid == system.uid("service"):
                 lines = (folder / "status").read_text(encoding="utf-8").splitlines()
                 most = max(most, int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024)
     return most
 
 
-def _stored(made: Installation) -> int:
-    return sum(file.stat().st_size for file in (made.folder / "objects").rglob("*") if file.is_file())
+def _stored(system: Installation) -> int:
+    return sum(file.stat().st_size for file in (system.folder / "objects").rglob("*") if file.is_file())
 
 
-def _send(made: Installation, name: str, content: bytes) -> None:
+def _send(system: Installation, name: str, content: bytes) -> None:
     """Send a package and compare what it took."""
-    memory, stored, begun = _peak(made), _stored(made), time.monotonic()
-    status, answer = made.submit("sam", content)
-    taken, kept, seconds = _peak(made) - memory, _stored(made) - stored, time.monotonic() - begun
+    memory, stored, begun = _peak(system), _stored(system), time.monotonic()
+    status, answer = system.submit("sam", content)
+    taken, kept, seconds = _peak(system) - memory, _stored(system) - stored, time.monotonic() - begun
     sent = f"{name} of {len(content):,} bytes ({status}: {str(answer)[:120]})"
     held(status < 500, f"{sent} ends in an error nobody foresaw")
     held(taken < MEMORY, f"{sent} took {taken / MIB:.0f} MiB of the service's memory")
     held(kept < STORED, f"{sent} stored {kept / MIB:.0f} MiB")
     held(seconds < SECONDS, f"{sent} took {seconds:.0f} s")
-    held(made.look("ann", "status")[0] == 200, f"after {sent} nobody is answered")
+    held(system.look("ann", "status")[0] == 200, f"after {sent} nobody is answered")
     LOG.info("%s: %.0f MiB, %.0f MiB stored, %.1f s", sent, taken / MIB, kept / MIB, seconds)
 
 
@@ -78,19 +78,19 @@ def _with_images(images: dict[str, bytes]) -> bytes:
 
 
 @attack("budgets", "a submitter's token")
-def images_that_grow(made: Installation) -> None:
+def images_that_grow(system: Installation) -> None:
     """Sends images of one colour: kilobytes that are hundreds of megabytes as pixels."""
-    _send(made, "thirty images", _with_images({f"images/{n}.png": _blank_png(3_500 + n) for n in range(30)}))
+    _send(system, "thirty images", _with_images({f"images/{n}.png": _blank_png(3_500 + n) for n in range(30)}))
 
 
 @attack("budgets", "a submitter's token")
-def one_image_of_a_billion_pixels(made: Installation) -> None:
+def one_image_of_a_billion_pixels(system: Installation) -> None:
     """Sends one image whose header names thirty thousand pixels a side."""
-    _send(made, "one image", _with_images({"images/a.png": _blank_png(30_000)}))
+    _send(system, "one image", _with_images({"images/a.png": _blank_png(30_000)}))
 
 
 @attack("budgets", "a submitter's token")
-def parquet_that_grows(made: Installation) -> None:
+def parquet_that_grows(system: Installation) -> None:
     """Sends Parquet whose ten kilobytes are gigabytes of text, in each type that can hold text."""
     long = "x" * (4 * MIB)
     kinds = {
@@ -103,33 +103,33 @@ def parquet_that_grows(made: Installation) -> None:
     }
     base = {name: data for name, data in files_of("movie_sentiment").items() if name != "train.jsonl"}
     for name, column in kinds.items():
-        _send(made, f"Parquet with {name}", packed({**base, "train.parquet": _parquet(column)}))
+        _send(system, f"Parquet with {name}", packed({**base, "train.parquet": _parquet(column)}))
 
 
 @attack("budgets", "a submitter's token")
-def zip_that_grows(made: Installation) -> None:
+def zip_that_grows(system: Installation) -> None:
     """Sends a zip whose files are blanks: a thousand times as large once unpacked."""
     rows = b'{"instruction": "Say it", "input": "' + b" " * (300 * MIB) + b'", "output": "x"}\n'
-    _send(made, "a zip of blanks", packed({**files_of("movie_sentiment"), "train.jsonl": rows}))
+    _send(system, "a zip of blanks", packed({**files_of("movie_sentiment"), "train.jsonl": rows}))
 
 
 @attack("budgets", "a submitter's token")
-def thousands_of_files(made: Installation) -> None:
+def thousands_of_files(system: Installation) -> None:
     """Sends a zip of a hundred thousand empty files."""
     empty = {f"images/{number}.png": b"" for number in range(100_000)}
-    _send(made, "a zip of files", packed({**files_of("movie_sentiment"), **empty}))
+    _send(system, "a zip of files", packed({**files_of("movie_sentiment"), **empty}))
 
 
 @attack("budgets", "a submitter's token")
-def yaml_that_grows(made: Installation) -> None:
+def yaml_that_grows(system: Installation) -> None:
     """Sends a task.yaml whose aliases name each other."""
     layers = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 10))
     task = b"name: bomb\nl0: &l0 [x]\n" + layers.encode()
-    _send(made, "YAML of aliases", packed({**files_of("movie_sentiment"), "task.yaml": task}))
+    _send(system, "YAML of aliases", packed({**files_of("movie_sentiment"), "task.yaml": task}))
 
 
 @attack("budgets", "a submitter's token")
-def texts_that_slow_patterns_down(made: Installation) -> None:
+def texts_that_slow_patterns_down(system: Installation) -> None:
     """Sends long lines that patterns with more than one way to match take hours for; the worker checks them."""
     lines = {"a.": "a." * 60_000, "@": "a@" * 60_000, "digits": "1-" * 60_000, "spaces": "a " * 60_000}
     files = files_of("movie_sentiment")
@@ -137,9 +137,9 @@ def texts_that_slow_patterns_down(made: Installation) -> None:
     for number, text in enumerate(lines.values()):
         rows.append(f'{{"instruction": "Say whether line {number} is good", "input": "{text}", "output": "positive"}}')
     task = files["task.yaml"].replace(b"movie_sentiment", b"long_lines")
-    status, answer = made.submit("sam", packed({**files, "task.yaml": task, "train.jsonl": "\n".join(rows).encode()}))
+    status, answer = system.submit("sam", packed({**files, "task.yaml": task, "train.jsonl": "\n".join(rows).encode()}))
     begun = time.monotonic()
-    done = made.command("worker", "work")
+    done = system.command("worker", "work")
     seconds = time.monotonic() - begun
     said = f"{status}: {answer}; {done.stdout[-300:]}"
     held(seconds < SECONDS, f"the worker took {seconds:.0f} s for four long lines ({said})")

@@ -142,19 +142,19 @@ def installation() -> Iterator[Installation]:
     processes: list[subprocess.Popen[str]] = []
     try:
         with running() as cluster:
-            made = _prepare(folder, cluster)
-            processes.append(_start_mlflow(made))
-            write_settings(made)
-            said = made.command(
-                "worker", "registry", "accounts", "--json", **_mlflow_user("admin", made.passwords["mlflow"])
+            system = _prepare(folder, cluster)
+            processes.append(_start_mlflow(system))
+            write_settings(system)
+            said = system.command(
+                "worker", "registry", "accounts", "--json", **_mlflow_user("admin", system.passwords["mlflow"])
             )
             accounts = json.loads(said.stdout)["passwords"]
-            made.environments["worker"] |= _mlflow_user("trainer", accounts["trainer"])
-            made.environments["service"] |= _mlflow_user("promoter", accounts["promoter"])
-            processes.append(start_service(made, "--bootstrap", "root"))
-            _people(made)
-            _learn(made)
-            yield made
+            system.environments["worker"] |= _mlflow_user("trainer", accounts["trainer"])
+            system.environments["service"] |= _mlflow_user("promoter", accounts["promoter"])
+            processes.append(start_service(system, "--bootstrap", "root"))
+            _people(system)
+            _learn(system)
+            yield system
     finally:
         for process in processes:
             process.terminate()
@@ -164,22 +164,22 @@ def installation() -> Iterator[Installation]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_service(made: Installation, *options: str) -> "subprocess.Popen[str]":
+def start_service(system: Installation, *options: str) -> "subprocess.Popen[str]":
     """`lcia serve` as its own user; notes its address, and the first admin's token where one is made."""
     process = subprocess.Popen(
         [*as_user("service"), sys.executable, "-m", "lcia.cli.main", "serve", *options], umask=0o002,
-        cwd=made.folder / "service", env=made.environments["service"], text=True, stdout=subprocess.PIPE,
-        stderr=(made.folder / "service.log").open("w", encoding="utf-8"),
+        cwd=system.folder / "service", env=system.environments["service"], text=True, stdout=subprocess.PIPE,
+        stderr=(system.folder / "service.log").open("w", encoding="utf-8"),
     )  # fmt: skip
     said = ""
     while not (address := re.search(r"on (http://\S+)", said)):
         line = process.stdout.readline() if process.stdout else ""
         if not line:
-            raise RuntimeError(said + (made.folder / "service.log").read_text(encoding="utf-8"))
+            raise RuntimeError(said + (system.folder / "service.log").read_text(encoding="utf-8"))
         said += line
-    made.service = address[1]
+    system.service = address[1]
     if token := re.search(r"lcia_\S+", said):
-        made.tokens["root"] = token.group()
+        system.tokens["root"] = token.group()
     return process
 
 
@@ -198,12 +198,12 @@ def packed(files: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
-def write_settings(made: Installation, **sections: Any) -> None:
+def write_settings(system: Installation, **sections: Any) -> None:
     """Write zenml.yaml for worker and service, with sections changed."""
-    registry = {"tracking_uri": made.mlflow, "artifacts": "mlflow-artifacts:/"}
-    text = yaml.safe_dump(made.settings | {"registry": registry} | sections)
+    registry = {"tracking_uri": system.mlflow, "artifacts": "mlflow-artifacts:/"}
+    text = yaml.safe_dump(system.settings | {"registry": registry} | sections)
     for process in ("worker", "service"):
-        (made.folder / process / "zenml.yaml").write_text(text, encoding="utf-8")
+        (system.folder / process / "zenml.yaml").write_text(text, encoding="utf-8")
 
 
 def _prepare(folder: Path, cluster: Cluster) -> Installation:
@@ -242,7 +242,7 @@ def _prepare(folder: Path, cluster: Cluster) -> Installation:
         if url:
             environment |= {"LCIA__STORAGE__DATABASE": cluster.url(database, f"lcia_{url}")}
         environments[process] = environment
-    made = Installation(folder, cluster, database, passwords, environments, settings)
+    system = Installation(folder, cluster, database, passwords, environments, settings)
     for process in ("worker", "service"):
         (folder / process / "pgpass").write_text(
             "".join(f"*:*:*:lcia_{one}:{passwords[one]}\n" for one in ACCOUNTS_OF[process]), encoding="utf-8"
@@ -254,7 +254,7 @@ def _prepare(folder: Path, cluster: Cluster) -> Installation:
         "LCIA__STORAGE__PROMOTER": cluster.url(database, "lcia_promoter"),
         "LCIA_SESSION_SECRET": secrets.token_urlsafe(32),
     }
-    return made
+    return system
 
 
 ACCOUNTS_OF = {"worker": ("worker",), "service": ("service", "promoter")}
@@ -274,9 +274,9 @@ def _mlflow_user(name: str, password: str) -> dict[str, str]:
     return {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
 
 
-def _start_mlflow(made: Installation) -> "subprocess.Popen[str]":
+def _start_mlflow(system: Installation) -> "subprocess.Popen[str]":
     """MLflow with accounts, as its own user; returns when it answers."""
-    folder = made.folder / "mlflow"
+    folder = system.folder / "mlflow"
     (folder / "auth.ini").write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\nadmin_username = admin\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\nauth_cache_ttl_seconds = 60\n",
@@ -285,9 +285,9 @@ def _start_mlflow(made: Installation) -> "subprocess.Popen[str]":
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    made.mlflow = f"http://127.0.0.1:{port}"
-    environment = made.environments["mlflow"] | {
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"), "MLFLOW_AUTH_ADMIN_PASSWORD": made.passwords["mlflow"],
+    system.mlflow = f"http://127.0.0.1:{port}"
+    environment = system.environments["mlflow"] | {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"), "MLFLOW_AUTH_ADMIN_PASSWORD": system.passwords["mlflow"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }  # fmt: skip
@@ -296,23 +296,23 @@ def _start_mlflow(made: Installation) -> "subprocess.Popen[str]":
          "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
          "--app-name", "basic-auth"],
         cwd=folder, env=environment, text=True, start_new_session=True,
-        stdout=(made.folder / "mlflow.log").open("w", encoding="utf-8"), stderr=subprocess.STDOUT,
+        stdout=(system.folder / "mlflow.log").open("w", encoding="utf-8"), stderr=subprocess.STDOUT,
     )  # fmt: skip
     deadline = time.monotonic() + SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{made.mlflow}/health", timeout=5):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{system.mlflow}/health", timeout=5):
             return process
         time.sleep(0.2)
-    raise RuntimeError((made.folder / "mlflow.log").read_text(encoding="utf-8"))
+    raise RuntimeError((system.folder / "mlflow.log").read_text(encoding="utf-8"))
 
 
-def _people(made: Installation) -> None:
+def _people(system: Installation) -> None:
     """Somebody for each role, each with a token that was made on the service's machine."""
     for person, (role, site) in PEOPLE.items():
         for operation, told in (("add-person", {}), ("grant", {"role": role, "site": site})):
-            _need(made.ask("root", operation, person=person, **told))
-        said = made.command("service", "tokens", "create", person, "--label", "attacks", "--json")
-        made.tokens[person] = json.loads(said.stdout)["token"]
+            _need(system.ask("root", operation, person=person, **told))
+        said = system.command("service", "tokens", "create", person, "--label", "attacks", "--json")
+        system.tokens[person] = json.loads(said.stdout)["token"]
 
 
 PEOPLE = {
@@ -322,16 +322,16 @@ PEOPLE = {
 """Name -> role, and the site where it holds; with the second admin one alone appoints nobody any more."""
 
 
-def _learn(made: Installation) -> None:
+def _learn(system: Installation) -> None:
     """Learn the tasks one after another; the last waits for people."""
     for task in TASKS:
-        _need(made.submit("sam", packed(files_of(task))))
-        done = made.command("worker", "work")
+        _need(system.submit("sam", packed(files_of(task))))
+        done = system.command("worker", "work")
         if done.returncode not in (0, 3):
             raise RuntimeError(done.stdout + done.stderr)
         if task != TASKS[-1]:
             number = str(TASKS.index(task) + 1)
-            _need(made.ask("ann", "approve", version=number, reason="read the evidence"))
+            _need(system.ask("ann", "approve", version=number, reason="read the evidence"))
 
 
 def _need(answer: tuple[int, dict[str, Any]]) -> dict[str, Any]:

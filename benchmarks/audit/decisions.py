@@ -1,4 +1,4 @@
-"""How long a decision takes in a log of a thousand, a hundred thousand and a million entries.
+"""Duration of a decision in a log of a thousand, a hundred thousand and a million entries.
 
 `python -m benchmarks.audit.decisions [--quick]`; the last line is one JSON object. A decision is all that follows from
 a person's yes: the number of the attempt, the approval, the promotion, its signed statement and head, the check of the
@@ -49,8 +49,8 @@ def filling(start: int, end: int, previous: str, peaks: tuple[bytes, ...]) -> It
     encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
     actor, moment = asdict(Actor("eve", assured=True, how="token")), moment_text(datetime.now(UTC))
     for index in range(start, end):
-        told = {"index": index, "at": moment, "actor": actor, "action": "access.denied", "subject": "approve"}
-        body = encode({**told, "details": {"reason": "no role"}, "previous": previous}).encode()
+        entry = {"index": index, "at": moment, "actor": actor, "action": "access.denied", "subject": "approve"}
+        body = encode({**entry, "details": {"reason": "no role"}, "previous": previous}).encode()
         leaf = leaf_hash(body)
         peaks, previous = add_leaf(peaks, index, leaf), leaf.hex()
         beside = {"hash": previous, "root": root_of(peaks).hex(), "peaks": " ".join(peak.hex() for peak in peaks)}
@@ -61,9 +61,9 @@ def fill(db: Database, length: int) -> None:
     """Bring the log to a length, past its guard: a million entries through it take a quarter of an hour."""
     with db.begin() as connection:
         last = connection.execute(select(rows).order_by(rows.c.position.desc()).limit(1)).one()
-        made = filling(last.position + 1, length, last.hash, log.read_peaks(last.peaks))
+        entries = filling(last.position + 1, length, last.hash, log.read_peaks(last.peaks))
         guards = _guards_off(connection)
-        while batch := [row for row, _ in zip(made, range(5_000), strict=False)]:
+        while batch := [row for row, _ in zip(entries, range(5_000), strict=False)]:
             connection.execute(insert(rows), batch)
         for statement in guards:
             connection.execute(text(statement.replace(":", r"\:")))
@@ -75,29 +75,29 @@ def _guards_off(connection: Any) -> list[str]:
     if connection.dialect.name == "postgresql":
         connection.execute(text("ALTER TABLE log DISABLE TRIGGER USER"))
         return ["ALTER TABLE log ENABLE TRIGGER USER"]
-    found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")).all()
-    for name, _ in found:
+    triggers = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")).all()
+    for name, _ in triggers:
         connection.execute(text(f"DROP TRIGGER {name}"))
-    return [str(statement) for _, statement in found]
+    return [str(statement) for _, statement in triggers]
 
 
 def decision(state: State, folder: Path, version: int) -> dict[str, float]:
     """Milliseconds of each part of one decision about a candidate that waits."""
-    spent: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     start = time.perf_counter()
 
     def lap(name: str) -> None:
         nonlocal start
-        spent[name] = (time.perf_counter() - start) * 1000
+        seconds[name] = (time.perf_counter() - start) * 1000
         start = time.perf_counter()
 
-    told = {"assistant": "a", "version": version, "policy": POLICY}
+    fields = {"assistant": "a", "version": version, "policy": POLICY}
     with state.db.read() as connection:
         attempts(connection, Family("a", f"t{version}", "team"), 90)
     lap("attempt")
-    approvals.approve(state.db, state.store, actor=BOB, reason="fine", **told)
+    approvals.approve(state.db, state.store, actor=BOB, reason="fine", **fields)
     lap("approve")
-    made = champion.promote(state.db, state.store, actor=CAROL, reason="go", **told)
+    promotion = champion.promote(state.db, state.store, actor=CAROL, reason="go", **fields)
     lap("promote")
     key = keyring.current(state.db, folder)
     statements.sign_owed(state.db, state.store, key, "a")
@@ -108,9 +108,9 @@ def decision(state: State, folder: Path, version: int) -> dict[str, float]:
     statements.need(state.db, state.store, "a", winner, key.public)
     lap("check")
     with state.db.read() as connection:
-        proofs.prove_inclusion(connection, int(made.entry or 0), key)
+        proofs.prove_inclusion(connection, int(promotion.entry or 0), key)
     lap("prove")
-    return spent
+    return seconds
 
 
 def measured(databases: dict[int, Database], folder: Path) -> list[dict[str, float]]:
@@ -122,13 +122,13 @@ def measured(databases: dict[int, Database], folder: Path) -> list[dict[str, flo
         with db.begin() as connection:
             log.append(connection, "access.denied", BOB, "approve")
         fill(db, length)
-    found: dict[int, list[dict[str, float]]] = {length: [] for length in databases}
+    runs: dict[int, list[dict[str, float]]] = {length: [] for length in databases}
     for version in range(1, WARM + REPEATED + 1):
         for length, state in states.items():
             parents[length] = state.candidate(f"t{version}", parents[length] or None).digest
-            found[length].append(decision(state, folder / str(length) / "keys", version))
+            runs[length].append(decision(state, folder / str(length) / "keys", version))
     table = []
-    for length, ones in found.items():
+    for length, ones in runs.items():
         medians = {name: statistics.median(one[name] for one in ones[WARM:]) for name in ones[0]}
         table.append({"entries": length, **medians, "all": statistics.median(sum(one.values()) for one in ones[WARM:])})
     return table
@@ -158,14 +158,14 @@ def main() -> None:
         ratios["sqlite"] = show("SQLite", measured(files, folder / "sqlite"))
         try:
             with running(**DURABLE) as cluster:
-                served = {length: Database(cluster.url(cluster.new())) for length in lengths}
-                ratios["postgresql"] = show("PostgreSQL", measured(served, folder / "postgresql"))
-                for db in served.values():
+                databases = {length: Database(cluster.url(cluster.new())) for length in lengths}
+                ratios["postgresql"] = show("PostgreSQL", measured(databases, folder / "postgresql"))
+                for db in databases.values():
                     db.engine.dispose()
         except PostgresqlMissing as missing:
             print(f"no PostgreSQL here: {missing}")
-    told = {f"{name}_ratio": round(ratio, 2) for name, ratio in ratios.items()}
-    print(json.dumps({"lengths": list(lengths), **told, "flat": all(ratio <= FLAT for ratio in ratios.values())}))
+    fields = {f"{name}_ratio": round(ratio, 2) for name, ratio in ratios.items()}
+    print(json.dumps({"lengths": list(lengths), **fields, "flat": all(ratio <= FLAT for ratio in ratios.values())}))
 
 
 if __name__ == "__main__":

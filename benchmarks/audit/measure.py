@@ -1,4 +1,4 @@
-"""How fast the log is written and verified, and whether any change of an export goes unseen.
+"""Speed of writing and verifying the log, and a search for changes of an export that go unseen.
 
 `python -m benchmarks.audit.measure [--quick]`; the last line is one JSON object.
 """
@@ -56,15 +56,15 @@ def write_export(path: Path, count: int) -> None:
     previous = ""
     with path.open("wb") as file:
         for index in range(count):
-            told = deed(index)
+            entry = deed(index)
             body = encode(
                 {
                     "index": index,
                     "at": "2026-01-31T12:00:00.000000Z",
-                    "actor": vars(told.actor),
-                    "action": told.action,
-                    "subject": told.subject,
-                    "details": told.details,
+                    "actor": vars(entry.actor),
+                    "action": entry.action,
+                    "subject": entry.subject,
+                    "details": entry.details,
                     "previous": previous,
                 }
             ).encode()
@@ -85,9 +85,9 @@ def verified_per_second(path: Path, verifier: Callable[[Path], int], count: int)
 
 def ours(path: Path) -> int:
     """Entries of a log that is good."""
-    found = verify_export(path)
-    assert found.ok
-    return found.entries
+    report = verify_export(path)
+    assert report.ok
+    return report.entries
 
 
 def plain(path: Path) -> int:
@@ -120,10 +120,10 @@ def sample_export(folder: Path, entries: int) -> tuple[Path, keys.SigningKey]:
 def both(url: str, count: int, name: str) -> float:
     """Appends in batches and, side by side, one a transaction; returns the first."""
     single = appends_per_second(url, count // 10, 1)
-    batched = appends_per_second(url, count, BATCH)
-    print(f"appends, {name}: {batched:,.0f}/s, {BATCH} a transaction; {single:,.0f}/s one by one: ratio "
-          f"{batched / single:.1f}")  # fmt: skip
-    return batched
+    rate = appends_per_second(url, count, BATCH)
+    print(f"appends, {name}: {rate:,.0f}/s, {BATCH} a transaction; {single:,.0f}/s one by one: ratio "
+          f"{rate / single:.1f}")  # fmt: skip
+    return rate
 
 
 def main() -> None:
@@ -131,15 +131,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller numbers, about a minute")
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
-    many, long, mutations = (1_000, 100_000, 10_000) if told.quick else (20_000, 1_000_000, 10_000)
-    appended: dict[str, float] = {}
+    arguments = parser.parse_args()
+    many, long, mutations = (1_000, 100_000, 10_000) if arguments.quick else (20_000, 1_000_000, 10_000)
+    rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="lcia-audit-") as name:
         folder = Path(name)
-        appended["sqlite"] = both(f"sqlite:///{folder}/state.db", many, "SQLite")
+        rates["sqlite"] = both(f"sqlite:///{folder}/state.db", many, "SQLite")
         try:
             with running(**DURABLE) as cluster:
-                appended["postgresql"] = both(cluster.url(cluster.new()), many, "PostgreSQL")
+                rates["postgresql"] = both(cluster.url(cluster.new()), many, "PostgreSQL")
         except PostgresqlMissing as missing:
             print(f"no PostgreSQL here: {missing}")
         export = folder / "long.jsonl"
@@ -151,16 +151,16 @@ def main() -> None:
         print(f"verify, {long:,} entries: {cpu:,.0f} entries a CPU second, {wall:,.0f} a second")
         print(f"so 10^6 entries take {1e6 / cpu:.1f} CPU s; plainly {slow:,.0f} a CPU second: ratio {cpu / slow:.1f}")
         path, key = sample_export(folder, 40)
-        tallies, honest = tried(path, key, mutations, told.seed, folder)
+        tallies, honest = tried(path, key, mutations, arguments.seed, folder)
         print(table(tallies))
         print(f"a cut without a head is called 'freshness not proven': {'always' if honest else 'NOT always'}")
-    found = {
+    results = {
         "mutations_tried": sum(tally.tried for tally in tallies.values()),
         "mutations_found": sum(tally.found for tally in tallies.values()),
         "verify_per_s": round(cpu),
-        "append_per_s": round(appended.get("postgresql", appended["sqlite"])),
+        "append_per_s": round(rates.get("postgresql", rates["sqlite"])),
     }
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

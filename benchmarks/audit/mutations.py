@@ -112,7 +112,7 @@ WITH_HEAD: tuple[Mutation, ...] = (cut, hashed_again)
 
 
 def tried(export: Path, key: SigningKey, count: int, seed: int, folder: Path) -> tuple[dict[str, Tally], bool]:
-    """What became of `count` mutations, and whether every cut without a head was called "freshness not proven".
+    """Outcomes of `count` mutations, and True if every cut without a head was called "freshness not proven".
 
     The head of `export` plays the one that was kept elsewhere; none lies beside the mutated file.
     """

@@ -54,11 +54,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="after that no more packages come in")
     parser.add_argument("--base", help="folder of a tiny base model; default: the embedded one")
     parser.add_argument("--quick", action="store_true", help="six packages")
-    given = parser.parse_args()
-    count = 6 if given.quick else given.packages
+    arguments = parser.parse_args()
+    count = 6 if arguments.quick else arguments.packages
     with tempfile.TemporaryDirectory() as name:
-        dice, last = random.Random(given.seed), time.monotonic() + given.minutes * 60
-        print(json.dumps(contest(Path(name), given.base, count, dice, given.every, last)))
+        dice, last = random.Random(arguments.seed), time.monotonic() + arguments.minutes * 60
+        print(json.dumps(contest(Path(name), arguments.base, count, dice, arguments.every, last)))
 
 
 def contest(
@@ -71,10 +71,10 @@ def contest(
     inbox = folder / "inbox"
     inbox.mkdir()
     config = folder / "zenml.yaml"
-    named = {"name": base} if base else {}
-    told = {"base_model": {**named, "device": "cpu", "threads": 1}, **SETTINGS}
-    told["inbox"] = {"url": str(inbox), "quiet_seconds": 0}
-    config.write_text(yaml.safe_dump(told), encoding="utf-8")
+    name = {"name": base} if base else {}
+    settings = {"base_model": {**name, "device": "cpu", "threads": 1}, **SETTINGS}
+    settings["inbox"] = {"url": str(inbox), "quiet_seconds": 0}
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     write_packages(folder / "made", count)
     instance = Instance.open(folder / "home", load_settings(config, home_folder=folder / "home"))
     packages = sorted((folder / "made").iterdir())

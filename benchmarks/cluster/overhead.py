@@ -1,4 +1,4 @@
-"""What a cluster adds to a task: CPU seconds on the test double of Kubernetes against the same task embedded.
+"""Overhead of a cluster for a task: CPU seconds on the test double of Kubernetes against the same task embedded.
 
     python -m benchmarks.cluster.overhead --base FOLDER
 
@@ -27,10 +27,10 @@ def main() -> None:
     # Here, for each pod's process begins by reading this module.
     from installation import installed, zenml_serving
 
-    with tempfile.TemporaryDirectory() as name, zenml_serving(Path(name, "zenml")) as told:
+    with tempfile.TemporaryDirectory() as name, zenml_serving(Path(name, "zenml")) as server:
         folder = Path(name, "site")
         folder.mkdir()
-        with installed(folder, told, base, forked=False) as site:
+        with installed(folder, server, base, forked=False) as site:
             print(json.dumps(compared(site)))
 
 
@@ -61,14 +61,14 @@ def _digest(code: int, out: str) -> str:
     """Of the version that a run made: the last JSON object of its output, whatever is logged after it."""
     if code not in (0, WAITING):
         sys.exit(f"lcia run ended with {code}:\n{out}")
-    told, _ = json.JSONDecoder().raw_decode(out, f"\n{out}".rindex("\n{"))
-    return str(told["digest"])
+    record, _ = json.JSONDecoder().raw_decode(out, f"\n{out}".rindex("\n{"))
+    return str(record["digest"])
 
 
 def _used(since: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
     """CPU seconds of processes that ended, and the clock, since then."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime - since[0], time.monotonic() - since[1]
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime - since[0], time.monotonic() - since[1]
 
 
 if __name__ == "__main__":

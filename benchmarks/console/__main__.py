@@ -40,7 +40,7 @@ def measure(instance: Instance, prior: int, repeats: int, profile: Path | None) 
         "candidate, matrix": f"/versions/{number}/matrix",
         "versions": "/versions",
     }
-    found = []
+    results = []
     for name, path in pages.items():
         times, busy = [], []
         for _ in range(repeats + 1):
@@ -50,11 +50,11 @@ def measure(instance: Instance, prior: int, repeats: int, profile: Path | None) 
             busy.append(time.process_time() - at_work)
             answer.raise_for_status()
         first, *later = times
-        found.append({"page": name, "first": first, "median": statistics.median(later), "slowest": max(later),
+        results.append({"page": name, "first": first, "median": statistics.median(later), "slowest": max(later),
                       "cpu": statistics.median(busy[1:]), "kilobytes": len(answer.content) / 1024})  # fmt: skip
         if profile is not None:
             _profile(app, token, path, profile / f"{name.replace(', ', '-').replace(' ', '_')}.txt")
-    return found
+    return results
 
 
 def _token(instance: Instance) -> str:
@@ -70,7 +70,7 @@ def _token(instance: Instance) -> str:
 
 
 def _profile(app: Any, token: str, path: str, file: Path) -> None:
-    """Where the time of one call goes, by the time spent below each function."""
+    """Profile of one call, by the time spent below each function."""
     address, _, query = path.partition("?")
     scope = {"type": "http", "method": "GET", "path": address, "query_string": query.encode(), "session": {},
              "headers": [(b"authorization", f"Bearer {token}".encode())], "client": ("127.0.0.1", 1)}  # fmt: skip
@@ -78,10 +78,10 @@ def _profile(app: Any, token: str, path: str, file: Path) -> None:
     route, scope["path_params"] = next(
         (one, into["path_params"]) for one, (fit, into) in matches if fit is Match.FULL and hasattr(one, "dependant")
     )
-    watched = cProfile.Profile()
-    watched.runcall(route.endpoint, request=Request(scope), **scope["path_params"])
+    profile = cProfile.Profile()
+    profile.runcall(route.endpoint, request=Request(scope), **scope["path_params"])
     with file.open("w", encoding="utf-8") as out:
-        pstats.Stats(watched, stream=out).sort_stats("cumulative").print_stats(45)
+        pstats.Stats(profile, stream=out).sort_stats("cumulative").print_stats(45)
 
 
 def main() -> None:
@@ -93,21 +93,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--home", type=Path, help="folder for the state; one that is there already is used again")
     parser.add_argument("--profile", type=Path, help="folder for a profile of each page")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = asked.home or Path(folder)
+        home = arguments.home or Path(folder)
         began = time.perf_counter()
-        instance = build(home, asked.tasks, asked.prior, asked.rows)
+        instance = build(home, arguments.tasks, arguments.prior, arguments.rows)
         print(f"state ready after {time.perf_counter() - began:.0f} s")
-        if asked.profile:
-            asked.profile.mkdir(parents=True, exist_ok=True)
-        found = measure(instance, asked.prior, asked.repeats, asked.profile)
+        if arguments.profile:
+            arguments.profile.mkdir(parents=True, exist_ok=True)
+        results = measure(instance, arguments.prior, arguments.repeats, arguments.profile)
     print("| page | first, ms | median, ms | slowest, ms | CPU, ms | kB |\n|---|---|---|---|---|---|")
-    for one in found:
+    for one in results:
         times = (f"{1000 * one[name]:.0f}" for name in ("first", "median", "slowest", "cpu"))
         print("|", " | ".join([one["page"], *times, f"{one['kilobytes']:.0f}"]), "|")
-    print(json.dumps(found))
-    slow = [one["page"] for one in found if one["median"] > LIMIT]
+    print(json.dumps(results))
+    slow = [one["page"] for one in results if one["median"] > LIMIT]
     raise SystemExit(f"slower than {LIMIT} s: {', '.join(slow)}" if slow else 0)
 
 

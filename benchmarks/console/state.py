@@ -74,39 +74,39 @@ class Lineage:
         with instance.db.read() as connection:
             item = queue.items(connection, instance.assistant, ("learning",))[-1].id
         if changes_all:
-            found = gate_evidence(
+            evidence = gate_evidence(
                 store, instance.settings, assessment, tuning, evaluation, attempt=1, drift_accepted=False
             )
         else:
-            found = self._unchanged(snapshot)
-        gate = decide_gate(found, instance.settings.policy.gate)
+            evidence = self._unchanged(snapshot)
+        gate = decide_gate(evidence, instance.settings.policy.gate)
         report = store.put(b"<!doctype html><title>report</title>")
         record = evidence_record(
             store.put_json(evaluation), store.put_json(assessment), store.put_json(tuning),
             store.put_json(gate.to_json()), {"gate": report}, evaluation,
         )  # fmt: skip
         with instance.db.begin() as connection:
-            made = candidates.register(
+            candidate = candidates.register(
                 connection, None, assistant=instance.assistant, digest=digest, task=snapshot.digest,
                 task_name=f"{name}@1", parent=self.parent, evidence=store.put_json(record), verdict=gate.verdict,
                 submitted_by=SITE.name, launched_by=WORKER.name, item=item,
             )  # fmt: skip
-            queue.move(connection, None, item, "candidate", f"version {made.number}")
+            queue.move(connection, None, item, "candidate", f"version {candidate.number}")
         self.anchors[name]["version"], self.predictions = digest, after
-        return made
+        return candidate
 
-    def promote(self, made: Candidate) -> None:
+    def promote(self, candidate: Candidate) -> None:
         """Two people's decision."""
         instance = self.instance
         common = {
             "assistant": instance.assistant,
-            "version": made.number,
+            "version": candidate.number,
             "actor": OPS,
             "policy": instance.settings.policy,
         }
         approvals.approve(instance.db, instance.store, **common, reason="evidence read")
         champion.promote(instance.db, instance.store, **common, reason="evidence read")
-        self.parent = made.digest
+        self.parent = candidate.digest
 
     def _snapshot(self, name: str) -> Snapshot:
         """A task in the queue, being learnt."""
@@ -188,7 +188,7 @@ class Lineage:
         store, name = self.instance.store, snapshot.task.label
         grouping = {
             "action": "reuse" if group else "open", "group": into, "similarity": 0.7, "runner_up": 0.1, "margin": 0.6,
-            "threshold": 0.5, "review_band": 0.04, "encoder": "tfidf", "rule": "similarity", "merge": None,
+            "threshold": 0.5, "review_band": 0.04, "encoder": "tfidf", "rule": "similarity",
             "words": f"similarity 0.70 to {into} is at least 0.54: joins {into}.", "scores": [],
             "per_instruction": [{"group": into, "instruction": "Do it.", "similarity": 0.7, "runner_up": 0.1}],
         }  # fmt: skip
@@ -202,7 +202,7 @@ class Lineage:
         }  # fmt: skip
 
     def _unchanged(self, snapshot: Snapshot) -> GateEvidence:
-        """What the gate sees of a version whose prior tasks are carried over."""
+        """Evidence of a version whose prior tasks are carried over."""
         groups = self.pool.groups_by_name()
         prior = tuple(
             PriorTask(each.name, each.task, groups[each.name], (), (), (), may_differ=False)
@@ -232,9 +232,9 @@ def add_task(connection: Connection, assistant: str, name: str, task: str, *stat
 
 def build(home: Path, tasks: int, prior: int, rows: int) -> Instance:
     """`prior` promoted versions, one that waits, and cancelled tasks, `tasks` in all; a state that is there is kept."""
-    known = (home / "lcia.db").exists()
+    exists = (home / "lcia.db").exists()
     instance = Instance.open(home, load_settings(None, (), {}, home))
-    if known:
+    if exists:
         return instance
     lineage = Lineage(instance, rows)
     for number in range(prior):

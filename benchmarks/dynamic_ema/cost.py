@@ -1,4 +1,4 @@
-"""What one step of DynamicEMA costs, beside the same rule as a loop over tensors with copies and `.item()`.
+"""Cost of one step of DynamicEMA, beside the same rule as a loop over tensors with copies and `.item()`.
 
 The loop is written from the description of the authors' published code: it copies the live weights and
 gradients of the model every step, walks over the tensors, takes three norms each and fetches them to the host.

@@ -28,7 +28,7 @@ STRIDE = 40
 
 @dataclass(frozen=True)
 class Size:
-    """How many tasks a group has, rows a task, and optimizer steps of a group's first and later tasks."""
+    """Tasks a group, rows a task, and optimizer steps of a group's first and later tasks."""
 
     tasks: int
     train: int
@@ -122,9 +122,9 @@ class Chain:
     def adapter(self, snapshot: Snapshot, parent: str | None) -> str:
         """The parent adapter after a few steps on the task; tuned once and remembered."""
         index = self.work / "adapters.json"
-        known = json.loads(index.read_text()) if index.exists() else {}
+        digests = json.loads(index.read_text()) if index.exists() else {}
         key = f"{snapshot.splits['train'].object} {parent} {self.size.steps}"
-        if key not in known:
+        if key not in digests:
             slot, base = self.bench.slot, self.bench.base
             rows = [
                 render(base.tokenizer, base.settings, r.instruction, r.input, r.output) for r in snapshot.rows("train")
@@ -133,9 +133,9 @@ class Chain:
             start = Parent(slot.fetch(self.store, parent), None) if parent else None
             settings = self.settings.tuning.model_copy(update={"steps": steps, "ema": EmaSettings(rule="none")})
             tensors = tune(self.bench.trunk, slot, rows, (), start, settings, None).points["live"]
-            known[key] = store_adapter(self.store, slot.files(tensors, base.digest))
-            index.write_text(json.dumps(known))
-        return known[key]
+            digests[key] = store_adapter(self.store, slot.files(tensors, base.digest))
+            index.write_text(json.dumps(digests))
+        return digests[key]
 
     def learn(self, snapshot: Snapshot, champion: ParentVersion, group: str | None, evaluator: Evaluator) -> Learnt:
         """Evaluate a candidate that learnt the task, with the clock running."""

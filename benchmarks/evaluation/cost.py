@@ -46,11 +46,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("build/benchmark-evaluation"))
     parser.add_argument("--models", default=".lcia/models", help="folder of converted base models")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    work = given.work / ("quick" if given.quick else "full")
+    work = arguments.work / ("quick" if arguments.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
-    chain = Chain(work, given.models, QUICK if given.quick else FULL)
+    chain = Chain(work, arguments.models, QUICK if arguments.quick else FULL)
     learnt, champion = lineage(chain, kept_states=False)
     overheads(chain, learnt)
     identical = compared(chain, [learnt[len(learnt) // 2].record, learnt[-1].record])
@@ -58,7 +58,7 @@ def main() -> None:
     plain = report(seconds, chain.size.tasks)
     speedup = product("the product, as measured", learnt, plain)
     identical = identical and same
-    if not given.quick:
+    if not arguments.quick:
         kept, _ = lineage(chain, kept_states=True)
         product("the product, states kept from task to task", kept, plain)
         identical = identical and essence(chain, learnt[-1].record) == essence(chain, kept[-1].record)
@@ -67,16 +67,16 @@ def main() -> None:
 
 def lineage(chain: Chain, *, kept_states: bool) -> tuple[list[Learnt], ParentVersion]:
     """All evaluations of the product, and the last champion."""
-    found: list[Learnt] = []
+    versions: list[Learnt] = []
     for learnt, _, _ in chain.run(kept_states=kept_states):
-        found.append(learnt)
+        versions.append(learnt)
         record = learnt.record
         print(
-            f"{len(found):3d} {learnt.name:22s} {learnt.seconds:6.2f} s, of it model {learnt.model_seconds:6.2f} s; "
+            f"{len(versions):3d} {learnt.name:22s} {learnt.seconds:6.2f} s, of it model {learnt.model_seconds:6.2f} s; "
             f"{record['predicted']} rows predicted, {record['carried']} carried over",
             flush=True,
         )
-    return found, chain.champion(found[-1].record)
+    return versions, chain.champion(versions[-1].record)
 
 
 def overheads(chain: Chain, learnt: list[Learnt]) -> None:
@@ -97,22 +97,22 @@ def overheads(chain: Chain, learnt: list[Learnt]) -> None:
 
 
 def compared(chain: Chain, records: list[dict]) -> bool:
-    """Whether all stored predictions of some versions repeat, near ties excepted."""
+    """True if all stored predictions of some versions repeat, near ties excepted."""
     good = True
     for record in records:
         predictor = Predictor(chain.store, chain.settings, chain.evaluator())
-        found = reevaluate(predictor, record)
-        good = good and found.ok
+        report = reevaluate(predictor, record)
+        good = good and report.ok
         print(
-            f"\nall {found.rows} rows of {found.tasks} tasks predicted again: {len(found.mismatches)} differ, "
-            f"{sum(m.near_tie for m in found.mismatches)} of them near ties",
+            f"\nall {report.rows} rows of {report.tasks} tasks predicted again: {len(report.mismatches)} differ, "
+            f"{sum(m.near_tie for m in report.mismatches)} of them near ties",
             flush=True,
         )
     return good
 
 
 def essence(chain: Chain, record: dict) -> list:
-    """What a gate would see of a version."""
+    """Evidence that a gate would get of a version."""
     rows = [chain.store.get_json(d)["rows"] for d in record["predictions"].values()]
     return [(row["key"], row["text"], row["score"]) for each in rows for row in each]
 
@@ -128,11 +128,11 @@ def sample(chain: Chain, champion: ParentVersion) -> tuple[dict[str, dict[str, t
     same = True
     for group in GROUPS:
         snapshot = load_snapshot(chain.store, entries[f"{group}_{chain.size.tasks:02d}"].task)
-        stored = chain.store.get_json(champion.evaluation["predictions"][snapshot.task.name])["rows"]
+        rows = chain.store.get_json(champion.evaluation["predictions"][snapshot.task.name])["rows"]
         for way in WAYS:
             first, again, made = _measured(chain, version, snapshot, way)
             seconds[way][group] = first, again
-            same = _agree(way, snapshot, stored, made, chain.settings.evaluation.tie_gap) and same
+            same = _agree(way, snapshot, rows, made, chain.settings.evaluation.tie_gap) and same
         print(f"{group}: " + "; ".join(f"{w} {seconds[w][group][0]:.2f} s" for w in WAYS), flush=True)
     return seconds, same
 
@@ -167,17 +167,17 @@ def _plain(chain: Chain, queries: list[Query], batch_rows: int) -> list[tuple]:
     slot, base = chain.bench.slot, chain.bench.base
     slot.load(slot.fetch(chain.store, adapter))
     limit, end = queries[0].task.decoding.max_new_tokens, base.tokenizer.eos_token_id
-    prompts = [query.rendered.prompt for query in queries]
-    made = []
+    prompts = [query.rendering.prompt for query in queries]
+    results = []
     for start in range(0, len(prompts), batch_rows):  # rows one by one share no prefix either
-        made += generate_greedy(base.model, prompts[start : start + batch_rows], limit, end, batch_rows)
-    texts = [base.tokenizer.decode(each.tokens, skip_special_tokens=True) for each in made]
+        results += generate_greedy(base.model, prompts[start : start + batch_rows], limit, end, batch_rows)
+    texts = [base.tokenizer.decode(each.tokens, skip_special_tokens=True) for each in results]
     scores = [METRICS[q.task.metric](text, q.example.output) for q, text in zip(queries, texts, strict=True)]
-    return list(zip(texts, scores, [each.gap for each in made], strict=True))
+    return list(zip(texts, scores, [each.gap for each in results], strict=True))
 
 
-def _agree(way: str, snapshot: Snapshot, stored: list[dict], made: list[tuple], tie_gap: float) -> bool:
-    pairs = list(zip(stored, made, strict=True))
+def _agree(way: str, snapshot: Snapshot, rows: list[dict], results: list[tuple], tie_gap: float) -> bool:
+    pairs = list(zip(rows, results, strict=True))
     differ = [(old, new) for old, new in pairs if (old["text"], old["score"]) != new[:2]]
     for old, new in differ:
         print(

@@ -43,19 +43,19 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--work", type=Path, default=Path("build/benchmark-evaluation"))
     parser.add_argument("--models", default=".lcia/models", help="folder of converted base models")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    work = given.work / "harness"
+    work = arguments.work / "harness"
     work.mkdir(parents=True, exist_ok=True)
-    chain = Chain(work, given.models, FULL)
+    chain = Chain(work, arguments.models, FULL)
     print(f"lm_eval {lm_eval.__version__}, torch {torch.__version__}")
     harness = {
         size: HFLM(chain.bench.base.model, tokenizer=chain.bench.base.tokenizer, batch_size=size) for size in BATCHES
     }
     totals, identical = {"lcia": 0.0, "harness": 0.0}, True
-    names = given.tasks.split(",")[: 2 if given.quick else None]
-    rows, rounds = (16, 1) if given.quick else (given.rows, given.rounds)
+    names = arguments.tasks.split(",")[: 2 if arguments.quick else None]
+    rows, rounds = (16, 1) if arguments.quick else (arguments.rows, arguments.rounds)
     for name in names:
         for mode in ("generate", "choose"):
             queries, adapter = prepare(chain, name, mode, rows)
@@ -94,20 +94,20 @@ def contest(chain, harness, queries, adapter, rounds, words) -> tuple[float, flo
             slot.load(tensors)
             start = time.process_time()
             if who == "lcia":
-                made = [p.text for p in chain.evaluator().predict(queries, {adapter: tensors})]
+                texts = [p.text for p in chain.evaluator().predict(queries, {adapter: tensors})]
             else:
-                made = asked(chain, harness[who], queries)
+                texts = asked(chain, harness[who], queries)
             seconds = time.process_time() - start
             best[who] = min(seconds, best.get(who, seconds))
-            pairs = zip(queries, made, strict=True)
+            pairs = zip(queries, texts, strict=True)
             scores[who] = [METRICS[q.task.metric](text, q.example.output) for q, text in pairs]
     fastest = min(best[size] for size in harness)
     differ = max(sum(a != b for a, b in zip(scores["lcia"], scores[size], strict=True)) for size in harness)
     mean = {who: sum(values) / len(values) for who, values in scores.items()}
     count = len(queries)
-    told = ", ".join(f"{mean[size]:.3f}" for size in harness)
+    speeds = ", ".join(f"{mean[size]:.3f}" for size in harness)
     rates = ", ".join(f"{count / best[size]:.2f} (batches of {size})" for size in harness)
-    print(f"{words:28s} accuracy: lcia {mean['lcia']:.3f}, harness {told}; {differ} rows differ")
+    print(f"{words:28s} accuracy: lcia {mean['lcia']:.3f}, harness {speeds}; {differ} rows differ")
     print(
         f"{'':28s} examples/s: lcia {count / best['lcia']:.2f}, harness {rates}; ratio {fastest / best['lcia']:.1f}",
         flush=True,
@@ -118,7 +118,7 @@ def contest(chain, harness, queries, adapter, rounds, words) -> tuple[float, flo
 def asked(chain: Chain, lm: HFLM, queries: list[Query]) -> list[str]:
     """The harness's answers."""
     tokenizer = chain.bench.base.tokenizer
-    prompts = [tokenizer.decode(query.rendered.prompt) for query in queries]
+    prompts = [tokenizer.decode(query.rendering.prompt) for query in queries]
     if queries[0].task.decoding.mode == "choose":
         choices = [choices_of(query.task, query.example) for query in queries]
         requests = [
@@ -132,7 +132,7 @@ def asked(chain: Chain, lm: HFLM, queries: list[Query]) -> list[str]:
     arguments = {"until": [tokenizer.eos_token], "max_gen_toks": limit, "do_sample": False}
     requests = [Instance("generate_until", {}, (prompt, dict(arguments)), i) for i, prompt in enumerate(prompts)]
     for query, prompt in zip(queries, prompts, strict=True):
-        if tuple(lm.tok_encode(prompt)) != query.rendered.prompt:
+        if tuple(lm.tok_encode(prompt)) != query.rendering.prompt:
             raise SystemExit(f"the harness reads other tokens than lcia: {prompt!r}")
     return lm.generate_until(requests, disable_tqdm=True)
 

@@ -70,17 +70,17 @@ def states(rows: int, noise: float, draws: int, generator: np.random.Generator) 
 
 def flip(parts: np.ndarray, noise: float, drop: float, generator: np.random.Generator, hits=HITS) -> np.ndarray:
     """Rows of each cell whose hit the candidate flips; `hits` is the champion's true score."""
-    lost, won = (noise / 2 + drop) / hits, (noise / 2) / (1 - hits)
-    chance = np.array([lost, won, lost, won]).reshape(4, -1)
+    losses, wins = (noise / 2 + drop) / hits, (noise / 2) / (1 - hits)
+    chance = np.array([losses, wins, losses, wins]).reshape(4, -1)
     return generator.binomial(parts, np.minimum(chance, 1.0))
 
 
 def candidates(cell: Cell, draws: int, generator: np.random.Generator) -> tuple[list[Flips], list[np.ndarray]]:
     """Simulated candidates, and the (anchor, champion) rows of each task that they were drawn on."""
-    held = round(cell.reserve * cell.rows)
+    reserve = round(cell.reserve * cell.rows)
     flips, tables = [], []
     for task in range(cell.tasks):
-        parts = np.stack([states(n, cell.noise, draws, generator) for n in (cell.rows - held, held)])
+        parts = np.stack([states(n, cell.noise, draws, generator) for n in (cell.rows - reserve, reserve)])
         drop = cell.drop if cell.where == "all" or task == 0 else 0.0
         flips.append(combine("g1", parts, flip(parts, cell.noise, drop, generator)))
         tables.append(parts[..., 0])
@@ -112,14 +112,14 @@ def printed_power(cell: Cell, tables: int, seed: int) -> float:
 
 def exact_level(rows: int, noise: float, margin: float, alpha: float) -> float:
     """Probability to pass one comparison at a true drop of the margin, by enumeration: no simulation error."""
-    lost, won = margin + noise / 2, noise / 2
-    most = [int(rows * p + 9 * np.sqrt(rows * p)) + 9 for p in (lost, won)]
+    losses, wins = margin + noise / 2, noise / 2
+    most = [int(rows * p + 9 * np.sqrt(rows * p)) + 9 for p in (losses, wins)]
     x, y = np.meshgrid(*(np.arange(min(m, rows) + 1.0) for m in most), indexing="ij")
     rest = rows - x - y
     inside = rest >= 0
     rest = np.where(inside, rest, 0)
     weight = gammaln(rows + 1) - gammaln(x + 1) - gammaln(y + 1) - gammaln(rest + 1)
-    weight += xlogy(x, lost) + xlogy(y, won) + xlogy(rest, 1 - lost - won)
+    weight += xlogy(x, losses) + xlogy(y, wins) + xlogy(rest, 1 - losses - wins)
     return float((np.exp(weight) * inside * within_margin(x, y, rows, margin, alpha)).sum())
 
 
@@ -129,8 +129,8 @@ def stubborn(rows: int, noise: float, runs: int, seed: int) -> float:
     parts = np.stack([states(n, noise, runs, generator) for n in (rows, 0)])
     through = np.zeros(runs, dtype=bool)
     for attempt in range(1, policy.max_attempts + 1):
-        made = combine("g1", parts, flip(parts, noise, policy.step_margin, generator))
-        through |= judge([made], policy, level(policy, attempt))[0]
+        candidate = combine("g1", parts, flip(parts, noise, policy.step_margin, generator))
+        through |= judge([candidate], policy, level(policy, attempt))[0]
     return float(through.mean())
 
 
@@ -145,20 +145,20 @@ def decay(
     at = np.zeros((4, runs), dtype=np.int64)
     at[0] = generator.binomial(rows, HITS, runs)
     at[3] = rows - at[0]
-    promoted = np.zeros(runs)
+    drops = np.zeros(runs)
     for look in range(1, candidates + 1):
         parts = np.stack([at, np.zeros_like(at)])
-        turned = flip(parts, noise, drop, generator, HITS - promoted * drop)
-        made = combine("g1", parts, turned, look if gate == "lcia" else 1)
+        flips = flip(parts, noise, drop, generator, HITS - drops * drop)
+        candidate = combine("g1", parts, flips, look if gate == "lcia" else 1)
         if gate != "mean":
-            accepted = judge([made], policy, level(policy, 1))[0]
+            passes = judge([candidate], policy, level(policy, 1))[0]
         else:
-            accepted = (made.step[0, 1] - made.step[1, 1]) / rows <= BIASED
-        both, anchor, champion, neither = turned[0] * accepted
+            passes = (candidate.step[0, 1] - candidate.step[1, 1]) / rows <= BIASED
+        both, anchor, champion, neither = flips[0] * passes
         at = at + np.stack([anchor - both, both - anchor, neither - champion, champion - neither])
-        promoted += accepted
-    loss = promoted * drop
-    return float((loss > policy.lifetime_budget + 1e-9).mean()), float(loss.mean()), float(promoted.mean())
+        drops += passes
+    loss = drops * drop
+    return float((loss > policy.lifetime_budget + 1e-9).mean()), float(loss.mean()), float(drops.mean())
 
 
 def grid(quick: bool) -> Iterator[Cell]:
@@ -176,10 +176,10 @@ def table(head: str, lines: list[str]) -> None:
     print("\n".join(f"| {line} |" for line in lines), flush=True)
 
 
-def report_grid(seen: list[Seen], powers: dict[Cell, float]) -> None:
+def report_grid(results: list[Seen], powers: dict[Cell, float]) -> None:
     head = "rows | tasks | flips | printed power | P(pass): 0 | margin/2 | margin | 2 margins | P(fail): 0 | 2 margins"
     naive = "rows | tasks | flips | P(pass): 0 | margin/2 | margin | 2 margins | wide: 0 | wide: margin"
-    by = {(s.cell.rows, s.cell.tasks, s.cell.noise, s.cell.margins): s for s in seen if s.cell.where == "one"}
+    by = {(s.cell.rows, s.cell.tasks, s.cell.noise, s.cell.margins): s for s in results if s.cell.where == "one"}
     lines, plain = [], []
     for rows, tasks, noise in dict.fromkeys(key[:3] for key in by):
         each = [by[rows, tasks, noise, m] for m in (0, 0.5, 1, 2)]
@@ -192,7 +192,7 @@ def report_grid(seen: list[Seen], powers: dict[Cell, float]) -> None:
     table(head, lines)
     print(f"\n## A gate on mean drops: passes when no task's mean drop is over {BIASED} (wide: over the margin)")
     table(naive, plain)
-    everywhere = [s for s in seen if s.cell.where == "all"]
+    everywhere = [s for s in results if s.cell.where == "all"]
     if everywhere:
         print("\n## The gate: the same drop in all tasks")
         lines = []
@@ -248,13 +248,13 @@ def report_decay(quick: bool, runs: int) -> float:
     for rows in (200,) if quick else (100, 200, 1000):
         for noise in (0.05,) if quick else (0.02, 0.05, 0.10):
             for drop in (0.0, 0.0075, 0.0105, 0.015, 0.0205, 0.03, 0.0355):
-                over, loss, made = decay(rows, noise, drop, runs, 7, "lcia")
+                over, loss, count = decay(rows, noise, drop, runs, 7, "lcia")
                 plain, plain_loss, _ = decay(rows, noise, drop, runs, 7, "mean")
                 same = decay(rows, noise, drop, runs, 7, "same level")[0]
                 worst = max(worst, over)
                 numbers = [over, loss, same, plain, plain_loss]
-                shown = " | ".join(f"{x:.3f}" for x in numbers)
-                lines.append(f"{rows} | {noise:.2f} | {drop:.4f} | {made:.1f} | {shown}")
+                cells = " | ".join(f"{x:.3f}" for x in numbers)
+                lines.append(f"{rows} | {noise:.2f} | {drop:.4f} | {count:.1f} | {cells}")
     head = "rows | flips | true drop each | promoted | **over budget** | mean true loss"
     table(f"{head} | all looks at 5 %: over | mean gate: over | its loss", lines)
     return worst
@@ -265,18 +265,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="200 rows, up to 20 tasks, fewer tables")
     options = parser.parse_args()
     runs, began = 10_000, time.process_time()
-    seen = [simulate(cell, runs, 1) for cell in grid(options.quick)]
-    seen = [simulate(s.cell, CLOSE_RUNS, 1) if s.cell.margins >= 1 and s.passed > 0.045 else s for s in seen]
-    harmless = [s for s in seen if not s.cell.margins]
+    results = [simulate(cell, runs, 1) for cell in grid(options.quick)]
+    results = [simulate(s.cell, CLOSE_RUNS, 1) if s.cell.margins >= 1 and s.passed > 0.045 else s for s in results]
+    harmless = [s for s in results if not s.cell.margins]
     powers = {s.cell: printed_power(s.cell, max(10, 400 // s.cell.tasks), 2) for s in harmless}
-    report_grid(seen, powers)
+    report_grid(results, powers)
     least = report_needed(options.quick, runs)
     with_reserve = report_reserve(runs)
     over = report_decay(options.quick, runs)
     policy = GateSettings()
-    sizes = {s.cell.rows for s in seen}
+    sizes = {s.cell.rows for s in results}
     exact = max(exact_level(n, d, policy.step_margin, level(policy, 1)) for n in sizes for d in (0.02, 0.05, 0.10))
-    at_margin = max((s for s in seen if s.cell.margins == 1), key=lambda s: s.passed)
+    at_margin = max((s for s in results if s.cell.margins == 1), key=lambda s: s.passed)
     band = wilson_interval(at_margin.passed * at_margin.runs, at_margin.runs)
     error = max(abs(s.passed - powers[s.cell]) for s in harmless)
     attempts = max(stubborn(n, d, runs, 8) for n in sizes for d in (0.02, 0.05, 0.10))

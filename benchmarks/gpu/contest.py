@@ -163,23 +163,23 @@ class Contest:
 
         def run() -> tuple[list[float], list[float]]:
             collate = self._collate if self.shape.side else None
-            made = baseline.train(self.plan, self.start, self.tuning(), schedule, collate)
-            return made.losses, made.clock
+            result = baseline.train(self.plan, self.start, self.tuning(), schedule, collate)
+            return result.losses, result.clock
 
-        found = {SFT: self._same(SFT, self._timed(run))}
+        results = {SFT: self._same(SFT, self._timed(run))}
         baseline.checkpointing = True
-        return found | {SFT_DEFAULTS: self._same(SFT_DEFAULTS, self._timed(run))}
+        return results | {SFT_DEFAULTS: self._same(SFT_DEFAULTS, self._timed(run))}
 
     def _timed(self, run: Callable[[], tuple[list[float], list[float]]]) -> Timed:
         """Of each step the least time over the rounds; the first round warms up what is slow once."""
-        made = []
+        results = []
         for _ in range(self.rounds):
             memory = Memory()
-            begun = now()
+            start = now()
             losses, clock = run()
-            made.append((clock[0] - begun, [b - a for a, b in pairwise(clock)]))
-        steps = [min(step) for step in zip(*(steps for _, steps in made), strict=True)]
-        return Timed(min(before for before, _ in made), steps, losses[0], memory.peak)
+            results.append((clock[0] - start, [b - a for a, b in pairwise(clock)]))
+        steps = [min(step) for step in zip(*(steps for _, steps in results), strict=True)]
+        return Timed(min(before for before, _ in results), steps, losses[0], memory.peak)
 
     def _same(self, name: str, timed: Timed) -> Timed:
         if not abs(timed.loss - self.expected) <= TOLERANCE * self.expected:
@@ -211,9 +211,9 @@ def plain_loop(
     losses, clock = [], [now()]
     for step, batch in enumerate(plan):
         optimizer.param_groups[0]["lr"] = schedule(step)
-        given = on_device(collate([labelled(row) for row in batch]), device, dtype)
+        inputs = on_device(collate([labelled(row) for row in batch]), device, dtype)
         with torch.autocast(device.type, dtype):
-            loss = model(**given, use_cache=False).loss
+            loss = model(**inputs, use_cache=False).loss
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
@@ -235,9 +235,9 @@ def collate(reader: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]
     images = [reader.inputs(each) for each in tokens] if sees else []
     plain = [reader.plain(each) for each in tokens] if sees else tokens
     pad = nn.utils.rnn.pad_sequence
-    made = {
+    batch = {
         "input_ids": pad([torch.tensor(each) for each in plain], batch_first=True),
         "attention_mask": pad([torch.ones(len(each), dtype=torch.long) for each in plain], batch_first=True),
         "labels": pad([torch.tensor(row["labels"]) for row in rows], batch_first=True, padding_value=-100),
     }
-    return made | {name: torch.cat([each[name] for each in images]) for name in (images[0] if images else ())}
+    return batch | {name: torch.cat([each[name] for each in images]) for name in (images[0] if images else ())}

@@ -31,7 +31,7 @@ COMPETITORS = (*COMPETITORS, PLAIN + CHECKPOINTING, SFT, SFT_DEFAULTS)
 
 
 class Report:
-    """What was measured so far, in a file that is always whole, and the profiles in a text beside it."""
+    """Results so far, in a file that is always whole, and the profiles in a text beside it."""
 
     def __init__(self, file: Path, facts: dict) -> None:
         self.file, self.content = file, {**facts, "top_layers": {}}
@@ -48,19 +48,19 @@ class Report:
             part.replace(file)
 
 
-def peak_flops(name: str | None, given: float | None) -> float | None:
+def peak_flops(name: str | None, override: float | None) -> float | None:
     """FLOPs a second of the device, None where it is not in the table and not given."""
-    if given is not None:
-        return 1e12 * given
+    if override is not None:
+        return 1e12 * override
     return next((peak for pattern, peak in PEAKS.items() if name and re.search(pattern, name)), None)
 
 
 def measure(contest: Contest, predictions: Predictions, report: Report, top: int | str, *, trl: bool) -> None:
     """Fill the report part by part."""
-    found = report.content["top_layers"][str(top)] = {}
+    results = report.content["top_layers"][str(top)] = {}
     parameters, adapted = sum(contest.layer_parameters), contest.layer_parameters[contest.bench.slot.first_layer :]
     flops = 2 * parameters + 2 * sum(adapted)
-    found |= {
+    results |= {
         "layer_parameters": parameters,
         "adapted_layer_parameters": sum(adapted),
         "flops_per_token": flops,
@@ -77,7 +77,7 @@ def measure(contest: Contest, predictions: Predictions, report: Report, top: int
     def note(name: str, timed: Timed) -> None:
         seconds = sum(timed.steps)
         whole = contest.tokens / (seconds + (timed.before if name.startswith(LCIA) else 0))
-        found["tuning"][name] = {
+        results["tuning"][name] = {
             "step_ms": 1e3 * seconds / len(timed.steps),
             "before_first_step_s": timed.before,
             "tokens_per_second": contest.tokens / seconds,
@@ -86,7 +86,7 @@ def measure(contest: Contest, predictions: Predictions, report: Report, top: int
             "peak_bytes": timed.peak,
             "first_loss": timed.loss,
         }
-        found["ratios"] = _ratios(found["tuning"])
+        results["ratios"] = _ratios(results["tuning"])
         report.write()
         print(f"  {name:36s} {1e3 * seconds / len(timed.steps):9.1f} ms a step {whole:10.0f} tokens/s", flush=True)
 
@@ -94,8 +94,8 @@ def measure(contest: Contest, predictions: Predictions, report: Report, top: int
         for rule, words in (("none", LCIA), (RULE, f"{LCIA}, {RULE}")):
             name = words + CHECKPOINTING * checkpointing
             note(name, contest.run_lcia(rule, checkpointing=checkpointing))
-    found["ema"] = _ema(found["tuning"], ema_milliseconds(contest))
-    found["evaluation"] = predictions.measure()
+    results["ema"] = _ema(results["tuning"], ema_milliseconds(contest))
+    results["evaluation"] = predictions.measure()
     report.profiles.append(f"adapters on {top} layers: {profiles(contest, predictions)}")
     report.write()
     for checkpointing in (False, True):
@@ -117,7 +117,7 @@ def _ema(tuning: dict, milliseconds: float | None) -> dict:
 
 
 def _ratios(tuning: dict) -> dict[str, float]:
-    """How many times the tokens a second of each competitor lcia reads, the trunk's time included; like with like."""
+    """Tokens a second of lcia over those of each competitor, the trunk's time included; like with like."""
     pairs = [(LCIA, PLAIN), (LCIA + CHECKPOINTING, PLAIN + CHECKPOINTING)]
     pairs += [(LCIA, SFT), (LCIA + CHECKPOINTING, SFT_DEFAULTS)]
     rate = "tokens_per_second_with_trunk"
@@ -144,16 +144,16 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="the report; profiles go beside it (default: WORK/SHAPE.json)")
     parser.add_argument("--without-trl", action="store_true")
     parser.add_argument("--quick", action="store_true", help="--shape tiny --without-trl")
-    told = parser.parse_args()
-    if told.quick:
-        told.shape, told.without_trl = "tiny", True
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.shape, arguments.without_trl = "tiny", True
     for name in ("steps", "rounds", "batch", "predict", "peak_tflops"):
-        value = getattr(told, name)
+        value = getattr(arguments, name)
         if value is not None and value <= 0:
             parser.error(f"--{name.replace('_', '-')} is {value}, expected more than 0")
-    if not torch.cuda.is_available() and not told.shape.startswith("tiny"):
-        parser.error(f"--shape {told.shape} needs a GPU, and torch sees none; --shape tiny runs on the CPU")
-    return told
+    if not torch.cuda.is_available() and not arguments.shape.startswith("tiny"):
+        parser.error(f"--shape {arguments.shape} needs a GPU, and torch sees none; --shape tiny runs on the CPU")
+    return arguments
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a run of lcia consists of: the EMA's time on the device, the evaluator's speed, the most expensive operators."""
+"""Parts of a run of lcia: the EMA's time on the device, the evaluator's speed, the most expensive operators."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -64,9 +64,9 @@ class Predictions:
         evaluator = Evaluator(bench.trunk, bench.slot, 32)
         queries = [evaluator.query(self.task, row, "own") for row in rows]
         adapters = {"own": bench.slot.tensors()}
-        begun = now()
+        start = now()
         evaluator.predict(queries, adapters, scores_only=scores_only)
-        return now() - begun
+        return now() - start
 
     def measure(self) -> dict[str, float | None]:
         """Examples a second, answers in full and scores alone, and the most device memory of the former."""
@@ -106,12 +106,12 @@ def profiles(contest: Contest, predictions: Predictions) -> str:
 
 def _table(run: Callable[[profile], None], device: str) -> str:
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
-    seen = profile(activities=kinds)
-    run(seen)
+    trace = profile(activities=kinds)
+    run(trace)
     now()
-    seen.stop()
+    trace.stop()
     # operators alone: kernels have rows of their own, whose time their operators' rows hold already
-    every = [event for event in seen.key_averages() if event.device_type == DeviceType.CPU]
+    every = [event for event in trace.key_averages() if event.device_type == DeviceType.CPU]
     field = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     total = sum(getattr(event, field) for event in every)
     if not total:

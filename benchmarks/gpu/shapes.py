@@ -74,7 +74,7 @@ class Shape:
 
     @property
     def kind(self) -> type:
-        """What loads it."""
+        """Class that loads it."""
         return AutoModelForImageTextToText if self.side else AutoModelForCausalLM
 
 
@@ -179,20 +179,20 @@ def _tokenizer(shape: Shape) -> PreTrainedTokenizerFast:
     tasks = [read_package(path) for path in sorted(EXAMPLES.iterdir()) if path.is_dir()]
     rows = [row for task in tasks for row in task.splits["train"]]
     bpe = byte_pairs((text for r in rows for text in (r.instruction, r.input or "", r.output)), shape.words, SPECIAL)
-    named = {"bos_token": SPECIAL[1], "eos_token": SPECIAL[2], "pad_token": SPECIAL[0]}
+    tokens = {"bos_token": SPECIAL[1], "eos_token": SPECIAL[2], "pad_token": SPECIAL[0]}
     template = IMAGE if shape.side else CHATML
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=template, **named)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=template, **tokens)
 
 
 def examples(shape: Shape, name: str, train: int, test: int) -> tuple[Task, list[Example], list[Example]]:
     """A task with rows to learn and rows to predict: an example task, or images of noise made here."""
     if shape.side:
-        made = [_shade(number, shape.side) for number in range(train + test)]
-        return IMAGE_TASK, made[:train], made[train:]
+        images = [_shade(number, shape.side) for number in range(train + test)]
+        return IMAGE_TASK, images[:train], images[train:]
     package = read_package(EXAMPLES / name)
     rows = package.splits["train"]
-    repeated = [rows[i % len(rows)] for i in range(train)]
-    return package.task, repeated, list(package.splits["test"][:test])
+    train_rows = [rows[i % len(rows)] for i in range(train)]
+    return package.task, train_rows, list(package.splits["test"][:test])
 
 
 def _shade(number: int, side: int) -> Example:

@@ -28,35 +28,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoders", nargs="*", default=["tfidf", "embedding"])
     parser.add_argument("--quick", action="store_true", help="TF-IDF alone")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     headline = {}
-    for encoder in ["tfidf"] if given.quick else given.encoders:
+    for encoder in ["tfidf"] if arguments.quick else arguments.encoders:
         settings = GroupingSettings(encoder=encoder, rule="per_task", request_threshold=0.0, max_groups=1000)
         work = Work.read()
         pairs = task_pairs(work, settings)
-        found = calibrate(pairs)
+        calibration = calibrate(pairs)
         print(f"\n== {encoder}")
         for same in (True, False):
             values = np.array([pair.similarity for pair in pairs if pair.same == same])
             levels = " ".join(f"{np.quantile(values, q):.2f}" for q in (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1))
             kind = "same" if same else "different"
             print(f"{kind} pairs ({len(values)}), similarity at 0 10 25 50 75 90 100 %: {levels}")
-        print(f"threshold {found.threshold}, review band {found.review_band}")
-        print(
-            f"  wrong joins  {found.wrong_joins}\n  missed joins {found.missed_joins}\n  reviewed     {found.reviewed}"
-        )
-        own, right, general, related = requests(work, settings)
+        print(f"threshold {calibration.threshold}, review band {calibration.review_band}")
+        print(f"  wrong joins  {calibration.wrong_joins}\n  missed joins {calibration.missed_joins}")
+        print(f"  reviewed     {calibration.for_review}")
+        own, right, general, akin = requests(work, settings)
         threshold = calibrate_requests(general)
         routed = [similarity >= threshold for similarity in own]
         print(f"request threshold {threshold}")
         print(f"  general requests to none     {below(general, threshold)}")
-        print(f"  requests of unlearnt jobs to none {below(related, threshold)}")
+        print(f"  requests of unlearnt jobs to none {below(akin, threshold)}")
         print(f"  own requests routed          {Rate.of(sum(routed), len(own))}")
         hits = sum(a and b for a, b in zip(routed, right, strict=True))
         print(f"  own requests, own group      {Rate.of(hits, len(own))}")
         examples(settings)
-        rates = {"wrong_joins": found.wrong_joins.share, "missed_joins": found.missed_joins.share}
-        headline[encoder] = {"threshold": found.threshold, **{name: round(rate, 4) for name, rate in rates.items()}}
+        rates = {"wrong_joins": calibration.wrong_joins.share, "missed_joins": calibration.missed_joins.share}
+        headline[encoder] = {
+            "threshold": calibration.threshold,
+            **{name: round(rate, 4) for name, rate in rates.items()},
+        }
     print(json.dumps(headline))
 
 
@@ -70,21 +72,21 @@ class Work:
 
     @classmethod
     def read(cls) -> "Work":
-        known = yaml.safe_load((HERE / "jobs.yaml").read_text(encoding="utf-8"))
-        return cls(**known, general=yaml.safe_load((HERE / "general.yaml").read_text(encoding="utf-8")))
+        jobs = yaml.safe_load((HERE / "jobs.yaml").read_text(encoding="utf-8"))
+        return cls(**jobs, general=yaml.safe_load((HERE / "general.yaml").read_text(encoding="utf-8")))
 
     def akin(self, a: str, b: str) -> bool:
         return a == b or any(a in family and b in family for family in self.families)
 
 
 def task_pairs(work: Work, settings: GroupingSettings) -> list[Pair]:
-    """What each placement turns on: a task against its own job, and against the nearest job that is not akin to it.
+    """Pairs that decide each placement: a task against its own job, and against the nearest job not akin to it.
 
     The pool holds one site's wording of every job, the task is the other site's.
     """
     pairs = []
-    for known, new in SITES:
-        pool = learn({name: sites[known] for name, sites in work.jobs.items()}, settings)
+    for old, new in SITES:
+        pool = learn({name: sites[old] for name, sites in work.jobs.items()}, settings)
         for name, sites in work.jobs.items():
             scores = decide(pool, sites[new], settings).scores
             pairs.append(Pair(next(s.similarity for s in scores if s.nearest_task == name), same=True))
@@ -94,9 +96,9 @@ def task_pairs(work: Work, settings: GroupingSettings) -> list[Pair]:
 
 def requests(work: Work, settings: GroupingSettings) -> tuple[list[float], list[bool], list[float], list[float]]:
     """Single requests: of the other site in the pool of all jobs, general ones, and in pools without their family."""
-    own, right, general, related = [], [], [], []
-    for known, new in SITES:
-        everything = {name: sites[known] for name, sites in work.jobs.items()}
+    own, right, general, akin = [], [], [], []
+    for old, new in SITES:
+        everything = {name: sites[old] for name, sites in work.jobs.items()}
         router = Router.of(learn(everything, settings))
         general += [route.similarity for route in router.route_many(work.general)]
         for name, sites in work.jobs.items():
@@ -104,8 +106,8 @@ def requests(work: Work, settings: GroupingSettings) -> tuple[list[float], list[
                 own.append(route.similarity)
                 right.append(route.nearest_task == name)
             others = {n: texts for n, texts in everything.items() if not work.akin(n, name)}
-            related += [route.similarity for route in Router.of(learn(others, settings)).route_many(sites[new])]
-    return own, right, general, related
+            akin += [route.similarity for route in Router.of(learn(others, settings)).route_many(sites[new])]
+    return own, right, general, akin
 
 
 def below(values: list[float], threshold: float) -> Rate:

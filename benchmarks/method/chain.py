@@ -43,7 +43,7 @@ ORDERS = {"a": A, "b": B, "a4": A[:4], "b4": B[:4], "quick": A[:3]}
 """`a4` and `b4` are for trying things out, `quick` is for seeing that nothing is broken."""
 
 GROUPS = {"movie_sentiment": "sentiment", "product_sentiment": "sentiment"}
-"""What the router's defaults make of the eight tasks; every other task has a group of its own."""
+"""Groups of the eight tasks by the router's defaults; every other task has a group of its own."""
 
 BASIS = (
     "tuning.steps=60",
@@ -62,7 +62,7 @@ TEST_ROWS, VALIDATION_ROWS, PASSING_ROWS = 200, 30, 100
 
 @dataclass(frozen=True)
 class Method:
-    """How a group's adapter learns its second and later tasks.
+    """Way in which a group's adapter learns its second and later tasks.
 
     `settings` overrides `BASIS`; `point` names the point of the curve that is kept, or `choose` (validation
     rows of the earlier tasks) or `choose:a,b` among some points. `variant` is one of `variants.py`; `base` are
@@ -111,7 +111,7 @@ class CachedTrunk(Trunk):
         if self._file.exists():
             states = load_file(self._file)["states"]
         else:
-            states = torch.cat([s.hidden for s in super().states(rows, 16) if s.hidden is not None])
+            states = torch.cat([s.output for s in super().states(rows, 16) if s.output is not None])
             _write(self._file, {"states": states})
         start = 0
         for row in rows:
@@ -125,8 +125,8 @@ class CachedTrunk(Trunk):
         if keep_past:
             return super().states(rows, batch_rows, progress, keep_past=True)
         missing = list(dict.fromkeys(tuple(row) for row in rows if tuple(row) not in self._known))
-        made = dict(zip(missing, super().states(missing, batch_rows, progress), strict=True))
-        return [self._known.get(tuple(row)) or made[tuple(row)] for row in rows]
+        states = dict(zip(missing, super().states(missing, batch_rows, progress), strict=True))
+        return [self._known.get(tuple(row)) or states[tuple(row)] for row in rows]
 
 
 class Chains:
@@ -220,13 +220,13 @@ class Chains:
         tensors, facts = self.folder / "runs" / f"{run}.safetensors", self.folder / "runs" / f"{run}.json"
         if not facts.exists():
             self._tune(settings, method.variant, parent, task, seed, tensors, facts)
-        known = json.loads(facts.read_text())
-        stored = load_file(tensors)
-        points = {name: _part(stored, f"{name}/") for name in known["points"]}
+        entry = json.loads(facts.read_text())
+        weights = load_file(tensors)
+        points = {name: _part(weights, f"{name}/") for name in entry["points"]}
         point = self._choose(method.point, run, points, parent, task) if parent else "live"
         tasks = (*parent.tasks, task) if parent else (task,)
-        node = Node(f"{run}-{point}", tasks, points[point], _part(stored, "curvature/") or None)
-        return node, {**known, "point": point}
+        node = Node(f"{run}-{point}", tasks, points[point], _part(weights, "curvature/") or None)
+        return node, {**entry, "point": point}
 
     def _tune(
         self,
@@ -239,16 +239,16 @@ class Chains:
         facts: Path,
     ) -> None:
         tuning = settings.tuning
-        kept, recalls = [], []
+        rehearsal, recalls = [], []
         began = time.process_time()
         if parent and tuning.rehearsal.share > 0:
             for prior in parent.tasks:
                 rows = self._rows[prior, "train"]
-                kept += [rows[i] for i in select_rows(len(rows), tuning.rehearsal.rows_per_task, seed)]
+                rehearsal += [rows[i] for i in select_rows(len(rows), tuning.rehearsal.rows_per_task, seed)]
         if parent and tuning.pseudo_rehearsal.share > 0:
-            known = [self._recollection(prior) for prior in parent.tasks]
+            recollections = [self._recollection(prior) for prior in parent.tasks]
             inputs = [row.input for row in self.tasks[task].rows("train") if row.input]
-            recalls = recall_prompts(self.base, self.slot, known, inputs, tuning.pseudo_rehearsal, seed)
+            recalls = recall_prompts(self.base, self.slot, recollections, inputs, tuning.pseudo_rehearsal, seed)
         old = parent.curvature if parent else None
         given = damped(variant, old)
         with applied(variant, self.slot, len(parent.tasks) if parent else 0):
@@ -256,7 +256,7 @@ class Chains:
                 self.trunk,
                 self.slot,
                 self._rows[task, "train"],
-                kept,
+                rehearsal,
                 Parent(parent.adapter, given) if parent else None,
                 tuning,
                 None,
@@ -288,12 +288,12 @@ class Chains:
         names = rule.partition(":")[2].split(",") if ":" in rule else list(points)
         margin = self.settings.evaluation.choice_margin
         before = {t: _mean(self.validation(parent.key, parent.adapter, t)) for t in parent.tasks}
-        scored = []
+        scores = []
         for name in names:
             key, adapter = f"{run}-{name}", points[name]
             prior = {t: _mean(self.validation(key, adapter, t)) for t in parent.tasks}
-            scored.append(Point(name, _mean(self.validation(key, adapter, task)), prior))
-        return choose_point(scored, before, margin)[0].name
+            scores.append(Point(name, _mean(self.validation(key, adapter, task)), prior))
+        return choose_point(scores, before, margin)[0].name
 
     def validation(self, key: str, adapter: Tensors, task: str) -> list[float]:
         """Scores of the rows that points are chosen on."""
@@ -302,14 +302,14 @@ class Chains:
     def scores(self, key: str, adapter: Tensors, task: str, split: str, rows: int) -> list[float]:
         """Exact match per row of an adapter on the first `rows` rows of a split."""
         file = self.folder / "scores" / f"{key}-{task}-{split}.json"
-        known: list[float] = json.loads(file.read_text()) if file.exists() else []
-        if len(known) < rows:
-            examples = self.tasks[task].rows(split)[len(known) : rows]
+        values: list[float] = json.loads(file.read_text()) if file.exists() else []
+        if len(values) < rows:
+            examples = self.tasks[task].rows(split)[len(values) : rows]
             queries = [self.evaluator.query(self.tasks[task].task, example, "adapter") for example in examples]
-            found = self.evaluator.predict(queries, {"adapter": adapter}, scores_only=True)
-            known += [prediction.score for prediction in found]
-            _write(file, known)
-        return known[:rows]
+            predictions = self.evaluator.predict(queries, {"adapter": adapter}, scores_only=True)
+            values += [prediction.score for prediction in predictions]
+            _write(file, values)
+        return values[:rows]
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:

@@ -34,11 +34,11 @@ class Cell:
 
 def read(file: Path) -> dict[tuple[str, str], dict[tuple[str, int], Cell]]:
     """Cells by (setting, method), then by (order, seed)."""
-    found: dict[tuple[str, str], dict[tuple[str, int], Cell]] = defaultdict(dict)
+    cells: dict[tuple[str, str], dict[tuple[str, int], Cell]] = defaultdict(dict)
     for line in file.read_text().splitlines():
         row = json.loads(line)
-        found[row["setting"], row["method"]][row["order"], row["seed"]] = _cell(row)
-    return found
+        cells[row["setting"], row["method"]][row["order"], row["seed"]] = _cell(row)
+    return cells
 
 
 def _cell(row: dict[str, Any]) -> Cell:
@@ -48,7 +48,7 @@ def _cell(row: dict[str, Any]) -> Cell:
     steps = len(order) - 1
     first = {task: order.index(task) if len(scores) > 1 else 0 for task in order}
     short = min(len(text) for step in scores for text in step.values())
-    lost = [
+    losses = [
         max(bits[j][t][:short].mean() for j in range(first[t], len(scores) - 1)) - bits[-1][t][:short].mean()
         for t in order[:-1]
         if len(scores) > 1
@@ -57,7 +57,7 @@ def _cell(row: dict[str, Any]) -> Cell:
         new=np.stack([bits[first[t]][t] for t in names]),
         final=np.stack([bits[-1][t] for t in names]),
         last=names.index(order[steps]),
-        forgetting=float(np.mean(lost)) if lost else 0.0,
+        forgetting=float(np.mean(losses)) if losses else 0.0,
         facts=row,
     )
 
@@ -80,14 +80,14 @@ def intervals(
     draw = np.random.default_rng(seed)
     tasks, count = cells[keys[0]].new.shape
 
-    def value(chosen: list[tuple[str, int]], rows: NDArray[np.int64] | None) -> NDArray[np.float64]:
-        own = np.mean([measures(cells[k], rows) for k in chosen], axis=0)
-        return own - np.mean([measures(against[k], rows) for k in chosen], axis=0) if against else own
+    def value(sample: list[tuple[str, int]], rows: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        own = np.mean([measures(cells[k], rows) for k in sample], axis=0)
+        return own - np.mean([measures(against[k], rows) for k in sample], axis=0) if against else own
 
     samples = []
     for _ in range(DRAWS):
-        picked = [keys[i] for i in draw.integers(len(keys), size=len(keys))]
-        samples.append(value(picked, draw.integers(count, size=(tasks, count))))
+        sample = [keys[i] for i in draw.integers(len(keys), size=len(keys))]
+        samples.append(value(sample, draw.integers(count, size=(tasks, count))))
     return value(keys, None), np.quantile(samples, [0.025, 0.975], axis=0), len(keys)
 
 
@@ -108,13 +108,13 @@ def table(results: dict[tuple[str, str], dict[tuple[str, int], Cell]], setting: 
         ]
         difference = ""
         if reference and method != baseline and cells.keys() & reference.keys():
-            gap, span, shared = intervals(cells, reference)
-            difference = f"{gap[0]:+.3f} [{span[0, 0]:+.3f}, {span[1, 0]:+.3f}] ({shared})"
-        lost = np.mean([c.forgetting for c in cells.values()])
+            gap, span, pairs = intervals(cells, reference)
+            difference = f"{gap[0]:+.3f} [{span[0, 0]:+.3f}, {span[1, 0]:+.3f}] ({pairs})"
+        loss = np.mean([c.forgetting for c in cells.values()])
         cost = np.mean([c.facts["cpu_seconds"] for c in cells.values()])
         adapters = next(iter(cells.values())).facts["adapters"]
         lines.append(
-            f"| {method} | {count} | {' | '.join(parts)} | {lost:.3f} | {adapters} | {cost:.0f} | {difference} |"
+            f"| {method} | {count} | {' | '.join(parts)} | {loss:.3f} | {adapters} | {cost:.0f} | {difference} |"
         )
     return "\n".join(lines)
 
@@ -151,22 +151,22 @@ def main() -> None:
     parser.add_argument("--baseline", default="plain")
     parser.add_argument("--against", help="print differences to this method instead, all measures")
     parser.add_argument("--plot", type=Path, help="folder for the plots")
-    given = parser.parse_args()
-    results = read(given.results)
+    arguments = parser.parse_args()
+    results = read(arguments.results)
     for setting in dict.fromkeys(where for where, _ in results):
-        print(table(results, setting, given.baseline), end="\n\n")
-        if given.against and (setting, given.against) in results:
+        print(table(results, setting, arguments.baseline), end="\n\n")
+        if arguments.against and (setting, arguments.against) in results:
             for (where, method), cells in results.items():
-                shared = cells.keys() & results[setting, given.against].keys()
-                if where == setting and method != given.against and shared:
-                    gap, span, count = intervals(cells, results[setting, given.against])
+                shared = cells.keys() & results[setting, arguments.against].keys()
+                if where == setting and method != arguments.against and shared:
+                    gap, span, count = intervals(cells, results[setting, arguments.against])
                     words = (
                         f"{n} {gap[i]:+.3f} [{span[0, i]:+.3f}, {span[1, i]:+.3f}]"
                         for i, n in enumerate(("Avg", "New", "BWT"))
                     )
-                    print(f"{method} - {given.against} ({count}): {', '.join(words)}")
-        if given.plot:
-            plot(results, setting, given.plot / f"{setting}.svg")
+                    print(f"{method} - {arguments.against} ({count}): {', '.join(words)}")
+        if arguments.plot:
+            plot(results, setting, arguments.plot / f"{setting}.svg")
 
 
 if __name__ == "__main__":

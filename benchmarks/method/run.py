@@ -32,25 +32,25 @@ def main() -> None:
         "--layers", help="adapter.top_layers other than 6; the setting is then called single_12 and so on"
     )
     parser.add_argument("--quick", action="store_true", help="order `quick`: three tasks, 20 steps, not recorded")
-    given = parser.parse_args()
-    if given.quick and not (given.methods or given.set):
-        given.methods, given.settings = "plain,curvature both,rehearsal 5 %:0.2", "single"
-    names = given.methods.split(",") if given.methods else SETS[given.set or "main"]
+    arguments = parser.parse_args()
+    if arguments.quick and not (arguments.methods or arguments.set):
+        arguments.methods, arguments.settings = "plain,curvature both,rehearsal 5 %:0.2", "single"
+    names = arguments.methods.split(",") if arguments.methods else SETS[arguments.set or "main"]
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
-    common = (*(("tuning.steps=20",) if given.quick else ()), *_depth(given.layers))
-    orders = ["quick"] if given.quick else given.orders.split(",")
+    common = (*(("tuning.steps=20",) if arguments.quick else ()), *_depth(arguments.layers))
+    orders = ["quick"] if arguments.quick else arguments.orders.split(",")
     found: dict[str, float] = {}
     for base in dict.fromkeys(METHODS[name].base for name in names):
-        chains = Chains(given.work, (*common, *base))
-        for seed in map(int, given.seeds.split(",")):
+        chains = Chains(arguments.work, (*common, *base))
+        for seed in map(int, arguments.seeds.split(",")):
             for order in orders:
-                for setting in given.settings.split(","):
+                for setting in arguments.settings.split(","):
                     for name in names:
                         if METHODS[name].base == base:
-                            label = f"{setting}_{given.layers}" if given.layers else setting
-                            results = None if given.quick else given.results
+                            label = f"{setting}_{arguments.layers}" if arguments.layers else setting
+                            results = None if arguments.quick else arguments.results
                             outcome = _run(chains, METHODS[name], setting, label, order, seed, results)
                             if outcome is not None:
                                 found[f"{name}, {label} {order} {seed}"] = round(_avg_acc(outcome), 3)

@@ -80,7 +80,7 @@ def damped(variant: str, curvature: Tensors | None) -> Tensors | None:
 
 
 def undamped(total: Tensors | None, given: Tensors | None, old: Tensors | None) -> Tensors | None:
-    """What the next task takes as F_old: `total`, which was made from `given`, without what `damped` added to `old`."""
+    """F_old of the next task: `total`, which was made from `given`, without what `damped` added to `old`."""
     if total is None or given is None or old is None:
         return total
     return {key: f - given[key] + old[key] for key, f in total.items()}

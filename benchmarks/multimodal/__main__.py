@@ -44,17 +44,17 @@ METHODS = {
 
 def main() -> None:
     """See above."""
-    asked = argparse.ArgumentParser()
-    asked.add_argument("folder", type=Path)
-    asked.add_argument("--seeds", type=int, nargs="+", default=[0])
-    asked.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    told = asked.parse_args()
-    for seed in told.seeds:
-        for method in told.methods:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    arguments = parser.parse_args()
+    for seed in arguments.seeds:
+        for method in arguments.methods:
             if not any((r["method"], r["seed"]) == (method, seed) for r in _known()):
-                made = run(told.folder, method, seed)
+                result = run(arguments.folder, method, seed)
                 with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(made) + "\n")
+                    file.write(json.dumps(result) + "\n")
     print(table(_known()))
 
 
@@ -105,13 +105,13 @@ def _learn(store, settings, bench, evaluator, champion, snapshot) -> dict:
     group = champion.pool.groups[0].id if champion.pool.groups else None
     key = f"{snapshot.digest} {champion.digest} {config}"
     index = store.scratch(f"benchmark {key}")
-    known = index.read("evaluation")
-    if known is None:
+    evaluation = index.read("evaluation")
+    if evaluation is None:
         tuning = tune_task(store, settings, bench, snapshot, champion.pool, group, key)
-        made = Forgetting(store, settings, evaluator, champion, snapshot).run(store.get_json(tuning), config)
-        index.write("evaluation", made.encode())
-        known = made.encode()
-    return store.get_json(known.decode())
+        digest = Forgetting(store, settings, evaluator, champion, snapshot).run(store.get_json(tuning), config)
+        index.write("evaluation", digest.encode())
+        evaluation = digest.encode()
+    return store.get_json(evaluation.decode())
 
 
 def table(results: list[dict]) -> str:

@@ -96,7 +96,7 @@ KINDS = {
 
 
 def check(dice: random.Random, folder: Path, number: int) -> str:
-    """What became of one data set."""
+    """Outcome of one data set."""
     kind = dice.choice(sorted(KINDS))
     make, write, name, columns = KINDS[kind]
     rows = [make(n) for n in range(ROWS)]

@@ -160,7 +160,7 @@ def plain_rows(files: dict[str, bytes], split: str) -> list[dict[str, Any]]:
 
 
 def check(dice: random.Random, folder: Path, number: int) -> str:
-    """What became of one package."""
+    """Outcome of one package."""
     path = make(dice, folder)
     before = sorted(folder.rglob("*"))
     try:

@@ -21,16 +21,16 @@ def measure(approvers: int, rounds: int) -> list[dict[str, object]]:
     Raises:
         SystemExit: a round went wrong.
     """
-    told = {"LCIA_APPROVERS": str(approvers), "LCIA_ROUNDS": str(rounds), "OMP_NUM_THREADS": "1"}
+    environment = {"LCIA_APPROVERS": str(approvers), "LCIA_ROUNDS": str(rounds), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", TEST, "-q", "-s", "-p", "no:cacheprovider"]
-    ended = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **told}, stdout=subprocess.PIPE, text=True, check=False
+    process = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=False
     )
-    lines = [line.lstrip(".") for line in ended.stdout.splitlines()]
-    found = [json.loads(line) for line in lines if line.startswith('{"database"')]
-    if ended.returncode or not found:
-        raise SystemExit(ended.stdout)
-    return found
+    lines = [line.lstrip(".") for line in process.stdout.splitlines()]
+    results = [json.loads(line) for line in lines if line.startswith('{"database"')]
+    if process.returncode or not results:
+        raise SystemExit(process.stdout)
+    return results
 
 
 def main() -> None:
@@ -38,11 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.promotion", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="12 approvers and 2 rounds instead of 50 and 20")
     quick = parser.parse_args().quick
-    found = measure(12, 2) if quick else measure(50, 20)
+    results = measure(12, 2) if quick else measure(50, 20)
     print("| database | approvers | rounds | seconds a round | seconds of a rollback |\n|---|---|---|---|---|")
-    for one in found:
+    for one in results:
         print("|", " | ".join(str(value) for value in one.values()), "|")
-    print(json.dumps({str(one["database"]): {k: v for k, v in one.items() if k != "database"} for one in found}))
+    print(json.dumps({str(one["database"]): {k: v for k, v in one.items() if k != "database"} for one in results}))
 
 
 if __name__ == "__main__":

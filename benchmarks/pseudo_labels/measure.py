@@ -32,7 +32,7 @@ from components.tuning.tuner import Parent, Tensors, tune
 HERE = Path(__file__).resolve().parent
 TASKS = ("movie_sentiment", "request_domain", "booking_slot")
 RELATED = {"movie_sentiment": "product_sentiment", "request_domain": "assistant_intent", "booking_slot": None}
-"""What the champion learnt before, from 600 rows: the nearest of the example tasks; nothing is near to booking_slot."""
+"""Task that the champion learnt before, from 600 rows: the nearest example; nothing is near to booking_slot."""
 LABELLED, TEST_ROWS = 50, 200
 PRECISIONS = {"self .9": 0.9, "self .7": 0.7, "self, all": 1e-6}
 """Arms of a new group: labels by a first pass, at least so precise, down to whatever it answers."""
@@ -234,12 +234,12 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--more", action="store_true", help="also the controls, and labels by a champion")
     parser.add_argument("--report", action="store_true", help="only print the table of what was measured")
-    given = parser.parse_args()
-    if not given.report:
-        bench = Bench(given.work)
-        for seed in map(int, given.seeds.split(",")):
-            for task in given.tasks.split(","):
-                bench.run(task, seed, more=given.more)
+    arguments = parser.parse_args()
+    if not arguments.report:
+        bench = Bench(arguments.work)
+        for seed in map(int, arguments.seeds.split(",")):
+            for task in arguments.tasks.split(","):
+                bench.run(task, seed, more=arguments.more)
     report()
 
 

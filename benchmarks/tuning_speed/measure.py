@@ -92,10 +92,10 @@ class Contest:
     def rows(self, task: str) -> list[Rendered]:
         """The 240 training rows the product would use."""
         train = read_package(EXAMPLES / task).splits["train"]
-        chosen = select_rows(len(train), self.settings.tuning.max_rows, 0)
+        indices = select_rows(len(train), self.settings.tuning.max_rows, 0)
         base = self.bench.base
         return [
-            render(base.tokenizer, base.settings, r.instruction, r.input, r.output) for r in (train[i] for i in chosen)
+            render(base.tokenizer, base.settings, r.instruction, r.input, r.output) for r in (train[i] for i in indices)
         ]
 
     def tuning(self, steps: int, ema: EmaSettings = PLAIN) -> TuningSettings:

@@ -30,7 +30,7 @@ class SwitchedTrunk(Trunk):
             return super().states(rows, batch_rows, progress)
         return [State(tuple(row), None) for row in rows]
 
-    def hidden(self, states: Sequence[State]) -> list[Tensor]:
+    def outputs(self, states: Sequence[State]) -> list[Tensor]:
         out = [torch.empty(0)] * len(states)
         for hidden, places in self._passes(states):
             for row, positions in places.items():
@@ -55,14 +55,17 @@ class SwitchedTrunk(Trunk):
         if not self.cached:
             states = super().states(rows, len(rows))
         for pack in packs(rows):
-            fresh = [states[row].hidden[start:] for row, start in zip(pack.rows, pack.fresh, strict=True)]
+            fresh = [states[row].output[start:] for row, start in zip(pack.rows, pack.fresh, strict=True)]
             embeds = torch.cat(fresh)[None].to(self.base.model.dtype)
-            yield self._run(self._upper, pack, inputs_embeds=embeds), dict(zip(pack.rows, pack.paths, strict=True))
+            yield (
+                self._run(self._upper, pack, None, inputs_embeds=embeds),
+                dict(zip(pack.rows, pack.paths, strict=True)),
+            )
 
     def _padded(self, states: Sequence[State]) -> Pass:
         """Causal attention needs no mask for padding on the right: nothing before it sees it."""
         if self.cached:
-            embeds = nn.utils.rnn.pad_sequence([s.hidden for s in states], batch_first=True)
+            embeds = nn.utils.rnn.pad_sequence([s.output for s in states], batch_first=True)
             final = self._upper(inputs_embeds=embeds, use_cache=False).last_hidden_state
         else:
             ids = nn.utils.rnn.pad_sequence([torch.tensor(s.tokens) for s in states], batch_first=True)
@@ -74,7 +77,7 @@ class SwitchedTrunk(Trunk):
 
 @torch.no_grad()
 def padded_lower_pass(trunk: Trunk, rows: Sequence[Tokens], batch_rows: int) -> None:
-    """What `Trunk.states` computes, on padded batches in the order given."""
+    """States as `Trunk.states` computes them, on padded batches in the order given."""
     for start in range(0, len(rows), batch_rows):
         batch = [torch.tensor(row) for row in rows[start : start + batch_rows]]
         trunk._lower(input_ids=nn.utils.rnn.pad_sequence(batch, batch_first=True), use_cache=False)  # noqa: SLF001

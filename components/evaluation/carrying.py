@@ -2,7 +2,7 @@
 
 A prediction is named by its key (prompt tokens, adapter, decoding contract, numerics). An example whose key the earlier
 version's record already has keeps its prediction, and its row says from which object. Fresh predictions are written
-to the work area in portions, so a killed evaluation goes on where it was.
+to the work area in portions, so a killed evaluation continues with the next portion.
 """
 
 from collections import Counter
@@ -51,7 +51,7 @@ class Version:
         return cls(pool, Router.of(pool, settings.grouping), {**adapters, None: None})
 
     def groups(self, instructions: Sequence[str]) -> list[str | None]:
-        """The group of each instruction, None where the base model answers alone."""
+        """The group of each instruction, None if the base model answers alone."""
         return [route.group for route in self.router.route_many(instructions)]
 
 
@@ -72,16 +72,16 @@ class Stored:
 
 @dataclass(frozen=True)
 class Ask:
-    """A task to predict; `known` holds an earlier version's rows, `what` says it to those who watch."""
+    """A task to predict; `earlier` holds an earlier version's rows, `what` is the label that people see."""
 
     snapshot: Snapshot
     what: str
-    known: Stored | None = None
+    earlier: Stored | None = None
 
 
 @dataclass(frozen=True)
 class Work:
-    """Queries to predict; `what` says it to those who watch."""
+    """Queries to predict; `what` is the label that people see."""
 
     queries: Sequence[Query]
     what: str
@@ -96,8 +96,8 @@ class Predictor:
     evaluator: Evaluator
     work: Checkpoints | None = None
     progress: Progress | None = None
-    predicted: int = 0
-    carried: int = 0
+    predicted_rows: int = 0
+    carried_rows: int = 0
     _adapters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def task(
@@ -105,42 +105,42 @@ class Predictor:
         version: Version,
         snapshot: Snapshot,
         what: str,
-        known: Stored | None = None,
+        earlier: Stored | None = None,
         *,
         scores_only: bool = False,
     ) -> Rows:
-        """Test predictions of one task, row by row; those whose key is `known` are carried over.
+        """Test predictions of one task, row by row; those whose key is those of `earlier` are carried over.
 
         With `scores_only` an answer that is known to score 0 is not decoded to its end: its text is None.
         """
-        return self.tasks(version, [Ask(snapshot, what, known)], scores_only=scores_only)[0]
+        return self.tasks(version, [Ask(snapshot, what, earlier)], scores_only=scores_only)[0]
 
     def tasks(self, version: Version, asks: Sequence[Ask], *, scores_only: bool = False) -> list[Rows]:
         """The same for several tasks, which processes that share the work predict side by side."""
-        opened = [self._open(version, ask) for ask in asks]
-        work = [Work([q for q in o.queries if q.key not in o.old], a.what) for a, o in zip(asks, opened, strict=True)]
-        made = self.fresh(work, scores_only=scores_only)
-        return [self._rows(ask, each, iter(fresh)) for ask, each, fresh in zip(asks, opened, made, strict=True)]
+        drafts = [self._open(version, ask) for ask in asks]
+        work = [Work([q for q in o.queries if q.key not in o.old], a.what) for a, o in zip(asks, drafts, strict=True)]
+        predictions = self.fresh(work, scores_only=scores_only)
+        return [self._rows(ask, each, iter(fresh)) for ask, each, fresh in zip(asks, drafts, predictions, strict=True)]
 
     def _open(self, version: Version, ask: Ask) -> "_Opened":
         examples = ask.snapshot.rows("test")
         groups = version.groups([example.instruction for example in examples])
-        rows = self.read(ask.known) if ask.known else []
+        rows = self.read(ask.earlier) if ask.earlier else []
         old = {row["key"]: row for row in rows if row["text"] is not None}
         return _Opened(groups, self.queries(version, ask.snapshot, examples, groups), old)
 
-    def _rows(self, ask: Ask, opened: "_Opened", made: Iterator[Prediction]) -> Rows:
+    def _rows(self, ask: Ask, draft: "_Opened", predictions: Iterator[Prediction]) -> Rows:
         out: Rows = []
-        for query, group in zip(opened.queries, opened.groups, strict=True):
-            row = opened.old.get(query.key)
+        for query, group in zip(draft.queries, draft.groups, strict=True):
+            row = draft.old.get(query.key)
             if row is None:
-                prediction = next(made)
-                self.predicted += 1
+                prediction = next(predictions)
+                self.predicted_rows += 1
                 text, gap, origin, cut = prediction.text, prediction.gap, None, prediction.cut
             else:
-                self.carried += 1
+                self.carried_rows += 1
                 text, gap, cut = row["text"], row["gap"], row.get("cut", False)
-                origin = row.get("from") or (ask.known.predictions if ask.known else None)
+                origin = row.get("from") or (ask.earlier.predictions if ask.earlier else None)
             score = score_of(ask.snapshot, query.example, text)
             out.append(
                 {
@@ -171,20 +171,20 @@ class Predictor:
         Processes that share the work take the portions in turn: what a portion gives depends on its queries alone.
         """
         portions = [portion for number, each in enumerate(work) for portion in self._portions(number, each)]
-        ranks, shared = self.evaluator.trunk.base.ranks, not self.evaluator.trunk.base.sharded
-        own = [k for k in range(len(portions)) if not shared or k % ranks.count == ranks.number]
-        made = {k: self._portion(work[portions[k].work], portions[k], scores_only) for k in own}
-        if shared and ranks.count > 1:
-            said = ranks.gather(canonical({str(k): [_values(p) for p in made[k]] for k in made}))
-            others = [parse_json(said[number]) for number in range(ranks.count) if number != ranks.number]
-            made |= {int(k): [Prediction(*p) for p in each] for other in others for k, each in other.items()}
+        ranks, in_turn = self.evaluator.trunk.base.ranks, not self.evaluator.trunk.base.is_sharded
+        own = [k for k in range(len(portions)) if not in_turn or k % ranks.count == ranks.number]
+        results = {k: self._portion(work[portions[k].work], portions[k], scores_only) for k in own}
+        if in_turn and ranks.count > 1:
+            messages = ranks.gather(canonical({str(k): [_values(p) for p in results[k]] for k in results}))
+            others = [parse_json(messages[number]) for number in range(ranks.count) if number != ranks.number]
+            results |= {int(k): [Prediction(*p) for p in each] for other in others for k, each in other.items()}
         out: list[dict[int, Prediction]] = [{} for _ in work]
         for k, portion in enumerate(portions):
-            out[portion.work].update(zip(portion.members, made[k], strict=True))
+            out[portion.work].update(zip(portion.members, results[k], strict=True))
         return [[each[i] for i in range(len(each))] for each in out]
 
     def put(self, snapshot: Snapshot, rows: Rows) -> Stored:
-        """Store a task's predictions, and where each distinct instruction went."""
+        """Store a task's predictions, and the group of each distinct instruction."""
         examples = snapshot.rows("test")
         texts = [*(row["text"] for row in rows), *(example.output for example in examples)]
         predictions = self.store.put_json(
@@ -203,36 +203,36 @@ class Predictor:
         proof = Counter(row["from"] for row in rows if row["from"])
         return Stored(predictions, routes, mean([row["score"] for row in rows]), len(rows), dict(sorted(proof.items())))
 
-    def read(self, stored: Stored) -> Rows:
+    def read(self, predictions: Stored) -> Rows:
         """The rows of a predictions object."""
-        return scored_rows(self.store, stored.predictions)
+        return scored_rows(self.store, predictions.predictions)
 
     def _portions(self, number: int, work: Work) -> list["_Portion"]:
         queries = work.queries
-        order = sorted(range(len(queries)), key=lambda i: (queries[i].rendered.tokens, i))
+        order = sorted(range(len(queries)), key=lambda i: (queries[i].rendering.tokens, i))
         count = ceil(len(order) / (PORTION * self.evaluator.batch_rows))
         size = ceil(len(order) / count) if count else 1
         starts = range(0, len(order), size)
         words = [work.what if count == 1 else f"{work.what} {k}/{count}" for k in range(1, len(starts) + 1)]
-        return [_Portion(number, order[s : s + size], said) for s, said in zip(starts, words, strict=True)]
+        return [_Portion(number, order[s : s + size], label) for s, label in zip(starts, words, strict=True)]
 
     def _portion(self, work: Work, portion: "_Portion", scores_only: bool) -> list[Prediction]:
         queries = [work.queries[i] for i in portion.members]
         name = self._name(queries, scores_only) if self.work else ""
-        stored = self.work.read(name) if self.work else None
-        if stored is not None:
-            return [Prediction(*values) for values in parse_json(stored)]
-        needed = {q.adapter for q in queries if q.adapter}
-        if len(needed | self._adapters.keys()) > KEPT_ADAPTERS:
+        content = self.work.read(name) if self.work else None
+        if content is not None:
+            return [Prediction(*values) for values in parse_json(content)]
+        digests = {q.adapter for q in queries if q.adapter}
+        if len(digests | self._adapters.keys()) > KEPT_ADAPTERS:
             self._adapters.clear()
-        for digest in sorted(needed - self._adapters.keys()):
+        for digest in sorted(digests - self._adapters.keys()):
             self._adapters[digest] = self.evaluator.slot.fetch(self.store, digest)
         progress = self.progress
         report = (lambda phase, n, total: progress(f"{portion.words}, {phase}", n, total)) if progress else None
-        made = self.evaluator.predict(queries, self._adapters, scores_only=scores_only, progress=report)
+        predictions = self.evaluator.predict(queries, self._adapters, scores_only=scores_only, progress=report)
         if self.work:
-            self.work.write(name, canonical([_values(p) for p in made]))
-        return made
+            self.work.write(name, canonical([_values(p) for p in predictions]))
+        return predictions
 
     def _name(self, queries: Sequence[Query], scores_only: bool) -> str:
         """Names a portion by all that its predictions depend on, the code included."""

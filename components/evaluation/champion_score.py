@@ -1,4 +1,4 @@
-"""What the model says about a task before it is learnt: the champion's score on it, and how hard it is to read."""
+"""The model on a task before it is learnt: the champion's score, and how hard the task is to read."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def champion_score(
     pool: Pool,
     snapshot: Snapshot,
     rows: Sequence[Example],
-    resembled: str | None,
+    nearest: str | None,
     evaluation: Mapping[str, Any] | None,
 ) -> ChampionScore:
     """Predict `rows` of a task by the pool, each routed by its instruction as at inference.
@@ -40,12 +40,12 @@ def champion_score(
     version = Version.of(pool, settings)
     predictor = Predictor(store, settings, Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows))
     queries = predictor.queries(version, snapshot, rows, version.groups([row.instruction for row in rows]))
-    scores = [made.score for made in predictor.fresh([Work(queries, "champion")], scores_only=True)[0]]
-    before = _scores(store, resembled, evaluation)
+    scores = [prediction.score for prediction in predictor.fresh([Work(queries, "champion")], scores_only=True)[0]]
+    before = _scores(store, nearest, evaluation)
     return ChampionScore(
         score=round(sum(scores) / len(scores), 6),
         rows=len(scores),
-        resembled=resembled,
+        resembled=nearest,
         resembled_score=round(sum(before) / len(before), 6) if before else None,
         resembled_rows=len(before),
     )
@@ -75,9 +75,9 @@ def bits_per_character(bench: Workbench, texts: Sequence[str]) -> list[float]:
         for start in range(0, len(rows), READ_ROWS):
             part = rows[start : start + READ_ROWS]
             states = trunk.states(part, READ_ROWS)
-            for ids, hidden in zip(part, trunk.hidden(states), strict=True):
-                logits = trunk.head(hidden[:-1]).float()
+            for ids, output in zip(part, trunk.outputs(states), strict=True):
+                logits = trunk.head(output[:-1]).float()
                 nats = float(cross_entropy(logits, torch.tensor(ids[1:], device=logits.device), reduction="sum"))
-                seen = len(base.tokenizer.decode(ids))
-                out.append(nats / math.log(2) / max(seen, 1))
+                length = len(base.tokenizer.decode(ids))
+                out.append(nats / math.log(2) / max(length, 1))
     return out

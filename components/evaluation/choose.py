@@ -22,6 +22,7 @@ def choose_point(points: Sequence[Point], before: Mapping[str, float], margin: f
 
     If none does, the one that loses least. Ties go to the point listed first. Returns it with the reason.
     """
+    # a drop of exactly the margin is admissible, and a difference of two means is not exact
     admissible = [p for p in points if p.worst_drop(before) <= margin + 1e-9]
     if admissible:
         best = max(admissible, key=lambda p: p.new)

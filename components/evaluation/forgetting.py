@@ -18,8 +18,8 @@ from components.evaluation.carrying import EVALUATED, Ask, Predictor, Stored, Ve
 from components.evaluation.choose import Point, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
-from components.evaluation.scored import mean_score, rescored
-from components.grouping.pool import GroupTask, Merge, Pool
+from components.evaluation.scored import mean_score, with_present_scores
+from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
@@ -58,7 +58,7 @@ class Forgetting:
 
     @cached_property
     def name(self) -> str:
-        """What the new task is called in the pool: `name`, or `name@version` beside an earlier version of it."""
+        """Name of the new task in the pool: `name`, or `name@version` beside an earlier version of it."""
         task = self.snapshot.task
         return task.label if any(e.name == task.name for e in self.champion.pool.tasks()) else task.name
 
@@ -71,14 +71,14 @@ class Forgetting:
         self._check_champion()
         self._canary(tuning["points"]["live"])
         points, before, validation = self._validate(tuning)
-        chosen, reason = choose_point(points, before, self.settings.evaluation.choice_margin)
-        pool = self._candidate(tuning, chosen.name, config)
+        choice, reason = choose_point(points, before, self.settings.evaluation.choice_margin)
+        pool = self._candidate(tuning, choice.name, config)
         parent, candidate = (Version.of(p, self.settings) for p in (self.champion.pool, pool))
         champion = self._champion_predictions(parent)
-        stored, rerouted = self._predict(candidate, parent, champion)
+        predictions, moves = self._predict(candidate, parent, champion)
         own = pool.group_of(self.snapshot.digest)
         routes = candidate.groups([example.instruction for example in self.snapshot.rows("test")])
-        checked = recheck(self.predictor, candidate, stored, self.snapshot.digest)
+        repeats = recheck(self.predictor, candidate, predictions, self.snapshot.digest)
         base = self.evaluator.trunk.base
         record = {
             "kind": "evaluation",
@@ -89,23 +89,23 @@ class Forgetting:
             "numerics": base.numerics,
             "numerics_digest": base.numerics_digest,
             "contract": self.evaluator.contract,
-            "chosen": chosen.name,
+            "chosen": choice.name,
             "reason": reason,
             "before": dict(before),
             "points": [{"name": p.name, "new": p.new, "prior": dict(p.prior)} for p in points],
-            "validation": {"candidate": validation[chosen.name], "live": validation["live"]},
-            "predictions": {n: task.predictions for n, task in stored.items()},
-            "routes": {n: task.routes for n, task in stored.items()},
-            "scores": {n: task.score for n, task in stored.items()},
-            "proofs": {n: {"rows": task.rows, "from": dict(task.proof)} for n, task in stored.items()},
-            "rerouted": rerouted,
+            "validation": {"candidate": validation[choice.name], "live": validation["live"]},
+            "predictions": {n: task.predictions for n, task in predictions.items()},
+            "routes": {n: task.routes for n, task in predictions.items()},
+            "scores": {n: task.score for n, task in predictions.items()},
+            "proofs": {n: {"rows": task.rows, "from": dict(task.proof)} for n, task in predictions.items()},
+            "rerouted": moves,
             "champion": {n: task.predictions for n, task in champion.items()},
-            "anchors": self._anchors(stored),
-            "not_measurable": [e.name for e in pool.tasks() if e.name not in stored],
+            "anchors": self._anchors(predictions),
+            "not_measurable": [e.name for e in pool.tasks() if e.name not in predictions],
             "routing_share": sum(group == (own.id if own else None) for group in routes) / len(routes),
-            "carried": self.predictor.carried,
-            "predicted": self.predictor.predicted,
-            "recheck": checked,
+            "carried": self.predictor.carried_rows,
+            "predicted": self.predictor.predicted_rows,
+            "recheck": repeats,
         }
         return self.store.put_json(record)
 
@@ -118,10 +118,10 @@ class Forgetting:
         prior = {e.name: load_snapshot(self.store, e.task) for e in entries}
         names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))  # protected first: they win ties
         own = {self.name: self.snapshot}
-        asked = [(None, n, s, group.adapter) for n, s in prior.items()] if group else []
-        asked += [(p, n, s, tuning["points"][p]) for p in names for n, s in (own | prior).items()]
-        made = self.predictor.fresh([self._choosing(s, a) for _, _, s, a in asked], scores_only=True)
-        scores = {(p, n): [m.score for m in each] for (p, n, _, _), each in zip(asked, made, strict=True)}
+        trials = [(None, n, s, group.adapter) for n, s in prior.items()] if group else []
+        trials += [(p, n, s, tuning["points"][p]) for p in names for n, s in (own | prior).items()]
+        results = self.predictor.fresh([self._choosing(s, a) for _, _, s, a in trials], scores_only=True)
+        scores = {(p, n): [m.score for m in each] for (p, n, _, _), each in zip(trials, results, strict=True)}
         points = [Point(p, mean(scores[p, self.name]), {n: mean(scores[p, n]) for n in prior}) for p in names]
         before = {n: mean(scores[None, n]) for n in prior}
         return points, before, {p: scores[p, self.name] for p in names}
@@ -141,7 +141,6 @@ class Forgetting:
             parent=self.champion.digest,
             config=config,
             settings=self.settings.grouping,
-            merge=Merge(**tuning["merge"]) if tuning.get("merge") else None,
             overrides=changed_keys(self.settings),
         )
 
@@ -150,48 +149,50 @@ class Forgetting:
     def _champion_predictions(self, parent: Version) -> dict[str, Stored]:
         """The champion's predictions on every measurable task, the new one included.
 
-        They are taken over from its own record, or predicted again where the numerics have changed.
+        They are taken over from its own record, or predicted again if the numerics have changed.
         """
-        record, found = self.champion.evaluation, dict[str, Stored]()
+        record, predictions = self.champion.evaluation, dict[str, Stored]()
         for entry in parent.pool.tasks():
             if not self._measurable(entry):
                 continue
             if record is not None and self._comparable(record):
-                found[entry.name] = self._stored(record, entry.name)
+                predictions[entry.name] = self._predictions_of(record, entry.name)
             else:
-                found[entry.name] = self._task(parent, entry.task, f"predict {entry.name}, champion")
+                predictions[entry.name] = self._task(parent, entry.task, f"predict {entry.name}, champion")
         # Here only the score matters: a base model's long wrong answers need not be decoded to their end.
         new, what = self.snapshot.digest, f"predict {self.name}, champion"
-        found[self.name] = self._task(parent, new, what, scores_only=True)
-        return found
+        predictions[self.name] = self._task(parent, new, what, scores_only=True)
+        return predictions
 
     def _predict(
         self, candidate: Version, parent: Version, champion: Mapping[str, Stored]
     ) -> tuple[dict[str, Stored], dict[str, list[dict[str, Any]]]]:
-        """The candidate's predictions of all measurable tasks, and which prior rows changed their group."""
-        kept = self._unchanged(candidate, parent, champion)
+        """The candidate's predictions of all measurable tasks, and the prior rows that changed their group."""
+        same = self._tasks_carried(candidate, parent, champion)
         entries = [entry for entry in candidate.pool.tasks() if entry.name in champion]
-        asks = {e.name: self._ask(e, champion[e.name]) for e in entries if e.name not in kept}
-        made = dict(zip(asks, self.predictor.tasks(candidate, list(asks.values())), strict=True))
-        found: dict[str, Stored] = {}
-        rerouted: dict[str, list[dict[str, Any]]] = {}
+        asks = {e.name: self._ask(e, champion[e.name]) for e in entries if e.name not in same}
+        fresh = dict(zip(asks, self.predictor.tasks(candidate, list(asks.values())), strict=True))
+        predictions: dict[str, Stored] = {}
+        moves: dict[str, list[dict[str, Any]]] = {}
         for entry in entries:
             name, old = entry.name, champion[entry.name]
-            if name in kept:
-                self.predictor.carried += old.rows
-                found[name] = Stored(old.predictions, old.routes, old.score, old.rows, {old.predictions: old.rows})
+            if name in same:
+                self.predictor.carried_rows += old.rows
+                predictions[name] = Stored(
+                    old.predictions, old.routes, old.score, old.rows, {old.predictions: old.rows}
+                )
                 continue
-            found[name] = self.predictor.put(asks[name].snapshot, made[name])
-            moved = self._moved(old, found[name]) if asks[name].known else []
-            if moved:
-                rerouted[name] = moved
-        return found, rerouted
+            predictions[name] = self.predictor.put(asks[name].snapshot, fresh[name])
+            changes = self._group_changes(old, predictions[name]) if asks[name].earlier else []
+            if changes:
+                moves[name] = changes
+        return predictions, moves
 
     def _ask(self, entry: GroupTask, old: Stored) -> Ask:
-        known = None if entry.task == self.snapshot.digest else old
-        return Ask(load_snapshot(self.store, entry.task), f"predict {entry.name}, candidate", known)
+        earlier = None if entry.task == self.snapshot.digest else old
+        return Ask(load_snapshot(self.store, entry.task), f"predict {entry.name}, candidate", earlier)
 
-    def _unchanged(self, candidate: Version, parent: Version, champion: Mapping[str, Stored]) -> set[str]:
+    def _tasks_carried(self, candidate: Version, parent: Version, champion: Mapping[str, Stored]) -> set[str]:
         """Prior tasks whose every test instruction goes to the group it went to, under the adapter it had."""
         record = self.champion.evaluation
         if record is None or record.get("contract") != self.evaluator.contract:
@@ -211,8 +212,8 @@ class Forgetting:
         rows = self.predictor.task(version, snapshot, what, scores_only=scores_only)
         return self.predictor.put(snapshot, rows)
 
-    def _moved(self, old: Stored, new: Stored) -> list[dict[str, Any]]:
-        """How many rows went from one group to another: a new group may steal prior examples."""
+    def _group_changes(self, old: Stored, new: Stored) -> list[dict[str, Any]]:
+        """Rows that went from one group to another, counted: a new group may steal prior examples."""
         pairs = zip(self.predictor.read(old), self.predictor.read(new), strict=True)
         moves = Counter((a["group"], b["group"]) for a, b in pairs if a["group"] != b["group"])
         return [{"from": a, "to": b, "rows": n} for (a, b), n in sorted(moves.items(), key=str)]
@@ -222,16 +223,16 @@ class Forgetting:
     def _comparable(self, record: Mapping[str, Any]) -> bool:
         return bool(record["numerics_digest"] == self.evaluator.trunk.base.numerics_digest)
 
-    def _stored(self, record: Mapping[str, Any], name: str) -> Stored:
+    def _predictions_of(self, record: Mapping[str, Any], name: str) -> Stored:
         """A task's predictions as an evaluation record has them; an earlier release's knows no routes."""
         predictions, routes, proofs = (record.get(k, {}).get(name) for k in ("predictions", "routes", "proofs"))
         rows = proofs["rows"] if proofs else len(self.store.get_json(predictions)["rows"])
-        present = rescored(self.store, str(predictions))
+        present = with_present_scores(self.store, str(predictions))
         if present != predictions:
             return Stored(present, routes, mean_score(self.store.get_json(present)["rows"]), rows)
         return Stored(present, routes, record["scores"][name], rows)
 
-    def _anchors(self, stored: Mapping[str, Stored]) -> dict[str, dict[str, str | None]]:
+    def _anchors(self, present: Mapping[str, Stored]) -> dict[str, dict[str, str | None]]:
         """Per task the predictions of the version that first promoted it; the new task's are this candidate's.
 
         `version` names that version (None: this one). Under new numerics its predictions are made again.
@@ -240,28 +241,28 @@ class Forgetting:
         record = self.champion.evaluation
         for task, anchor in record["anchors"].items() if record else ():
             version, predictions = str(anchor["version"] or self.champion.digest), anchor["predictions"]
-            if task in stored:
-                predictions = rescored(self.store, predictions)
-            if record and not self._comparable(record) and task in stored:
+            if task in present:
+                predictions = with_present_scores(self.store, predictions)
+            if record and not self._comparable(record) and task in present:
                 ancestor = Version.of(Pool.from_manifest(self.store.get_json(version)), self.settings)
                 digest = next(e.task for e in self.champion.pool.tasks() if e.name == task)
                 if ancestor.pool.base_model == self.champion.pool.base_model:  # else what was stored stands
                     predictions = self._task(ancestor, digest, f"predict {task}, anchor").predictions
             anchors[task] = {"version": version, "predictions": predictions}
-        return {**anchors, self.name: {"version": None, "predictions": stored[self.name].predictions}}
+        return {**anchors, self.name: {"version": None, "predictions": present[self.name].predictions}}
 
     def _measurable(self, entry: GroupTask) -> bool:
-        """Whether the evaluation rows and the predictions of them are kept: allowed by the owner, not erased since."""
+        """True if the evaluation rows and their predictions are there: allowed by the owner, and not erased since."""
         record = self.champion.evaluation
-        known = record is not None and entry.task != record["task"]
-        if known and record is not None and entry.name not in record["predictions"]:
+        earlier = record is not None and entry.task != record["task"]
+        if earlier and record is not None and entry.name not in record["predictions"]:
             return False
         snapshot = load_snapshot(self.store, entry.task)
         rests_on = [snapshot.splits[split].object for split in EVALUATED]
         if record is not None and entry.name in record["predictions"]:
             rests_on += [record["predictions"][entry.name], record["anchors"][entry.name]["predictions"]]
-        allowed = known or snapshot.task.retention.evaluation_rows
-        return allowed and all(self.store.why_erased(digest) is None for digest in rests_on)
+        permission = earlier or snapshot.task.retention.evaluation_rows
+        return permission and all(self.store.why_erased(digest) is None for digest in rests_on)
 
     # -- proofs -------------------------------------------------------------------------------------
 
@@ -277,12 +278,12 @@ class Forgetting:
     def _canary(self, adapter: str) -> None:
         """The adapter must change the logits of a real row, or nothing measured here means anything."""
         row, base = self.snapshot.rows("validation")[0], self.evaluator.trunk.base
-        rendered = render(base.reader, base.settings, row.instruction, row.input, row.output, row.images)
-        states = self.evaluator.trunk.states([rendered.tokens], 1)
+        example = render(base.reader, base.settings, row.instruction, row.input, row.output, row.images)
+        states = self.evaluator.trunk.states([example.tokens], 1)
         slot, trunk = self.evaluator.slot, self.evaluator.trunk
         slot.load(slot.fetch(self.store, adapter))
-        applied = trunk.answer_logits(states, [len(rendered.prompt)])[0]
+        adapter_logits = trunk.answer_logits(states, [len(example.prompt)])[0]
         with slot.switched_off():
-            alone = trunk.answer_logits(states, [len(rendered.prompt)])[0]
-        if not (applied - alone).abs().max().item() > 1e-4:
+            base_logits = trunk.answer_logits(states, [len(example.prompt)])[0]
+        if not (adapter_logits - base_logits).abs().max().item() > 1e-4:
             raise EvaluationFailed("the tuned adapter does not change the model's output; it is not applied")

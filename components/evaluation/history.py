@@ -1,4 +1,4 @@
-"""What evaluation records say together: the accuracy matrix along a lineage, and what flipped."""
+"""Evaluation records read together: the accuracy matrix along a lineage, and the rows that flipped."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -36,19 +36,19 @@ def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMat
 
 def flips(store: ObjectStore, record: Record, task: str | None = None) -> list[Flip]:
     """Test rows of prior tasks, or of one, whose score differs between the champion and the candidate of a record."""
-    found: list[Flip] = []
+    rows: list[Flip] = []
     pool = Pool.from_manifest(store.get_json(record["pool"]))
     for entry in pool.tasks():
         if task not in (None, entry.name):
             continue
-        if entry.task == record["task"] or not measured(store, record, entry.name):
+        if entry.task == record["task"] or not has_predictions(store, record, entry.name):
             continue
         examples = load_snapshot(store, entry.task).rows("test")
         before = scored_rows(store, record["champion"][entry.name])
         after = scored_rows(store, record["predictions"][entry.name])
         for example, old, new in zip(examples, before, after, strict=True):
             if old["score"] != new["score"]:
-                found.append(
+                rows.append(
                     Flip(
                         task=entry.name,
                         row=example.id,
@@ -61,19 +61,19 @@ def flips(store: ObjectStore, record: Record, task: str | None = None) -> list[F
                         images=tuple(picture.digest for picture in example.images),
                     )
                 )
-    return found
+    return rows
 
 
 def flip_counts(store: ObjectStore, record: Record) -> list[FlipCount]:
     """Lost and won test rows of each prior task, without any text."""
     counts = []
     for entry in Pool.from_manifest(store.get_json(record["pool"])).tasks():
-        if entry.task != record["task"] and measured(store, record, entry.name):
+        if entry.task != record["task"] and has_predictions(store, record, entry.name):
             before = scored_rows(store, record["champion"][entry.name])
             after = scored_rows(store, record["predictions"][entry.name])
             gains = [new["score"] - old["score"] for old, new in zip(before, after, strict=True)]
-            lost, won = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
-            counts.append(FlipCount(entry.name, len(gains), lost, won))
+            losses, wins = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
+            counts.append(FlipCount(entry.name, len(gains), losses, wins))
     return counts
 
 
@@ -82,15 +82,15 @@ def against_anchor(store: ObjectStore, record: Record) -> dict[str, Interval]:
     gains = {}
     for name, digest in record["predictions"].items():
         anchor = record["anchors"][name]["predictions"]
-        if record["anchors"][name]["version"] is not None and measured(store, record, name):
+        if record["anchors"][name]["version"] is not None and has_predictions(store, record, name):
             then, now = ([row["score"] for row in scored_rows(store, d)] for d in (anchor, digest))
             gain = compare(now, then, (1 - CONFIDENCE) / 2)
             gains[name] = Interval(gain.drop, gain.low, gain.high)
     return gains
 
 
-def measured(store: ObjectStore, record: Record, name: str) -> bool:
-    """Whether a record has predictions of a task that were not erased since (retention, a withdrawal)."""
+def has_predictions(store: ObjectStore, record: Record, name: str) -> bool:
+    """True if a record has predictions of a task that were not erased since (retention, a withdrawal)."""
     digest = record["predictions"].get(name)
     return digest is not None and store.why_erased(digest) is None
 
@@ -136,7 +136,7 @@ def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
 
 
 def curve_picture(record: Record, margin: float) -> bytes | None:
-    """The curve's points with the chosen one as PNG; None where there was nothing to choose."""
+    """The curve's points with the chosen one as PNG; None if there was nothing to choose."""
     points = curve_points(record)
     return curve_png(points, record["chosen"], margin) if points else None
 

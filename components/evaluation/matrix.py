@@ -1,7 +1,7 @@
 """The accuracy matrix and what is read off it: Avg.ACC, New.ACC, Forgetting and BWT (DESIGN section 7).
 
 `A[j, i]` is the score on task i after learning task j, a fraction, for i <= j along the champion's ancestors.
-A cell is None where a task's evaluation rows may not be kept; such cells leave the means.
+A cell is None if a task's evaluation rows may not be kept; such cells leave the means.
 """
 
 import math
@@ -153,14 +153,14 @@ class AccuracyMatrix:
             return {}
         columns = list(self._columns.values())
         prior = [column for column in columns if column.shape[1] > 1]
-        drawn: dict[str, list[NDArray[np.float64]]] = {
+        samples: dict[str, list[NDArray[np.float64]]] = {
             "avg_acc": [column[:, -1] for column in columns],
             "new_acc": [column[:, 0] for column in columns],
             "forgetting": [column[:, :-1].max(axis=1) - column[:, -1] for column in prior],
             "bwt": [column[:, -1] - column[:, 0] for column in prior],
         }
         intervals = {}
-        for name, draws in drawn.items():
+        for name, draws in samples.items():
             value = getattr(self, name)
             if value is not None:
                 intervals[name] = _interval(value, draws)
@@ -168,32 +168,32 @@ class AccuracyMatrix:
 
     def part(self, tasks: Collection[str]) -> PartFigures:
         """Avg.ACC and BWT over some tasks, such as those that share a group; BWT leaves out the newest one."""
-        chosen = [i for i, name in enumerate(self.tasks) if name in tasks]
-        prior = [i for i in chosen if i < len(self.tasks) - 1]
+        members = [i for i, name in enumerate(self.tasks) if name in tasks]
+        prior = [i for i in members if i < len(self.tasks) - 1]
         changes = [
             self.rows[-1][i] - self.rows[i][i]  # type: ignore[operator]
             for i in prior
             if self.rows[-1][i] is not None and self.rows[i][i] is not None
         ]
-        avg_acc, bwt = _mean([self.rows[-1][i] for i in chosen]), _mean(changes)
-        drawn = self._columns if self.scores else {}
+        avg_acc, bwt = _mean([self.rows[-1][i] for i in members]), _mean(changes)
+        samples = self._columns if self.scores else {}
         pairs = {
-            "avg_acc": (avg_acc, [drawn[i][:, -1] for i in chosen if i in drawn]),
-            "bwt": (bwt, [drawn[i][:, -1] - drawn[i][:, 0] for i in prior if i in drawn]),
+            "avg_acc": (avg_acc, [samples[i][:, -1] for i in members if i in samples]),
+            "bwt": (bwt, [samples[i][:, -1] - samples[i][:, 0] for i in prior if i in samples]),
         }
         intervals = {
             name: _interval(value, draws) for name, (value, draws) in pairs.items() if value is not None and draws
         }
-        return PartFigures(tuple(self.tasks[i] for i in chosen), avg_acc, bwt, intervals)
+        return PartFigures(tuple(self.tasks[i] for i in members), avg_acc, bwt, intervals)
 
     def changes(self) -> tuple[TaskChange, ...]:
         """Each task's score when learnt, at its best and now, in the order learnt."""
-        found = []
+        changes = []
         for i, task in enumerate(self.tasks):
             column = [row[i] for row in self.rows[i:]]
             before = [cell for cell in column[:-1] or column if cell is not None]
-            found.append(TaskChange(task, column[0], max(before, default=None), column[-1], self._change(i)))
-        return tuple(found)
+            changes.append(TaskChange(task, column[0], max(before, default=None), column[-1], self._change(i)))
+        return tuple(changes)
 
     def to_json(self) -> dict[str, Any]:
         """The shape other programs read: fractions, null above the diagonal and where not measurable."""
@@ -241,8 +241,8 @@ class AccuracyMatrix:
 
 
 def _mean(cells: Sequence[float | None]) -> float | None:
-    known = [cell for cell in cells if cell is not None]
-    return math.fsum(known) / len(known) if known else None
+    values = [cell for cell in cells if cell is not None]
+    return math.fsum(values) / len(values) if values else None
 
 
 def _interval(value: float, draws: Sequence[NDArray[np.float64]]) -> Interval:

@@ -1,6 +1,10 @@
 """Pictures for people, as PNG: accuracy matrix, stability-plasticity curve, and what happened while tuning.
 
-Each bears its title, so that it can be read alone (MLflow shows them without a page around them).
+Each has its title, so that it can be read alone (MLflow shows them without a page around them).
+
+They stay PNG drawn by matplotlib, beside the console's SVG: pictures of earlier versions are stored and published as
+PNG under the same names, so both formats would have to be served for ever; the console's drawings take their colours
+from its style sheet, which MLflow lacks; and MLflow needs matplotlib itself, so no dependency would go.
 """
 
 import io
@@ -20,7 +24,7 @@ _DPI = 130
 _BLUE, _ORANGE, _GREEN, _INK, _PALE = "#33658a", "#c2410c", "#4d8b5b", "#1d2733", "#b9c4cf"
 _KINDS = (
     ("live weights", r"live", "s", _INK),
-    ("averages over the steps", r"ema.*", "o", _BLUE),
+    ("protected weights", r"ema", "o", _BLUE),
     ("mixes with the parent", r"mix-.*", "D", _GREEN),
     ("other points", r".*", "o", _PALE),
 )
@@ -53,10 +57,10 @@ def heat_map_png(matrix: AccuracyMatrix) -> bytes:
     else:
         unknown = [(i, j) for j in range(size) for i in range(j + 1) if np.isnan(cells[j, i])]
         axes.plot([i for i, _ in unknown], [j for _, j in unknown], "x", color=_ORANGE, markersize=3)
-    named = range(0, size, -(-size // _NAMED))
-    names = [_short(matrix.tasks[i]) for i in named]
-    axes.set_xticks(named, names, rotation=30 if size > 4 else 0, ha="right" if size > 4 else "center")
-    axes.set_yticks(named, [f"after {name}" for name in names])
+    ticks = range(0, size, -(-size // _NAMED))
+    names = [_short(matrix.tasks[i]) for i in ticks]
+    axes.set_xticks(ticks, names, rotation=30 if size > 4 else 0, ha="right" if size > 4 else "center")
+    axes.set_yticks(ticks, [f"after {name}" for name in names])
     axes.set_title(
         "Score on each task after each task learnt" + ("" if numbers else "  (x: not measurable)"), fontsize=11
     )
@@ -72,11 +76,11 @@ def _write_scores(axes: Any, cells: Any) -> None:  # noqa: ANN401  matplotlib an
 
     for j in range(len(cells)):
         for i in range(j + 1):
-            known = not np.isnan(cells[j, i])
-            text = f"{cells[j, i]:.2f}" if known else "not\nmeasurable"
-            dark = known and cells[j, i] > 0.6
+            measurable = not np.isnan(cells[j, i])
+            text = f"{cells[j, i]:.2f}" if measurable else "not\nmeasurable"
+            dark = measurable and cells[j, i] > 0.6
             axes.text(
-                i, j, text, ha="center", va="center", fontsize=11 if known else 7,
+                i, j, text, ha="center", va="center", fontsize=11 if measurable else 7,
                 color="white" if dark else _INK,
             )  # fmt: skip
 
@@ -88,17 +92,17 @@ def history_png(matrix: AccuracyMatrix, groups: Mapping[str, str] | None = None)
     Of many tasks those that lost most since then are shown, in the order in which they were learnt.
     """
     names = list(matrix.tasks)
-    shown = sorted(sorted(range(len(names)), key=lambda i: -_lost(matrix, i))[:_HISTORIES])
-    columns = min(4, max(1, len(shown)))
-    lines = max(1, -(-len(shown) // columns))
+    tasks = sorted(sorted(range(len(names)), key=lambda i: -_loss_of(matrix, i))[:_HISTORIES])
+    columns = min(4, max(1, len(tasks)))
+    lines = max(1, -(-len(tasks) // columns))
     figure = _figure(width=max(4.6, 2.9 * columns), height=2.15 * lines + 0.9)
     for place, axes in enumerate(figure.subplots(lines, columns, squeeze=False, sharey=True).flat):
-        if place >= len(shown):
+        if place >= len(tasks):
             axes.set_visible(False)
             continue
-        i = shown[place]
+        i = tasks[place]
         versions = range(i + 1, len(names) + 1)
-        known = [(v, row[i]) for v, row in zip(versions, matrix.rows[i:], strict=True) if row[i] is not None]
+        scores = [(v, row[i]) for v, row in zip(versions, matrix.rows[i:], strict=True) if row[i] is not None]
         title = _short(names[i], 24) + (f"  ({_plain(groups[names[i]])})" if groups and names[i] in groups else "")
         axes.set_title(title, fontsize=9)
         axes.set_xlim(0.6, len(names) + 0.4)
@@ -106,30 +110,30 @@ def history_png(matrix: AccuracyMatrix, groups: Mapping[str, str] | None = None)
         axes.locator_params(axis="x", integer=True, nbins=6)
         axes.tick_params(labelsize=8)
         _grid(axes)
-        if not known:
+        if not scores:
             axes.text(0.5, 0.5, "not measurable", transform=axes.transAxes, ha="center", color=_INK, fontsize=9)
             continue
-        xs, ys = zip(*known, strict=True)
+        xs, ys = zip(*scores, strict=True)
         axes.axhline(ys[0], color=_ORANGE, linestyle="--", linewidth=1)
         if matrix.scores is not None:
             rows = [len(matrix.scores[v - 1][i]) for v in xs]
             bands = [wilson_interval(y * n, n) for y, n in zip(ys, rows, strict=True)]
             axes.fill_between(xs, [b.low for b in bands], [b.high for b in bands], color=_BLUE, alpha=0.18, linewidth=0)
         axes.plot(xs, ys, color=_BLUE, marker="o", markersize=3.5, linewidth=1.4)
-    which = "each task" if len(shown) == len(names) else f"the {len(shown)} tasks of {len(names)} that lost most"
+    which = "each task" if len(tasks) == len(names) else f"the {len(tasks)} tasks of {len(names)} that lost most"
     figure.suptitle(f"Score of {which} over the versions  (dashed: when it was learnt)", fontsize=11)
     figure.supxlabel("version along the lineage", fontsize=9)
     figure.supylabel("score on the test rows", fontsize=9)
     return _png(figure)
 
 
-def _lost(matrix: AccuracyMatrix, task: int) -> float:
-    """What a task's newest score lacks of its first; 0 where fewer than two are known."""
-    known = [score for row in matrix.rows[task:] if (score := row[task]) is not None]
-    return known[0] - known[-1] if known else 0.0
+def _loss_of(matrix: AccuracyMatrix, task: int) -> float:
+    """A task's first score minus its newest one; 0 if fewer than two are known."""
+    scores = [score for row in matrix.rows[task:] if (score := row[task]) is not None]
+    return scores[0] - scores[-1] if scores else 0.0
 
 
-def curve_png(points: Sequence[tuple[str, float, float]], chosen: str, margin: float | None = None) -> bytes:
+def curve_png(points: Sequence[tuple[str, float, float]], choice: str, margin: float | None = None) -> bytes:
     """The stability-plasticity curve of one tuning run on validation data.
 
     Each point is `(name, score of the new task, largest drop of a prior task)`, fractions; `margin` is the
@@ -141,15 +145,15 @@ def curve_png(points: Sequence[tuple[str, float, float]], chosen: str, margin: f
     mixes = sorted((float(n[4:]), place[n]) for n in place if re.fullmatch(r"mix-\d+(\.\d+)?", n))
     line = [xy for _, xy in mixes] + ([place["live"]] if mixes and "live" in place else [])
     axes.plot([x for x, _ in line], [y for _, y in line], color=_PALE, linewidth=1.2, zorder=1)
-    left = list(place)
+    rest = list(place)
     for kind, pattern, marker, color in _KINDS:
-        names = [name for name in left if re.fullmatch(pattern, name, re.DOTALL)]
-        left = [name for name in left if name not in names]
+        names = [name for name in rest if re.fullmatch(pattern, name, re.DOTALL)]
+        rest = [name for name in rest if name not in names]
         if names:
             xs, ys = zip(*(place[name] for name in names), strict=True)
             axes.scatter(xs, ys, s=34, marker=marker, color=color, label=kind, zorder=2)
-    x, y = place[chosen]
-    star = f"chosen: {_plain(chosen)}"
+    x, y = place[choice]
+    star = f"chosen: {_plain(choice)}"
     axes.scatter([x], [y], s=210, marker="*", color=_ORANGE, edgecolors="white", label=star, zorder=3)
     axes.margins(x=0.16, y=0.16)
     if margin is not None:
@@ -166,8 +170,8 @@ def curve_png(points: Sequence[tuple[str, float, float]], chosen: str, margin: f
     together: dict[tuple[float, float], list[str]] = {}
     for name, x, y in points:
         together.setdefault((round(x, 4), round(y, 4)), []).append(name)
-    order = sorted(together.items(), key=lambda item: chosen not in item[1])
-    _label(figure, [(xy, sorted(names, key=lambda n: n != chosen), chosen in names) for xy, names in order])
+    order = sorted(together.items(), key=lambda item: choice not in item[1])
+    _label(figure, [(xy, sorted(names, key=lambda n: n != choice), choice in names) for xy, names in order])
     return _png(figure)
 
 
@@ -178,14 +182,14 @@ def loss_png(losses: Sequence[float], old: Sequence[float | None] = ()) -> bytes
     figure = _figure(width=6.8, height=3.2)
     axes = figure.subplots()
     window = max(1, round(len(losses) / 15))
-    smoothed = f", mean of {window} steps" if window > 1 else ""
+    suffix = f", mean of {window} steps" if window > 1 else ""
     series = [("all rows", losses, _BLUE)]
     if old:
         series.append(("rows of earlier tasks", [np.nan if x is None else x for x in old], _ORANGE))
     for label, values, color in series:
-        steps, known = np.arange(1, len(values) + 1), np.asarray(values, dtype=float)
-        axes.plot(steps, known, ".", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
-        axes.plot(steps, _running_mean(known, window), color=color, linewidth=1.6, label=f"{label}{smoothed}")
+        steps, numbers = np.arange(1, len(values) + 1), np.asarray(values, dtype=float)
+        axes.plot(steps, numbers, ".", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
+        axes.plot(steps, _running_mean(numbers, window), color=color, linewidth=1.6, label=f"{label}{suffix}")
     axes.set_ylim(bottom=0)
     axes.set_title("Training loss", fontsize=11)
     axes.set_xlabel("optimizer step")
@@ -242,8 +246,8 @@ def _running_mean(values: Any, window: int) -> Any:  # noqa: ANN401  numpy array
     """Mean of the known values among the `window` nearest ones; nan where none is known."""
     import numpy as np
 
-    known = ~np.isnan(values)
-    sums, counts = (np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(known, values, 0), known))
+    present = ~np.isnan(values)
+    sums, counts = (np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(present, values, 0), present))
     first = np.clip(np.arange(len(values)) - window // 2, 0, None)
     last = np.clip(first + window, None, len(values))
     with np.errstate(invalid="ignore"):
@@ -251,37 +255,37 @@ def _running_mean(values: Any, window: int) -> Any:  # noqa: ANN401  numpy array
 
 
 def _label(figure: "Figure", labels: Sequence[tuple[tuple[float, float], Sequence[str], bool]]) -> None:
-    """Name each point `(place, names, chosen)` where the text covers no point and no other text, if there is room."""
+    """Name each point `(place, names, chosen)` so that the text covers no point and no other text, if there is room."""
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     axes, renderer = figure.axes[0], figure.canvas.get_renderer()  # type: ignore[attr-defined]
     figure.draw_without_rendering()  # lays the axes out, so that points have their places in pixels
     edge = axes.get_window_extent()
-    taken = [
+    obstacles = [
         Bbox.from_extents(x - 9, y - 9, x + 9, y + 9) for x, y in (axes.transData.transform(p) for p, _, _ in labels)
     ]
-    for place, names, chosen in labels:
+    for place, names, is_choice in labels:
         text = _plain(textwrap.fill(", ".join(names), 34))
         for distance, (right, up) in product(_DISTANCES, _DIRECTIONS):
             note = axes.annotate(
                 text, place, (right * distance, up * distance), textcoords="offset points", fontsize=8.5,
                 ha={1: "left", 0: "center", -1: "right"}[right], va={1: "bottom", 0: "center", -1: "top"}[up],
-                color=_ORANGE if chosen else _INK,
+                color=_ORANGE if is_choice else _INK,
                 arrowprops={"arrowstyle": "-", "color": _PALE, "linewidth": 0.8} if distance > _DISTANCES[0] else None,
             )  # fmt: skip
             note.set_in_layout(False)
             note.update_positions(renderer)
             box = Text.get_window_extent(note, renderer)  # the text alone, without its line
             inside = edge.x0 < box.x0 and box.x1 < edge.x1 and edge.y0 < box.y0 and box.y1 < edge.y1
-            if inside and not any(box.overlaps(other) for other in taken):
+            if inside and not any(box.overlaps(other) for other in obstacles):
                 break
             note.remove()
         else:
             note = axes.annotate(text, place, (8, 0), textcoords="offset points", fontsize=8.5, va="center")
             note.set_in_layout(False)
             box = Text.get_window_extent(note, renderer)
-        taken.append(box)
+        obstacles.append(box)
 
 
 def _figure(width: float, height: float) -> "Figure":

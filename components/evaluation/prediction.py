@@ -1,9 +1,9 @@
 """Predictions under one decoding contract: certified in one forward pass where possible, else decoded.
 
 Feeding the reference answer shows in one pass whether greedy decoding would produce exactly it, end token
-included. Misses are decoded on from where they left the reference, with the keys and values of that pass, so text and
-score equal plain greedy decoding. What a call gives is a function of its
-queries alone, to the last bit: a repeated or resumed evaluation ends in the same record.
+included. Misses are decoded further from the token that left the reference, with the keys and values of that pass, so
+text and score equal plain greedy decoding. The result of a call is a function of its queries alone, to the last bit: a
+repeated or resumed evaluation ends in the same record.
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 Tokens = tuple[int, ...]
 Value = TypeVar("Value")
 ONLY_CHOICE = 1e6
-"""Gap where there is a single choice."""
+"""Gap of a single choice."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Query:
     example: Example
     task: Task
     adapter: str | None
-    rendered: Rendered
+    rendering: Rendered
     key: str
 
 
@@ -85,7 +85,7 @@ class Evaluator:
     def query(self, task: Task, example: Example, adapter: str | None) -> Query:
         """A query with its key: tokens, images, adapter, decoding contract and numerics decide a prediction."""
         base = self.trunk.base
-        rendered = render(
+        rendering = render(
             base.reader, base.settings, example.instruction, example.input, example.output, example.images
         )
         parts: dict[str, Any] = {
@@ -94,15 +94,15 @@ class Evaluator:
             "decoding": task.decoding.model_dump(mode="json"),
             "numerics": base.numerics_digest,
             "base": base.digest,
-            "tokens": list(rendered.prompt),
+            "tokens": list(rendering.prompt),
         }
-        spelled = [choice for choice in parts["choices"] if control_of(base.reader).spelled(choice)]
-        if spelled:  # once read as control tokens: a prediction of then is another one
-            parts["answers"] = [list(answer_tokens(base.reader, choice)) for choice in spelled]
+        controls = [choice for choice in parts["choices"] if control_of(base.reader).spells_control(choice)]
+        if controls:  # once read as control tokens: a prediction of then is another one
+            parts["answers"] = [list(answer_tokens(base.reader, choice)) for choice in controls]
         if base.sight and example.images:
-            parts["tokens"] = base.sight.reader.plain(rendered.prompt)
+            parts["tokens"] = base.sight.reader.plain(rendering.prompt)
             parts["images"] = [picture.digest for picture in example.images]
-        return Query(example, task, adapter, rendered, digest_of(canonical(parts)))
+        return Query(example, task, adapter, rendering, digest_of(canonical(parts)))
 
     @enough_memory("while predicting", "lower evaluation.batch_rows, or set base_model.dtype to bfloat16")
     def predict(
@@ -121,23 +121,23 @@ class Evaluator:
             OutOfMemory: the device has not enough memory for a batch.
         """
         rows = [self._rows(query) for query in queries]
-        decoded = any(query.task.decoding.mode != "choose" for query in queries)
-        states = self._states([row.tokens for each in rows for row in each], progress, keep_past=decoded)
+        decodes = any(query.task.decoding.mode != "choose" for query in queries)
+        states = self._states([row.tokens for each in rows for row in each], progress, keep_past=decodes)
         out: list[Prediction | None] = [None] * len(queries)
         work: dict[tuple[str | None, str], list[int]] = defaultdict(list)
         for index, query in enumerate(queries):
             work[query.adapter, query.task.decoding.mode].append(index)
-        for adapter, mode in sorted(work, key=str):
+        for adapter, mode in sorted(work, key=str):  # None, the base model, does not compare with a digest
             members = work[adapter, mode]
             read = _Reading(self, states, sum(len(rows[i]) for i in members), progress)
             if adapter is not None:
                 self.slot.load(adapters[adapter])
             with self.slot.switched_off() if adapter is None else nullcontext():
-                chosen = [queries[i] for i in members]
+                batch = [queries[i] for i in members]
                 if mode == "choose":
-                    results = self._choose(chosen, [rows[i] for i in members], read)
+                    results = self._choose(batch, [rows[i] for i in members], read)
                 else:
-                    results = self._generate(chosen, read, scores_only, progress)
+                    results = self._generate(batch, read, scores_only, progress)
             for index, result in zip(members, results, strict=True):
                 out[index] = result
         self._evict()
@@ -149,22 +149,22 @@ class Evaluator:
         tokenizer = self.trunk.base.tokenizer
         out: list[Prediction] = []
         misses: list[int] = []
-        certified = self._certify([q.rendered for q in queries], read)
-        for index, known in enumerate(certified):
+        certificates = self._certify([q.rendering for q in queries], read)
+        for index, certificate in enumerate(certificates):
             query, limit = queries[index], queries[index].task.decoding.max_new_tokens
-            tokens, gap = known.tokens[:limit], min(known.gaps[:limit])
-            ended = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
+            tokens, gap = certificate.tokens[:limit], min(certificate.gaps[:limit])
+            complete = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
             text = tokenizer.decode([t for t in tokens if t != tokenizer.eos_token_id], skip_special_tokens=True)
-            if ended:
+            if complete:
                 cut = tokens[-1] != tokenizer.eos_token_id
                 out.append(Prediction(text, METRICS[query.task.metric](text, query.example.output), gap, cut))
             else:
                 out.append(Prediction(None, 0.0, gap))  # to be decoded below, unless it is lost already
-            lost = scores_only and query.task.metric in BINARY and not _may_become(text, query.example.output)
-            if not (ended or lost):
+            hopeless = scores_only and query.task.metric in BINARY and not _may_become(text, query.example.output)
+            if not (complete or hopeless):
                 misses.append(index)
         report = (lambda n: progress("decoding", n, len(misses))) if progress else None
-        for index, (tokens, gap) in zip(misses, self._decode(queries, certified, misses, report), strict=True):
+        for index, (tokens, gap) in zip(misses, self._decode(queries, certificates, misses, report), strict=True):
             query, text = queries[index], tokenizer.decode(tokens, skip_special_tokens=True)
             cut = len(tokens) == query.task.decoding.max_new_tokens
             out[index] = Prediction(text, METRICS[query.task.metric](text, query.example.output), gap, cut)
@@ -173,7 +173,7 @@ class Evaluator:
     def _decode(
         self,
         queries: Sequence[Query],
-        certified: Sequence["_Certified"],
+        certificates: Sequence["_Certified"],
         misses: Sequence[int],
         progress: Callable[[int], None] | None,
     ) -> list[tuple[list[int], float]]:
@@ -183,24 +183,24 @@ class Evaluator:
         if self.trunk.split:
             rows = []
             for index in misses:
-                query, known = queries[index], certified[index]
-                limit = query.task.decoding.max_new_tokens - len(known.tokens)
-                length = len(query.rendered.prompt) + len(known.tokens) - 1
-                read = (*query.rendered.prompt, *known.tokens[:-1])
+                query, certificate = queries[index], certificates[index]
+                limit = query.task.decoding.max_new_tokens - len(certificate.tokens)
+                length = len(query.rendering.prompt) + len(certificate.tokens) - 1
+                read = (*query.rendering.prompt, *certificate.tokens[:-1])
                 position = base.sight.position(read) if base.sight else None
-                rows.append(Begun(known.tokens[-1], length, known.pasts, limit, position))
-            made = continue_greedy(model, rows, end, self.batch_rows, progress)
-            pairs = [(certified[index], result) for index, result in zip(misses, made, strict=True)]
+                rows.append(Begun(certificate.tokens[-1], length, certificate.pasts, limit, position))
+            results = continue_greedy(model, rows, end, self.batch_rows, progress)
+            pairs = [(certificates[index], result) for index, result in zip(misses, results, strict=True)]
             return [([*k.tokens, *result.tokens], min(*k.gaps, result.gap)) for k, result in pairs]
-        found: dict[int, tuple[list[int], float]] = {}
+        by_index: dict[int, tuple[list[int], float]] = {}
         by_limit: dict[int, list[int]] = defaultdict(list)
         for index in misses:
             by_limit[queries[index].task.decoding.max_new_tokens].append(index)
         for limit, members in by_limit.items():
-            prompts = [queries[i].rendered.prompt for i in members]
-            made = generate_greedy(model, prompts, limit, end, self.batch_rows, progress, base.sight)
-            found.update((i, (list(result.tokens), result.gap)) for i, result in zip(members, made, strict=True))
-        return [found[index] for index in misses]
+            prompts = [queries[i].rendering.prompt for i in members]
+            results = generate_greedy(model, prompts, limit, end, self.batch_rows, progress, base.sight)
+            by_index.update((i, (list(result.tokens), result.gap)) for i, result in zip(members, results, strict=True))
+        return [by_index[index] for index in misses]
 
     def _certify(self, rows: Sequence[Rendered], read: "_Reading") -> list["_Certified"]:
         end = self.trunk.base.tokenizer.eos_token_id
@@ -209,8 +209,8 @@ class Evaluator:
             top = logits.topk(2, dim=-1)
             greedy = top.indices[:, 0].tolist()
             pairs = enumerate(zip(greedy, row.answer, strict=True), 1)
-            known = next((i for i, (ours, theirs) in pairs if ours != theirs or ours == end), len(greedy))
-            return _Certified(greedy[:known], (top.values[:known, 0] - top.values[:known, 1]).tolist(), pasts)
+            count = next((i for i, (ours, theirs) in pairs if ours != theirs or ours == end), len(greedy))
+            return _Certified(greedy[:count], (top.values[:count, 0] - top.values[:count, 1]).tolist(), pasts)
 
         return read(rows, certify, keep_past=self.trunk.split)
 
@@ -230,10 +230,10 @@ class Evaluator:
         return out
 
     def _rows(self, query: Query) -> list[Rendered]:
-        """What the model reads for a query: prompt and reference, or prompt and each choice."""
+        """Rows that the model reads for a query: prompt and reference, or prompt and each choice."""
         if query.task.decoding.mode != "choose":
-            return [query.rendered]
-        reader, prompt = self.trunk.base.reader, query.rendered.prompt
+            return [query.rendering]
+        reader, prompt = self.trunk.base.reader, query.rendering.prompt
         return [Rendered(prompt, answer_tokens(reader, c)) for c in choices_of(query.task, query.example)]
 
     def _states(self, rows: Sequence[Tokens], progress: Progress | None, *, keep_past: bool) -> dict[Tokens, State]:
@@ -302,7 +302,7 @@ class _Reading:
 
 
 def _may_become(text: str, reference: str) -> bool:
-    """Whether an answer that begins with `text` can still match; white space may yet be cleaned up."""
+    """True if an answer that begins with `text` can still match; white space may yet be cleaned up."""
     whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # half a character
     return "".join(reference.split()).startswith("".join(whole.split()))
 

@@ -1,6 +1,6 @@
 """Stored predictions against fresh ones: a random sample in each run, all of a version in `reevaluate`.
 
-A fresh prediction may differ from a stored one only where the two best tokens (or choices) lie closer together than
+A fresh prediction may differ from a stored one only if the two best tokens (or choices) lie closer together than
 `evaluation.tie_gap`: batches of other shapes round differently. Such near ties are listed.
 """
 
@@ -45,19 +45,19 @@ class Mismatch:
         )
 
 
-def compare(task: str, stored: Rows, fresh: Rows, tie_gap: float) -> list[Mismatch]:
-    """What differs between two lists of the same rows."""
-    found = []
-    for old, new in zip(stored, fresh, strict=True):
+def compare(task: str, earlier: Rows, fresh: Rows, tie_gap: float) -> list[Mismatch]:
+    """Differences between two lists of the same rows."""
+    mismatches = []
+    for old, new in zip(earlier, fresh, strict=True):
         what = next((field for field in ("key", "text", "score") if old[field] != new[field]), None)
         if what:
             gaps = (float(old["gap"]), float(new["gap"]))
             tie = what == "text" and min(gaps) <= tie_gap
-            found.append(Mismatch(task, old["row"], what, old["text"], new["text"], gaps, tie))
-    return found
+            mismatches.append(Mismatch(task, old["row"], what, old["text"], new["text"], gaps, tie))
+    return mismatches
 
 
-def recheck(predictor: Predictor, version: Version, stored: Mapping[str, Stored], seed: str) -> dict[str, Any]:
+def recheck(predictor: Predictor, version: Version, predictions: Mapping[str, Stored], seed: str) -> dict[str, Any]:
     """Predict a random sample of carried rows again; gives its size and the near ties that differed.
 
     Raises:
@@ -65,22 +65,22 @@ def recheck(predictor: Predictor, version: Version, stored: Mapping[str, Stored]
     """
     settings = predictor.settings.evaluation
     read: dict[str, Rows] = {}
-    carried: list[tuple[str, int]] = []
-    for name, task in stored.items():
+    candidates: list[tuple[str, int]] = []
+    for name, task in predictions.items():
         count = sum(task.proof.values())
         if count == task.rows:  # all of them, so the rows need not be read
-            carried += [(name, i) for i in range(count)]
+            candidates += [(name, i) for i in range(count)]
         elif count:
             read[name] = predictor.read(task)
-            carried += [(name, i) for i, row in enumerate(read[name]) if row["from"]]
-    draw = random.Random(seed).sample(carried, min(settings.recheck_rows, len(carried)))  # noqa: S311 - no cryptography
+            candidates += [(name, i) for i, row in enumerate(read[name]) if row["from"]]
+    draw = random.Random(seed).sample(candidates, min(settings.recheck_rows, len(candidates)))  # noqa: S311 - no cryptography
     tasks = {entry.name: entry.task for entry in version.pool.tasks()}
     ties: list[dict[str, Any]] = []
     for name in sorted({n for n, _ in draw}):
-        rows = read.get(name) or predictor.read(stored[name])
-        chosen = sorted(i for n, i in draw if n == name)
-        fresh = _again(predictor, version, tasks[name], chosen)
-        for mismatch in compare(name, [rows[i] for i in chosen], fresh, settings.tie_gap):
+        rows = read.get(name) or predictor.read(predictions[name])
+        sample = sorted(i for n, i in draw if n == name)
+        fresh = _again(predictor, version, tasks[name], sample)
+        for mismatch in compare(name, [rows[i] for i in sample], fresh, settings.tie_gap):
             if not mismatch.near_tie:
                 raise EvaluationFailed(
                     f"a carried prediction does not repeat: {mismatch}; the stored adapter or the machine's arithmetic "
@@ -90,9 +90,9 @@ def recheck(predictor: Predictor, version: Version, stored: Mapping[str, Stored]
     return {"rows": len(draw), "ties": ties}
 
 
-def _again(predictor: Predictor, version: Version, task: str, chosen: Sequence[int]) -> Rows:
+def _again(predictor: Predictor, version: Version, task: str, sample: Sequence[int]) -> Rows:
     snapshot = load_snapshot(predictor.store, task)
-    examples = [snapshot.rows("test")[i] for i in chosen]
+    examples = [snapshot.rows("test")[i] for i in sample]
     groups = version.groups([example.instruction for example in examples])
     queries = predictor.queries(version, snapshot, examples, groups)
     return [
@@ -103,64 +103,69 @@ def _again(predictor: Predictor, version: Version, task: str, chosen: Sequence[i
 
 @dataclass(frozen=True)
 class Reevaluation:
-    """How the stored predictions of a version compare with fresh ones."""
+    """Comparison of the stored predictions of a version with fresh ones."""
 
     tasks: int
     rows: int
-    carried: int
+    carried_rows: int
     mismatches: tuple[Mismatch, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether everything repeats, near ties excepted."""
+        """True if everything repeats, near ties excepted."""
         return all(mismatch.near_tie for mismatch in self.mismatches)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        listed = [{**asdict(mismatch), "gaps": list(mismatch.gaps)} for mismatch in self.mismatches]
+        mismatches = [{**asdict(mismatch), "gaps": list(mismatch.gaps)} for mismatch in self.mismatches]
         return {
-            "tasks": self.tasks, "rows": self.rows, "carried": self.carried, "ok": self.ok, "mismatches": listed,
-        }  # fmt: skip
+            "tasks": self.tasks,
+            "rows": self.rows,
+            "carried": self.carried_rows,
+            "ok": self.ok,
+            "mismatches": mismatches,
+        }
 
 
 def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluation:
-    """Predict every test row of a version again and compare; nothing stored is used but to be compared with.
+    """Predict every test row of a version again and compare; stored predictions serve for the comparison alone.
 
     Raises:
         EvaluationFailed: the record was made under other numerics, so that a difference would prove nothing.
     """
     base, store = predictor.evaluator.trunk.base, predictor.store
     if evaluation["numerics_digest"] != base.numerics_digest:
-        seen = [f"{k} {v}, now {base.numerics.get(k)}" for k, v in evaluation["numerics"].items()
+        changes = [f"{k} {v}, now {base.numerics.get(k)}" for k, v in evaluation["numerics"].items()
                 if v != base.numerics.get(k)]  # fmt: skip
         raise EvaluationFailed(
-            f"the version was evaluated under other numerics ({'; '.join(seen)}), so differences would prove nothing; "
-            "run this where it was evaluated, or learn a task: under new numerics all is predicted again"
+            f"the version was evaluated under other numerics ({'; '.join(changes)}), so differences would prove "
+            "nothing; run this where it was evaluated, or learn a task: under new numerics all is predicted again"
         )
     version = Version.of(Pool.from_manifest(store.get_json(evaluation["pool"])), predictor.settings)
-    tie_gap, found, rows, carried = predictor.settings.evaluation.tie_gap, [], 0, 0
+    tie_gap, mismatches, rows, carried_rows = predictor.settings.evaluation.tie_gap, [], 0, 0
     tasks = {entry.name: entry.task for entry in version.pool.tasks()}
-    kept = {name: digest for name, digest in evaluation["predictions"].items() if store.why_erased(digest) is None}
-    for name, digest in kept.items():
-        stored = scored_rows(store, digest)
+    stored = evaluation["predictions"]
+    predictions = {name: digest for name, digest in stored.items() if store.why_erased(digest) is None}
+    for name, digest in predictions.items():
+        earlier = scored_rows(store, digest)
         fresh = predictor.task(version, load_snapshot(store, tasks[name]), f"predict {name}")
-        found += compare(name, stored, fresh, tie_gap) + unproven(store, name, stored)
-        rows += len(stored)
-        carried += sum(evaluation.get("proofs", {}).get(name, {}).get("from", {}).values())
-    return Reevaluation(len(kept), rows, carried, tuple(found))
+        mismatches += compare(name, earlier, fresh, tie_gap) + unproven(store, name, earlier)
+        rows += len(earlier)
+        carried_rows += sum(evaluation.get("proofs", {}).get(name, {}).get("from", {}).values())
+    return Reevaluation(len(predictions), rows, carried_rows, tuple(mismatches))
 
 
 def unproven(store: ObjectStore, name: str, rows: Rows) -> list[Mismatch]:
     """Carried rows that the predictions object they name does not hold with the same key, text and gap."""
-    held = {
+    origins = {
         origin: {row["key"]: row for row in store.get_json(origin)["rows"]}
         for origin in sorted({row["from"] for row in rows if row.get("from")})
     }
-    found = []
+    mismatches = []
     for row in rows:
         origin = row.get("from")
-        first = held[origin].get(row["key"], {}) if origin else row
+        first = origins[origin].get(row["key"], {}) if origin else row
         if (first.get("text"), first.get("gap")) != (row["text"], row["gap"]):
             gaps = (float(row["gap"]), float(first.get("gap") or 0))
-            found.append(Mismatch(name, row["row"], "proof", row["text"], first.get("text"), gaps, near_tie=False))
-    return found
+            mismatches.append(Mismatch(name, row["row"], "proof", row["text"], first.get("text"), gaps, near_tie=False))
+    return mismatches

@@ -33,7 +33,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class FlipCount:
-    """How many test rows of a prior task a candidate lost and won against the champion.
+    """Counts of test rows of a prior task that a candidate lost and won against the champion.
 
     A lost row is a negative flip: right before and wrong now (Yan et al. 2021, arXiv 2011.09161).
     """
@@ -97,19 +97,19 @@ def flips_html(
 
     `images` gives the PNG file of each digest in base64.
     """
-    ordered = sorted(flips, key=lambda flip: flip.score_after - flip.score_before)
-    return page(title, fragment(_FLIPS, flips=ordered, images=images or {}))
+    by_gain = sorted(flips, key=lambda flip: flip.score_after - flip.score_before)
+    return page(title, fragment(_FLIPS, flips=by_gain, images=images or {}))
 
 
 def _parts(matrix: AccuracyMatrix, groups: Mapping[str, str]) -> list[tuple[str, PartFigures]]:
-    """Figures of the tasks that share a group and of those alone in theirs, where there are both."""
+    """Figures of the tasks that share a group and of those alone in theirs, if there are both."""
     sizes = Counter(groups.get(name) for name in matrix.tasks if name in groups)
-    shared = [name for name in matrix.tasks if sizes[groups.get(name)] > 1]
+    in_groups = [name for name in matrix.tasks if sizes[groups.get(name)] > 1]
     alone = [name for name in matrix.tasks if sizes[groups.get(name)] == 1]
-    if not shared:
+    if not in_groups:
         return []
-    named = [("tasks that share a group", shared), ("tasks alone in theirs", alone)]
-    return [(label, matrix.part(names)) for label, names in named if names]
+    kinds = [("tasks that share a group", in_groups), ("tasks alone in theirs", alone)]
+    return [(label, matrix.part(names)) for label, names in kinds if names]
 
 
 def gate_html(report: Mapping[str, Any], title: str = "Gate") -> str:

@@ -1,7 +1,7 @@
 """Scores of stored predictions under the present segmentation of words.
 
 Texts of scripts without spaces score by words that a dictionary cuts. A predictions object with such texts names the
-segmentation its scores rest on; where that is another one, or none as in objects of an earlier release, its rows are
+segmentation its scores rest on; if that is another one, or none as in objects of an earlier release, its rows are
 scored again from their texts. Objects without such texts name none, and their scores stand for ever.
 """
 
@@ -22,11 +22,11 @@ def scored_rows(store: ObjectStore, digest: str) -> Rows:
     return rows
 
 
-def rescored(store: ObjectStore, digest: str) -> str:
-    """Digest of the predictions with present scores: the same one where no score rests on another segmentation."""
-    found = store.get_json(digest)
-    present = _present(store, found)
-    return digest if present is found else store.put_json(dict(present))
+def with_present_scores(store: ObjectStore, digest: str) -> str:
+    """Digest of the predictions with present scores: the same one if no score rests on another segmentation."""
+    record = store.get_json(digest)
+    present = _present(store, record)
+    return digest if present is record else store.put_json(dict(present))
 
 
 def present_scores(store: ObjectStore, record: Mapping[str, Any]) -> dict[str, float]:
@@ -34,9 +34,9 @@ def present_scores(store: ObjectStore, record: Mapping[str, Any]) -> dict[str, f
     scores = dict(record["scores"])
     for name, digest in record["predictions"].items():
         if store.why_erased(digest) is None:
-            found = store.get_json(digest)
-            present = _present(store, found)
-            if present is not found:
+            predictions = store.get_json(digest)
+            present = _present(store, predictions)
+            if present is not predictions:
                 scores[name] = mean_score(present["rows"])
     return scores
 
@@ -52,23 +52,23 @@ def words_mark(metric: str, texts: Iterable[str | None]) -> dict[str, str]:
     return {"words": segmentation()} if depends else {}
 
 
-def _present(store: ObjectStore, found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same object where its scores are present ones, or where the references to score by were erased."""
+def _present(store: ObjectStore, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record itself if its scores are present ones, or if the references to score by were erased."""
     try:
-        snapshot = load_snapshot(store, found["task"])
+        snapshot = load_snapshot(store, record["task"])
         metric = snapshot.task.metric
-        if metric not in BY_WORDS or found.get("words") == segmentation():
-            return found
-        references = [example.output for example in snapshot.rows(found["split"])]
+        if metric not in BY_WORDS or record.get("words") == segmentation():
+            return record
+        references = [example.output for example in snapshot.rows(record["split"])]
     except ObjectMissing:
-        return found
-    rows = found["rows"]
+        return record
+    rows = record["rows"]
     mark = words_mark(metric, [*references, *(row["text"] for row in rows)])
     if not mark:
-        return found
+        return record
     score = METRICS[metric]
     again = [
         {**row, "score": row["score"] if row["text"] is None else score(row["text"], reference)}
         for row, reference in zip(rows, references, strict=True)
     ]
-    return {**found, "rows": again, **mark}
+    return {**record, "rows": again, **mark}

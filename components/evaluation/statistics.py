@@ -40,46 +40,46 @@ class Comparison:
 
 
 def tango_statistic(
-    lost: NDArray[np.float64] | float,
-    won: NDArray[np.float64] | float,
+    losses: NDArray[np.float64] | float,
+    wins: NDArray[np.float64] | float,
     rows: float,
     delta: NDArray[np.float64] | float,
 ) -> NDArray[np.float64]:
     """Score statistic of the hypothesis that the true drop is `delta`; standard normal under it, broadcasts.
 
-    `lost` of `rows` pairs are right in the reference only, `won` in the candidate only.
+    `losses` of `rows` pairs are right in the reference only, `wins` in the candidate only.
     Source: Tango 1998, Statistics in Medicine 17, 891-908, with the closed form of the restricted estimate.
     """
-    lost, won, delta = (np.asarray(each, dtype=np.float64) for each in (lost, won, delta))
-    b = (2 * rows - lost + won) * delta - lost - won
-    c = -won * delta * (1 - delta)
+    losses, wins, delta = (np.asarray(each, dtype=np.float64) for each in (losses, wins, delta))
+    b = (2 * rows - losses + wins) * delta - losses - wins
+    c = -wins * delta * (1 - delta)
     q = (np.sqrt(np.maximum(b * b - 8 * rows * c, 0)) - b) / (4 * rows)
     variance = rows * (2 * q + delta * (1 - delta))
-    numerator = lost - won - rows * delta
+    numerator = losses - wins - rows * delta
     with np.errstate(divide="ignore", invalid="ignore"):
         z = numerator / np.sqrt(np.maximum(variance, 0))
     return np.asarray(np.where(numerator == 0, 0.0, z))
 
 
-def tango_interval(lost: int, won: int, rows: int, alpha: float) -> Interval:
-    """Score interval of the drop `(lost - won) / rows`, each bound one-sided at `alpha`.
+def tango_interval(losses: int, wins: int, rows: int, alpha: float) -> Interval:
+    """Score interval of the drop `(losses - wins) / rows`, each bound one-sided at `alpha`.
 
     Raises:
         StatisticsError: counts that do not fit in `rows`.
     """
-    if rows < 1 or lost < 0 or won < 0 or lost + won > rows:
+    if rows < 1 or losses < 0 or wins < 0 or losses + wins > rows:
         raise StatisticsError(
-            f"{lost} lost and {won} won of {rows} pairs, expected counts that fit in at least one pair"
+            f"{losses} lost and {wins} won of {rows} pairs, expected counts that fit in at least one pair"
         )
     z = -float(ndtri(alpha))
-    drop = (lost - won) / rows
-    low, high = _tango_bounds(lost, won, rows, z)
+    drop = (losses - wins) / rows
+    low, high = _tango_bounds(losses, wins, rows, z)
     return Interval(drop, float(low), float(high))
 
 
-def tango_p_value(lost: int, won: int, rows: int, margin: float) -> float:
+def tango_p_value(losses: int, wins: int, rows: int, margin: float) -> float:
     """One-sided p-value against the hypothesis that the true drop is at most `margin`."""
-    return float(ndtr(-tango_statistic(lost, won, rows, margin)))
+    return float(ndtr(-tango_statistic(losses, wins, rows, margin)))
 
 
 def bootstrap_means(values: Scores, seed: int = 0, draws: int = BOOTSTRAP_DRAWS) -> NDArray[np.float64]:
@@ -123,89 +123,90 @@ def compare(reference: Scores, candidate: Scores, alpha: float, seed: int = 0) -
     Raises:
         StatisticsError: no rows, different lengths, or scores outside [0, 1].
     """
-    left, right = paired(reference, candidate)
-    changed = int(np.count_nonzero(left != right))
-    if is_binary(left) and is_binary(right):
-        lost, won = _flips(left, right)
-        interval, method = tango_interval(lost, won, len(left), alpha), "tango"
+    before, after = score_arrays(reference, candidate)
+    count = int(np.count_nonzero(before != after))
+    if is_binary(before) and is_binary(after):
+        losses, wins = _flips(before, after)
+        interval, method = tango_interval(losses, wins, len(before), alpha), "tango"
     else:
-        interval, method = bootstrap_interval(left - right, alpha, seed), "bootstrap"
-    return Comparison(interval.value, interval.low, interval.high, alpha, len(left), changed, method)
+        interval, method = bootstrap_interval(before - after, alpha, seed), "bootstrap"
+    return Comparison(interval.value, interval.low, interval.high, alpha, len(before), count, method)
 
 
 def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) -> float:
     """One-sided p-value against the hypothesis that the drop is at most `margin`; small means it is more.
 
-    It is at most `alpha` only where the lower bound of `compare` at `alpha` is beyond the margin, so that a few
+    It is at most `alpha` only if the lower bound of `compare` at `alpha` is beyond the margin, so that a few
     rows that all lose alike prove nothing. Without a mean beyond the margin, as when all differences are 0, it is 1.
 
     Raises:
         StatisticsError: no rows, different lengths, or scores outside [0, 1].
     """
-    left, right = paired(reference, candidate)
-    if is_binary(left) and is_binary(right):
-        return tango_p_value(*_flips(left, right), len(left), margin)
-    differences = left - right
+    before, after = score_arrays(reference, candidate)
+    if is_binary(before) and is_binary(after):
+        return tango_p_value(*_flips(before, after), len(before), margin)
+    differences = before - after
     beyond = float(differences.mean()) - margin
     if beyond <= 0 or not differences.any():
         return 1.0
     means = bootstrap_means(differences, seed)
-    drawn = (1 + np.count_nonzero(means <= margin)) / (len(means) + 1)
-    unseen = float(ndtr(-math.sqrt(len(left) * beyond / (1 - beyond)))) if beyond < 1 else 0.0
-    return float(max(drawn, unseen))
+    # one draw more than were made: a bootstrap of finitely many draws must not give 0
+    estimate = (1 + np.count_nonzero(means <= margin)) / (len(means) + 1)
+    unseen = float(ndtr(-math.sqrt(len(before) * beyond / (1 - beyond)))) if beyond < 1 else 0.0
+    return float(max(estimate, unseen))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm-adjusted p-values, in the order given. Source: Holm 1979, Scand. J. Statistics 6, 65-70."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [1.0] * len(p_values)
+    results = [1.0] * len(p_values)
     highest = 0.0
     for rank, i in enumerate(order):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
+        results[i] = highest
+    return results
 
 
 def within_margin(
-    lost: NDArray[np.float64], won: NDArray[np.float64], rows: int, margin: float, alpha: float
+    losses: NDArray[np.float64], wins: NDArray[np.float64], rows: int, margin: float, alpha: float
 ) -> NDArray[np.bool_]:
-    """Whether Tango's upper bound at `alpha` is at most `margin`, for arrays of counts."""
-    return np.asarray(tango_statistic(lost, won, rows, margin) <= float(ndtri(alpha)))
+    """True if Tango's upper bound at `alpha` is at most `margin`, for arrays of counts."""
+    return np.asarray(tango_statistic(losses, wins, rows, margin) <= float(ndtri(alpha)))
 
 
-def paired(reference: Scores, candidate: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def score_arrays(reference: Scores, candidate: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as arrays, checked to pair up.
 
     Raises:
         StatisticsError: no rows, different lengths, or scores outside [0, 1].
     """
-    left, right = np.asarray(reference, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
-    if left.shape != right.shape or left.ndim != 1 or not len(left):
+    before, after = np.asarray(reference, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
+    if before.shape != after.shape or before.ndim != 1 or not len(before):
         raise StatisticsError(
-            f"scores of {left.size} and {right.size} rows, expected the same rows in the same order, at "
+            f"scores of {before.size} and {after.size} rows, expected the same rows in the same order, at "
             f"least one; "
             "evaluate both versions again on the same split"
         )
-    for scores in (left, right):
+    for scores in (before, after):
         if not ((scores >= 0) & (scores <= 1)).all():
             raise StatisticsError(f"a score of {scores[~((scores >= 0) & (scores <= 1))][0]}, expected 0 to 1")
-    return left, right
+    return before, after
 
 
 def is_binary(scores: NDArray[np.float64]) -> bool:
-    """Whether every score is 0 or 1."""
+    """True if every score is 0 or 1."""
     return bool(np.isin(scores, (0.0, 1.0)).all())
 
 
-def _flips(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[int, int]:
-    return int(np.count_nonzero(left > right)), int(np.count_nonzero(left < right))
+def _flips(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[int, int]:
+    return int(np.count_nonzero(before > after)), int(np.count_nonzero(before < after))
 
 
-def _tango_bounds(lost: int, won: int, rows: int, target: float) -> NDArray[np.float64]:
-    """Where the statistic is `target` in size, on both sides of the estimate, by bisection."""
-    inside, outside = np.full(2, (lost - won) / rows), np.array([-1.0, 1.0])
+def _tango_bounds(losses: int, wins: int, rows: int, target: float) -> NDArray[np.float64]:
+    """Drops at which the statistic is `target` in size, on both sides of the estimate, by bisection."""
+    inside, outside = np.full(2, (losses - wins) / rows), np.array([-1.0, 1.0])
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
-        near = np.abs(tango_statistic(lost, won, rows, middle)) < target
+        near = np.abs(tango_statistic(losses, wins, rows, middle)) < target
         inside, outside = np.where(near, middle, inside), np.where(near, outside, middle)
     return np.asarray((inside + outside) / 2)

@@ -107,10 +107,8 @@ def _meaning(name: str) -> str:
         return "the weights as the optimizer left them"
     if name == "ema":
         return "the protected weights of the rule"
-    if found := re.fullmatch(r"ema-(.+)", name):
-        return f"an average of the live weights over the steps, of relative length {found[1]}"
-    if found := re.fullmatch(r"mix-([\d.]+)-([\d.]+)", name):
+    if match := re.fullmatch(r"mix-([\d.]+)-([\d.]+)", name):
         return (
-            f"parent + share (live - parent), share {found[1]} in the lower half of the layers, {found[2]} in the upper"
+            f"parent + share (live - parent), share {match[1]} in the lower half of the layers, {match[2]} in the upper"
         )
     return f"parent + share (live - parent), share {name.removeprefix('mix-')}"

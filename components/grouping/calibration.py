@@ -1,6 +1,6 @@
 """Thresholds from pairs known to be the same kind of work or not, and what routing costs at each threshold.
 
-Pure functions of similarities and labels: where the similarities come from (which encoder, whose tasks) is the
+Pure functions of similarities and labels: the origin of the similarities (encoder, tasks) is the
 caller's. benchmarks/grouping uses them for the shipped defaults; a team uses them on its own tasks.
 """
 
@@ -57,18 +57,18 @@ class Calibration:
 
     `wrong_joins`: different pairs at or above threshold + band, of all different pairs.
     `missed_joins`: same pairs at or below threshold - band, of all same pairs.
-    `reviewed`: pairs inside the band, which a person decides, of all pairs.
+    `for_review`: pairs inside the band, which a person decides, of all pairs.
     """
 
     threshold: float
     review_band: float
     wrong_joins: Rate
     missed_joins: Rate
-    reviewed: Rate
+    for_review: Rate
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        rates = {"wrong_joins": self.wrong_joins, "missed_joins": self.missed_joins, "reviewed": self.reviewed}
+        rates = {"wrong_joins": self.wrong_joins, "missed_joins": self.missed_joins, "reviewed": self.for_review}
         return {
             "threshold": self.threshold,
             "review_band": self.review_band,
@@ -88,7 +88,7 @@ def calibrate(pairs: Iterable[Pair], *, wrong_joins: float = 0.07, decimals: int
         CalibrationError: no pair of one kind, a similarity outside [0, 1], or no threshold below 1 keeps the bound.
     """
     same, different = _split(pairs)
-    low, high = _stretch(same, np.sort(different)[::-1], allowed=int(wrong_joins * len(different) + 1e-9))
+    low, high = _stretch(same, np.sort(different)[::-1], misses=int(wrong_joins * len(different) + 1e-9))
     threshold, band = round((low + high) / 2, decimals), round((high - low) / 4, decimals)
     everything = np.concatenate([same, different])
     return Calibration(
@@ -96,7 +96,7 @@ def calibrate(pairs: Iterable[Pair], *, wrong_joins: float = 0.07, decimals: int
         band,
         wrong_joins=Rate.of(int((different >= threshold + band).sum()), len(different)),
         missed_joins=Rate.of(int((same <= threshold - band).sum()), len(same)),
-        reviewed=Rate.of(int((np.abs(everything - threshold) < band).sum()), len(everything)),
+        for_review=Rate.of(int((np.abs(everything - threshold) < band).sum()), len(everything)),
     )
 
 
@@ -109,7 +109,7 @@ def calibrate_requests(foreign: Sequence[float], *, none_share: float = 0.975, d
     Raises:
         CalibrationError: no request, or a similarity outside [0, 1].
     """
-    values = np.sort(_checked(foreign, "foreign requests"))
+    values = np.sort(_as_array(foreign, "foreign requests"))
     last = values[max(0, int(np.ceil(none_share * len(values) - 1e-9)) - 1)]
     step = 10.0**-decimals
     return round(float((np.floor(last / step + 1e-9) + 1) * step), decimals)
@@ -133,28 +133,28 @@ def risk_coverage(similarities: Sequence[float], right: Sequence[bool]) -> list[
     Raises:
         CalibrationError: lengths differ, no request, or a similarity outside [0, 1].
     """
-    values = _checked(similarities, "requests")
+    values = _as_array(similarities, "requests")
     if len(values) != len(right):
         raise CalibrationError(f"{len(values)} similarities and {len(right)} labels, expected as many of each")
     wrong = ~np.asarray(right, dtype=bool)
     points = []
     for threshold in np.unique(values)[::-1]:
-        routed = values >= threshold
-        count = int(routed.sum())
+        above = values >= threshold
+        count = int(above.sum())
         points.append(
-            RiskPoint(float(threshold), Rate.of(count, len(values)), Rate.of(int((wrong & routed).sum()), count))
+            RiskPoint(float(threshold), Rate.of(count, len(values)), Rate.of(int((wrong & above).sum()), count))
         )
     return points
 
 
 def _split(pairs: Iterable[Pair]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    listed = list(pairs)
-    same = [pair.similarity for pair in listed if pair.same]
-    different = [pair.similarity for pair in listed if not pair.same]
-    return _checked(same, "same pairs"), _checked(different, "different pairs")
+    items = list(pairs)
+    same = [pair.similarity for pair in items if pair.same]
+    different = [pair.similarity for pair in items if not pair.same]
+    return _as_array(same, "same pairs"), _as_array(different, "different pairs")
 
 
-def _checked(values: Sequence[float], what: str) -> NDArray[np.float64]:
+def _as_array(values: Sequence[float], what: str) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise CalibrationError(f"no {what}, expected at least one; collect more labelled pairs")
@@ -163,9 +163,9 @@ def _checked(values: Sequence[float], what: str) -> NDArray[np.float64]:
     return array
 
 
-def _stretch(same: NDArray[np.float64], different: NDArray[np.float64], allowed: int) -> tuple[float, float]:
+def _stretch(same: NDArray[np.float64], different: NDArray[np.float64], misses: int) -> tuple[float, float]:
     """Ends of the lowest stretch between neighbours of `different` (descending) with at most `allowed` above it."""
-    for above in range(allowed, -1, -1):
+    for above in range(misses, -1, -1):
         low = different[above] if above < len(different) else 0.0
         over = same[same > low]
         high = different[above - 1] if above else (over.min() if over.size else 1.0)
@@ -173,5 +173,5 @@ def _stretch(same: NDArray[np.float64], different: NDArray[np.float64], allowed:
             return float(low), float(high)
     raise CalibrationError(
         f"{int((different == different[0]).sum())} different pairs have similarity {different[0]:g}, so no threshold "
-        f"joins at most {allowed} of {len(different)} wrongly; raise the bound or use another encoder"
+        f"joins at most {misses} of {len(different)} wrongly; raise the bound or use another encoder"
     )

@@ -17,7 +17,7 @@ _DECIMALS = 6
 
 @dataclass(frozen=True)
 class Route:
-    """Where one request goes: a group, or None for the base model. Similarities are cosines in [0, 1]."""
+    """Target of one request: a group, or None for the base model. Similarities are cosines in [0, 1]."""
 
     group: str | None
     similarity: float
@@ -50,15 +50,15 @@ class Codebook:
     def of(cls, groups: Sequence[Group], encoder: Encoder, extra: Sequence[str] = ()) -> Self:
         """The codebook of groups under a fitted encoder; `extra` are texts whose columns are needed as well."""
         entries = tuple((group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks)
-        encoded = encoder.encode([text for _, _, texts in entries for text in texts])
+        vectors = encoder.encode([text for _, _, texts in entries for text in texts])
         columns = None
-        if isinstance(encoded, csr_matrix):
-            columns = np.unique(np.concatenate([encoded.indices, csr_matrix(encoder.encode(extra)).indices]))
-            encoded = encoded[:, columns]
+        if isinstance(vectors, csr_matrix):
+            columns = np.unique(np.concatenate([vectors.indices, csr_matrix(encoder.encode(extra)).indices]))
+            vectors = vectors[:, columns]
         sizes = np.array([len(texts) for _, _, texts in entries], dtype=np.int64)
         spans = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
-        ones = csr_matrix((np.ones(spans[-1]), np.arange(spans[-1]), spans), shape=(len(entries), encoded.shape[0]))
-        sums = ones @ encoded
+        ones = csr_matrix((np.ones(spans[-1]), np.arange(spans[-1]), spans), shape=(len(entries), vectors.shape[0]))
+        sums = ones @ vectors
         centroids = _unit(np.asarray(sums.todense() if isinstance(sums, csr_matrix) else sums))
         starts = np.cumsum([0, *(len(group.tasks) for group in groups)], dtype=np.int64)[:-1]
         return cls(encoder, entries, tuple(group.id for group in groups), starts, columns, centroids)
@@ -75,7 +75,7 @@ class Codebook:
         return np.asarray(rows @ self.centroids.T)
 
     def routes(self, rows: csr_matrix | NDArray[np.float64], threshold: float) -> list[Route]:
-        """The nearest group of each row, or None where it is below the threshold."""
+        """The nearest group of each row, or None if it is below the threshold."""
         if not self.groups:
             return [Route(None, 0.0, 0.0, None, exact=False)] * rows.shape[0]
         similarities = self.similarities(rows)
@@ -84,13 +84,13 @@ class Codebook:
         each = np.arange(len(best))
         similarity = best[each, first]
         best[each, first] = -1.0
-        second = best.max(axis=1)  # below 0 where there is one group only
+        second = best.max(axis=1)  # below 0 with a single group
         routes = []
         for i in each:
-            near = rounded(similarity[i])
-            chosen = self.groups[first[i]] if near >= threshold and near > 0 else None
+            near = six_digits(similarity[i])
+            group = self.groups[first[i]] if near >= threshold and near > 0 else None
             nearest = self.nearest_task(similarities[i], first[i])
-            routes.append(Route(chosen, near, rounded(second[i]), nearest, exact=False))
+            routes.append(Route(group, near, six_digits(second[i]), nearest, exact=False))
         return routes
 
     def per_group(self, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,6 +118,6 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return unit
 
 
-def rounded(value: float) -> float:
+def six_digits(value: float) -> float:
     """A cosine as it is stored and shown: in [0, 1], six decimals."""
     return round(min(max(float(value), 0.0), 1.0), _DECIMALS)

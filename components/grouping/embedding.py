@@ -2,7 +2,7 @@
 
 Any Hugging Face encoder with safetensors weights will do, loaded by plain `transformers`; torch is imported only
 here and only when a text is encoded. The manifest names the model by the digest of its files, never by a path: the
-settings say where it lies, and another model there is an error, not another routing.
+settings name its folder, and another model there is an error, not another routing.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class EmbeddingEncoder:
         return _load(folder, stamp)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Unit rows, shape (texts, dimension). Equal up to about 1e-6 whatever other texts stand in the call."""
+        """Unit rows, shape (texts, dimension). Equal up to about 1e-6 whatever other texts are in the call."""
         missing = sorted({text for text in texts if text not in self._vectors}, key=lambda text: (len(text), text))
         if len(self._vectors) + len(missing) > _REMEMBERED:
             self._vectors.clear()
@@ -67,7 +67,7 @@ class EmbeddingEncoder:
         return np.stack([self._vectors[text] for text in texts]) if texts else np.zeros((0, 1))
 
     def to_json(self) -> dict[str, Any]:
-        """What names the encoder in the pool manifest."""
+        """State that names the encoder in the pool manifest."""
         return {"kind": _KIND, "model": self.digest, "pooling": _POOLING}
 
     @classmethod
@@ -176,8 +176,8 @@ def _embed(folder: Path, digest: str, texts: Sequence[str]) -> NDArray[np.float6
         split_special_tokens=True,  # "[SEP]" in an instruction is text
     )
     with torch.inference_mode():
-        hidden = model(**inputs).last_hidden_state.double()  # (batch, tokens, dimension)
+        output = model(**inputs).last_hidden_state.double()  # (batch, tokens, dimension)
     mask = inputs["attention_mask"].unsqueeze(-1)
-    mean = (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)
+    mean = (output * mask).sum(1) / mask.sum(1).clamp_min(1)
     unit: NDArray[np.float64] = torch.nn.functional.normalize(mean, dim=-1).numpy()
     return unit

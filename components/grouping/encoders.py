@@ -40,11 +40,11 @@ CALIBRATED = {
 
 
 def thresholds(settings: GroupingSettings) -> Thresholds:
-    """What the settings say, and where they say nothing what their encoder was calibrated to."""
+    """Thresholds of the settings or, if they set none, those that their encoder was calibrated to."""
     own = CALIBRATED[settings.encoder]
 
-    def choose(said: float | None, calibrated: float) -> float:
-        return calibrated if said is None else said
+    def choose(setting: float | None, default: float) -> float:
+        return default if setting is None else setting
 
     return Thresholds(
         threshold=choose(settings.threshold, own.threshold),
@@ -65,7 +65,7 @@ def fit_encoder(settings: GroupingSettings, texts: Iterable[str]) -> Encoder:
 
 
 def read_encoder(state: Mapping[str, Any], settings: GroupingSettings) -> Encoder:
-    """The encoder that a manifest names; the settings only say where a sentence model lies.
+    """The encoder that a manifest names; the settings only name the folder of a sentence model.
 
     Raises:
         EncoderStateError: a state that this release cannot read, or another sentence model.

@@ -1,4 +1,4 @@
-"""A picture of the pool: each task a point, near where the instructions are alike, the new task marked.
+"""Picture of the pool: each task a point, tasks with similar instructions near each other, the new task marked.
 
 Points are placed by metric scaling of 1 - cosine between the tasks' centroids: classical scaling, then majorisation
 of the stress (SMACOF, de Leeuw 1977). There is no random start, so equal pools give equal pictures. Two dimensions
@@ -131,29 +131,29 @@ def map_svg(points: Sequence[MapPoint]) -> Markup:
 def _unit_square(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Centred and shrunk into the unit square; never stretched, so that near tasks stay near in a small pool."""
     low, span = points.min(axis=0), np.ptp(points, axis=0)
-    placed: NDArray[np.float64] = (points - low - span / 2) / np.maximum(span, 1) + 0.5
-    return placed
+    positions: NDArray[np.float64] = (points - low - span / 2) / np.maximum(span, 1) + 0.5
+    return positions
 
 
 def _place_labels(dots: Sequence[_Dot]) -> None:
-    """Put each label where it covers the least of points and of labels placed before it."""
-    taken = [(d.x - 9, d.y - 9, d.x + 9, d.y + 9) for d in dots]
+    """Place each label so that it covers the least of points and of earlier labels."""
+    boxes = [(d.x - 9, d.y - 9, d.x + 9, d.y + 9) for d in dots]
     for dot in sorted(dots, key=lambda d: (not d.new, d.x, d.y)):
         width = _LETTER * len(dot.label)
         best = None
         for side, row in _PLACES:
-            left = dot.x + (12 if side > 0 else -12 - width if side < 0 else -width / 2)
+            x = dot.x + (12 if side > 0 else -12 - width if side < 0 else -width / 2)
             top = dot.y - _LINE / 2 + row * _LINE * (1.5 if side == 0 else 1)
-            box = (left, top, left + width, top + _LINE)
-            outside = max(0, 4 - left) + max(0, left + width - _WIDTH + 4) + max(0, 4 - top) + max(0, box[3] - _HEIGHT)
-            cost = 1000 * outside + sum(_overlap(box, other) for other in taken)
+            box = (x, top, x + width, top + _LINE)
+            outside = max(0, 4 - x) + max(0, x + width - _WIDTH + 4) + max(0, 4 - top) + max(0, box[3] - _HEIGHT)
+            cost = 1000 * outside + sum(_overlap(box, other) for other in boxes)
             if best is None or cost < best[0] - 1e-9:
                 best = (cost, box, side)
             if cost == 0:
                 break
         if best is not None:
             _, box, side = best
-            taken.append(box)
+            boxes.append(box)
             dot.text_y = round(box[3] - 3, 1)
             dot.text_x = round(box[0] if side > 0 else box[2] if side < 0 else dot.x, 1)
             dot.anchor = "start" if side > 0 else "end" if side < 0 else "middle"

@@ -63,16 +63,6 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Merge:
-    """Two groups that become one: `keep` takes over the tasks of `gone` under a new adapter and curvature."""
-
-    keep: str
-    gone: str
-    adapter: str
-    curvature: str | None
-
-
-@dataclass(frozen=True)
 class Pool:
     """One version of the assistant. `task` and `config` are what the last run learnt and how."""
 
@@ -114,8 +104,8 @@ class Pool:
         for group in self.groups:
             if group.id == group_id:
                 return group
-        known = ", ".join(group.id for group in self.groups) or "none"
-        raise PoolError(f"no group {group_id!r} in this pool, expected one of: {known}")
+        ids = ", ".join(group.id for group in self.groups) or "none"
+        raise PoolError(f"no group {group_id!r} in this pool, expected one of: {ids}")
 
     def group_of(self, task: str) -> Group | None:
         """The group that learnt this task snapshot, or None."""
@@ -133,7 +123,7 @@ class Pool:
         return {entry.name: group.id for group in self.groups for entry in group.tasks}
 
     def next_group_id(self) -> str:
-        """An id no group bears."""
+        """An id that no group has."""
         return f"g{1 + max((int(group.id[1:]) for group in self.groups), default=0)}"
 
     def with_task(
@@ -146,25 +136,22 @@ class Pool:
         parent: str | None,
         config: str,
         router: Mapping[str, Any],
-        merge: Merge | None = None,
         assurance: Assurance = "asserted",
         overrides: Sequence[str] = (),
     ) -> Self:
         """A new pool in which `entry` was learnt by `group` (None opens one) on the version `parent`.
 
-        `router` is the state fitted on the groups as they will be: use `router.extend`, which does both. With `merge`
-        two other groups become one in the same change; the id of the one that goes is not given again here.
+        `router` is the state fitted on the groups as they will be: use `router.extend`, which does both.
 
         Raises:
-            PoolError: unknown group, the task is already in the pool, or a merge that does not hold together.
+            PoolError: unknown group, or the task is already in the pool.
         """
-        known = self.groups if merge is None else self._merged(merge, group)
         if group is None:
-            groups = (*known, Group(self.next_group_id(), adapter, curvature, (entry,)))
+            groups = (*self.groups, Group(self.next_group_id(), adapter, curvature, (entry,)))
         else:
             target = self.group(group)
-            grown = replace(target, adapter=adapter, curvature=curvature, tasks=(*target.tasks, entry))
-            groups = tuple(grown if each.id == group else each for each in known)
+            larger = replace(target, adapter=adapter, curvature=curvature, tasks=(*target.tasks, entry))
+            groups = tuple(larger if each.id == group else each for each in self.groups)
         return replace(
             self,
             parents=() if parent is None else (parent,),
@@ -175,16 +162,6 @@ class Pool:
             assurance=assurance,
             overrides=tuple(sorted(set(overrides))),
         )
-
-    def _merged(self, merge: Merge, learning: str | None) -> tuple[Group, ...]:
-        keep, gone = self.group(merge.keep), self.group(merge.gone)
-        if keep is gone or learning in (merge.keep, merge.gone):
-            raise PoolError(
-                f"groups {merge.keep} and {merge.gone} cannot be merged while {learning or 'a new group'} learns, "
-                "expected two groups, neither of which learns"
-            )
-        one = replace(keep, adapter=merge.adapter, curvature=merge.curvature, tasks=(*keep.tasks, *gone.tasks))
-        return tuple(one if each is keep else each for each in self.groups if each is not gone)
 
     def to_manifest(self) -> dict[str, Any]:
         """The canonical JSON object of the store; its digest is the version's digest."""
@@ -272,8 +249,8 @@ def _read_task(entry: Mapping[str, Any]) -> GroupTask:
 
 def _fields(value: object, keys: Sequence[str], what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or set(value) != set(keys):
-        seen = sorted(value) if isinstance(value, Mapping) else type(value).__name__
-        raise PoolError(f"{what} with {seen}, expected the keys {sorted(keys)}; the object is not one lcia wrote")
+        contents = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+        raise PoolError(f"{what} with {contents}, expected the keys {sorted(keys)}; the object is not one lcia wrote")
     return value
 
 

@@ -53,11 +53,11 @@ _MEANING = {
 
 
 def grouping_html(
-    decision: GroupingDecision, task: str = "the task", points: Sequence[MapPoint] = (), shown: int = 50
+    decision: GroupingDecision, task: str = "the task", points: Sequence[MapPoint] = (), limit: int = 50
 ) -> str:
     """Why a task joins a group, opens one or waits for a person; `points` is its map among the pool's tasks.
 
     At most `shown` instructions are listed.
     """
-    body = fragment(_GROUPING, d=decision, meaning=_MEANING[decision.encoder], map=map_svg(points), shown=shown)
+    body = fragment(_GROUPING, d=decision, meaning=_MEANING[decision.encoder], map=map_svg(points), shown=limit)
     return page(f"Grouping of {task}", body)

@@ -1,4 +1,4 @@
-"""Which group an instruction belongs to: for a whole task at training, for one request at inference.
+"""Routing of instructions to groups: of a whole task at training, of one request at inference.
 
 Similarity of two tasks is the cosine of their centroids, which equals the mean pairwise cosine of their
 instructions divided by the geometric mean of each task's mean cosine to itself. So a task of paraphrases
@@ -12,12 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from components.errors import LciaError
-from components.grouping.codebook import Codebook, Route, centroid, rounded
+from components.grouping.codebook import Codebook, Route, centroid, six_digits
 from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
-from components.grouping.pool import Assurance, Group, GroupTask, Merge, Pool, distinct_instructions
+from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
 from components.settings import GroupingSettings
 
 Action = Literal["reuse", "open", "hold"]
@@ -35,7 +33,7 @@ class PlacementError(LciaError):
 
 @dataclass(frozen=True)
 class InstructionMatch:
-    """How one instruction of the task compares with the groups there are."""
+    """Comparison of one instruction of the task with the groups there are."""
 
     instruction: str
     group: str | None
@@ -54,10 +52,7 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class GroupingDecision:
-    """What happens to a task: reuse `group`, open a new one (`group` is the id it would get), or hold.
-
-    `merge` names two groups that become one to make room for the new one, the first takes over the second.
-    """
+    """Placement of a task: reuse `group`, open a new one (`group` is the id it would get), or hold."""
 
     action: Action
     group: str | None
@@ -71,7 +66,6 @@ class GroupingDecision:
     scores: tuple[GroupScore, ...]
     per_instruction: tuple[InstructionMatch, ...]
     words: str
-    merge: tuple[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, tuples as lists."""
@@ -79,32 +73,18 @@ class GroupingDecision:
             **asdict(self),
             "scores": [asdict(score) for score in self.scores],
             "per_instruction": [asdict(match) for match in self.per_instruction],
-            "merge": list(self.merge) if self.merge else None,
         }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read back `to_json`; before there was a choice of encoders, it was TF-IDF."""
-        return cls(
-            **{
-                "encoder": "tfidf",
-                **value,
-                "scores": tuple(GroupScore(**score) for score in value["scores"]),
-                "per_instruction": tuple(InstructionMatch(**match) for match in value["per_instruction"]),
-                "merge": tuple(value["merge"]) if value.get("merge") else None,
-            }
-        )
 
 
 def decide(
-    pool: Pool, instructions: Sequence[str], settings: GroupingSettings, placed: str | None = None
+    pool: Pool, instructions: Sequence[str], settings: GroupingSettings, placement: str | None = None
 ) -> GroupingDecision:
     """Place a task, given the instructions of its rows (repetitions are dropped).
 
-    `placed` is a person's answer to a hold: a group id, or `new`.
+    `placement` is a person's answer to a hold: a group id, or `new`.
 
     Raises:
-        PlacementError: no instructions, or `placed` names no group.
+        PlacementError: no instructions, or `placement` names no group.
     """
     texts = distinct_instructions(instructions)
     if not texts:
@@ -113,36 +93,30 @@ def decide(
     codebook = Codebook.fit(pool.groups, settings, extra=texts)
     rows = codebook.encode(texts)
     similarities = codebook.similarities(centroid(rows)[None, :])
-    found = [
-        GroupScore(group, rounded(similarity), codebook.nearest_task(similarities[0], g))
+    scores = [
+        GroupScore(group, six_digits(similarity), codebook.nearest_task(similarities[0], g))
         for g, (group, similarity) in enumerate(zip(codebook.groups, codebook.per_group(similarities)[0], strict=True))
     ]
-    order = sorted(found, key=lambda score: -score.similarity)
+    order = sorted(scores, key=lambda score: -score.similarity)
     best = order[0].similarity if order else 0.0
     second = order[1].similarity if len(order) > 1 else 0.0
-    action, group, explanation = _rule(pool, order, settings, bounds, placed)
-    merge = None
-    if action == "open" and placed is None and len(pool.groups) >= settings.max_groups:
-        near, keep, gone = _most_similar(codebook)
-        merge = keep, gone
-        explanation += f" {keep} and {gone}, similar by {near:.2f}, become one to make room for it."
+    action, group, explanation = _rule(pool, order, settings, bounds, placement)
     return GroupingDecision(
         action=action,
         group=group,
         similarity=best,
         runner_up=second,
-        margin=rounded(best - second),
+        margin=six_digits(best - second),
         threshold=bounds.threshold,
         review_band=bounds.review_band,
         encoder=settings.encoder,
-        rule=settings.rule if placed is None else "placed",
+        rule=settings.rule if placement is None else "placed",
         scores=tuple(order),
         per_instruction=tuple(
             InstructionMatch(text, route.group, route.similarity, route.runner_up)
             for text, route in zip(texts, codebook.routes(rows, threshold=0.0), strict=True)
         ),
         words=explanation,
-        merge=merge,
     )
 
 
@@ -156,15 +130,11 @@ def extend(
     parent: str | None,
     config: str,
     settings: GroupingSettings,
-    merge: Merge | None = None,
     assurance: Assurance = "asserted",
     overrides: Sequence[str] = (),
 ) -> Pool:
-    """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions.
-
-    With `merge` two other groups became one in the same version.
-    """
-    grown = pool.with_task(
+    """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions."""
+    larger = pool.with_task(
         entry,
         group=group,
         adapter=adapter,
@@ -172,11 +142,10 @@ def extend(
         parent=parent,
         config=config,
         router={},
-        merge=merge,
         assurance=assurance,
         overrides=overrides,
     )
-    return Pool.from_manifest({**grown.to_manifest(), "router": fit_state(grown.groups, settings)})
+    return Pool.from_manifest({**larger.to_manifest(), "router": fit_state(larger.groups, settings)})
 
 
 def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, Any]:
@@ -233,17 +202,17 @@ class Router:
 
     def route_many(self, instructions: Sequence[str]) -> list[Route]:
         """`route` for each, in order; an instruction of the codebook goes to the group that has it first."""
-        known: dict[str, Route] = {}
+        routes: dict[str, Route] = {}
         unseen = []
         for text in dict.fromkeys(instructions):
             hit = self._exact.get(_plain(text))
             if hit is None:
                 unseen.append(text)
             else:
-                known[text] = Route(hit[0], 1.0, 0.0, hit[1], exact=True)
+                routes[text] = Route(hit[0], 1.0, 0.0, hit[1], exact=True)
         for start in range(0, len(unseen), _CHUNK):
-            known.update(self._nearest(unseen[start : start + _CHUNK]))
-        return [known[text] for text in instructions]
+            routes.update(self._nearest(unseen[start : start + _CHUNK]))
+        return [routes[text] for text in instructions]
 
     def _nearest(self, texts: Sequence[str]) -> dict[str, Route]:
         book = self._codebook
@@ -253,10 +222,10 @@ class Router:
 
 
 def _rule(
-    pool: Pool, order: Sequence[GroupScore], settings: GroupingSettings, bounds: Thresholds, placed: str | None
+    pool: Pool, order: Sequence[GroupScore], settings: GroupingSettings, bounds: Thresholds, placement: str | None
 ) -> tuple[Action, str | None, str]:
-    if placed is not None:
-        return _placed(pool, placed)
+    if placement is not None:
+        return _by_person(pool, placement)
     if settings.rule == "single" and pool.groups:
         first = pool.groups[0].id
         return "reuse", first, f"grouping.rule=single: joins {first}, as every task does."
@@ -278,14 +247,14 @@ def _rule(
     return _open(pool, order, settings, f"similarity {nearest} is at most {low:.2f}")
 
 
-def _placed(pool: Pool, placed: str) -> tuple[Action, str | None, str]:
+def _by_person(pool: Pool, placement: str) -> tuple[Action, str | None, str]:
     new = pool.next_group_id()
-    if placed == "new":
+    if placement == "new":
         return "open", new, f"a person decided: opens group {new}."
-    if placed not in {group.id for group in pool.groups}:
-        known = ", ".join(group.id for group in pool.groups) or "none yet"
-        raise PlacementError(f"group {placed!r} is not in the pool, expected `new` or one of: {known}")
-    return "reuse", placed, f"a person decided: joins group {placed}."
+    if placement not in {group.id for group in pool.groups}:
+        ids = ", ".join(group.id for group in pool.groups) or "none yet"
+        raise PlacementError(f"group {placement!r} is not in the pool, expected `new` or one of: {ids}")
+    return "reuse", placement, f"a person decided: joins group {placement}."
 
 
 def _open(
@@ -301,20 +270,7 @@ def _open(
             order[0].group,
             f"{cap}: joins the nearest, {order[0].group} (grouping.at_cap=nearest).",
         )
-    if settings.at_cap == "merge" and len(pool.groups) > 1:
-        new = pool.next_group_id()
-        return "open", new, f"{cap}: opens group {new} (grouping.at_cap=merge)."
     return "hold", None, f"{cap}: a person has to place it or raise the cap (grouping.at_cap={settings.at_cap})."
-
-
-def _most_similar(codebook: Codebook) -> tuple[float, str, str]:
-    """The two groups with the greatest mean similarity between their tasks, the first such pair; and that mean."""
-    tasks = codebook.similarities(codebook.centroids)
-    sums = np.add.reduceat(np.add.reduceat(tasks, codebook.starts, axis=0), codebook.starts, axis=1)
-    sizes = np.diff(np.append(codebook.starts, len(tasks)))
-    means = np.triu(sums / np.outer(sizes, sizes), k=1) - np.tril(np.ones_like(sums))
-    first, second = np.unravel_index(int(np.round(means, 6).argmax()), means.shape)
-    return rounded(means[first, second]), codebook.groups[int(first)], codebook.groups[int(second)]
 
 
 def _plain(text: str) -> str:

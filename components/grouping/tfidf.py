@@ -28,7 +28,7 @@ _KIND = "tfidf"
 _ANALYSER = "words-en-1"
 """Names the tokeniser and the stop-word list below; a change of either needs a new name."""
 _WITH_DICTIONARY = "words-en-1+dictionary-1"
-"""The same, with words cut by a dictionary in scripts that write no spaces; fitted where the pool has such texts."""
+"""The same, with words cut by a dictionary in scripts that write no spaces; fitted if the pool has such texts."""
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _STOP_TEXT = """
@@ -76,16 +76,16 @@ class TfidfEncoder:
 
     def encode(self, texts: Sequence[str]) -> csr_matrix:
         """Unit TF-IDF rows, float64, shape (texts, DIMENSION)."""
-        known: dict[str, tuple[int, float]] = {}
+        entries: dict[str, tuple[int, float]] = {}
         values: list[float] = []
         columns: list[int] = []
         starts = [0]
         for text in texts:
             row: dict[int, float] = {}
             for word in sorted(words(text, dictionary=self.dictionary)):
-                if word not in known:
-                    known[word] = zlib.crc32(word.encode("utf-8", "surrogatepass")) % DIMENSION, self.weight(word)
-                column, weight = known[word]
+                if word not in entries:
+                    entries[word] = zlib.crc32(word.encode("utf-8", "surrogatepass")) % DIMENSION, self.weight(word)
+                column, weight = entries[word]
                 row[column] = row.get(column, 0.0) + weight
             norm = math.sqrt(sum(value * value for value in row.values()))
             columns.extend(row)

@@ -24,7 +24,7 @@ from components.storage.objects import ObjectStore
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIGEST = "sha256:"
-"""Beginning of the name that a stored adapter gives its base model; the digest follows. A bundle says where it lies."""
+"""Prefix of a stored adapter's name for its base model, before the digest; a bundle names its folder instead."""
 SHAPING = {
     "r": "adapter.rank",
     "lora_alpha": "adapter.alpha",
@@ -36,7 +36,7 @@ SHAPING = {
 
 
 PROJECTORS = ("multi_modal_projector", "connector", "merger", "aligner", "mlp1", "embed_vision")
-"""What architectures call the module between vision tower and language model."""
+"""Names of the module between vision tower and language model, by architecture."""
 
 
 class AdapterError(LciaError):
@@ -57,10 +57,10 @@ class AdapterSlot:
         if count > layers:
             raise AdapterError(f"adapter.top_layers is {count}, but the base model has {layers} layers")
         self.first_layer = layers - count
-        adapted = list(range(self.first_layer, layers))
-        where: dict[str, Any] = {"target_modules": list(settings.modules), "layers_to_transform": adapted}
+        indices = list(range(self.first_layer, layers))
+        where: dict[str, Any] = {"target_modules": list(settings.modules), "layers_to_transform": indices}
         if base.sight:
-            where = {"target_modules": _in_decoder(base, settings.modules, adapted)}
+            where = {"target_modules": _in_decoder(base, settings.modules, indices)}
         self.projector = settings.projector
         self.config = LoraConfig(
             r=settings.rank,
@@ -77,8 +77,8 @@ class AdapterSlot:
                 f"adapter.modules {', '.join(settings.modules)} do not occur in the last {count} layers of "
                 f"{base.settings.name}: {error}"
             ) from error
-        named = {_state_name(n): p for n, p in self.model.named_parameters() if p.requires_grad}
-        self.parameters: dict[str, nn.Parameter] = dict(sorted(named.items()))
+        trainable = {_state_name(n): p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.parameters: dict[str, nn.Parameter] = dict(sorted(trainable.items()))
         self._original = {n: p.detach().cpu().clone() for n, p in self.parameters.items() if not is_lora(n)}
         for parameter in self.parameters.values():
             parameter.data = parameter.data.float()
@@ -92,8 +92,8 @@ class AdapterSlot:
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.parameters.items():
             if ".lora_A." in name:
-                bound = parameter.shape[1] ** -0.5
-                draw = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+                limit = parameter.shape[1] ** -0.5
+                draw = torch.empty(parameter.shape).uniform_(-limit, limit, generator=generator)
                 parameter.data.copy_(draw)
             elif name in self._original:
                 parameter.data.copy_(self._original[name])
@@ -130,12 +130,12 @@ class AdapterSlot:
             ObjectMissing, ObjectCorrupt: see `fetch_adapter`.
         """
         tensors = fetch_adapter(store, digest)
-        stored = store.get_json(store.folder_files(digest)[CONFIG])
-        own = {**self.config.to_dict(), "target_modules": _sorted(self.config.target_modules)}
+        config = store.get_json(store.folder_files(digest)[CONFIG])
+        own = {**self.config.to_dict(), "target_modules": _in_order(self.config.target_modules)}
         for key, setting in SHAPING.items():
-            if stored.get(key) != own[key]:
+            if config.get(key) != own[key]:
                 raise AdapterError(
-                    f"adapter {digest[:12]} was made with {key} {stored.get(key)}, the settings ask for {own[key]}; "
+                    f"adapter {digest[:12]} was made with {key} {config.get(key)}, the settings ask for {own[key]}; "
                     f"a pool keeps the {setting} it began with: set it back or use another `assistant`"
                 )
         return tensors
@@ -154,12 +154,13 @@ class AdapterSlot:
 
     def files(self, tensors: Mapping[str, Tensor], base_digest: str) -> dict[str, bytes]:
         """The adapter as PEFT files; equal tensors give equal bytes."""
+        # PEFT keeps sets, whose order differs from process to process; equal adapters must be equal bytes
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
-        config["target_modules"] = _sorted(config["target_modules"])
+        config["target_modules"] = _in_order(config["target_modules"])
         config["base_model_name_or_path"] = DIGEST + base_digest
         config["inference_mode"] = True
-        ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
-        return {CONFIG: config_bytes(config), WEIGHTS: save(ordered, metadata={"format": "pt"})}
+        weights = {name: tensors[name].contiguous() for name in sorted(tensors)}
+        return {CONFIG: config_bytes(config), WEIGHTS: save(weights, metadata={"format": "pt"})}
 
 
 def config_bytes(config: Mapping[str, Any]) -> bytes:
@@ -181,12 +182,12 @@ def read_weights(data: bytes) -> dict[str, Tensor]:
 
 
 def is_lora(name: str) -> bool:
-    """Whether a tensor of an adapter is LoRA's."""
+    """True if a tensor of an adapter is LoRA's."""
     return ".lora_A." in name or ".lora_B." in name
 
 
 def is_projector(name: str) -> bool:
-    """Whether a tensor of an adapter is the projector's."""
+    """True if a tensor of an adapter is the projector's."""
     return not is_lora(name) and any(f".{module}." in name for module in PROJECTORS)
 
 
@@ -194,12 +195,12 @@ def _state_name(name: str) -> str:
     return re.sub(r"(\.modules_to_save)?\.default(?=\.|$)", "", name)
 
 
-def _sorted(modules: str | Iterable[str]) -> str | list[str]:
+def _in_order(modules: str | Iterable[str]) -> str | list[str]:
     return modules if isinstance(modules, str) else sorted(modules)
 
 
 def _in_decoder(base: BaseModel, modules: Sequence[str], layers: Sequence[int]) -> str:
-    """A pattern of names inside the decoder: vision towers call their layers alike."""
+    """Pattern of names inside the decoder: layers of vision towers have the same names."""
     decoder = base.model.get_decoder()
     place = next(name for name, module in base.model.named_modules() if module is decoder)
     numbers, names = "|".join(map(str, layers)), "|".join(map(re.escape, modules))
@@ -209,14 +210,14 @@ def _in_decoder(base: BaseModel, modules: Sequence[str], layers: Sequence[int]) 
 def _in_float32(module: nn.Module, dtype: torch.dtype) -> None:
     """Let a module with float32 parameters work between others of `dtype`, as LoRA's layers do."""
 
-    def widened(value: Any) -> Any:  # noqa: ANN401 - a tensor, or another argument
+    def widen(value: Any) -> Any:  # noqa: ANN401 - a tensor, or another argument
         return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
-    def before(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return tuple(map(widened, args)), {name: widened(value) for name, value in named.items()}
+    def before(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(map(widen, args)), {name: widen(value) for name, value in options.items()}
 
     module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(lambda _, __, made: made.to(dtype))
+    module.register_forward_hook(lambda _, __, result: result.to(dtype))
 
 
 def _projector(base: BaseModel) -> str:
@@ -226,13 +227,13 @@ def _projector(base: BaseModel) -> str:
         AdapterError: the base model has none that is known.
     """
     names = {name.rpartition(".")[2]: name for name, _ in base.model.named_modules()} if base.sight else {}
-    found: str | None = next((names[name] for name in PROJECTORS if name in names), None)
-    if found is None:
+    match: str | None = next((names[name] for name in PROJECTORS if name in names), None)
+    if match is None:
         raise AdapterError(
             f"adapter.projector is on, but {base.settings.name} has no module called {', '.join(PROJECTORS)}; "
             "set it to false, or name a multimodal base model"
         )
-    return found
+    return match
 
 
 def store_adapter(store: ObjectStore, files: Mapping[str, bytes]) -> str:

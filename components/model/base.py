@@ -59,18 +59,18 @@ class BaseModel:
     digest: str
     numerics: dict[str, Any]
     sight: Sight | None = None
-    """None where it reads text only."""
+    """None if it reads text only."""
     ranks: Ranks = ALONE
     """The processes that share its work, this one among them."""
 
     @property
-    def sharded(self) -> bool:
-        """Whether its layers are spread over the processes, which then must run it in step with one another."""
+    def is_sharded(self) -> bool:
+        """True if its layers are spread over the processes, which then must run it in step with one another."""
         return self.settings.sharded and self.ranks.count > 1
 
     @property
     def reader(self) -> Reader:
-        """What turns examples into tokens."""
+        """Reader that turns examples into tokens."""
         return self.sight.reader if self.sight else self.tokenizer
 
     @property
@@ -86,7 +86,7 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """Device of the model's weights."""
         device: torch.device = self.model.device
         return device
 
@@ -114,7 +114,7 @@ def load_base(settings: BaseModelSettings, store: Path, ranks: Ranks = ALONE) ->
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **_quantized(settings, device),
+            **_quantization(settings, device),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ProcessorUnusable) as error:
         raise BaseModelError(
@@ -143,7 +143,7 @@ def load_base(settings: BaseModelSettings, store: Path, ranks: Ranks = ALONE) ->
     return BaseModel(model, tokenizer, settings, digest, numerics, Sight(model, reader), ranks)
 
 
-def _quantized(settings: BaseModelSettings, device: str) -> dict[str, Any]:
+def _quantization(settings: BaseModelSettings, device: str) -> dict[str, Any]:
     """Arguments of transformers for a base in four bits (QLoRA, arXiv 2305.14314), double quantisation included."""
     if settings.quantization is None:
         return {}
@@ -166,7 +166,7 @@ def _quantized(settings: BaseModelSettings, device: str) -> dict[str, Any]:
 def _keep_plain_layout(model: torch.nn.Module) -> None:
     """Keep four-bit layers as they are stored, on every CPU.
 
-    Where a CPU has AVX512-BF16, bitsandbytes 0.50 packs a layer anew at its first use. That asserts on a width that is
+    If a CPU has AVX512-BF16, bitsandbytes 0.50 packs a layer anew at its first use. That asserts on a width that is
     no multiple of 32, and gives other bits than the same adapter gave on another CPU.
     """
     for module in model.modules():
@@ -175,7 +175,7 @@ def _keep_plain_layout(model: torch.nn.Module) -> None:
 
 
 def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
-    """What turns examples into tokens, without the model; `store` as in `load_base`.
+    """Reader that turns examples into tokens, without the model; `store` as in `load_base`.
 
     Of an embedded model that was not converted yet only the tokenizer is, which takes seconds.
 
@@ -196,7 +196,7 @@ def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
 
 
 def is_available(settings: BaseModelSettings, store: Path) -> bool:
-    """Whether the model can be loaded without a conversion that takes long."""
+    """True if the model can be loaded without a conversion, which takes long."""
     source = EMBEDDED.get(settings.name)
     return source is None or (store / _sha256(_embedded_file(*source)) / "lcia.json").exists()
 
@@ -204,7 +204,7 @@ def is_available(settings: BaseModelSettings, store: Path) -> bool:
 def location(settings: BaseModelSettings, digest: str, store: Path) -> tuple[str, str | None]:
     """The name by which other programs load the base model: a folder's absolute path, or a hub name and its revision.
 
-    The embedded model lies where it is converted to.
+    The embedded model is named by the folder of its conversion.
     """
     if settings.name in EMBEDDED:
         return str((store / digest).absolute()), None
@@ -218,7 +218,7 @@ def _numerics(model: PreTrainedModel, settings: BaseModelSettings, device: str) 
 
     kind = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     return {
-        "attention": str(model.config._attn_implementation),  # noqa: SLF001 - the only place it is told
+        "attention": str(model.config._attn_implementation),  # noqa: SLF001 - transformers tells it nowhere else
         "device": f"{device}:{kind}",
         "dtype": settings.dtype,
         "evaluator": 1,
@@ -284,7 +284,7 @@ def _convert_embedded(name: str, store: Path) -> tuple[Path, str]:
         model.save_pretrained(scratch)
         AutoTokenizer.from_pretrained(**gguf).save_pretrained(scratch)
 
-    return _converted(store / digest, source, digest, convert), digest
+    return _convert_once(store / digest, source, digest, convert), digest
 
 
 def _convert_tokenizer(name: str, store: Path) -> Path:
@@ -297,10 +297,10 @@ def _convert_tokenizer(name: str, store: Path) -> Path:
         AutoConfig.from_pretrained(**gguf).save_pretrained(scratch)  # names the kind of model that the tokenizer is of
         AutoTokenizer.from_pretrained(**gguf).save_pretrained(scratch)
 
-    return _converted(store / f"{digest}.tokenizer", source, digest, convert)
+    return _convert_once(store / f"{digest}.tokenizer", source, digest, convert)
 
 
-def _converted(folder: Path, source: Path, digest: str, convert: Callable[[Path], None]) -> Path:
+def _convert_once(folder: Path, source: Path, digest: str, convert: Callable[[Path], None]) -> Path:
     """The folder that `convert` fills, whole or not at all; made once."""
     if (folder / "lcia.json").exists():
         return folder
@@ -327,14 +327,14 @@ def _fingerprint(folder: Path, store: Path) -> str:
         raise BaseModelError(f"{folder} holds no .safetensors weights; other weight formats are not loaded")
     stamp = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
     key = hashlib.sha256(json.dumps([str(folder), stamp], sort_keys=True).encode()).hexdigest()
-    remembered = store / "fingerprints" / key
-    if remembered.exists():
-        return remembered.read_text()
+    record = store / "fingerprints" / key
+    if record.exists():
+        return record.read_text()
     digest = digest_of(canonical({f.name: _sha256(f) for f in files}))
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    part = remembered.with_suffix(f".{os.getpid()}")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    part = record.with_suffix(f".{os.getpid()}")
     part.write_text(digest)
-    part.replace(remembered)
+    part.replace(record)
     return digest
 
 

@@ -17,19 +17,19 @@ from components.tasks.task_file import SPLITS, Task
 
 
 def too_long(reader: Reader, settings: BaseModelSettings, rows: Sequence[Example]) -> list[int]:
-    """Per row its tokens, prompt and answer, where they exceed `base_model.max_tokens`; else 0.
+    """Per row its tokens, prompt and answer, if they exceed `base_model.max_tokens`; else 0.
 
     Exact: rows that could exceed it are rendered as training and evaluation render them.
     """
-    unbounded = settings.model_copy(update={"max_tokens": 2**31})
-    around = len(render(reader, unbounded, "a", None, "a").tokens)
+    limitless = settings.model_copy(update={"max_tokens": 2**31})
+    around = len(render(reader, limitless, "a", None, "a").tokens)
     room = settings.max_tokens - around - SURE_BYTES
     out = []
     for row in rows:
         text = user_text(row.instruction, row.input)
         tokens = 0
         if row.images or len(text.encode()) + len(row.output.encode()) > room:
-            tokens = len(render(reader, unbounded, row.instruction, row.input, row.output, row.images).tokens)
+            tokens = len(render(reader, limitless, row.instruction, row.input, row.output, row.images).tokens)
         out.append(tokens if tokens > settings.max_tokens else 0)
     return out
 
@@ -55,7 +55,7 @@ class TokenChecks:
 
 
 def token_checks(settings: BaseModelSettings, models: str) -> TokenChecks:
-    """Checks with the configured base model's tokenizer, which is made ready where it is not yet.
+    """Checks with the configured base model's tokenizer, which is converted first if need be.
 
     Raises:
         BaseModelError: there is no tokenizer to be had.
@@ -64,7 +64,7 @@ def token_checks(settings: BaseModelSettings, models: str) -> TokenChecks:
 
 
 def need_sight(settings: BaseModelSettings, models: str) -> None:
-    """Refuse a task with images where the base model is known to read text only.
+    """Refuse a task with images if the base model is known to read text only.
 
     Raises:
         SeesNoImages: it does.
@@ -106,12 +106,12 @@ def refuse_unreadable(reader: Reader, settings: BaseModelSettings, example: Exam
     if strings:
         control.encode(prompt, strings, special=False)
     for answer in (example.output, *(example.choices or ())):
-        if control.spelled(answer):
+        if control.spells_control(answer):
             answer_tokens(reader, answer)
 
 
 def _examples(snapshot: Snapshot) -> Iterator[tuple[str, Example]]:
-    """Every row with where it stands, those without a label and one for the task's own choices among them."""
+    """Every row with its place, those without a label and one for the task's own choices among them."""
     for split in SPLITS:
         for number, example in enumerate(snapshot.rows(split), 1):
             yield f"{split} row {number}", example

@@ -50,14 +50,14 @@ class ControlTokens:
     """The control tokens of one tokenizer: `ids`, and `names` from strings to ids (None: a placeholder without one)."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, placeholders: Iterable[str] = ()) -> None:
-        added = {
+        by_name = {
             str(token.content): int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if controls(token)
         }
         self.tokenizer = tokenizer
-        self.names: dict[str, int | None] = {**dict.fromkeys(placeholders), **added}
+        self.names: dict[str, int | None] = {**dict.fromkeys(placeholders), **by_name}
         longest_first = sorted(self.names, key=len, reverse=True)
         self._strings = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self.ids = set(added.values()) - {tokenizer.unk_token_id}  # what no vocabulary holds is unknown, not control
+        self.ids = set(by_name.values()) - {tokenizer.unk_token_id}  # what no vocabulary holds is unknown, not control
         self._secret = secrets.token_hex(16)
         self._mark = re.compile(rf"{self._secret}m(\d+)m")
 
@@ -71,7 +71,7 @@ class ControlTokens:
 
         return Script(tuple(self._strings.sub(mark, text) for text in texts), tuple(strings))
 
-    def spelled(self, text: str) -> bool:
+    def spells_control(self, text: str) -> bool:
         """True if a text spells a control token."""
         return self._strings.search(text) is not None
 
@@ -108,16 +108,16 @@ class ControlTokens:
         return Counter(id_ for id_ in ids if id_ in self.ids)
 
     def _refuse(self, strings: Sequence[str]) -> None:
-        spelled = ", ".join(sorted({repr(each) for each in strings})) or "a control token in another form"
+        names = ", ".join(sorted({repr(each) for each in strings})) or "a control token in another form"
         raise ContentRefused(
-            f"a text spells {spelled}, which the tokenizer of {self.tokenizer.name_or_path or 'the base model'} can't "
+            f"a text spells {names}, which the tokenizer of {self.tokenizer.name_or_path or 'the base model'} can't "
             "keep apart from its own control tokens; take it out of the text, or name another base model"
         )
 
     @cached_property
     def _aliases(self) -> dict[str, str]:
-        known = [name for name, id_ in self.names.items() if id_ is not None]
-        return {name: f"{self._secret}a{number}a" for number, name in enumerate(known)}
+        names = [name for name, id_ in self.names.items() if id_ is not None]
+        return {name: f"{self._secret}a{number}a" for number, name in enumerate(names)}
 
     @cached_property
     def _twin(self) -> Tokenizer:
@@ -159,14 +159,14 @@ def _rename(model: dict[str, Any], aliases: dict[str, str]) -> None:
     if isinstance(vocabulary, list):  # Unigram: pieces with their scores
         model["vocab"] = [[aliases.get(piece, piece), score] for piece, score in vocabulary]
         return
-    held = aliases.keys() & vocabulary.keys()
+    pieces = aliases.keys() & vocabulary.keys()
     model["vocab"] = {aliases.get(piece, piece): id_ for piece, id_ in vocabulary.items()}
-    if model.get("unk_token") in held:
+    if model.get("unk_token") in pieces:
         model["unk_token"] = aliases[model["unk_token"]]
-    if held and "merges" in model:
-        model["merges"] = [merge for merge in model["merges"] if not _leads_to(merge, held)]
+    if pieces and "merges" in model:
+        model["merges"] = [merge for merge in model["merges"] if not _leads_to(merge, pieces)]
 
 
 def _leads_to(merge: str | list[str], pieces: Iterable[str]) -> bool:
-    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
-    return bool({left, right, left + right} & set(pieces))
+    start, end = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return bool({start, end, start + end} & set(pieces))

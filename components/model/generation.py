@@ -40,14 +40,14 @@ def generate_greedy(
     Prompts with images need the model's `sight`; they are read one by one, then continued together.
     """
     out = [Generated((), 0.0)] * len(prompts)
-    seen = [i for i, prompt in enumerate(prompts) if sight and Sight.shown(prompt)]
-    if sight and seen:
-        shown = _continue_seen(model, sight, [prompts[i] for i in seen], max_new_tokens, end_token, batch_rows)
-        for index, result in zip(seen, shown, strict=True):
+    visual = [i for i, prompt in enumerate(prompts) if sight and Sight.opening_length(prompt)]
+    if sight and visual:
+        results = _continue_visual(model, sight, [prompts[i] for i in visual], max_new_tokens, end_token, batch_rows)
+        for index, result in zip(visual, results, strict=True):
             out[index] = result
         if progress:
-            progress(len(seen))
-    plain = [i for i in range(len(prompts)) if i not in set(seen)] if seen else range(len(prompts))
+            progress(len(visual))
+    plain = [i for i in range(len(prompts)) if i not in set(visual)] if visual else range(len(prompts))
     for prefix, places in shared_prefixes([prompts[i] for i in plain]):
         members = [plain[place] for place in places]
         cache = None
@@ -55,9 +55,9 @@ def generate_greedy(
             cache = DynamicCache()
             ids = torch.tensor([list(prompts[members[0]][:prefix])], device=model.device)
             model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        ordered = sorted(members, key=lambda i: (len(prompts[i]), i))
-        for start in range(0, len(ordered), batch_rows):
-            batch = ordered[start : start + batch_rows]
+        order = sorted(members, key=lambda i: (len(prompts[i]), i))
+        for start in range(0, len(order), batch_rows):
+            batch = order[start : start + batch_rows]
             tails = [prompts[i][prefix:] for i in batch]
             for index, result in zip(
                 batch, _decode(model, tails, prefix, cache, max_new_tokens, end_token), strict=True
@@ -68,7 +68,7 @@ def generate_greedy(
     return out
 
 
-def _continue_seen(
+def _continue_visual(
     model: PreTrainedModel,
     sight: Sight,
     prompts: Sequence[Sequence[int]],
@@ -80,7 +80,7 @@ def _continue_seen(
     out: list[Generated] = []
     for start in range(0, len(prompts), batch_rows):
         first: list[Generated] = []
-        begun: list[Begun] = []
+        rows: list[Begun] = []
         for prompt in prompts[start : start + batch_rows]:
             cache = DynamicCache()
             top = sight.logits(prompt, cache).float().topk(2)
@@ -89,14 +89,14 @@ def _continue_seen(
             if token != end_token and max_new_tokens > 1:
                 layers = {number: (layer.keys[0], layer.values[0]) for number, layer in enumerate(cache.layers)}
                 past = Past(layers, torch.arange(len(prompt), device=model.device))
-                begun.append(Begun(token, len(prompt), (past,), max_new_tokens - 1, sight.position(prompt)))
+                rows.append(Begun(token, len(prompt), (past,), max_new_tokens - 1, sight.position(prompt)))
             else:
-                begun.append(Begun(token, 0, (), 0))
-        going = [place for place, row in enumerate(begun) if row.limit]
-        made = continue_greedy(model, [begun[place] for place in going], end_token, batch_rows)
-        for place, rest in zip(going, made, strict=True):
-            known = first[place]
-            first[place] = Generated((*known.tokens, *rest.tokens), min(known.gap, rest.gap))
+                rows.append(Begun(token, 0, (), 0))
+        going = [place for place, row in enumerate(rows) if row.limit]
+        continuations = continue_greedy(model, [rows[place] for place in going], end_token, batch_rows)
+        for place, rest in zip(going, continuations, strict=True):
+            head = first[place]
+            first[place] = Generated((*head.tokens, *rest.tokens), min(head.gap, rest.gap))
         out += first
     return out
 
@@ -105,13 +105,13 @@ def _decode(
     model: PreTrainedModel,
     tails: Sequence[Sequence[int]],
     prefix: int,
-    shared: DynamicCache | None,
+    prefix_cache: DynamicCache | None,
     max_new_tokens: int,
     end_token: int,
 ) -> list[Generated]:
     ids, mask, positions = left_padded(tails, model.device, prefix)
-    cache = copy.deepcopy(shared) if shared is not None else DynamicCache()
-    if shared is not None:
+    cache = copy.deepcopy(prefix_cache) if prefix_cache is not None else DynamicCache()
+    if prefix_cache is not None:
         cache.batch_repeat_interleave(len(tails))
     return _loop(model, ids, mask, positions, cache, [max_new_tokens] * len(tails), end_token)
 
@@ -121,7 +121,7 @@ class Begun:
     """A row under way: its last token is still to be read, `pasts` hold keys and values of the `length` before it.
 
     `pasts` are those of the layers below and above the adapters' first one, or of all; `limit` tokens may still be
-    decoded. `position` is where the architecture counts the token, None where that is `length`.
+    decoded. `position` is the token's position as the architecture counts it, None if that is `length`.
     """
 
     token: int
@@ -139,27 +139,29 @@ def continue_greedy(
     batch_rows: int,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
-    """What greedy decoding adds to each row until `end_token` or its limit; the adapter must be the one of `pasts`."""
+    """Greedy continuation of each row until `end_token` or its limit; the adapter must be the one of `pasts`."""
     out = [Generated((), float("inf"))] * len(rows)
-    ordered = sorted(range(len(rows)), key=lambda i: (rows[i].limit, rows[i].length, i))
-    for start in range(0, len(ordered), batch_rows):
-        batch = ordered[start : start + batch_rows]
-        begun = [rows[i] for i in batch]
-        width = max(row.length for row in begun)
-        ids = torch.tensor([[row.token] for row in begun], device=model.device)
-        mask = torch.tensor([[0] * (width - row.length) + [1] * (row.length + 1) for row in begun], device=model.device)
-        places = [[row.length if row.position is None else row.position] for row in begun]
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].limit, rows[i].length, i))
+    for start in range(0, len(order), batch_rows):
+        batch = order[start : start + batch_rows]
+        members = [rows[i] for i in batch]
+        width = max(row.length for row in members)
+        ids = torch.tensor([[row.token] for row in members], device=model.device)
+        mask = torch.tensor(
+            [[0] * (width - row.length) + [1] * (row.length + 1) for row in members], device=model.device
+        )
+        places = [[row.length if row.position is None else row.position] for row in members]
         positions = torch.tensor(places, device=model.device)
-        limits = [row.limit for row in begun]
-        made = _loop(model, ids, mask, positions, _joined(begun, width), limits, end_token)
-        for index, result in zip(batch, made, strict=True):
+        limits = [row.limit for row in members]
+        results = _loop(model, ids, mask, positions, _joint_cache(members, width), limits, end_token)
+        for index, result in zip(batch, results, strict=True):
             out[index] = result
         if progress:
             progress(len(batch))
     return out
 
 
-def _joined(rows: Sequence[Begun], width: int) -> DynamicCache:
+def _joint_cache(rows: Sequence[Begun], width: int) -> DynamicCache:
     """One cache for all rows, left-padded to `width`."""
     cache = DynamicCache()
     layers = sorted(number for past in rows[0].pasts for number in past.layers)
@@ -190,22 +192,22 @@ def _loop(
     tokens: list[list[int]] = [[] for _ in range(rows)]
     gaps: list[float] = [float("inf")] * rows
     running = list(range(rows))  # row numbers still in the batch, in order
-    done: set[int] = set()
-    while len(done) < rows:
+    ends: set[int] = set()
+    while len(ends) < rows:
         logits = next_logits(model, ids, mask, positions, cache)
         top = logits.float().topk(2, dim=-1)
-        chosen = top.indices[:, 0].tolist()
+        best = top.indices[:, 0].tolist()
         gap = (top.values[:, 0] - top.values[:, 1]).tolist()
         for place, i in enumerate(running):
-            if i in done:
+            if i in ends:
                 continue
             gaps[i] = min(gaps[i], gap[place])
-            if chosen[place] != end_token:
-                tokens[i].append(chosen[place])
-            if chosen[place] == end_token or len(tokens[i]) == limits[i]:
-                done.add(i)
-        ids = torch.tensor(chosen, device=model.device)[:, None]
-        going = [place for place, i in enumerate(running) if i not in done]
+            if best[place] != end_token:
+                tokens[i].append(best[place])
+            if best[place] == end_token or len(tokens[i]) == limits[i]:
+                ends.add(i)
+        ids = torch.tensor(best, device=model.device)[:, None]
+        going = [place for place, i in enumerate(running) if i not in ends]
         if 0 < 2 * len(going) <= len(running):  # rows that ended no longer cost anything
             keep = torch.tensor(going, device=model.device)
             cache.batch_select_indices(keep)

@@ -1,4 +1,4 @@
-"""What is said when a GPU's memory does not suffice."""
+"""Error for a GPU whose memory does not suffice."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

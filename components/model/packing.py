@@ -26,7 +26,7 @@ class Pack:
     paths: list[Tensor]
     fresh: list[int]
     openings: dict[tuple[int, ...], tuple[Tensor, Opening]] | None = None
-    """What the rows' images are to the decoder, once somebody asked."""
+    """Decoder inputs of the rows' images, computed at the first use."""
 
 
 def packs(rows: Sequence[Tokens], limit: int = PACK_TOKENS) -> Iterator[Pack]:
@@ -53,18 +53,18 @@ def _insert(tree: dict[tuple[int, int], int], row: Tokens, size: int) -> tuple[l
     fresh = len(row)
     place = -1
     for depth, token in enumerate(row):
-        known = tree.get((place, token))
-        if known is None:
+        child = tree.get((place, token))
+        if child is None:
             fresh = min(fresh, depth)
-            known = tree[place, token] = size
+            child = tree[place, token] = size
             size += 1
-        place = known
+        place = child
         path.append(place)
     return path, fresh
 
 
 def batches_of_similar(rows: Sequence[Tokens], batch_rows: int) -> Iterator[list[int]]:
     """Indices of `rows` in batches; sorted by their tokens, so that rows of a batch share most."""
-    ordered = sorted(range(len(rows)), key=lambda i: (tuple(rows[i]), i))
-    for start in range(0, len(ordered), batch_rows):
-        yield ordered[start : start + batch_rows]
+    order = sorted(range(len(rows)), key=lambda i: (tuple(rows[i]), i))
+    for start in range(0, len(order), batch_rows):
+        yield order[start : start + batch_rows]

@@ -1,4 +1,4 @@
-"""How an example becomes tokens: one rendering for training, evaluation, `ask` and export."""
+"""Rendering of examples into tokens, one for training, evaluation, `ask` and export."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from components.settings import BaseModelSettings
 from components.tasks.images import Picture
 
 Reader: TypeAlias = PreTrainedTokenizerBase | ImageReader
-"""What turns an example into tokens: a tokenizer, or the reader of a multimodal base model."""
+"""Tokenizer, or the reader of a multimodal base model."""
 
 
 class TooLong(LciaError):
@@ -70,9 +70,9 @@ def layout(
     turns = {"system": settings.system_prompt} if settings.system_prompt else {}
     turns["user"] = user_text(instruction, text)
     script = control_of(reader).script(list(turns.values()))
-    marked = [{"role": role, "content": content} for role, content in zip(turns, script.texts, strict=True)]
+    messages = [{"role": role, "content": content} for role, content in zip(turns, script.texts, strict=True)]
     try:
-        prompt = reader.text(marked, images) if isinstance(reader, ImageReader) else _by_template(reader, marked)
+        prompt = reader.text(messages, images) if isinstance(reader, ImageReader) else _by_template(reader, messages)
     except TemplateError as error:
         raise ContentRefused(
             f"the chat template of {settings.name} refuses a system turn and a user turn: {error}; where it knows no "
@@ -89,7 +89,7 @@ def render_prompt(
     text: str | None,
     images: Sequence[Picture] = (),
 ) -> tuple[int, ...]:
-    """Token ids of the prompt, by the model's chat template (a plain layout where it has none); images come first.
+    """Token ids of the prompt, by the model's chat template (a plain layout if it has none); images come first.
 
     Raises:
         TooLong: it exceeds `base_model.max_tokens`.
@@ -146,8 +146,8 @@ def _by_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str
 
 def _need_whole(settings: BaseModelSettings, turns: Mapping[str, str], script: Script, prompt: str) -> None:
     """Refuse turns that the template cut or rewrote; a system prompt without control strings may be left out."""
-    for (role, content), marked in zip(turns.items(), script.texts, strict=True):
-        if marked.strip() not in prompt and (role == "user" or marked != content):
+    for (role, content), script_text in zip(turns.items(), script.texts, strict=True):
+        if script_text.strip() not in prompt and (role == "user" or script_text != content):
             raise ContentRefused(
                 f"the chat template of {settings.name} cuts or rewrites the {role} turn {content[:60]!r}..., expected "
                 "to be written as it is; change the text, or name a base model whose template leaves content alone"

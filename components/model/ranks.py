@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from components.errors import LciaError
 from components.storage.objects import digest_of
 
-if TYPE_CHECKING:  # whoever only compiles a pipeline has no torch
+if TYPE_CHECKING:  # a process that only compiles a pipeline has no torch
     from torch import Tensor
 
 LONGEST_WAIT = timedelta(hours=2)
-"""How long one process waits for what another says: the other may still be predicting."""
+"""Longest wait of a process for another, which may still be predicting."""
 
 
 class RanksDisagree(LciaError):
-    """Processes that must have the same have not."""
+    """Processes that must hold the same content do not."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks and writes for all."""
+        """True in the process that speaks and writes for all."""
         return self.number == 0
 
     def add_up(self, tensors: Sequence["Tensor"]) -> None:
@@ -72,6 +72,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
+        # one tensor, so that all parameters cost one exchange
         flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
         dist.all_reduce(flat)
         for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
@@ -86,7 +87,7 @@ class Ranks:
                 dist.broadcast(tensor, 0)
 
     def gather(self, content: bytes) -> list[bytes]:
-        """What every process says, in their order."""
+        """Content of every process, in their order."""
         if self.count == 1:
             return [content]
         import torch
@@ -94,15 +95,16 @@ class Ranks:
 
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
         dist.all_gather(sizes, torch.tensor([len(content)]), group=self.words)
+        # all_gather takes tensors of one size, so every content is padded to the longest
         longest = max(1, *(int(size) for size in sizes))
         own = torch.frombuffer(bytearray(content.ljust(longest, b"\0")), dtype=torch.uint8)
         texts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.count)]
         dist.all_gather(texts, own, group=self.words)
         return [bytes(text[: int(size)].numpy()) for text, size in zip(texts, sizes, strict=True)]
 
-    def any(self, asked: bool) -> bool:
-        """Whether any process says yes."""
-        return asked if self.count == 1 else b"1" in self.gather(b"1" if asked else b"0")
+    def any(self, yes: bool) -> bool:
+        """True if any process passes True."""
+        return yes if self.count == 1 else b"1" in self.gather(b"1" if yes else b"0")
 
     def agree(self, what: str, content: bytes) -> None:
         """Make sure that every process has the same.
@@ -112,8 +114,8 @@ class Ranks:
         """
         if self.count == 1:
             return
-        said = self.gather(digest_of(content).encode())
-        odd = [number for number, other in enumerate(said) if other != said[0]]
+        digests = self.gather(digest_of(content).encode())
+        odd = [number for number, other in enumerate(digests) if other != digests[0]]
         if odd:
             raise RanksDisagree(
                 f"{what} of process {odd[0]} is not that of process 0 ({len(odd)} of {self.count} differ): the "
@@ -126,9 +128,10 @@ ALONE = Ranks()
 
 
 def shares(plan: Sequence[Sequence[int]], count: int) -> list[list[list[int]]]:
-    """Who reads what: for each step, for each of `count` processes, places in that step's batch.
+    """Shares of the rows: for each step, for each of `count` processes, places in that step's batch.
 
-    The shares of a step are even, and a row goes where it went before if there is room: there its trunk state is known.
+    The shares of a step are even, and a row stays, if there is room, with the process that read it before: that one has
+    its trunk state.
     """
     home: dict[int, int] = {}
     out: list[list[list[int]]] = []

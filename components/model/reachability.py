@@ -28,28 +28,28 @@ BINARY = frozenset({"exact_match", "choice_accuracy"})
 def out_of_reach(
     reader: Reader, settings: BaseModelSettings, task: Task, rows: Sequence[Example]
 ) -> list[OutOfReach | None]:
-    """Per row why no answer of the model can score as its reference should; None where one can.
+    """Per row the reason for which no answer of the model can score as its reference should; None if one can.
 
     Exact: answers are rendered as training and evaluation render them.
     """
-    unbounded = settings.model_copy(update={"max_tokens": 2**31})
+    limitless = settings.model_copy(update={"max_tokens": 2**31})
 
     @cache
     def tokens(answer: str) -> tuple[int, ...]:
-        return render(reader, unbounded, "a", None, answer).answer
+        return render(reader, limitless, "a", None, answer).answer
 
     if task.decoding.mode == "choose":
         room = Room.of(reader, settings)
-        return [_chosen(task, row, tokens, room) for row in rows]
+        return [_fault_of_choice(task, row, tokens, room) for row in rows]
 
     @cache
     def fault(answer: str) -> OutOfReach | None:
-        return next(_generated(reader, task, answer, tokens(answer)), None)
+        return next(_fault_of_text(reader, task, answer, tokens(answer)), None)
 
     return [fault(row.output) for row in rows]
 
 
-def _generated(reader: Reader, task: Task, answer: str, tokens: tuple[int, ...]) -> Iterator[OutOfReach]:
+def _fault_of_text(reader: Reader, task: Task, answer: str, tokens: tuple[int, ...]) -> Iterator[OutOfReach]:
     tokenizer, limit, body = control_of(reader).tokenizer, task.decoding.max_new_tokens, tokens[:-1]
     if len(body) > limit:
         yield OutOfReach(f"{len(body)} tokens, decoding.max_new_tokens is {limit}", len(body))
@@ -67,22 +67,22 @@ def _generated(reader: Reader, task: Task, answer: str, tokens: tuple[int, ...])
 def _difference(answer: str, text: str) -> str:
     """The first character that comes back as another one, by its number: rows are shown to nobody."""
     place = next((i for i, (a, b) in enumerate(zip(answer, text, strict=False)) if a != b), min(len(answer), len(text)))
-    seen = f"U+{ord(answer[place]):04X}" if place < len(answer) else "its end"
+    given_character = f"U+{ord(answer[place]):04X}" if place < len(answer) else "its end"
     back = f"U+{ord(text[place]):04X}" if place < len(text) else "nothing"
-    return f"{seen} (character {place + 1}) comes back as {back}"
+    return f"{given_character} (character {place + 1}) comes back as {back}"
 
 
-def _chosen(task: Task, row: Example, tokens: Tokens, room: "Room") -> OutOfReach | None:
+def _fault_of_choice(task: Task, row: Example, tokens: Tokens, room: "Room") -> OutOfReach | None:
     choices = row.choices or task.choices or ()
     first: dict[tuple[int, ...], str] = {}
     for choice in choices:
         same = first.setdefault(tokens(choice), choice)
         if choice == row.output and same.strip() != choice.strip():
             return OutOfReach(f"its tokens are those of an earlier choice, {same!r}")
-    taken = room.beyond(row, max((len(tokens(choice)) for choice in choices), default=0))
+    length = room.beyond(row, max((len(tokens(choice)) for choice in choices), default=0))
     return (
-        OutOfReach(f"prompt and longest choice take {taken} tokens, base_model.max_tokens is {room.limit}")
-        if taken
+        OutOfReach(f"prompt and longest choice take {length} tokens, base_model.max_tokens is {room.limit}")
+        if length
         else None
     )
 
@@ -99,14 +99,14 @@ class Room:
     @classmethod
     def of(cls, reader: Reader, settings: BaseModelSettings) -> Self:
         """Of the configured base model."""
-        unbounded = settings.model_copy(update={"max_tokens": 2**31})
-        around = len(render(reader, unbounded, "a", None, "a").tokens)
-        return cls(reader, unbounded, around, settings.max_tokens)
+        limitless = settings.model_copy(update={"max_tokens": 2**31})
+        around = len(render(reader, limitless, "a", None, "a").tokens)
+        return cls(reader, limitless, around, settings.max_tokens)
 
     def beyond(self, row: Example, answer: int) -> int:
-        """Tokens of prompt and `answer` tokens where they exceed the context, else 0."""
+        """Tokens of the prompt and `answer` tokens if they exceed the context, else 0."""
         text = user_text(row.instruction, row.input)
         if not row.images and len(text.encode()) + answer <= self.limit - self.around - SURE_BYTES:
             return 0
-        taken = len(render_prompt(self.reader, self.settings, row.instruction, row.input, row.images)) + answer
-        return taken if taken > self.limit else 0
+        length = len(render_prompt(self.reader, self.settings, row.instruction, row.input, row.images)) + answer
+        return length if length > self.limit else 0

@@ -1,6 +1,6 @@
-"""How a multimodal base model reads: prompts with images as token ids, and the tensors its vision tower takes.
+"""Reader of a multimodal base model: prompts with images as token ids, and the tensors its vision tower takes.
 
-An image is tokens of its own. Where the processor writes one and the same image token many times, the reader puts ids
+An image is tokens of its own. If the processor repeats one image token, the reader puts ids
 far beyond any vocabulary that follow from the images' digests, so that equal ids mean equal images: prefixes, caches
 and the order of batches need to know of nothing but tokens. `plain` gives the ids as the processor wrote them.
 """
@@ -31,12 +31,12 @@ from components.storage.objects import canonical, digest_of
 from components.tasks.images import Picture
 
 TEXT_KEYS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
-"""What a processor gives besides the tensors of the images."""
+"""Outputs of a processor besides the tensors of the images."""
 FIRST = 1 << 62
 """Ids from here on are those of images: 44 bits of a digest, then the place among the image tokens of the prompt."""
 PLACE_BITS = 17
 MAX_PROMPTS = 65536
-"""Prompts whose ids are remembered: each is asked for by every adapter that is tried on it."""
+"""Prompts whose ids are remembered, because every adapter that is tried on a prompt reads them."""
 
 
 class ProcessorUnusable(LciaError):
@@ -49,8 +49,8 @@ class ImageReader:
     def __init__(self, processor: ProcessorMixin, image_token: int) -> None:
         self.processor, self.image_token = processor, image_token
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
-        named = {getattr(processor, name, None) for name in PLACEHOLDERS}
-        self.control = ControlTokens(self.tokenizer, {each for each in named if isinstance(each, str)})
+        placeholders = {getattr(processor, name, None) for name in PLACEHOLDERS}
+        self.control = ControlTokens(self.tokenizer, {each for each in placeholders if isinstance(each, str)})
         self._blocks: dict[int, tuple[str, tuple[Picture, ...]]] = {}
         self._prompts: OrderedDict[_Key, list[int]] = OrderedDict()
 
@@ -69,7 +69,7 @@ class ImageReader:
 
     @property
     def name(self) -> str:
-        """What the processing of images depends on."""
+        """Image processor and library that the tokens of images depend on."""
         from PIL import __version__
 
         return f"{type(self.processor.image_processor).__name__}, pillow {__version__}"
@@ -87,7 +87,7 @@ class ImageReader:
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
-        ids = self._spelled(text, key[1], key[2]) if strings else self._process(text, key[2])["input_ids"][0].tolist()
+        ids = self._marked_ids(text, *key[1:]) if strings else self._process(text, key[2])["input_ids"][0].tolist()
         self._prompts[key] = self._own_ids(ids, text, key[2])
         if len(self._prompts) > MAX_PROMPTS:
             self._prompts.popitem(last=False)
@@ -102,35 +102,35 @@ class ImageReader:
         return next((self._blocks[token >> PLACE_BITS][1] for token in tokens if token >= FIRST), ())
 
     def inputs(self, tokens: Sequence[int]) -> dict[str, Tensor]:
-        """What the vision tower takes for the images of a prompt."""
+        """Tensors that the vision tower takes for the images of a prompt."""
         text, images = next(self._blocks[token >> PLACE_BITS] for token in tokens if token >= FIRST)
         return {name: value for name, value in self._process(text, images).items() if name not in TEXT_KEYS}
 
     def forget(self) -> None:
-        """Drop the prompts that were read, with their images: ids of images that were given out mean nothing more."""
+        """Drop the prompts that were read, with their images; image ids given out before then mean nothing."""
         self._blocks.clear()
         self._prompts.clear()
 
     def _own_ids(self, ids: Sequence[int], text: str, images: tuple[Picture, ...]) -> list[int]:
         digest = int(digest_of(canonical([image.digest for image in images]))[:11], 16)
         block = (FIRST >> PLACE_BITS) | digest
-        known = self._blocks.setdefault(block, (text, images))
-        if known[1] != images:
+        entry = self._blocks.setdefault(block, (text, images))
+        if entry[1] != images:
             raise ProcessorUnusable("two images have digests that begin alike (1 in 10^13); leave one of them out")
         places = iter(range(1 << PLACE_BITS))
         return [(block << PLACE_BITS) | next(places) if token == self.image_token else token for token in ids]
 
     def _process(self, text: str, images: tuple[Picture, ...]) -> Mapping[str, Any]:
-        shown = [Image.fromarray(image.pixels()) for image in images]
+        pixels = [Image.fromarray(image.pixels()) for image in images]
         options = {"add_special_tokens": self._adds_special(text), "return_tensors": "pt"}
         try:
-            made: Mapping[str, Any] = self.processor(text=[text], images=[shown], **options)
+            encoding: Mapping[str, Any] = self.processor(text=[text], images=[pixels], **options)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            sizes = ", ".join(f"{image.width} x {image.height}" for image in shown)
+            sizes = ", ".join(f"{image.width} x {image.height}" for image in pixels)
             raise ProcessorUnusable(f"the base model's processor can't read images of {sizes}: {error}") from error
-        return made
+        return encoding
 
-    def _spelled(self, text: str, strings: tuple[str, ...], images: tuple[Picture, ...]) -> list[int]:
+    def _marked_ids(self, text: str, strings: tuple[str, ...], images: tuple[Picture, ...]) -> list[int]:
         """Token ids of a prompt with marks: of the text that the processor hands to its tokenizer."""
         record = _Record(self.tokenizer)
         self.processor.tokenizer = record
@@ -139,9 +139,9 @@ class ImageReader:
         finally:
             self.processor.tokenizer = self.tokenizer
         if not record.texts:
-            spelled = ", ".join(sorted({repr(each) for each in strings}))
+            names = ", ".join(sorted({repr(each) for each in strings}))
             raise ProcessorUnusable(
-                f"a text spells {spelled}, which the base model's processor can't keep apart from its own tokens; take "
+                f"a text spells {names}, which the base model's processor can't keep apart from its own tokens; take "
                 "it out of the text"
             )
         return self.control.encode(max(record.texts, key=len), strings, special=self._adds_special(text))
@@ -151,7 +151,7 @@ class ImageReader:
         return begin is None or not text.startswith(begin)
 
     def text(self, turns: Sequence[Mapping[str, str]], images: int) -> str:
-        """The turns by the chat template, or plainly where there is none; images in front of the text of the last."""
+        """The turns by the chat template, or plainly without one; images come before the text of the last turn."""
         template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         if template is None:
             plain = "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
@@ -185,7 +185,7 @@ class _Record:
 
 
 def sees(folder: Path) -> bool:
-    """Whether the base model in a folder takes images.
+    """True if the base model in a folder takes images.
 
     Raises:
         OSError, ValueError: it has no readable configuration.
@@ -208,10 +208,10 @@ def _processor(folder: Path) -> ProcessorMixin:
     options = {key: value for key, value in config.items() if key not in _NOT_OPTIONS and key not in parts}
     if "video_processor" in kind.get_attributes():
         options["video_processor"] = None
-    made: ProcessorMixin = still(**parts, **options)
-    if made.chat_template is None:
-        made.chat_template = parts["tokenizer"].chat_template
-    return made
+    processor: ProcessorMixin = still(**parts, **options)
+    if processor.chat_template is None:
+        processor.chat_template = parts["tokenizer"].chat_template
+    return processor
 
 
 _NOT_OPTIONS = frozenset({"processor_class", "auto_map", "video_processor", "image_processor_type"})

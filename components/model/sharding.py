@@ -2,6 +2,8 @@
 
 The adapter stays whole in every process, so optimizer, EMA and checkpoints are those of an unspread base. Each layer is
 gathered when it runs and given back after it: all processes must run the same layers in the same order.
+
+Tested with processes on a CPU only. It stays because a base model larger than one GPU can't be tuned without it.
 """
 
 from typing import Any

@@ -5,15 +5,15 @@ batch are merged into one prefix tree of tokens, so what they share (system line
 several answers) is computed once, and nothing is padding. Equal to the whole model within float
 tolerance; never evidence, gone with the process.
 
-On request a pass also hands out its keys and values (`Past`), so that a row can be decoded from where it stands instead
+On request a pass also hands out its keys and values (`Past`), so that a row can be decoded from its last token instead
 of being read again.
 
 Images enter at the bottom, so a row that shows some is split as any other: what the lower layers make of its image
-tokens is remembered with the rest. Where the projector is trained it depends on the adapter, and with adapters on all
-layers it is but the images' features, of which `Sight` keeps what fits: such rows are read from the bottom each time.
-So is every row where the base is spread over processes, which must run the same layers in step.
+tokens is remembered with the rest. If the projector is trained it depends on the adapter, and with adapters on all
+layers it is the images' features alone, of which `Sight` keeps what fits: such rows are read from the bottom each time.
+So is every row if the base is spread over processes, which must run the same layers in step.
 
-An architecture that cannot be split so (no Llama-like decoder, or a split that changes its output) runs
+An architecture that cannot be split (no Llama-like decoder, or a split that changes its output) runs
 whole each time: slower, otherwise the same.
 """
 
@@ -59,16 +59,16 @@ class Past:
 
 @dataclass(frozen=True)
 class State:
-    """Trunk output of one row: its token ids and, where the base model is split, (length, hidden)."""
+    """Trunk output of one row: its token ids and, if the base model is split, a tensor (length, width)."""
 
     tokens: tuple[int, ...]
-    hidden: Tensor | None
+    output: Tensor | None
     past: Past | None = None
 
 
 def memory(states: Iterable[State]) -> int:
     """Bytes of the states; what the rows of a pack share counts once."""
-    tensors = {id(s.hidden): s.hidden for s in states if s.hidden is not None}
+    tensors = {id(s.output): s.output for s in states if s.output is not None}
     tensors |= {id(t): t for s in states if s.past for pair in s.past.layers.values() for t in pair}
     return sum(tensor.nbytes for tensor in tensors.values())
 
@@ -104,11 +104,11 @@ class Trunk:
     ) -> list[State]:
         """Trunk output per row, on request with keys and values; rows are processed in deterministic batches."""
         out = [State(tuple(row), None) for row in rows]
-        if not self.split or self.base.sharded:
+        if not self.split or self.base.is_sharded:
             return out
-        kept = [i for i, row in enumerate(rows) if self.keeps_images or not Sight.shown(row)]
-        for batch in batches_of_similar([rows[i] for i in kept], batch_rows):
-            batch = [kept[i] for i in batch]  # noqa: PLW2901 - places among all rows
+        cacheable = [i for i, row in enumerate(rows) if self.keeps_images or not Sight.opening_length(row)]
+        for batch in batches_of_similar([rows[i] for i in cacheable], batch_rows):
+            batch = [cacheable[i] for i in batch]  # noqa: PLW2901 - places among all rows
             for pack in packs([rows[i] for i in batch]):
                 cache = DynamicCache() if keep_past else None
                 lower = self._read(pack, cache)
@@ -125,15 +125,15 @@ class Trunk:
     ) -> list[Tensor]:
         """Logits that predict each answer token, per row (answer length, vocabulary); differentiable.
 
-        The state at the prompt's last token predicts the first answer token. `pasts` is filled as by `hidden`.
+        The state at the prompt's last token predicts the first answer token. `pasts` is filled as by `outputs`.
         """
-        hidden = self.hidden(states, pasts)
-        spans = [(p - 1, len(h) - 1) for p, h in zip(prompt_lengths, hidden, strict=True)]
-        picked = torch.cat([h[a:b] for h, (a, b) in zip(hidden, spans, strict=True)])
-        logits: Tensor = self.head(picked).float()
+        outputs = self.outputs(states, pasts)
+        spans = [(p - 1, len(h) - 1) for p, h in zip(prompt_lengths, outputs, strict=True)]
+        answers = torch.cat([h[a:b] for h, (a, b) in zip(outputs, spans, strict=True)])
+        logits: Tensor = self.head(answers).float()
         return list(torch.split(logits, [b - a for a, b in spans]))
 
-    def hidden(self, states: Sequence[State], pasts: list[Past] | None = None) -> list[Tensor]:
+    def outputs(self, states: Sequence[State], pasts: list[Past] | None = None) -> list[Tensor]:
         """Final normalised hidden states per row (length, hidden); differentiable.
 
         `pasts` gets, row by row, the keys and values of the layers above the trunk.
@@ -141,23 +141,23 @@ class Trunk:
         if not self.split:
             return self._whole(states)
         out: list[Tensor] = [torch.empty(0)] * len(states)
-        made: dict[int, Past] = {}
+        parts: dict[int, Past] = {}
         for read in (False, True):  # rows whose trunk output is known, then those that are read from the bottom
-            members = [i for i, state in enumerate(states) if (state.hidden is None) is read]
+            members = [i for i, state in enumerate(states) if (state.output is None) is read]
             for pack in packs([states[i].tokens for i in members]):
                 cache = DynamicCache() if pasts is not None else None
                 if read:
-                    known = self._read(pack, cache)
+                    lower = self._read(pack, cache)
                 else:
                     pairs = zip(pack.rows, pack.fresh, strict=True)
-                    known = torch.cat([_hidden(states[members[row]])[start:] for row, start in pairs])
-                upper = self._run(self._upper, pack, cache, inputs_embeds=known[None].to(self.base.model.dtype))
+                    lower = torch.cat([_output(states[members[row]])[start:] for row, start in pairs])
+                upper = self._run(self._upper, pack, cache, inputs_embeds=lower[None].to(self.base.model.dtype))
                 layers = _layers(cache)
                 for row, path in zip(pack.rows, pack.paths, strict=True):
                     out[members[row]] = upper[path]
-                    made[members[row]] = Past(layers, path)
+                    parts[members[row]] = Past(layers, path)
         if pasts is not None:
-            pasts.extend(made[row] for row in range(len(states)))
+            pasts.extend(parts[row] for row in range(len(states)))
         return out
 
     @contextmanager
@@ -188,25 +188,28 @@ class Trunk:
         ids = torch.tensor(pack.tokens, device=self.base.device)
         if not self._openings(pack):
             return self._run(self._lower, pack, cache, input_ids=ids[None])
-        hidden = self.base.model.get_input_embeddings()(ids.where(ids < FIRST, 0))
+        # ids of images lie beyond the vocabulary; token 0 stands in for them until the openings overwrite it
+        embeddings = self.base.model.get_input_embeddings()(ids.where(ids < FIRST, 0))
         for path, opening in self._openings(pack):
-            hidden = hidden.index_put((path[: opening.length].to(ids.device),), opening.hidden.to(hidden.dtype))
-        return self._run(self._lower, pack, cache, inputs_embeds=hidden[None])
+            embeddings = embeddings.index_put(
+                (path[: opening.length].to(ids.device),), opening.inputs.to(embeddings.dtype)
+            )
+        return self._run(self._lower, pack, cache, inputs_embeds=embeddings[None])
 
     def _openings(self, pack: Pack) -> list[tuple[Tensor, Opening]]:
         """Paths of the pack's rows that show images, and their openings, each once."""
         if self.base.sight is None or max(pack.tokens) < FIRST:
             return []
         if pack.openings is None:
-            found: dict[tuple[int, ...], tuple[Tensor, Opening]] = {}
+            openings: dict[tuple[int, ...], tuple[Tensor, Opening]] = {}
             for path in pack.paths:
                 tokens = [pack.tokens[place] for place in path.tolist()]
-                key = tuple(tokens[: Sight.shown(tokens)])
-                if key and key not in found:
+                key = tuple(tokens[: Sight.opening_length(tokens)])
+                if key and key not in openings:
                     opening = self.base.sight.opening(tokens)
                     assert opening is not None  # noqa: S101 - it shows an image
-                    found[key] = (path, opening)
-            pack.openings = found
+                    openings[key] = (path, opening)
+            pack.openings = openings
         return list(pack.openings.values())
 
     def _positions(self, pack: Pack) -> Tensor:
@@ -218,13 +221,13 @@ class Trunk:
         places = plain.repeat(len(own[0].positions), 1)
         for path in pack.paths:
             tokens = [pack.tokens[place] for place in path.tolist()]
-            key = tuple(tokens[: Sight.shown(tokens)])
+            key = tuple(tokens[: Sight.opening_length(tokens)])
             if key and pack.openings is not None:
                 opening = pack.openings[key][1]
                 rest = torch.arange(opening.position(opening.length), opening.position(len(path)))
                 assert opening.positions is not None  # noqa: S101 - one architecture counts one way
-                counted = torch.cat([opening.positions, rest.to(plain.device).repeat(len(places), 1)], dim=1)
-                places[:, path.to(plain.device)] = counted.to(places.dtype)
+                numbers = torch.cat([opening.positions, rest.to(plain.device).repeat(len(places), 1)], dim=1)
+                places[:, path.to(plain.device)] = numbers.to(places.dtype)
         return places[:, None]
 
     def _run(self, part: nn.Module, pack: Pack, cache: DynamicCache | None, **inputs: Tensor) -> Tensor:
@@ -235,8 +238,8 @@ class Trunk:
             mask[path[:, None], path[None, :]] = torch.where(order, 0.0, mask[path[:, None], path[None, :]])
         for path, opening in self._openings(pack):
             if opening.mutual is not None:
-                shown, seen = path[: opening.length], opening.mutual.cpu()
-                mask[shown[:, None], shown[None, :]] = torch.where(seen, 0.0, mask[shown[:, None], shown[None, :]])
+                start, mutual = path[: opening.length], opening.mutual.cpu()
+                mask[start[:, None], start[None, :]] = torch.where(mutual, 0.0, mask[start[:, None], start[None, :]])
         result = part(
             attention_mask=mask[None, None].to(device),
             position_ids=self._positions(pack),
@@ -244,38 +247,36 @@ class Trunk:
             use_cache=cache is not None,
             **inputs,
         )
-        hidden: Tensor = result.last_hidden_state[0]
-        return hidden
+        output: Tensor = result.last_hidden_state[0]
+        return output
 
     def _whole(self, states: Sequence[State]) -> list[Tensor]:
-        if self.base.sight and any(Sight.shown(state.tokens) for state in states):
+        if self.base.sight and any(Sight.opening_length(state.tokens) for state in states):
             return [self._alone(state) for state in states]
         rows = [torch.tensor(state.tokens) for state in states]
-        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.base.device)
-        hidden = self._decoder(input_ids=padded, use_cache=False).last_hidden_state
-        return [hidden[i, : len(row)] for i, row in enumerate(rows)]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.base.device)
+        output = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
+        return [output[i, : len(row)] for i, row in enumerate(rows)]
 
     def _alone(self, state: State) -> Tensor:
         """A row by the model's own forward pass."""
-        if self.base.sight and Sight.shown(state.tokens):
+        if self.base.sight and Sight.opening_length(state.tokens):
             return self.base.sight.whole(state.tokens)
-        hidden: Tensor = self._decoder(
+        output: Tensor = self._decoder(
             input_ids=torch.tensor([state.tokens], device=self.base.device)
         ).last_hidden_state
-        return hidden[0]
+        return output[0]
 
     @torch.no_grad()
     def _is_exact(self) -> bool:
         # text that a model has seen the like of: on arbitrary tokens bfloat16 alone is off by half
         settings = self.base.settings.model_copy(update={"max_tokens": 2**31})
-        texts = [
-            render(self.base.reader, settings, asked, "The cat saw the dog.", "It did.").tokens for asked in SAMPLES
-        ]
+        texts = [render(self.base.reader, settings, text, "The cat saw the dog.", "It did.").tokens for text in SAMPLES]
         rows: list[Tokens] = [*texts, (*texts[0][:-4], *texts[1][-2:])]
         if self.base.sight:
             images = [render(self.base.reader, settings, "a", "b", "c", [picture]).tokens for picture in _samples()]
             rows += [*images, (*images[0], *images[1][-2:])]
-        pairs = zip(self._whole([State(tuple(r), None) for r in rows]), self.hidden(self.states(rows, 2)), strict=True)
+        pairs = zip(self._whole([State(tuple(r), None) for r in rows]), self.outputs(self.states(rows, 2)), strict=True)
         return all(bool((a - b).float().norm() <= 0.05 * a.float().norm()) for a, b in pairs)
 
 
@@ -285,20 +286,20 @@ def _layers(cache: DynamicCache | None) -> dict[int, tuple[Tensor, Tensor]]:
     return {number: (layer.keys[0], layer.values[0]) for number, layer in layers if layer.is_initialized}
 
 
-def _hidden(state: State) -> Tensor:
-    if state.hidden is None:
+def _output(state: State) -> Tensor:
+    if state.output is None:
         raise ValueError("a state without hidden values; it was made by a trunk that is not split")
-    return state.hidden
+    return state.output
 
 
 def _samples() -> list[Picture]:
     """Two images of other shapes."""
-    made = []
+    pictures = []
     for height, width in ((48, 64), (90, 40)):
         ramp = bytes((31 * x + 17 * y * y) % 256 for y in range(height) for x in range(3 * width))
         content = b"P6\n%d %d\n255\n" % (width, height) + ramp
-        made.append(Picture.by_digest(digest_of(content), {digest_of(content): content}.__getitem__))
-    return made
+        pictures.append(Picture.by_digest(digest_of(content), {digest_of(content): content}.__getitem__))
+    return pictures
 
 
 def _view(decoder: nn.Module, start: int, end: int, norm: nn.Module) -> nn.Module:

@@ -24,7 +24,7 @@ class Workbench:
     def load(
         cls, settings: Settings, announce: Callable[[str], None] | None = None, ranks: Ranks = ALONE
     ) -> "Workbench":
-        """Load what the settings name; a process loads it once. `announce` is told of what takes long."""
+        """Load what the settings name; a process loads it once. `announce` gets a line for each long part."""
         if announce and not is_available(settings.base_model, Path(settings.storage.models)):
             announce("converting the embedded model to safetensors (once, about 20 seconds)")
         return _load(settings.base_model, settings.storage.models, settings.adapter, ranks)
@@ -34,7 +34,7 @@ class Workbench:
 def _load(base_model: BaseModelSettings, models: str, adapter: AdapterSettings, ranks: Ranks) -> Workbench:
     base = load_base(base_model, Path(models), ranks)
     slot = AdapterSlot(base, adapter)
-    if base.sharded:
+    if base.is_sharded:
         from components.model.sharding import spread
 
         spread(base, slot)

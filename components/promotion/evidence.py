@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from components.evaluation.history import measured
+from components.evaluation.history import has_predictions
 from components.evaluation.scored import scored_rows
 from components.gate.inputs import GateEvidence, NewTask, PriorTask
 from components.gate.levels import reserve_rows
@@ -195,7 +195,7 @@ def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple
     rows = set()
     for group in pool.groups:
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in tasks and group.id not in groups:
+            if has_predictions(store, evaluation, entry.name) and entry.name not in tasks and group.id not in groups:
                 ids = [row["row"] for row in scored_rows(store, evaluation["predictions"][entry.name])]
                 reserve = reserve_rows(ids, share)
                 rows |= {(entry.name, i) for i, in_reserve in zip(ids, reserve, strict=True) if in_reserve}
@@ -215,7 +215,7 @@ def present_rows(
     tasks = []
     for group in pool.groups:
         for entry in group.tasks:
-            if measured(store, evaluation, entry.name) and entry.name not in replaced_by:
+            if has_predictions(store, evaluation, entry.name) and entry.name not in replaced_by:
                 now = scored_rows(store, evaluation["predictions"][entry.name])
                 anchor = scored_rows(store, evaluation["anchors"][entry.name]["predictions"])
                 reserve = reserve_rows([row["row"] for row in now], share)

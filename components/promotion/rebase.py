@@ -12,9 +12,9 @@ from datetime import date
 from typing import Any
 
 from components.evaluation.carrying import EVALUATED
-from components.evaluation.history import measured
+from components.evaluation.history import has_predictions
 from components.evaluation.reports import gate_html
-from components.evaluation.scored import rescored
+from components.evaluation.scored import with_present_scores
 from components.gate.gate import decide_gate
 from components.gate.report import GateReport
 from components.grouping.pool import GroupTask, Pool
@@ -85,7 +85,7 @@ def reassess(
     `group`: the group of the new line with the tasks of the champion's group, or `new`.
     """
     snapshot = load_snapshot(store, lesson.entry.task)
-    decision = decide(pool, lesson.entry.instructions, settings.grouping, placed=group)
+    decision = decide(pool, lesson.entry.instructions, settings.grouping, placement=group)
     return {
         **{name: earlier[name] for name in ("kind", "schema", "submitted_task", "task", "validation", "drift")},
         "parent": parent,
@@ -111,16 +111,16 @@ def against_champion(store: ObjectStore, last: Record, champion: str, before: Re
     both = [
         (entry.name, names[entry.task])
         for entry in pool.tasks()
-        if measured(store, last, entry.name) and measured(store, before, names[entry.task])
+        if has_predictions(store, last, entry.name) and has_predictions(store, before, names[entry.task])
     ]
     common = {name for name, _ in both}
     anchors = {new: before["anchors"][name] for new, name in both}
-    anchors = {new: {**a, "predictions": rescored(store, a["predictions"])} for new, a in anchors.items()}
+    anchors = {new: {**a, "predictions": with_present_scores(store, a["predictions"])} for new, a in anchors.items()}
     return {
         **last,
         "parent": champion,
         "pool": store.put_json(replace(pool, parents=(champion, *pool.parents)).to_manifest()),
-        "champion": {new: rescored(store, before["predictions"][name]) for new, name in both},
+        "champion": {new: with_present_scores(store, before["predictions"][name]) for new, name in both},
         "predictions": {name: digest for name, digest in last["predictions"].items() if name in common},
         "routes": {name: digest for name, digest in last["routes"].items() if name in common},
         "scores": {name: score for name, score in last["scores"].items() if name in common},

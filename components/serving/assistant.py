@@ -1,6 +1,6 @@
 """A version that answers: each request by the adapter it is routed to, under the contract of the task it is nearest to.
 
-`lcia ask`, the MLflow model and whoever loads an exported folder answer through this one class.
+`lcia ask`, the MLflow model and programs that load an exported folder answer through this one class.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ class WrongBaseModel(LciaError):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and where it comes from; `group` is None where the base model answered alone."""
+    """An answer and its origin; `group` is None if the base model answered alone."""
 
     text: str
     group: str | None
@@ -47,7 +47,7 @@ class Assistant:
     """A loaded base model with the adapters and the router of one version (None: the base model alone)."""
 
     def __init__(self, bench: Workbench, bundle: Bundle | None, grouping: GroupingSettings | None = None) -> None:
-        """`grouping` says where the router's sentence model lies on this machine, if the version has one.
+        """Load an assistant; `grouping` names the folder of the router's sentence model, if the version has one.
 
         Raises:
             WrongBaseModel: `bench` holds another base model than the version's.
@@ -73,8 +73,8 @@ class Assistant:
             alike[route.group, route.nearest_task if route.group else None].append(i)
         texts = [""] * len(requests)
         for (group, name), members in alike.items():
-            made = self._answer_alike(group, name, [requests[i] for i in members], batch_rows)
-            for i, text in zip(members, made, strict=True):
+            answers = self._answer_alike(group, name, [requests[i] for i in members], batch_rows)
+            for i, text in zip(members, answers, strict=True):
                 texts[i] = text.strip()
         return [
             Answer(text, route.group, route.similarity, route.nearest_task)
@@ -97,7 +97,7 @@ class Assistant:
         if task and adapter and task.decoding.mode == "choose" and task.choices:
             evaluator = Evaluator(bench.trunk, bench.slot, batch_rows)
             first = task.choices[0]
-            examples = [Example(asked, text, first, images=tuple(*shown)) for asked, text, *shown in requests]
+            examples = [Example(question, text, first, images=tuple(*images)) for question, text, *images in requests]
             queries = [evaluator.query(task, example, group) for example in examples]
             return [p.text or "" for p in evaluator.predict(queries, {str(group): adapter})]
         if adapter:
@@ -106,5 +106,5 @@ class Assistant:
         prompts = [render_prompt(base.reader, base.settings, *request) for request in requests]
         limit = (task.decoding if task else FREE).max_new_tokens
         with nullcontext() if adapter else bench.slot.switched_off():
-            made = generate_greedy(base.model, prompts, limit, tokenizer.eos_token_id, batch_rows, sight=base.sight)
-        return [str(tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in made]
+            results = generate_greedy(base.model, prompts, limit, tokenizer.eos_token_id, batch_rows, sight=base.sight)
+        return [str(tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in results]

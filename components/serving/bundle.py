@@ -2,12 +2,12 @@
 
     manifest.json            the pool manifest; its sha256 is the version
     settings.json            the settings the version was made under; the manifest names their digest
-    statement.json           signed statement of its promotion; absent where it was never champion
+    statement.json           signed statement of its promotion; absent if it was never champion
     tasks/<digest>.json      header of each task (decoding contract, choices), without any row
     adapters/<group>/        adapter_config.json, adapter_model.safetensors, base_model.json
 
 Every file is named, directly or through the manifest, by its own digest, so the version's digest alone vouches
-for the whole folder, and the statement for the digest. Where the base model lies differs by machine: an exported
+for the whole folder, and the statement for the digest. The base model's folder differs by machine: an exported
 adapter_config.json names the place, for PEFT loads from there, and the digest holds with the base model's digest put
 back. base_model.json says both. Folders without that file, of MLflow and of older releases, hold the digest alone.
 """
@@ -23,7 +23,7 @@ from components.audit.keys import read_public_key
 from components.audit.statement import FILE, Statement, StatementRefused
 from components.errors import LciaError
 from components.grouping.pool import Group, Pool
-from components.settings import Settings
+from components.settings import Settings, stored_settings
 from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
 from components.tasks.snapshot import header, load_snapshot
 from components.tasks.task_file import Task
@@ -36,12 +36,12 @@ BASE = "base_model.json"
 
 
 class BundleRefused(LciaError):
-    """A folder that is not the version it is said to be, or no version at all."""
+    """A folder that is not the version it should be, or no version at all."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is made of: places in its folder, and the digests of the files and folders that go there."""
+    """Contents of a bundle: places in its folder, and the digests of the files and folders that go there."""
 
     files: dict[str, str]
     folders: dict[str, str]
@@ -59,7 +59,7 @@ class Bundle:
 
 
 def parts(store: ObjectStore, version: str) -> Parts:
-    """Where the objects of a version go in its folder."""
+    """Places of a version's objects in its folder."""
     pool = Pool.from_manifest(store.get_json(version))
     files = {MANIFEST: version, SETTINGS: str(pool.config)}
     files |= {f"tasks/{entry.task}.json": entry.task for entry in pool.tasks()}
@@ -69,7 +69,7 @@ def parts(store: ObjectStore, version: str) -> Parts:
 def write(store: ObjectStore, version: str, folder: Path, models: Path | None = None) -> None:
     """Write a version's bundle into an empty or absent `folder`.
 
-    `models` is where this machine keeps the embedded model once converted; default: where the version's settings say.
+    `models` is this machine's folder of the converted embedded model; default: that of the version's settings.
 
     Raises:
         BundleRefused: the folder holds something.
@@ -77,14 +77,14 @@ def write(store: ObjectStore, version: str, folder: Path, models: Path | None = 
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleRefused(f"{folder} is there already and is not an empty folder; name a new one")
-    made = parts(store, version)
-    for place, digest in made.files.items():
+    contents = parts(store, version)
+    for place, digest in contents.files.items():
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(store.get(digest))
     pool = Pool.from_manifest(store.get_json(version))
-    settings = Settings.model_validate(store.get_json(str(pool.config)))
-    for place, digest in made.folders.items():
+    settings = stored_settings(store.get_json(str(pool.config)))
+    for place, digest in contents.folders.items():
         store.get_folder(digest, folder / place)
         _name_base(folder / place, pool.base_model, settings, models or Path(settings.storage.models))
 
@@ -97,22 +97,22 @@ def read(folder: Path, version: str | None = None) -> Bundle:
     Raises:
         BundleRefused: a file is absent, was altered, or belongs to another version.
     """
-    manifest, seen = _json(folder, MANIFEST)
-    if version is not None and seen != version:
+    manifest, digest = _json(folder, MANIFEST)
+    if version is not None and digest != version:
         raise BundleRefused(
-            f"{folder} holds version {seen[:12]}, expected {version[:12]}; it was altered, or it is another version"
+            f"{folder} holds version {digest[:12]}, expected {version[:12]}; it was altered, or it is another version"
         )
     pool = Pool.from_manifest(manifest)
-    settings = Settings.model_validate(_json(folder, SETTINGS, pool.config)[0])
+    settings = stored_settings(_json(folder, SETTINGS, pool.config)[0])
     tasks = {e.task: header(e.task, _json(folder, f"tasks/{e.task}.json", e.task)[0]) for e in pool.tasks()}
     adapters = {group.id: _adapter(folder, group, pool.base_model, settings) for group in pool.groups}
-    return Bundle(seen, pool, settings, tasks, adapters)
+    return Bundle(digest, pool, settings, tasks, adapters)
 
 
 def from_store(store: ObjectStore, version: str) -> Bundle:
-    """The same from the object store, without any folder; an adapter is read when it is asked for."""
+    """The same from the object store, without any folder; an adapter is read when it is needed."""
     pool = Pool.from_manifest(store.get_json(version))
-    settings = Settings.model_validate(store.get_json(str(pool.config)))
+    settings = stored_settings(store.get_json(str(pool.config)))
     tasks = {entry.task: load_snapshot(store, entry.task).task for entry in pool.tasks()}
     return Bundle(version, pool, settings, tasks, _Stored(store, {group.id: group.adapter for group in pool.groups}))
 
@@ -129,12 +129,12 @@ def need_statement(folder: Path, version: str, public_key: str | None) -> Statem
             f"version {version[:12]} has no signed statement of a promotion ({FILE}); load the champion, or a "
             'candidate with model_config={"candidate": True}'
         )
-    trusted = read_public_key(Path(public_key)) if public_key else None
-    return statement.read(_bytes(folder, FILE), trusted, version)
+    key = read_public_key(Path(public_key)) if public_key else None
+    return statement.read(_bytes(folder, FILE), key, version)
 
 
 class _Stored(Mapping[str, Mapping[str, "Tensor"]]):
-    """Adapters by group id, fetched and checked when they are asked for: one answer needs one of them."""
+    """Adapters by group id, fetched and checked when needed: one answer needs one of them."""
 
     def __init__(self, store: ObjectStore, digests: Mapping[str, str]) -> None:
         self._store, self._digests = store, digests
@@ -170,22 +170,22 @@ def _adapter(folder: Path, group: Group, base_model: str, settings: Settings) ->
     if (folder / place / BASE).exists():
         names[CONFIG] = _with_digest(names[CONFIG], _json(folder, f"{place}/{BASE}")[0], base_model, settings)
     files: Json = {name: digest_of(data) for name, data in names.items()}
-    seen = digest_of(canonical({"kind": "folder", "files": files}))
-    if seen != group.adapter:
+    digest = digest_of(canonical({"kind": "folder", "files": files}))
+    if digest != group.adapter:
         raise BundleRefused(
-            f"the adapter of group {group.id} in {folder} has digest {seen[:12]}, the manifest says "
+            f"the adapter of group {group.id} in {folder} has digest {digest[:12]}, the manifest says "
             f"{group.adapter[:12]}: its files were altered; export the version again"
         )
     return read_weights(names[WEIGHTS])
 
 
 def _with_digest(config: bytes, base: Any, base_model: str, settings: Settings) -> bytes:  # noqa: ANN401 - any JSON
-    """An adapter's configuration as it is stored, where it names the place that `base` and the settings allow."""
+    """An adapter's configuration as it is stored, if it names the place that `base` and the settings allow."""
     from components.model.adapters import DIGEST, config_bytes
 
     try:
-        found = json.loads(config)
-        name, revision = found["base_model_name_or_path"], found["revision"]
+        content = json.loads(config)
+        name, revision = content["base_model_name_or_path"], content["revision"]
         local = revision is None and Path(name).is_absolute()
         right = base == {"name": name, "revision": revision, "sha256": base_model}
     except (ValueError, KeyError, TypeError) as error:
@@ -195,19 +195,19 @@ def _with_digest(config: bytes, base: Any, base_model: str, settings: Settings) 
             f"an adapter names base model {name!r}, revision {revision}, and {BASE} beside it names {base}; expected "
             f"one place of {settings.base_model.name} ({base_model[:12]}): it was altered; export the version again"
         )
-    return config_bytes({**found, "base_model_name_or_path": DIGEST + base_model, "revision": None})
+    return config_bytes({**content, "base_model_name_or_path": DIGEST + base_model, "revision": None})
 
 
 def _json(folder: Path, place: str, digest: str | None = None) -> tuple[Any, str]:
     data = _bytes(folder, place)
-    seen = digest_of(data)
-    if digest is not None and seen != digest:
+    own = digest_of(data)
+    if digest is not None and own != digest:
         raise BundleRefused(
-            f"{folder / place} has digest {seen[:12]}, the manifest says {digest[:12]}: it was altered; export the "
+            f"{folder / place} has digest {own[:12]}, the manifest says {digest[:12]}: it was altered; export the "
             "version again"
         )
     try:
-        return parse_json(data), seen
+        return parse_json(data), own
     except NotCanonical as error:
         raise BundleRefused(f"{folder / place} is not the JSON that was exported: {error}") from error
 

@@ -5,8 +5,8 @@
 
 gives a frame with the columns `answer`, `group`, `similarity` and `nearest_task`. A column `image` holds lists of
 files, as bytes of PNG, JPEG or WebP; paths and addresses are not read. Which base model is named by the version's
-settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` says where it lies on
-this machine, and where a converted one is kept (default ~/.cache/lcia/models).
+settings; `load_model(..., model_config={"base_model": FOLDER, "models": FOLDER})` names its folder on
+this machine, and the folder of converted ones (default ~/.cache/lcia/models).
 
 Only a version with a signed statement of its promotion is loaded. `public_key`, a PEM file, says which key must have
 signed it, or handed over to the one that did; without it the keys beside the statement are taken at their word, which
@@ -23,7 +23,7 @@ from mlflow.pyfunc import PythonModel
 
 
 def _cache() -> Path:
-    """Where converted base models are kept; a folder of this process alone for a user without a home."""
+    """Folder of converted base models; one of this process alone for a user without a home."""
     try:
         return Path.home() / ".cache" / "lcia" / "models"
     except RuntimeError:
@@ -39,15 +39,15 @@ class RoutedAssistant(PythonModel):  # type: ignore[misc]  # mlflow is untyped h
         from components.serving import bundle
         from components.serving.assistant import Assistant
 
-        told = context.model_config
+        options = context.model_config
         folder = Path(context.artifacts["assistant"])
-        version = bundle.read(folder, told["version"])
-        if not told["candidate"]:
-            bundle.need_statement(folder, version.version, told["public_key"] or None)
+        version = bundle.read(folder, options["version"])
+        if not options["candidate"]:
+            bundle.need_statement(folder, version.version, options["public_key"] or None)
         base = version.settings.base_model
-        if told["base_model"]:
-            base = base.model_copy(update={"name": str(told["base_model"])})
-        storage = version.settings.storage.model_copy(update={"models": str(told["models"] or _cache())})
+        if options["base_model"]:
+            base = base.model_copy(update={"name": str(options["base_model"])})
+        storage = version.settings.storage.model_copy(update={"models": str(options["models"] or _cache())})
         settings = version.settings.model_copy(update={"base_model": base, "storage": storage})
         self._assistant = Assistant(Workbench.load(settings), version)
 

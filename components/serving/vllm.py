@@ -17,7 +17,7 @@ def start_arguments(bundle: Bundle, folder: Path, models: Path) -> str:
     """The command line; requests name the adapter by its group id, which the router of the bundle tells.
 
     It fixes what the version was evaluated under: the type of its numbers, greedy decoding instead of the base model's
-    own sampling, and the most tokens that any task may take. `models` is where the embedded model lies once converted.
+    own sampling, and the most tokens that any task may take. `models` is the folder of the converted embedded model.
     """
     settings = bundle.settings
     if settings.adapter.projector:

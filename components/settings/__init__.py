@@ -17,6 +17,7 @@ from components.settings.loading import SettingsError, changed_keys, differences
 from components.settings.packages import PackageSettings
 from components.settings.policy import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
 from components.settings.quality import DriftSettings, KnownSettings, QualitySettings, ValidationSettings
+from components.settings.removed import stored_settings
 from components.settings.root import Settings
 from components.settings.services import (
     AuditSettings,
@@ -65,4 +66,5 @@ __all__ = [
     "differences",
     "home",
     "load_settings",
+    "stored_settings",
 ]

@@ -87,9 +87,9 @@ class GroupingSettings(Section):
     """Least similarity at which a single request is routed to a group; below it the base model answers."""
     max_groups: Annotated[int, Field(ge=1)] = 64
     """Cap on the number of groups of a pool."""
-    at_cap: Literal["nearest", "hold", "merge"] = "hold"
-    """Fate of a task that would open a group beyond the cap: it joins the nearest group, waits for a person, or the two
-    most similar groups become one and it opens its own."""
+    at_cap: Literal["nearest", "hold"] = "hold"
+    """What happens to a task that would open a group beyond the cap: it joins the nearest group, or waits for a
+    person."""
 
 
 class EmaSettings(Section):
@@ -200,10 +200,7 @@ class TuningSettings(Section):
     curve: tuple[Fraction, ...] = (0.5,)
     """Mixes parent + lambda (live - parent) kept beside theta* and the live weights, by lambda."""
     curve_by_layers: bool = False
-    """True keeps every pair of these lambdas: one for the lower, one for the upper half of the adapted layers."""
-    ema_lengths: tuple[Annotated[float, Field(gt=0, le=0.28)], ...] = ()
-    """Further points: EMAs of these relative lengths (standard deviation over the steps, as a share of them; 0.02 to
-    0.25), reconstructed after the training. Costs up to 64 copies of the adapter in memory and in each checkpoint."""
+    """True keeps every pair of these lambdas, one for the lower and one for the upper half of the adapted layers."""
     ema: EmaSettings = EmaSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
     pseudo_rehearsal: PseudoRehearsalSettings = PseudoRehearsalSettings()

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from components.errors import LciaError
+from components.settings.removed import advice
 from components.settings.root import Settings
 from components.settings.services import AuditSettings, RegistrySettings, StorageSettings
 
@@ -109,7 +110,9 @@ def _explain(error: ValidationError, source: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
-        if problem["type"] == "extra_forbidden":
+        if removed := advice(key, problem["input"]):
+            lines.append(f"{key}: {removed}")
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key{_nearest(problem['loc'])}; `lcia settings` lists the known ones")
         else:
             actual = "" if isinstance(problem["input"], dict) else f" (seen: {problem['input']!r})"

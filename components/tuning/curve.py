@@ -39,10 +39,10 @@ def layer_groups(names: Sequence[str], count: int) -> list[list[str]]:
     """
     layer_of = {}
     for name in names:
-        found = re.search(r"\.(\d+)\.", name)
-        if not found:
+        match = re.search(r"\.(\d+)\.", name)
+        if not match:
             raise ValueError(f"{name} has no layer number between dots")
-        layer_of[name] = int(found[1])
+        layer_of[name] = int(match[1])
     layers = sorted(set(layer_of.values()))
     if not 1 <= count <= len(layers):
         raise ValueError(f"{count} groups of {len(layers)} adapted layers were asked for; expected 1 to {len(layers)}")

@@ -171,9 +171,9 @@ class DynamicEMA:
         for members in alike.values():
             size = max(1, limit // max(1, self.live[members[0]].numel()))
             for first in range(0, len(members), size):
-                chosen = members[first : first + size]
-                rows = slice(row, row := row + len(chosen))
-                blocks.append(_Block(chosen, rows, self.live, copies))
+                block = members[first : first + size]
+                rows = slice(row, row := row + len(block))
+                blocks.append(_Block(block, rows, self.live, copies))
         return blocks
 
     def _views(self, field: str) -> list[Tensor]:
@@ -280,8 +280,8 @@ class DynamicEMA:
     def _record(self) -> None:
         """Append the band of beta over tensors and the distance; merge neighbours when the rows are full."""
         if self.updates == len(self._history) * self._stride:
-            merged = (self._history[0::2] + self._history[1::2]) / 2
-            self._history.zero_()[: len(merged)] = merged
+            means = (self._history[0::2] + self._history[1::2]) / 2
+            self._history.zero_()[: len(means)] = means
             self._stride *= 2
         betas = (1 - self._alphas).sort().values
         low, high, between = self._band
@@ -307,14 +307,14 @@ class DynamicEMA:
         if self._swapped:
             raise RuntimeError("the live weights are swapped for theta* already")
         with torch.no_grad():
-            kept = [p.detach().clone() for p in self.live]
+            backup = [p.detach().clone() for p in self.live]
             torch._foreach_copy_(self.live, self.average)
         self._swapped = True
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self.live, kept)
+                torch._foreach_copy_(self.live, backup)
             self._swapped = False
 
     @torch.no_grad()
@@ -352,7 +352,7 @@ class DynamicEMA:
         return {name: table[:, i].tolist() for i, name in enumerate(names)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resumed run needs besides the live weights, as tensors of its own; importance comes again."""
+        """State that a resumed run needs besides the live weights, as tensors of its own; importance comes again."""
         state = {f"average.{i}": t.clone() for i, t in enumerate(self.average)}
         state |= {f"start.{i}": t.clone() for i, t in enumerate(self.start)}
         if self._has_previous:
@@ -400,11 +400,11 @@ class DynamicEMA:
         own = {f"{field}.{i}": p.shape for field in fields for i, p in enumerate(self.live)}
         own |= {name: vector.shape for name, vector in self._vectors().items()}
         own |= {"counters": torch.Size((4,)), "history": torch.Size((-(-updates // stride), len(BAND) + 1))}
-        given = {name: tensor.shape for name, tensor in state.items()}
-        odd = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        shapes = {name: tensor.shape for name, tensor in state.items()}
+        odd = sorted(name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name))
         if odd:
             raise ValueError(
-                f"the state does not fit: {odd[0]} is {given.get(odd[0], 'absent')}, expected "
+                f"the state does not fit: {odd[0]} is {shapes.get(odd[0], 'absent')}, expected "
                 f"{own.get(odd[0], 'absent')} ({len(odd)} tensors differ); it belongs to other parameters"
             )
 

@@ -19,23 +19,23 @@ class Area(Protocol):
 
 
 def curves(record: Mapping[str, Any]) -> Curves:
-    """Loss and, where a rule averages, beta and distance per step, from `losses`, `old_losses`, `history` and `rule`.
+    """Loss and, if a rule averages, beta and distance per step, from `losses`, `old_losses`, `history` and `rule`.
 
     `beta` is the median over tensors. A long run's history has one entry per 2, 4, ... steps; each is put at its
     last step.
     """
     losses, history = record["losses"], record["history"]
-    found: Curves = {"loss": list(enumerate(losses, start=1))}
+    lines: Curves = {"loss": list(enumerate(losses, start=1))}
     earlier = [(step, loss) for step, loss in enumerate(record["old_losses"], start=1) if loss is not None]
     if earlier:
-        found["loss_earlier_tasks"] = earlier
+        lines["loss_earlier_tasks"] = earlier
     if record["rule"] != "none" and history["beta_median"]:
         stride = 1
         while len(history["beta_median"]) * stride < len(losses):
             stride *= 2
         for name, values in (("beta", history["beta_median"]), ("distance", history["distance"])):
-            found[name] = [(min(i * stride, len(losses)), value) for i, value in enumerate(values, start=1)]
-    return found
+            lines[name] = [(min(i * stride, len(losses)), value) for i, value in enumerate(values, start=1)]
+    return lines
 
 
 def read_curves(area: Area) -> Curves | None:

@@ -6,6 +6,9 @@ which are asked in the same way: answers at or above it are right with at least 
 exact binomial bound, or no answer is used at all. Which confidence is worth what is thereby measured for each
 task, so instructions that are no paraphrases of each other only make for fewer rows.
 
+Off by default: nothing measured so far shows that it helps (benchmarks/pseudo_labels). It stays because packages may
+bring unlabelled rows and the few runs there do not settle the question.
+
 Agreement as confidence: Wang et al. 2022 (self-consistency), arXiv 2203.11171; paraphrased prompts: Jiang et al. 2020,
 arXiv 1911.12543. Calibration: fixed-sequence testing of Learn then Test, Angelopoulos et al. 2021, arXiv 2110.01052.
 """
@@ -44,7 +47,7 @@ COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class WordingAnswer:
-    """What one wording of a row is answered with; `text` is None where no answer may be used."""
+    """Answer to one wording of a row; `text` is None if it may not be used."""
 
     text: str | None
     gap: float
@@ -52,7 +55,7 @@ class WordingAnswer:
 
 @dataclass(frozen=True)
 class Guess:
-    """The answer that most wordings of a row agree on; `text` is None where there is none that may be used."""
+    """The answer that most wordings of a row agree on; `text` is None without one that may be used."""
 
     text: str | None
     confidence: Confidence
@@ -64,7 +67,7 @@ class TrustLevel:
 
     threshold: Confidence | None
     rows: int
-    accepted: int
+    count: int
     right: int
     precision_at_least: float
 
@@ -74,13 +77,13 @@ class Offer:
     """Unlabelled rows that may be used, and how many may not.
 
     `leaking` rows ask what an evaluation row of this or an earlier task asks, also under another wording of this
-    task's instruction; `repeated` ones are labelled already or stand there twice. `unknown`: evaluation rows of earlier
-    tasks, as `name@version split`, that are erased, so that nobody can say whether one of them is asked.
+    task's instruction; `repeats` counts rows that are labelled already or stand there twice. `unknown`: evaluation rows
+    of earlier tasks, as `name@version split`, that are erased, so that nobody can say whether one of them is asked.
     """
 
     rows: tuple[Unlabelled, ...]
     leaking: int
-    repeated: int
+    repeats: int
     unknown: tuple[str, ...] = ()
 
 
@@ -111,8 +114,8 @@ class Labeller:
                 self.slot.load(self._adapters[adapter])
             with self.slot.switched_off() if adapter is None else nullcontext():
                 answer = self._choose if task.decoding.mode == "choose" else self._generate
-                for index, found in zip(members, answer(task, [rows[i] for i in members], report), strict=True):
-                    out[index] = found
+                for index, result in zip(members, answer(task, [rows[i] for i in members], report), strict=True):
+                    out[index] = result
         return out
 
     def _generate(
@@ -124,15 +127,15 @@ class Labeller:
             render_prompt(base.reader, base.settings, row.instruction, row.input or "", row.images) for row in rows
         ]
         end = tokenizer.eos_token_id
-        for row, found in zip(
+        for row, result in zip(
             rows,
             generate_greedy(self.slot.model, prompts, limit, end, self.batch_rows, report, base.sight),
             strict=True,
         ):
-            text = tokenizer.decode(found.tokens, skip_special_tokens=True).strip()
-            allowed = row.choices or task.choices
-            unusable = not text or len(found.tokens) == limit or (allowed and text not in allowed)
-            yield WordingAnswer(None if unusable else text, found.gap)
+            text = tokenizer.decode(result.tokens, skip_special_tokens=True).strip()
+            choices = row.choices or task.choices
+            unusable = not text or len(result.tokens) == limit or (choices and text not in choices)
+            yield WordingAnswer(None if unusable else text, result.gap)
 
     @torch.no_grad()
     def _choose(
@@ -176,34 +179,34 @@ def pseudo_label(
 ) -> tuple[list[Example], dict[str, Any]]:
     """The unlabelled rows of a task whose answers may be trusted, with these answers; and what to put on record."""
     offer = usable_rows(snapshot, priors)
-    asked = [offer.rows[i] for i in select_rows(len(offer.rows), settings.rows, seed)]
-    known = snapshot.rows("validation")
-    known = tuple(known[i] for i in select_rows(len(known), settings.rows, seed))
+    sample = [offer.rows[i] for i in select_rows(len(offer.rows), settings.rows, seed)]
+    validation = snapshot.rows("validation")
+    validation = tuple(validation[i] for i in select_rows(len(validation), settings.rows, seed))
     wordings = [text for text, _ in Counter(row.instruction for row in snapshot.rows("train")).most_common()]
-    questions = [Unlabelled(row.instruction, row.input, row.choices, row.images) for row in known]
-    guesses = guess(labeller, snapshot.task, [*questions, *asked], wordings, settings.paraphrases, progress)
-    ours, new = guesses[: len(known)], guesses[len(known) :]
-    right = [g.text == row.output.strip() for g, row in zip(ours, known, strict=True)]
-    found = calibrate(ours, right, settings.precision, settings.confidence)
+    questions = [Unlabelled(row.instruction, row.input, row.choices, row.images) for row in validation]
+    guesses = guess(labeller, snapshot.task, [*questions, *sample], wordings, settings.paraphrases, progress)
+    ours, new = guesses[: len(validation)], guesses[len(validation) :]
+    right = [g.text == row.output.strip() for g, row in zip(ours, validation, strict=True)]
+    calibration = calibrate(ours, right, settings.precision, settings.confidence)
     rows = [
         row.with_answer(g.text)
-        for row, g in zip(asked, new, strict=True)
-        if found.threshold is not None and g.text is not None and g.confidence >= found.threshold
+        for row, g in zip(sample, new, strict=True)
+        if calibration.threshold is not None and g.text is not None and g.confidence >= calibration.threshold
         if _fits(labeller, row, [g.text])
     ]
     record = {
         "labeller": settings.labeller,
-        "offered": len(offer.rows) + offer.leaking + offer.repeated,
+        "offered": len(offer.rows) + offer.leaking + offer.repeats,
         "leaking": offer.leaking,
-        "repeated": offer.repeated,
-        "asked": len(asked),
+        "repeated": offer.repeats,
+        "asked": len(sample),
         "used": len(rows),
         "labels": digest_of(canonical([row.id for row in rows])),
-        "threshold": list(found.threshold) if found.threshold else None,
-        "validation_rows": found.rows,
-        "validation_accepted": found.accepted,
-        "validation_right": found.right,
-        "precision_at_least": found.precision_at_least,
+        "threshold": list(calibration.threshold) if calibration.threshold else None,
+        "validation_rows": calibration.rows,
+        "validation_accepted": calibration.count,
+        "validation_right": calibration.right,
+        "precision_at_least": calibration.precision_at_least,
         "precision_wanted": settings.precision,
         "confidence": settings.confidence,
         **({"unknown": list(offer.unknown)} if offer.unknown else {}),
@@ -215,18 +218,18 @@ def usable_rows(snapshot: Snapshot, priors: Iterable[Snapshot]) -> Offer:
     """Unlabelled rows that are neither labelled nor evaluated on, each question once."""
     rows = snapshot.unlabelled_rows()
     before = seen_before([*priors, snapshot])
-    evaluated = before.evaluation.questions
+    evaluation_questions = before.evaluation.questions
     own = [*snapshot.rows("validation"), *snapshot.rows("test")]
     again = rewordings([row.with_answer("") for row in rows], own)
-    leaking = [row.question in evaluated or other for row, other in zip(rows, again, strict=True)]
-    seen = {row.question for row in snapshot.rows("train")}
-    kept = []
+    leaking = [row.question in evaluation_questions or other for row, other in zip(rows, again, strict=True)]
+    questions = {row.question for row in snapshot.rows("train")}
+    usable = []
     for row, leaks in zip(rows, leaking, strict=True):
-        if not leaks and row.question not in seen:
-            seen.add(row.question)
-            kept.append(row)
+        if not leaks and row.question not in questions:
+            questions.add(row.question)
+            usable.append(row)
     unknown = tuple(place for place in before.unknown if not place.endswith(" train"))
-    return Offer(tuple(kept), sum(leaking), len(rows) - sum(leaking) - len(kept), unknown)
+    return Offer(tuple(usable), sum(leaking), len(rows) - sum(leaking) - len(usable), unknown)
 
 
 def guess(
@@ -237,19 +240,19 @@ def guess(
     paraphrases: int,
     progress: Progress | None = None,
 ) -> list[Guess]:
-    """What most of up to `paraphrases` wordings of each row are answered with, its own wording first.
+    """Answer that most of up to `paraphrases` wordings of each row agree on, its own wording first.
 
-    A row without input is its instruction: it is asked once, and its confidence is the gap alone.
+    A row without input is its instruction: it has one wording, and its confidence is the gap alone.
     """
-    asked: list[Unlabelled] = []
+    queries: list[Unlabelled] = []
     spans: list[range] = []
     for row in rows:
         others = [text for text in wordings if text != row.instruction] if row.input or row.images else []
         each = [replace(row, instruction=text) for text in (row.instruction, *others[: paraphrases - 1])]
         fitting = [one for one in each if _fits(labeller, one, one.choices or task.choices or ("",))]
-        spans.append(range(len(asked), len(asked) + len(fitting)))
-        asked += fitting
-    answers = labeller.answers(task, asked, progress)
+        spans.append(range(len(queries), len(queries) + len(fitting)))
+        queries += fitting
+    answers = labeller.answers(task, queries, progress)
     return [_vote([answers[i] for i in span]) for span in spans]
 
 
@@ -260,19 +263,19 @@ def calibrate(guesses: Sequence[Guess], right: Sequence[bool], precision: float,
     first set that fails ends it: a fixed sequence of tests needs no correction for their number. Which sets there are
     depends on the confidences alone, not on what is right.
     """
-    ranked = sorted(
+    order = sorted(
         ((g.confidence, hit) for g, hit in zip(guesses, right, strict=True) if g.text is not None), reverse=True
     )
     best = TrustLevel(None, len(guesses), 0, 0, 0.0)
-    for coverage in COVERAGES if ranked else ():
-        threshold = ranked[max(round(coverage * len(ranked)), 1) - 1][0]
-        hits = [hit for own, hit in ranked if own >= threshold]
+    for coverage in COVERAGES if order else ():
+        threshold = order[max(round(coverage * len(order)), 1) - 1][0]
+        hits = [hit for own, hit in order if own >= threshold]
         if _at_least(len(hits) - 1, len(hits), confidence) < precision:
             continue
-        bound = _at_least(sum(hits), len(hits), confidence)
-        if bound < precision:
+        low = _at_least(sum(hits), len(hits), confidence)
+        if low < precision:
             break
-        best = TrustLevel(threshold, len(guesses), len(hits), sum(hits), bound)
+        best = TrustLevel(threshold, len(guesses), len(hits), sum(hits), low)
     return best
 
 
@@ -288,16 +291,16 @@ def _at_least(right: int, rows: int, confidence: float) -> float:
 def _words(record: Mapping[str, Any]) -> str:
     """One sentence for the report and the model card."""
     by = "the champion" if record["labeller"] == "champion" else "a first pass over the labelled rows"
-    asked = f"{record['asked']} unlabelled rows, labelled by {by}"
+    subject = f"{record['asked']} unlabelled rows, labelled by {by}"
     if "unknown" in record:
-        asked += f" (not checked against {', '.join(record['unknown'])}, whose rows are erased)"
-    seen = f"{record['validation_right']} of {record['validation_accepted']} validation rows right"
+        subject += f" (not checked against {', '.join(record['unknown'])}, whose rows are erased)"
+    evidence = f"{record['validation_right']} of {record['validation_accepted']} validation rows right"
     if record["threshold"] is None:
-        return f"none of {asked}, was used: no confidence shows a precision of {record['precision_wanted']:g}"
+        return f"none of {subject}, was used: no confidence shows a precision of {record['precision_wanted']:g}"
     agreement, gap = record["threshold"]
     return (
-        f"{record['used']} of {asked}, were used: from agreement {agreement:.2f} and gap {gap:.2f} on, precision at "
-        f"least {record['precision_at_least']:.3f} ({seen})"
+        f"{record['used']} of {subject}, were used: from agreement {agreement:.2f} and gap {gap:.2f} on, precision at "
+        f"least {record['precision_at_least']:.3f} ({evidence})"
     )
 
 
@@ -311,7 +314,7 @@ def _vote(answers: Sequence[WordingAnswer]) -> Guess:
 
 
 def _fits(labeller: Labeller, row: Unlabelled, answers: Iterable[str]) -> bool:
-    """Whether the row fits into the context with each of the answers."""
+    """True if the row fits into the context with each of the answers."""
     base = labeller.trunk.base
     try:
         for answer in answers:

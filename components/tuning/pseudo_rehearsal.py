@@ -4,7 +4,7 @@ After Robins (1995), "Catastrophic forgetting, rehearsal and pseudorehearsal": t
 inputs, and the new one must go on agreeing with it there. Here a recalled row is an *instruction* of an
 earlier task, which every version names anyway, with an *input* that the task never had: one of the new
 task's, or one that the base model, which has seen no rows either, writes below the instruction. The parent
-adapter answers; its distribution at each token of the answer is the target (distillation). Where the new task shows
+adapter answers; its distribution at each token of the answer is the target (distillation). If the new task shows
 images, the input is always one of its own with its images: the base model writes texts only.
 """
 
@@ -31,7 +31,7 @@ INPUT_TOKENS, TOP_K, BATCH = 40, 50, 32
 
 @dataclass(frozen=True)
 class Recollection:
-    """What may be recalled of an earlier task: its instructions, and the limit of its answers in tokens."""
+    """Part of an earlier task that may be recalled: its instructions, and the limit of its answers in tokens."""
 
     instructions: tuple[str, ...]
     limit: int
@@ -55,17 +55,17 @@ def recall_prompts(
 ) -> list[Recall]:
     """Prompts in even shares over `tasks`; prompts longer than the base model's limit are left out."""
     draw = random.Random(seed)  # noqa: S311 - not cryptography
-    chosen = [tasks[i % len(tasks)] for i in range(settings.rows if tasks else 0)]
-    instructions = [draw.choice(task.instructions) for task in chosen]
-    order = draw.sample(range(len(chosen)), len(chosen))
+    turns = [tasks[i % len(tasks)] for i in range(settings.rows if tasks else 0)]
+    instructions = [draw.choice(task.instructions) for task in turns]
+    order = draw.sample(range(len(turns)), len(turns))
     shows = any(images for _, images in inputs)
-    count = 0 if shows else round(settings.written * len(chosen)) if inputs else len(chosen)
+    count = 0 if shows else round(settings.written * len(turns)) if inputs else len(turns)
     with slot.switched_off():
-        written = write_inputs(base, [instructions[i] for i in order[:count]], seed)
-    own: dict[int, Input] = dict(zip(order, ((text, ()) for text in written), strict=False))
+        texts = write_inputs(base, [instructions[i] for i in order[:count]], seed)
+    own: dict[int, Input] = dict(zip(order, ((text, ()) for text in texts), strict=False))
     own.update((i, draw.choice(inputs)) for i in order[count:])
     out = []
-    for i, task in enumerate(chosen):
+    for i, task in enumerate(turns):
         try:
             prompt = render_prompt(base.reader, base.settings, instructions[i], *own[i])
         except TooLong:
@@ -97,7 +97,7 @@ def parents_answers(base: BaseModel, slot: AdapterSlot, recalls: Sequence[Recall
 
 
 def _open_turn(base: BaseModel, instruction: str) -> list[int]:
-    """Token ids of the prompt up to where the input would begin."""
+    """Token ids of the prompt up to the beginning of the input."""
     whole = render_prompt(base.reader, base.settings, instruction, "a")
     other = render_prompt(base.reader, base.settings, instruction, "7")
     return list(whole[: next(i for i, (a, b) in enumerate(zip(whole, other, strict=False)) if a != b)])
@@ -109,22 +109,22 @@ def _sample(base: BaseModel, prompts: list[list[int]], generator: torch.Generato
     tokenizer, cache = base.tokenizer, DynamicCache()
     ids, mask, positions = left_padded(prompts, base.device)
     control = control_of(base.reader).ids.union(tokenizer.all_special_ids)
-    written: list[list[int]] = [[] for _ in prompts]
+    texts: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
     for _ in range(INPUT_TOKENS):
         logits = next_logits(base.model, ids, mask, positions, cache)
         top = logits.float().cpu().topk(min(TOP_K, logits.shape[-1]), dim=-1)
-        picked = top.indices.gather(1, torch.multinomial(top.values.softmax(-1), 1, generator=generator))
+        draws = top.indices.gather(1, torch.multinomial(top.values.softmax(-1), 1, generator=generator))
         for i in list(running):
-            token = int(picked[i])
-            begun = tokenizer.decode(written[i]).strip() != ""
-            if token in control or (begun and "\n" in tokenizer.decode([token])):
+            token = int(draws[i])
+            has_text = tokenizer.decode(texts[i]).strip() != ""
+            if token in control or (has_text and "\n" in tokenizer.decode([token])):
                 running.discard(i)
             else:
-                written[i].append(token)
+                texts[i].append(token)
         if not running:
             break
-        ids = picked.to(base.device)
+        ids = draws.to(base.device)
         mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
         positions = positions[:, -1:] + 1
-    return [tokenizer.decode(tokens).strip() for tokens in written]
+    return [tokenizer.decode(tokens).strip() for tokens in texts]

@@ -1,4 +1,4 @@
-"""Which rows a training step sees: new rows in shuffled epochs, rows of earlier tasks on top."""
+"""Rows of each training step: new rows in shuffled epochs, rows of earlier tasks on top."""
 
 import random
 from collections.abc import Sequence
@@ -33,20 +33,20 @@ def batches(new: int, sources: Sequence[tuple[int, float]], steps: int, batch_si
         batch = [next(queues[0]) for _ in range(batch_size)]
         for k, extra in enumerate(per_step):
             due[k] += extra
-            rows = int(due[k] + 1e-9)
+            rows = int(due[k] + 1e-9)  # a sum of shares may fall short of a whole row by rounding
             due[k] -= rows
             batch += [next(queues[k + 1]) for _ in range(rows)]
         plan.append(batch)
     return plan
 
 
-def scale_shares(settings: TuningSettings, rehearsed: int, recalled: int, tasks: int) -> TuningSettings:
+def scale_shares(settings: TuningSettings, rehearsal_tasks: int, recall_tasks: int, tasks: int) -> TuningSettings:
     """The settings with both shares of old rows scaled by the share of the earlier tasks they are for."""
     rehearsal, pseudo, count = settings.rehearsal, settings.pseudo_rehearsal, max(tasks, 1)
     return settings.model_copy(
         update={
-            "rehearsal": rehearsal.model_copy(update={"share": rehearsal.share * rehearsed / count}),
-            "pseudo_rehearsal": pseudo.model_copy(update={"share": pseudo.share * recalled / count}),
+            "rehearsal": rehearsal.model_copy(update={"share": rehearsal.share * rehearsal_tasks / count}),
+            "pseudo_rehearsal": pseudo.model_copy(update={"share": pseudo.share * recall_tasks / count}),
         }
     )
 

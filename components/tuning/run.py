@@ -27,7 +27,7 @@ FALLBACKS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Parent:
-    """What a reused group brings along: its adapter and, where known, the curvature of its tasks."""
+    """State of a group that learns again: its adapter and, if known, the curvature of its tasks."""
 
     adapter: Tensors
     curvature: Tensors | None
@@ -35,13 +35,13 @@ class Parent:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """Points of the stability-plasticity curve and what was seen on the way.
+    """Points of the stability-plasticity curve, and the course of the run.
 
-    `points` maps `ema`, `live`, `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) and
-    `ema-<length>` to adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
+    `points` maps `ema`, `live` and `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) to
+    adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
     earlier ones decayed (None for rules that do not use it). `losses` is the mean over each step's rows,
     `old_losses` over its rows of earlier tasks (None for a step without one; empty where no step had one).
-    `fallbacks` counts the updates that fell back, for the tensors where most did.
+    `fallbacks` counts the updates that fell back, for the tensors with most of them.
     """
 
     points: dict[str, Tensors]
@@ -55,7 +55,7 @@ class TuningResult:
     kept_rows: int
     recalled_rows: int
     resumed_across: tuple[str, ...] = ()
-    """Other kinds of machine that did earlier steps; where there are any, the last bits may differ."""
+    """Other kinds of machine that did earlier steps; with any, the last bits may differ."""
 
 
 class Run:
@@ -73,7 +73,7 @@ class Run:
         self.trunk, self.slot, self.rows, self.states = trunk, slot, rows, states
         self.parent, self.settings, self.ranks = parent, settings, trunk.base.ranks
         limit = settings.rows_per_pass
-        self.rows_per_pass = 1 if trunk.base.sharded else None if limit == "auto" else limit
+        self.rows_per_pass = 1 if trunk.base.is_sharded else None if limit == "auto" else limit
         self.names = list(slot.parameters)
         self.parameters = list(slot.parameters.values())
         self.rates = self._rates()
@@ -102,7 +102,7 @@ class Run:
             importance=[old[name] for name in self.names] if old else None,
             names=self.names,
         )
-        self.points = Points(self.names, self.parameters, settings, reused=self.rule != "none")
+        self.points = Points(self.names, settings, has_parent=self.rule != "none")
         self.losses: list[Tensor] = []  # (2,) per step: over all rows, over those of earlier tasks (nan without)
         self.teacher: dict[int, Tensor] = {}
         numerics = trunk.base.numerics
@@ -134,9 +134,9 @@ class Run:
         warmup = max(1, round(self.settings.warmup * self.settings.steps))
         if step < warmup:
             return self.settings.learning_rate * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.settings.steps - warmup)
-        left = 1 - 0.9 * done if self.settings.decay == "linear" else 0.5 * (1 + cos(pi * done))
-        return self.settings.learning_rate * left
+        progress = (step - warmup) / max(1, self.settings.steps - warmup)
+        factor = 1 - 0.9 * progress if self.settings.decay == "linear" else 0.5 * (1 + cos(pi * progress))
+        return self.settings.learning_rate * factor
 
     def step(self, step: int, batch: Sequence[int], places: Sequence[int], earlier: range) -> None:
         """One optimizer step on the rows of `batch`, then the EMA; `earlier` are the rows of earlier tasks.
@@ -159,7 +159,6 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(lr)
-        self.points.update(step + 1)
         old = losses[[place for place, i in enumerate(batch) if i in earlier]]
         self.losses.append(torch.stack([losses.mean(), old.mean()]))
 
@@ -181,15 +180,16 @@ class Run:
             torch.cuda.empty_cache()
 
     def _passes(self, step: int, batch: Sequence[int], places: Sequence[int], size: int) -> Tensor:
+        # dropout of its own for each seed, step and process (two primes keep them apart), and the same after a resume
         torch.manual_seed(self.settings.seed * 1_000_003 + step + 1_000_000_007 * self.ranks.number)
-        self.slot.dropout(active=True)  # the same after a resume
+        self.slot.dropout(active=True)
         losses = torch.zeros(len(batch), device=self.parameters[0].device)
         for start in range(0, len(places), size):
             part = list(places[start : start + size])
             own = self._losses([batch[place] for place in part])
             (own.mean() * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
             losses[part] = own.detach()
-        if self.trunk.base.sharded:  # every process makes the same passes, or they wait for one another for ever
+        if self.trunk.base.is_sharded:  # every process makes the same passes, or they wait for one another for ever
             for _ in range(ceil(len(batch) / self.ranks.count) - len(places)):
                 (0 * self._losses(batch[:1]).sum()).backward()  # type: ignore[no-untyped-call]
         return losses
@@ -218,8 +218,8 @@ class Run:
         """Remember the parent's final hidden states at the answers of `rows`: their distribution is the target."""
         for start in range(0, len(rows), batch_rows):
             batch = rows[start : start + batch_rows]
-            for i, hidden in zip(batch, self.trunk.hidden([self.states[i] for i in batch]), strict=True):
-                self.teacher[i] = hidden[len(self.rows[i].prompt) - 1 : -1].clone()
+            for i, output in zip(batch, self.trunk.outputs([self.states[i] for i in batch]), strict=True):
+                self.teacher[i] = output[len(self.rows[i].prompt) - 1 : -1].clone()
 
     def check(self) -> None:
         """Fail as soon as a checkpoint would store a run that has diverged.
@@ -242,15 +242,14 @@ class Run:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
-        tensors |= {f"power.{key}": value for key, value in self.points.state_dict().items()}
         tensors["losses"] = torch.stack(self.losses)
         on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
-        told = {"step": step, "places": [*self.places, self.place], "rows_per_pass": self.rows_per_pass}
-        data: bytes = save(on_cpu, metadata={key: json.dumps(value) for key, value in told.items()})
+        metadata = {"step": step, "places": [*self.places, self.place], "rows_per_pass": self.rows_per_pass}
+        data: bytes = save(on_cpu, metadata={key: json.dumps(value) for key, value in metadata.items()})
         return data
 
     def curves(self) -> dict[str, Any]:
-        """What `progress_curves` reads."""
+        """Values that `progress_curves` reads."""
         losses, old = torch.stack(self.losses).T.tolist()
         old_losses = [None if isnan(x) else x for x in old]
         return {"losses": losses, "old_losses": old_losses, "history": self.ema.history(), "rule": self.rule}
@@ -264,11 +263,11 @@ class Run:
         self.ranks.agree("the checkpoint", data or b"")
         if data is None:
             return 0
-        tensors, told = load(data), _metadata(data)
-        step: int = told["step"]
-        self.places = [place for place in told.get("places", []) if place != self.place]
-        if self.settings.rows_per_pass == "auto" and not self.trunk.base.sharded:  # noqa: S105 - no password
-            self.rows_per_pass = told.get("rows_per_pass")
+        tensors, metadata = load(data), _metadata(data)
+        step: int = metadata["step"]
+        self.places = [place for place in metadata.get("places", []) if place != self.place]
+        if self.settings.rows_per_pass == "auto" and not self.trunk.base.is_sharded:  # noqa: S105 - no password
+            self.rows_per_pass = metadata.get("rows_per_pass")
         with torch.no_grad():
             for name, parameter in zip(self.names, self.parameters, strict=True):
                 parameter.copy_(tensors[f"live.{name}"])
@@ -279,18 +278,17 @@ class Run:
                 state.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.ema.load_state_dict(_part(tensors, "ema."))
-        self.points.load_state_dict(_part(tensors, "power."))
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
-    def finish(self, before: Tensors, chosen: Sequence[int], kept: int, recalled: int) -> TuningResult:
+    def finish(self, before: Tensors, new: Sequence[int], rehearsal_rows: int, recall_rows: int) -> TuningResult:
         """Average, measure the curvature and lay out the curve."""
         live = self.slot.tensors()
         if all(torch.equal(live[name], before[name]) for name in live):
             raise TuningFailed("tuning did not change the adapter at all; check tuning.learning_rate and steps")
         curvature = None
         if self.settings.ema.rule == "curvature":
-            curvature = self._curvature(len(chosen))
+            curvature = self._curvature(len(new))
         share, fallbacks = self.ema.fallback_share(), self._fallbacks()
         if share > self.settings.ema.max_fallback:
             most = ", ".join(f"{name} ({count} of {self.settings.steps})" for name, count in [*fallbacks.items()][:3])
@@ -299,19 +297,19 @@ class Run:
                 f"tuning.ema.max_fallback ({self.settings.ema.max_fallback:.0%}), most of them at {most}: the rule "
                 "does not suit this adapter; use curvature or scale_free, or raise the limit knowingly"
             )
-        seen = self.curves()
+        curves = self.curves()
         return TuningResult(
             points=self.points.lay_out(before, live, self.ema.average),
             curvature=curvature,
-            losses=seen["losses"],
-            old_losses=seen["old_losses"] if kept + recalled else [],
-            history=seen["history"],
+            losses=curves["losses"],
+            old_losses=curves["old_losses"] if rehearsal_rows + recall_rows else [],
+            history=curves["history"],
             fallback_share=share,
             resumed_across=tuple(self.places),
             fallbacks=fallbacks,
-            rows=len(chosen),
-            kept_rows=kept,
-            recalled_rows=recalled,
+            rows=len(new),
+            kept_rows=rehearsal_rows,
+            recalled_rows=recall_rows,
         )
 
     def _curvature(self, count: int) -> Tensors:
@@ -328,8 +326,8 @@ class Run:
         if self.rule == "curvature":
             self.ema.consolidate(fisher, self.settings.ema.tau)
         old = self.parent.curvature if self.parent and self.parent.curvature else {}
-        kept = {name: self.settings.ema.decay * f for name, f in old.items()}
-        return {n: (f.cpu() + kept[n] if n in kept else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
+        decays = {name: self.settings.ema.decay * f for name, f in old.items()}
+        return {n: (f.cpu() + decays[n] if n in decays else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
 
     def _fallbacks(self) -> dict[str, int]:
         counts = sorted(self.ema.fallbacks().items(), key=lambda item: -item[1])
@@ -342,5 +340,5 @@ def _part(tensors: Tensors, prefix: str) -> Tensors:
 
 def _metadata(data: bytes) -> dict[str, Any]:
     size = int.from_bytes(data[:8], "little")
-    told: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
-    return {key: json.loads(value) for key, value in told.items()}
+    header: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
+    return {key: json.loads(value) for key, value in header.items()}

@@ -1,4 +1,4 @@
-"""Asked to stop while tuning (SIGTERM: a node is drained, a pod preempted): first the checkpoint, then the stop."""
+"""Stop requests while tuning (SIGTERM: a node is drained, a pod preempted): first the checkpoint, then the stop."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ Handler = Callable[[int, FrameType | None], object]
 
 @dataclass
 class Stop:
-    """Whether somebody asked, and who wanted to know before."""
+    """Request to stop, and the handler that was there before."""
 
-    asked: bool = False
+    due: bool = False
     before: Handler | int | None = None
 
     def obey(self) -> None:
-        """Do what SIGTERM would have done without us: call the handler that was there, or end."""
+        """Do what SIGTERM would have done otherwise: call the handler that was there, or end."""
         signal.signal(signal.SIGTERM, self.before or signal.SIG_DFL)
         if callable(self.before):
             self.before(signal.SIGTERM, None)
@@ -29,7 +29,7 @@ class Stop:
 
 @contextmanager
 def put_off() -> Iterator[Stop]:
-    """Within the block SIGTERM is only noted; whoever works looks at `asked` between two steps and obeys.
+    """Within the block SIGTERM is only noted; the work looks at `due` between two steps and obeys.
 
     Signals reach the main thread alone; in another one nothing is changed.
     """
@@ -39,12 +39,12 @@ def put_off() -> Iterator[Stop]:
         return
 
     def note(*_: object) -> None:
-        stop.asked = True
+        stop.due = True
 
     stop.before = signal.signal(signal.SIGTERM, note)
     try:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, stop.before or signal.SIG_DFL)
-    if stop.asked:  # after the last step, with everything written
+    if stop.due:  # after the last step, with everything written
         stop.obey()

@@ -11,7 +11,6 @@ from torch import Tensor
 from components.grouping.pool import Group, GroupTask, Pool
 from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
-from components.model.merging import merge_adapters
 from components.model.prompts import Rendered, render
 from components.model.workbench import Workbench
 from components.settings import Settings, TuningSettings
@@ -35,11 +34,9 @@ def tune_task(
     group_id: str | None,
     scratch_key: str,
     progress: Progress | None = None,
-    merge: tuple[str, str] | None = None,
 ) -> str:
     """Tune `group_id` (None opens a group) of `pool` on a task; returns the tuning record's digest.
 
-    `merge` names two groups that become one in the same version; the record then holds their merged adapter.
     An interrupted call continues at its last checkpoint and ends in the same digest.
     """
     group = pool.group(group_id) if group_id else None
@@ -53,7 +50,7 @@ def tune_task(
             bench.trunk,
             bench.slot,
             new,
-            earlier.kept,
+            earlier.rows,
             parent,
             earlier.tuning,
             checkpoints,
@@ -75,8 +72,6 @@ def tune_task(
     record = _record(store, settings, bench, snapshot, group, result)
     if labels:
         record["pseudo_labels"] = labels.record
-    if merge:
-        record["merge"] = _merge(store, bench, pool.group(merge[0]), pool.group(merge[1]))
     return store.put_json(record)
 
 
@@ -144,9 +139,9 @@ def _label(
 
 @dataclass(frozen=True)
 class _Earlier:
-    """What a tuning run sees of the group's earlier tasks: kept rows, prompts to recall, shares scaled to both."""
+    """The group's earlier tasks in a tuning run: kept rows, prompts to recall, shares scaled to both."""
 
-    kept: list[Rendered]
+    rows: list[Rendered]
     recalls: list[Recall]
     tuning: TuningSettings
 
@@ -155,15 +150,15 @@ class _Earlier:
         cls, store: ObjectStore, settings: Settings, bench: Workbench, snapshot: Snapshot, group: Group | None
     ) -> "_Earlier":
         tuning, entries = settings.tuning, group.tasks if group else ()
-        kept = [entry for entry in entries if entry.kept_rows and store.why_erased(entry.kept_rows) is None]
-        rehearsed = kept if tuning.rehearsal.share > 0 else []
+        with_rows = [entry for entry in entries if entry.kept_rows and store.why_erased(entry.kept_rows) is None]
+        rehearsal = with_rows if tuning.rehearsal.share > 0 else []
         every = tuning.pseudo_rehearsal.tasks == "all"
-        recalled = [entry for entry in entries if every or entry not in rehearsed]
-        rows = [row for entry in rehearsed if entry.kept_rows for row in store.get_lines(entry.kept_rows)]
+        recall = [entry for entry in entries if every or entry not in rehearsal]
+        rows = [row for entry in rehearsal if entry.kept_rows for row in store.get_lines(entry.kept_rows)]
         return cls(
             _render(bench, [Example.from_row(row, store.get) for row in rows]),
-            _recall(store, bench, snapshot, recalled, tuning) if tuning.pseudo_rehearsal.share > 0 else [],
-            scale_shares(tuning, len(rehearsed), len(recalled), len(entries)),
+            _recall(store, bench, snapshot, recall, tuning) if tuning.pseudo_rehearsal.share > 0 else [],
+            scale_shares(tuning, len(rehearsal), len(recall), len(entries)),
         )
 
 
@@ -171,29 +166,17 @@ def _recall(
     store: ObjectStore, bench: Workbench, snapshot: Snapshot, tasks: list[GroupTask], tuning: TuningSettings
 ) -> list[Recall]:
     """Prompts of earlier tasks for the parent to answer; none of their rows is read."""
-    known = [
+    recollections = [
         Recollection(entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens)
         for entry in tasks
     ]
     inputs = [(row.input or "", row.images) for row in snapshot.rows("train") if row.input or row.images]
-    return recall_prompts(bench.base, bench.slot, known, inputs, tuning.pseudo_rehearsal, tuning.seed)
+    return recall_prompts(bench.base, bench.slot, recollections, inputs, tuning.pseudo_rehearsal, tuning.seed)
 
 
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:
     curvature = read_weights(store.get(group.curvature)) if group.curvature else None
     return Parent(slot.fetch(store, group.adapter), curvature)
-
-
-def _merge(store: ObjectStore, bench: Workbench, keep: Group, gone: Group) -> dict[str, str | None]:
-    """Ids of the two groups, and digests of what becomes of their adapters and curvatures."""
-    first, second = _parent(store, bench.slot, keep), _parent(store, bench.slot, gone)
-    tensors, curvature = merge_adapters(first.adapter, second.adapter, curvatures=(first.curvature, second.curvature))
-    return {
-        "keep": keep.id,
-        "gone": gone.id,
-        "adapter": store_adapter(store, bench.slot.files(tensors, bench.base.digest)),
-        "curvature": _store_tensors(store, curvature),
-    }
 
 
 def _record(

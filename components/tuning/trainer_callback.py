@@ -6,9 +6,11 @@
     with callback.ema.swap():       # live weights are theta* in here
         trainer.evaluate()
 
+A file to take: with `dynamic_ema.py` it works in any project, and nothing of this one calls it.
+
 Every checkpoint gets `dynamic_ema.safetensors` (theta*, the previous gradient, statistics), `dynamic_ema.json`
 (step, rule, digest of the live weights) and `ema/`: theta* as a model of its own beside the live one, an adapter
-that `PeftModel.from_pretrained` reads where the model is a PEFT model; the end of training writes `ema/` into the
+that `PeftModel.from_pretrained` reads if the model is a PEFT model; the end of training writes `ema/` into the
 output folder. Training goes on from the live weights; theta* only watches (rule `curvature` pulls them).
 
 The Trainer's hooks come in the order: gradients clipped and unscaled, `on_pre_optimizer_step`, optimizer step,
@@ -44,7 +46,7 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
     Args:
         rule: see `DynamicEMA`.
         importance: F_old of rule `curvature` by parameter name.
-        checkpoint: folder to resume from, where it is neither `args.resume_from_checkpoint` nor
+        checkpoint: folder to resume from, if it is neither `args.resume_from_checkpoint` nor
             `checkpoint-<step>` in the output folder.
         options: further keyword arguments of `DynamicEMA`; steps and peak learning rate come from the Trainer.
     """
@@ -66,7 +68,7 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, *_: object, model: PreTrainedModel, **__: object
     ) -> None:
-        """Start theta* at the weights before the first step, or where the checkpoint left it.
+        """Start theta* at the weights before the first step, or at the checkpoint's.
 
         Raises:
             ValueError: nothing is trainable, or training resumes but no folder holds the state of its checkpoint.
@@ -79,28 +81,28 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
             options["importance"] = [self.importance[name] for name in parameters]
         self.ema = DynamicEMA(list(parameters.values()), self.rule, names=list(parameters), **options)
         if state.global_step:
-            self.ema.load_state_dict(load_file(self._resumed(args, state) / STATE))
+            self.ema.load_state_dict(load_file(self._resume_folder(args, state) / STATE))
 
-    def _resumed(self, args: TrainingArguments, state: TrainerState) -> Path:
+    def _resume_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
         """The checkpoint folder the Trainer resumed from; it tells callbacks only the step.
 
         The digest of the live weights, which are restored already, proves that it is the right one.
         """
-        digest, seen = live_digest(self.ema), []
+        digest, faults = live_digest(self.ema), []
         for folder in (self.checkpoint, args.resume_from_checkpoint, _folder(args, state)):
             if not isinstance(folder, str | Path):
                 continue
             file = Path(folder) / RECORD
             if not file.is_file():
-                seen.append(f"{folder} has no {RECORD}")
+                faults.append(f"{folder} has no {RECORD}")
                 continue
             record = json.loads(file.read_text(encoding="utf-8"))
             if (record["step"], record["live"]) == (state.global_step, digest):
                 return Path(folder)
-            seen.append(f"{folder} belongs to step {record['step']} of other live weights")
+            faults.append(f"{folder} belongs to step {record['step']} of other live weights")
         raise ValueError(
             f"training resumes at step {state.global_step}, but no state of the EMA was found for it: "
-            f"{'; '.join(seen)}. Pass DynamicEMACallback(checkpoint=<folder>), resume from an earlier checkpoint "
+            f"{'; '.join(faults)}. Pass DynamicEMACallback(checkpoint=<folder>), resume from an earlier checkpoint "
             "(this one may have been cut off), or start without resuming"
         )
 
@@ -112,7 +114,7 @@ class DynamicEMACallback(TrainerCallback):  # type: ignore[misc]
     def on_optimizer_step(self, *_: object, optimizer: torch.optim.Optimizer, **__: object) -> None:
         """Move theta*, unless the gradient scaler skipped the step.
 
-        A skipped step is seen by the falling scale: accelerate's `step_was_skipped` stays False with fused
+        A skipped step shows in the falling scale: accelerate's `step_was_skipped` stays False with fused
         optimizers, the Trainer's default, which are called and skip the step themselves (accelerate issue 4242).
         """
         self.ema.update(optimizer.param_groups[0]["lr"], skipped=_scale(optimizer) < self._scale)

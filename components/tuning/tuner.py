@@ -45,7 +45,7 @@ def tune(
     trunk: Trunk,
     slot: AdapterSlot,
     new: Sequence[Rendered],
-    kept: Sequence[Rendered],
+    rehearsal_rows: Sequence[Rendered],
     parent: Parent | None,
     settings: TuningSettings,
     checkpoints: Checkpoints | None,
@@ -54,7 +54,7 @@ def tune(
     recalls: Sequence[Recall] = (),
     pseudo: Sequence[Rendered] = (),
 ) -> TuningResult:
-    """Tune the adapter in `slot` on `new` rows with `kept` rows of earlier tasks mixed in.
+    """Tune the adapter in `slot` on `new` rows with `rehearsal_rows` of earlier tasks mixed in.
 
     `pseudo` rows are the new task's too, labelled by a model (pseudo_labels.py), and come on top of `new`.
 
@@ -63,36 +63,38 @@ def tune(
 
     Raises:
         TuningFailed: the loss is not finite, too many EMA updates fell back, the adapter did not change, or the
-            settings ask for points of the curve that cannot be had.
+            settings ask for points of the curve that do not exist.
         OutOfMemory: the device has not enough memory, whatever `rows_per_pass` allows.
         RanksDisagree: processes that share the run no longer have the same rows, checkpoint or weights.
     """
-    chosen = select_rows(len(new), settings.max_rows, settings.seed)
-    kept = kept if settings.rehearsal.share > 0 else ()
+    indices = select_rows(len(new), settings.max_rows, settings.seed)
+    rehearsal_rows = rehearsal_rows if settings.rehearsal.share > 0 else ()
     if parent is None:
         slot.initialise(settings.seed)
         recalls = ()
     else:
         slot.load(parent.adapter)
-    recalled = parents_answers(trunk.base, slot, recalls, batch_rows)
-    rows = [new[i] for i in chosen] + list(kept) + recalled + list(pseudo)
-    old = range(len(chosen), len(chosen) + len(kept) + len(recalled))
+    recall_rows = parents_answers(trunk.base, slot, recalls, batch_rows)
+    rows = [new[i] for i in indices] + list(rehearsal_rows) + recall_rows + list(pseudo)
+    old = range(len(indices), len(indices) + len(rehearsal_rows) + len(recall_rows))
     sources = [
-        (len(kept), settings.rehearsal.share),
-        (len(recalled), settings.pseudo_rehearsal.share),
+        (len(rehearsal_rows), settings.rehearsal.share),
+        (len(recall_rows), settings.pseudo_rehearsal.share),
         (len(pseudo), settings.pseudo_labels.share),
     ]
-    plan = batches(len(chosen), sources, settings.steps, settings.batch_size, settings.seed)
+    plan = batches(len(indices), sources, settings.steps, settings.batch_size, settings.seed)
     ranks = trunk.base.ranks
     parts = [part[ranks.number] for part in shares(plan, ranks.count)]
-    read = plan if trunk.base.sharded else [[batch[k] for k in part] for batch, part in zip(plan, parts, strict=True)]
-    used = sorted({i for batch in read for i in batch} | set(range(min(settings.ema.fisher_rows, len(chosen)))))
+    read = (
+        plan if trunk.base.is_sharded else [[batch[k] for k in part] for batch, part in zip(plan, parts, strict=True)]
+    )
+    needs_state = sorted({i for batch in read for i in batch} | set(range(min(settings.ema.fisher_rows, len(indices)))))
     ranks.agree("the rows to learn from", repr([row.tokens for row in rows]).encode())
-    states = _trunk_states(trunk, rows, used, batch_rows, progress)
+    states = _trunk_states(trunk, rows, needs_state, batch_rows, progress)
     before = slot.tensors()
     run = Run(trunk, slot, rows, states, parent, settings)
-    distilled = old if settings.rehearsal.targets == "parent" else old[len(kept) :]
-    run.distil([i for i in used if i in distilled], batch_rows)
+    teacher_rows = old if settings.rehearsal.targets == "parent" else old[len(rehearsal_rows) :]
+    run.distil([i for i in needs_state if i in teacher_rows], batch_rows)
     step = run.restore(checkpoints.read(CHECKPOINT)) if checkpoints else 0
     if progress and step:
         progress("tune", step, settings.steps)
@@ -103,21 +105,21 @@ def tune(
                 step += 1
                 if progress:
                     progress("tune", 1, settings.steps)
-                stop.asked = ranks.any(stop.asked)
-                if step % settings.checkpoint_every == 0 or step == settings.steps or stop.asked:
+                stop.due = ranks.any(stop.due)
+                if step % settings.checkpoint_every == 0 or step == settings.steps or stop.due:
                     run.check()
                     if checkpoints and ranks.first:
                         checkpoints.write(CHECKPOINT, run.checkpoint(step))
                         checkpoints.write(CURVES, json.dumps(run.curves()).encode())
-                if stop.asked:
+                if stop.due:
                     stop.obey()
     finally:
         slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
-    return run.finish(before, chosen, len(kept), len(recalled))
+    return run.finish(before, indices, len(rehearsal_rows), len(recall_rows))
 
 
 def _trunk_states(
-    trunk: Trunk, rows: Sequence[Rendered], used: Sequence[int], batch_rows: int, progress: Progress | None
+    trunk: Trunk, rows: Sequence[Rendered], indices: Sequence[int], batch_rows: int, progress: Progress | None
 ) -> dict[int, State]:
-    report = (lambda n: progress("trunk", n, len(used))) if progress else None
-    return dict(zip(used, trunk.states([rows[i].tokens for i in used], batch_rows, report), strict=True))
+    report = (lambda n: progress("trunk", n, len(indices))) if progress else None
+    return dict(zip(indices, trunk.states([rows[i].tokens for i in indices], batch_rows, report), strict=True))

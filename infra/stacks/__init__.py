@@ -1,1 +1,1 @@
-"""ZenML's stacks: where the steps of a run are executed."""
+"""ZenML's stacks, on which the steps of a run are executed."""

@@ -1,7 +1,10 @@
-"""The stack `kubeflow`: checked as far as it can be from here, then registered with ZenML and made the active one.
+"""The stack `kubeflow`: checked as far as possible from here, then registered with ZenML and activated.
 
 Kubeflow Pipelines makes the pods instead of ZenML; all else is as with the stack `kubernetes`. An extra: what it needs
 can't be installed beside the locked packages.
+
+Never run on a real Kubeflow: the specification that it would get is compiled and checked (tests/k8s/test_kubeflow.py).
+It stays for clusters on which Kubeflow alone may start pods.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,8 +28,8 @@ def up(settings: ClusterSettings, state: Path) -> list[Requirement]:
     Raises:
         ClusterRefused: something is missing, all of it in the message; nothing was registered.
     """
-    found = list(examine(settings))
-    missing = [f"  {check.what}: {check.advice}" for check in found if not check.ok]
+    checks = list(examine(settings))
+    missing = [f"  {check.what}: {check.advice}" for check in checks if not check.ok]
     if missing or settings.kubeflow is None:
         raise ClusterRefused("the stack kubeflow was not set up; missing:\n" + "\n".join(missing))
     from zenml.client import Client
@@ -35,7 +38,7 @@ def up(settings: ClusterSettings, state: Path) -> list[Requirement]:
     if not Client().list_flavors(name=NAME).items:
         Client().create_flavor("infra.stacks.kubeflow_pods.Flavor", StackComponentType.ORCHESTRATOR)
     register(NAME, (NAME, component(settings.kubeflow)), state, settings.image.rpartition("/")[0])
-    return found
+    return checks
 
 
 def component(settings: KubeflowSettings) -> dict[str, str]:
@@ -44,7 +47,7 @@ def component(settings: KubeflowSettings) -> dict[str, str]:
 
 
 def examine(settings: ClusterSettings) -> Iterator[Requirement]:
-    """What runs need, each looked up or tried."""
+    """Check each thing that runs need."""
     from zenml.client import Client
 
     there = all(find_spec(name) is not None for name in ("kfp", "kfp.kubernetes")) if find_spec("kfp") else False
@@ -68,7 +71,7 @@ def examine(settings: ClusterSettings) -> Iterator[Requirement]:
 
 
 def _answers(host: str) -> bool:
-    """Whether anything but an error of a server answers; who may do what is seen when a run is sent."""
+    """True if the host answers with anything but a server error. Permissions show only when a run is sent."""
     import httpx2
 
     try:

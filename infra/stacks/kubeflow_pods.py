@@ -1,8 +1,8 @@
 """ZenML's Kubeflow orchestrator, taught to place pods; importing it needs kfp (see kubeflow-requirements.txt).
 
-ZenML's own hands images, commands, CPU, memory and GPUs to Kubeflow, and of where a pod runs nothing but an
+ZenML's own hands images, commands, CPU, memory and GPUs to Kubeflow, and about placement nothing but an
 `accelerator`. Here each step's task also gets its GPU by the name that nodes give it, its node labels, tolerations and
-volumes, and starts again where it is lost.
+volumes, and starts again if it is lost.
 """
 
 from collections.abc import Callable
@@ -53,10 +53,11 @@ class Orchestrator(KubeflowOrchestrator):  # type: ignore[misc, unused-ignore]
         """ZenML refuses an artifact store that is a folder; here it lies on the claim that all pods mount."""
         return StackValidator({StackComponentType.CONTAINER_REGISTRY, StackComponentType.IMAGE_BUILDER})
 
-    def submit_pipeline(self, snapshot: Any, *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - ZenML's signature
+    def submit_pipeline(self, snapshot: Any, *rest: Any, **options: Any) -> Any:  # noqa: ANN401 - ZenML's signature
         """Keep each step's settings at hand for the tasks that ZenML makes."""
-        self._settings = {name: self.get_settings(step) for name, step in snapshot.step_configurations.items()}
-        return super().submit_pipeline(snapshot, *rest, **named)
+        settings = {name: self.get_settings(step) for name, step in snapshot.step_configurations.items()}
+        self._settings = {name: value for name, value in settings.items() if isinstance(value, PodSettings)}
+        return super().submit_pipeline(snapshot, *rest, **options)
 
     def _create_dynamic_component(
         self, image: str, command: list[str], arguments: list[str], component_name: str
@@ -69,8 +70,8 @@ class Orchestrator(KubeflowOrchestrator):  # type: ignore[misc, unused-ignore]
 class Component:
     """Makes a step's task and places it. ZenML names components where kfp, since 2.17, takes only their tasks."""
 
-    def __init__(self, make: Callable[[], Any], told: PodSettings) -> None:
-        self.make, self.told, self.task = make, told, None
+    def __init__(self, make: Callable[[], Any], settings: PodSettings) -> None:
+        self.make, self.told, self.task = make, settings, None
 
     def __call__(self) -> Any:  # noqa: ANN401 - kfp's PipelineTask
         """The task, whose `after` takes components."""
@@ -81,9 +82,9 @@ class Component:
 
 
 def place(task: Any, pod: dict[str, Any], retries: int) -> Any:  # noqa: ANN401 - kfp's PipelineTask
-    """Give a task what `pod` says."""
-    asked, limits = pod["resources"]["requests"], dict(pod["resources"]["limits"])
-    task.set_cpu_request(asked["cpu"]).set_memory_request(asked["memory"]).set_memory_limit(limits.pop("memory"))
+    """Apply the pod settings to a task."""
+    requests, limits = pod["resources"]["requests"], dict(pod["resources"]["limits"])
+    task.set_cpu_request(requests["cpu"]).set_memory_request(requests["memory"]).set_memory_limit(limits.pop("memory"))
     for name, count in limits.items():
         task.set_accelerator_type(name).set_accelerator_limit(count)
     for name, value in pod["node_selectors"].items():
@@ -96,8 +97,8 @@ def place(task: Any, pod: dict[str, Any], retries: int) -> Any:  # noqa: ANN401 
     for volume in pod["volumes"]:
         name = volume["name"]
         if "emptyDir" in volume:
-            told = volume["emptyDir"]
-            kubernetes.empty_dir_mount(task, name, where[name], told.get("medium"), told.get("sizeLimit"))
+            directory = volume["emptyDir"]
+            kubernetes.empty_dir_mount(task, name, where[name], directory.get("medium"), directory.get("sizeLimit"))
         else:
             kubernetes.mount_pvc(task, volume["persistentVolumeClaim"]["claimName"], where[name])
     for one in pod["env"]:
@@ -108,7 +109,7 @@ def place(task: Any, pod: dict[str, Any], retries: int) -> Any:  # noqa: ANN401 
 
 
 class Flavor(KubeflowOrchestratorFlavor):
-    """What ZenML knows the orchestrator by."""
+    """The orchestrator's entry in ZenML."""
 
     @property
     def name(self) -> str:
@@ -122,5 +123,5 @@ class Flavor(KubeflowOrchestratorFlavor):
 
     @property
     def implementation_class(self) -> type[Orchestrator]:
-        """What runs pipelines."""
+        """Class that runs pipelines."""
         return Orchestrator

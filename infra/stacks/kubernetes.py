@@ -1,4 +1,4 @@
-"""The stack `kubernetes`: checked against the cluster, then registered with ZenML and made the active one.
+"""The stack `kubernetes`: checked against the cluster, then registered with ZenML and activated.
 
 Artifacts of ZenML lie on the claim that all pods share; images are there already, so nothing is built or pushed.
 """
@@ -15,18 +15,18 @@ from infra.stacks.pods import pod
 
 NAME = "lcia-kubernetes"
 SECONDS = 20
-"""How long an answer of the cluster may take."""
+"""Longest time for an answer of the cluster."""
 NEEDED = {
     ("batch", "jobs"): ("create", "get", "list", "watch", "patch", "delete"),
     ("", "pods"): ("get", "list", "watch"),
     ("", "pods/log"): ("get",),
     ("", "secrets"): ("create", "patch", "delete"),
 }
-"""What ZenML's orchestrator does: the process that starts runs, and its pod."""
+"""Rights that ZenML's orchestrator needs, in the process that starts runs and in its pod."""
 
 
 class ClusterRefused(LciaError):
-    """The cluster has not what runs need, or can't be asked."""
+    """The cluster lacks something that runs need, or can't be asked."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def up(settings: ClusterSettings, state: Path) -> list[Requirement]:
     Raises:
         ClusterRefused: something is missing, all of it in the message; nothing was registered.
     """
-    found = list(examine(settings))
-    missing = [f"  {check.what}: {check.advice}" for check in found if not check.ok]
+    checks = list(examine(settings))
+    missing = [f"  {check.what}: {check.advice}" for check in checks if not check.ok]
     if missing:
         raise ClusterRefused("the stack kubernetes was not set up; missing:\n" + "\n".join(missing))
     orchestrator = {
@@ -56,11 +56,11 @@ def up(settings: ClusterSettings, state: Path) -> list[Requirement]:
         "skip_local_validations": True,  # the artifact store lies on the shared claim
     }
     register(NAME, ("kubernetes", orchestrator), state, "localhost")
-    return found
+    return checks
 
 
 def examine(settings: ClusterSettings) -> Iterator[Requirement]:
-    """What runs need of ZenML and of the cluster, each tried or looked up.
+    """Check each thing that runs need of ZenML and of the cluster.
 
     Raises:
         ClusterRefused: the cluster does not answer.
@@ -124,7 +124,7 @@ def _is_there(read: Any, name: str, space: str) -> bool:  # noqa: ANN401 - a met
 
 
 def _rights(api: Any, space: str) -> Iterator[Requirement]:  # noqa: ANN401 - kubernetes' ApiClient
-    """Each right of this process, asked of the cluster itself."""
+    """Ask the cluster for each right of this process."""
     from kubernetes import client
 
     ask = client.AuthorizationV1Api(api).create_self_subject_access_review
@@ -137,12 +137,12 @@ def _rights(api: Any, space: str) -> Iterator[Requirement]:  # noqa: ANN401 - ku
             review = client.V1SelfSubjectAccessReview(
                 spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=about)
             )
-            allowed = bool(ask(review, _request_timeout=SECONDS).status.allowed)
-            yield Requirement(f"right to {verb} {resource}", allowed, f"the Role in {space} does not give it")
+            ok = bool(ask(review, _request_timeout=SECONDS).status.allowed)
+            yield Requirement(f"right to {verb} {resource}", ok, f"the Role in {space} does not give it")
 
 
 def _admission(api: Any, settings: ClusterSettings) -> Iterator[Requirement]:  # noqa: ANN401 - kubernetes' ApiClient
-    """A step's Job, and the same with a Secret of the servers in it, sent without being made (dry run)."""
+    """Send a step's Job, and the same Job with a Secret of the servers in it, as a dry run."""
     fine, loot = trial(settings), trial(settings)
     loot["spec"]["template"]["spec"]["volumes"].append({"name": "loot", "secret": {"secretName": "database"}})
     refusal = _refusal(api, settings.namespace, fine)
@@ -157,21 +157,21 @@ def _admission(api: Any, settings: ClusterSettings) -> Iterator[Requirement]:  #
 
 def trial(settings: ClusterSettings) -> dict[str, Any]:
     """A Job of the shape that steps have."""
-    told = pod(settings, settings.default, "/state")
+    parts = pod(settings, settings.default, "/state")
     container = {
         "name": "main",
         "image": settings.image,
         "command": ["python", "-m", "zenml.entrypoints.entrypoint"],
-        "resources": told["resources"],
-        "env": told["env"],
-        "volumeMounts": told["volume_mounts"],
-        "securityContext": told["container_security_context"],
+        "resources": parts["resources"],
+        "env": parts["env"],
+        "volumeMounts": parts["volume_mounts"],
+        "securityContext": parts["container_security_context"],
     }
     spec = {
         "restartPolicy": "Never",
         "serviceAccountName": settings.step_account,
         "automountServiceAccountToken": False,
-        "volumes": list(told["volumes"]),
+        "volumes": list(parts["volumes"]),
         "containers": [container],
     }
     meta = {"labels": {"pipeline": "trial", "step_name": "trial"}}
@@ -184,7 +184,7 @@ def trial(settings: ClusterSettings) -> dict[str, Any]:
 
 
 def _refusal(api: Any, space: str, job: dict[str, Any]) -> str | None:  # noqa: ANN401 - kubernetes' ApiClient
-    """The cluster's words where it would refuse a Job; None where it would take it."""
+    """The cluster's words if it would refuse a Job; None if it would accept it."""
     from kubernetes import client
 
     try:
@@ -197,7 +197,7 @@ def _refusal(api: Any, space: str, job: dict[str, Any]) -> str | None:  # noqa: 
 
 
 def register(name: str, orchestrator: tuple[str, dict[str, Any]], state: Path, images: str) -> None:
-    """Components and stack, brought to what the settings say, and made active.
+    """Bring components and stack to the state that the settings name, and activate the stack.
 
     `orchestrator` is its flavor and configuration, `images` the registry that ZenML asks for; nothing is pushed.
     """
@@ -205,19 +205,19 @@ def register(name: str, orchestrator: tuple[str, dict[str, Any]], state: Path, i
     from zenml.enums import StackComponentType as Kind
 
     zenml = Client()
-    wanted: dict[Kind, tuple[str, dict[str, Any]]] = {
+    components: dict[Kind, tuple[str, dict[str, Any]]] = {
         Kind.ORCHESTRATOR: orchestrator,
         Kind.ARTIFACT_STORE: ("local", {"path": str(state / "zenml-artifacts")}),
         Kind.CONTAINER_REGISTRY: ("default", {"uri": images}),
         Kind.IMAGE_BUILDER: ("local", {}),
     }
-    for kind, (flavor, told) in wanted.items():
+    for kind, (flavor, configuration) in components.items():
         if _first(zenml.list_stack_components(type=kind, name=name)):
-            zenml.update_stack_component(name, kind, configuration=told)
+            zenml.update_stack_component(name, kind, configuration=configuration)
         else:
-            zenml.create_stack_component(name, flavor, kind, configuration=told)
+            zenml.create_stack_component(name, flavor, kind, configuration=configuration)
     if not _first(zenml.list_stacks(name=name)):
-        zenml.create_stack(name, dict.fromkeys(wanted, name))
+        zenml.create_stack(name, dict.fromkeys(components, name))
     zenml.activate_stack(name)
 
 

@@ -1,4 +1,4 @@
-"""Runs on Kubernetes: what ZenML's orchestrator is told about every pod, compiled from the section `cluster`.
+"""Runs on Kubernetes: settings of every pod for ZenML's orchestrator, compiled from the section `cluster`.
 
 ZenML ignores `ResourceSettings` there, starts pods that the `restricted` Pod Security Standard refuses, and counts a
 step whose node went away as failed. So resources, security and failure policy are spelt out for each step.
@@ -29,7 +29,7 @@ CODE_IN_IMAGE = {
 }
 """Pods run the code of their image; ZenML would otherwise put this process's code where any step can change it."""
 FAILURE_POLICY = {"rules": [DISRUPTED, FAILED]}
-"""A pod that was evicted is started again and not counted; the order matters, for it ends with an exit code too."""
+"""A pod that was evicted is started again and not counted. Order matters: it ends with an exit code, too."""
 
 
 def run_options(settings: ClusterSettings, state: str, steps: Iterable[StepName]) -> dict[str, Any]:
@@ -61,22 +61,22 @@ def run_options(settings: ClusterSettings, state: str, steps: Iterable[StepName]
 
 
 def _step(settings: ClusterSettings, step: StepName, state: str) -> dict[str, Any]:
-    """What differs from step to step; one on several nodes only makes a TrainJob of them, and waits."""
+    """Settings that differ from step to step. A step on several nodes only makes a TrainJob, and waits."""
     if settings.pod(step).nodes == 1:
         return {"pod_settings": pod(settings, settings.pod(step), state)}
     waiting = pod(settings, settings.default, state, token=True)
     return {"pod_settings": waiting, "step_pod_service_account_name": settings.trainer_account}
 
 
-def pod(settings: ClusterSettings, asked: StepPod, state: str, *, token: bool = False) -> dict[str, Any]:
+def pod(settings: ClusterSettings, request: StepPod, state: str, *, token: bool = False) -> dict[str, Any]:
     """One pod as ZenML's `KubernetesPodSettings`: resources, volumes, and no right that it does not need.
 
     `token`: it talks to Kubernetes' API.
     """
     return {
-        "resources": resources(asked),
-        "node_selectors": asked.node_selector,
-        "tolerations": list(asked.tolerations),
+        "resources": resources(request),
+        "node_selectors": request.node_selector,
+        "tolerations": list(request.tolerations),
         "volumes": [
             {"name": "state", "persistentVolumeClaim": {"claimName": settings.claim}},
             {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": settings.shared_memory}},
@@ -97,7 +97,7 @@ def pod(settings: ClusterSettings, asked: StepPod, state: str, *, token: bool = 
     }
 
 
-def resources(asked: StepPod) -> dict[str, dict[str, str]]:
-    """What is reserved and what is the limit; cores have none, for idle ones may be used."""
-    limits = {"memory": asked.memory, **({asked.gpu_resource: str(asked.gpu)} if asked.gpu else {})}
-    return {"requests": {"cpu": asked.cpu, **limits}, "limits": limits}
+def resources(request: StepPod) -> dict[str, dict[str, str]]:
+    """Reserved resources and their limits; cores have no limit, so that a pod may use idle ones."""
+    limits = {"memory": request.memory, **({request.gpu_resource: str(request.gpu)} if request.gpu else {})}
+    return {"requests": {"cpu": request.cpu, **limits}, "limits": limits}

@@ -2,6 +2,9 @@
 
 Trainer's runtime `torch-distributed` starts a pod a node and tells torchrun of them; each process runs `steps.rank`.
 The step waits and takes the answer from the work area. Started again, it finds the TrainJob by its name and waits on.
+
+Never run on a real Kubeflow Trainer: checked against its schema and run on a double of its API with real `torchrun`
+processes. It stays because nothing else here lets several nodes share a step.
 """
 
 import time
@@ -18,7 +21,7 @@ GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUNTIME = "torch-distributed"
 """A ClusterTrainingRuntime that comes with Kubeflow Trainer."""
 JOB = CONTAINER = "node"
-"""What that runtime calls its job and its container."""
+"""Name of that runtime's job and of its container."""
 ANSWER = "lcia.dev/answer"
 """Annotation: the name of the processes' answers in the work area."""
 POLL_SECONDS = 5.0
@@ -29,7 +32,7 @@ class TrainJobFailed(LciaError):
 
 
 def name_of(step: StepName, order: str) -> str:
-    """The TrainJob of a step of an order: the same whoever asks."""
+    """Name of the TrainJob of a step of an order, the same in every process."""
     return f"lcia-{step.replace('_', '-')}-{digest_of(order.encode())[:10]}"
 
 
@@ -37,18 +40,18 @@ def train_job(
     settings: ClusterSettings, step: StepName, state: str, order: str, program: Sequence[str], answer: str
 ) -> dict[str, Any]:
     """The manifest; `program` is what torchrun starts, with its arguments, `state` the state folder of every pod."""
-    asked = settings.pod(step)
-    told = pod(settings, asked, state)
-    confined = told["container_security_context"]
-    meta = {"labels": {"app.kubernetes.io/name": "lcia-trainer", "step_name": step}}  # what network policies go by
+    request = settings.pod(step)
+    parts = pod(settings, request, state)
+    context = parts["container_security_context"]
+    meta = {"labels": {"app.kubernetes.io/name": "lcia-trainer", "step_name": step}}  # network policies select by it
     nodes = {
         "serviceAccountName": settings.step_account,
-        "nodeSelector": told["node_selectors"],
-        "tolerations": told["tolerations"],
-        "volumes": told["volumes"],
+        "nodeSelector": parts["node_selectors"],
+        "tolerations": parts["tolerations"],
+        "volumes": parts["volumes"],
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "terminationGracePeriodSeconds": settings.grace_seconds,
-        "containers": [{"name": CONTAINER, "volumeMounts": told["volume_mounts"], "securityContext": confined}],
+        "containers": [{"name": CONTAINER, "volumeMounts": parts["volume_mounts"], "securityContext": context}],
     }
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
@@ -65,10 +68,10 @@ def train_job(
                 "image": settings.image,
                 "command": ["python", "-m", "torch.distributed.run", "--module"],
                 "args": list(program),
-                "env": told["env"],
-                "numNodes": asked.nodes,
-                "numProcPerNode": max(1, asked.gpu),
-                "resourcesPerNode": told["resources"],
+                "env": parts["env"],
+                "numNodes": request.nodes,
+                "numProcPerNode": max(1, request.gpu),
+                "resourcesPerNode": parts["resources"],
             },
             "runtimePatches": [
                 {
@@ -91,10 +94,10 @@ def train_job(
     }
 
 
-def run(settings: ClusterSettings, job: dict[str, Any], stopped: Callable[[], bool]) -> str:
+def run(settings: ClusterSettings, job: dict[str, Any], stop: Callable[[], bool]) -> str:
     """Make the TrainJob, or find it, and wait for its end; returns the name of its processes' answers.
 
-    Where `stopped` says so it is deleted: its pods get SIGTERM, write a checkpoint and end.
+    If `stop` says so it is deleted: its pods get SIGTERM, write a checkpoint and end.
 
     Raises:
         TrainJobFailed: the cluster refuses it, or it failed.
@@ -103,37 +106,37 @@ def run(settings: ClusterSettings, job: dict[str, Any], stopped: Callable[[], bo
     from urllib3.exceptions import HTTPError
 
     jobs, name = client.CustomObjectsApi(connect(settings)), job["metadata"]["name"]
-    where = {"group": GROUP, "version": VERSION, "namespace": settings.namespace, "plural": PLURAL}
+    where: dict[str, Any] = {"group": GROUP, "version": VERSION, "namespace": settings.namespace, "plural": PLURAL}
     where["_request_timeout"] = SECONDS
     try:
-        while (found := _read(jobs, where, name)) is not None and _has(found, "Failed"):
+        while (state := _read(jobs, where, name)) is not None and _has(state, "Failed"):
             jobs.delete_namespaced_custom_object(**where, name=name)  # of an earlier attempt
             time.sleep(POLL_SECONDS)
-        found = found or jobs.create_namespaced_custom_object(**where, body=job)
-        while not (_has(found, "Complete") or _has(found, "Failed")):
-            if stopped():
+        state = state or jobs.create_namespaced_custom_object(**where, body=job)
+        while not (_has(state, "Complete") or _has(state, "Failed")):
+            if stop():
                 break
             time.sleep(POLL_SECONDS)
-            found = _read(jobs, where, name) or _gone(name)
-        if not _has(found, "Failed"):  # one that failed stays for its logs
+            state = _read(jobs, where, name) or _no_job(name)
+        if not _has(state, "Failed"):  # one that failed stays for its logs
             jobs.delete_namespaced_custom_object(**where, name=name)
     except client.ApiException as error:
         raise TrainJobFailed(_advice(settings, name, error.status)) from error
     except HTTPError as error:
         raise TrainJobFailed(f"the cluster does not answer about TrainJob {name}: {type(error).__name__}") from error
-    return str(found["metadata"]["annotations"][ANSWER])
+    return str(state["metadata"]["annotations"][ANSWER])
 
 
 def _read(jobs: Any, where: dict[str, Any], name: str) -> dict[str, Any] | None:  # noqa: ANN401 - kubernetes' client
     from kubernetes.client import ApiException
 
     try:
-        found: dict[str, Any] = jobs.get_namespaced_custom_object(**where, name=name)
+        job: dict[str, Any] = jobs.get_namespaced_custom_object(**where, name=name)
     except ApiException as error:
         if error.status == 404:
             return None
         raise
-    return found
+    return job
 
 
 def _has(job: dict[str, Any], condition: str) -> bool:
@@ -141,7 +144,7 @@ def _has(job: dict[str, Any], condition: str) -> bool:
     return any(each["type"] == condition and each["status"] == "True" for each in conditions)
 
 
-def _gone(name: str) -> dict[str, Any]:
+def _no_job(name: str) -> dict[str, Any]:
     raise TrainJobFailed(f"TrainJob {name} was deleted while the step waited for it; retry the task")
 
 

@@ -8,6 +8,7 @@ from components.evaluation.scored import mean_score, scored_rows
 from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
 from components.promotion.candidates import Candidate
+from components.settings.removed import without_defaults_removed
 from components.storage.objects import ObjectMissing
 from lcia.instance import Instance
 
@@ -112,7 +113,7 @@ def _scores(
 def _settings(instance: Instance, old: Pool, new: Pool) -> Iterator[dict[str, Any]]:
     """Settings that the versions depend on and that differ, by dotted name."""
     before, after = (instance.store.get_json(pool.config) if pool.config else {} for pool in (old, new))
-    left, right = dict(_flat(before)), dict(_flat(after))
+    left, right = (dict(_flat(without_defaults_removed(content))) for content in (before, after))
     for key in sorted({*left, *right}):
         if left.get(key) != right.get(key):
             yield {"key": key, "before": left.get(key), "after": right.get(key)}

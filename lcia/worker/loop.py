@@ -29,7 +29,7 @@ from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.worker import costs as estimates
 from lcia.worker import inbox, live_curves
-from steps.order import Order
+from steps.order import LearnOrder, Order
 
 LOG = logging.getLogger("lcia.worker.loop")
 
@@ -93,6 +93,8 @@ class Advance:
         parent = champion.digest if champion else None
         if item.state == "learning" and self._assessment(item)["parent"] != parent:
             item = self._move(item, "submitted", "the champion moved on; it is assessed again")
+        if item.state == "learning" and self._assessment(item)["grouping"].get("merge"):  # of an earlier release
+            item = self._move(item, "submitted", "groups are no longer merged at the cap; it is assessed again")
         if item.state in ("submitted", "assessing"):
             item = self._assess(item, parent)
         return self._learn(item, parent) if item.state == "learning" else item
@@ -143,13 +145,11 @@ class Advance:
 
     def _learn(self, item: QueueItem, parent: str | None) -> QueueItem:
         instance, assessment = self.instance, item.reports["assessment"]
-        order = self._order(item, parent).model_copy(
-            update={
-                "assessment": assessment,
-                "attempt": instance.next_attempt(item.name, item.owner),
-                "looks": instance.anchor_looks(),
-                "superseded": instance.superseded(),
-            }
+        order = self._order(item, parent).to_learn(
+            assessment,
+            attempt=instance.next_attempt(item.name, item.owner),
+            looks=instance.anchor_looks(),
+            superseded=instance.superseded(),
         )
         try:
             learnt = self.learn(item, order)
@@ -158,7 +158,7 @@ class Advance:
             return self._move(item, "failed", str(failure))
         return self._register(item, parent, learnt)
 
-    def learn(self, item: QueueItem, order: Order) -> "LearningResult":
+    def learn(self, item: QueueItem, order: LearnOrder) -> "LearningResult":
         """Learn what an order's assessment says; finished steps are found again, an interrupted one goes on.
 
         Raises:

@@ -117,9 +117,7 @@ def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> 
         before = instance.store.get_json(earlier[task])
         record = rebasing.reassess(instance.store, instance.settings, before, lesson, pool, parent, at)
         assessment = instance.store.put_json(record)
-        order = make_order(instance, item.package, None).model_copy(
-            update={"parent": parent, "lineage": tuple(lineage), "assessment": assessment}
-        )
+        order = make_order(instance, item.package, None).to_learn(assessment, parent=parent, lineage=tuple(lineage))
         learnt = advance.learn(item, order)
         evidence = instance.store.get_json(learnt.evidence)
         parent, pool = evidence["candidate"], instance.pool(evidence["candidate"])

@@ -90,18 +90,14 @@ def world(tiny_settings, load_tiny, example_in, tmp_path_factory) -> World:
 
 
 def tuning_of(world: World, pool: Pool, kind: str, seed: int) -> dict[str, Any]:
-    """What a tuning run would hand over: a group of its own, a reused one, or one beside a merge of two others."""
+    """What a tuning run would hand over: a group of its own, or a reused one."""
     groups = [group.id for group in pool.groups]
     reused = random.Random(seed).choice(groups) if kind == "reuse" and groups else None
-    tuning = {"group": reused, "points": {"live": world.adapter(seed)}, "curvature": None, "kept_rows": None}
-    if kind == "merge" and len(groups) > 1:
-        keep, gone = groups[:2]
-        tuning["merge"] = {"keep": keep, "gone": gone, "adapter": world.adapter(seed + 1), "curvature": None}
-    return tuning
+    return {"group": reused, "points": {"live": world.adapter(seed)}, "curvature": None, "kept_rows": None}
 
 
 STEP = st.tuples(
-    st.sampled_from(["open", "reuse", "merge"]),
+    st.sampled_from(["open", "reuse"]),
     st.integers(0, 40),  # the task
     st.sampled_from([None, 0.0, 0.35, 0.8]),  # another threshold re-routes requests; each version refits the encoder
     st.one_of(st.none(), st.integers(0, 3)),  # roll back to this version first

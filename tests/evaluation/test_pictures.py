@@ -58,8 +58,13 @@ def test_names_of_twelve_points_do_not_cover_each_other(spread, monkeypatch) -> 
     figures = []
     monkeypatch.setattr(pictures, "_png", lambda figure: figures.append(figure) or b"")
     draw = np.random.default_rng(0)
-    mixes = [f"mix-{a}" for a in (0.2, 0.4, 0.6, 0.8)] + ["mix-0.2-0.6", "mix-0.6-0.2", "mix-0.4-0.8"]
-    names = ["live", "ema", "ema-0.05", "ema-0.1", "ema-0.2", *mixes]
+    mixes = [f"mix-{a}" for a in (0.2, 0.4, 0.5, 0.6, 0.7, 0.8)] + [
+        "mix-0.2-0.6",
+        "mix-0.6-0.2",
+        "mix-0.4-0.8",
+        "mix-0.8-0.4",
+    ]
+    names = ["live", "ema", *mixes]
     curve_png([(n, *(0.5 + 0.1 * spread * draw.random(2))) for n in names[:-1]] + [(names[-1], 0.7, 0.7)], "ema", 0.5)
     figure = figures[0]
     figure.canvas.draw()

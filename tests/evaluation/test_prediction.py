@@ -38,7 +38,7 @@ def plain(bench, queries, adapters):
 
 def _greedy(bench, query):
     limit = query.task.decoding.max_new_tokens
-    return bench.base.model, [query.rendered.prompt], limit, bench.base.tokenizer.eos_token_id, 1
+    return bench.base.model, [query.rendering.prompt], limit, bench.base.tokenizer.eos_token_id, 1
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "token_f1", "rouge_l"])
@@ -128,7 +128,7 @@ def test_choose_is_the_likeliest_answer_by_brute_force(evaluator, tiny_bench, ta
     for example, prediction in zip(examples, got, strict=True):
         values = []
         for choice in choices_of(snapshot.task, example):
-            row = evaluator.query(snapshot.task, replace(example, output=choice), "a").rendered
+            row = evaluator.query(snapshot.task, replace(example, output=choice), "a").rendering
             with torch.no_grad():
                 logits = base.model(input_ids=torch.tensor([row.tokens])).logits[0].log_softmax(-1)
             steps = [logits[len(row.prompt) - 1 + i, token].item() for i, token in enumerate(row.answer)]
@@ -278,7 +278,7 @@ def test_keys_change_only_where_choices_spell_control_tokens(evaluator, example_
             "decoding": task.decoding.model_dump(mode="json"),
             "numerics": base.numerics_digest,
             "base": base.digest,
-            "tokens": list(evaluator.query(task, example, "a").rendered.prompt),
+            "tokens": list(evaluator.query(task, example, "a").rendering.prompt),
         }
         return digest_of(canonical(parts))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.evaluation.metrics import rouge_l
-from components.evaluation.scored import mean_score, present_scores, rescored, scored_rows, words_mark
+from components.evaluation.scored import mean_score, present_scores, scored_rows, with_present_scores, words_mark
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package
 from components.tasks.snapshot import Snapshot, take_snapshot
@@ -40,12 +40,12 @@ def stored(store: ObjectStore, snapshot: Snapshot, text: str | None, score: floa
 def test_scores_of_an_earlier_release_are_made_again(store, task) -> None:
     snapshot = task(REFERENCE)
     old = stored(store, snapshot, ANSWER, 0.0)
-    new = rescored(store, old)
+    new = with_present_scores(store, old)
     assert new != old
     assert {row["score"] for row in scored_rows(store, old)} == {rouge_l(ANSWER, REFERENCE)}
     assert scored_rows(store, old) == store.get_json(new)["rows"]
     assert store.get_json(new)["words"] == segmentation()
-    assert rescored(store, new) == new
+    assert with_present_scores(store, new) == new
     record = {"predictions": {"t": old}, "scores": {"t": 0.0}}
     assert present_scores(store, record) == {"t": mean_score(scored_rows(store, new))}
 
@@ -65,14 +65,14 @@ def test_scores_of_another_dictionary_are_made_again(store, task) -> None:
 )
 def test_other_scores_and_their_objects_stay(store, task, reference, metric) -> None:
     old = stored(store, task(reference, metric), reference, 0.123)
-    assert rescored(store, old) == old
+    assert with_present_scores(store, old) == old
     assert {row["score"] for row in scored_rows(store, old)} == {0.123}
     assert words_mark(metric, [reference]) == {}
 
 
 def test_an_answer_in_such_a_script_to_a_spaced_reference_counts(store, task) -> None:
     old = stored(store, task("The shop 266"), "the 病院", 0.5)
-    assert rescored(store, old) != old
+    assert with_present_scores(store, old) != old
 
 
 def test_what_was_not_decoded_keeps_its_score(store, task) -> None:
@@ -84,4 +84,4 @@ def test_where_the_references_were_erased_the_stored_scores_stand(store, task) -
     snapshot = task(REFERENCE)
     old = stored(store, snapshot, ANSWER, 0.0)
     store.erase(snapshot.splits["test"].object, "withdrawn")
-    assert rescored(store, old) == old
+    assert with_present_scores(store, old) == old

@@ -25,7 +25,7 @@ def pairs(same, different):
 def test_separable_pairs_get_the_middle_of_the_gap_and_its_inner_half_as_band():
     found = calibrate(pairs([0.6, 0.7, 0.9], [0.1, 0.2]))
     assert (found.threshold, found.review_band) == (0.4, 0.1)
-    assert found.wrong_joins.count == found.missed_joins.count == found.reviewed.count == 0
+    assert found.wrong_joins.count == found.missed_joins.count == found.for_review.count == 0
     assert json.loads(json.dumps(found.to_json()))["wrong_joins"]["total"] == 2
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from components.grouping.pool import GroupTask, Merge, Pool, PoolError, distinct_instructions
+from components.grouping.pool import GroupTask, Pool, PoolError, distinct_instructions
 
 BASE, CONFIG, PARENT, FOLDER = "b" * 64, "c" * 64, "e" * 64, "f" * 64
 
@@ -63,28 +63,3 @@ def test_what_does_not_hold_together_is_refused():
 
 def test_distinct_instructions_do_not_depend_on_row_order():
     assert distinct_instructions(["b", "a", "b"]) == distinct_instructions(["a", "b"]) == ("a", "b")
-
-
-def test_a_merge_frees_a_place_and_its_id_is_not_given_again():
-    pool = Pool.empty("assistant", BASE)
-    for digit in "123":
-        pool = learn(pool, task(digit), None)
-    grown = pool.with_task(
-        task("4"), group=None, adapter=FOLDER, curvature=None, parent=PARENT, config=CONFIG, router={},
-        merge=Merge("g1", "g3", "9" * 64, "8" * 64),
-    )  # fmt: skip
-    assert [(g.id, [t.name for t in g.tasks]) for g in grown.groups] == [
-        ("g1", ["task1", "task3"]), ("g2", ["task2"]), ("g4", ["task4"]),
-    ]  # fmt: skip
-    assert (grown.group("g1").adapter, grown.group("g1").curvature) == ("9" * 64, "8" * 64)
-    assert Pool.from_manifest(json.loads(json.dumps(grown.to_manifest()))) == grown
-
-
-@pytest.mark.parametrize(("keep", "gone", "learning"), [("g1", "g1", None), ("g1", "g2", "g2"), ("g1", "g9", None)])
-def test_a_merge_that_does_not_hold_together_is_refused(keep, gone, learning):
-    pool = learn(learn(Pool.empty("assistant", BASE), task("1"), None), task("2"), None)
-    with pytest.raises(PoolError, match="expected"):
-        pool.with_task(
-            task("3"), group=learning, adapter=FOLDER, curvature=None, parent=PARENT, config=CONFIG, router={},
-            merge=Merge(keep, gone, FOLDER, None),
-        )  # fmt: skip

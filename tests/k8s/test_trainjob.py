@@ -23,7 +23,7 @@ from components.storage.objects import ObjectStore
 from infra.stacks import trainjob
 from infra.stacks.pods import run_options
 from infra.stacks.trainjob import TrainJobFailed, name_of, train_job
-from steps.order import Context, open_order
+from steps.order import LearnContext, open_learning
 from steps.processes import together
 
 GPUS = StepPod(
@@ -113,8 +113,8 @@ def ordered(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """A loop, and store, tuning order and answer as the worker and one process had them."""
     loop, seen = write_loop(tmp_path_factory.mktemp("ordered"), tiny_folder), list[tuple[str, str, str]]()
 
-    def asked(work, context, store: str, order: str, *rest: str) -> str:
-        seen.append((store, order, together(work, context, store, order, *rest)))
+    def asked(name, work, context, store: str, order: str, *rest: str) -> str:
+        seen.append((store, order, together(name, work, context, store, order, *rest)))
         return seen[-1][-1]
 
     with pytest.MonkeyPatch.context() as patched:
@@ -124,20 +124,22 @@ def ordered(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.fixture
-def order(ordered, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Context, str, str, str]:
+def order(
+    ordered, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[LearnContext, str, str, str]:
     """That order with a work area of its own, asked of two nodes."""
     loop, store, digest, answer = ordered
     monkeypatch.setenv("LCIA_HOME", str(loop.home))
     objects = ObjectStore(store)
     own = objects.put_json({**objects.get_json(digest), "scratch": request.node.name})
-    context = open_order(store, own)
+    context = open_learning(store, own)
     cluster = ClusterSettings(context="double", steps={"tune": StepPod(nodes=2)})
     return replace(context, settings=context.settings.model_copy(update={"cluster": cluster})), store, own, answer
 
 
 def test_two_nodes_tune_what_one_process_does(order, trainer: Trainer) -> None:
     context, store, digest, alone = order
-    answer = together(steps.tune.work, context, store, digest)
+    answer = together("tune", steps.tune.work, context, store, digest)
     made, before = context.store.get_json(answer), context.store.get_json(alone)
     assert made["losses"] == pytest.approx(before["losses"], rel=1e-4)
     others = fetch_adapter(context.store, before["points"]["live"])
@@ -154,7 +156,7 @@ def test_a_refusal_on_a_node_is_the_steps(order, trainer: Trainer, monkeypatch: 
     broken = {**context.settings.for_steps(), "tuning": {**context.settings.tuning.model_dump(), "learning_rate": 1e30}}
     again = context.store.put_json({**package, "settings": context.store.put_json(broken), "scratch": "refused"})
     with pytest.raises(Exception, match="the loss is not finite at step 2"):
-        together(steps.tune.work, replace(context, order=open_order(store, again).order), store, again)
+        together("tune", steps.tune.work, replace(context, order=open_learning(store, again).order), store, again)
     assert name_of("tune", again) in trainer.jobs, "one that failed stays for its logs"
 
 
@@ -168,7 +170,7 @@ def test_asked_to_stop_it_takes_its_nodes_along(order, trainer: Trainer, monkeyp
     try:
         threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
         with pytest.raises(InterruptedError):
-            together(steps.tune.work, context, store, digest)
+            together("tune", steps.tune.work, context, store, digest)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert trainer.jobs == {}
@@ -180,7 +182,7 @@ def test_started_again_it_waits_for_the_one_that_is_there(order, trainer: Traine
     assert cluster is not None
     program = ["steps.rank", "--answer", "answer-first", "tune", store, digest]
     trainer.make(train_job(cluster, "tune", os.environ["LCIA_HOME"], digest, program, "answer-first"))
-    assert context.store.get_json(together(steps.tune.work, context, store, digest))["kind"] == "tuning"
+    assert context.store.get_json(together("tune", steps.tune.work, context, store, digest))["kind"] == "tuning"
     assert "POST" not in [verb for verb, _ in trainer.asked]
 
 

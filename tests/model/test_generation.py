@@ -92,7 +92,7 @@ def test_going_on_from_a_pass_of_the_trunk_is_as_if_decoded_from_the_start(tiny_
         states = trunk.states([(*p, *g.tokens) for p, g in zip(prompts, whole, strict=True)], 9, keep_past=True)
         upper: list = []
         with torch.no_grad():
-            trunk.hidden(states, upper)
+            trunk.outputs(states, upper)
         rows = [
             Begun(g.tokens[known - 1], len(p) + known - 1, (state.past, above), limit - known)
             for p, g, state, above in zip(prompts, whole, states, upper, strict=True)

@@ -45,7 +45,9 @@ def test_the_limit_is_the_one_that_evaluation_applies(tiny_bench):
     for limit in (count - 1, count, count + 1):
         chosen = task(decoding={"max_new_tokens": limit})
         query = evaluator.query(chosen, row, None)
-        perfect = SimpleNamespace(tokens=list(query.rendered.answer), gaps=[1.0] * len(query.rendered.answer), pasts=())
+        perfect = SimpleNamespace(
+            tokens=list(query.rendering.answer), gaps=[1.0] * len(query.rendering.answer), pasts=()
+        )
         evaluator._certify = lambda rendered, read, perfect=perfect: [perfect]
         [made] = evaluator._generate([query], None, False, None)
         [fault] = out_of_reach(base.reader, base.settings, chosen, [row])

@@ -60,7 +60,7 @@ def test_hidden_states_are_the_decoders_own(tiny_bench, rows) -> None:
     for row in rows[:6]:
         with torch.no_grad():
             whole = base.model.get_decoder()(input_ids=torch.tensor([row.tokens])).last_hidden_state
-            (split,) = trunk.hidden(trunk.states([row.tokens], 1))
+            (split,) = trunk.outputs(trunk.states([row.tokens], 1))
         torch.testing.assert_close(split, whole[0], rtol=1e-4, atol=1e-4)
 
 
@@ -85,14 +85,14 @@ def test_states_do_not_depend_on_the_adapter_and_carry_no_graph(tiny_bench, rows
     first = tiny_bench.trunk.states(tokens, 8)
     tiny_bench.slot.initialise(5)
     second = tiny_bench.trunk.states(tokens, 8)
-    assert all(torch.equal(a.hidden, b.hidden) for a, b in zip(first, second, strict=True))
-    assert not any(s.hidden.requires_grad for s in first)
+    assert all(torch.equal(a.output, b.output) for a, b in zip(first, second, strict=True))
+    assert not any(s.output.requires_grad for s in first)
 
 
 def test_keeping_the_past_changes_no_state_and_counts_once_a_pack(tiny_bench, rows) -> None:
     tokens = [r.tokens for r in rows]
     plain, kept = (tiny_bench.trunk.states(tokens, 64, keep_past=keep) for keep in (False, True))
-    assert all(torch.equal(a.hidden, b.hidden) for a, b in zip(plain, kept, strict=True))
+    assert all(torch.equal(a.output, b.output) for a, b in zip(plain, kept, strict=True))
     assert all(state.past is None for state in plain)
     assert {tuple(state.past.layers) for state in kept} == {(0, 1)}  # those below the adapters
     pairs = {id(layers): layers for layers in (state.past.layers for state in kept)}
@@ -135,7 +135,7 @@ def test_a_model_that_splits_wrongly_runs_whole(load_tiny, tiny_settings) -> Non
     trunk = Trunk(base, slot)
     assert not trunk.split
     row = tuple(range(5, 17))
-    (hidden,) = trunk.hidden(trunk.states([row], 1))
+    (hidden,) = trunk.outputs(trunk.states([row], 1))
     torch.testing.assert_close(hidden, decoder(input_ids=torch.tensor([row])).last_hidden_state[0])
 
 
@@ -197,7 +197,7 @@ def test_repeated_short_and_nested_rows_agree_too(tiny_bench, rows) -> None:
     with torch.no_grad():
         for row, state in zip(rows, states, strict=True):
             whole = decoder(input_ids=torch.tensor([row])).last_hidden_state
-            torch.testing.assert_close(tiny_bench.trunk.hidden([state])[0], whole[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(tiny_bench.trunk.outputs([state])[0], whole[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
 
 from components.settings import ClusterSettings, SettingsError, load_settings
 from components.settings.cluster import StepPod
-from infra.runs import STEPS, _merged
+from infra.runs import STEPS, _union
 from infra.stacks.pods import pod, run_options
 from pipelines.assess_task import assess_task
 from pipelines.learn_task import learn_task
@@ -57,7 +57,7 @@ def test_only_the_orchestrator_can_talk_to_kubernetes():
 
 
 def test_options_of_the_settings_file_win():
-    assert _merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "e": 5}) == {"a": {"b": 4, "c": 2}, "d": 3, "e": 5}
+    assert _union({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "e": 5}) == {"a": {"b": 4, "c": 2}, "d": 3, "e": 5}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from components.settings import BaseModelSettings
 from components.storage.objects import ObjectStore
 from lcia.operations import decisions, tasks
 from lcia.worker import loop as worker
-from steps.order import open_order
+from steps.order import open_learning
 from steps.processes import ProcessesFailed, number_of, together
 
 TWO = "base_model.processes=2"
@@ -31,8 +31,8 @@ class Recorder:
 
     asked: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
-    def together(self, work: Callable[..., str], context, store: str, order: str, *rest: str) -> str:
-        answer = together(work, context, store, order, *rest)
+    def together(self, name: str, work: Callable[..., str], context, store: str, order: str, *rest: str) -> str:
+        answer = together(name, work, context, store, order, *rest)
         self.asked[work.__module__] = ((store, order, *rest), answer)
         return answer
 
@@ -40,7 +40,7 @@ class Recorder:
 def alone(step, asked: tuple[str, ...]) -> str:
     """The answer of one process that starts from nothing."""
     store, order, *rest = asked
-    context = open_order(store, order)
+    context = open_learning(store, order)
     assert context.settings.base_model.processes == 2
     context.store.scratch(context.order.scratch).clear()
     return step.work(context, ALONE, *rest)

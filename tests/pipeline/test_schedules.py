@@ -7,7 +7,6 @@ import yaml
 
 from components.settings import load_settings
 from infra.schedules import COMMANDS, cron_jobs
-from lcia.cli.app import app
 from lcia.cli.cluster import HEAD
 
 OVERLAYS = sorted((Path(__file__).parents[2] / "k8s" / "overlays").iterdir())
@@ -53,10 +52,9 @@ def test_only_what_predicts_asks_for_a_gpu_and_only_what_starts_runs_for_a_token
 def test_the_verbs_that_jobs_run_exist() -> None:
     import typer
 
-    from lcia.cli import main
+    from lcia.cli.every import app as every
 
-    assert main
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(every)
     for verbs in COMMANDS.values():
         for verb, *rest in verbs:
             found, options = command.commands[verb], [word for word in rest if word.startswith("-")]

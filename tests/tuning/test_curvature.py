@@ -52,7 +52,7 @@ def test_the_mean_over_seeds_nears_the_enumerated_expectation(scene) -> None:
     """One answer token only, so that the expectation over labels is a sum over the vocabulary."""
     bench, rows, states = scene
     length = len(rows[0].prompt)
-    state = State(states[0].tokens[: length + 1], states[0].hidden[: length + 1])
+    state = State(states[0].tokens[: length + 1], states[0].output[: length + 1])
     parameters = list(bench.slot.parameters.values())
     logits = bench.trunk.answer_logits([state], [length])[0]
     assert logits.shape[0] == 1

@@ -39,10 +39,10 @@ def test_what_is_trusted_shows_the_precision_asked_for(rows, precision, confiden
     guesses = [Guess("a" if usable else None, own) for usable, own, _ in rows]
     found = calibrate(guesses, [hit for _, _, hit in rows], precision, confidence)
     if found.threshold is None:
-        assert (found.accepted, found.right) == (0, 0)
+        assert (found.count, found.right) == (0, 0)
         return
     hits = [hit for usable, own, hit in rows if usable and own >= found.threshold]
-    assert (found.accepted, found.right) == (len(hits), sum(hits))
+    assert (found.count, found.right) == (len(hits), sum(hits))
     oracle = binomtest(sum(hits), len(hits)).proportion_ci(2 * confidence - 1, method="exact")
     assert found.precision_at_least == pytest.approx(oracle.low)
     assert found.precision_at_least >= precision
@@ -156,7 +156,7 @@ def test_rows_of_any_evaluation_split_are_never_asked(store, take_example, take_
     ]
     known = [Unlabelled(*task.rows("train")[0].question), fresh[0]]
     offer = usable_rows(take_unlabelled("movie_sentiment", [*fresh, *leaks, *known]), [earlier])
-    assert (offer.rows, offer.leaking, offer.repeated) == (tuple(fresh), 4, 2)
+    assert (offer.rows, offer.leaking, offer.repeats) == (tuple(fresh), 4, 2)
     assert usable_rows(take_unlabelled("movie_sentiment", [leaks[3]]), []).leaking == 0
 
 

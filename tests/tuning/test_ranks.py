@@ -21,8 +21,7 @@ PROGRAM = Path(__file__).with_name("tune_together.py")
 STEPS = 5
 REHEARSAL = RehearsalSettings(share=0.25, targets="parent")
 RUNS = {
-    rule: changed(rule, steps=STEPS, batch_size=3, rehearsal=REHEARSAL, ema_lengths=(0.1,))
-    for rule in ("scale_free", "curvature", "paper")
+    rule: changed(rule, steps=STEPS, batch_size=3, rehearsal=REHEARSAL) for rule in ("scale_free", "curvature", "paper")
 }
 
 

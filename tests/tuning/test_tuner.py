@@ -9,7 +9,6 @@ from components.model.trunk import Trunk
 from components.model.workbench import Workbench
 from components.settings import EmaSettings, RehearsalSettings, TuningSettings
 from components.tuning.curve import layer_groups
-from components.tuning.power_ema import PowerEMA, exponent, profile
 from components.tuning.tuner import Parent, TuningFailed, TuningResult, tune
 
 RULES = ("none", "fixed", "paper", "released", "scale_free", "curvature")
@@ -126,31 +125,6 @@ def test_mixes_by_layers_of_a_single_adapted_layer_are_refused(tiny_settings, lo
     slot = AdapterSlot(base, tiny_settings.adapter.model_copy(update={"top_layers": 1}))
     with pytest.raises(TuningFailed, match="curve_by_layers is on, but 2 groups of 1 adapted layers"):
         run(Workbench(base, slot, Trunk(base, slot)), rows, None, changed(curve_by_layers=True))
-
-
-def test_emas_of_other_lengths_are_those_that_tracking_them_gives(tiny_bench, rows, parent, monkeypatch) -> None:
-    """The oracle averages the live weights of every step with the weights of the closed form."""
-    seen, update = [], PowerEMA.update
-
-    def watch(self, step: int) -> None:
-        update(self, step)
-        seen.append([p.detach().clone() for p in self.live])
-
-    monkeypatch.setattr(PowerEMA, "update", watch)
-    result = run(tiny_bench, rows, parent, changed("fixed", steps=61, ema_lengths=(0.06, 0.2)))
-    for length in (0.06, 0.2):
-        point, weights = result.points[f"ema-{length:g}"], profile(exponent(length), 61, 61)
-        for i, name in enumerate(tiny_bench.slot.parameters):
-            mean = sum(float(w) * step[i] for w, step in zip(weights, seen[-61:], strict=True))
-            assert (point[name] - mean).norm() < 0.05 * (result.points["live"][name] - mean).norm()
-
-
-def test_a_length_that_cannot_be_reconstructed_is_refused_before_training(tiny_bench, rows, parent) -> None:
-    memory = Memory()
-    with pytest.raises(TuningFailed, match=r"length 0.01 cannot be reconstructed after 120 steps: .* off by 15%"):
-        run(tiny_bench, rows, parent, changed("fixed", steps=120, ema_lengths=(0.1, 0.01)), memory)
-    assert memory.writes == 0
-    assert set(run(tiny_bench, rows, None, changed(ema_lengths=(0.1,))).points) == {"live"}
 
 
 def test_losses_of_earlier_tasks_rows_are_told_apart(tiny_bench, rows, parent) -> None:
