@@ -103,7 +103,7 @@ def test_after_sync_a_copy_works_on_its_own(original: SmallLoop, copied: SmallLo
     assert status_operations.status(instance)["champion"]["served"] == instance.version("2").digest
     said = retention.withdraw(instance, PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["registry_untold"], said["zenml_runs"], said["exit_code"]) == ([], [], 2, 0)
-    assert "Version(s) 3, tuned on its rows, are erased." in retention_text.withdrawn(said)
+    assert "Version(s) 3, tuned on its rows, are erased." in retention_text.withdrawal(said)
     assert files(original) == before
     assert audit.verify(instance).ok
     assert answered(instance, tiny_folder) == 2
@@ -143,7 +143,7 @@ def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path
     away = f"registry.tracking_uri=sqlite:///{tmp_path}/no folder/mlflow.db"
 
     said = retention.withdraw(original.open(REFUSE, away), PASSIVE, OPS, "no licence")
-    told = retention_text.withdrawn(said)
+    told = retention_text.withdrawal(said)
     assert said["exit_code"] == 1
     assert "are erased" not in told
     assert f"Still there: {lost} holds what was erased" in told
@@ -155,7 +155,7 @@ def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path
     lost.unlink()
     said = retention.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["exit_code"]) == ([], 0)
-    assert "are erased" in retention_text.withdrawn(said)
+    assert "are erased" in retention_text.withdrawal(said)
 
 
 def answered(instance: Instance, base: Path) -> int:

@@ -27,11 +27,11 @@ def left_out(count: int, what: str) -> list[str]:
     return [f"... {count} more {what}; --all shows them"] if count else []
 
 
-def tasks(found: Sequence[Value], *, everything: bool) -> str:
+def tasks(entries: Sequence[Value], *, everything: bool) -> str:
     """`lcia tasks`: one line a task, the newest at the end."""
-    if not found:
+    if not entries:
         return "No task fits."
-    shown = found if everything else found[-LONGEST:]
+    newest = entries if everything else entries[-LONGEST:]
     rows = [
         (
             str(one["id"]),
@@ -45,18 +45,18 @@ def tasks(found: Sequence[Value], *, everything: bool) -> str:
             retention(one["retention"]),
             cost_short(one["cost"]),
         )
-        for one in shown
+        for one in newest
     ]
     head = ("item", "task", "state", "owner", "group", "version", "score", "anchor", "retention", "seconds (estimate)")
-    return "\n".join([*table(head, rows), *left_out(len(found) - len(shown), "earlier tasks")])
+    return "\n".join([*table(head, rows), *left_out(len(entries) - len(newest), "earlier tasks")])
 
 
 def retention(value: Value | None) -> str:
     """What an owner allows to be kept, short."""
     if value is None:
         return "erased"
-    kept = f"{value['train_rows']} train" + (" + test" if value["evaluation_rows"] else ", no test")
-    return kept + (f" until {value['until']}" if value["until"] else "")
+    allowance = f"{value['train_rows']} train" + (" + test" if value["evaluation_rows"] else ", no test")
+    return allowance + (f" until {value['until']}" if value["until"] else "")
 
 
 def cost_short(value: Value | None) -> str:
@@ -70,11 +70,11 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def versions(found: Sequence[Value], *, everything: bool) -> str:
+def versions(entries: Sequence[Value], *, everything: bool) -> str:
     """`lcia candidates`: one line a version, the newest at the end."""
-    if not found:
+    if not entries:
         return "No version fits."
-    shown = found if everything else found[-LONGEST:]
+    newest = entries if everything else entries[-LONGEST:]
     rows = [
         (
             str(one["number"]),
@@ -86,16 +86,16 @@ def versions(found: Sequence[Value], *, everything: bool) -> str:
             str(one["attempt"]),
             ", ".join(map(_decided, one["approvals"])) or "-",
         )
-        for one in shown
+        for one in newest
     ]
     head = ("version", "digest", "state", "gate", "task", "made on", "attempt", "decided by")
-    return "\n".join([*table(head, rows), *left_out(len(found) - len(shown), "earlier versions")])
+    return "\n".join([*table(head, rows), *left_out(len(entries) - len(newest), "earlier versions")])
 
 
 def _decided(one: Value) -> str:
-    said = "yes" if one["verdict"] == "approve" else "no"
+    verdict = "yes" if one["verdict"] == "approve" else "no"
     void = ", taken back" if one["revoked"] else f", does not count: {one['why_not']}" if one.get("why_not") else ""
-    return f"{one['person']}: {said}{void}"
+    return f"{one['person']}: {verdict}{void}"
 
 
 def lineage(value: Value) -> str:
@@ -106,8 +106,8 @@ def lineage(value: Value) -> str:
         marks = f"  [{', '.join(one['marks'])}]" if one["marks"] else ""
         lines.append(f"{sign} version {one['number']} ({one['digest'][:12]}) learnt {one['task_name']}{marks}")
         lines += [
-            f"|   epoch {made['epoch']}: {made['kind']} by {made['by']}, {made['at'][:16]}: {made['reason']}"
-            for made in one["epochs"]
+            f"|   epoch {epoch['epoch']}: {epoch['kind']} by {epoch['by']}, {epoch['at'][:16]}: {epoch['reason']}"
+            for epoch in one["epochs"]
         ]
         if not one["epochs"]:
             lines.append(f"|   {one['state']}, never champion; gate {one['verdict']}")
@@ -162,11 +162,11 @@ def diff(value: Value) -> str:
     return "\n".join(lines)
 
 
-def entries(found: Sequence[Value]) -> str:
+def entries(log: Sequence[Value]) -> str:
     """`lcia audit show`: one line an entry."""
-    if not found:
+    if not log:
         return "No entry fits."
-    return "\n".join(_entry(one) for one in found)
+    return "\n".join(_entry(one) for one in log)
 
 
 def _entry(one: Value) -> str:
