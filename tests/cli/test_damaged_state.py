@@ -68,7 +68,7 @@ def test_mlflow_that_lost_everything_is_made_again(lcia: "Lcia", champion: Small
         file.unlink()
     status = lcia(champion, "status")
     assert "not served by MLflow" in status.out
-    assert "MLflow's database is missing or serves nothing; `lcia sync` makes it again" in status.out
+    assert "MLflow's database is missing or serves nothing; `lcia sync` rebuilds it" in status.out
     (found,) = (one for one in lcia(champion, "doctor", "--json").json["findings"] if one["check"] == "mlflow")
     assert (found["verdict"], "has lost every version" in found["words"]) == ("problem", True)
     assert lcia(champion, "sync").code == 0

@@ -9,14 +9,14 @@ Value = Mapping[str, Any]
 def approval(value: Value) -> str:
     """`lcia approve`."""
     if value["epoch"] is None:
-        return f"Version {value['version']} is approved by you; policy.approval.quorum asks for more people."
+        return f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
     if value["known"]:
         return f"Version {value['version']} is the champion already; nothing was changed."
     return f"Version {value['version']} is the champion (epoch {value['epoch']})."
 
 
 def delivery(value: Value) -> list[str]:
-    """Below what was decided: what MLflow was not told, whether it serves the champion; nothing where all is well."""
+    """Lines below a decision, if MLflow does not know of it yet or does not serve the champion."""
     lines = [f"  not told: {one}" for one in value.get("registry_untold", ())]
     if not value.get("served", True):
         lines.insert(0, "It is decided, but not served: MLflow does not serve the champion yet.")

@@ -1,4 +1,4 @@
-"""What the verbs that list and compare say, in words."""
+"""Texts of the verbs that list and compare, as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 Value = Mapping[str, Any]
 
 LONGEST = 50
-"""Rows that a list shows unless --all asks for more."""
+"""Rows that a list shows without --all."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -23,14 +23,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def left_out(count: int, what: str) -> list[str]:
-    """What a shortened list says at its end."""
+    """Last line of a shortened list; none if nothing is left out."""
     return [f"... {count} more {what}; --all shows them"] if count else []
 
 
 def tasks(entries: Sequence[Value], *, everything: bool) -> str:
-    """`lcia tasks`: one line a task, the newest at the end."""
+    """`lcia tasks`: one line per task, the newest last."""
     if not entries:
-        return "No task fits."
+        return "No task matches."
     newest = entries if everything else entries[-LONGEST:]
     rows = [
         (
@@ -52,7 +52,7 @@ def tasks(entries: Sequence[Value], *, everything: bool) -> str:
 
 
 def retention(value: Value | None) -> str:
-    """What an owner allows to be kept, short."""
+    """Rows that an owner allows to be kept, in short."""
     if value is None:
         return "erased"
     allowance = f"{value['train_rows']} train" + (" + test" if value["evaluation_rows"] else ", no test")
@@ -60,7 +60,7 @@ def retention(value: Value | None) -> str:
 
 
 def cost_short(value: Value | None) -> str:
-    """Seconds a run took, and its estimate."""
+    """Seconds that a run took, and its estimate."""
     if value is None:
         return "-"
     return f"{value['actual']['seconds']:.0f} ({value['estimate']['seconds']:.0f})"
@@ -71,9 +71,9 @@ def _score(value: float | None) -> str:
 
 
 def versions(entries: Sequence[Value], *, everything: bool) -> str:
-    """`lcia candidates`: one line a version, the newest at the end."""
+    """`lcia candidates`: one line per version, the newest last."""
     if not entries:
-        return "No version fits."
+        return "No version matches."
     newest = entries if everything else entries[-LONGEST:]
     rows = [
         (
@@ -84,7 +84,7 @@ def versions(entries: Sequence[Value], *, everything: bool) -> str:
             one["task_name"],
             "-" if one["made_on"] is None else str(one["made_on"]),
             str(one["attempt"]),
-            ", ".join(map(_decided, one["approvals"])) or "-",
+            ", ".join(map(_decision, one["approvals"])) or "-",
         )
         for one in newest
     ]
@@ -92,7 +92,7 @@ def versions(entries: Sequence[Value], *, everything: bool) -> str:
     return "\n".join([*table(head, rows), *left_out(len(entries) - len(newest), "earlier versions")])
 
 
-def _decided(one: Value) -> str:
+def _decision(one: Value) -> str:
     verdict = "yes" if one["verdict"] == "approve" else "no"
     void = ", taken back" if one["revoked"] else f", does not count: {one['why_not']}" if one.get("why_not") else ""
     return f"{one['person']}: {verdict}{void}"
@@ -163,9 +163,9 @@ def diff(value: Value) -> str:
 
 
 def entries(log: Sequence[Value]) -> str:
-    """`lcia audit show`: one line an entry."""
+    """`lcia audit show`: one line per entry."""
     if not log:
-        return "No entry fits."
+        return "No entry matches."
     return "\n".join(_entry(one) for one in log)
 
 

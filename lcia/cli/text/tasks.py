@@ -9,7 +9,7 @@ Value = Mapping[str, Any]
 
 
 def power(value: Value) -> str:
-    """What a policy does to a harmless candidate, said when it is loaded."""
+    """Probability that a policy passes a harmless candidate; printed when the policy is loaded."""
     rows = ", ".join(f"{task['name']} {task['test_rows']} test rows" for task in value["tasks"])
     line = f"policy: {value['words']} (group {value['group']}: {rows})"
     if value["enough"]:
@@ -54,7 +54,7 @@ def plan(value: Value) -> str:
 
 
 def _attempt(gate: Value) -> list[str]:
-    """A line about the number of the next attempt, if there were others; the gate refuses those beyond the limit."""
+    """Line about the number of this attempt, if there were earlier ones; the gate refuses those beyond the limit."""
     number, limit = gate["attempt"], gate["attempts_allowed"]
     if number == 1:
         return []
@@ -63,12 +63,12 @@ def _attempt(gate: Value) -> list[str]:
 
 
 def omission(value: Value) -> str:
-    """A check that was not made, and why."""
+    """Sentence about a check that was not made, with its reason."""
     return f"not checked: {value['check'].replace('_', ' ')}: {value['reason']}"
 
 
 def _answer_limit(value: Value) -> list[str]:
-    """The limit of an answer where `task.yaml` leaves it to its references."""
+    """Line about the limit of an answer, if `task.yaml` leaves it to the references."""
     if not value["derived"]:
         return []
     why = "from the longest answer, as task.yaml names no decoding.max_new_tokens"
@@ -98,7 +98,7 @@ def submission(value: Value) -> str:
 
 
 def package(value: Value) -> str:
-    """`lcia import`: the package, the files it was made from, and all that was read otherwise or left out."""
+    """`lcia import`: the package, the files it was made from, and everything that was changed or left out."""
     rows = ", ".join(f"{count} {split} rows" for split, count in value["rows"].items())
     cut = f"; {' and '.join(value['cut'])} will be cut from train" if value["cut"] else ""
     return "\n".join(
@@ -113,7 +113,7 @@ def package(value: Value) -> str:
 
 
 def outcomes(value: Value | Sequence[Value]) -> str:
-    """`lcia run` and `lcia work`: a line for each task."""
+    """`lcia run` and `lcia work`: one line per task."""
     lines = []
     for one in [value] if isinstance(value, Mapping) else value:
         lines.append(f"{one['name']}@{one['version']}: {one['state']}; {one['reason']}")
@@ -122,7 +122,7 @@ def outcomes(value: Value | Sequence[Value]) -> str:
 
 
 def requeue(value: Value) -> str:
-    """`lcia retry`, `release` and `regroup`."""
+    """`lcia retry`, `lcia release` and `lcia regroup`."""
     return f"{value['name']}@{value['version']} is in the queue again; `lcia work` goes on with it."
 
 

@@ -8,14 +8,14 @@ from lcia.cli.text.tasks import cost
 Value = Mapping[str, Any]
 
 QUIET = frozenset({"promoted", "rejected", "refused", "cancelled", "nothing_to_learn", "withdrawn"})
-"""States of tasks that wait for nothing."""
+"""States of tasks in which nothing is left to do."""
 LONGEST = 40
 MOST_NAMES = 12
-"""Tasks that `lcia status` lists, and names it puts in one line, without --all."""
+"""Tasks that `lcia status` lists, and names that it puts in one line, without --all."""
 
 
 def status(value: Value, *, everything: bool = False) -> str:
-    """`lcia status`: who waits for people first; of the rest only the newest, unless `everything`."""
+    """`lcia status`: all open tasks, of the others only the newest unless `everything`; then candidates and the log."""
     lines = []
     champion = value["champion"]
     if champion is None:
@@ -44,32 +44,27 @@ def status(value: Value, *, everything: bool = False) -> str:
                 f"  version {candidate['number']} ({candidate['task_name']}) waits for people: gate "
                 f"{candidate['verdict']}; `lcia show {candidate['number']}`"
             )
-            lines += [
-                f"    the yes of {one['person']} does not count: {one['why']}"
-                for one in candidate.get("not_counted", ())
-            ]
+            lines += [f"    {_void(one)}" for one in candidate.get("not_counted", ())]
     head = value["audit"]["head"]
     lines.append(f"  log: {value['audit']['entries']} entries, root {head[:16]}")
     return "\n".join([*lines, *_registry(value["registry"])])
 
 
 def _void(one: Value) -> str:
-    return f"the yes of {one['person']} does not count: {one['why']}"
+    return f"the approval of {one['person']} does not count: {one['why']}"
 
 
 def _registry(value: Value) -> list[str]:
-    """Lines about what MLflow does not know, what it refused, and a state that is not where its records say."""
+    """Lines about changes that MLflow does not know or refused, and about a state that was moved or copied."""
     refusals = value.get("parked", ())  # a server of an earlier release says less
     lines = []
     if value.get("moved"):
         lines.append(f"  this state was moved or copied from {value['moved']}; `lcia sync` corrects MLflow's records")
     if value.get("empty") and not value["pending"]:
-        lines.append(
-            "  MLflow's database is missing or serves nothing; `lcia sync` makes it again from what it was told"
-        )
+        lines.append("  MLflow's database is missing or serves nothing; `lcia sync` rebuilds it")
     lines += [f"  {sentence}" for sentence in value.get("links", ())]
     if value["pending"]:
-        lines.append(f"  MLflow has not been told {value['pending']} change(s) yet; `lcia sync` tells it")
+        lines.append(f"  MLflow does not know {value['pending']} change(s) yet; `lcia sync` tells it")
     for row in refusals:
         what = row["kind"] if row["version"] is None else f"{row['kind']} of version {row['version']}"
         lines.append(f"    not taken ({row['attempts']} attempts): {what}: {row['error']}")
@@ -77,7 +72,7 @@ def _registry(value: Value) -> list[str]:
 
 
 def _names(names: Sequence[str], everything: bool) -> str:
-    """Names in a line; of very many the last ones."""
+    """Names in one line; of very many only the last ones."""
     if everything or len(names) <= MOST_NAMES:
         return ", ".join(names)
     return f"{len(names)} tasks, last {', '.join(names[-MOST_NAMES:])}"
@@ -104,12 +99,12 @@ def matrix(value: Value) -> str:
     if value["superseded"]:
         pairs = ", ".join(f"{old} by {new}" for old, new in value["superseded"].items())
         rest = [f"{labels[name]} {number:.3f}" for name, number in value["family"].items() if number is not None]
-        lines.append(f"Over all {len(tasks)} tasks, of which are replaced: {pairs}. Without them: {', '.join(rest)}")
+        lines.append(f"These are over all {len(tasks)} tasks. Replaced are {pairs}; without them: {', '.join(rest)}")
     return "\n".join(lines)
 
 
 def gate(report: Value) -> str:
-    """The gate's rows, one a line."""
+    """Verdict of the gate, then its rows, one per line."""
     note = "" if report["enforced"] else " (report only)"
     lines = [f"gate: {report['verdict']}{note}"]
     for row in report["rows"]:
@@ -164,7 +159,7 @@ def show(value: Value) -> str:
 
 
 def _other_base(rebase: Value | None) -> list[str]:
-    """What a version on another base model was taught again."""
+    """Lines about a version on another base model: tasks learnt again, and tasks that could not be."""
     if rebase is None:
         return []
     losses = [f"    not learnt again: {name}; {why}" for name, why in rebase["lost"].items()]
@@ -175,13 +170,13 @@ def _other_base(rebase: Value | None) -> list[str]:
 
 
 def _carry_over(value: Value) -> list[str]:
-    """What every carried prediction rests on, and which rows now go to another group."""
+    """Lines about the versions that carried predictions come from, and the rows that go to another group now."""
     lines = []
     for name, proof in value["proofs"].items():
-        carried = sum(proof["from"].values())
-        if carried:
+        total = sum(proof["from"].values())
+        if total:
             sources = ", ".join(f"{rows} in {digest[:12]}" for digest, rows in proof["from"].items())
-            lines.append(f"    {name}: {carried} of {proof['rows']} rows proved unchanged ({sources})")
+            lines.append(f"    {name}: {total} of {proof['rows']} rows proved unchanged ({sources})")
     for name, moves in value["rerouted"].items():
         routes = ", ".join(f"{m['rows']} from {m['from'] or 'none'} to {m['to'] or 'none'}" for m in moves)
         lines.append(f"    {name}: rows that go to another group now: {routes}")
@@ -189,7 +184,7 @@ def _carry_over(value: Value) -> list[str]:
 
 
 def _run_cost(value: Value | None) -> list[str]:
-    """Estimate against actual of the run that made a version."""
+    """Line with the measured and the estimated cost of the run that made a version."""
     if value is None:
         return []
     return [f"  took {cost(value['actual'])}; estimated {cost(value['estimate'])} (from {value['estimate']['basis']})"]
@@ -220,12 +215,12 @@ CONTROL_TOKENS = (
 
 
 def _request(value: Value) -> str:
-    """Lines about the fields of a chat request for a task."""
+    """Line with the fields of a chat request for a task."""
     about = f"for {value['task']}" if value["task"] else "else"
     model = f"model {value['model']}" if value["model"] else "the base model's name"
     if "max_tokens" in value:
         return f"{about}: {model}, max_tokens {value['max_tokens']}"
-    return f"{about}: {model}; the answer is the likeliest of the task's choices, which no chat request gives"
+    return f"{about}: {model}; the answer is the likeliest of the task's choices, which no chat request can ask for"
 
 
 def answer(value: Value) -> str:
@@ -241,7 +236,7 @@ def answer(value: Value) -> str:
 
 
 def reevaluation(value: Value) -> str:
-    """`lcia reevaluate`: the rows that differ, one a line."""
+    """`lcia reevaluate`: the rows that differ, one per line."""
     mismatches = value["mismatches"]
     ties = sum(each["near_tie"] for each in mismatches)
     head = (
