@@ -111,8 +111,8 @@ class Answerer:
             self._places.release()
         if "refused" in reply:
             raise AnswerRefused(reply["refused"])
-        found: list[dict[str, Any]] = reply["answers"]
-        return found
+        answers: list[dict[str, Any]] = reply["answers"]
+        return answers
 
     def end(self) -> None:
         """End the process, after what it is answering."""
@@ -210,10 +210,10 @@ class _Versions:
         from components.serving.assistant import Assistant
         from lcia.inference.ask import bench_of
 
-        loaded = self._bundle(version) if version else None
-        bench = bench_of(self._settings, loaded)
+        serving_bundle = self._bundle(version) if version else None
+        bench = bench_of(self._settings, serving_bundle)
         try:
-            return vars(Assistant(bench, loaded, self._settings.grouping).answer([(instruction, text, images)])[0])
+            return vars(Assistant(bench, serving_bundle, self._settings.grouping).answer([(instruction, text, images)])[0])
         finally:
             if bench.base.sight:
                 bench.base.sight.forget()
@@ -233,12 +233,12 @@ def main() -> None:
     settings = Settings.model_validate_json(sys.stdin.readline())
     versions = _Versions(settings)
     for line in sys.stdin:
-        asked = json.loads(line)
+        question = json.loads(line)
         try:
-            files = [(f"image {number}", b64decode(file)) for number, file in enumerate(asked["images"], start=1)]
+            files = [(f"image {number}", b64decode(file)) for number, file in enumerate(question["images"], start=1)]
             images = isolation.pictures(files, settings.packages)
-            request = asked["instruction"], asked["input"], images
-            reply: dict[str, Any] = {"answers": [versions.answer(each, *request) for each in asked["versions"]]}
+            request = question["instruction"], question["input"], images
+            reply: dict[str, Any] = {"answers": [versions.answer(each, *request) for each in question["versions"]]}
         except LciaError as error:
             reply = {"refused": str(error)}
         print(json.dumps(reply), file=answers, flush=True)
