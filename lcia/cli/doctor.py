@@ -20,6 +20,7 @@ from lcia.cli.app import (
     read_settings,
     verb,
 )
+from lcia.cli.text import doctor as texts
 
 
 @verb(LOOK, "lcia doctor", "lcia doctor --quick --json")
@@ -39,11 +40,11 @@ def doctor(
     here_only("doctor")
     with quiet_stdout(as_json=as_json):
         home, file, settings = read_settings(config, overrides, touch=False)
-        from lcia.doctor import checks as examination
+        from lcia.doctor.checks import examine, report
+        from lcia.doctor.findings import Installation
 
-        findings = examination.examine(examination.Patient(home, file, settings), quick=quick)
-    value = examination.report(findings)
-    emit(value, as_json=as_json, text=examination.words)
+        value = report(examine(Installation(home, file, settings), quick=quick))
+    emit(value, as_json=as_json, text=texts.findings)
     if not value["ok"]:
         raise typer.Exit(1)
 

@@ -18,7 +18,7 @@ from infra.erasure import delete_runs
 from lcia.cli.text import retention as retention_text
 from lcia.cli.text import versions
 from lcia.doctor import checks
-from lcia.doctor.findings import Patient
+from lcia.doctor.findings import Installation
 from lcia.instance import Instance
 from lcia.operations import audit, decisions, registry, retention
 from lcia.operations import status as status_operations
@@ -59,7 +59,7 @@ def files(loop: SmallLoop) -> dict[str, tuple[int, int]]:
 
 def found(loop: SmallLoop, check: str) -> list[str]:
     instance = loop.open()
-    told = checks.examine(Patient(instance.home, loop.config, instance.settings))
+    told = checks.examine(Installation(instance.home, loop.config, instance.settings))
     return [one.verdict for one in told if one.check == check]
 
 
