@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typer.exceptions import TyperException
 
 INTERRUPTED = 130
-"""What typer returns after Ctrl-C."""
+"""Exit code of typer after Ctrl-C."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - of the module

@@ -17,7 +17,7 @@ class Finding:
     verdict: Verdict
     words: str
     advice: str = ""
-    """What to do; empty if all is well."""
+    """Advice on what to do; empty if all is well."""
 
 
 @dataclass(frozen=True)

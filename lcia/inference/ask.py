@@ -1,4 +1,4 @@
-"""What works with a version's weights: answer, write them out for other programs, predict all test rows again."""
+"""Work with a version's weights: ask it, export it for other programs, predict its test rows again."""
 
 import contextlib
 from collections.abc import Sequence
@@ -62,16 +62,16 @@ def _content(path: Path) -> bytes:
 
 
 def pictures_of(files: Sequence[tuple[str, bytes]], settings: Settings) -> list[Picture]:
-    """The images of some files, each with its name for messages; read in a process of their own.
+    """Images of files, which are read in a process of its own; their names are for messages.
 
     Raises:
-        ImageRefused: one is none that a task could hold; says which.
+        ImageRefused: a file is no image that a task could hold; the message names it.
     """
     return isolation.pictures([(printable(name), content) for name, content in files], settings.packages)
 
 
 def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":
-    """The base model of the settings or, where a version was tuned on another one (`lcia rebase`), its own."""
+    """Base model of the settings; if the version was tuned on another one (`lcia rebase`), that one."""
     from components.model.workbench import Workbench
 
     bench = Workbench.load(settings)
@@ -100,18 +100,18 @@ def export(instance: Instance, reference: str | None, folder: Path) -> dict[str,
     instance.need_statement(version)
     models = Path(instance.settings.storage.models)
     bundle.write(instance.store, version.digest, folder, models)
-    with contextlib.suppress(StatementRefused):  # it was never champion
+    with contextlib.suppress(StatementRefused):  # none: it was never champion
         content = statements.content(instance.db, instance.store, instance.assistant, version)
         (folder / statement.FILE).write_bytes(content)
     files = bundle.read(folder, version.digest)
     base, revision = location(files.settings.base_model, files.pool.base_model, models)
-    absent = Path(base).is_absolute() and not Path(base).is_dir()
+    missing = Path(base).is_absolute() and not Path(base).is_dir()
     return {
         "version": version.number,
         "digest": version.digest,
         "folder": str(folder.absolute()),
         "adapters": {group.id: [task.name for task in group.tasks] for group in files.pool.groups},
-        "base_model": {"name": base, "revision": revision, "sha256": files.pool.base_model, "absent": absent},
+        "base_model": {"name": base, "revision": revision, "sha256": files.pool.base_model, "absent": missing},
         "vllm": start_arguments(files, folder, models),
         "system": files.settings.base_model.system_prompt,
         "requests": contracts(files),
@@ -121,7 +121,7 @@ def export(instance: Instance, reference: str | None, folder: Path) -> dict[str,
 def reevaluate(instance: Instance, reference: str | None) -> dict[str, Any]:
     """Predict all test rows of a version again, past every cache, and compare with what is stored.
 
-    A version that does not answer as recorded is entered in the log, so that people are told.
+    If the version answers differently, an entry in the log says so, and people get a notice.
 
     Raises:
         NothingToShow: there is no champion yet and no version was named.

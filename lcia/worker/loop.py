@@ -147,7 +147,7 @@ class Advance:
             update={
                 "attempt": instance.next_attempt(item.name, item.owner),
                 "looks": instance.anchor_looks(),
-                "superseded": instance.superseded(),
+                "superseded": instance.replacements(),
             }
         )
         try:

@@ -148,4 +148,4 @@ def _present(instance: Instance) -> list[TaskRows]:
         return []
     evaluation = instance.store.get_json(str(instance.evidence(champion)["evaluation"]))
     share = instance.settings.policy.gate.reserve_share
-    return present_rows(instance.store, evaluation, share, instance.anchor_looks(), instance.superseded())
+    return present_rows(instance.store, evaluation, share, instance.anchor_looks(), instance.replacements())

@@ -45,7 +45,7 @@ def rebase(instance: Instance, actor: Actor, say: Say) -> dict[str, Any]:
     with hold_lineage(instance.db, instance.assistant, "rebase") as lease:
         champion = _champion(instance)
         pool = instance.pool(champion.digest)
-        replacements = replaced_tasks(instance.store, pool, instance.superseded())
+        replacements = replaced_tasks(instance.store, pool, instance.replacements())
         names = {entry.task: entry.name for entry in pool.tasks()}
         order = [
             r["task"] for r in instance.learnt(champion.digest) if names.get(r["task"], "") not in {"", *replacements}

@@ -62,7 +62,7 @@ class Rounds:
             error = str(refusal) or type(refusal).__name__
             LOG.warning("round %s was not finished: %s", name, error)
         except Exception as broken:  # noqa: BLE001 - other rounds and later ones go on whatever it is
-            error = failures.noted(broken, self.home, f"round {name}")
+            error = failures.note(broken, self.home, f"round {name}")
         self._note(name, counts, error)
         return not error
 

@@ -8,8 +8,8 @@ Value = Mapping[str, Any]
 
 def retention(value: Value) -> str:
     """`lcia retention` and `lcia sweep`: what goes and why, then what stays and why."""
-    swept = value["swept"]
-    verb = "deleted" if swept else "would go"
+    deleting = value["swept"]
+    verb = "deleted" if deleting else "would go"
     texts, objects, stay, files = value["erased"], value["dropped"], value["kept"], value["leftovers"]["files"]
     lines = []
     for part, what in ((texts, "texts that may not be kept"), (objects, "objects that nothing needs")):
@@ -20,11 +20,11 @@ def retention(value: Value) -> str:
     lines.append(f"{reports} old quarantine reports and {value['results']} cached results {verb}")
     if value["registry"]:
         numbers = ", ".join(map(str, value["registry"]))
-        lines.append(f"files of version(s) {numbers} {'are deleted' if swept else 'would go'} in MLflow")
+        lines.append(f"files of version(s) {numbers} {'are deleted' if deleting else 'would go'} in MLflow")
     lines.append(f"{stay['objects']} objects stay ({size(stay['bytes'])})")
     lines += [f"  {one['why']}: {one['objects']} ({size(one['bytes'])})" for one in stay["why"]]
-    lines += _still_there(value) if swept else []
-    if not swept and (texts["objects"] or objects["objects"] or files or reports):
+    lines += _still_there(value) if deleting else []
+    if not deleting and (texts["objects"] or objects["objects"] or files or reports):
         lines.append("Nothing was deleted; `lcia sweep` deletes it.")
     return "\n".join(lines)
 
