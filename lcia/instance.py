@@ -260,8 +260,8 @@ def need_database(db: Database, settings: Settings, store: ObjectStore) -> None:
     hints = traces(settings, store)
     if hints:
         raise DatabaseLost(
-            f"the database {db.url} is empty, and there is {'; '.join(hints)}: the database is lost or emptied. Restore "
-            "it from a backup; nothing was changed. For a new assistant name another state folder (LCIA_HOME)"
+            f"the database {db.url} is empty, and there is {'; '.join(hints)}: the database is lost or emptied. "
+            "Restore it from a backup; nothing was changed. For a new assistant name another state folder (LCIA_HOME)"
         )
 
 
