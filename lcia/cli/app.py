@@ -85,7 +85,7 @@ def group(panel: str, name: str, summary: str, *, lists: bool = False) -> typer.
     return verbs
 
 
-audit = group(LOOK, "audit", "Show, export, verify and prove the log.")
+audit_verbs = group(LOOK, "audit", "Show, export, verify and prove the log.")
 
 
 def verb(panel: str, *examples: str, on: typer.Typer = app, name: str | None = None) -> Callable[[Function], Function]:

@@ -14,7 +14,7 @@ from lcia.cli.app import (
     Json,
     Maybe,
     Reason,
-    audit,
+    audit_verbs,
     emit,
     group,
     here_only,
@@ -37,7 +37,7 @@ Out = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="File to 
     LOOK,
     "lcia audit verify",
     "lcia audit verify log.jsonl --key audit-key.pub.pem --head kept.head",
-    on=audit,
+    on=audit_verbs,
     name="verify",
 )
 def audit_verify(
@@ -54,7 +54,7 @@ def audit_verify(
 
     An exported file is verified offline; the state is then not compared.
     """
-    from lcia.operations import audit as auditing
+    from lcia.operations import audit
 
     if export is None and on_server() and key is None and not head:
         value = perform("verify")
@@ -62,7 +62,7 @@ def audit_verify(
         if export is None:
             here_only("audit verify --key/--head")
         instance = open_instance(config) if export is None else None
-        value = auditing.verify(instance, export, key, head or ()).to_json()
+        value = audit.verify(instance, export, key, head or ()).to_json()
     emit(value, as_json=as_json, text=_verification)
     if not value["ok"]:
         raise typer.Exit(1)
@@ -73,7 +73,7 @@ def _verification(value: dict[str, Any]) -> str:
     return "; ".join([value["message"], value["freshness"], *state])
 
 
-@verb(LOOK, "lcia audit export log.jsonl", on=audit, name="export")
+@verb(LOOK, "lcia audit export log.jsonl", on=audit_verbs, name="export")
 def audit_export(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="File to write; FILE.head beside it is the signed head.")
@@ -87,21 +87,21 @@ def audit_export(
 
         value = client.export(file)
     else:
-        from lcia.operations import audit as auditing
+        from lcia.operations import audit
 
-        value = auditing.export(open_instance(config), file)
+        value = audit.export(open_instance(config), file)
     text = f"{value['entries']} entries in {value['file']}, signed head in {value['head_file']}"
     emit(value, as_json=as_json, text=text)
 
 
-@verb(LOOK, "lcia audit head", "lcia audit head kept.head", on=audit, name="head")
+@verb(LOOK, "lcia audit head", "lcia audit head kept.head", on=audit_verbs, name="head")
 def audit_head(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="File to write.")] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Sign the log's head. Without FILE, send it to the places that `audit.heads_to` names."""
-    from lcia.operations import audit as auditing
+    from lcia.operations import audit
 
     value = perform("head", config=config)
     text = f"head of {value['entries']} entries, root {value['head'][:16]}, signed by key {value['key'][:16]}"
@@ -109,24 +109,24 @@ def audit_head(
         file.write_text(value["signed"], encoding="utf-8")
         text += f", in {file}"
     elif not on_server():
-        value["kept"] = auditing.keep_head(open_instance(config))
+        value["kept"] = audit.keep_head(open_instance(config))
         text = "\n".join([text, *(f"  {one['place']}: {one['message']}" for one in value["kept"])])
     emit(value, as_json=as_json, text=text)
     if not all(one["ok"] for one in value.get("kept", ())):
         raise typer.Exit(1)
 
 
-@verb(DO, 'lcia audit set-aside --reason "a row that is no entry"', on=audit, name="set-aside")
+@verb(DO, 'lcia audit set-aside --reason "a row that is no entry"', on=audit_verbs, name="set-aside")
 def audit_set_aside(reason: Reason, who: As = None, as_json: Json = False, config: Config = None) -> None:
     """Set rows aside that follow the last whole entry of a damaged log. Restoring a backup is better.
 
     Takes the database account that owns the tables.
     """
     from lcia.instance import actor
-    from lcia.operations import audit as auditing
+    from lcia.operations import audit
 
     here_only("audit set-aside")
-    value = auditing.set_aside(open_instance(config), actor(who), reason)
+    value = audit.set_aside(open_instance(config), actor(who), reason)
     text = (
         f"{value['rows']} rows after {value['kept']} whole entries are in the table log_set_aside; entry "
         f"{value['entry']} of the log says so"
@@ -134,7 +134,7 @@ def audit_set_aside(reason: Reason, who: As = None, as_json: Json = False, confi
     emit(value, as_json=as_json, text=text)
 
 
-@verb(DO, 'lcia audit disown 41 --reason "nobody decided this"', on=audit, name="disown")
+@verb(DO, 'lcia audit disown 41 --reason "nobody decided this"', on=audit_verbs, name="disown")
 def audit_disown(
     entry: Annotated[
         int, typer.Argument(metavar="INDEX", help="Number of an entry about the champion, counted from 0.")
@@ -149,10 +149,10 @@ def audit_disown(
     Takes the database account that owns the tables.
     """
     from lcia.instance import actor
-    from lcia.operations import audit as auditing
+    from lcia.operations import audit
 
     here_only("audit disown")
-    value = auditing.disown(open_instance(config), entry, actor(who), reason)
+    value = audit.disown(open_instance(config), entry, actor(who), reason)
     emit(value, as_json=as_json, text=f"entry {value['disowned']} no longer counts; entry {value['entry']} says so")
 
 
@@ -160,7 +160,7 @@ def audit_disown(
     LOOK,
     "lcia audit prove 3 --to promotion.proof",
     "lcia audit prove --since kept.head --to growth.proof",
-    on=audit,
+    on=audit_verbs,
     name="prove",
 )
 def audit_prove(
@@ -174,33 +174,33 @@ def audit_prove(
     config: Config = None,
 ) -> None:
     """Write a proof that a promotion is in the log, or that the log only grew. The public key checks it."""
-    from lcia.operations import audit as auditing
+    from lcia.operations import audit
 
-    earlier = auditing.text_of(since) if since is not None else None
+    earlier = audit.text_of(since) if since is not None else None
     value = perform("prove", config=config, version=version, entry=entry, since=earlier)
-    _hand_out(value, "proof", file, as_json=as_json, text=auditing.proof_words)
+    _hand_out(value, "proof", file, as_json=as_json, text=audit.proof_words)
 
 
-@verb(LOOK, "lcia audit statement 3", "lcia audit statement --to statement.json", on=audit, name="statement")
+@verb(LOOK, "lcia audit statement 3", "lcia audit statement --to statement.json", on=audit_verbs, name="statement")
 def audit_statement(version: Maybe = None, file: Out = None, as_json: Json = False, config: Config = None) -> None:
     """Write the signed in-toto statement (DSSE) of a version's promotion."""
-    from lcia.operations import audit as auditing
+    from lcia.operations import audit
 
     value = perform("statement", config=config, version=version)
-    _hand_out(value, "statement", file, as_json=as_json, text=auditing.statement_words)
+    _hand_out(value, "statement", file, as_json=as_json, text=audit.statement_words)
 
 
-@verb(LOOK, "lcia audit check-proof promotion.proof --key audit-key.pub.pem", on=audit, name="check-proof")
+@verb(LOOK, "lcia audit check-proof promotion.proof --key audit-key.pub.pem", on=audit_verbs, name="check-proof")
 def audit_check_proof(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A proof or statement.")],
     key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Check a proof or statement offline, with only the public key."""
-    from lcia.operations import audit as auditing
+    from lcia.operations import audit
 
-    value = auditing.check_file(file, key)
-    words = auditing.statement_words if value["kind"] == "statement" else auditing.proof_words
+    value = audit.check_file(file, key)
+    words = audit.statement_words if value["kind"] == "statement" else audit.proof_words
     trust = "" if key else "\nno --key was given: the keys in the file were trusted as they are"
     emit(value, as_json=as_json, text=lambda fields: f"holds: {words(fields)}{trust}")
 

@@ -19,7 +19,7 @@ from lcia.cli.app import (
     Number,
     Set,
     Version,
-    audit,
+    audit_verbs,
     emit,
     here_only,
     open_instance,
@@ -219,7 +219,7 @@ def diff(
     LOOK,
     "lcia audit show --tail 20",
     "lcia audit show --kind candidate --person ops --since 2026-01-31",
-    on=audit,
+    on=audit_verbs,
     name="show",
 )
 def audit_show(

@@ -127,9 +127,9 @@ def reevaluate(instance: Instance, reference: str | None) -> dict[str, Any]:
         NothingToShow: there is no champion yet and no version was named.
         EvaluationFailed: it was evaluated under other numerics.
     """
+    from components.evaluation import recheck
     from components.evaluation.carrying import Predictor
     from components.evaluation.prediction import Evaluator
-    from components.evaluation.recheck import reevaluate as compared
     from components.serving import bundle
     from steps.progress import Progress
 
@@ -139,7 +139,7 @@ def reevaluate(instance: Instance, reference: str | None) -> dict[str, Any]:
     bench = bench_of(instance.settings, bundle.from_store(instance.store, version.digest))
     evaluator = Evaluator(bench.trunk, bench.slot, instance.settings.evaluation.batch_rows)
     predictor = Predictor(instance.store, instance.settings, evaluator, progress=Progress())
-    comparison = compared(predictor, instance.store.get_json(instance.evidence(version)["evaluation"]))
+    comparison = recheck.reevaluate(predictor, instance.store.get_json(instance.evidence(version)["evaluation"]))
     if not comparison.ok:
         differ = sum(not one.near_tie for one in comparison.mismatches)
         details = {"number": version.number, "rows": comparison.rows, "differ": differ}
