@@ -200,7 +200,7 @@ class Instance:
             with self.db.read() as connection:
                 need_decision(connection, self.assistant)
         except (ChampionUnexplained, LogDamaged) as error:
-            return [Delivery(0, "champion", "", ok=False, message=f"MLflow is told nothing: {error}")]
+            return [Delivery(0, "champion", "", ok=False, message=f"MLflow is not updated: {error}")]
         places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}
         deliveries = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
         return [*deliveries, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]
@@ -215,7 +215,7 @@ class Instance:
         difference = serving_watch.watch(self.promoter, self.registry)
         if difference is None:
             return []
-        LOG.warning("%s; MLflow is told again", difference)
+        LOG.warning("%s; MLflow is updated again", difference)
         return [f"{difference}; {one.message}" for one in self.tell_registry() if not one.ok]
 
 

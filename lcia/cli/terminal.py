@@ -1,4 +1,4 @@
-"""Output of commands: hidden characters are made visible here, whoever wrote the text."""
+"""Output of commands: hidden characters are made visible here, for every text that a command prints."""
 
 import contextlib
 import sys

@@ -132,7 +132,7 @@ def sign_in_with_token(request: Request, instance: Instance, rates: Rates, text:
 
 
 def log_sign_in(instance: Instance, who: Actor) -> None:
-    """Enter in the log that somebody signed in; again and again within ten minutes is once."""
+    """Enter in the log that somebody signed in; further sign-ins within ten minutes give no entry."""
     with instance.db.begin() as connection:
         last = next(newest(connection, ["person.signed_in"], who.name), None)
         if last is not None and abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN:

@@ -216,7 +216,7 @@ def test_a_champion_that_nobody_decided_is_not_served(approved, tmp_path):
         instance.need_statement(instance.champion())
     (told,) = instance.tell_registry()
     assert not told.ok
-    assert "MLflow is told nothing" in told.message
+    assert "MLflow is not updated" in told.message
     assert instance.registry.champion() == before
     patient = Installation(instance.home, None, instance.settings)
     words = {one.check: one for one in [*checks._log(patient), *checks._mlflow(patient)]}
