@@ -234,6 +234,6 @@ def test_doctor_says_what_confines_the_reader_and_whose_inbox_is_open(
     assert "limits" in reader["words"]
     assert [(one["verdict"], one["words"].split(":")[0]) for one in _found(value, "inbox")] == [
         ("ok", "the inbox of north"),
-        ("warning", "the inbox of south is not there"),
+        ("warning", "the inbox of south does not exist"),
         ("warning", "the inbox of all"),
     ]
