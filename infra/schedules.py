@@ -14,7 +14,7 @@ COMMANDS: Mapping[Work, tuple[tuple[str, ...], ...]] = {
     "inbox": (("work", "--once"),),
     "reevaluate": (("reevaluate",),),
     "sync": (("sync",), ("audit", "verify")),
-    "retention": (("retention", "--sweep"),),
+    "retention": (("sweep",),),
 }
 ACCOUNTS: Mapping[Work, str] = {"inbox": "worker", "reevaluate": "worker", "sync": "service", "retention": "worker"}
 """Service account of each kind of work: only `inbox` starts runs, so only it talks to Kubernetes."""

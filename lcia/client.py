@@ -1,4 +1,4 @@
-"""A server's operations, asked for over HTTP: LCIA_SERVER names it, LCIA_TOKEN says who asks."""
+"""Client of a server's operations over HTTP: LCIA_SERVER names the server, LCIA_TOKEN identifies the caller."""
 
 import ipaddress
 import os
@@ -12,17 +12,17 @@ from components.errors import LciaError
 
 SERVER, TOKEN = "LCIA_SERVER", "LCIA_TOKEN"
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
-"""Variables that name a proxy, in capitals or not."""
+"""Variables that name a proxy, in upper or lower case."""
 SECONDS = 300.0
-"""How long an answer may take: a promotion tells MLflow before it answers."""
+"""Limit to the wait for an answer; a promotion updates MLflow before it answers."""
 
 
 class ServerUnreachable(LciaError):
-    """The server does not answer, or is none of ours."""
+    """The server does not answer, or is no lcia service."""
 
 
 class NotOnServer(LciaError):
-    """Something that a server does not do for its clients."""
+    """A request that a server does not serve to its clients."""
 
 
 class Refused(LciaError):
@@ -34,7 +34,7 @@ class Refused(LciaError):
 
 
 def perform(operation: str, params: Mapping[str, Any], name: str | None, overrides: list[str] | None) -> Any:  # noqa: ANN401
-    """Ask the server.
+    """Do an operation on the server; its JSON answer.
 
     Raises:
         Refused, ServerUnreachable, NotOnServer.
@@ -42,9 +42,9 @@ def perform(operation: str, params: Mapping[str, Any], name: str | None, overrid
     from lcia.operations.table import OPERATIONS
 
     need_plain(name, overrides)
-    found = OPERATIONS[operation]
-    content = found.checked(params).model_dump(mode="json", exclude_none=True)
-    if found.changes:
+    action = OPERATIONS[operation]
+    content = action.checked(params).model_dump(mode="json", exclude_none=True)
+    if action.changes:
         return _answer("POST", operation, json=content)
     return _answer("GET", operation, params=content)
 
@@ -63,7 +63,7 @@ def submit(package: Path, name: str | None) -> Any:  # noqa: ANN401 - any JSON v
 
 
 def need_plain(name: str | None, overrides: list[str] | None) -> None:
-    """Refuse what only a state of this machine can be told.
+    """Refuse options that only work on a state of this machine.
 
     Raises:
         NotOnServer: a name is asserted, or settings are overridden.
@@ -74,7 +74,7 @@ def need_plain(name: str | None, overrides: list[str] | None) -> None:
         raise NotOnServer(f"--set {overrides[0]!r} changes settings, but a server's are its own; leave --set out")
 
 
-def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = None, **sent: Any) -> Any:  # noqa: ANN401
+def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = None, **content: Any) -> Any:  # noqa: ANN401
     server = os.environ[SERVER].rstrip("/")
     token = os.environ.get(TOKEN, "")
     if not token:
@@ -82,24 +82,24 @@ def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = 
     heads = {"authorization": f"Bearer {token}", **(headers or {})}
     try:
         with _client(server) as client:
-            got = client.request(method, f"{server}/v1/{operation}", headers=heads, **sent)
+            response = client.request(method, f"{server}/v1/{operation}", headers=heads, **content)
     except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, ValueError) as error:
         raise ServerUnreachable(_unreachable(server, error)) from error
     try:
-        value = got.json()
+        value = response.json()
     except ValueError as error:
         raise ServerUnreachable(
-            f"{SERVER}={server} answered {got.status_code} with something that is no JSON; is it lcia's service?"
+            f"{SERVER}={server} answered {response.status_code} with something that is no JSON; is it lcia's service?"
         ) from error
-    if got.is_success:
+    if response.is_success:
         return value
     if not isinstance(value, dict) or "message" not in value:
-        raise ServerUnreachable(f"{SERVER}={server} answered {got.status_code}; is it lcia's service?")
+        raise ServerUnreachable(f"{SERVER}={server} answered {response.status_code}; is it lcia's service?")
     raise Refused(str(value["message"]), int(value.get("exit_code", 1)))
 
 
 def _client(server: str) -> httpx2.Client:
-    """A client that goes through the proxy of the environment, but never to this machine itself."""
+    """HTTP client that uses the proxy of the environment, except for this machine itself."""
     # A transport of its own reads certificates from the environment, and no proxies.
     transport = httpx2.HTTPTransport() if is_local(httpx2.URL(server).host) else None
     return httpx2.Client(transport=transport, timeout=SECONDS)
@@ -118,17 +118,17 @@ def _unreachable(server: str, error: Exception) -> str:
     if isinstance(error, ImportError):
         return f"{proxies} names a SOCKS proxy, which needs `pip install socksio`; or name the server in NO_PROXY"
     if isinstance(error, ValueError | httpx2.InvalidURL):
-        seen = f"{SERVER}={server!r}" + (f" or a proxy's address ({proxies})" if proxies else "")
-        return f"{seen} can't be used ({error}); expected http(s)://HOST[:PORT][/PREFIX]"
-    way = f" The way there is the proxy of {proxies}; NO_PROXY names what needs none." if proxies else ""
+        setting = f"{SERVER}={server!r}" + (f" or a proxy's address ({proxies})" if proxies else "")
+        return f"{setting} can't be used ({error}); expected http(s)://HOST[:PORT][/PREFIX]"
+    way = f" The request goes through the proxy of {proxies}; NO_PROXY names hosts that need none." if proxies else ""
     return f"{SERVER}={server} does not answer ({type(error).__name__}); is `lcia serve` running there?{way}"
 
 
 def export(path: Path) -> dict[str, Any]:
-    """The server's log in a file with its signed head beside it, as `auditing.export` writes them.
+    """Write the server's log to a file, with its signed head beside it, as `operations.audit.export` does.
 
     Raises:
-        Refused: the asker is no auditor, or the log is shorter than its head says.
+        Refused: the caller is no auditor, or the log is shorter than its head says.
     """
     from components.audit import log
 
@@ -137,8 +137,8 @@ def export(path: Path) -> dict[str, Any]:
     def content() -> Iterator[bytes]:
         start = 0
         while start < head["entries"]:
-            asked = {"start": start, "limit": min(1000, head["entries"] - start)}
-            page = perform("lines", asked, None, None)["lines"]
+            params = {"start": start, "limit": min(1000, head["entries"] - start)}
+            page = perform("lines", params, None, None)["lines"]
             if not page:
                 raise Refused(f"the server's log ends at entry {start}, its head says {head['entries']}", 1)
             yield from (f"{line}\n".encode() for line in page)

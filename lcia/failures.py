@@ -1,4 +1,4 @@
-"""Failures that are no error of our own: seen, expected and what to do in one message, the rest in a file."""
+"""Messages about failures that no code foresaw: seen, expected and what to do; the traceback goes to a file."""
 
 import errno
 import logging
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from components.storage.database import Database
 
 FOLDER = "errors"
-"""Below the state folder: a file for each failure that was not foreseen."""
+"""Folder in the state folder, with a file for each unforeseen failure."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 MOST = 10
-"""Entries of the log that are named one by one."""
+"""Entries of the log that a message names one by one."""
 
 
 LOG = logging.getLogger("lcia.service")
 
 
 class Unforeseen(LciaError):
-    """A server failed at something; what it was stands in its log, under a reference."""
+    """A server failed at something; its log says at what, under a reference."""
 
 
-class OpenState(Protocol):
-    """The state that a command opened, and the size of its log then."""
+class Command(Protocol):
+    """State that a command opened, and the number of entries in its log then."""
 
     db: "Database | None"
     entries: int
 
 
 def explain(error: BaseException) -> str:
-    """The message about an error: what was seen, what was expected, and what to do."""
+    """Message about an error: what was seen, what was expected, and what to do."""
     if isinstance(error, ModuleNotFoundError) and error.name in libraries.WITH_TORCH:
         return (
             f"{error.name} is not installed here, and this verb computes with the model; run it where the steps run, "
@@ -64,7 +64,7 @@ def explain(error: BaseException) -> str:
 
 
 def _unforeseen(error: BaseException) -> str:
-    if isinstance(error, DBAPIError):  # of MLflow's or ZenML's database: our own answers for itself
+    if isinstance(error, DBAPIError):  # of MLflow's or ZenML's database; ours explains its own errors
         return explain_database(error, "of MLflow or ZenML")
     return f"unforeseen {type(error).__name__}: {_first_line(error)}; run the same command again, report it if it stays"
 
@@ -75,7 +75,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def _is_clear(error: BaseException) -> bool:
-    """True if the message says it all, and where in the program it came up helps nobody."""
+    """True if the message is complete, so that a traceback would help nobody."""
     forbidden = isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename is not None
     torch = isinstance(error, ModuleNotFoundError) and error.name in libraries.WITH_TORCH
     return isinstance(error, LciaError) or is_full(error) or forbidden or torch
@@ -90,22 +90,22 @@ def _of_system(error: OSError) -> str:
             f"{what} can't be opened or changed by user {os.getuid()} ({error.strerror}); run it as the owner of that "
             "file, or give the user its rights"
         )
-    seen = error.strerror or _first_line(error) or type(error).__name__
-    return f"{what}: {seen}; look at the file, the disk and the network it lies on, then run the same command again"
+    reason = error.strerror or _first_line(error) or type(error).__name__
+    return f"{what}: {reason}; look at the file, the disk and the network it lies on, then run the same command again"
 
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "")
 
 
-def recorded(begun: OpenState) -> str | None:
-    """A sentence on the log's entries since a command began; None if it opened no state."""
-    if begun.db is None:
+def new_entries(command: Command) -> str | None:
+    """Sentence on the log's entries since a command began; None if it opened no state."""
+    if command.db is None:
         return None
     try:
-        with begun.db.read() as connection:
-            entries = log.entries(connection, start=begun.entries)
-    except Exception as unreadable:  # noqa: BLE001 - it is said beside the failure itself, whatever it is
+        with command.db.read() as connection:
+            entries = log.entries(connection, start=command.entries)
+    except Exception as unreadable:  # noqa: BLE001 - any error is said beside the failure itself
         return f"what was recorded can't be read now ({_first_line(unreadable)}); `lcia audit show` lists it later"
     if not entries:
         return "nothing was recorded in the log since this command began"
@@ -115,7 +115,7 @@ def recorded(begun: OpenState) -> str | None:
 
 
 def write(error: BaseException, home: Path | None, about: Sequence[str]) -> Path | None:
-    """Write the traceback to a file of the state folder, else of the system's temporary one; None: there is no room."""
+    """Write the traceback to a file in the state folder, else in the temporary one; None if neither has room."""
     lines = [
         f"{datetime.now(UTC).isoformat()}  Python {platform.python_version()}, {platform.platform()}",
         *about,
@@ -137,8 +137,8 @@ def write(error: BaseException, home: Path | None, about: Sequence[str]) -> Path
     return None
 
 
-def noted(error: Exception, home: Path, *about: str) -> str:
-    """A message for clients of a server: a reference, under which its log and a file have the rest."""
+def note(error: Exception, home: Path, *about: str) -> str:
+    """Message for clients of a server: a reference, under which its log and a file have the details."""
     reference = secrets.token_hex(4)
     file = write(error, home, [f"reference {reference}", *about])
     LOG.error("%s: %s (%s)", reference, explain(error), f"details in {file}" if file else "no room for details")
@@ -146,11 +146,11 @@ def noted(error: Exception, home: Path, *about: str) -> str:
     return f"{what}; its administrators find the reason in its log under {reference}"
 
 
-def report(error: Exception, home: Path | None, begun: OpenState) -> str:
-    """The whole message about a failure, its traceback put aside."""
+def report(error: Exception, home: Path | None, command: Command) -> str:
+    """Whole message about a failure; its traceback goes to a file, if it helps."""
     lines = [str(error) if isinstance(error, LciaError) else explain(error)]
     if not _is_clear(error):
         file = write(error, home, [f"command: {sys.argv!r}"])
         lines.append(f"the details are in {file}" if file else "there was no room for a file with the details")
-    done = None if isinstance(error, ImportError) else recorded(begun)
-    return "\n".join([*lines, done] if done else lines)
+    entries = None if isinstance(error, ImportError) else new_entries(command)
+    return "\n".join([*lines, entries] if entries else lines)

@@ -1,4 +1,4 @@
-"""One assistant's state on this machine, opened: settings, database, objects, registry, signing key."""
+"""Instance: the opened state of one assistant, with settings, database, objects, registry and signing key."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ LOG = logging.getLogger("lcia.instance")
 
 @dataclass(frozen=True)
 class Instance:
-    """Everything a verb works on."""
+    """State of an assistant that a verb works on."""
 
     home: Path
     settings: Settings
@@ -45,25 +45,25 @@ class Instance:
     store: ObjectStore
     registry: Registry
     server_policy: int | None = None
-    """Number of the server's policy in force; None where that of the settings holds."""
+    """Number of the server's own policy in force; None if the policy of the settings is in force."""
 
     @classmethod
     def open(cls, home: Path, settings: Settings) -> "Instance":
         """Open the state, bringing the database to the newest schema.
 
         Raises:
-            DatabaseLost: the database is empty beside what it decided; nothing was changed.
+            DatabaseLost: the database is empty, but other files show that it decided something; nothing was changed.
         """
         home.mkdir(parents=True, exist_ok=True)
         db = Database(settings.storage.database)
         store = ObjectStore(settings.storage.objects)
         need_database(db, settings, store)
         db.migrate()
-        told = settings.registry
-        registry = Registry(told.tracking_uri, told.artifacts, told.experiment, settings.assistant, home)
+        section = settings.registry
+        registry = Registry(section.tracking_uri, section.artifacts, section.experiment, settings.assistant, home)
         with db.read() as connection:
             standing = policy.in_force(connection, settings.assistant)
-        if standing is not None:  # a server's own, whatever the file says
+        if standing is not None:  # a server's own policy wins over the file
             settings = settings.model_copy(update={"policy": standing.settings})
         return cls(home, settings, db, store, registry, standing.id if standing else None)
 
@@ -73,7 +73,7 @@ class Instance:
         return self.settings.assistant
 
     def current(self) -> "Instance":
-        """The same under the policy in force now: admins may have accepted another one since this was opened."""
+        """Instance under the policy in force now: admins may have accepted another one since this was opened."""
         with self.db.read() as connection:
             standing = policy.in_force(connection, self.assistant)
         if standing is None or standing.id == self.server_policy:
@@ -85,23 +85,23 @@ class Instance:
 
     @cached_property
     def _later(self) -> dict[int, "Instance"]:
-        """By number of the policy: one each, for each has connections of its own."""
+        """Instances by number of their policy; kept, as each has connections of its own."""
         return {}
 
     @cached_property
     def promoter(self) -> Database:
-        """The database, opened with the account that moves the champion and tells MLflow."""
+        """Database, opened with the account that moves the champion and updates MLflow."""
         url = self.settings.storage.promoter
         return Database(url) if url else self.db
 
     @cached_property
     def keeper(self) -> Database:
-        """The database, opened with the account that withdraws tasks and sweeps."""
+        """Database, opened with the account that withdraws tasks and sweeps."""
         url = self.settings.storage.keeper
         return Database(url) if url else self.db
 
     def signing_key(self) -> SigningKey:
-        """The Ed25519 key that signs heads and statements; made and entered in the log at the first call.
+        """Ed25519 key that signs heads and statements; made and entered in the log at the first call.
 
         Raises:
             KeyUnusable: the key is not on this machine.
@@ -109,18 +109,18 @@ class Instance:
         return keyring.current(self.promoter, self.home / "keys")
 
     def public_key(self) -> Ed25519PublicKey:
-        """The key that the champion's statement is checked with: a file, so that the database can't name its own.
+        """Public key that verifies the champion's statement: a file, so that the database can't name a key of its own.
 
         Raises:
-            KeyUnusable: the file is not there.
+            KeyUnusable: the file does not exist.
         """
         return read_public_key(Path(self.settings.audit.public_key))
 
     def need_statement(self, version: Candidate) -> None:
-        """Refuse the champion where no statement of its promotion holds; others are tried out without one.
+        """Refuse the champion if no statement of its promotion is valid; other versions may be tried without one.
 
         Raises:
-            StatementRefused: there is none of the present decision, or one that is altered.
+            StatementRefused: there is none of the present decision, or it was altered.
             ChampionUnexplained: the log does not explain the champion.
             KeyUnusable: the public key is not on this machine.
         """
@@ -129,115 +129,115 @@ class Instance:
             statements.need(self.db, self.store, self.assistant, version, self.public_key())
 
     def leak_key(self) -> bytes:
-        """The key of the hashes that leak checks compare; made at the first call."""
+        """Key of the hashes that leak checks compare; made at the first call."""
         return leak_key(self.home / "keys")
 
     def champion(self) -> Candidate | None:
-        """The version in use, if any."""
+        """Version in use, if any."""
         with self.db.read() as connection:
             now = champion.current(connection, self.assistant)
             return candidates.get(connection, self.assistant, now.version) if now else None
 
     def version(self, reference: str | int | None) -> Candidate | None:
-        """The version by number or digest; None gives the champion."""
+        """Version by number or digest; None gives the champion."""
         if reference is None:
             return self.champion()
         with self.db.read() as connection:
             return candidates.get(connection, self.assistant, reference)
 
     def pool(self, digest: str) -> Pool:
-        """A version's pool."""
+        """Pool of a version."""
         return Pool.from_manifest(self.store.get_json(digest))
 
     def evidence(self, version: Candidate) -> dict[str, Any]:
-        """A version's evidence record."""
+        """Evidence record of a version."""
         record: dict[str, Any] = self.store.get_json(version.evidence)
         return record
 
     def learnt(self, digest: str | None) -> list[dict[str, Any]]:
         """Evidence records of what a version and its ancestors learnt, oldest first.
 
-        A version on another base model (`lcia rebase`) learnt everything again: with it the line begins anew.
+        A version on another base model (`lcia rebase`) learnt everything again, so its line begins with it.
         """
         if digest is None:
             return []
         with self.db.read() as connection:
             line = candidates.ancestors(connection, digest)
-        found: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
         for record in map(self.evidence, line):
             if "rebase" in record:
-                found = [self.store.get_json(link) for link in record["rebase"]["links"][:-1]]
-            found.append(record)
-        return found
+                records = [self.store.get_json(link) for link in record["rebase"]["links"][:-1]]
+            records.append(record)
+        return records
 
     def lineage(self, digest: str | None) -> list[str]:
         """Evaluation records of a version and its ancestors, oldest first; see `learnt`."""
         return [str(record["evaluation"]) for record in self.learnt(digest)]
 
     def anchor_looks(self) -> dict[str, int]:
-        """By task, how many candidates, accepted or not, were compared with its anchor so far."""
+        """Number of candidates, accepted or not, that were compared with each task's anchor so far."""
         with self.db.read() as connection:
-            known = candidates.versions(connection, self.assistant)
-        return anchor_looks(self.store, [str(self.evidence(version)["gate"]) for version in known])
+            versions = candidates.versions(connection, self.assistant)
+        return anchor_looks(self.store, [str(self.evidence(version)["gate"]) for version in versions])
 
     def next_attempt(self, name: str, owner: str) -> int:
-        """The number that the next attempt at a task of this name and owner has, from 1."""
+        """Number of the next attempt at a task of this name and owner, counted from 1."""
         family, window = Family(self.assistant, name, owner), self.settings.policy.gate.attempts_window_days
         with self.db.read() as connection:
             return attempts(connection, family, window) + 1
 
-    def superseded(self) -> dict[str, str]:
-        """Learnt tasks that people declared replaced: `name@version` -> of what replaces it."""
+    def replacements(self) -> dict[str, str]:
+        """Learnt tasks that people declared replaced: `name@version` -> the same of the task that replaces it."""
         with self.db.read() as connection:
             return declarations(connection, self.assistant)
 
     def tell_registry(self, *, retry: bool = False) -> list[Delivery]:
         """Sign what was decided, send heads, bring MLflow up to date; failures are returned, never raised.
 
-        With `retry` rows that MLflow refused are tried again at once.
+        With `retry`, rows that MLflow refused are tried again at once.
         """
         try:
             with self.db.read() as connection:
                 need_decision(connection, self.assistant)
         except (ChampionUnexplained, LogDamaged) as error:
-            return [Delivery(0, "champion", "", ok=False, message=f"MLflow is told nothing: {error}")]
+            return [Delivery(0, "champion", "", ok=False, message=f"MLflow is not updated: {error}")]
         places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}
-        done = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
-        return [*done, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]
+        deliveries = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
+        return [*deliveries, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]
 
     def serve_again(self) -> list[str]:
-        """Have MLflow serve the champion that was decided where it serves another; words on what is still amiss.
+        """Make MLflow serve the champion that was decided, if it serves another; sentences on what still fails.
 
         Raises:
             RegistryError: MLflow can't be reached.
-            AccountRefused: this process has an account for other work.
+            AccountRefused: the account of this process is for other work.
         """
-        seen = serving_watch.watch(self.promoter, self.registry)
-        if seen is None:
+        difference = serving_watch.watch(self.promoter, self.registry)
+        if difference is None:
             return []
-        LOG.warning("%s; MLflow is told again", seen)
-        return [f"{seen}; {one.message}" for one in self.tell_registry() if not one.ok]
+        LOG.warning("%s; MLflow is updated again", difference)
+        return [f"{difference}; {one.message}" for one in self.tell_registry() if not one.ok]
 
 
 def actor(name: str | None) -> Actor:
-    """The person who acts: the owner of this process as the system knows them, or an asserted name.
+    """Person who acts: the owner of this process as the system knows them, or an asserted name.
 
     Raises:
-        ActorUnnamed: the name is blank; nobody acts as somebody else by mistake.
+        ActorUnnamed: the name is not plain, so that nobody acts as somebody else by mistake.
     """
     if name is not None:
         if name.strip() and not is_plain(name):
             raise ActorUnnamed(
-                f"{name!r} holds signs that don't show, or spaces around it; give a plain name with --as"
+                f"{name!r} holds characters that don't show, or spaces around it; give a plain name with --as"
             )
         return Actor(name, assured=False, how="asserted")
     return Actor(user_name(os.getuid()), assured=True, how="os-user")
 
 
 def user_name(uid: int) -> str:
-    """The name of a user of this system, or `uid N` where it has none (containers with arbitrary user ids).
+    """Name of a user of this system, or `uid N` if it has none (containers with arbitrary user ids).
 
-    The environment (LOGNAME, USER) is not asked: anybody sets it.
+    The environment (LOGNAME, USER) is not asked, as anybody can set it.
     """
     try:
         return pwd.getpwuid(uid).pw_name
@@ -246,27 +246,27 @@ def user_name(uid: int) -> str:
 
 
 class DatabaseLost(LciaError):
-    """The database holds nothing, and what stands beside it says that it did."""
+    """The database is empty, but other files show that it was not."""
 
 
 def need_database(db: Database, settings: Settings, store: ObjectStore) -> None:
     """Refuse an empty database beside traces of an earlier one; nothing is made or changed.
 
     Raises:
-        DatabaseLost: it says what was seen.
+        DatabaseLost: names the traces.
     """
     if not is_empty(db, settings.storage.database):
         return
-    seen = traces(settings, store)
-    if seen:
+    hints = traces(settings, store)
+    if hints:
         raise DatabaseLost(
-            f"the database {db.url} is empty, and there is {'; '.join(seen)}: the database is lost or emptied. Restore "
-            "it from a backup; nothing was changed. For a new assistant name another state folder (LCIA_HOME)"
+            f"the database {db.url} is empty, and there is {'; '.join(hints)}: the database is lost or emptied. "
+            "Restore it from a backup; nothing was changed. For a new assistant name another state folder (LCIA_HOME)"
         )
 
 
 def is_empty(db: Database, url: str) -> bool:
-    """True if a database is not there, has no tables or no entry in its log; it is not made by asking."""
+    """True if a database does not exist, or has no tables, or no entry in its log; asking does not make it."""
     file = sqlite_file(url)
     if file is not None and (not file.exists() or file.stat().st_size == 0):
         return True
@@ -277,22 +277,22 @@ def is_empty(db: Database, url: str) -> bool:
 
 
 def traces(settings: Settings, store: ObjectStore) -> list[str]:
-    """Sentences on what only a state with versions leaves; a server of MLflow is not asked."""
-    seen = [f"a signed head of its log ({name})" for name, _ in heads.newest_kept(settings.audit.heads_to)]
+    """Sentences on traces that only a state with versions leaves; a server of MLflow is not asked."""
+    sentences = [f"a signed head of its log ({name})" for name, _ in heads.newest_kept(settings.audit.heads_to)]
     version = next((file.name for file in store.objects() if _is_version(store, file.name)), None)
-    seen += [f"a version in {store.url} ({version[:12]})"] if version else []
+    sentences += [f"a version in {store.url} ({version[:12]})"] if version else []
     registry = settings.registry
     if locations.has_alias(registry.tracking_uri, settings.assistant):
-        seen.append(f"a champion of {settings.assistant} in {registry.tracking_uri}")
-    return seen
+        sentences.append(f"a champion of {settings.assistant} in {registry.tracking_uri}")
+    return sentences
 
 
 def _is_version(store: ObjectStore, digest: str) -> bool:
-    """True for a pool's manifest, whose canonical form has this key first."""
+    """True for the manifest of a pool, whose canonical form has this key first."""
     if not store.begins(digest, b'{"assistant":'):
         return False
     try:
         value = store.get_json(digest)
-    except LciaError:  # damaged; the others speak
+    except LciaError:  # damaged; others will do
         return False
     return isinstance(value, dict) and value.get("kind") == "pool"

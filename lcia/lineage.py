@@ -1,4 +1,4 @@
-"""The lease on an assistant's lineage: whoever learns, sweeps or rebases holds it, and nobody else meanwhile."""
+"""Lease on an assistant's lineage: a process that learns, sweeps or rebases holds it, and only one at a time."""
 
 import logging
 import threading
@@ -50,7 +50,7 @@ def _beat(db: Database, lease: Lease, stop: threading.Event) -> None:
     while not stop.wait(LEASE_SECONDS / 4):
         try:
             leases.renew(db, lease)
-        except (LciaError, OSError):  # taken over, or the database is away: the next fenced write decides
+        except (LciaError, OSError):  # taken over, or the database is away; the next fenced write finds out
             continue
-        except Exception as error:  # noqa: BLE001 - whatever it is, a worker that is alive goes on being heard
+        except Exception as error:  # noqa: BLE001 - a live worker must go on sending heartbeats
             LOG.warning("the lease was not renewed: %s: %s", type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""Running the service: uvicorn, and what a server does besides answering."""
+"""Server process: uvicorn runs the service, and a thread does the rounds."""
 
 import logging
 import os
@@ -30,16 +30,16 @@ from lcia.worker.rounds import Rounds
 
 LOG = logging.getLogger("lcia.service")
 EVERY = 30.0
-"""Seconds between two rounds of telling MLflow and people what they have not been told."""
+"""Seconds between two rounds."""
 FIRST_TOKEN = timedelta(days=30)
 
 
 class PortTaken(LciaError):
-    """The address to listen on is not to be had."""
+    """The address to listen on is taken or can't be used."""
 
 
 def bootstrap(instance: Instance, name: str, actor: Actor) -> str | None:
-    """Make the first admin and a token for 30 days; None where there is an admin already.
+    """Make the first admin; returns a token for 30 days, or None if there is an admin already.
 
     Raises:
         PersonRefused, ActorUnnamed: the name can't be used.
@@ -54,7 +54,7 @@ def bootstrap(instance: Instance, name: str, actor: Actor) -> str | None:
 
 
 def make_app(instance: Instance, environment: Mapping[str, str], rounds: Rounds | None = None) -> FastAPI:
-    """The API with the console's pages; see `service.make_app`."""
+    """Make the API with the console's pages; see `service.app.make_app`."""
     return service.make_app(instance, environment, add_console, rounds)
 
 
@@ -101,25 +101,25 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 
 ROUNDS = ("automatic", "mlflow", "served", "denials", "notices", "delivery")
-"""What is done every `EVERY` seconds: promoting what policy leaves to no person, telling MLflow, looking at what it
-serves, entering how often something was denied, finding and sending notices."""
+"""Rounds, in order: promote what the policy leaves to no person, update MLflow, check what it serves, enter counts of
+denials, find notices, send them."""
 
 
 class RoundUnfinished(LciaError):
-    """Something of a round was left, in the words of the first."""
+    """Part of a round failed; the message is that of the first failure."""
 
 
 def tell(instance: Instance, ways: Mapping[str, Channel], rounds: Rounds) -> None:
-    """One time of each round; what fails in one keeps no other from being done."""
+    """Do each round once; a failure of one does not stop the others."""
     instance = instance.current()
     rounds.run("automatic", lambda: _promote(instance))
     rounds.run(
-        "mlflow", lambda: _finished([one.message for one in instance.tell_registry() if not (one.ok or one.waits)])
+        "mlflow", lambda: _need_none([one.message for one in instance.tell_registry() if not (one.ok or one.waits)])
     )
-    rounds.run("served", lambda: _finished(instance.serve_again()))
+    rounds.run("served", lambda: _need_none(instance.serve_again()))
     rounds.run("denials", DENIALS.close)
     rounds.run("notices", lambda: _find(instance, ways))
-    rounds.run("delivery", lambda: _finished([one.message for one in _send(instance, ways) if not one.ok]))
+    rounds.run("delivery", lambda: _need_none([one.message for one in _send(instance, ways) if not one.ok]))
 
 
 def _promote(instance: Instance) -> None:
@@ -129,9 +129,9 @@ def _promote(instance: Instance) -> None:
         LOG.info("%s", outcome.words)
 
 
-def _finished(left: Sequence[str]) -> None:
-    if left:
-        raise RoundUnfinished(f"{left[0]}{f' (and {len(left) - 1} more)' if left[1:] else ''}")
+def _need_none(messages: Sequence[str]) -> None:
+    if messages:
+        raise RoundUnfinished(f"{messages[0]}{f' (and {len(messages) - 1} more)' if messages[1:] else ''}")
 
 
 def _find(instance: Instance, ways: Mapping[str, Channel]) -> None:
@@ -145,15 +145,15 @@ def _find(instance: Instance, ways: Mapping[str, Channel]) -> None:
 
 
 def _send(instance: Instance, ways: Mapping[str, Channel]) -> list[notices.Sent]:
-    sent = notices.deliver(instance.db, instance.assistant, ways)
-    for one in sent:
+    deliveries = notices.deliver(instance.db, instance.assistant, ways)
+    for one in deliveries:
         if not one.ok:
             LOG.warning("notice not delivered by %s: %s", one.channel, one.message)
-    return sent
+    return deliveries
 
 
 class _Lines(logging.Formatter):
-    """A record in one line, its words visible; a traceback below it, indented."""
+    """Log record in one line with hidden characters spelt out; a traceback below it, indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         return visible(super().formatMessage(record))
@@ -163,11 +163,11 @@ class _Lines(logging.Formatter):
 
 
 def log_plainly() -> None:
-    """Log to standard error, so that no word of a request or package forges a line."""
+    """Log to standard error, so that no text of a request or package can forge a line."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in ("lcia", "uvicorn"):  # ZenML, once imported, has the root logger say next to nothing
+    for name in ("lcia", "uvicorn"):  # ZenML, once imported, silences the root logger
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.WARNING)

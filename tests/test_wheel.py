@@ -22,10 +22,11 @@ import lcia
 from components.settings import load_settings
 from components.tasks.package import read_package
 from infra import environment
-from lcia.cli import demo, verbs
+from lcia.cli import demo
 from lcia.console.language import FOLDER
 from lcia.console.rendering import HERE
 from lcia.instance import Instance, actor
+from lcia.operations import tasks
 
 site, home = Path(sys.argv[1]), Path(sys.argv[2])
 for module in (lcia, demo, environment):
@@ -36,7 +37,7 @@ environment.prepare(home)
 place = Instance.open(home, load_settings(None, (), home_folder=home))
 for name in demo.TASKS:
     package = read_package(demo.EXAMPLES / name)
-    item = verbs.submit(place, demo.EXAMPLES / name, actor(demo.SUBMITTER))
+    item = tasks.submit(place, demo.EXAMPLES / name, actor(demo.SUBMITTER))
     print(item.name, item.state, sorted(map(len, package.splits.values())))
 assert (HERE / "templates").is_dir() and list(FOLDER.glob("*/LC_MESSAGES/*.po"))
 """

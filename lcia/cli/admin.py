@@ -8,64 +8,65 @@ import yaml
 
 from components.errors import LciaError
 from components.roles import Role
-from lcia.cli.app import DO, LOOK, As, Config, Json, Reason, app, emit, here_only, open_instance, perform, verb
-from lcia.cli.text import admin as words
+from lcia.cli.app import DO, LOOK, As, Config, Json, Reason, emit, group, here_only, open_instance, perform, verb
+from lcia.cli.text import admin
 
-people = typer.Typer(rich_markup_mode=None, help="Who may sign in, and their roles.", invoke_without_command=True)
-tokens = typer.Typer(rich_markup_mode=None, help="API tokens of people and programs.", invoke_without_command=True)
-policy = typer.Typer(rich_markup_mode=None, help="The policy in force, and changes of it.", invoke_without_command=True)
-app.add_typer(people, name="people", rich_help_panel=LOOK)
-app.add_typer(tokens, name="tokens", rich_help_panel=LOOK)
-app.add_typer(policy, name="policy", rich_help_panel=LOOK)
+people = group(LOOK, "people", "List who may sign in, with their roles; add people and change roles.", lists=True)
+tokens = group(LOOK, "tokens", "List the API tokens of people and programs; create and revoke tokens.", lists=True)
+policy = group(LOOK, "policy", "Show the policy in force; propose changes and answer proposals.", lists=True)
 
-PersonName = Annotated[str, typer.Argument(metavar="NAME", help="As it stands in the log.")]
+PersonName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a person or program, as the log writes it.")]
 RoleName = Annotated[str, typer.Argument(metavar="ROLE", help=", ".join(get_args(Role)))]
-Site = Annotated[str, typer.Option("--site", help="Owner of the tasks it holds for; default all.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; needed where another admin has to accept it.")]
+Site = Annotated[str, typer.Option("--site", metavar="SITE", help="Site whose tasks the role covers; default all.")]
+Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; required if another admin has to accept it.")]
 Proposal = Annotated[int, typer.Argument(metavar="N", help="Number of the proposal.")]
 
 
 class ChangeUnreadable(LciaError):
-    """A file of policy changes that is no mapping."""
+    """A file of policy changes that can't be read or is no mapping."""
 
 
 @verb(DO, "lcia serve", "lcia serve --bootstrap ada")
 def serve(
-    first: Annotated[str | None, typer.Option("--bootstrap", metavar="NAME", help="Make the first admin.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--bootstrap", metavar="NAME", help="Make NAME the first admin and print their token.")
+    ] = None,
     name: As = None,
     config: Config = None,
 ) -> None:
-    """Run the service: every verb over HTTP, for people who signed in and programs with tokens."""
+    """Run the service: an HTTP API and a console, for people who sign in and programs with tokens."""
     here_only("serve")
     instance = open_instance(config)
     from lcia import server
     from lcia.instance import actor
 
     if first is not None:
-        print(words.bootstrapped(first, server.bootstrap(instance, first, actor(name))), flush=True)
+        print(admin.bootstrap(first, server.bootstrap(instance, first, actor(name))), flush=True)
     server.serve(instance, say=lambda line: print(line, flush=True))
 
 
 @people.callback()
 def all_people(context: typer.Context, as_json: Json = False, config: Config = None) -> None:
-    """Who may sign in, and their roles."""
+    """List who may sign in, with their roles."""
     if context.invoked_subcommand is None:
         value = perform("people", None, config)
-        emit(value, as_json=as_json, text=words.people)
+        emit(value, as_json=as_json, text=admin.people)
 
 
 @verb(DO, "lcia people add bob --subject 'https://idp.example.org|bob'", on=people, name="add")
 def add_person(
     person: PersonName,
-    subject: Annotated[str | None, typer.Option(help="`issuer|subject` of the identity provider.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="SUBJECT", help="Their account, `issuer|subject`, at the identity provider.")
+    ] = None,
     reason: Why = "",
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Record somebody who may sign in, or a program; or connect somebody known with an account of the provider."""
+    """Add a person or program, or connect a person with their account at the identity provider."""
     value = perform("add-person", name, config, person=person, subject=subject, reason=reason)
-    emit(value, as_json=as_json, text=words.person)
+    emit(value, as_json=as_json, text=admin.person)
 
 
 @verb(
@@ -76,7 +77,7 @@ def add_person(
     name="grant",
 )
 def grant(
-    person: Annotated[str, typer.Argument(metavar="WHO", help="Name; or `issuer|subject` of who signs in there.")],
+    person: Annotated[str, typer.Argument(metavar="WHO", help="Their name, or `issuer|subject` of their account.")],
     role: RoleName,
     site: Site = "*",
     reason: Why = "",
@@ -84,27 +85,27 @@ def grant(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Give a role at a site; another admin has to accept one that decides or administers."""
+    """Give a role at a site. Another admin has to accept a role that decides or administers."""
     value = perform("grant", name, config, person=person, role=role, site=site, reason=reason)
-    emit(value, as_json=as_json, text=words.person)
+    emit(value, as_json=as_json, text=admin.person)
 
 
 @verb(DO, 'lcia people accept 3 --reason "agreed in the meeting"', on=people, name="accept")
 def accept_appointment(
     proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None
 ) -> None:
-    """Agree to a role or account that another admin proposed."""
+    """Accept a role or account that another admin proposed."""
     value = perform("answer-grant", name, config, proposal=proposal, accept=True, reason=reason)
-    emit(value, as_json=as_json, text=words.appointment)
+    emit(value, as_json=as_json, text=admin.appointment)
 
 
 @verb(DO, 'lcia people refuse 3 --reason "nobody knows him"', on=people, name="refuse")
 def refuse_appointment(
     proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None
 ) -> None:
-    """End a proposed role or account."""
+    """Refuse a role or account that was proposed."""
     value = perform("answer-grant", name, config, proposal=proposal, accept=False, reason=reason)
-    emit(value, as_json=as_json, text=words.appointment)
+    emit(value, as_json=as_json, text=admin.appointment)
 
 
 @verb(DO, "lcia people ungrant bob approver", on=people, name="ungrant")
@@ -113,27 +114,29 @@ def ungrant(
 ) -> None:
     """Take a role back."""
     value = perform("grant", name, config, person=person, role=role, site=site, take_back=True)
-    emit(value, as_json=as_json, text=words.person)
+    emit(value, as_json=as_json, text=admin.person)
 
 
 @verb(DO, 'lcia people disable bob --reason "left the company"', on=people, name="disable")
 def disable(person: PersonName, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
-    """Shut somebody out; what was decided stands."""
+    """Lock a person or program out. Their earlier decisions stand."""
     value = perform("disable-person", name, config, person=person, reason=reason)
-    emit(value, as_json=as_json, text=words.person)
+    emit(value, as_json=as_json, text=admin.person)
 
 
 @tokens.callback()
 def all_tokens(
     context: typer.Context,
-    of: Annotated[str | None, typer.Option(metavar="NAME", help="Those of one person; one's own need no role.")] = None,
+    of: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only tokens of NAME; listing your own needs no role.")
+    ] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """API tokens of people and programs, without their secrets."""
+    """List API tokens of people and programs, without their secrets."""
     if context.invoked_subcommand is None:
         value = perform("tokens", None, config, person=of)
-        emit(value, as_json=as_json, text=words.tokens)
+        emit(value, as_json=as_json, text=admin.tokens)
 
 
 @verb(
@@ -145,16 +148,21 @@ def all_tokens(
 )
 def create_token(
     person: PersonName,
-    label: Annotated[str, typer.Option(help="What it is for.")],
-    days: Annotated[float, typer.Option(help="Days until it expires; at most 366.")] = 90,
-    only: Annotated[list[str], typer.Option(metavar="PERMISSION", help="Limit it; repeatable.")] = [],  # noqa: B006
+    label: Annotated[str, typer.Option(metavar="TEXT", help="Purpose of the token.")],
+    days: Annotated[float, typer.Option(metavar="DAYS", help="Days until it expires; at most 366.")] = 90,
+    only: Annotated[
+        list[str], typer.Option(metavar="PERMISSION", help="Allow only this, such as look; repeatable.")
+    ] = [],  # noqa: B006
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make a token; its text is shown this once. Who decides or administers makes their own."""
+    """Create a token. Its text is shown only once.
+
+    People who decide or administer create their own: a token that somebody else made for them decides nothing.
+    """
     value = perform("create-token", name, config, person=person, label=label, days=days, permissions=tuple(only))
-    emit(value, as_json=as_json, text=words.token_made)
+    emit(value, as_json=as_json, text=admin.new_token)
 
 
 @verb(DO, 'lcia tokens revoke 3f2a9c41b7d0 --reason "laptop lost"', on=tokens, name="revoke")
@@ -165,30 +173,32 @@ def revoke_token(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """End a token."""
+    """Revoke a token."""
     value = perform("revoke-token", name, config, token=token, reason=reason)
-    emit(value, as_json=as_json, text=words.token_revoked)
+    emit(value, as_json=as_json, text=admin.revocation)
 
 
 @policy.callback()
 def show_policy(context: typer.Context, as_json: Json = False, config: Config = None) -> None:
-    """The policy in force, and proposed changes."""
+    """Show the policy in force, and proposed changes."""
     if context.invoked_subcommand is None:
         value = perform("policy", None, config)
-        emit(value, as_json=as_json, text=words.policy)
+        emit(value, as_json=as_json, text=admin.policy)
 
 
 @verb(DO, 'lcia policy propose tighter.yaml --reason "two complaints in May"', on=policy, name="propose")
 def propose(
-    file: Annotated[Path, typer.Argument(help="YAML of the keys of `policy` that should change.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="YAML file with the keys of `policy` that should change.")
+    ],
     reason: Reason,
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Ask for a change of the server's policy; another admin has to accept it."""
+    """Propose a change of the server's policy. Another admin has to accept it."""
     value = perform("propose-policy", name, config, changes=_changes(file), reason=reason)
-    emit(value, as_json=as_json, text=words.proposal)
+    emit(value, as_json=as_json, text=admin.proposal)
 
 
 def _changes(file: Path) -> dict[str, Any]:
@@ -204,13 +214,13 @@ def _changes(file: Path) -> dict[str, Any]:
 
 @verb(DO, 'lcia policy accept 2 --reason "agreed in the meeting"', on=policy, name="accept")
 def accept(proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
-    """Put a proposed policy into force; not by whoever proposed it."""
+    """Accept a proposed policy, which puts it into force. The proposer can't accept it."""
     value = perform("answer-policy", name, config, proposal=proposal, accept=True, reason=reason)
-    emit(value, as_json=as_json, text=words.proposal)
+    emit(value, as_json=as_json, text=admin.proposal)
 
 
 @verb(DO, 'lcia policy refuse 2 --reason "margins stay"', on=policy, name="refuse")
 def refuse(proposal: Proposal, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
-    """End a proposed policy."""
+    """Refuse a proposed policy."""
     value = perform("answer-policy", name, config, proposal=proposal, accept=False, reason=reason)
-    emit(value, as_json=as_json, text=words.proposal)
+    emit(value, as_json=as_json, text=admin.proposal)

@@ -1,4 +1,4 @@
-"""What all verbs share: the app and its two groups, the options, opening the state, printing the result."""
+"""Parts that all verbs share: the app and its groups, the options, opening the state, printing the result."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from infra import environment
 from infra.environment import found_state
 from infra.runs import check_options
 from lcia.cli import completion, terminal
-from lcia.cli.text import versions
+from lcia.cli.text import tasks
 
 if TYPE_CHECKING:
     from components.storage.database import Database
@@ -30,31 +30,31 @@ Function = Callable[..., Any]
 
 @dataclass
 class Session:
-    """The state that the command at work has opened, for a message about its failure."""
+    """State that the running command has opened; a message about its failure refers to it."""
 
     home: Path | None = None
     db: "Database | None" = None
     entries: int = 0
-    """Of the log, when it was opened."""
+    """Entries of the log when it was opened."""
 
 
 SESSION = Session()
 
 
 class Verbs(TyperGroup):
-    """Help that lists the verbs in their two groups, the harmless ones first."""
+    """Help that lists verbs under Look and Do, each with its whole first sentence; typer cuts it at one line."""
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # noqa: ANN401 - typer's HelpFormatter
-        """One section per group, in order of first appearance."""
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer names their types privately
+        """Write one section for each of Look and Do, in order of first appearance."""
         rows: dict[str, list[tuple[str, str]]] = {}
         for name in self.list_commands(ctx):
             command = self.commands[name]
             panel = getattr(command, "rich_help_panel", None)
             summary = (command.help or "").partition("\n")[0]
             rows.setdefault(panel if isinstance(panel, str) else "Commands", []).append((name, summary))
-        for panel, listed in rows.items():
+        for panel, verbs in rows.items():
             with formatter.section(panel):
-                formatter.write_dl(listed)
+                formatter.write_dl(verbs)
 
 
 app = typer.Typer(
@@ -63,10 +63,29 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
-    help="Continual instruction tuning that does not forget: gated, approved, auditable.",
+    help="""Teach one language model new tasks without forgetting the earlier ones.
+
+    Each task is learnt as a small adapter; the result is a new version, the candidate. A gate tests it, then people
+    approve or reject it. The approved one is the champion, which answers. A signed log records every decision.
+
+    Verbs under Look show something, verbs under Do change something; groups such as `audit` hold both. They work on the
+    state in .lcia beside zenml.yaml, or in the folder LCIA_HOME; with LCIA_SERVER and LCIA_TOKEN set, on a server.
+
+    Start with `lcia demo`. `lcia VERB --help` explains a verb, with examples.
+    """,
 )
-audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The log: show it, export it, verify it.")
-app.add_typer(audit, name="audit", rich_help_panel=LOOK)
+
+
+def group(panel: str, name: str, summary: str, *, lists: bool = False) -> typer.Typer:
+    """Add a group of verbs, such as `lcia keys`; with `lists` its callback runs when no verb is named."""
+    verbs = typer.Typer(
+        cls=Verbs, rich_markup_mode=None, help=summary, no_args_is_help=not lists, invoke_without_command=lists
+    )
+    app.add_typer(verbs, name=name, rich_help_panel=panel)
+    return verbs
+
+
+audit_verbs = group(LOOK, "audit", "Show, export, verify and prove the log.")
 
 
 def verb(panel: str, *examples: str, on: typer.Typer = app, name: str | None = None) -> Callable[[Function], Function]:
@@ -75,27 +94,41 @@ def verb(panel: str, *examples: str, on: typer.Typer = app, name: str | None = N
     return on.command(name, rich_help_panel=panel, epilog=f"Examples:\n\n\b\n{lines}")
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
-All = Annotated[bool, typer.Option("--all", help="Print every line, however many there are.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+All = Annotated[bool, typer.Option("--all", help="Print all rows, not only the newest.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml; repeatable.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default zenml.yaml.", metavar="FILE")]
-As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts; recorded as asserted.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="NAME", help="Act under this name; the log records it as asserted.")
+]
 Version = Annotated[
     str | None,
-    typer.Option("--version", metavar="N", help="A version; default the champion.", autocompletion=completion.versions),
+    typer.Option(
+        "--version",
+        metavar="N",
+        help="Number or digest of a version; default the champion.",
+        autocompletion=completion.versions,
+    ),
 ]
-Number = Annotated[str, typer.Argument(metavar="N", help="Number or digest.", autocompletion=completion.versions)]
+Number = Annotated[
+    str, typer.Argument(metavar="N", help="Number or digest of a version.", autocompletion=completion.versions)
+]
 Pending = Annotated[
-    str, typer.Argument(metavar="N", help="The candidate's number or digest.", autocompletion=completion.pending)
+    str, typer.Argument(metavar="N", help="Number or digest of the candidate.", autocompletion=completion.pending)
 ]
 Maybe = Annotated[
     str | None,
-    typer.Argument(metavar="[N]", help="Version; default the champion.", autocompletion=completion.versions),
+    typer.Argument(
+        metavar="N", help="Number or digest of a version; default the champion.", autocompletion=completion.versions
+    ),
 ]
 Item = Annotated[
-    int, typer.Argument(metavar="ITEM", help="Number of the task in `lcia status`.", autocompletion=completion.items)
+    int,
+    typer.Argument(
+        metavar="ITEM", help="Number of the task, as `lcia status` shows it.", autocompletion=completion.items
+    ),
 ]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; recorded in the log.")]
 
 
 def read_settings(
@@ -103,7 +136,7 @@ def read_settings(
 ) -> tuple[Path, Path | None, Settings]:
     """State folder, settings file and settings; sets the environment before anything heavy is imported.
 
-    Without `touch` a state folder that is not there is not made.
+    Without `touch` a missing state folder is not made.
     """
     file, home = found_state(config)
     SESSION.home, SESSION.db = home, None
@@ -118,7 +151,7 @@ def read_settings(
 
 
 def open_instance(config: Path | None = None, overrides: list[str] | None = None) -> "Instance":
-    """Settings and state, which is made where it is not there yet."""
+    """Open the state that the settings name; it is made if it does not exist yet."""
     home, _, settings = read_settings(config, overrides)
     from components.audit import log
     from lcia.instance import Instance
@@ -126,14 +159,14 @@ def open_instance(config: Path | None = None, overrides: list[str] | None = None
     instance = Instance.open(home, settings)
     with instance.db.read() as connection:
         SESSION.db, SESSION.entries = instance.db, log.count(connection)
-    changed = [
+    policy_keys = [
         key for key in [*(overrides or ()), *os.environ] if key.lower().startswith(("policy.", "lcia__policy__"))
     ]
-    if instance.server_policy is not None and changed:
+    if instance.server_policy is not None and policy_keys:
         from components.promotion.policy import PolicyRefused
 
         raise PolicyRefused(
-            f"{changed[0].partition('=')[0]} would change the policy, which is the server's own (policy "
+            f"{policy_keys[0].partition('=')[0]} would change the policy, which is the server's own (policy "
             f"{instance.server_policy}); leave it out, or propose the change: `lcia policy propose`"
         )
     return instance
@@ -144,12 +177,12 @@ def perform(
     name: str | None = None,
     config: Path | None = None,
     overrides: list[str] | None = None,
-    **params: Any,  # noqa: ANN401 - checked by the operation's own shape
+    **params: Any,  # noqa: ANN401 - checked against the operation's params
 ) -> Any:  # noqa: ANN401 - any JSON value
     """Do an operation here, or on the server that LCIA_SERVER names; the same JSON either way.
 
     Raises:
-        LciaError: it was refused, here or there, with the same words and exit code.
+        LciaError: it was refused; here and on a server the message and exit code are the same.
     """
     if on_server():
         from lcia import client
@@ -159,12 +192,12 @@ def perform(
     from lcia.instance import actor
     from lcia.operations.table import OPERATIONS
 
-    found = OPERATIONS[operation]
-    return found.run(instance, actor(name), found.checked(params))
+    action = OPERATIONS[operation]
+    return action.run(instance, actor(name), action.checked(params))
 
 
 def on_server() -> bool:
-    """Whether verbs go to a server instead of a state of this machine."""
+    """True if verbs go to a server instead of a state of this machine."""
     return bool(os.environ.get("LCIA_SERVER"))
 
 
@@ -186,10 +219,11 @@ def emit(
     text: str | Callable[[Any], str],
     as_is: Collection[str] = (),
 ) -> None:
-    """Print the words, or with --json the value as one JSON object.
+    """Print a text, or with --json the value as one JSON object.
 
-    A `text` that is made from the value is a function of it: no word of the value ends a line of it then, but those
-    under the keys `as_is`, which it shows in lines of their own or as Python writes them.
+    A text that shows parts of the value must be a function of it: it gets the value with line breaks and hidden
+    characters spelt out, so that foreign words can't forge a line. Parts under the keys `as_is` keep their line breaks;
+    the function shows them in lines of their own or as Python writes them.
     """
     if as_json:
         print(terminal.json_text(json.dumps(value, ensure_ascii=False, default=str), json.dumps(value, default=str)))
@@ -199,20 +233,20 @@ def emit(
 
 @contextlib.contextmanager
 def quiet_stdout(*, as_json: bool) -> Iterator[None]:
-    """With --json nothing but the object goes to standard output."""
+    """Send everything but the JSON object to standard error, if `as_json`."""
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield
 
 
 def say(line: str) -> None:
-    """Progress and remarks go to standard error."""
+    """Print progress or a remark to standard error."""
     print(indent(line), file=sys.stderr, flush=True)
 
 
 def say_power(instance: "Instance") -> None:
-    """What the loaded policy does to a harmless candidate at the lineage's present sizes."""
+    """Print how likely the policy lets a harmless candidate pass, at the present sizes of the lineage's tasks."""
     from lcia.worker.plan import lineage_power
 
     power = lineage_power(instance)
     if power is not None:
-        say(versions.power(power))
+        say(tasks.power(power))

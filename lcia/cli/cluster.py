@@ -1,4 +1,4 @@
-"""Verbs of a cluster: set its stack up, write its schedules."""
+"""Verbs of a cluster: set up its stack, write its schedules."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,32 +9,33 @@ import yaml
 
 from components.errors import LciaError
 from components.storage.objects import write_durably
-from lcia.cli.app import DO, LOOK, Config, Json, Set, app, emit, read_settings
+from lcia.cli.app import DO, LOOK, Config, Json, Set, emit, group, read_settings, verb
 
-stack = typer.Typer(rich_markup_mode=None, help="Where runs run: this machine or a cluster.", no_args_is_help=True)
-schedule = typer.Typer(rich_markup_mode=None, help="What is done at set times.", no_args_is_help=True)
-app.add_typer(stack, name="stack", rich_help_panel=DO)
-app.add_typer(schedule, name="schedule", rich_help_panel=LOOK)
+stack = group(DO, "stack", "Choose where runs run: on this machine or on a cluster.")
+schedule = group(LOOK, "schedule", "Write the schedules of zenml.yaml for Kubernetes.")
 
 HEAD = "# Written by `lcia schedule render` from the section `schedules` of zenml.yaml; change it there.\n"
 
 
 class StackUnknown(LciaError):
-    """A stack of no kind that there is, or one that the settings say nothing about."""
+    """A name that is no stack, or a stack that the settings don't describe."""
 
 
 class NothingScheduled(LciaError):
     """The settings name no schedule."""
 
 
-@stack.command("up", epilog="Examples:\n\n  lcia stack up local\n\n  lcia stack up kubernetes")
+@verb(DO, "lcia stack up local", "lcia stack up kubernetes", on=stack, name="up")
 def stack_up(
     name: Annotated[str, typer.Argument(metavar="NAME", help="`local`, `kubernetes` or `kubeflow`.")],
     overrides: Set = [],  # noqa: B006 - typer reads it
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Check what a stack needs, say what is missing, then make it ZenML's active one; may be repeated."""
+    """Check what a stack needs, then make it ZenML's active one. Running it again is safe.
+
+    If something is missing, the message says what, and the active stack stays.
+    """
     home, _, settings = read_settings(config, overrides)
     if name == "local":
         from infra.stacks import local
@@ -54,25 +55,31 @@ def stack_up(
         )
     from infra.stacks import kubeflow, kubernetes
 
-    chosen = kubeflow if name == "kubeflow" else kubernetes
-    checks = chosen.up(settings.cluster, home)
-    text = "\n".join([*(f"ok  {check.what}" for check in checks), f"runs run on {name.title()} ({chosen.NAME})"])
-    emit({"stack": chosen.NAME, "checks": [asdict(check) for check in checks]}, as_json=as_json, text=text)
+    target = kubeflow if name == "kubeflow" else kubernetes
+    checks = target.up(settings.cluster, home)
+    text = "\n".join([*(f"ok  {check.what}" for check in checks), f"runs run on {name.title()} ({target.NAME})"])
+    emit({"stack": target.NAME, "checks": [asdict(check) for check in checks]}, as_json=as_json, text=text)
 
 
-@schedule.command(
-    "render",
-    epilog="Examples:\n\n  lcia schedule render\n\n"
-    "  lcia schedule render --config k8s/overlays/production/zenml.yaml --output schedules.yaml",
+@verb(
+    LOOK,
+    "lcia schedule render",
+    "lcia schedule render --config k8s/overlays/production/zenml.yaml --output schedules.yaml",
+    on=schedule,
+    name="render",
 )
 def render(
-    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Default: print it.")] = None,
-    image: Annotated[str, typer.Option("--image", help="Image of the worker, as kustomize knows it.")] = "lcia-runtime",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="File to write; default standard output.")
+    ] = None,
+    image: Annotated[
+        str, typer.Option("--image", metavar="NAME", help="Image of the worker, as kustomize names it.")
+    ] = "lcia-runtime",
     overrides: Set = [],  # noqa: B006 - typer reads it
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Write the schedules of zenml.yaml as CronJobs of Kubernetes."""
+    """Write the schedules of zenml.yaml as Kubernetes CronJobs."""
     from infra.schedules import cron_jobs
 
     _, _, settings = read_settings(config, overrides, touch=False)

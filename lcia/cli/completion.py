@@ -1,7 +1,7 @@
-"""What the shell may offer: numbers and names from the state, read without making or changing anything.
+"""Completions for the shell: numbers and names from the state, read without changing anything.
 
-Completion runs at every press of the key, so it imports little, opens the database for reading only, offers nothing
-where it is not a SQLite file that exists or where verbs go to a server, and never says why.
+Completion runs at every press of the key, so it imports little and opens the database for reading only. It offers
+nothing if the database is not an existing SQLite file or if verbs go to a server, and never prints why.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from components.settings import Settings, load_settings
 from infra.environment import found_state
 
 Offer = tuple[str, str]
-"""What is completed, and a remark that some shells show beside it."""
+"""A completion, and a remark that some shells show beside it."""
 
 
 def versions(incomplete: str) -> list[Offer]:
-    """Numbers of versions, with the task each learnt."""
+    """Numbers of versions, each with the task it learnt."""
     rows = _rows("SELECT number, task_name || ', ' || state FROM candidates WHERE assistant = ? ORDER BY number")
     return _fitting(rows, incomplete)
 
@@ -43,8 +43,8 @@ def tasks(incomplete: str) -> list[Offer]:
 
 def groups(incomplete: str) -> list[Offer]:
     """Ids of the champion's groups, and `new`."""
-    found = [*_groups(), ("new", "a group of its own")]
-    return _fitting(found, incomplete)
+    offers = [*_groups(), ("new", "a group of its own")]
+    return _fitting(offers, incomplete)
 
 
 def _fitting(rows: list[Offer], incomplete: str) -> list[Offer]:
@@ -55,29 +55,29 @@ def _groups() -> list[Offer]:
     from components.grouping.pool import Pool
     from components.storage.objects import ObjectStore
 
-    found: list[Offer] = []
+    offers: list[Offer] = []
     with contextlib.suppress(Exception):
         settings = _settings()
         digest = _rows("SELECT version, '' FROM champion WHERE name = ?")[0][0]
         pool = Pool.from_manifest(ObjectStore(settings.storage.objects).get_json(digest))
-        found = [(group.id, ", ".join(task.name for task in group.tasks)) for group in pool.groups]
-    return found
+        offers = [(group.id, ", ".join(task.name for task in group.tasks)) for group in pool.groups]
+    return offers
 
 
 def _rows(query: str) -> list[Offer]:
-    """Rows of two columns about the configured assistant; none where anything is not as expected."""
+    """Rows of two columns about the configured assistant; none if anything is not as expected."""
     if os.environ.get("LCIA_SERVER"):
         return []
     with contextlib.suppress(Exception):
         settings = _settings()
-        with _opened(settings.storage.database) as connection:
+        with _open(settings.storage.database) as connection:
             return [(str(word), str(remark)) for word, remark in connection.execute(query, (settings.assistant,))]
     return []
 
 
 @contextlib.contextmanager
-def _opened(url: str) -> Iterator[sqlite3.Connection]:
-    """A SQLite file, for reading; sqlite3 raises where there is none."""
+def _open(url: str) -> Iterator[sqlite3.Connection]:
+    """A SQLite file, opened for reading; sqlite3 raises if there is none."""
     file = Path(url.removeprefix("sqlite:///")).absolute()
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=0.5)) as connection:
         yield connection

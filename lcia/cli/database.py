@@ -1,4 +1,4 @@
-"""Verbs of the administrators of the database and of MLflow: schema, and an account for each process."""
+"""Verbs for administrators of the database and of MLflow: schema, and an account for each process."""
 
 import os
 from dataclasses import asdict
@@ -8,12 +8,10 @@ import typer
 
 from components.storage import privileges
 from components.storage.database import Database
-from lcia.cli.app import DO, LOOK, Config, Json, app, emit, here_only, quiet_stdout, read_settings, verb
+from lcia.cli.app import DO, LOOK, Config, Json, emit, group, here_only, quiet_stdout, read_settings, verb
 
-database = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The database: its schema and accounts.")
-registry = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The MLflow server: its accounts.")
-app.add_typer(database, name="database", rich_help_panel=DO)
-app.add_typer(registry, name="registry", rich_help_panel=DO)
+database = group(DO, "database", "Set up the database: its tables and an account for each process.")
+registry = group(DO, "registry", "Set up the accounts of an MLflow server.")
 
 
 @verb(
@@ -24,11 +22,11 @@ app.add_typer(registry, name="registry", rich_help_panel=DO)
     name="roles",
 )
 def roles(
-    prefix: Annotated[str, typer.Option(help="Beginning of the accounts' names.")] = "lcia",
-    schema: Annotated[str, typer.Option(help="Schema of the tables.")] = "public",
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Beginning of the accounts' names.")] = "lcia",
+    schema: Annotated[str, typer.Option(metavar="NAME", help="Schema of the tables.")] = "public",
     as_json: Json = False,
 ) -> None:
-    """SQL that makes an account for worker, service, promoter and keeper, each with exactly its rights."""
+    """Print SQL that makes accounts for worker, service, promoter and keeper, each with exactly its rights."""
     script = privileges.script(prefix, schema)
     accounts = [f"{prefix}_{account}" for account in privileges.ACCOUNTS]
     emit({"accounts": accounts, "sql": script}, as_json=as_json, text=script.rstrip())
@@ -36,7 +34,10 @@ def roles(
 
 @verb(DO, "lcia database migrate", on=database, name="migrate")
 def migrate(as_json: Json = False, config: Config = None) -> None:
-    """Bring the tables to this version's shape, as their owner; other verbs do it too where they may."""
+    """Bring the tables up to date with this release. Needs the account that owns them.
+
+    Other verbs do it too, if their account may.
+    """
     here_only("database migrate")
     _, _, settings = read_settings(config, None)
     db = Database(settings.storage.database)
@@ -51,35 +52,37 @@ def migrate(as_json: Json = False, config: Config = None) -> None:
     DO, "lcia registry accounts", "lcia registry accounts --trainer north-trainer --json", on=registry, name="accounts"
 )
 def accounts(
-    trainer: Annotated[str, typer.Option(help="Account that shows candidates.")] = "trainer",
-    promoter: Annotated[str, typer.Option(help="Account that alone writes the promoted model.")] = "promoter",
+    trainer: Annotated[str, typer.Option(metavar="NAME", help="Account that registers candidates.")] = "trainer",
+    promoter: Annotated[
+        str, typer.Option(metavar="NAME", help="Account that alone moves the promoted model.")
+    ] = "promoter",
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make MLflow's models and two accounts, each with exactly its rights; as an administrator of MLflow.
+    """Make MLflow's models and two accounts, each with exactly its rights. Needs an administrator of MLflow.
 
-    A new account gets the password of LCIA_TRAINER_PASSWORD or LCIA_PROMOTER_PASSWORD where that is set, else a random
-    one, which is shown once.
+    A new account gets the password in LCIA_TRAINER_PASSWORD or LCIA_PROMOTER_PASSWORD. If that is not set, it gets a
+    random one, which is shown once.
     """
     here_only("registry accounts")
     _, _, settings = read_settings(config, None)
     from components.registry.accounts import set_up
 
-    told = settings.registry
-    given = {
+    section = settings.registry
+    passwords = {
         name: os.environ.get(f"LCIA_{right}_PASSWORD", "")
         for name, right in ((trainer, "TRAINER"), (promoter, "PROMOTER"))
     }
     with quiet_stdout(as_json=as_json):
-        found = set_up(
-            told.tracking_uri,
-            told.artifacts,
-            told.experiment,
+        outcome = set_up(
+            section.tracking_uri,
+            section.artifacts,
+            section.experiment,
             settings.assistant,
             trainer=trainer,
             promoter=promoter,
-            passwords={name: text for name, text in given.items() if text},
+            passwords={name: text for name, text in passwords.items() if text},
         )
-    lines = [f"{one.account}: {one.right} on {one.kind.replace('_', ' ')} {one.name}" for one in found.rights]
-    lines += [f"password of {name}, shown once: {text}" for name, text in found.passwords.items()]
-    emit(asdict(found), as_json=as_json, text="\n".join(lines))
+    lines = [f"{one.account}: {one.right} on {one.kind.replace('_', ' ')} {one.name}" for one in outcome.rights]
+    lines += [f"password of {name}, shown once: {text}" for name, text in outcome.passwords.items()]
+    emit(asdict(outcome), as_json=as_json, text="\n".join(lines))

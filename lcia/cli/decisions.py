@@ -7,23 +7,25 @@ import typer
 
 from lcia.cli import completion
 from lcia.cli.app import DO, As, Config, Json, Number, Pending, Reason, Set, emit, perform, quiet_stdout, verb
-from lcia.cli.text import versions
+from lcia.cli.text import decisions
 
 
 @verb(DO, 'lcia approve 4 --reason "flips read"', 'lcia approve 4 --reason "flips read" --as ops --json')
 def approve(
     version: Pending,
     reason: Reason = "approved",
-    override: Annotated[bool, typer.Option("--override", help="In spite of the gate; several people must.")] = False,
+    override: Annotated[
+        bool, typer.Option("--override", help="Approve in spite of the gate; takes several people.")
+    ] = False,
     overrides: Set = [],  # noqa: B006 - typer reads it
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Say yes to a candidate; with the last yes that policy asks for it becomes the champion."""
+    """Approve a candidate. It is promoted once it has every approval the policy requires."""
     with quiet_stdout(as_json=as_json):
         value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
-    _answer(value, as_json=as_json, text=versions.approved)
+    _answer(value, as_json=as_json, text=decisions.approval)
 
 
 @verb(DO, 'lcia reject 4 --reason "answers became longer"')
@@ -34,7 +36,7 @@ def reject(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Say no to a candidate; it ends."""
+    """Reject a candidate. It can't be approved any more; `lcia retry` learns its task again."""
     with quiet_stdout(as_json=as_json):
         value = perform("reject", name, config, version=version, reason=reason)
     _answer(value, as_json=as_json, text=f"Version {value['version']} is rejected.")
@@ -44,27 +46,29 @@ def reject(
 def revoke(
     version: Pending,
     reason: Reason,
-    of: Annotated[str | None, typer.Option(metavar="NAME", help="Whose yes; default your own.")] = None,
+    of: Annotated[str | None, typer.Option(metavar="NAME", help="Whose approval; default your own.")] = None,
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Take back a yes to a version that waits for more; after the promotion only a rollback helps."""
+    """Take back an approval of a candidate. After its promotion, use `lcia rollback` instead."""
     value = perform("revoke", name, config, version=version, reason=reason, person=of)
-    text = f"{value['person']}'s approval of version {value['version']} counts no more."
+    text = f"{value['person']}'s approval of version {value['version']} no longer counts."
     emit(value, as_json=as_json, text=text)
 
 
 @verb(DO, 'lcia supersede movie_sentiment@1 movie_sentiment@2 --reason "the site cleaned its rows"')
 def supersede(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The replaced task.", autocompletion=completion.tasks)],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="What replaces it.", autocompletion=completion.tasks)],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The earlier task.", autocompletion=completion.tasks)],
+    new: Annotated[
+        str, typer.Argument(metavar="NEW", help="The task that replaces it.", autocompletion=completion.tasks)
+    ],
     reason: Reason,
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Declare that a learnt task replaces an earlier one, which is shown still but protected by the gate no more."""
+    """Declare that a learnt task replaces an earlier one, which the gate then no longer protects."""
     value = perform("supersede", name, config, old=old, new=new, reason=reason)
     by = value["answers"]["superseded_by"]
     text = f"{value['name']}@{value['version']} is superseded by {by}, from the next candidate on."
@@ -79,7 +83,7 @@ def rollback(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Go back to a version that the champion was made on; `lcia approve` goes forward again."""
+    """Make an ancestor of the champion the champion again. `lcia approve` goes forward again."""
     with quiet_stdout(as_json=as_json):
         value = perform("rollback", name, config, version=version, reason=reason)
     again = "already" if value["known"] else "again"
@@ -88,10 +92,10 @@ def rollback(
 
 
 def _answer(value: dict[str, Any], *, as_json: bool, text: str | Callable[[Any], str]) -> None:
-    """Print what was decided, and whether MLflow knows and serves it: the exit code is 0 only then."""
+    """Print a decision, and whether MLflow knows and serves it; only then the exit code is 0."""
 
-    def answer(shown: dict[str, Any]) -> str:
-        return "\n".join([text if isinstance(text, str) else text(shown), *versions.delivered(shown)])
+    def answer(fields: dict[str, Any]) -> str:
+        return "\n".join([text if isinstance(text, str) else text(fields), *decisions.delivery(fields)])
 
     emit(value, as_json=as_json, text=answer)
     if value.get("exit_code"):

@@ -1,4 +1,4 @@
-"""The demo: three real tasks arrive one after the other; two demo identities play submitter and approver."""
+"""Demo: three real tasks arrive one after the other; two demo identities submit and approve."""
 
 import shlex
 import time
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from components.errors import LciaError
 from components.evaluation.pictures import heat_map_png
+from lcia.cli.text import decisions as decision_texts
 from lcia.cli.text import versions
 from lcia.inference import ask
 from lcia.instance import Instance, actor
@@ -16,7 +17,7 @@ from lcia.worker import loop
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
 """A new group; the same group again, the hard case; another new group."""
 EXAMPLES = (Path(__file__).parents[1] / "examples").resolve()
-"""Their packages: a link to `examples/tasks` in a checkout, files of the package in an installation."""
+"""Packages of the three tasks: a link to `examples/tasks` in a checkout, files of the package in an installation."""
 SUBMITTER, APPROVER = "demo-site", "demo-ops"
 QUESTIONS = (
     (
@@ -27,10 +28,10 @@ QUESTIONS = (
 )
 
 
-def run(instance: Instance) -> bool:
-    """Run what is not done yet, then show everything; a second call changes nothing and says so.
+def run_demo(instance: Instance) -> bool:
+    """Run what is not done yet, then show everything; a second call changes nothing and prints so.
 
-    False where MLflow does not serve the champion in the end.
+    Returns False if MLflow does not serve the champion in the end.
     """
     before = status.status(instance)["audit"]["entries"]
     began = time.monotonic()
@@ -52,17 +53,17 @@ def run(instance: Instance) -> bool:
 
 def _learn(instance: Instance, package: Path) -> None:
     item = tasks.submit(instance, package, actor(SUBMITTER))
-    known = f": known, {item.state}" if item.known else ""
-    print(f"{SUBMITTER} submits {item.name}@{item.version}{known}", flush=True)
+    state = f": known, {item.state}" if item.known else ""
+    print(f"{SUBMITTER} submits {item.name}@{item.version}{state}", flush=True)
     if item.state in ("submitted", "assessing", "waiting", "learning"):
         loop.work(instance, actor(SUBMITTER), _say, item.id)
     candidate = tasks.candidate_of(instance, item)
     if candidate is None:
         return
-    shown = show(instance, str(candidate.number))
-    print(f"  grouping: {shown['grouping']['words']}")
-    print(f"  point {shown['chosen']['reason']}")
-    print("  " + versions.gate(shown["gate"]).replace("\n", "\n  "))
+    evidence = show(instance, str(candidate.number))
+    print(f"  grouping: {evidence['grouping']['words']}")
+    print(f"  point {evidence['chosen']['reason']}")
+    print("  " + versions.gate(evidence["gate"]).replace("\n", "\n  "))
     if candidate.state != "pending":
         print(f"  version {candidate.number} is {candidate.state} already")
         return
@@ -70,12 +71,12 @@ def _learn(instance: Instance, package: Path) -> None:
         answer = decisions.approve(instance, str(candidate.number), actor(APPROVER), "demo: the evidence was read")
     except LciaError as refusal:
         print(f"  {APPROVER} cannot approve: {refusal}")
-        decisions.reject(instance, str(candidate.number), actor(APPROVER), f"demo: {shown['gate']['verdict']}")
+        decisions.reject(instance, str(candidate.number), actor(APPROVER), f"demo: {evidence['gate']['verdict']}")
         print(f"  {APPROVER} rejects version {candidate.number}; the champion stays as it is")
     else:
         what = "is the champion" if answer["epoch"] else "waits for more people"
         print(f"  {APPROVER} approves: version {candidate.number} {what}")
-        for line in versions.delivered(answer):
+        for line in decision_texts.delivery(answer):
             print(f"  {line}")
 
 
@@ -100,8 +101,8 @@ def _summary(instance: Instance) -> None:
     print("\n=== the log")
     export = instance.home / "reports" / "log.jsonl"
     audit.export(instance, export)
-    checked = audit.verify(None, export, instance.home / "keys" / "audit-key.pub.pem")
-    print(f"{'verified' if checked.ok else 'NOT VERIFIED'}: {checked.message}")
+    verification = audit.verify(None, export, instance.home / "keys" / "audit-key.pub.pem")
+    print(f"{'verified' if verification.ok else 'NOT VERIFIED'}: {verification.message}")
     print("\n=== where to look next")
     print("  .venv/bin/lcia status | show | matrix | ask ... | audit verify")
     uri = instance.settings.registry.tracking_uri

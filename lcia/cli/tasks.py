@@ -1,4 +1,4 @@
-"""Verbs about tasks in the queue: submit, work on them, answer what they wait for."""
+"""Verbs about tasks in the queue: submit, learn, answer held ones."""
 
 import contextlib
 from pathlib import Path
@@ -25,7 +25,7 @@ from lcia.cli.app import (
     say_power,
     verb,
 )
-from lcia.cli.text import versions
+from lcia.cli.text import tasks as texts
 
 if TYPE_CHECKING:
     from lcia.instance import Instance
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 
 @verb(DO, "lcia submit examples/tasks/booking_slot", "lcia submit examples/tasks/booking_slot --as site")
 def submit(
-    package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
+    package: Annotated[
+        Path, typer.Argument(metavar="PACKAGE", help="Folder with task.yaml and the rows; or a .zip or .tar.zst of it.")
+    ],
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Put a task package into the queue."""
+    """Add a task package to the queue."""
     if on_server():
         from lcia import client
 
@@ -48,18 +50,23 @@ def submit(
         from lcia.operations import tasks
 
         value = tasks.submit(open_instance(config), package, actor(name)).to_json()
-    emit(value, as_json=as_json, text=versions.submitted)
+    emit(value, as_json=as_json, text=texts.submission)
 
 
 @verb(DO, "lcia run examples/tasks/booking_slot", "lcia run examples/tasks/booking_slot --set tuning.steps=60 --json")
 def run(
-    package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
+    package: Annotated[
+        Path, typer.Argument(metavar="PACKAGE", help="Folder with task.yaml and the rows; or a .zip or .tar.zst of it.")
+    ],
     overrides: Set = [],  # noqa: B006 - typer reads it
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Submit a task package and work on it until people or the gate have to decide."""
+    """Submit a task package and learn it, up to the point where people decide.
+
+    Exits 1 if it fails or is refused, 2 if the gate is against it, 3 if people have to act.
+    """
     here_only("run")
     from lcia.instance import actor
     from lcia.operations import tasks
@@ -67,7 +74,7 @@ def run(
     instance, who = open_instance(config, overrides), actor(name)
     item = tasks.submit(instance, package, who)
     if item.known:
-        say(versions.submitted(terminal.fields_visible(item.to_json())))
+        say(texts.submission(terminal.fields_visible(item.to_json())))
     with quiet_stdout(as_json=as_json):
         say_power(instance)
         _work(instance, name, item.id)
@@ -76,16 +83,16 @@ def run(
 
 @verb(DO, "lcia work", "lcia work --watch --every 30")
 def work(
-    once: Annotated[bool, typer.Option("--once/--watch", help="Stop when nothing is left, or keep watching.")] = True,
-    every: Annotated[float, typer.Option(help="Seconds between two looks with --watch.")] = 10.0,
+    once: Annotated[bool, typer.Option("--once/--watch", help="Stop when nothing is left, or keep looking.")] = True,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: seconds between two looks.")] = 10.0,
     overrides: Set = [],  # noqa: B006 - typer reads it
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Take what lies in the inbox and bring every open task of the queue as far as it can go.
+    """Take packages from the inbox and bring every open task as far as it can go.
 
-    Where another worker is at work this one leaves it to that: two are safe together.
+    If another worker holds the lease, this one leaves the tasks to it. Running several is safe.
     """
     import signal
 
@@ -93,20 +100,20 @@ def work(
 
     here_only("work")
     instance = open_instance(config, overrides)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pod that has to go: the lease is given back
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Kubernetes ends a pod so: give the lease back
     with quiet_stdout(as_json=as_json):
         say_power(instance)
-        left = "Nothing to do: the queue holds no open task."
+        remark = "Nothing to do: the queue holds no open task."
         try:
-            touched = _work(instance, name, None)
+            items = _work(instance, name, None)
         except LineageBusy as busy:
-            touched, left = [], f"Left to it: {busy}"
+            items, remark = [], f"The tasks are left to the other worker: {busy}"
         if not once:
             _watch(instance, name, every)
-    if not touched and not as_json:
-        print(left)
+    if not items and not as_json:
+        print(remark)
         return
-    _end(touched, instance, as_json=as_json)
+    _end(items, instance, as_json=as_json)
 
 
 @verb(DO, "lcia rebase", "lcia rebase --set base_model.name=models/other-1b --as ops")
@@ -116,25 +123,25 @@ def rebase(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Let another base model learn every task of the champion again, and compare the two.
+    """Learn every task of the champion again on another base model. The result is one candidate.
 
-    base_model names the other model. Each task is learnt from the rows its owner lets us keep. The result is one
-    candidate, judged by the same gate against the champion: task by task, on the same test rows. Interrupted, it goes
-    on where it was.
+    base_model.name is the other model. Each task is learnt from the rows that its owner lets us keep. The gate compares
+    the candidate with the champion task by task, on the same test rows. If it is interrupted, run it again: it goes on
+    where it was.
     """
     here_only("rebase")
     from lcia.instance import actor
-    from lcia.worker import rebase as rebasing
+    from lcia.worker.rebase import rebase as learn_again
 
     instance = open_instance(config, overrides)
     with quiet_stdout(as_json=as_json):
-        value = rebasing.rebase(instance, actor(name), say)
-    emit(value, as_json=as_json, text=versions.rebased)
+        value = learn_again(instance, actor(name), say)
+    emit(value, as_json=as_json, text=texts.rebase)
     raise typer.Exit(value["exit_code"])
 
 
 def _watch(instance: "Instance", name: str | None, every: float) -> None:
-    """Work until interrupted; whatever one look raises, there is a next one, later each time."""
+    """Work until interrupted; a look that fails is tried again, later each time."""
     import time
 
     from components.storage.database import AccountRefused
@@ -147,15 +154,15 @@ def _watch(instance: "Instance", name: str | None, every: float) -> None:
         with contextlib.suppress(LineageBusy):
             _work(instance, name, None)
 
-    def served() -> None:
-        with contextlib.suppress(AccountRefused):  # the service, whose account may, looks too
-            for words_ in instance.serve_again():
-                say(words_)
+    def serve() -> None:
+        with contextlib.suppress(AccountRefused):  # the service looks too, and its account may
+            for line in instance.serve_again():
+                say(line)
 
     while True:
         time.sleep(every)
         rounds.run("work", work)
-        rounds.run("served", served)
+        rounds.run("served", serve)
 
 
 def _work(instance: "Instance", name: str | None, only: int | None) -> list[int]:
@@ -165,15 +172,15 @@ def _work(instance: "Instance", name: str | None, only: int | None) -> list[int]
     return [item.id for item in loop.work(instance, actor(name), say, only)]
 
 
-def _end(items: list[int], instance: "Instance", *, as_json: bool) -> None:
+def _end(numbers: list[int], instance: "Instance", *, as_json: bool) -> None:
     from components.tasks import queue
     from lcia.operations import tasks
 
     with instance.db.read() as connection:
-        found = [queue.item(connection, i) for i in items]
-    told = tasks.outcomes(instance, found)
-    emit(told if len(told) != 1 else told[0], as_json=as_json, text=versions.outcomes)
-    code = max((one["exit_code"] for one in told), default=0)
+        items = [queue.item(connection, number) for number in numbers]
+    outcomes = tasks.outcomes(instance, items)
+    emit(outcomes if len(outcomes) != 1 else outcomes[0], as_json=as_json, text=texts.outcomes)
+    code = max((one["exit_code"] for one in outcomes), default=0)
     if code:
         raise typer.Exit(code)
 
@@ -181,21 +188,23 @@ def _end(items: list[int], instance: "Instance", *, as_json: bool) -> None:
 @verb(DO, "lcia retry 5", "lcia retry 5 --force")
 def retry(
     item: Item,
-    force: Annotated[bool, typer.Option("--force", help="Learn it although the champion knows it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Learn it although the champion has learnt it already.")
+    ] = False,
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Put a task that failed, was refused or rejected back into the queue."""
+    """Put a task back into the queue after it failed, was refused or was rejected."""
     value = perform("retry", name, config, item=item, force=force)
-    emit(value, as_json=as_json, text=versions.queued)
+    emit(value, as_json=as_json, text=texts.requeue)
 
 
 @verb(DO, 'lcia release 5 --reason "a new language, as agreed"')
 def release(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
-    """Let a task go on that is held because it is unlike everything seen."""
+    """Let a task continue that is held because it is unlike all earlier ones."""
     value = perform("release", name, config, item=item, reason=reason)
-    emit(value, as_json=as_json, text=versions.queued)
+    emit(value, as_json=as_json, text=texts.requeue)
 
 
 @verb(
@@ -214,23 +223,26 @@ def regroup(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Say which group learns a task that is held between two."""
+    """Choose the group for a task that is held because it fits two groups."""
     value = perform("regroup", name, config, item=item, group=group, reason=reason)
-    emit(value, as_json=as_json, text=versions.queued)
+    emit(value, as_json=as_json, text=texts.requeue)
 
 
 @verb(DO, 'lcia cancel 5 --reason "the data will be collected again"')
 def cancel(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
-    """Take a task out of the queue; its package stays where it was submitted from."""
+    """Take a task out of the queue. Its package stays where it was submitted from."""
     value = perform("cancel", name, config, item=item, reason=reason)
     emit(value, as_json=as_json, text=f"{value['name']}@{value['version']} is cancelled.")
 
 
 @verb(DO, "lcia demo", "LCIA_HOME=/tmp/lcia-demo lcia demo")
 def demo() -> None:
-    """Three real tasks through the whole loop, with two demo identities; ends with what was measured."""
-    here_only("demo")
-    from lcia.cli import demo as demonstration
+    """Learn three real tasks with two demo identities, and print what was measured.
 
-    if not demonstration.run(open_instance()):
+    One identity submits, the other approves. Running it again changes nothing.
+    """
+    here_only("demo")
+    from lcia.cli.demo import run_demo
+
+    if not run_demo(open_instance()):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Output of commands: one place makes hidden signs visible, whoever wrote the words."""
+"""Output of commands: hidden characters are made visible here, for every text that a command prints."""
 
 import contextlib
 import sys
@@ -15,27 +15,27 @@ class _Guarded:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text, hidden signs spelt out; newlines and tabs are taken as the program's own."""
+        """Write a text with hidden characters spelt out; newlines and tabs count as the program's own."""
         self.stream.write(visible(text, lines=True))
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
-        """Write several."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - anything the stream has
         return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
-    """Everything printed within is safe to show, also what libraries print."""
+def guard() -> Iterator[None]:
+    """Make everything printed inside safe to show, also what libraries print."""
     before = sys.stdout, sys.stderr
     for stream in before:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = _Guarded(before[0]), _Guarded(before[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Guarded(before[0]), _Guarded(before[1])
     try:
         yield
     finally:
@@ -43,7 +43,7 @@ def guarded() -> Iterator[None]:
 
 
 def fields_visible(value: Any, as_is: Collection[str] = ()) -> Any:  # noqa: ANN401 - any JSON value
-    """A value whose words are visible, each in one line; those under the keys `as_is` stay."""
+    """A value with hidden characters and line breaks in its texts spelt out, except under the keys `as_is`."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, Mapping):
@@ -54,17 +54,17 @@ def fields_visible(value: Any, as_is: Collection[str] = ()) -> Any:  # noqa: ANN
 
 
 def json_text(text: str, ascii_text: str) -> str:
-    """JSON that the terminal shows as it is; `ascii_text` is the same for streams that have no other signs."""
-    shown = visible_json(text)
+    """JSON with hidden characters escaped; `ascii_text`, the same value, if the stream's encoding can't hold it."""
+    plain = visible_json(text)
     try:
-        shown.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        plain.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return ascii_text
-    return shown
+    return plain
 
 
 def print_document(text: str) -> None:
-    """Print bytes that others check to the last one: exactly where a file or program takes them."""
+    """Print a signed document: unchanged if a file or program reads it, made visible on a terminal."""
     stream: Any = sys.stdout
     if isinstance(stream, _Guarded) and not stream.isatty():
         stream = stream.stream

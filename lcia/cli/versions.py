@@ -19,7 +19,7 @@ from lcia.cli.app import (
     Number,
     Set,
     Version,
-    audit,
+    audit_verbs,
     emit,
     here_only,
     open_instance,
@@ -29,18 +29,23 @@ from lcia.cli.app import (
     verb,
 )
 from lcia.cli.text import tables, versions
+from lcia.cli.text import tasks as task_texts
 
 
 @verb(LOOK, "lcia status", "lcia status --all", "lcia status --json")
 def status(everything: All = False, as_json: Json = False, config: Config = None) -> None:
-    """Champion, queue, candidates and log."""
+    """Show the champion, the queue, candidates that wait for people, and the state of the log."""
     value = perform("status", None, config)
     emit(value, as_json=as_json, text=partial(versions.status, everything=everything))
 
 
 @verb(LOOK, "lcia matrix", "lcia matrix --version 4")
 def matrix(version: Version = None, as_json: Json = False, config: Config = None) -> None:
-    """The accuracy matrix along the ancestors of a version, with Avg.ACC, New.ACC, BWT and Forgetting."""
+    """Show how well each version up to this one does each task, with Avg.ACC, New.ACC, BWT and Forgetting.
+
+    Avg.ACC is the mean score of all tasks now, New.ACC that of each task when it was learnt. BWT (backward transfer) is
+    the mean change since then; Forgetting is the mean drop from the best score a task ever had.
+    """
     value = perform("matrix", None, config, version=version)
     emit(value, as_json=as_json, text=versions.matrix)
 
@@ -51,7 +56,7 @@ def show(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Everything a decision about a version rests on: gate rows, curve, groups, matrix, approvals."""
+    """Show the evidence for a version: how it was tuned, its gate, groups, costs and approvals."""
     value = perform("show", None, config, version=version)
     emit(value, as_json=as_json, text=versions.show)
 
@@ -59,21 +64,23 @@ def show(
 @verb(LOOK, "lcia flips 4 --as ops", "lcia flips 4 --as ops --html flips.html")
 def flips(
     version: Number,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page instead.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write them to FILE as an HTML page.")
+    ] = None,
     name: As = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """The test rows of prior tasks that a version changed; who looks is entered in the log."""
+    """Show the test rows of earlier tasks that a version answers differently. The log records who looked."""
     value = perform("flips", name, config, version=version)
     if html is not None:
         from components.evaluation.reports import Flip, flips_html
 
         title = f"Changed predictions of prior tasks in version {value['version']}"
-        shown = {image: flip["task"] for flip in value["flips"] for image in flip["images"]}
+        task_of = {image: flip["task"] for flip in value["flips"] for image in flip["images"]}
         images = {
             image: perform("image", name, config, version=version, task=task, image=image)["content"]
-            for image, task in shown.items()
+            for image, task in task_of.items()
         }
         html.write_text(flips_html([Flip(**flip) for flip in value["flips"]], title, images), encoding="utf-8")
     text = f"written to {html}" if html else versions.flips
@@ -82,20 +89,25 @@ def flips(
 
 @verb(LOOK, "lcia plan examples/tasks/booking_slot", "lcia plan examples/tasks/booking_slot --set tuning.steps=60")
 def plan(
-    package: Annotated[Path, typer.Argument(help="Folder with task.yaml and the rows.")],
+    package: Annotated[
+        Path, typer.Argument(metavar="PACKAGE", help="Folder with task.yaml and the rows; or a .zip or .tar.zst of it.")
+    ],
     overrides: Set = [],  # noqa: B006 - typer reads it
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Assess a task package: checks, drift, group, cost, and whether its test split is large enough."""
+    """Check a task package without submitting it: its data, drift, group, cost, and number of test rows.
+
+    Exits 1 if it would be refused, 3 if people would have to act.
+    """
     here_only("plan")
     instance = open_instance(config, overrides)
-    from lcia.worker import plan as planning
+    from lcia.worker.plan import plan as assess
 
     with quiet_stdout(as_json=as_json):
         say_power(instance)
-        value = planning.plan(instance, package)
-    emit(value, as_json=as_json, text=versions.plan)
+        value = assess(instance, package)
+    emit(value, as_json=as_json, text=task_texts.plan)
     if value["exit_code"]:
         raise typer.Exit(value["exit_code"])
 
@@ -107,20 +119,24 @@ def plan(
     'lcia ask "Which digit is shown?" --image digit.png',
 )
 def ask(
-    instruction: Annotated[str, typer.Argument(help="What to do, as a task's instruction says it.")],
-    text: Annotated[str | None, typer.Option("--input", metavar="TEXT", help="What to do it to.")] = None,
-    images: Annotated[list[Path], typer.Option("--image", metavar="FILE", help="What it is about.")] = [],  # noqa: B006
+    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="The instruction, worded as in a task.")],
+    text: Annotated[
+        str | None, typer.Option("--input", metavar="TEXT", help="Input that belongs to the instruction.")
+    ] = None,
+    images: Annotated[
+        list[Path], typer.Option("--image", metavar="FILE", help="Image that belongs to it; repeatable.")
+    ] = [],  # noqa: B006
     version: Version = None,
-    base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model without adapters.")] = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Answer one instruction by the champion, through the routed adapter."""
+    """Answer one instruction with the champion; a router picks the adapter."""
     here_only("ask")
-    from lcia.inference import ask as answering
+    from lcia.inference.ask import ask as answer
 
     with quiet_stdout(as_json=as_json):
-        value = answering.ask(open_instance(config), instruction, text, version, base=base, images=images)
+        value = answer(open_instance(config), instruction, text, version, base=base, images=images)
     emit(value, as_json=as_json, text=versions.answer, as_is=("answer",))
 
 
@@ -130,12 +146,15 @@ def reevaluate(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Predict all test rows of a version again and compare with its stored predictions; 1 if more than ties differ."""
+    """Predict a version's test rows again and compare. Exits 1 if one differs.
+
+    Rows where two answers are almost equally likely (near ties) may differ: batches of other shapes round differently.
+    """
     here_only("reevaluate")
-    from lcia.inference import ask as answering
+    from lcia.inference.ask import reevaluate as predict_again
 
     with quiet_stdout(as_json=as_json):
-        value = answering.reevaluate(open_instance(config), version)
+        value = predict_again(open_instance(config), version)
     emit(value, as_json=as_json, text=versions.reevaluation, as_is=("before", "again"))
     if not value["ok"]:
         raise typer.Exit(1)
@@ -143,86 +162,101 @@ def reevaluate(
 
 @verb(LOOK, "lcia tasks", "lcia tasks --state promoted --owner reviews", "lcia tasks --all --json")
 def tasks(
-    state: Annotated[str | None, typer.Option("--state", help="Only tasks in this state, such as held.")] = None,
-    owner: Annotated[str | None, typer.Option("--owner", help="Only tasks of this site.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="Only tasks in this state, such as held.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option("--owner", metavar="SITE", help="Only tasks of this site.")] = None,
     everything: All = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Every task: where it stands, its group, its score now and when learnt, what may be kept of it, what it cost."""
-    found = perform("tasks", None, config, state=state, owner=owner)["tasks"]
-    emit(found, as_json=as_json, text=partial(tables.tasks, everything=everything))
+    """List the tasks: state, group, score now and when learnt, what may be kept, cost."""
+    entries = perform("tasks", None, config, state=state, owner=owner)["tasks"]
+    emit(entries, as_json=as_json, text=partial(tables.tasks, everything=everything))
 
 
 @verb(LOOK, "lcia candidates", "lcia candidates --state rejected")
 def candidates(
-    state: Annotated[str | None, typer.Option("--state", help="pending, promoted, rejected or superseded.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="Only pending, promoted, rejected or superseded.")
+    ] = None,
     everything: All = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Every version ever proposed: state, gate, task, parent, attempt, and who said yes or no."""
-    found = perform("candidates", None, config, state=state)["candidates"]
-    emit(found, as_json=as_json, text=partial(tables.versions, everything=everything))
+    """List all versions: state, gate, task, parent, attempt, and who approved or rejected them."""
+    entries = perform("candidates", None, config, state=state)["candidates"]
+    emit(entries, as_json=as_json, text=partial(tables.versions, everything=everything))
 
 
 @verb(LOOK, "lcia lineage", "lcia lineage 4 --json")
 def lineage(version: Maybe = None, as_json: Json = False, config: Config = None) -> None:
-    """The versions a version was made on, when each was champion, and what branched off."""
-    found = perform("lineage", None, config, version=version)
-    emit(found, as_json=as_json, text=tables.lineage)
+    """Show a version's ancestors, when each was champion, and what branched off."""
+    value = perform("lineage", None, config, version=version)
+    emit(value, as_json=as_json, text=tables.lineage)
 
 
 @verb(LOOK, "lcia diff 3 4", "lcia diff 1 --json")
 def diff(
-    before: Number,
+    before: Annotated[
+        str, typer.Argument(metavar="A", help="Number or digest of a version.", autocompletion=completion.versions)
+    ],
     after: Annotated[
         str | None,
         typer.Argument(
-            metavar="[N]", help="Another version; default the champion.", autocompletion=completion.versions
+            metavar="B", help="The other version; default the champion.", autocompletion=completion.versions
         ),
     ] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """What differs between two versions: tasks, groups, adapters, scores with intervals, changed rows, settings."""
-    found = perform("diff", None, config, before=before, after=after)
-    emit(found, as_json=as_json, text=tables.diff)
+    """Compare two versions: tasks, groups, adapters, scores with intervals, changed rows, settings."""
+    value = perform("diff", None, config, before=before, after=after)
+    emit(value, as_json=as_json, text=tables.diff)
 
 
 @verb(
     LOOK,
     "lcia audit show --tail 20",
     "lcia audit show --kind candidate --person ops --since 2026-01-31",
-    on=audit,
+    on=audit_verbs,
     name="show",
 )
 def audit_show(
-    kind: Annotated[str | None, typer.Option("--kind", help="An action, such as candidate.approved or task.")] = None,
-    subject: Annotated[str | None, typer.Option("--subject", help="A task, or the beginning of a digest.")] = None,
-    person: Annotated[str | None, typer.Option("--person", help="Who acted.")] = None,
-    since: Annotated[datetime | None, typer.Option("--since", help="From this moment on, UTC.")] = None,
-    tail: Annotated[int | None, typer.Option("--tail", metavar="N", min=0, help="Only the last N.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", metavar="ACTION", help="Only this action, such as candidate.approved, or its first part."
+        ),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option("--subject", metavar="TEXT", help="Only entries about this task, or a digest that begins so."),
+    ] = None,
+    person: Annotated[str | None, typer.Option("--person", metavar="NAME", help="Only what this person did.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--since", metavar="TIME", help="Only entries since then, UTC.")
+    ] = None,
+    tail: Annotated[int | None, typer.Option("--tail", metavar="N", min=0, help="Only the last N entries.")] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Entries of the log: who did what to what, and why."""
-    filters = {"kind": kind, "subject": subject, "person": person, "since": since, "tail": tail}
-    found = perform("entries", None, config, **filters)["entries"]
-    emit(found, as_json=as_json, text=tables.entries)
+    """List entries of the log: who did what to what, and why."""
+    value = perform("entries", None, config, kind=kind, subject=subject, person=person, since=since, tail=tail)
+    emit(value["entries"], as_json=as_json, text=tables.entries)
 
 
 @verb(DO, "lcia export served", "lcia export served --version 3")
 def export(
-    folder: Annotated[Path, typer.Argument(help="A new folder to write to.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder to write to.")],
     version: Version = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Write a version as plain PEFT folders with its router and manifest, and say how vLLM serves it."""
+    """Write a version as plain PEFT folders with router and manifest, and print how vLLM serves it."""
     here_only("export")
-    from lcia.inference import ask
+    from lcia.inference.ask import export as write
 
     with quiet_stdout(as_json=as_json):
-        value = ask.export(open_instance(config), version, folder)
-    emit(value, as_json=as_json, text=versions.exported)
+        value = write(open_instance(config), version, folder)
+    emit(value, as_json=as_json, text=versions.export)

@@ -1,4 +1,4 @@
-"""Least privilege, proven by trying: what this process's accounts can do in the database and in MLflow."""
+"""Checks of accounts: least privilege in the database and in MLflow, proven by trying."""
 
 import os
 from collections.abc import Iterator
@@ -14,29 +14,29 @@ _ROLES = "`lcia database roles | psql DATABASE`, as the owner of the tables, giv
 
 
 _DOES = {"promoter": "promotes", "keeper": "erases"}
-"""Accounts beside that of storage.database, each for one thing."""
+"""Accounts beside that of storage.database, with the one thing that each does."""
 
 
 def of_database(settings: Settings) -> Iterator[Finding]:
-    """Each account that the settings name tries the deeds of every other one; all of it is undone.
+    """Try with each account of the settings what every other one may do; all of it is undone.
 
     Raises:
-        DatabaseUnavailable: it can't be reached.
+        DatabaseUnavailable: the database can't be reached.
     """
-    for key, found in _tried(settings).items():
-        if not found.ok:
-            yield Finding("accounts", "problem", f"storage.{key}: {found.words()}", _ROLES)
-        elif key in _DOES and found.account not in (key, None):
-            what = f"storage.{key} opens the database as the {found.account}, who {_DOES[key]} nothing"
+    for key, privileges in _privileges(settings).items():
+        if not privileges.ok:
+            yield Finding("accounts", "problem", f"storage.{key}: {privileges.words()}", _ROLES)
+        elif key in _DOES and privileges.account not in (key, None):
+            what = f"storage.{key} opens the database as the {privileges.account}, who {_DOES[key]} nothing"
             yield Finding("accounts", "problem", what, f"name the {key}'s account there")
-        elif found.account is None and found.user:
-            yield Finding("accounts", "warning", f"storage.{key}: {found.words()}", _ROLES)
+        elif privileges.account is None and privileges.user:
+            yield Finding("accounts", "warning", f"storage.{key}: {privileges.words()}", _ROLES)
         else:
-            yield Finding("accounts", "ok", found.words())
+            yield Finding("accounts", "ok", privileges.words())
 
 
 def of_mlflow(settings: Settings) -> Iterator[Finding]:
-    """Whether MLflow lets this process promote, against whether it should; nothing where MLflow is no server.
+    """Compare whether MLflow lets this process promote with whether it should; nothing if MLflow is no server.
 
     Raises:
         RegistryAccountsRefused: MLflow does not answer as expected.
@@ -48,22 +48,24 @@ def of_mlflow(settings: Settings) -> Iterator[Finding]:
     if able is None:
         return
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    tried = _tried(settings)
-    account = tried.get("promoter", tried["database"]).account
-    told = f"{user or 'anybody'} {'can' if able else 'cannot'} move the alias of {name}"
+    privileges = _privileges(settings)
+    account = privileges.get("promoter", privileges["database"]).account
+    fact = f"{user or 'anybody'} {'can' if able else 'cannot'} move the alias of {name}"
     set_up = "`lcia registry accounts` makes two accounts; MLFLOW_TRACKING_USERNAME names this process's own"
     if account is None or able == (account == "promoter"):
-        yield Finding("mlflow", "ok", told)
+        yield Finding("mlflow", "ok", fact)
     elif user is None:
-        yield Finding("mlflow", "problem", f"{told}: MLflow asks for no account", f"--app-name basic-auth; {set_up}")
+        yield Finding(
+            "mlflow", "problem", f"{fact}: MLflow asks for no account", f"set --app-name basic-auth; {set_up}"
+        )
     elif able:
-        yield Finding("mlflow", "problem", f"{told}, and this process is the {account}", set_up)
+        yield Finding("mlflow", "problem", f"{fact}, and this process is the {account}", set_up)
     else:
-        yield Finding("mlflow", "problem", f"{told}, and this process promotes", set_up)
+        yield Finding("mlflow", "problem", f"{fact}, and this process promotes", set_up)
 
 
-def _tried(settings: Settings) -> dict[str, Privileges]:
-    """By key of the settings."""
-    told = settings.storage
-    urls = {"database": told.database, "promoter": told.promoter, "keeper": told.keeper}
+def _privileges(settings: Settings) -> dict[str, Privileges]:
+    """Privileges of each account, by key of `storage`."""
+    storage = settings.storage
+    urls = {"database": storage.database, "promoter": storage.promoter, "keeper": storage.keeper}
     return {key: check_privileges(Database(url)) for key, url in urls.items() if url}

@@ -1,4 +1,4 @@
-"""What `lcia doctor` looks at, and what it finds."""
+"""Findings of the doctor, and the installation that it examines."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +11,18 @@ Verdict = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line."""
+    """Finding of one check."""
 
     check: str
     verdict: Verdict
     words: str
     advice: str = ""
-    """What to do; empty where all is well."""
+    """Advice on what to do; empty if all is well."""
 
 
 @dataclass(frozen=True)
-class Patient:
-    """What is looked at; nothing of it needs to be there."""
+class Installation:
+    """Installation to examine; none of its files needs to exist."""
 
     home: Path
     file: Path | None

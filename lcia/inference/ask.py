@@ -1,4 +1,4 @@
-"""What works with a version's weights: answer, write them out for other programs, predict all test rows again."""
+"""Work with a version's weights: ask it, export it for other programs, predict its test rows again."""
 
 import contextlib
 from collections.abc import Sequence
@@ -41,10 +41,10 @@ def ask(
     version = None if base else instance.version(reference)
     if version:
         instance.need_statement(version)
-    loaded = bundle.from_store(instance.store, version.digest) if version else None
-    bench = bench_of(instance.settings, loaded)
-    shown = pictures_of([(str(path), _content(path)) for path in images], instance.settings)
-    answer = Assistant(bench, loaded, instance.settings.grouping).answer([(instruction, text, shown)])[0]
+    serving_bundle = bundle.from_store(instance.store, version.digest) if version else None
+    bench = bench_of(instance.settings, serving_bundle)
+    pictures = pictures_of([(str(path), _content(path)) for path in images], instance.settings)
+    answer = Assistant(bench, serving_bundle, instance.settings.grouping).answer([(instruction, text, pictures)])[0]
     return {
         "answer": answer.text,
         "version": version.number if version else None,
@@ -62,21 +62,21 @@ def _content(path: Path) -> bytes:
 
 
 def pictures_of(files: Sequence[tuple[str, bytes]], settings: Settings) -> list[Picture]:
-    """The images of some files, each with its name for messages; read in a process of their own.
+    """Images of files, which are read in a process of its own; their names are for messages.
 
     Raises:
-        ImageRefused: one is none that a task could hold; says which.
+        ImageRefused: a file is no image that a task could hold; the message names it.
     """
     return isolation.pictures([(printable(name), content) for name, content in files], settings.packages)
 
 
 def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":
-    """The base model of the settings or, where a version was tuned on another one (`lcia rebase`), its own."""
+    """Base model of the settings; if the version was tuned on another one (`lcia rebase`), that one."""
     from components.model.workbench import Workbench
 
-    found = Workbench.load(settings)
-    if version is None or not version.pool.groups or found.base.digest == version.pool.base_model:
-        return found
+    bench = Workbench.load(settings)
+    if version is None or not version.pool.groups or bench.base.digest == version.pool.base_model:
+        return bench
     here = {name: getattr(settings.base_model, name) for name in MACHINE}
     own = {"base_model": version.settings.base_model.model_copy(update=here), "adapter": version.settings.adapter}
     return Workbench.load(settings.model_copy(update=own))
@@ -100,36 +100,36 @@ def export(instance: Instance, reference: str | None, folder: Path) -> dict[str,
     instance.need_statement(version)
     models = Path(instance.settings.storage.models)
     bundle.write(instance.store, version.digest, folder, models)
-    with contextlib.suppress(StatementRefused):  # it was never champion
+    with contextlib.suppress(StatementRefused):  # none: it was never champion
         content = statements.content(instance.db, instance.store, instance.assistant, version)
         (folder / statement.FILE).write_bytes(content)
-    written = bundle.read(folder, version.digest)
-    base, revision = location(written.settings.base_model, written.pool.base_model, models)
-    absent = Path(base).is_absolute() and not Path(base).is_dir()
+    files = bundle.read(folder, version.digest)
+    base, revision = location(files.settings.base_model, files.pool.base_model, models)
+    missing = Path(base).is_absolute() and not Path(base).is_dir()
     return {
         "version": version.number,
         "digest": version.digest,
         "folder": str(folder.absolute()),
-        "adapters": {group.id: [task.name for task in group.tasks] for group in written.pool.groups},
-        "base_model": {"name": base, "revision": revision, "sha256": written.pool.base_model, "absent": absent},
-        "vllm": start_arguments(written, folder, models),
-        "system": written.settings.base_model.system_prompt,
-        "requests": contracts(written),
+        "adapters": {group.id: [task.name for task in group.tasks] for group in files.pool.groups},
+        "base_model": {"name": base, "revision": revision, "sha256": files.pool.base_model, "absent": missing},
+        "vllm": start_arguments(files, folder, models),
+        "system": files.settings.base_model.system_prompt,
+        "requests": contracts(files),
     }
 
 
 def reevaluate(instance: Instance, reference: str | None) -> dict[str, Any]:
     """Predict all test rows of a version again, past every cache, and compare with what is stored.
 
-    A version that does not answer as recorded is entered in the log, so that people are told.
+    If the version answers differently, an entry in the log says so, and people get a notice.
 
     Raises:
         NothingToShow: there is no champion yet and no version was named.
         EvaluationFailed: it was evaluated under other numerics.
     """
+    from components.evaluation import recheck
     from components.evaluation.carrying import Predictor
     from components.evaluation.prediction import Evaluator
-    from components.evaluation.recheck import reevaluate as compared
     from components.serving import bundle
     from steps.progress import ProgressCounter
 
@@ -139,10 +139,10 @@ def reevaluate(instance: Instance, reference: str | None) -> dict[str, Any]:
     bench = bench_of(instance.settings, bundle.from_store(instance.store, version.digest))
     evaluator = Evaluator(bench.trunk, bench.slot, instance.settings.evaluation.batch_rows)
     predictor = Predictor(instance.store, instance.settings, evaluator, progress=ProgressCounter())
-    found = compared(predictor, instance.store.get_json(instance.evidence(version)["evaluation"]))
-    if not found.ok:
-        differ = sum(not one.near_tie for one in found.mismatches)
-        details = {"number": version.number, "rows": found.rows, "differ": differ}
+    comparison = recheck.reevaluate(predictor, instance.store.get_json(instance.evidence(version)["evaluation"]))
+    if not comparison.ok:
+        differ = sum(not one.near_tie for one in comparison.mismatches)
+        details = {"number": version.number, "rows": comparison.rows, "differ": differ}
         with instance.db.begin() as connection:
             append(connection, "version.differs", SYSTEM, version.digest, details)
-    return {"version": version.number, "digest": version.digest, **found.to_json()}
+    return {"version": version.number, "digest": version.digest, **comparison.to_json()}

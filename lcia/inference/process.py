@@ -1,14 +1,14 @@
-"""Answers for the console: a process of its own holds the model, so that the service holds none.
+"""Process that answers questions from the console: it holds the model, so that the service holds none.
 
-It is started at the first question, without our variables but those that a process needs, told the settings by its
-standard input (no password is among them), answers one question at a time, and ends when nobody asked for a while or
-the service is gone. Each line is a JSON object:
+It starts at the first question, with only the environment variables that a process needs, and reads the settings, which
+hold no password, from its standard input. It answers one question at a time, and ends when nobody has asked for a while
+or the service is gone. Each line is a JSON object:
 
     to it      the settings, then {"versions": [digest or null, ...], "instruction": text, "input": text or null,
                "images": [file in base64, ...]}
     from it    {"answers": [...]} or {"refused": words}
 
-What is asked goes to it and back; it is neither stored nor logged, and images are forgotten once they are answered.
+Questions and answers are neither stored nor logged, and images are forgotten once they are answered.
 """
 
 import importlib.util
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from components.serving.bundle import Bundle
 
 PATIENCE = 180.0
-"""Seconds that a question may take, loading the model included, before the process is killed."""
+"""Seconds that a question may take, including loading the model, before the process is killed."""
 IDLE = 600.0
 """Seconds without a question after which the process ends."""
 PLACES = 4
 """Questions at a time: one is answered, the others wait."""
 BUNDLES = 8
-"""Versions that stay read."""
+"""Versions that stay loaded."""
 
 
 class NoModelHere(LciaError):
-    """This service answers nothing."""
+    """This service can't answer questions: it has no model."""
 
 
 class AnswererBusy(LciaError):
@@ -57,7 +57,7 @@ class AnswererBusy(LciaError):
 
 
 class AnswererEnded(LciaError):
-    """The process that answers is gone."""
+    """The process that answers has ended."""
 
 
 class AnswerRefused(LciaError):
@@ -65,7 +65,7 @@ class AnswerRefused(LciaError):
 
 
 def answers_here(settings: ServeSettings) -> bool:
-    """Whether versions can be tried out at this service.
+    """True if versions can be tried out at this service.
 
     Raises:
         NoModelHere: the settings ask for it, and torch is not installed.
@@ -80,10 +80,10 @@ def answers_here(settings: ServeSettings) -> bool:
 
 
 class Answerer:
-    """The process that answers, as the service sees it."""
+    """Process that answers, as the service sees it."""
 
     def __init__(self, settings: Settings, patience: float = PATIENCE, idle: float = IDLE) -> None:
-        """Nothing is started before the first question."""
+        """Start nothing before the first question."""
         self._settings, self._patience, self._idle = settings.for_steps(), patience, idle
         self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(PLACES)
         self._child: subprocess.Popen[str] | None = None
@@ -92,9 +92,9 @@ class Answerer:
     def ask(
         self, versions: Sequence[str | None], instruction: str, text: str | None, images: Sequence[bytes] = ()
     ) -> list[dict[str, Any]]:
-        """What each version (None: the base model alone) answers: `text`, `group`, `similarity`, `nearest_task`.
+        """Answer of each version (None: the base model alone): `text`, `group`, `similarity`, `nearest_task`.
 
-        `images` are files as they were sent.
+        `images` are the contents of files.
 
         Raises:
             AnswererBusy: too many wait already.
@@ -111,11 +111,11 @@ class Answerer:
             self._places.release()
         if "refused" in reply:
             raise AnswerRefused(reply["refused"])
-        found: list[dict[str, Any]] = reply["answers"]
-        return found
+        answers: list[dict[str, Any]] = reply["answers"]
+        return answers
 
     def end(self) -> None:
-        """End the process, after what it is answering."""
+        """End the process after its present answer."""
         with self._turn:
             if self._child:
                 _end(self._child)
@@ -144,7 +144,7 @@ class Answerer:
         return reply
 
     def _ready(self) -> "subprocess.Popen[str]":
-        """The process, started where there is none or none any more."""
+        """Process that answers, started if none runs."""
         if self._child and self._child.poll() is None:
             return self._child
         child = subprocess.Popen(
@@ -153,12 +153,12 @@ class Answerer:
             stdout=subprocess.PIPE,
             env=environment.without_secrets(store=True),  # no password of ours
             text=True,
-            start_new_session=True,  # Ctrl-C ends the service, and the service ends this
+            start_new_session=True,  # Ctrl-C must reach the service only, which then ends this
         )
         weakref.finalize(self, _end, child)
         self._child = child
         assert child.stdin  # noqa: S101 - a pipe
-        with suppress(BrokenPipeError):  # died at once; told apart by its answer
+        with suppress(BrokenPipeError):  # it died at once; the missing answer shows it
             print(json.dumps(self._settings), file=child.stdin, flush=True)
         return child
 
@@ -178,7 +178,7 @@ class Answerer:
 
 
 def _end(child: "subprocess.Popen[str]") -> None:
-    """End a process by the end of its input, or else by force."""
+    """End a process by closing its input, or by force if that takes too long."""
     with suppress(BrokenPipeError):
         assert child.stdin  # noqa: S101 - a pipe
         child.stdin.close()
@@ -192,7 +192,7 @@ def _end(child: "subprocess.Popen[str]") -> None:
 
 
 class _Versions:
-    """The process's own side: versions on one loaded base model."""
+    """Versions on one loaded base model, inside the process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -210,10 +210,12 @@ class _Versions:
         from components.serving.assistant import Assistant
         from lcia.inference.ask import bench_of
 
-        loaded = self._bundle(version) if version else None
-        bench = bench_of(self._settings, loaded)
+        serving_bundle = self._bundle(version) if version else None
+        bench = bench_of(self._settings, serving_bundle)
         try:
-            return vars(Assistant(bench, loaded, self._settings.grouping).answer([(instruction, text, images)])[0])
+            return vars(
+                Assistant(bench, serving_bundle, self._settings.grouping).answer([(instruction, text, images)])[0]
+            )
         finally:
             if bench.base.sight:
                 bench.base.sight.forget()
@@ -228,24 +230,24 @@ class _Versions:
 def main() -> None:
     """Answer line by line until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries print to standard output: keep that apart from answers
     sys.excepthook = _without_words
     settings = Settings.model_validate_json(sys.stdin.readline())
     versions = _Versions(settings)
     for line in sys.stdin:
-        asked = json.loads(line)
+        question = json.loads(line)
         try:
-            files = [(f"image {number}", b64decode(file)) for number, file in enumerate(asked["images"], start=1)]
+            files = [(f"image {number}", b64decode(file)) for number, file in enumerate(question["images"], start=1)]
             images = isolation.pictures(files, settings.packages)
-            request = asked["instruction"], asked["input"], images
-            reply: dict[str, Any] = {"answers": [versions.answer(each, *request) for each in asked["versions"]]}
+            request = question["instruction"], question["input"], images
+            reply: dict[str, Any] = {"answers": [versions.answer(each, *request) for each in question["versions"]]}
         except LciaError as error:
             reply = {"refused": str(error)}
         print(json.dumps(reply), file=answers, flush=True)
 
 
 def _without_words(kind: type[BaseException], _: BaseException, where: TracebackType | None) -> None:
-    """Say where an error happened, without its message, which could repeat what was asked."""
+    """Print where an error happened, without its message, which could repeat the question."""
     print_tb(where)
     print(kind.__name__, file=sys.stderr)
 

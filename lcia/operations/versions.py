@@ -129,7 +129,7 @@ def matrix(instance: Instance, version: str | None = None) -> dict[str, Any]:
     """
     found, shown = accuracy_matrix(instance, version), instance.version(version)
     assert shown is not None  # noqa: S101 - there is a matrix
-    replaced = replaced_tasks(instance.store, instance.pool(shown.digest), instance.superseded())
+    replaced = replaced_tasks(instance.store, instance.pool(shown.digest), instance.replacements())
     part = found.part([name for name in found.tasks if name not in replaced])
     return {**found.to_json(), "superseded": replaced, "family": {"avg_acc": part.avg_acc, "bwt": part.bwt}}
 

@@ -1,1 +1,1 @@
-"""The service: every operation over HTTP, for people who signed in and programs with tokens."""
+"""Service: every operation over HTTP, for people who signed in and programs with tokens."""

@@ -1,4 +1,4 @@
-"""The HTTP application: one route per operation, made from the same table as the command line's verbs."""
+"""HTTP application: one route per operation, made from the same table as the verbs of the command line."""
 
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
@@ -41,9 +41,9 @@ from lcia.service.streams import NoMoreStreams, Slots, TooManyStreams
 from lcia.worker.rounds import Rounds
 
 UPLOADS = {kind: suffix for suffix, kind in KINDS.items()}
-"""Content types of a package."""
+"""File suffix of a package, by content type."""
 UPLOADS_EACH, UPLOADS_MOST = 4, 16
-"""Packages that one person, and all, may send at the same time."""
+"""Packages that one person, and all people, may send at the same time."""
 BODY_LIMIT = 1024 * 1024
 """Bytes of a request that carries no package and no image."""
 LIMITS = {"/try": MAX_PER_ROW * MAX_IMAGE_BYTES + BODY_LIMIT}
@@ -51,22 +51,22 @@ LIMITS = {"/try": MAX_PER_ROW * MAX_IMAGE_BYTES + BODY_LIMIT}
 
 
 class Refusal(BaseModel):
-    """Why something was not done."""
+    """Refusal of a request."""
 
     error: str
     """Name of the error."""
     message: str
-    """What was seen, what was expected, what to do."""
+    """Sentence on what was seen, what was expected, and what to do."""
     exit_code: int
-    """What the command line ends with: 1 error, 2 the gate refused, 3 people have to act."""
+    """Exit code of the command line: 1 error, 2 the gate refuse, 3 people have to act."""
 
 
 class TooLarge(LciaError):
-    """More bytes than anything here takes."""
+    """More bytes than any request may have."""
 
 
 class PackageKindUnknown(LciaError):
-    """A package of no known container."""
+    """A package whose container is unknown."""
 
 
 STATUS: Mapping[type[LciaError], int] = {
@@ -106,7 +106,7 @@ AddPages: TypeAlias = Callable[[FastAPI, Instance, Rates], Refuse]
 def make_app(
     instance: Instance, environment: Mapping[str, str], add_pages: AddPages, rounds: Rounds | None = None
 ) -> FastAPI:
-    """The application over an opened state; secrets come from `environment`, what /health says from `rounds`.
+    """Make the application over an opened state; secrets come from `environment`, troubles for /health from `rounds`.
 
     Raises:
         ServeRefused: a secret that the settings ask for is not there.
@@ -135,9 +135,9 @@ def make_app(
     add_sign_in(app, instance, rates, environment)
     page = add_pages(app, instance, rates)
 
-    def refused(request: Request, error: Exception) -> Response:
+    def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, LciaError)  # noqa: S101 - registered for it
-        return page(request, error, status_of(error)) if _at_browser(request) else _refused(error)
+        return page(request, error, status_of(error)) if _at_browser(request) else _json_refusal(error)
 
     async def nothing_there(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
@@ -146,11 +146,11 @@ def make_app(
         return page(request, LciaError(f"{request.url.path}: {error.detail}"), error.status_code)
 
     def unforeseen(request: Request, error: Exception) -> Response:
-        message = failures.noted(error, instance.home, request.method, request.url.path)
-        return refused(request, failures.Unforeseen(message))
+        message = failures.note(error, instance.home, request.method, request.url.path)
+        return refuse(request, failures.Unforeseen(message))
 
-    app.middleware("http")(partial(_guarded, refused, unforeseen))
-    app.add_exception_handler(LciaError, refused)
+    app.middleware("http")(partial(_guard, refuse, unforeseen))
+    app.add_exception_handler(LciaError, refuse)
     app.add_exception_handler(HTTPException, nothing_there)
     app.add_middleware(Border, root=root)
     app.add_middleware(Bodies)
@@ -194,47 +194,47 @@ def _add_submit(app: FastAPI, instance: Instance, who: Callable[[Request], Calle
         await run_in_threadpool(caller.need, "submit", None)
         sending.take(caller.person.name)
         try:
-            return await received(request, kind, caller)
+            return await receive(request, kind, caller)
         finally:
             sending.give_back(caller.person.name)
 
-    async def received(request: Request, kind: str, caller: Caller) -> Json:
+    async def receive(request: Request, kind: str, caller: Caller) -> Json:
         uploads = instance.home / "unpacked"
         uploads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=uploads, prefix="upload-") as folder:
             file = Path(folder) / f"package{UPLOADS[kind]}"
             size = 0
-            with file.open("wb") as written:
+            with file.open("wb") as copy:
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > MAX_FILE_BYTES:
                         raise TooLarge(f"the package is larger than {MAX_FILE_BYTES} bytes; send a smaller one")
-                    written.write(chunk)
+                    copy.write(chunk)
             return await run_in_threadpool(_submit, instance, caller, file)
 
 
 def _submit(instance: Instance, caller: Caller, file: Path) -> Json:
-    def allowed(owner: str) -> None:
+    def check_owner(owner: str) -> None:
         try:
             caller.need("submit", owner)
         except Forbidden as why:
             log_denial(instance, caller, "submit", "submit", why)
             raise
 
-    return tasks.submit(instance, file, caller.actor, allowed, called="as sent").to_json()
+    return tasks.submit(instance, file, caller.actor, check_owner, called="as sent").to_json()
 
 
 class Health(BaseModel):
-    """Whether the service answers, and whether all that it does besides goes as it should."""
+    """Health of the service: whether its rounds go well, if it answers at all."""
 
     status: Literal["ok", "degraded"]
-    """`degraded`: it answers and decides, and what `reasons` names does not work."""
+    """`degraded`: it answers and decides, but what `reasons` names fails."""
     reasons: list[str]
-    """Without details: nobody has to sign in to read them. `lcia doctor` has those."""
+    """Sentences without details, as nobody has to sign in to read them; `lcia doctor` has the details."""
 
 
 def _add_health(app: FastAPI, instance: Instance, rounds: Rounds | None) -> None:
-    @app.get("/health", summary="Whether the service can reach its database and its rounds go well.", tags=["health"])
+    @app.get("/health", summary="Health: the service reaches its database, its rounds go well.", tags=["health"])
     def health() -> Health:
         with instance.db.read():
             reasons = rounds.troubles() if rounds else []
@@ -251,12 +251,12 @@ def status_of(error: LciaError) -> int:
 
 
 def _at_browser(request: Request) -> bool:
-    """Whether a person sees the answer, not a program."""
+    """True if a person at a browser sees the answer, not a program."""
     asks = "text/html" in request.headers.get("accept", "") or request.headers.get("hx-request")
     return bool(asks) and not request.url.path.startswith("/v1/")
 
 
-def _refused(error: LciaError) -> Response:
+def _json_refusal(error: LciaError) -> Response:
     status = status_of(error)
     message = "\n".join([str(error), *getattr(error, "__notes__", ())])
     refusal = Refusal(error=type(error).__name__, message=message, exit_code=error.exit_code)
@@ -265,31 +265,31 @@ def _refused(error: LciaError) -> Response:
 
 
 def _invalid(_: Request, error: Exception) -> Response:
-    """Parameters that do not fit, without repeating what was sent: it may be a secret in the wrong place."""
+    """Refusal of parameters that do not fit; it never repeats them, as one may be a secret in the wrong place."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     lines = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors()[:20]]
     refusal = Refusal(error="ParametersRefused", message="; ".join(lines), exit_code=1)
     return JSONResponse(refusal.model_dump(), 422)
 
 
-async def _guarded(
-    refused: Callable[[Request, Exception], Response],
+async def _guard(
+    refuse: Callable[[Request, Exception], Response],
     unforeseen: Callable[[Request, Exception], Response],
     request: Request,
     following: Callable[[Request], Awaitable[Response]],
 ) -> Response:
-    """Size limit, an answer to what nobody foresaw, and headers that keep browsers from guessing."""
+    """Limit the size of requests, answer unforeseen errors, and set headers that keep browsers from guessing."""
     length = request.headers.get("content-length", "unsaid" if "transfer-encoding" in request.headers else "0")
     limit = LIMITS.get(request.url.path, BODY_LIMIT)
     if request.url.path != "/v1/submit" and (not length.isdigit() or int(length) > limit):
-        return refused(request, TooLarge(f"the request has {length} bytes, expected at most {limit}"))
+        return refuse(request, TooLarge(f"the request has {length} bytes, expected at most {limit}"))
     try:
         response = await following(request)
-    except ClientDisconnect:  # nobody reads it, and nothing failed
+    except ClientDisconnect:  # nobody reads the answer, and nothing failed
         response = Response(status_code=400)
-    except LciaError as error:  # of what stands before the routes
-        response = await run_in_threadpool(refused, request, error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, clients get a reference and no traceback
+    except LciaError as error:  # of a middleware
+        response = await run_in_threadpool(refuse, request, error)
+    except Exception as error:  # noqa: BLE001 - clients get a reference, never a traceback
         response = await run_in_threadpool(unforeseen, request, error)
     response.headers["x-content-type-options"] = "nosniff"
     lasting = request.url.path.startswith("/static/") and response.status_code == 200

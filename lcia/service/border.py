@@ -1,7 +1,7 @@
-"""The service's border: a path prefix that a reverse proxy puts in front, HEAD requests, and what nobody foresaw.
+"""Border of the service: the path prefix of a reverse proxy, and HEAD requests.
 
-Inside, every address begins at `/`. Proxies differ in whether they take the prefix away; both ways come out the same
-here, and what goes to the browser (redirects, cookies) gets the prefix back. Links in pages have it from `root`.
+Inside, every address begins at `/`. Some proxies remove the prefix and some don't; the border removes it if it is
+there. Redirects and cookies get it back on their way to the browser; links in pages have it from `root`.
 """
 
 from urllib.parse import quote, unquote, urlsplit
@@ -12,15 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from components.errors import LciaError
 
 REDIRECTS = ("location", "hx-redirect")
-"""Headers with an address of this service."""
+"""Response headers that hold an address of this service."""
 
 
 class AddressRefused(LciaError):
-    """`serve.address` is no address that people could open."""
+    """`serve.address` is no address that a browser can open."""
 
 
 def root_of(address: str) -> str:
-    """The path prefix of the address that people use: empty, or `/lcia` without a slash at its end.
+    """Path prefix of the address that people use: empty, or such as `/lcia`, without a slash at its end.
 
     Raises:
         AddressRefused: it is no http(s) address, or has more than a path.
@@ -34,38 +34,38 @@ def root_of(address: str) -> str:
 
 
 class Border:
-    """ASGI middleware around everything else."""
+    """ASGI middleware outside all others but `Bodies`."""
 
     def __init__(self, app: ASGIApp, root: str) -> None:
         """`root` is the prefix, see `root_of`."""
         self.app, self.root, self._decoded = app, root, unquote(root)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in without the prefix, and its answer out with it."""
+        """Take the prefix off a request, and put it on the answer's addresses."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         head = scope["method"] == "HEAD"
-        ended = False
+        over = False
 
         async def out(message: Message) -> None:
-            nonlocal ended
+            nonlocal over
             if message["type"] == "http.response.start":
                 self._with_root(message)
                 await send(message)
                 if head:
                     await send({"type": "http.response.body", "body": b""})
-                    ended = True
+                    over = True
             elif not head:
                 await send(message)
 
         async def into() -> Message:
-            return {"type": "http.disconnect"} if ended else await receive()
+            return {"type": "http.disconnect"} if over else await receive()
 
         await self.app(self._inside(scope), into, out)
 
     def _inside(self, scope: Scope) -> Scope:
-        """The request as the routes know it; HEAD is a GET of which only the headers are sent."""
+        """Request as the routes know it; HEAD becomes a GET of which only the headers are sent."""
         path, changes = str(scope["path"]), {}
         if self.root and (path == self._decoded or path.startswith(f"{self._decoded}/")):
             raw = bytes(scope.get("raw_path") or quote(path).encode())

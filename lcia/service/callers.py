@@ -1,4 +1,4 @@
-"""Who calls: a token's owner or somebody who signed in; what they may do, and how often."""
+"""Callers: owners of tokens and people who signed in; what they may do, and how often."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -29,54 +29,54 @@ from lcia.service.denials import DENIALS
 
 LOG = logging.getLogger(__name__)
 PERSON, TOKEN, HOW = "person", "token", "how"
-"""Keys of the session: who signed in, by which token where it was one, and by what otherwise."""
+"""Keys of the session: who signed in, by which token if any, and in which other way."""
 
 
 class NotSignedIn(LciaError):
-    """Nobody is known to be calling."""
+    """The caller did not sign in."""
 
 
 class TooManyRequests(LciaError):
-    """Slower, please."""
+    """The caller sends more requests than the settings allow."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody known."""
+    """Person or program that calls, known by a token or a sign-in."""
 
     person: Person
     how: str
-    """By which token or which sign-in the person is known, as the log says it."""
+    """Token or sign-in by which the person is known, as the log writes it."""
     only: Sequence[Permission] = ()
-    """What the token is limited to; empty for all the person may do."""
+    """Permissions that the token is limited to; empty for all of the person's."""
     assured: bool = True
-    """False for a token that somebody else has held: its maker."""
+    """False for a token that its maker, somebody else, has held too."""
     foreign: bool = False
-    """The token was made by another person, so it decides and administers nothing."""
+    """True for a token that another person made: it decides and administers nothing."""
 
     @classmethod
     def by_token(cls, person: Person, token: Token, prefix: str = "") -> "Caller":
-        """Somebody who shows a token; `prefix` is where."""
+        """Caller who shows a token; `prefix` says where, for the log."""
         assured = token.assured is not False
         return cls(person, f"{prefix}{token.words}", token.permissions, assured, token.foreign)
 
     @property
     def actor(self) -> Actor:
-        """As the log names them."""
+        """Caller as the log names them."""
         return Actor(self.person.name, assured=self.assured, how=self.how)
 
     @property
     def grants(self) -> tuple[Grant, ...]:
-        """Roles of the person that count here; none once shut out."""
+        """Roles of the person that count here; none after they were shut out."""
         if self.person.disabled_at:
             return ()
         return tuple(one for one in self.person.grants if not (self.foreign and one.role in POWER))
 
     def need(self, permission: Permission, sites: Collection[str] | str | None, *, everywhere: bool = False) -> None:
-        """Refuse what the person, or the token, does not give; `sites` and `everywhere` as in `access.need`.
+        """Refuse what the person or the token has no permission for; `sites` and `everywhere` as in `access.need`.
 
         Raises:
-            Forbidden: says what would do.
+            Forbidden: names the roles that suffice.
         """
         if self.only and permission not in self.only:
             only = ", ".join(self.only)
@@ -89,7 +89,7 @@ class Caller:
             raise
 
     def need_own(self) -> None:
-        """Refuse a token that may not speak for its person about tokens.
+        """Refuse a token with which its person may not make or revoke tokens.
 
         Raises:
             Forbidden: it is limited, or somebody else made it.
@@ -103,10 +103,10 @@ class Caller:
 
 
 class Rates:
-    """How often one caller may ask, and how often one address may fail to say who it is; per process."""
+    """Limits to the requests of one caller and to the failed sign-ins of one address; counted per process."""
 
     def __init__(self, settings: ServeSettings) -> None:
-        """Counts in memory: a restart forgets them."""
+        """Start counting in memory; a restart forgets the counts."""
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._calls, self._failure_rate = parse(settings.rate), settings.failure_rate
         self._addresses, self._failures = Addresses(settings), Failures(settings.failure_rate)
@@ -119,11 +119,11 @@ class Rates:
         """
         self._hit(self._calls, f"person {caller.person.name}")
 
-    def failed(self, request: Request) -> None:
-        """Count a failure of the address that a request comes from; who says who they are is never asked about it.
+    def count_failure(self, request: Request) -> None:
+        """Count a failed sign-in of the address that a request comes from; a valid sign-in is never refused for it.
 
         Raises:
-            TooManyRequests: it fails too often, and hears nothing else any more.
+            TooManyRequests: the address failed too often.
         """
         if not self._failures.hit(self._addresses.of(request)):
             raise TooManyRequests(
@@ -136,7 +136,7 @@ class Rates:
 
 
 def caller_of(request: Request, instance: Instance, rates: Rates, *, counted: bool = True) -> Caller:
-    """Who is calling; `counted` unless the call is part of one that was counted.
+    """Caller of a request. `counted` is False if the request is part of one that was counted already.
 
     Raises:
         NotSignedIn, TokenRefused, TooManyRequests.
@@ -146,40 +146,40 @@ def caller_of(request: Request, instance: Instance, rates: Rates, *, counted: bo
         try:
             person, token = tokens.check(instance.db, text.strip() if kind.lower() == "bearer" else "")
         except TokenRefused:
-            rates.failed(request)
+            rates.count_failure(request)
             raise
-        found = Caller.by_token(person, token)
+        caller = Caller.by_token(person, token)
     else:
         name = request.scope.get("session", {}).get(PERSON)
         if not name:
             way = "sign in at /login, or " if instance.settings.serve.issuer else ""
             raise NotSignedIn(f"nobody is known to be calling; {way}send `Authorization: Bearer lcia_...`")
-        found = _signed_in(instance, name, request.scope["session"])
+        caller = _signed_in(instance, name, request.scope["session"])
     if counted:
-        rates.call(found)
-    return found
+        rates.call(caller)
+    return caller
 
 
 def _signed_in(instance: Instance, name: str, session: Mapping[str, Any]) -> Caller:
-    """Who a session speaks of; one that began with a token ends with it."""
+    """Caller of a session; a session that began with a token ends with the token."""
     if session.get(TOKEN) is not None:
         try:
             person, token = tokens.standing(instance.db, session[TOKEN])
         except LciaError as error:
-            raise NotSignedIn(f"the sign-in counts no more: {error}") from error
+            raise NotSignedIn(f"the sign-in no longer counts: {error}") from error
         return Caller.by_token(person, token, "console, ")
     with instance.db.read() as connection:
-        found = Caller(people.get(connection, name), str(session.get(HOW, "console")))
-    if found.person.disabled_at is not None:
+        caller = Caller(people.get(connection, name), str(session.get(HOW, "console")))
+    if caller.person.disabled_at is not None:
         raise NotSignedIn(f"{name} was shut out; an admin knows why")
-    return found
+    return caller
 
 
 def perform(instance: Instance, operation: Operation, caller: Caller, params: Params) -> Json:
-    """Do what the caller may do, under the policy in force now; what they may not is told the log, see `denials`.
+    """Do an operation if the caller may, under the policy in force now; a denial is entered in the log.
 
     Raises:
-        Forbidden: they may not; whatever else the operation raises.
+        Forbidden: they may not; and any error of the operation.
     """
     instance = instance.current()
     try:
@@ -196,7 +196,7 @@ def perform(instance: Instance, operation: Operation, caller: Caller, params: Pa
 
 
 def log_denial(instance: Instance, caller: Caller, operation: str, permission: Permission, why: Forbidden) -> None:
-    """Tell the log that somebody known tried what they may not do; the database's troubles don't hide the refusal."""
+    """Enter in the log that a caller tried what they may not do. If the database fails, the refusal still stands."""
     try:
         DENIALS.add(instance.db, caller.actor, operation, permission, why)
     except DatabaseUnavailable as error:

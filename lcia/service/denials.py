@@ -1,8 +1,8 @@
-"""Denials for the log: what somebody known may not do is entered once, and later how often it was tried.
+"""Denials in the log: the first is entered at once, further ones as a count.
 
-Whoever has no role could otherwise fill the log, from which nothing can be deleted. The first denial of a person and
-permission is entered at once. Those that follow within the hour are counted in this process, and the count is entered
-when the hour is over; it is lost with the process, which the entry does not deny.
+Otherwise a caller without a role could fill the log, from which nothing can be deleted. The first denial of a person
+and permission is entered at once. Those that follow within the hour are counted in this process, and the count is
+entered when the hour is over. If the process dies before, the count is lost.
 """
 
 import threading
@@ -15,9 +15,9 @@ from components.identity.access import Forbidden
 from components.storage.database import Database
 
 WINDOW = 3600.0
-"""Seconds that denials of one person and permission are counted together."""
+"""Seconds during which denials of one person and permission are counted together."""
 MOST = 10_000
-"""Windows that are kept open; beyond that the oldest closes."""
+"""Windows that stay open; beyond that the oldest closes."""
 
 
 @dataclass
@@ -30,11 +30,11 @@ class _Window:
     began: float
     reason: str
     more: int = 0
-    """After the first, which is entered."""
+    """Denials after the first one."""
 
 
 class Denials:
-    """The open windows of one process."""
+    """Open windows of one process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds."""
@@ -55,12 +55,12 @@ class Denials:
             append(connection, "access.denied", actor, operation, {"reason": str(why), "permission": permission})
 
     def close(self, *, everything: bool = False) -> None:
-        """Enter the counts of windows that are over; with `everything` of all, at the end of the process."""
+        """Enter the counts of windows that are over; with `everything`, at the end of the process, of all."""
         with self._turn:
             over = [key for key, one in self._open.items() if everything or self._clock() - one.began >= WINDOW]
             over += list(self._open)[: max(0, len(self._open) - MOST)]
-            ended = [(key[2], self._open.pop(key)) for key in dict.fromkeys(over)]
-        for permission, one in ended:
+            windows = [(key[2], self._open.pop(key)) for key in dict.fromkeys(over)]
+        for permission, one in windows:
             if one.more:
                 details = {"reason": one.reason, "permission": permission, "more": one.more, "seconds": int(WINDOW)}
                 with one.db.begin() as connection:
@@ -68,4 +68,4 @@ class Denials:
 
 
 DENIALS = Denials()
-"""Of this process."""
+"""Denials of this process."""

@@ -1,7 +1,7 @@
-"""How long a connection may keep the service waiting: for a request's head, for its body, for room to write.
+"""Patience of the service: limits to how long it waits for a request's head, its body, and room to write.
 
-uvicorn waits for ever for all three. A thousand clients that begin a request and say no more would take every file
-descriptor, so each wait ends, and where too many wait at once the oldest goes: whoever sends a whole request gets in.
+uvicorn waits forever for all three. A thousand clients that begin a request and send no more would take every file
+descriptor. So each wait ends, and if too many wait at once the oldest is cut off: complete requests get in.
 """
 
 import asyncio
@@ -15,29 +15,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0
-"""For the whole head of a request, and between two requests."""
+"""Seconds for the whole head of a request, and between two requests."""
 WRITE_SECONDS = 60.0
-"""For a client that takes nothing of its answer."""
+"""Seconds for a client that reads nothing of its answer."""
 GRACE_SECONDS, SLOWEST = 20.0, 8 * 1024
-"""A body has that long, and beyond it as long as it comes by that many bytes a second."""
+"""Seconds that every body has, and bytes per second at which it may take longer."""
 STILL_SECONDS = 20.0
-"""Between two parts of a body."""
+"""Seconds between two parts of a body."""
 MOST_WAITING = 256
-"""Connections whose request's head is still to come."""
+"""Connections that may wait for a request's head at the same time."""
 SPARE_FILES = 128
-"""File descriptors that are kept for databases, objects and uploads."""
+"""File descriptors kept free for databases, objects and uploads."""
 
 
 class TimedConnection(H11Protocol):
-    """uvicorn's connection, whose waits end."""
+    """Connection of uvicorn whose waits end."""
 
     waiting: ClassVar["OrderedDict[TimedConnection, None]"] = OrderedDict()
-    """Those whose head is still to come, oldest first."""
+    """Connections whose request's head has not come yet, oldest first."""
     _head: asyncio.TimerHandle | None = None
     _room: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody connected; the oldest that still waits goes where there are too many."""
+        """Wait for the head of a new connection; if too many wait, cut off the oldest."""
         super().connection_made(transport)
         self._expect_head()
         while len(self.waiting) > MOST_WAITING:
@@ -45,32 +45,32 @@ class TimedConnection(H11Protocol):
             oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """End all waits."""
         self._head_came()
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """A part of a request; its head is there once a cycle is."""
+        """Take a part of a request; its head is complete once uvicorn has made a cycle."""
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
             self._head_came()
 
     def on_response_complete(self) -> None:
-        """The next request is waited for, unless it lies here already."""
+        """Wait for the next request, unless it has come already."""
         before = self.cycle
         super().on_response_complete()
         if self.cycle is before:
             self._expect_head()
 
     def pause_writing(self) -> None:
-        """The client reads slower than we write."""
+        """Limit the wait for a client that reads slower than we write."""
         super().pause_writing()
         self._room = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It reads on."""
+        """End that wait: the client reads on."""
         if self._room is not None:
             self._room.cancel()
             self._room = None
@@ -96,29 +96,29 @@ class TimedConnection(H11Protocol):
 
 
 class Bodies:
-    """ASGI middleware: a body that does not come, or comes too slowly, is refused; inside, the client is gone then."""
+    """ASGI middleware that refuses a body which stops or comes too slowly; the app inside sees a disconnect."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Around everything else."""
+        """`app` is everything else; this is the outermost layer."""
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, reading with patience that ends."""
+        """Answer a request, with limits to how long its body may take."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, size, more, started, slow = time.monotonic(), 0, True, False, False
+        began, size, more, answering, slow = time.monotonic(), 0, True, False, False
 
         async def into() -> Message:
             nonlocal size, more, slow
             if not more:
                 return {"type": "http.disconnect"} if slow else await receive()
-            left = min(STILL_SECONDS, began + GRACE_SECONDS + size / SLOWEST - time.monotonic())
+            seconds = min(STILL_SECONDS, began + GRACE_SECONDS + size / SLOWEST - time.monotonic())
             try:
-                message = await asyncio.wait_for(receive(), max(left, 0.0))
+                message = await asyncio.wait_for(receive(), max(seconds, 0.0))
             except TimeoutError:
                 more, slow = False, True
-                if not started:
+                if not answering:
                     await self._refuse(send, size)
                 return {"type": "http.disconnect"}
             size += len(message.get("body", b""))
@@ -126,8 +126,8 @@ class Bodies:
             return message
 
         async def out(message: Message) -> None:
-            nonlocal started
-            started = True
+            nonlocal answering
+            answering = True
             if not slow:
                 await send(message)
 
@@ -144,7 +144,7 @@ class Bodies:
 
 
 def options() -> dict[str, Any]:
-    """What uvicorn is told beside; raises the limit of open files as far as the system lets this process."""
+    """Options of uvicorn; raises this process's limit of open files as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""Browsers' sessions kept in the database beside the signed cookie, so that signing out ends every copy of it."""
+"""Sessions of browsers, kept in the database beside the signed cookie, so that signing out ends every copy of it."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,24 +11,24 @@ from components.storage.database import Database
 from lcia.service.callers import PERSON
 
 SIGN_IN = "sign_in"
-"""Key of the session: what its row goes by."""
+"""Key of the session whose value finds its row."""
 OPEN = ("/static/", "/health", "/metrics")
-"""Addresses that ask for nobody."""
+"""Addresses for which nobody has to sign in."""
 
 
 class KeptSessions:
-    """ASGI middleware within the one that reads and signs the cookie.
+    """ASGI middleware inside the one that reads and signs the cookie.
 
-    A session that names a person without a row that stands is emptied before anything sees it; one that names a person
-    at the end and did not before gets a row; one that names nobody any more ends.
+    Before a request, a session that names a person but has no valid row is emptied. Afterwards, a session that newly
+    names a person gets a row, and the row of a session that no longer names one ends.
     """
 
     def __init__(self, app: ASGIApp, db: Database, hours: float) -> None:
-        """`hours` is how long a sign-in counts."""
+        """A sign-in counts for `hours`."""
         self.app, self.db, self.lifetime = app, db, timedelta(hours=hours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, answer, note."""
+        """Check the session, answer, then note what became of it."""
         if scope["type"] != "http" or scope["path"].startswith(OPEN):
             await self.app(scope, receive, send)
             return
@@ -61,6 +61,6 @@ class KeptSessions:
 
 
 def stands(db: Database, session: dict[str, Any]) -> bool:
-    """True if the person of a session is still signed in by it; also for what lasts longer than a request."""
+    """True if a session's person is still signed in by it; streams ask again while they last."""
     with db.read() as connection:
         return sessions.stands(connection, str(session.get(SIGN_IN, "")), str(session[PERSON]))

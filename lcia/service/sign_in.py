@@ -1,4 +1,4 @@
-"""Signing in: OpenID Connect (authorization code flow with PKCE) or a token; the session is a signed cookie."""
+"""Sign-in with OpenID Connect (authorization code flow with PKCE) or a token; the session is a signed cookie."""
 
 import secrets
 from collections.abc import Mapping
@@ -32,20 +32,20 @@ SESSION_SECRET, CLIENT_SECRET = "LCIA_SESSION_SECRET", "LCIA_OIDC_SECRET"
 """Environment variables; the first signs sessions, the second is the identity provider's client secret."""
 LEAST_SECRET = 32
 LONGEST_HOW = 200
-"""Characters of what the log says on how somebody signed in."""
+"""Characters that the log keeps of how somebody signed in."""
 NEXT, CSRF = "next", "csrf"
-"""Keys of the session: where somebody was going when they had to sign in, and what forms have to bring back."""
+"""Keys of the session: the page to show after the sign-in, and the text that forms have to send back."""
 AGAIN = timedelta(minutes=10)
-"""Sign-ins of one person within this time are one entry: nobody fills the log with them."""
+"""Sign-ins of one person within this time give one entry, so that nobody fills the log with them."""
 SIGN_IN = Actor("lcia", assured=True, how="sign-in")
 
 
 class ServeRefused(LciaError):
-    """The service can't start as it is set up."""
+    """The service can't start with its settings."""
 
 
 def add_sign_in(app: FastAPI, instance: Instance, rates: Rates, environment: Mapping[str, str]) -> None:
-    """Sessions and /logout; where the settings name an identity provider, /login and /login/callback.
+    """Add sessions and /logout; if the settings name an identity provider, also /login and /login/callback.
 
     Raises:
         ServeRefused: a secret is missing or too short.
@@ -54,7 +54,7 @@ def add_sign_in(app: FastAPI, instance: Instance, rates: Rates, environment: Map
     app.add_middleware(KeptSessions, db=instance.db, hours=settings.session_hours)
     app.add_middleware(
         SessionMiddleware,
-        secret_key=_session_secret(environment, needed=settings.issuer is not None),
+        secret_key=_session_secret(environment, must_exist=settings.issuer is not None),
         session_cookie="lcia_session",
         path=root_of(settings.address) or "/",
         max_age=int(settings.session_hours * 3600),
@@ -84,25 +84,25 @@ def add_sign_in(app: FastAPI, instance: Instance, rates: Rates, environment: Map
     async def login(request: Request) -> Response:
         callback = f"{settings.address.rstrip('/')}/login/callback"
         try:
-            found: Response = await oauth.idp.authorize_redirect(request, callback)
+            redirect: Response = await oauth.idp.authorize_redirect(request, callback)
         except (HTTPError, OAuthError) as error:
             raise NotSignedIn(f"the identity provider does not answer ({type(error).__name__}); try again") from error
-        return found
+        return redirect
 
     @app.get("/login/callback", include_in_schema=False)
     async def signed_in(request: Request) -> Response:
         try:
             token = await oauth.idp.authorize_access_token(request)
         except (HTTPError, OAuthError, JoseError, ValueError) as error:
-            rates.failed(request)
+            rates.count_failure(request)
             why = getattr(error, "error", type(error).__name__)
             raise NotSignedIn(f"the identity provider refused the sign-in ({why}); begin again at /login") from error
-        person = await run_in_threadpool(_known, instance, token.get("userinfo") or {})
+        person = await run_in_threadpool(_person, instance, token.get("userinfo") or {})
         return begin_session(request, person, how=f"signed in at {settings.issuer}"[:LONGEST_HOW])
 
 
 def begin_session(request: Request, person: Person, token: str | None = None, how: str = "console") -> Response:
-    """Who signed in is known from here on, and how; sends them to where they were going."""
+    """Begin the session of a person, and send them to the page they wanted."""
     onwards = request.session.get(NEXT, "/")
     request.session.clear()  # nothing from before the sign-in is carried over
     request.session[PERSON], request.session[CSRF], request.session[HOW] = person.name, new_csrf(), how
@@ -112,12 +112,12 @@ def begin_session(request: Request, person: Person, token: str | None = None, ho
 
 
 def new_csrf() -> str:
-    """What the forms of one session bring back, so that no other site can send them."""
+    """Text that the forms of a session send back, so that no other site can send them."""
     return secrets.token_urlsafe(32)
 
 
 def sign_in_with_token(request: Request, instance: Instance, rates: Rates, text: str) -> Response:
-    """A session for the owner of a token, for as long as the token counts.
+    """Begin a session for the owner of a token; it ends when the token does.
 
     Raises:
         TokenRefused, TooManyRequests.
@@ -125,14 +125,14 @@ def sign_in_with_token(request: Request, instance: Instance, rates: Rates, text:
     try:
         person, token = tokens.check(instance.db, text.strip())
     except TokenRefused:
-        rates.failed(request)
+        rates.count_failure(request)
         raise
     log_sign_in(instance, Caller.by_token(person, token, "console, ").actor)
     return begin_session(request, person, token.id)
 
 
 def log_sign_in(instance: Instance, who: Actor) -> None:
-    """Enter in the log that somebody signed in; again and again within ten minutes is once."""
+    """Enter in the log that somebody signed in; further sign-ins within ten minutes give no entry."""
     with instance.db.begin() as connection:
         last = next(newest(connection, ["person.signed_in"], who.name), None)
         if last is not None and abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN:
@@ -140,10 +140,10 @@ def log_sign_in(instance: Instance, who: Actor) -> None:
         append(connection, "person.signed_in", who, who.name, {})
 
 
-def _session_secret(environment: Mapping[str, str], *, needed: bool) -> str:
-    """The secret that sessions are signed with; one of this process alone where none is given and none is needed."""
+def _session_secret(environment: Mapping[str, str], *, must_exist: bool) -> str:
+    """Secret that signs sessions; a random one, which dies with this process, if none is given and none must exist."""
     secret = environment.get(SESSION_SECRET, "")
-    if not secret and not needed:
+    if not secret and not must_exist:
         return secrets.token_urlsafe(48)
     if len(secret) < LEAST_SECRET:
         raise ServeRefused(
@@ -153,8 +153,8 @@ def _session_secret(environment: Mapping[str, str], *, needed: bool) -> str:
     return secret
 
 
-def _known(instance: Instance, claims: Mapping[str, Any]) -> Person:
-    """The person that the claims speak of, with the roles of their groups; somebody new is recorded.
+def _person(instance: Instance, claims: Mapping[str, Any]) -> Person:
+    """Person whom the claims describe, with the roles of their groups; a new one is recorded.
 
     A name that another account has gets a number behind it: roles are granted to accounts, not to names.
 
@@ -181,26 +181,26 @@ def _known(instance: Instance, claims: Mapping[str, Any]) -> Person:
 
 
 def _name(connection: Connection, name: str, subject: str) -> str:
-    """The name that a new account goes by here.
+    """Free name for a new account.
 
     Raises:
-        NotSignedIn: an admin recorded somebody of this name without an account, who may be the same.
+        NotSignedIn: an admin recorded somebody of this name without an account; it may be the same person.
     """
-    found = people.among(connection, [name])
-    if any(person.subject is None for person in found.values()):
+    namesakes = people.among(connection, [name])
+    if any(person.subject is None for person in namesakes.values()):
         raise NotSignedIn(
             f"the name {name!r} is recorded here without an account of the identity provider; if that is you, an admin "
             f"connects the two with `lcia people add '{name}' --subject '{subject}'`"
         )
-    return people.free_name(connection, name) if found else name
+    return people.free_name(connection, name) if namesakes else name
 
 
 def _roles(settings: ServeSettings, claims: Mapping[str, Any]) -> dict[Grant, str]:
     """Roles by the settings' groups, each with the first group that gives it."""
-    told = claims.get(settings.groups_claim) or []
-    groups = [told] if isinstance(told, str) else [str(one) for one in told] if isinstance(told, list) else []
-    wanted: dict[Grant, str] = {}
+    claim = claims.get(settings.groups_claim) or []
+    groups = [claim] if isinstance(claim, str) else [str(one) for one in claim] if isinstance(claim, list) else []
+    roles: dict[Grant, str] = {}
     for group in groups:
         for one in settings.groups.get(group, ()):
-            wanted.setdefault(Grant(one.role, one.site), group)
-    return wanted
+            roles.setdefault(Grant(one.role, one.site), group)
+    return roles

@@ -1,4 +1,4 @@
-"""Pages that watch for changes: one look a tick for all of them, and so many of one person and in all."""
+"""Streams for pages that watch for changes: all share one look, and their number is limited."""
 
 import threading
 import time
@@ -13,15 +13,15 @@ from components.errors import LciaError
 
 
 class TooManyStreams(LciaError):
-    """One person watches on too many pages at once, or sends too much at once."""
+    """One person has too many watching pages or uploads at once."""
 
 
 class NoMoreStreams(LciaError):
-    """All that the service has is taken."""
+    """All places of the service are taken."""
 
 
 class Look:
-    """A value that is looked up at most once in `every` seconds, however many ask for it."""
+    """Value that is looked up at most once in `every` seconds, however many ask for it."""
 
     def __init__(self, look: Callable[[], str], every: float) -> None:
         """`look` may wait for a database."""
@@ -29,7 +29,7 @@ class Look:
         self._value, self._at, self._busy = "", -every, False
 
     async def value(self) -> str:
-        """The newest known; the first who finds it too old looks, and the others don't wait for that.
+        """Newest value. The first caller who finds it too old looks it up; the others get the old one meanwhile.
 
         Raises:
             LciaError: the look failed.
@@ -44,20 +44,20 @@ class Look:
 
 
 class Slots:
-    """So many at a time of one person, and in all."""
+    """Slots: a limit for each person, and one for all."""
 
     def __init__(self, what: str, each: int, most: int) -> None:
-        """`what` is named in refusals, as `pages that watch for changes`."""
+        """Refusals name `what`, such as `pages that watch for changes`; `each` and `most` are the limits."""
         self._what, self._each, self._most = what, each, most
         self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def take(self, person: str) -> None:
-        """Take a place, to be given back.
+        """Take a place, which has to be given back.
 
         Raises:
-            TooManyStreams: this person has all that one may have.
-            NoMoreStreams: there is none.
+            TooManyStreams: this person has as many as one may have.
+            NoMoreStreams: none is free.
         """
         with self._lock:
             if self._taken[person] >= self._each:
@@ -67,29 +67,29 @@ class Slots:
             self._taken[person] += 1
 
     def give_back(self, person: str) -> None:
-        """Let somebody else have it."""
+        """Give a place back."""
         with self._lock:
             self._taken[person] -= 1
             if self._taken[person] <= 0:
                 del self._taken[person]
 
     @property
-    def taken(self) -> int:
-        """Places that are taken now."""
+    def in_use(self) -> int:
+        """Number of places in use."""
         with self._lock:
             return self._taken.total()
 
 
 class Stream(StreamingResponse):
-    """An event stream that gives its place back however it ends."""
+    """Event stream that gives its place back however it ends."""
 
     def __init__(self, events: AsyncIterable[str], places: Slots, person: str) -> None:
-        """The place was taken by whoever makes it."""
+        """The caller has taken the place already."""
         super().__init__(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
         self._places, self._person = places, person
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the reader or the events end."""
+        """Send until the reader leaves or the events end."""
         try:
             await super().__call__(scope, receive, send)
         finally:

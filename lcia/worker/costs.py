@@ -1,4 +1,4 @@
-"""What learning a task will take, from what earlier runs of this installation took; and what it did take.
+"""Costs of learning a task: an estimate from earlier runs of this installation, and a measurement.
 
 A run's work is known before it starts: optimizer steps and predictions. Stated default speeds turn it into seconds, and
 the median ratio of actual to default over like runs corrects them: a ratio estimator, which one run already improves.
@@ -20,11 +20,11 @@ from lcia.instance import Instance
 SECONDS_PER_STEP = 0.35
 SECONDS_PER_PREDICTION = 0.08
 SECONDS_AROUND = 20.0
-"""Stated defaults: the embedded 135M model with adapters on 6 layers, batches of 4, on two CPU cores."""
+"""Default speeds, measured on the embedded 135M model with adapters on 6 layers, batches of 4, two CPU cores."""
 CORES = 2.0
-"""Cores that such a run keeps busy, until one was measured."""
+"""Cores that such a run keeps busy, until a run has been measured."""
 PAST_RUNS = 20
-"""How many of the newest like runs the correction rests on."""
+"""Number of like runs, the newest ones, that the correction rests on."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Stopwatch:
 
 
 @contextmanager
-def measured() -> Iterator[Stopwatch]:
+def measure() -> Iterator[Stopwatch]:
     """Measure the block; steps that run on other machines count only by the clock."""
     watch, began, cpu = Stopwatch(), time.monotonic(), time.process_time()
     try:
@@ -46,7 +46,7 @@ def measured() -> Iterator[Stopwatch]:
 
 
 def estimate(instance: Instance, work: Mapping[str, int]) -> dict[str, Any]:
-    """Seconds, hours and money that `work` (`steps`, `predictions`) will take, and what that rests on."""
+    """Seconds, hours and money that `work` (`steps`, `predictions`) will take, and the basis of the estimate."""
     plain = default_seconds(work)
     past = _past(instance)
     if past:
@@ -66,18 +66,21 @@ def default_seconds(work: Mapping[str, int]) -> float:
 
 
 def record(
-    instance: Instance, work: Mapping[str, int], estimated: Mapping[str, Any], taken: Stopwatch, *, resumed: bool
+    instance: Instance, work: Mapping[str, int], forecast: Mapping[str, Any], watch: Stopwatch, *, partial: bool
 ) -> str:
-    """Store estimate against actual of one run; returns the digest. What was resumed says nothing about speed."""
+    """Store estimate against actual of one run; returns the digest.
+
+    A partial run, which went on from a checkpoint, counts in no later estimate.
+    """
     return instance.store.put_json(
         {
             "kind": "cost",
             "schema": 1,
             "work": dict(work),
-            "estimate": dict(estimated),
-            "actual": _costs(instance.settings, taken.seconds, taken.cpu_seconds),
+            "estimate": dict(forecast),
+            "actual": _costs(instance.settings, watch.seconds, watch.cpu_seconds),
             "like": _like(instance.settings),
-            "resumed": resumed,
+            "resumed": partial,
         }
     )
 
@@ -86,9 +89,10 @@ def _past(instance: Instance) -> list[dict[str, Any]]:
     """Cost records of the newest whole runs with the same model, GPUs and adapter depth."""
     with instance.db.read() as connection:
         items = queue.items(connection, instance.assistant)
-    found, like = [], _like(instance.settings)
+    runs: list[dict[str, Any]] = []
+    like = _like(instance.settings)
     for item in reversed(items):
-        if len(found) == PAST_RUNS:
+        if len(runs) == PAST_RUNS:
             break
         if "cost" in item.reports:
             try:
@@ -96,19 +100,19 @@ def _past(instance: Instance) -> list[dict[str, Any]]:
             except ObjectMissing:
                 continue
             if run["like"] == like and not run["resumed"] and run["actual"]["seconds"] > 0:
-                found.append(run)
-    return found
+                runs.append(run)
+    return runs
 
 
 def _like(settings: Settings) -> dict[str, Any]:
-    """What makes two runs comparable in speed."""
+    """Settings that two runs must share for their speeds to be compared."""
     base = settings.base_model
     layers = settings.adapter.top_layers
     return {"base_model": base.name, "dtype": base.dtype, "gpus": gpus(settings), "top_layers": layers}
 
 
 def gpus(settings: Settings) -> int:
-    """How many GPUs a run keeps busy; where steps are pods, as many as `tune` asks for."""
+    """Number of GPUs that a run keeps busy; if steps are pods, as many as `tune` asks for."""
     base = settings.base_model
     if base.device == "cpu":
         return 0
@@ -117,8 +121,8 @@ def gpus(settings: Settings) -> int:
         return pod.gpu * pod.nodes
     import torch
 
-    there = torch.cuda.device_count()
-    return there if base.processes == "auto" else min(there, base.processes)
+    count = torch.cuda.device_count()
+    return count if base.processes == "auto" else min(count, base.processes)
 
 
 def _costs(settings: Settings, seconds: float, cpu_seconds: float) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def _costs(settings: Settings, seconds: float, cpu_seconds: float) -> dict[str, 
 
 
 def money(prices: PriceSettings, cpu_hours: float, gpu_hours: float) -> float | None:
-    """Price of the hours; None while zenml.yaml names no price."""
+    """Price of the hours; None if zenml.yaml names no price."""
     if prices.cpu_hour is None and prices.gpu_hour is None:
         return None
     return round((prices.cpu_hour or 0.0) * cpu_hours + (prices.gpu_hour or 0.0) * gpu_hours, 4)

@@ -1,4 +1,4 @@
-"""Packages from the inboxes into the queue."""
+"""Inboxes: packages that lie there are submitted to the queue."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,49 +14,49 @@ from lcia.instance import Instance
 from lcia.operations import tasks
 
 INBOX = "inbox"
-"""Who submits what was dropped there: nobody signed in, so no person is known."""
+"""Submitter of a package from an inbox: nobody signed in, so no person is known."""
 
 
 def sender(owner: str | None) -> Actor:
-    """Who a package of an inbox comes from: somebody of its site, or anybody."""
+    """Actor that submits a package of an inbox: somebody of its site, or anybody."""
     return Actor(INBOX if owner is None else f"{INBOX} of {owner}", assured=False, how="inbox")
 
 
 def sender_known(submitted_by: str) -> bool:
-    """False for what came through an inbox: any person may have put it there, whoever's inbox it is."""
+    """False for a package from an inbox: anybody may have put it there, also into the inbox of a site."""
     return submitted_by != INBOX and not submitted_by.startswith(f"{INBOX} of ")
 
 
 def take(instance: Instance, say: Callable[[str], None] = lambda _: None) -> list[QueueItem]:
     """Submit every complete package of the inboxes and put it away; returns the tasks that are new.
 
-    A package that was submitted and not put away, because the machine stopped between, is known when it is taken again.
-    An inbox in which somebody left what can't be dealt with is said, and keeps no other work waiting.
+    If the machine stops between submitting and putting away, the package is taken again and found to be known. An
+    inbox that can't be used is reported with `say` and holds up no other work.
 
     Raises:
-        InboxUnusable: the inbox that all share is not there.
+        InboxUnusable: the inbox that all share does not exist.
     """
-    settings, arrived = instance.settings.inbox, list[QueueItem]()
+    settings, items = instance.settings.inbox, list[QueueItem]()
     for owner, url in sorted(settings.sites.items()):
         try:
-            arrived += _take(instance, owner, open_inbox(url, settings.quiet_seconds), say)
+            items += _take(instance, owner, open_inbox(url, settings.quiet_seconds), say)
         except InboxUnusable as error:
             say(f"the inbox of {owner} can't be used: {error}")
     if settings.url:
         inbox = open_inbox(settings.url, settings.quiet_seconds)
         try:
-            arrived += _take(instance, settings.owner, inbox, say)
+            items += _take(instance, settings.owner, inbox, say)
         except InboxUnusable as error:
             say(f"the inbox can't be used: {error}")
-    return arrived
+    return items
 
 
 def _take(instance: Instance, owner: str | None, inbox: Inbox, say: Callable[[str], None]) -> Iterator[QueueItem]:
     for name in inbox.complete(time.time()):
         try:
             with inbox.copy_of(name, instance.home / "unpacked") as path:
-                actor, allowed = sender(owner), _owned_by(owner, name)
-                item = tasks.submit(instance, path, actor, allowed, name, sender_known=False)
+                actor, check_owner = sender(owner), _check_of(owner, name)
+                item = tasks.submit(instance, path, actor, check_owner, name, sender_known=False)
         except StillWritten as error:
             say(str(error))
             continue
@@ -77,7 +77,7 @@ def _take(instance: Instance, owner: str | None, inbox: Inbox, say: Callable[[st
 
 
 def _put_away(inbox: Inbox, name: str, outcome: Outcome, facts: dict[str, Json], say: Callable[[str], None]) -> None:
-    """Move a package away; one that can't be is said and stays, and the packages after it are taken."""
+    """Put a package away. If that fails it stays and is reported; the packages after it are still taken."""
     try:
         inbox.put_away(name, outcome, {"package": name, **facts})
     except InboxUnusable as error:
@@ -88,11 +88,13 @@ def _problems(error: Exception) -> list[Json]:
     return [asdict(problem) for problem in error.problems] if isinstance(error, PackageError) else [str(error)]
 
 
-def _owned_by(owner: str | None, package: str) -> Callable[[str], None]:
-    """Refuses packages of other owners, where the inbox belongs to one."""
+def _check_of(owner: str | None, package: str) -> Callable[[str], None]:
+    """Check that refuses packages of other owners, if the inbox belongs to one."""
 
-    def check(seen: str) -> None:
-        if owner is not None and seen != owner:
-            raise PackageError(package, [Problem("task.yaml", None, "owner", seen, f"{owner}, whose inbox this is")])
+    def check(submitter: str) -> None:
+        if owner is not None and submitter != owner:
+            raise PackageError(
+                package, [Problem("task.yaml", None, "owner", submitter, f"{owner}, whose inbox this is")]
+            )
 
     return check

@@ -1,4 +1,4 @@
-"""While a task is learnt: its curves in MLflow, up to the last checkpoint."""
+"""Curves of a task in MLflow while it is learnt, up to the last checkpoint."""
 
 import contextlib
 import logging
@@ -17,11 +17,11 @@ EVERY = 10.0
 
 
 @contextlib.contextmanager
-def shown(instance: Instance, item: QueueItem, key: str, lease: Lease, every: float = EVERY) -> Iterator[None]:
-    """Within the block MLflow shows what the run under `key` has learnt so far; the candidate's run goes on from it.
+def show(instance: Instance, item: QueueItem, key: str, lease: Lease, every: float = EVERY) -> Iterator[None]:
+    """Show in MLflow, during the block, the curves of the run under `key`; the candidate's run continues them.
 
-    MLflow is only told: where it can't be reached the learning goes on, and the curves come with the candidate.
-    A run that fails ends in MLflow with the error's words. A worker whose `lease` was taken over tells nothing more.
+    If MLflow can't be reached learning goes on, and the curves come with the candidate. A run that fails ends in MLflow
+    with the error's message. A worker whose `lease` was taken over sends nothing more.
     """
     stop = threading.Event()
     thread = threading.Thread(target=_follow, args=(instance, item, key, lease, every, stop), daemon=True)
@@ -41,19 +41,19 @@ def shown(instance: Instance, item: QueueItem, key: str, lease: Lease, every: fl
 
 
 def _follow(instance: Instance, item: QueueItem, key: str, lease: Lease, every: float, stop: threading.Event) -> None:
-    told = 0
+    points = 0  # that MLflow has
     while not stop.wait(every):
         try:
             curves = read_curves(instance.store.scratch(key))
-            if curves and len(curves["loss"]) > told:
+            if curves and len(curves["loss"]) > points:
                 _need_lease(instance, lease)
                 name = f"{instance.assistant}: {item.name}@{item.version}"
                 instance.registry.follow(key, name, {"task": f"{item.name}@{item.version}"}, curves)
-                told = len(curves["loss"])
+                points = len(curves["loss"])
         except (LciaError, OSError):
             continue
-        except Exception as error:  # noqa: BLE001 - whatever it is, the learning goes on, and later curves come
-            LOG.warning("MLflow was not shown how far the learning is: %s: %s", type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 - learning goes on whatever it is, and later curves follow
+            LOG.warning("the curves were not sent to MLflow: %s: %s", type(error).__name__, error)
 
 
 def _need_lease(instance: Instance, lease: Lease) -> None:

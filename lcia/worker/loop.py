@@ -1,7 +1,7 @@
-"""The worker: holds the lease, runs the pipelines, turns their results into rows and log entries."""
+"""Loop of the worker: it holds the lease, runs the pipelines, and turns their results into rows and log entries."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,21 +14,20 @@ from components.quality.fingerprints import result_name, store_fingerprints
 from components.quality.omissions import Omission
 from components.registry.publication import publication
 from components.settings import changed_keys
-from components.storage import results
 from components.storage.keys import step_key
 from components.storage.leases import Lease
 from components.storage.objects import ObjectMissing
-from components.tasks import progress, queue
+from components.tasks import queue
 from components.tasks.problems import Problem
 from components.tasks.quarantine import quarantine
 from components.tasks.queue import QueueItem
 from components.tasks.snapshot import load_snapshot
 from components.tuning.progress_curves import read_curves
-from infra.runs import PipelineRun, StepFailed, describe_run, finished_outputs, load, run_pipeline
+from infra.runs import StepFailed, describe_run, finished_outputs, load
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
-from lcia.worker import costs as estimates
-from lcia.worker import inbox, live_curves
+from lcia.worker import costs, inbox, live_curves
+from lcia.worker.runs import ASSESS, LearnKeys, Runs, make_order, run_name
 from steps.order import LearnOrder, Order
 
 LOG = logging.getLogger("lcia.worker.loop")
@@ -40,29 +39,29 @@ Say = Callable[[str], None]
 
 
 def work(instance: Instance, actor: Actor, say: Say, only: int | None = None) -> list[QueueItem]:
-    """Bring every open item of the queue (or only one) as far as it can go; returns the items touched.
+    """Bring every open item of the queue (or only one) as far as it can go; returns these items.
 
     Without `only` packages are taken from the inbox too, before each task: the lease is the only lock of both.
 
     Raises:
-        InboxUnusable: see `arrivals.take`.
+        InboxUnusable: see `inbox.take`.
         LineageBusy: another live worker holds the lease.
     """
-    touched: dict[int, QueueItem] = {}
+    items: dict[int, QueueItem] = {}
     with hold_lineage(instance.db, instance.assistant, "worker") as lease:
-        _tell(instance, say)  # what a crash left untold
+        _tell(instance, say)  # left over from a crash
         while True:
-            instance = instance.current()  # admins may have accepted another policy meanwhile
+            instance = instance.current()  # admins may accept another policy between two tasks
             if only is None:
-                for arrived in inbox.take(instance, say):
-                    say(f"{arrived.name}@{arrived.version} came through the inbox: item {arrived.id}")
+                for package in inbox.take(instance, say):
+                    say(f"{package.name}@{package.version} came through the inbox: item {package.id}")
             item = _next(instance, only)
             if item is None:
                 break
             item = Advance(instance, lease, actor, say).run(item)
-            touched[item.id] = item
+            items[item.id] = item
             _tell(instance, say)
-    return list(touched.values())
+    return list(items.values())
 
 
 def _tell(instance: Instance, say: Say) -> None:
@@ -72,21 +71,22 @@ def _tell(instance: Instance, say: Say) -> None:
 
 
 def _next(instance: Instance, only: int | None) -> QueueItem | None:
-    """The next item something can be done about; `waiting` ones only when no candidate is undecided."""
+    """Next item that can go on; a `waiting` one only if no candidate is undecided."""
     with instance.db.read() as connection:
-        undecided = candidates.versions(connection, instance.assistant, "pending")
-        ready = tuple(state for state in queue.OPEN if state != "waiting" or not undecided)
+        pending = candidates.versions(connection, instance.assistant, "pending")
+        ready = tuple(state for state in queue.OPEN if state != "waiting" or not pending)
         return queue.next_item(connection, instance.assistant, ready, only)
 
 
 class Advance:
-    """One item on its way through the pipelines."""
+    """Advance of one item through the pipelines."""
 
     def __init__(self, instance: Instance, lease: Lease, actor: Actor, say: Say) -> None:
         self.instance, self.lease, self.actor, self.say = instance, lease, actor, say
+        self.runs = Runs(instance, lease)
 
     def run(self, item: QueueItem) -> QueueItem:
-        """As far as this item can go now."""
+        """Bring the item as far as it can go now."""
         if item.state == "waiting":
             item = self._move(item, "submitted", "nothing is undecided any more; assessed on the present champion")
         champion = self.instance.champion()
@@ -107,17 +107,17 @@ class Advance:
             "assess",
             {"package": item.package, "parent": parent, "answers": item.answers},
             self.instance.settings.content(),
-            ("evaluation", "grouping", "model", "quality", "tasks"),
+            ASSESS,
         )
-        digest = self._known(key)
+        digest = self.runs.find(key)
         if digest is None:
             try:
-                run = self._pipeline("assess_task", item, order)
+                run = self.runs.run("assess_task", item, order)
             except StepFailed as failure:
                 return self._refuse(item, failure)
-            digest = self._record(key, "assess", run.outputs["group_instructions"])
+            digest = self.runs.record(key, "assess", run.outputs["group_instructions"])
         record = self.instance.store.get_json(digest)
-        self._fingerprint(record["task"])  # the rows that are learnt, without those set aside
+        self._fingerprint(record["task"])  # now of the rows that are learnt, without those set aside
         for reason in record["reasons"]:
             self.say(f"  {record['verdict']}: {reason}")
         for omission in Omission.of(record):
@@ -135,9 +135,9 @@ class Advance:
         if record["verdict"] == "nothing_to_learn":
             return self._move(item, "nothing_to_learn", why, **facts)
         with self.instance.db.read() as connection:
-            undecided = candidates.versions(connection, self.instance.assistant, "pending")
-        if undecided:
-            first = undecided[0]
+            pending = candidates.versions(connection, self.instance.assistant, "pending")
+        if pending:
+            first = pending[0]
             return self._move(
                 item, "waiting", f"version {first.number} ({first.task_name}) waits for people to decide", **facts
             )
@@ -149,83 +149,57 @@ class Advance:
             assessment,
             attempt=instance.next_attempt(item.name, item.owner),
             looks=instance.anchor_looks(),
-            superseded=instance.superseded(),
+            superseded=instance.replacements(),
         )
         try:
-            learnt = self.learn(item, order)
+            learning = self.learn(item, order)
         except StepFailed as failure:
             self.say(f"  failed: {failure}")
             return self._move(item, "failed", str(failure))
-        return self._register(item, parent, learnt)
+        return self._register(item, parent, learning)
 
-    def learn(self, item: QueueItem, order: LearnOrder) -> "LearningResult":
-        """Learn what an order's assessment says; finished steps are found again, an interrupted one goes on.
+    def learn(self, item: QueueItem, order: LearnOrder) -> "Learning":
+        """Learn a task as its assessment says; finished steps are found again, an interrupted one goes on.
 
         Raises:
             StepFailed: with the step's own words.
         """
-        instance, settings = self.instance, self.instance.settings.content()
-        record = instance.store.get_json(order.assessment)
-        rows = {"rows": record["rows"]["train"]} if "rows" in record else {}
-        tune_key = step_key(
-            "tune",
-            {"task": record["task"], "parent": order.parent, "group": record["group"], **rows},
-            {name: settings[name] for name in ("base_model", "adapter", "tuning")},
-            ("model", "tuning", "grouping"),
-        )
-        evaluate_key = step_key(
-            "evaluate",
-            {"tune": tune_key, "lineage": list(order.lineage)},
-            settings,
-            ("model", "tuning", "grouping", "evaluation"),
-        )
-        replaced = {"superseded": order.superseded} if order.superseded else {}
-        learn_key = step_key(
-            "learn",
-            {
-                "evaluate": evaluate_key,
-                "assessment": order.assessment,
-                "attempt": order.attempt,
-                "looks": order.looks,
-                **replaced,
-            },
-            settings,
-            ("promotion", "evaluation"),
-        )
-        known = self._known(learn_key)
-        if known is not None:
-            return LearningResult(known, tune_key)
+        instance, record = self.instance, self.instance.store.get_json(order.assessment)
+        keys = LearnKeys.of(order, record, instance.settings.content())
+        evidence = self.runs.find(keys.learn)
+        if evidence is not None:
+            return Learning(evidence, keys.tune)
         self.say(f"{item.name}@{item.version}: learn_task (tune, evaluate, gate, register)")
-        done = {"tune": self._known(tune_key), "evaluate_forgetting": self._known(evaluate_key)}
-        order = order.model_copy(
-            update={"known": {step: digest for step, digest in done.items() if digest}, "scratch": tune_key}
-        )
+        outputs = {"tune": self.runs.find(keys.tune), "evaluate_forgetting": self.runs.find(keys.evaluate)}
+        earlier = {step: digest for step, digest in outputs.items() if digest}
+        order = order.model_copy(update={"known": earlier, "scratch": keys.tune})
         work = record["estimate"]
-        expected = estimates.estimate(instance, work)
-        self.say(f"  about {expected['seconds']:.0f} seconds ({expected['basis']})")
-        resumed = bool(order.known) or bool(read_curves(instance.store.scratch(tune_key)))
+        forecast = costs.estimate(instance, work)
+        self.say(f"  about {forecast['seconds']:.0f} seconds ({forecast['basis']})")
+        # a run that goes on from a checkpoint says nothing about how long a whole one takes
+        partial = bool(earlier) or bool(read_curves(instance.store.scratch(keys.tune)))
         load()
         # MLflow shows only what becomes a candidate: not what is learnt again on the way to another base model
-        watched = live_curves.shown(instance, item, tune_key, self.lease) if item.state == "learning" else nullcontext()
+        curves = live_curves.show(instance, item, keys.tune, self.lease) if item.state == "learning" else nullcontext()
         try:
-            with watched, estimates.measured() as taken:
-                run = self._pipeline("learn_task", item, order)
+            with curves, costs.measure() as watch:
+                run = self.runs.run("learn_task", item, order)
         except StepFailed:
-            self._record_steps(finished_outputs(self._run_name("learn_task", item)), tune_key, evaluate_key)
+            self.runs.record_steps(finished_outputs(run_name("learn_task", item)), keys)
             raise
-        cost = estimates.record(instance, work, expected, taken, resumed=resumed)
-        self._record_steps(run.outputs, tune_key, evaluate_key)
-        evidence = self._record(learn_key, "learn", run.outputs["register_candidate"])
-        instance.store.scratch(tune_key).clear()
+        cost = costs.record(instance, work, forecast, watch, partial=partial)
+        self.runs.record_steps(run.outputs, keys)
+        evidence = self.runs.record(keys.learn, "learn", run.outputs["register_candidate"])
+        instance.store.scratch(keys.tune).clear()
         describe_run(run.name, instance.store.get_json(evidence)["candidate"], instance.registry.models_page())
-        costs = {"learn": round(taken.seconds, 1), "estimated": expected["seconds"]}
-        return LearningResult(evidence, tune_key, costs, {"cost": cost})
+        seconds = {"learn": round(watch.seconds, 1), "estimated": forecast["seconds"]}
+        return Learning(evidence, keys.tune, seconds, {"cost": cost})
 
-    def _register(self, item: QueueItem, parent: str | None, learnt: "LearningResult") -> QueueItem:
+    def _register(self, item: QueueItem, parent: str | None, learning: "Learning") -> QueueItem:
         instance = self.instance
-        evidence = instance.store.get_json(learnt.evidence)
+        evidence = instance.store.get_json(learning.evidence)
         lineage = [*instance.lineage(parent), evidence["evaluation"]]
-        shown = {**publication(instance.store, evidence, lineage, learnt.costs), "learning": learnt.run}
+        page = {**publication(instance.store, evidence, lineage, learning.costs), "learning": learning.run}
         gate = instance.store.get_json(evidence["gate"])
         verdict = gate["verdict"]
         with instance.db.begin() as connection:
@@ -237,7 +211,7 @@ class Advance:
                 task=evidence["task"],
                 task_name=f"{item.name}@{item.version}",
                 parent=parent,
-                evidence=learnt.evidence,
+                evidence=learning.evidence,
                 verdict=verdict,
                 submitted_by=item.submitted_by,
                 launched_by=item.launched_by or self.actor.name,
@@ -245,10 +219,10 @@ class Advance:
                 item=item.id,
                 marks=[f"changed {key}" for key in changed_keys(instance.settings)]
                 + ([] if inbox.sender_known(item.submitted_by) else [candidates.SENDER_UNKNOWN]),
-                publication=shown,
+                publication=page,
             )
             why = f"version {candidate.number}: gate {verdict}; {what_next(candidate, instance)}"
-            item = queue.move(connection, self.lease, item.id, "candidate", why, reports=learnt.reports)
+            item = queue.move(connection, self.lease, item.id, "candidate", why, reports=learning.reports)
         self.say(f"  {why}")
         own = instance.settings.policy
         for outcome in promote_waiting(instance.db, instance.promoter, instance.store, instance.assistant, own):
@@ -268,95 +242,53 @@ class Advance:
         return make_order(self.instance, item.package, parent, item.answers)
 
     def _fingerprints(self, item: QueueItem, parent: str | None) -> dict[str, str]:
-        """Keyed hashes of the task and of every task the parent has learnt, as far as they are or can be made."""
+        """Keyed hashes of the task and of every task the parent has learnt, except those whose rows are gone."""
         earlier = [entry.task for entry in self.instance.pool(parent).tasks()] if parent else []
-        made = {task: self._fingerprint(task) for task in [*earlier, *([item.task] if item.task else [])]}
-        return {task: digest for task, digest in made.items() if digest}
+        hashes = {task: self._fingerprint(task) for task in [*earlier, *([item.task] if item.task else [])]}
+        return {task: digest for task, digest in hashes.items() if digest}
 
     def _fingerprint(self, task: str) -> str | None:
-        """Hashes of a task's rows, made while they are there and found again when they are gone."""
+        """Hashes of a task's rows, made while the rows are there and found again afterwards; None if neither works."""
         key = self.instance.leak_key()
         name = result_name(task, key)
-        known = self._known(name)
-        if known is not None:
-            return known
+        digest = self.runs.find(name)
+        if digest is not None:
+            return digest
         try:
-            made = store_fingerprints(load_snapshot(self.instance.store, task), key, self.instance.store)
+            hashes = store_fingerprints(load_snapshot(self.instance.store, task), key, self.instance.store)
         except ObjectMissing:
             return None
-        return self._record(name, "fingerprints", made)
-
-    def _pipeline(self, name: str, item: QueueItem, order: Order) -> PipelineRun:
-        from pipelines.assess_task import assess_task
-        from pipelines.learn_task import learn_task
-
-        pipeline = {"assess_task": assess_task, "learn_task": learn_task}[name]
-        instance = self.instance
-        digest = instance.store.put_json(order.model_dump(mode="json"))
-        run_name = self._run_name(name, item)
-        progress.clear(instance.store, item.package)
-        try:
-            return run_pipeline(pipeline, run_name, instance.settings, instance.home, digest)
-        finally:
-            progress.clear(instance.store, item.package)
-
-    def _run_name(self, pipeline: str, item: QueueItem) -> str:
-        return f"{pipeline}-{item.id}-{item.name}-{item.version}"
+        return self.runs.record(name, "fingerprints", hashes)
 
     def _assessment(self, item: QueueItem) -> dict[str, Any]:
         record: dict[str, Any] = self.instance.store.get_json(item.reports["assessment"])
         return record
 
     def _problems(self, record: dict[str, Any]) -> list[Problem]:
-        """Failed hard checks as the quarantine report wants them."""
+        """Failed hard checks, in the form of the quarantine report."""
         checks = self.instance.store.get_json(record["validation"])["checks"]
-        failed = [c for c in checks if c["severity"] == "hard" and not c["success"]]
-        return [Problem(f"{c['split']} split", None, c["name"], str(c["seen"]), str(c["expected"])) for c in failed]
+        failures = [c for c in checks if c["severity"] == "hard" and not c["success"]]
+        return [Problem(f"{c['split']} split", None, c["name"], str(c["seen"]), str(c["expected"])) for c in failures]
 
     def _move(self, item: QueueItem, state: str, reason: str, **facts: Any) -> QueueItem:  # noqa: ANN401
         with self.instance.db.begin() as connection:
             return queue.move(connection, self.lease, item.id, state, reason, **facts)
 
-    def _known(self, key: str) -> str | None:
-        with self.instance.db.read() as connection:
-            found = results.find(connection, key)
-        return found.output if found else None
-
-    def _record(self, key: str, step: str, output: str) -> str:
-        with self.instance.db.begin() as connection:
-            return results.record(connection, self.lease, key, step, output).output
-
-    def _record_steps(self, outputs: dict[str, str], tune_key: str, evaluate_key: str) -> None:
-        for step, key in (("tune", tune_key), ("evaluate_forgetting", evaluate_key)):
-            if outputs.get(step):
-                self._record(key, step, outputs[step])
-
 
 @dataclass(frozen=True)
-class LearningResult:
-    """What learning gave."""
+class Learning:
+    """Result of learning a task."""
 
     evidence: str
     run: str
-    """Names the run whose curves MLflow showed meanwhile."""
+    """Name of the run under which MLflow showed the curves meanwhile."""
     costs: dict[str, float] = field(default_factory=dict)
-    """Seconds; empty where the result was found again."""
+    """Seconds; empty if the result was found again."""
     reports: dict[str, str] = field(default_factory=dict)
 
 
-def make_order(instance: Instance, package: str, parent: str | None, answers: Mapping[str, Any] = {}) -> Order:
-    """What a run on a package is told; `answers` are what people said about a held task."""
-    return Order(
-        settings=instance.store.put_json(instance.settings.for_steps()),
-        package=package,
-        parent=parent,
-        lineage=tuple(instance.lineage(parent)),
-        **answers,
-    )
-
-
 def what_next(candidate: Candidate, instance: Instance) -> str:
-    """Who decides about a candidate, and by which command."""
+    """Next step for a candidate, with the command that does it."""
     if instance.settings.policy.approval.auto:
         return "policy.approval.auto decides"
     if candidate.verdict == "pass" or not instance.settings.policy.gate.enforce:

@@ -1,4 +1,4 @@
-"""What learning a package would meet, and how often the policy passes a harmless candidate; nothing is changed."""
+"""Plan of a package: its assessment, and how often the policy passes a harmless candidate; nothing is changed."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from infra.runs import StepFailed, run_pipeline
 from lcia.instance import Instance
 from lcia.operations.tasks import OUTCOME
 from lcia.worker import costs
-from lcia.worker.loop import make_order
+from lcia.worker.runs import make_order
 
 NEW_GROUP = "(new)"
 
@@ -24,22 +24,22 @@ class PlanFailed(LciaError):
 
 
 def lineage_power(instance: Instance) -> dict[str, Any] | None:
-    """The least probability that a harmless candidate passes, over the champion's groups; None without a champion.
+    """Least probability, over the champion's groups, that a harmless candidate passes; None without a champion.
 
     One candidate changes one group, so each group's tasks are a family of their own.
     """
     groups: dict[str, list[TaskRows]] = {}
     for task in _present(instance):
         groups.setdefault(task.group, []).append(task)
-    told = [_power(instance, group, tasks) for group, tasks in groups.items()]
-    return min(told, key=lambda one: float(one["pass_probability"]), default=None)
+    powers = [_power(instance, group, tasks) for group, tasks in groups.items()]
+    return min(powers, key=lambda one: float(one["pass_probability"]), default=None)
 
 
 def plan(instance: Instance, package: Path) -> dict[str, Any]:
     """Assess a package as `lcia run` would, without queue, training or version; see `docs/json.md`.
 
     Raises:
-        PackageError: it is refused already when read.
+        PackageError: it can't be read, or is refused when it is read.
         PlanFailed: a step of the assessment failed.
     """
     from pipelines.assess_task import assess_task
@@ -56,25 +56,25 @@ def plan(instance: Instance, package: Path) -> dict[str, Any]:
         raise PlanFailed(str(failure)) from failure
     limit = {"max_new_tokens": task.decoding.max_new_tokens, "derived": read.answer_limit_derived}
     intake = {"cut": list(read.cut), "remarks": list(read.remarks), "answer_limit": limit}
-    return {**_told(instance, run.outputs["group_instructions"]), **intake}
+    return {**_summary(instance, run.outputs["group_instructions"]), **intake}
 
 
 def _fingerprints(instance: Instance, snapshot: Snapshot, parent: str | None) -> dict[str, str]:
-    """Keyed hashes of the package and of the earlier tasks that runs have made some of."""
+    """Keyed hashes of the package, and of earlier tasks as far as runs have made them."""
     earlier = [entry.task for entry in instance.pool(parent).tasks()] if parent else []
     if not earlier:
         return {}
     key = instance.leak_key()
     with instance.db.read() as connection:
-        found = {task: results.find(connection, result_name(task, key)) for task in earlier}
-    known = {task: result.output for task, result in found.items() if result}
-    return {**known, snapshot.digest: store_fingerprints(snapshot, key, instance.store)}
+        earlier_results = {task: results.find(connection, result_name(task, key)) for task in earlier}
+    hashes = {task: result.output for task, result in earlier_results.items() if result}
+    return {**hashes, snapshot.digest: store_fingerprints(snapshot, key, instance.store)}
 
 
-def _told(instance: Instance, digest: str) -> dict[str, Any]:
+def _summary(instance: Instance, digest: str) -> dict[str, Any]:
     record = instance.store.get_json(digest)
     task = load_snapshot(instance.store, record["task"])
-    checked = instance.store.get_json(record["validation"])
+    validation = instance.store.get_json(record["validation"])
     drift = instance.store.get_json(record["drift"])
     beside = [rows for rows in _present(instance) if rows.group == record["group"]]
     state = {"hold": "held", "refuse": "refused"}.get(record["verdict"], "")
@@ -87,11 +87,11 @@ def _told(instance: Instance, digest: str) -> dict[str, Any]:
         "not_checked": record["not_checked"],
         "group": record["group"],
         "validation": {
-            "verdict": checked["verdict"],
-            "failed": list(dict.fromkeys(check["name"] for check in checked["checks"] if not check["success"])),
+            "verdict": validation["verdict"],
+            "failed": list(dict.fromkeys(check["name"] for check in validation["checks"] if not check["success"])),
             "reasons": [
                 f"{c['name']}: seen {c['seen']}, expected {c['expected']}"
-                for c in checked["checks"]
+                for c in validation["checks"]
                 if not c["success"]
             ],
         },
@@ -113,16 +113,16 @@ def _told(instance: Instance, digest: str) -> dict[str, Any]:
 
 
 def _later(instance: Instance, rows: int, beside: list[TaskRows]) -> dict[str, Any]:
-    """Whether the task, once learnt, has test rows enough to let harmless candidates of its group pass."""
+    """Outlook once the task is learnt: its test rows, and whether they let harmless candidates of its group pass."""
     policy = instance.settings.policy.gate
     group = beside[0].group if beside else NEW_GROUP
     own = TaskRows.typical("this task", group, rows, policy)
     power = policy_power([*beside, own], policy)
-    needed = rows_needed(len(beside) + 1, policy)
+    least_rows = rows_needed(len(beside) + 1, policy)
     return {
         "test_rows": rows,
-        "rows_needed": needed,
-        "enough": needed is not None and rows >= needed,
+        "rows_needed": least_rows,
+        "enough": least_rows is not None and rows >= least_rows,
         "tasks": len(beside) + 1,
         "pass_probability": power.pass_probability,
     }
@@ -148,4 +148,4 @@ def _present(instance: Instance) -> list[TaskRows]:
         return []
     evaluation = instance.store.get_json(str(instance.evidence(champion)["evaluation"]))
     share = instance.settings.policy.gate.reserve_share
-    return present_rows(instance.store, evaluation, share, instance.anchor_looks(), instance.superseded())
+    return present_rows(instance.store, evaluation, share, instance.anchor_looks(), instance.replacements())

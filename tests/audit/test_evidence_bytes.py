@@ -18,7 +18,7 @@ from components.storage import tables
 from components.storage.objects import ObjectMissing, ObjectStore, canonical, parse_json
 from components.storage.reach import digests_in
 from lcia.doctor import checks
-from lcia.doctor.findings import Patient
+from lcia.doctor.findings import Installation
 from lcia.instance import Instance
 from lcia.operations import audit, registry
 
@@ -216,9 +216,9 @@ def test_a_champion_that_nobody_decided_is_not_served(approved, tmp_path):
         instance.need_statement(instance.champion())
     (told,) = instance.tell_registry()
     assert not told.ok
-    assert "MLflow is told nothing" in told.message
+    assert "MLflow is not updated" in told.message
     assert instance.registry.champion() == before
-    patient = Patient(instance.home, None, instance.settings)
+    patient = Installation(instance.home, None, instance.settings)
     words = {one.check: one for one in [*checks._log(patient), *checks._mlflow(patient)]}
     assert "do not explain the state: champion of assistant has version" in words["log"].words
     assert "not compared with the champion" in words["mlflow"].words

@@ -184,6 +184,23 @@ def test_sync_mends_what_was_changed_in_mlflow(lcia: "Lcia", champion: SmallLoop
     assert lcia(champion, "audit", "verify").code == 0
 
 
+def test_sweep_deletes_and_retention_only_looks(lcia: "Lcia", champion: SmallLoop) -> None:
+    no_grace = ("--set", "retention.grace_hours=0")
+    before = lcia(champion, "retention", *no_grace, "--json").json
+    old = lcia(champion, "retention", "--sweep", "--as", "ops", *no_grace)
+    assert (old.code, "`lcia sweep` deletes" in old.err) == (1, True), "scripts of earlier releases learn the new name"
+    assert lcia(champion, "retention", *no_grace, "--json").json == before, "nothing was deleted so far"
+    swept = lcia(champion, "sweep", "--as", "ops", *no_grace, "--json").json
+    assert before["going"]
+    assert (swept["swept"], swept["going"]) == (True, before["going"])
+    assert "0 objects that nothing needs would go" in lcia(champion, "retention", *no_grace).out
+
+
+@pytest.mark.parametrize("group", [(), ("audit",), ("people",), ("keys",)], ids=str)
+def test_help_shows_whole_sentences(lcia: "Lcia", fresh: SmallLoop, group: tuple[str, ...]) -> None:
+    assert "..." not in lcia(fresh, *group, "--help").out.replace("COMMAND [ARGS]...", "")
+
+
 # -- estimates --------------------------------------------------------------------------------------
 
 
@@ -217,6 +234,6 @@ def test_doctor_says_what_confines_the_reader_and_whose_inbox_is_open(
     assert "limits" in reader["words"]
     assert [(one["verdict"], one["words"].split(":")[0]) for one in _found(value, "inbox")] == [
         ("ok", "the inbox of north"),
-        ("warning", "the inbox of south is not there"),
+        ("warning", "the inbox of south does not exist"),
         ("warning", "the inbox of all"),
     ]

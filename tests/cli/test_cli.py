@@ -391,7 +391,7 @@ def test_a_quorum_asks_for_more_people(lcia: "Lcia", pending: SmallLoop, monkeyp
     monkeypatch.setenv("LCIA__POLICY__APPROVAL__QUORUM", "2")
     first = lcia(pending, "approve", 1, "--as", "ops")
     assert first.code == 3
-    assert "asks for more people" in first.out
+    assert "requires more people" in first.out
     assert lcia(pending, "approve", 1, "--as", "Ops").code == 3
     assert lcia(pending, "status", "--json").json["champion"] is None
     assert lcia(pending, "approve", 1, "--as", "second").code == 0
@@ -469,7 +469,7 @@ def test_another_worker_at_work(lcia: "Lcia", fresh: SmallLoop) -> None:
     assert lease is not None
     ended = lcia(fresh, "work", "--as", "site")
     assert (ended.code, ended.err) == (0, ""), "two workers are safe together: no reason for an alarm"
-    assert "Left to it: somebody is at work on 'assistant'; learning is serial per assistant" in ended.out
+    assert "left to the other worker: somebody is at work on 'assistant'; learning is serial per assistant" in ended.out
     assert lcia(fresh, "work", "--as", "site", "--json").json == []
     assert lcia(fresh, "status", "--json").json["queue"]["submitted"] == 1
 

@@ -56,7 +56,7 @@ def test_a_heartbeat_that_is_no_time_keeps_nobody_out(lcia: "Lcia", champion: Sm
     by_hand(champion, f"UPDATE leases SET {column}, owner = 'worker/elsewhere'")
     doctor = lcia(champion, "doctor", "--quick")
     assert "unforeseen" not in doctor.out
-    assert "it runs no more" in doctor.out
+    assert "it no longer runs" in doctor.out
     assert "lcia_lease_silent_seconds" in metrics.page(champion.open())
     broken = lcia(champion, "break-lease", "lineage:assistant", "--reason", "x", "--json")
     assert broken.code == 0, broken.err
@@ -68,7 +68,7 @@ def test_mlflow_that_lost_everything_is_made_again(lcia: "Lcia", champion: Small
         file.unlink()
     status = lcia(champion, "status")
     assert "not served by MLflow" in status.out
-    assert "MLflow's database is missing or serves nothing; `lcia sync` makes it again" in status.out
+    assert "MLflow's database is missing or serves nothing; `lcia sync` rebuilds it" in status.out
     (found,) = (one for one in lcia(champion, "doctor", "--json").json["findings"] if one["check"] == "mlflow")
     assert (found["verdict"], "has lost every version" in found["words"]) == ("problem", True)
     assert lcia(champion, "sync").code == 0

@@ -32,7 +32,7 @@ def test_tasks_say_where_each_one_stands(lcia: "Lcia", learnt: Learnt) -> None:
 
 def test_tasks_are_filtered(lcia: "Lcia", learnt: Learnt) -> None:
     assert [one["name"] for one in lcia(learnt.loop, "tasks", "--owner", "writing", "--json").json] == ["passive_voice"]
-    assert lcia(learnt.loop, "tasks", "--state", "held").out == "No task fits.\n"
+    assert lcia(learnt.loop, "tasks", "--state", "held").out == "No task matches.\n"
     wrong = lcia(learnt.loop, "tasks", "--state", "lost")
     assert wrong.code == 1
     assert "'lost' is no state of a task, expected one of submitted" in wrong.err
@@ -81,7 +81,7 @@ def test_the_log_is_filtered(lcia: "Lcia", learnt: Learnt) -> None:
     assert sum(map(len, parts)) == len(everything)
     last = lcia(learnt.loop, "audit", "show", "--tail", 2, "--json").json
     assert last == everything[-2:]
-    assert lcia(learnt.loop, "audit", "show", "--tail", 0).out == "No entry fits.\n"
+    assert lcia(learnt.loop, "audit", "show", "--tail", 0).out == "No entry matches.\n"
     digest = learnt.digests[0]
     about = lcia(learnt.loop, "audit", "show", "--subject", digest[:10], "--json").json
     assert {one["subject"] for one in about} == {digest}
@@ -178,7 +178,7 @@ def test_supersede_is_declared_once_logged_and_shown(lcia: "Lcia", champion: Sma
     entries = lcia(champion, "audit", "show", "--kind", "task.superseded", "--json").json
     assert [(one["subject"], one["details"]["by"]) for one in entries] == [(old, new)]
     assert lcia(champion, "matrix", "--json").json["superseded"] == {"movie_sentiment": new}
-    assert "of which are replaced: movie_sentiment by product_sentiment@1. Without them" in lcia(champion, "matrix").out
+    assert "Replaced are movie_sentiment by product_sentiment@1; without them" in lcia(champion, "matrix").out
     for argv in ([new, old], [old, old], [old, "nothing"], [old, new, "--reason", " "]):
         assert lcia(champion, "supersede", "--reason", "x", *argv).code == 1
     assert lcia(champion, "audit", "verify").code == 0

@@ -39,7 +39,7 @@ def test_looking_changes_nothing(learnt: Learnt) -> None:
     assert (_stored(instance), status.status(instance)) == before
     assert found["dropped"]["objects"] > 0
     assert found["kept"]["objects"] + found["erased"]["objects"] + found["dropped"]["objects"] == len(before[0])
-    assert "`lcia retention --sweep` does it" in retention_text.retention(found)
+    assert "`lcia sweep` deletes it" in retention_text.retention(found)
 
 
 def test_after_a_sweep_everything_works_and_a_second_finds_nothing(own: SmallLoop, learnt: Learnt) -> None:
@@ -115,7 +115,7 @@ def test_a_version_that_stays_keeps_the_instructions_alone(own: SmallLoop) -> No
     instance = own.open()
     said = retention.withdraw(instance, f"{MOVIE}@1", OPS, "no licence")
     assert said["stay"] == [1, 2, 3]
-    assert "marked" in retention_text.withdrawn(said)
+    assert "marked" in retention_text.withdrawal(said)
     found = traces.search(own.home, _only_of(own, MOVIE))
     instructions = traces.shingles(row["instruction"] for row in _rows(own, MOVIE))
     assert set().union(*found.values()) <= instructions
@@ -314,8 +314,8 @@ def test_what_of_the_quarantine_could_not_be_erased_is_said(own: SmallLoop, monk
     assert "quarantine/report can't be deleted" in retention_text.retention(swept)
     said = retention.withdraw(instance, PASSIVE, OPS, "no licence")
     assert said["exit_code"] == 1
-    assert "every checkpoint and quarantine report" not in retention_text.withdrawn(said)
-    assert "quarantine can't be deleted" in retention_text.withdrawn(said)
+    assert "every checkpoint and quarantine report" not in retention_text.withdrawal(said)
+    assert "quarantine can't be deleted" in retention_text.withdrawal(said)
 
 
 def test_a_damaged_database_of_zenml_stops_nothing_else(own: SmallLoop) -> None:
@@ -362,4 +362,4 @@ def test_a_full_disk_is_no_other_program(own: SmallLoop, monkeypatch: pytest.Mon
         patch.setattr(retention, "_compact", lambda _: left)
         said = retention.withdraw(instance, PASSIVE, OPS, "no licence")
     assert said["exit_code"] == 1
-    assert "another program" not in retention_text.withdrawn(said)
+    assert "another program" not in retention_text.withdrawal(said)

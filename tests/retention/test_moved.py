@@ -18,7 +18,7 @@ from infra.erasure import delete_runs
 from lcia.cli.text import retention as retention_text
 from lcia.cli.text import versions
 from lcia.doctor import checks
-from lcia.doctor.findings import Patient
+from lcia.doctor.findings import Installation
 from lcia.instance import Instance
 from lcia.operations import audit, decisions, registry, retention
 from lcia.operations import status as status_operations
@@ -59,7 +59,7 @@ def files(loop: SmallLoop) -> dict[str, tuple[int, int]]:
 
 def found(loop: SmallLoop, check: str) -> list[str]:
     instance = loop.open()
-    told = checks.examine(Patient(instance.home, loop.config, instance.settings))
+    told = checks.examine(Installation(instance.home, loop.config, instance.settings))
     return [one.verdict for one in told if one.check == check]
 
 
@@ -103,7 +103,7 @@ def test_after_sync_a_copy_works_on_its_own(original: SmallLoop, copied: SmallLo
     assert status_operations.status(instance)["champion"]["served"] == instance.version("2").digest
     said = retention.withdraw(instance, PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["registry_untold"], said["zenml_runs"], said["exit_code"]) == ([], [], 2, 0)
-    assert "Version(s) 3, tuned on its rows, are erased." in retention_text.withdrawn(said)
+    assert "Version(s) 3, tuned on its rows, are erased." in retention_text.withdrawal(said)
     assert files(original) == before
     assert audit.verify(instance).ok
     assert answered(instance, tiny_folder) == 2
@@ -143,7 +143,7 @@ def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path
     away = f"registry.tracking_uri=sqlite:///{tmp_path}/no folder/mlflow.db"
 
     said = retention.withdraw(original.open(REFUSE, away), PASSIVE, OPS, "no licence")
-    told = retention_text.withdrawn(said)
+    told = retention_text.withdrawal(said)
     assert said["exit_code"] == 1
     assert "are erased" not in told
     assert f"Still there: {lost} holds what was erased" in told
@@ -155,7 +155,7 @@ def test_weights_that_stay_are_never_called_erased(original: SmallLoop, tmp_path
     lost.unlink()
     said = retention.withdraw(original.open(REFUSE), PASSIVE, OPS, "no licence")
     assert (said["still_there"], said["exit_code"]) == ([], 0)
-    assert "are erased" in retention_text.withdrawn(said)
+    assert "are erased" in retention_text.withdrawal(said)
 
 
 def answered(instance: Instance, base: Path) -> int:

@@ -278,7 +278,7 @@ def test_this_machine_is_asked_without_a_proxy(proxied, serve, pending, host, pr
     ("variables", "words"),
     [
         ({"ALL_PROXY": "socks5://127.0.0.1:9"}, "ALL_PROXY names a SOCKS proxy, which needs `pip install socksio`"),
-        ({"HTTP_PROXY": "http://127.0.0.1:9"}, "The way there is the proxy of HTTP_PROXY; NO_PROXY names"),
+        ({"HTTP_PROXY": "http://127.0.0.1:9"}, "goes through the proxy of HTTP_PROXY; NO_PROXY names"),
         ({"HTTP_PROXY": "gopher://x"}, "or a proxy's address (HTTP_PROXY) can't be used"),
     ],
 )

@@ -11,8 +11,8 @@ from components.notices import notices
 from components.notices.channels import ChannelMissing, channels
 from components.settings import MailSettings, NotifySettings
 from components.storage import rounds as table
-from lcia.doctor import checks
-from lcia.doctor.findings import Patient
+from lcia.doctor import state
+from lcia.doctor.findings import Installation
 from lcia.server import ROUNDS, make_app, tell
 from lcia.worker.rounds import Rounds
 
@@ -82,7 +82,7 @@ def test_a_failing_round_is_counted_shown_and_tried_later_each_time(server, monk
     with server.instance.db.read() as connection:
         (one,) = table.failing(connection)
     assert (one.name, one.failures, one.error) == ("mlflow", 6, "MLflow at http://inside:5000 is away")
-    found = checks._rounds(Patient(server.instance.home, None, server.instance.settings))
+    found = state.check_rounds(Installation(server.instance.home, None, server.instance.settings))
     assert [("MLflow at http://inside:5000 is away" in each.words, each.verdict) for each in found] == [
         (True, "warning")
     ]

@@ -19,7 +19,7 @@ from components.serving.bundle import BundleRefused
 from components.serving.vllm import start_arguments
 from components.storage.objects import ObjectCorrupt
 from components.tasks.snapshot import load_snapshot
-from lcia.cli.text.versions import exported as exported_words
+from lcia.cli.text.versions import export as export_text
 from lcia.inference import ask
 from lcia.instance import Instance
 
@@ -223,7 +223,7 @@ def test_vllm_s_command_and_requests_name_the_contract(instance, tmp_path) -> No
     limits = {"movie_sentiment": None, "product_sentiment": None, "passive_voice": 48}  # the first two choose
     assert {each["task"]: each.get("max_tokens") for each in value["requests"]} == {**limits, None: 64}
     assert json.loads(options["--override-generation-config"]) == {"temperature": 0.0, "max_new_tokens": 64}
-    shown = exported_words(value)
+    shown = export_text(value)
     assert f"a system message: {instance.settings.base_model.system_prompt}" in shown
     group = next(
         g.id for g in instance.pool(instance.champion().digest).groups if any(t.name == TASKS[2] for t in g.tasks)
@@ -234,7 +234,7 @@ def test_vllm_s_command_and_requests_name_the_contract(instance, tmp_path) -> No
     assert "<|im_end|>, as that token" in shown
     assert f"base model: {instance.settings.base_model.name}\n" in shown
     assert not value["base_model"]["absent"]
-    assert "not there yet" in exported_words({**value, "base_model": {**value["base_model"], "absent": True}})
+    assert "not there yet" in export_text({**value, "base_model": {**value["base_model"], "absent": True}})
 
 
 def test_vllm_loads_the_revision_and_the_quantization_that_were_tuned_on(instance, tmp_path) -> None:

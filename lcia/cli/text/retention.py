@@ -1,4 +1,4 @@
-"""What `lcia retention` and `lcia withdraw` say, in words."""
+"""Texts of the verbs `retention`, `sweep` and `withdraw`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,29 +7,29 @@ Value = Mapping[str, Any]
 
 
 def retention(value: Value) -> str:
-    """`lcia retention`: what goes and why, then what stays and why."""
-    done = value["swept"]
-    verb = "deleted" if done else "would go"
-    kept, erased, dropped, leftovers = (value[part] for part in ("kept", "erased", "dropped", "leftovers"))
+    """`lcia retention` and `lcia sweep`: what goes and why, then what stays and why."""
+    deleting = value["swept"]
+    verb = "deleted" if deleting else "would go"
+    texts, objects, stay, files = value["erased"], value["dropped"], value["kept"], value["leftovers"]["files"]
     lines = []
-    for part, words in ((erased, "texts that may not be kept"), (dropped, "objects that nothing needs")):
-        lines.append(f"{part['objects']} {words} {verb} ({size(part['bytes'])})")
-        lines += [f"  {why}: {count}" for why, count in _reasons(value, erased=part is erased)]
-    files, reports = leftovers["files"], value["quarantine"]
-    lines.append(f"{files} checkpoint or half-written files {verb} ({size(leftovers['bytes'])})")
+    for part, what in ((texts, "texts that may not be kept"), (objects, "objects that nothing needs")):
+        lines.append(f"{part['objects']} {what} {verb} ({size(part['bytes'])})")
+        lines += [f"  {why}: {count}" for why, count in _reasons(value, texts=part is texts)]
+    reports = value["quarantine"]
+    lines.append(f"{files} checkpoint or half-written files {verb} ({size(value['leftovers']['bytes'])})")
     lines.append(f"{reports} old quarantine reports and {value['results']} cached results {verb}")
     if value["registry"]:
-        named = ", ".join(map(str, value["registry"]))
-        lines.append(f"files of version(s) {named} {'are deleted' if done else 'would go'} in MLflow")
-    lines.append(f"{kept['objects']} objects stay ({size(kept['bytes'])})")
-    lines += [f"  {one['why']}: {one['objects']} ({size(one['bytes'])})" for one in kept["why"]]
-    lines += _still_there(value) if done else []
-    if not done and (erased["objects"] or dropped["objects"] or files or reports):
-        lines.append("Nothing was deleted; `lcia retention --sweep` does it.")
+        numbers = ", ".join(map(str, value["registry"]))
+        lines.append(f"files of version(s) {numbers} {'are deleted' if deleting else 'would go'} in MLflow")
+    lines.append(f"{stay['objects']} objects stay ({size(stay['bytes'])})")
+    lines += [f"  {one['why']}: {one['objects']} ({size(one['bytes'])})" for one in stay["why"]]
+    lines += _still_there(value) if deleting else []
+    if not deleting and (texts["objects"] or objects["objects"] or files or reports):
+        lines.append("Nothing was deleted; `lcia sweep` deletes it.")
     return "\n".join(lines)
 
 
-def withdrawn(value: Value) -> str:
+def withdrawal(value: Value) -> str:
     """`lcia withdraw`."""
     label = f"{value['name']}@{value['version']}"
     again = " again: it had been withdrawn before" if value["known"] else ""
@@ -37,18 +37,16 @@ def withdrawn(value: Value) -> str:
     lines[0] += f"{value['zenml_runs']} runs in ZenML and "
     lines[0] += "checkpoints." if value.get("still_there") else "every checkpoint and quarantine report."
     if value["stay"]:
-        named = ", ".join(map(str, value["stay"]))
+        numbers = ", ".join(map(str, value["stay"]))
         lines.append(
-            f"Version(s) {named} were tuned on its rows, can't unlearn them and stay, marked; the router goes on with "
+            f"Version(s) {numbers} were tuned on its rows, can't unlearn them and stay, marked; the router still uses "
             "the task's instructions, which stay in these versions (retention.withdrawn_adapters is keep)."
         )
-    gone = sorted(set(value["tuned"]) - set(value["stay"]))
-    if gone:
-        named = f"Version(s) {', '.join(map(str, gone))}, tuned on its rows,"
-        proven = (
-            "are erased." if not value.get("still_there") else "are given up, but NOT ERASED everywhere: see below."
-        )
-        lines.append(f"{named} {proven}")
+    others = sorted(set(value["tuned"]) - set(value["stay"]))
+    if others:
+        numbers = f"Version(s) {', '.join(map(str, others))}, tuned on its rows,"
+        fate = "are given up, but NOT ERASED everywhere: see below." if value.get("still_there") else "are erased."
+        lines.append(f"{numbers} {fate}")
     if not value["tuned"]:
         lines.append("No version was tuned on its rows.")
     reasons = value.get("why_not_compacted") or dict.fromkeys(value["not_compacted"], "it is in use")
@@ -61,26 +59,26 @@ def withdrawn(value: Value) -> str:
 
 
 def _still_there(value: Value) -> list[str]:
-    """Lines about what was looked for and found, and about what MLflow was not told."""
+    """Lines about what was to be erased and is still there, and about what MLflow does not know yet."""
     lines = [f"Still there: {line}" for line in value.get("still_there", ())]
-    lines += [f"MLflow was not told yet: {line}" for line in value.get("registry_untold", ())]
+    lines += [f"MLflow does not know yet: {line}" for line in value.get("registry_untold", ())]
     if value.get("still_there"):
         lines.append("Mend what it names (`lcia sync` tells MLflow again), then run the same command again.")
     return lines
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes with a readable unit."""
     for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= least:
             return f"{count / least:.1f} {unit}"
     return f"{count} bytes"
 
 
-def _reasons(value: Value, *, erased: bool) -> list[tuple[str, int]]:
+def _reasons(value: Value, *, texts: bool) -> list[tuple[str, int]]:
     counts: dict[str, int] = {}
-    going = value["going"]
-    part = going[: value["erased"]["objects"]] if erased else going[value["erased"]["objects"] :]
+    going = value["going"]  # first the texts, then the other objects
+    part = going[: value["erased"]["objects"]] if texts else going[value["erased"]["objects"] :]
     for one in part:
         counts[one["why"]] = counts.get(one["why"], 0) + 1
     return sorted(counts.items())

@@ -1,4 +1,4 @@
-"""What the verbs that list and compare say, in words."""
+"""Texts of the verbs that list and compare, as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 Value = Mapping[str, Any]
 
 LONGEST = 50
-"""Rows that a list shows unless --all asks for more."""
+"""Rows that a list shows without --all."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -23,15 +23,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def left_out(count: int, what: str) -> list[str]:
-    """What a shortened list says at its end."""
+    """Last line of a shortened list; none if nothing is left out."""
     return [f"... {count} more {what}; --all shows them"] if count else []
 
 
-def tasks(found: Sequence[Value], *, everything: bool) -> str:
-    """`lcia tasks`: one line a task, the newest at the end."""
-    if not found:
-        return "No task fits."
-    shown = found if everything else found[-LONGEST:]
+def tasks(entries: Sequence[Value], *, everything: bool) -> str:
+    """`lcia tasks`: one line per task, the newest last."""
+    if not entries:
+        return "No task matches."
+    newest = entries if everything else entries[-LONGEST:]
     rows = [
         (
             str(one["id"]),
@@ -45,22 +45,22 @@ def tasks(found: Sequence[Value], *, everything: bool) -> str:
             retention(one["retention"]),
             cost_short(one["cost"]),
         )
-        for one in shown
+        for one in newest
     ]
     head = ("item", "task", "state", "owner", "group", "version", "score", "anchor", "retention", "seconds (estimate)")
-    return "\n".join([*table(head, rows), *left_out(len(found) - len(shown), "earlier tasks")])
+    return "\n".join([*table(head, rows), *left_out(len(entries) - len(newest), "earlier tasks")])
 
 
 def retention(value: Value | None) -> str:
-    """What an owner allows to be kept, short."""
+    """Rows that an owner allows to be kept, in short."""
     if value is None:
         return "erased"
-    kept = f"{value['train_rows']} train" + (" + test" if value["evaluation_rows"] else ", no test")
-    return kept + (f" until {value['until']}" if value["until"] else "")
+    allowance = f"{value['train_rows']} train" + (" + test" if value["evaluation_rows"] else ", no test")
+    return allowance + (f" until {value['until']}" if value["until"] else "")
 
 
 def cost_short(value: Value | None) -> str:
-    """Seconds a run took, and its estimate."""
+    """Seconds that a run took, and its estimate."""
     if value is None:
         return "-"
     return f"{value['actual']['seconds']:.0f} ({value['estimate']['seconds']:.0f})"
@@ -70,11 +70,11 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def versions(found: Sequence[Value], *, everything: bool) -> str:
-    """`lcia candidates`: one line a version, the newest at the end."""
-    if not found:
-        return "No version fits."
-    shown = found if everything else found[-LONGEST:]
+def versions(entries: Sequence[Value], *, everything: bool) -> str:
+    """`lcia candidates`: one line per version, the newest last."""
+    if not entries:
+        return "No version matches."
+    newest = entries if everything else entries[-LONGEST:]
     rows = [
         (
             str(one["number"]),
@@ -84,18 +84,18 @@ def versions(found: Sequence[Value], *, everything: bool) -> str:
             one["task_name"],
             "-" if one["made_on"] is None else str(one["made_on"]),
             str(one["attempt"]),
-            ", ".join(map(_decided, one["approvals"])) or "-",
+            ", ".join(map(_decision, one["approvals"])) or "-",
         )
-        for one in shown
+        for one in newest
     ]
     head = ("version", "digest", "state", "gate", "task", "made on", "attempt", "decided by")
-    return "\n".join([*table(head, rows), *left_out(len(found) - len(shown), "earlier versions")])
+    return "\n".join([*table(head, rows), *left_out(len(entries) - len(newest), "earlier versions")])
 
 
-def _decided(one: Value) -> str:
-    said = "yes" if one["verdict"] == "approve" else "no"
+def _decision(one: Value) -> str:
+    verdict = "yes" if one["verdict"] == "approve" else "no"
     void = ", taken back" if one["revoked"] else f", does not count: {one['why_not']}" if one.get("why_not") else ""
-    return f"{one['person']}: {said}{void}"
+    return f"{one['person']}: {verdict}{void}"
 
 
 def lineage(value: Value) -> str:
@@ -106,8 +106,8 @@ def lineage(value: Value) -> str:
         marks = f"  [{', '.join(one['marks'])}]" if one["marks"] else ""
         lines.append(f"{sign} version {one['number']} ({one['digest'][:12]}) learnt {one['task_name']}{marks}")
         lines += [
-            f"|   epoch {made['epoch']}: {made['kind']} by {made['by']}, {made['at'][:16]}: {made['reason']}"
-            for made in one["epochs"]
+            f"|   epoch {epoch['epoch']}: {epoch['kind']} by {epoch['by']}, {epoch['at'][:16]}: {epoch['reason']}"
+            for epoch in one["epochs"]
         ]
         if not one["epochs"]:
             lines.append(f"|   {one['state']}, never champion; gate {one['verdict']}")
@@ -162,11 +162,11 @@ def diff(value: Value) -> str:
     return "\n".join(lines)
 
 
-def entries(found: Sequence[Value]) -> str:
-    """`lcia audit show`: one line an entry."""
-    if not found:
-        return "No entry fits."
-    return "\n".join(_entry(one) for one in found)
+def entries(log: Sequence[Value]) -> str:
+    """`lcia audit show`: one line per entry."""
+    if not log:
+        return "No entry matches."
+    return "\n".join(_entry(one) for one in log)
 
 
 def _entry(one: Value) -> str:

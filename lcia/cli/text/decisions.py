@@ -1,0 +1,25 @@
+"""Texts of the verbs by which people decide about versions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Value = Mapping[str, Any]
+
+
+def approval(value: Value) -> str:
+    """`lcia approve`."""
+    if value["epoch"] is None:
+        return f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
+    if value["known"]:
+        return f"Version {value['version']} is the champion already; nothing was changed."
+    return f"Version {value['version']} is the champion (epoch {value['epoch']})."
+
+
+def delivery(value: Value) -> list[str]:
+    """Lines below a decision, if MLflow does not know of it yet or does not serve the champion."""
+    lines = [f"  not told: {one}" for one in value.get("registry_untold", ())]
+    if not value.get("served", True):
+        lines.insert(0, "It is decided, but not served: MLflow does not serve the champion yet.")
+    elif lines:
+        lines.insert(0, "It is decided, but MLflow was not told all of it yet.")
+    return [*lines, "Nothing is lost: `lcia sync` delivers it, or says what stands in the way."] if lines else []

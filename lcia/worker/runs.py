@@ -1,0 +1,108 @@
+"""Pipeline runs of a worker, and results of their steps, which are found again by key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.storage import results
+from components.storage.keys import step_key
+from components.storage.leases import Lease
+from components.storage.objects import Json
+from components.tasks import progress
+from components.tasks.queue import QueueItem
+from infra.runs import PipelineRun, run_pipeline
+from lcia.instance import Instance
+from steps.order import LearnOrder, Order
+
+
+def make_order(instance: Instance, package: str, parent: str | None, answers: Mapping[str, Any] = {}) -> Order:
+    """Inputs of a run on a package; `answers` are what people decided about a held task."""
+    return Order(
+        settings=instance.store.put_json(instance.settings.for_steps()),
+        package=package,
+        parent=parent,
+        lineage=tuple(instance.lineage(parent)),
+        **answers,
+    )
+
+
+ASSESS = ("evaluation", "grouping", "model", "quality", "tasks")
+TUNE = ("model", "tuning", "grouping")
+EVALUATE = ("model", "tuning", "grouping", "evaluation")
+LEARN = ("promotion", "evaluation", "gate")
+"""Folders of `components` whose sources decide a result; a key also holds the keys of the steps before."""
+
+
+@dataclass(frozen=True)
+class LearnKeys:
+    """Keys of the results of `learn_task`, each over everything that its step depends on.
+
+    Narrower than the whole run, so that a change of the gate's policy repeats neither tuning nor evaluation.
+    """
+
+    tune: str
+    evaluate: str
+    learn: str
+
+    @classmethod
+    def of(cls, order: LearnOrder, record: Mapping[str, Any], settings: Mapping[str, Json]) -> "LearnKeys":
+        """Keys of an order; `record` is the content of its assessment."""
+        rows = {"rows": record["rows"]["train"]} if "rows" in record else {}
+        tune = step_key(
+            "tune",
+            {"task": record["task"], "parent": order.parent, "group": record["group"], **rows},
+            {name: settings[name] for name in ("base_model", "adapter", "tuning")},
+            TUNE,
+        )
+        evaluate = step_key("evaluate", {"tune": tune, "lineage": list(order.lineage)}, settings, EVALUATE)
+        inputs = {"evaluate": evaluate, "assessment": order.assessment, "attempt": order.attempt, "looks": order.looks}
+        replacements = {"superseded": order.superseded} if order.superseded else {}
+        return cls(tune, evaluate, step_key("learn", {**inputs, **replacements}, settings, LEARN))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs and results of the worker that holds `lease`."""
+
+    instance: Instance
+    lease: Lease
+
+    def find(self, key: str) -> str | None:
+        """Output of an earlier step under this key."""
+        with self.instance.db.read() as connection:
+            result = results.find(connection, key)
+        return result.output if result else None
+
+    def record(self, key: str, step: str, output: str) -> str:
+        """Record the output of a step; returns it, or the one that was recorded before."""
+        with self.instance.db.begin() as connection:
+            return results.record(connection, self.lease, key, step, output).output
+
+    def record_steps(self, outputs: Mapping[str, str], keys: LearnKeys) -> None:
+        """Record the steps of a whole or failed `learn_task` that ended, so that nobody repeats them."""
+        for step, key in (("tune", keys.tune), ("evaluate_forgetting", keys.evaluate)):
+            if outputs.get(step):
+                self.record(key, step, outputs[step])
+
+    def run(self, pipeline: str, item: QueueItem, order: Order) -> PipelineRun:
+        """Run `assess_task` or `learn_task` on an item.
+
+        Raises:
+            StepFailed: with the step's own words.
+        """
+        from pipelines.assess_task import assess_task
+        from pipelines.learn_task import learn_task
+
+        function = {"assess_task": assess_task, "learn_task": learn_task}[pipeline]
+        instance = self.instance
+        digest = instance.store.put_json(order.model_dump(mode="json"))
+        progress.clear(instance.store, item.package)
+        try:
+            return run_pipeline(function, run_name(pipeline, item), instance.settings, instance.home, digest)
+        finally:
+            progress.clear(instance.store, item.package)
+
+
+def run_name(pipeline: str, item: QueueItem) -> str:
+    """Name of a run in ZenML."""
+    return f"{pipeline}-{item.id}-{item.name}-{item.version}"
