@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from components.model.base import BaseModel
     from components.model.workbench import Workbench
 
+pytest_plugins = ["promotion_fixtures", "small_loop", "small_service"]
+
 EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the promotion tests."""
+"""Fixtures of everything that is decided: a state with candidates, and an MLflow to tell it to."""
 
 import shutil
 from pathlib import Path

@@ -18,7 +18,7 @@ from lcia.instance import Instance, actor
 from lcia.operations import decisions, status, tasks
 from lcia.worker import loop as worker
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
 ROWS = {"train": 30, "validation": 15, "test": 15}
 SITE, OPS = actor("site"), actor("ops")
@@ -159,9 +159,6 @@ def rewrite_row(file: Path, **fields: Json) -> None:
     first, *rest = file.read_text(encoding="utf-8").splitlines()
     row = {name: value for name, value in (json.loads(first) | fields).items() if value is not None}
     file.write_text("\n".join([json.dumps(row), *rest]) + "\n", encoding="utf-8")
-
-
-# Fixtures; the conftest of each folder that needs them imports them.
 
 
 @pytest.fixture(scope="session")
