@@ -134,7 +134,7 @@ build/kubeflow/.installed: infra/stacks/kubeflow-requirements.txt $(STAMP)
 	touch $@
 
 kubeflow: build/kubeflow/.installed
-	$(BIN)/python -m pytest tests/k8s/test_kubeflow.py
+	$(BIN)/python -m pytest tests/infra/test_kubeflow.py
 
 clean:
 	rm -rf $(VENV) .lcia

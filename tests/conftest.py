@@ -1,5 +1,6 @@
 """Fixtures that several folders share: a tiny base model on disk, benches around it, small tasks."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: idle threads must not spin
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from private_postgresql import Cluster, PostgresqlMissing, running
+from shared import once
 from tiny_models import write_tiny_llama
 
 from components.settings import AdapterSettings, BaseModelSettings, Settings, StorageSettings
@@ -26,15 +28,33 @@ if TYPE_CHECKING:
     from components.model.base import BaseModel
     from components.model.workbench import Workbench
 
+pytest_plugins = ["promotion_fixtures", "small_loop", "small_service"]
+
 EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
+LONGEST = (
+    "worker/test_loop.py", "tuning/test_trainer_callback.py", "registry/test_outbox_rows.py", "steps/test_processes.py",
+    "infra/test_kubernetes.py", "storage/test_separate_accounts.py", "worker/test_rebase.py", "retention/test_sweep.py",
+    "registry/test_mlflow_faults.py", "tuning/test_ranks.py",
+)  # fmt: skip
+"""Files of minutes. They come first: one that came last would run alone, beside idle cores."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all others in their order."""
+    place = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the libraries made at their import out of garbage collections, each of which looks at all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of four narrow layers with a real tokenizer, saved as any base model is."""
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    write_tiny_llama(folder)
-    return folder
+    """A random Llama of four narrow layers with a real tokenizer, saved as any base model is; for all workers."""
+    return once(tmp_path_factory, "tiny-llama", write_tiny_llama)
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,9 @@ import httpx2
 import yaml
 
 from components.storage import privileges
-from tests.private_postgresql import TEMPLATE, Cluster, running
-from tests.small_loop import SECTIONS, TASKS, write_package
-from tests.tiny_models import write_tiny_llama
+from tests.support.private_postgresql import TEMPLATE, Cluster, running
+from tests.support.small_loop import SECTIONS, TASKS, write_package
+from tests.support.tiny_models import write_tiny_llama
 
 ROOT = Path(__file__).parents[2]
 UIDS = {"worker": 40_001, "service": 40_002, "mlflow": 40_003, "site": 40_004}

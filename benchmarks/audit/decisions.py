@@ -30,9 +30,9 @@ from components.storage.database import Database
 from components.storage.objects import ObjectStore
 from components.storage.tables import log as rows
 from components.storage.tables import moment_text
-from tests.private_postgresql import PostgresqlMissing, running
+from tests.support.private_postgresql import PostgresqlMissing, running
 
-sys.path.append(str(Path(__file__).parents[2] / "tests" / "promotion"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from promotion_state import BOB, CAROL, State
 
 LENGTHS, QUICK = (1_000, 100_000, 1_000_000), (1_000, 10_000, 50_000)

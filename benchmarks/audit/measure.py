@@ -19,7 +19,7 @@ from components.audit.log import Actor, Deed
 from components.audit.merkle import add_leaf, leaf_hash, root_of
 from components.audit.verify import verify_export
 from components.storage.database import Database
-from tests.private_postgresql import PostgresqlMissing, running
+from tests.support.private_postgresql import PostgresqlMissing, running
 
 BATCH = 100
 """Entries per transaction: about what one sweep or one delivery enters."""

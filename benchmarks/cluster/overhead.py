@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[2] / "tests"), str(Path(__file__).parents[2] / "tests" / "cluster")]
+sys.path[:0] = [str(Path(__file__).parents[2] / "tests" / "support")]
 
 WAITING = 3
 """Exit code of a run whose version waits for a person."""

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from hostile import TEXT, write_hostile
 from provider import SECRET, Provider
-from small_loop import OPS, SITE, SmallLoop, learnt, standing, write_package
+from small_loop import OPS, SITE, SmallLoop, standing, write_package
 
 from components.audit.log import SYSTEM, Actor
 from components.identity import people, tokens
@@ -28,8 +28,6 @@ from lcia.server import make_app
 from lcia.worker import loop as worker
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-
-__all__ = ["learnt"]
 
 ROLES = get_args(Role)
 ENVIRONMENT = {"LCIA_SESSION_SECRET": "s" * 40, "LCIA_OIDC_SECRET": SECRET}

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import running
 from hostile import MARKUP, write_hostile
 from small_loop import OPS, SITE
 
 from components.audit import log
 from components.promotion import approvals, champion
 from lcia.operations import decisions, tasks
+from tests.browser.conftest import running
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,9 +2,10 @@
 
 import axe
 import pytest
-from conftest import NARROW, ROLES, WIDE
 from hostile import ENDLESS, MARKUP
 from walk import walk
+
+from tests.browser.conftest import NARROW, ROLES, WIDE
 
 PAGES = {"/", "/tasks", "/versions", "/try"}
 """Some of those that everybody reaches."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_loop import SmallLoop, champion, fresh, learnt, pending
+from small_loop import SmallLoop
 
 from lcia.cli.main import main
 
@@ -28,8 +28,6 @@ class Ended:
 
 
 Lcia = Callable[..., Ended]
-
-__all__ = ["Ended", "Lcia", "champion", "fresh", "lcia", "learnt", "pending"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from components.registry.outbox import enqueue
 from lcia.service import metrics
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 
 def by_hand(loop: SmallLoop, *statements: str) -> None:

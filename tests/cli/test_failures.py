@@ -23,7 +23,7 @@ from lcia import failures
 from lcia.operations.table import OPERATIONS
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 LCIA = Path(sys.executable).with_name("lcia")
 LOOKS = ["status", "tasks", "candidates", "show 1", "lineage 1", "matrix --version 1", "audit show", "audit verify"]

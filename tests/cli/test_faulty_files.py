@@ -15,7 +15,7 @@ from benchmarks.packages.data_sets import alpaca, lines, parquet
 from benchmarks.packages.fuzz import mutated
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 FILES = 25
 """Faulty files for each verb."""

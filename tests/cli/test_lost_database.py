@@ -13,7 +13,7 @@ from components.registry.registry import Registry
 from components.storage.database import Database
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 
 def _champion(loop: SmallLoop) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ import pytest
 from small_loop import Learnt, SmallLoop, rewrite_row, write_package
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
 MOVIE = "movie_sentiment"

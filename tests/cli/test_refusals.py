@@ -10,7 +10,7 @@ import pytest
 from small_loop import ROWS, TASKS, Learnt, SmallLoop, rewrite_row, write_package
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 MOVIE, PRODUCT, _ = TASKS
 

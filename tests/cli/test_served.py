@@ -11,7 +11,7 @@ from lcia.operations import tasks
 from lcia.operations.table import OPERATIONS
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 AWAY = "http://127.0.0.1:1"
 

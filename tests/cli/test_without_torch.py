@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WITHOUT_TORCH = Path(__file__).parents[1] / "cluster" / "without_torch"
+WITHOUT_TORCH = Path(__file__).parents[1] / "support" / "without_torch"
 
 
 def test_what_computes_says_where_it_can_be_run(tmp_path):

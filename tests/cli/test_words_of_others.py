@@ -7,7 +7,7 @@ import pytest
 from small_loop import SmallLoop
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 FORGED = "   99  2026-01-01T00:00:00Z  ops                   champion.promoted       everything"
 REASON = f"looks fine\n{FORGED}\x1b[2A\x1b[31m\x9b31m\u202edlog\u200b\r\x07"

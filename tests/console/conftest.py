@@ -8,10 +8,8 @@ from html import unescape
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from small_loop import Learnt, champion, fresh, learnt, pending
-from small_service import Server, serve, served_loop
-
-__all__ = ["champion", "fresh", "learnt", "pending", "serve"]
+from small_loop import Learnt
+from small_service import Server, served_loop
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A verdict holds under the policy it was made with; under another one the stored scores are judged again."""
 
 import pytest
-from small_loop import OPS, champion, fresh, learnt, pending
+from small_loop import OPS
 
 from components.audit import log
 from components.audit.log import SYSTEM, Actor
@@ -12,7 +12,6 @@ from components.promotion.quorum import QuorumMissing
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from lcia.operations import decisions, status
 
-__all__ = ["champion", "fresh", "learnt", "pending"]
 OPEN = {"step_margin": 1.0, "lifetime_budget": 1.0, "pooled_margin": 1.0, "min_routing": 0.0, "new_task_margin": 1.0}
 ADA, EVE = (Actor(name, assured=True, how="token 1") for name in ("ada", "eve"))
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 import traces
-from small_loop import Learnt, SmallLoop, champion, fresh, learnt, pending
-
-__all__ = ["champion", "fresh", "learnt", "pending"]
+from small_loop import Learnt, SmallLoop
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from test_proxy import serving
 
 from lcia.console.views import overview
 from lcia.service import patience
 from lcia.service.streams import Look
+from tests.service.test_border import serving
 
 HALF = b"GET /health HTTP/1.1\r\nhost: h\r\nx: "
 

@@ -4,7 +4,6 @@ import importlib.util
 
 import pytest
 import torch
-from test_tuner import assert_equal, changed, run
 from work_area import Killed, Memory
 
 from components.model.adapters import AdapterSlot
@@ -15,6 +14,7 @@ from components.model.workbench import Workbench
 from components.settings import BaseModelSettings
 from components.tuning.run import Run, _metadata
 from components.tuning.tuner import CHECKPOINT
+from tests.tuning.test_tuner import assert_equal, changed, run
 
 
 def full_beyond(monkeypatch: pytest.MonkeyPatch, rows: int) -> list[int]:

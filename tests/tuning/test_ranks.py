@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_tuner import changed
 
 from components.model.ranks import ALONE, Ranks, RanksDisagree, shares
 from components.settings import RehearsalSettings, Settings, TuningSettings
 from components.storage.objects import ObjectStore
 from components.tuning.rehearsal import batches
 from components.tuning.tuner import CHECKPOINT, Parent, tune
+from tests.tuning.test_tuner import changed
 
-PROGRAM = Path(__file__).with_name("tune_together.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "tune_together.py"
 STEPS = 5
 REHEARSAL = RehearsalSettings(share=0.25, targets="parent")
 RUNS = {

@@ -11,7 +11,6 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load, save
-from test_tuner import RULES, Killed, Memory, assert_equal, changed, run
 
 from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
@@ -19,6 +18,7 @@ from components.model.workbench import Workbench
 from components.tuning.progress_curves import curves, read_curves
 from components.tuning.run import Run, _metadata
 from components.tuning.tuner import CHECKPOINT, Parent, TuningResult
+from tests.tuning.test_tuner import RULES, Killed, Memory, assert_equal, changed, run
 
 STEPS = 6
 DYNAMIC = ("paper", "released", "scale_free")

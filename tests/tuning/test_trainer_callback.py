@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ RULES = {
     "scale_free": {"rho": 0.3, "smoothing": 0.5},
     "curvature": {"kappa": 100.0},
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEFT writes no page about the adapter at each save, which takes longer than the training does."""
+    monkeypatch.setattr(PeftModel, "create_or_update_model_card", lambda *_: None)
 
 
 class Killed(Exception):
@@ -89,11 +96,24 @@ def digest(tensors: list[Tensor]) -> str:
     return hashlib.sha256(b"".join(t.detach().float().numpy().tobytes() for t in tensors)).hexdigest()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[DynamicEMACallback, Path]]:
+    """A run of each rule that nothing killed, and its folder; each is trained once."""
+    runs: dict[str, tuple[DynamicEMACallback, Path]] = {}
+
+    def run(rule: str, model: Callable[[], PeftModel]) -> tuple[DynamicEMACallback, Path]:
+        if rule not in runs:
+            runs[rule] = callback(model(), rule), tmp_path_factory.mktemp("whole")
+            train(model(), runs[rule][1], runs[rule][0])
+        return runs[rule]
+
+    return run
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("fatal", [2, 4])
-def test_killed_at_a_checkpoint_and_resumed_is_as_if_undisturbed(rule, fatal, model, tmp_path) -> None:
-    whole = callback(model(), rule)
-    train(model(), tmp_path / "whole", whole)
+def test_killed_at_a_checkpoint_and_resumed_is_as_if_undisturbed(rule, fatal, model, undisturbed, tmp_path) -> None:
+    whole, folder = undisturbed(rule, model)
     first = model()
     with pytest.raises(Killed):
         train(first, tmp_path / "killed", callback(first, rule), KillAfterSave(), save_steps=fatal)
@@ -104,8 +124,7 @@ def test_killed_at_a_checkpoint_and_resumed_is_as_if_undisturbed(rule, fatal, mo
     assert digest(resumed.ema.average) == digest(whole.ema.average)
     assert resumed.ema.history() == whole.ema.history()
     assert resumed.ema.fallbacks() == whole.ema.fallbacks()
-    files = [f"{folder}/{MODEL}" for folder in ("killed/ema", "whole/ema")]
-    left, right = ((tmp_path / file).read_bytes() for file in files)
+    left, right = ((run / "ema" / MODEL).read_bytes() for run in (tmp_path / "killed", folder))
     assert left == right
     if rule not in ("none", "curvature"):  # these two depend on nothing but the live weights
         cold = cold_start(model(), rule, tmp_path / "killed" / f"checkpoint-{fatal}", tmp_path / "cold")

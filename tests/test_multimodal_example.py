@@ -10,7 +10,7 @@ import pytest
 from components.settings import load_settings
 from components.tasks.package import read_package
 
-FOLDER = Path(__file__).parents[2] / "examples" / "multimodal"
+FOLDER = Path(__file__).parents[1] / "examples" / "multimodal"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from lcia.cli import completion
 from lcia.cli.main import app
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 
 def _verbs() -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 
 
 def write_tiny_llama(folder: Path) -> None:

@@ -9,8 +9,9 @@ from components.audit.keys import read_head, read_public_key
 from components.audit.statement import read
 
 if TYPE_CHECKING:
-    from conftest import Lcia
     from small_loop import SmallLoop
+
+    from tests.cli.conftest import Lcia
 
 
 def test_a_promotion_is_proven_offline(lcia: "Lcia", champion: "SmallLoop", tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from infra import environment, zenml_places
 from lcia.instance import Instance, actor
 from lcia.operations import decisions, status, tasks
 from lcia.worker import loop as worker
+from tests.support.shared import once
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
 ROWS = {"train": 30, "validation": 15, "test": 15}
 SITE, OPS = actor("site"), actor("ops")
@@ -88,23 +90,17 @@ class Learnt:
     """The champions, in order."""
 
 
-_LEARNT: dict[Path, Learnt] = {}
-
-
-def learn_all(base: Path, factory: pytest.TempPathFactory) -> Learnt:
-    """Three tasks one after the other, each promoted by another identity; once per base model and process."""
-    if base not in _LEARNT:
-        folder = factory.mktemp("learnt")
-        loop = write_loop(folder, base)
-        instance = loop.open()
-        pending, digests = None, []
-        for name in TASKS:
-            learn(instance, loop.package(name))
-            pending = pending or loop.copy(factory.mktemp("pending"))
-            digests.append(promote(instance))
-        assert pending is not None
-        _LEARNT[base] = Learnt(loop, pending, digests)
-    return _LEARNT[base]
+def learn_all(base: Path, folder: Path) -> None:
+    """Three tasks one after the other below `folder`, each promoted by another identity; see `Learnt`."""
+    loop = write_loop(folder, base)
+    instance = loop.open()
+    digests = []
+    for name in TASKS:
+        learn(instance, loop.package(name))
+        if not digests:
+            loop.copy(folder / "pending")
+        digests.append(promote(instance))
+    (folder / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
 
 
 def learn(instance: Instance, package: Path) -> Json:
@@ -134,7 +130,12 @@ def write_loop(folder: Path, base: Path) -> SmallLoop:
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     for name in TASKS:
         write_package(folder / "packages", name)
-    return SmallLoop(folder / "home", config, folder / "packages")
+    return loop_in(folder)
+
+
+def loop_in(folder: Path) -> SmallLoop:
+    """The loop that `write_loop` put there."""
+    return SmallLoop(folder / "home", folder / "zenml.yaml", folder / "packages")
 
 
 def write_package(folder: Path, name: str, first: int = 0, **header: Json) -> Path:
@@ -161,13 +162,13 @@ def rewrite_row(file: Path, **fields: Json) -> None:
     file.write_text("\n".join([json.dumps(row), *rest]) + "\n", encoding="utf-8")
 
 
-# Fixtures; the conftest of each folder that needs them imports them.
-
-
 @pytest.fixture(scope="session")
 def learnt(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
-    """Three tasks learnt and promoted, undisturbed; look, but change only copies."""
-    return learn_all(tiny_folder, tmp_path_factory)
+    """Three tasks learnt and promoted, undisturbed, for all workers; look, but change only copies."""
+    folder = once(tmp_path_factory, "learnt", partial(learn_all, tiny_folder))
+    loop = loop_in(folder)
+    pending = replace(loop, home=folder / "pending" / "home", packages=folder / "pending" / "packages")
+    return Learnt(loop, pending, json.loads((folder / "digests.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, A
         pytest.skip(f"{PYTHON.relative_to(ROOT)} is not there; `make kubeflow` makes it")
     folder = tmp_path_factory.mktemp("kubeflow")
     done = subprocess.run(
-        [PYTHON, Path(__file__).with_name("compile_kubeflow.py"), folder / "home", _settings(folder)], cwd=ROOT,
+        [PYTHON, ROOT / "tests" / "support" / "compile_kubeflow.py", folder / "home", _settings(folder)], cwd=ROOT,
         env=_environment(folder), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

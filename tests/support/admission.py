@@ -10,7 +10,7 @@ from typing import Any
 import cel
 import yaml
 
-MANIFEST = Path(__file__).parents[1] / "k8s" / "runs" / "admission.yaml"
+MANIFEST = Path(__file__).parents[2] / "k8s" / "runs" / "admission.yaml"
 WORKER = "system:serviceaccount:lcia:worker"
 Doc = dict[str, Any]
 

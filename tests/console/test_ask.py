@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from small_loop import learnt
 from small_service import served_loop
 
 from components.audit import log
@@ -25,8 +24,6 @@ from lcia.inference.process import (
     NoModelHere,
     answers_here,
 )
-
-__all__ = ["learnt"]
 
 INSTRUCTION = "Rewrite the sentence in the passive voice."
 TEXT = "The doctor thanked the zebrafinch."

@@ -11,7 +11,7 @@ from components.settings import Settings, load_settings
 from components.settings.reference import keys, page
 from lcia.cli.main import app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {
     command: page.name

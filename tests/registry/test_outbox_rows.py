@@ -1,14 +1,12 @@
 """What MLflow lost or refuses keeps nothing else waiting, is said, and is published again; on SQLite and PostgreSQL."""
 
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.cli import gc
 from mlflow.entities import ViewType
 from private_postgresql import Cluster
 from promotion_state import BOB, SITE, State, client
@@ -68,12 +66,10 @@ def waiting(state: State) -> list[tuple[str, int | None, bool]]:
 
 
 def collected(registry: Registry, tmp_path: Path, *runs: str) -> None:
-    """MLflow's own garbage collection: what was deleted goes from its database, with its files."""
-    subprocess.run(
-        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db",
-         *(["--run-ids", ",".join(runs)] if runs else [])],
-        check=True, capture_output=True, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-    )  # fmt: skip
+    """MLflow's own garbage collection, `mlflow gc`: what was deleted goes from its database, with its files."""
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    chosen = ["--run-ids", ",".join(runs)] if runs else []
+    gc.main(["--backend-store-uri", store, "--tracking-uri", store, *chosen], standalone_mode=False)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from components.storage import leases
 from lcia.operations.table import OPERATIONS
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 MOVIE, PRODUCT, PASSIVE = TASKS
 AUTOMATIC = ("--set", "policy.approval.auto=true", "--set", "policy.approval.auto_if=pass")

@@ -14,11 +14,10 @@ import httpx2
 import pytest
 import yaml
 from mlflow_server import MlflowServer, serving
-from small_loop import TASKS, fresh
+from small_loop import TASKS
 
 from components.storage import privileges
 
-__all__ = ["fresh"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("flask_wtf") is None, reason="MLflow's accounts need Flask-WTF"),

@@ -9,7 +9,7 @@ from small_loop import Learnt, SmallLoop
 from lcia.cli.text import tables, versions
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 
 def test_tasks_say_where_each_one_stands(lcia: "Lcia", learnt: Learnt) -> None:

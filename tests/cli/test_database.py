@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from components.storage.database import Database
 
 if TYPE_CHECKING:
-    from conftest import Lcia
+    from tests.cli.conftest import Lcia
 
 
 def test_roles_print_sql_for_psql(lcia: "Lcia", fresh):

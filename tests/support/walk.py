@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from conftest import Visitor
+from tests.browser.conftest import Visitor
 
 LEFT_OUT = re.compile(r"/(reports/|pictures/|static/|v1/|login|openapi)|\.(json|jsonl|csv|pem|png)$")
 """Documents that are not pages of the console."""
