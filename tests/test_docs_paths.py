@@ -56,3 +56,9 @@ def test_links_outside_the_site_lead_somewhere(page: Path) -> None:
     """`mkdocs` checks those of docs/."""
     targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if "://" not in target and not (page.parent / target).exists()] == []
+
+
+def test_every_picture_is_shown() -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    pictures = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs" / "pictures").rglob("*.png")]
+    assert [str(picture) for picture in pictures if f"({picture})" not in shown] == []
