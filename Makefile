@@ -11,21 +11,21 @@ REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPL
 .PHONY: help setup demo test check docs new-decision pictures messages lint lock images serve policy kubeflow clean
 
 help:
-	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
-	@echo "make test   set up, then run linters, types, import rules, licences, the documentation's links, all tests"
-	@echo "make check  the same, with the coverage of each file"
-	@echo "make docs   serve the documentation on http://127.0.0.1:8000"
+	@echo "make demo     set up, then learn three real tasks one after the other (about 6 minutes)"
+	@echo "make test     set up, then run linters, types, import rules, licences, the documentation's links, all tests"
+	@echo "make check    the same, with the coverage of each file"
+	@echo "make setup    only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 3 GB)"
+	@echo "make docs     serve the documentation on http://127.0.0.1:8000"
 	@echo "make new-decision TITLE=\"...\"  begin the next decision record and list it"
-	@echo "make pictures ADDRESS=... TOKEN=...  pictures of every page of a running console, in build/pictures"
-	@echo "make messages  bring the console's catalogues to the texts in its sources; what is new waits for a translation"
-	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 3 GB)"
-	@echo "make bench-NAME  a benchmark of benchmarks/NAME; QUICK=1 for minutes: gate, evaluation, audit, packages, ..."
-	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
-	@echo "make images build the three container images and save them in build/"
-	@echo "make serve  one server of those images: PostgreSQL, MLflow, service, worker (docs/server.md)"
-	@echo "make policy check the manifests with checkov"
-	@echo "make kubeflow  an environment with Kubeflow's compiler in build/kubeflow, and the check of what it is sent"
-	@echo "make clean  remove $(VENV) and .lcia"
+	@echo "make messages update the console's translation catalogues from its sources"
+	@echo "make pictures TOKEN=...  take a picture of every page of a running console, into build/pictures (docs/console.md)"
+	@echo "make bench-NAME  run benchmarks/NAME; QUICK=1 for minutes instead of hours"
+	@echo "make lock     resolve pyproject.toml again into requirements.lock (needs uv)"
+	@echo "make images   build the three container images and save them in build/"
+	@echo "make serve    run one server from those images: PostgreSQL, MLflow, service, worker (docs/server.md)"
+	@echo "make policy   check the manifests with checkov"
+	@echo "make kubeflow set up Kubeflow's compiler in build/kubeflow and check what Kubeflow would be sent"
+	@echo "make clean    remove $(VENV) and .lcia"
 
 setup: $(STAMP)
 
