@@ -8,22 +8,24 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs messages lint lock images serve policy kubeflow clean
+.PHONY: help setup demo test check docs new-decision pictures messages lint lock images serve policy kubeflow clean
 
 help:
-	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
-	@echo "make test   set up, then run linters, types, import rules, licences, the documentation's links, all tests"
-	@echo "make check  the same, with the coverage of each file"
-	@echo "make docs   serve the documentation on http://127.0.0.1:8000"
-	@echo "make messages  bring the console's catalogues to the texts in its sources; what is new waits for a translation"
-	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 3 GB)"
-	@echo "make bench-NAME  a benchmark of benchmarks/NAME; QUICK=1 for minutes: gate, evaluation, audit, packages, ..."
-	@echo "make lock   resolve pyproject.toml anew into requirements.lock (needs uv)"
-	@echo "make images build the three container images and save them in build/"
-	@echo "make serve  one server of those images: PostgreSQL, MLflow, service, worker (docs/server.md)"
-	@echo "make policy check the manifests with checkov"
-	@echo "make kubeflow  an environment with Kubeflow's compiler in build/kubeflow, and the check of what it is sent"
-	@echo "make clean  remove $(VENV) and .lcia"
+	@echo "make demo     set up, then learn three real tasks one after the other (about 6 minutes)"
+	@echo "make test     set up, then run linters, types, import rules, licences, the documentation's links, all tests"
+	@echo "make check    the same, with the coverage of each file"
+	@echo "make setup    only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 3 GB)"
+	@echo "make docs     serve the documentation on http://127.0.0.1:8000"
+	@echo "make new-decision TITLE=\"...\"  begin the next decision record and list it"
+	@echo "make messages update the console's translation catalogues from its sources"
+	@echo "make pictures TOKEN=...  take a picture of every page of a running console, into build/pictures (docs/console.md)"
+	@echo "make bench-NAME  run benchmarks/NAME; QUICK=1 for minutes instead of hours"
+	@echo "make lock     resolve pyproject.toml again into requirements.lock (needs uv)"
+	@echo "make images   build the three container images and save them in build/"
+	@echo "make serve    run one server from those images: PostgreSQL, MLflow, service, worker (docs/server.md)"
+	@echo "make policy   check the manifests with checkov"
+	@echo "make kubeflow set up Kubeflow's compiler in build/kubeflow and check what Kubeflow would be sent"
+	@echo "make clean    remove $(VENV) and .lcia"
 
 setup: $(STAMP)
 
@@ -75,6 +77,17 @@ check: lint
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# The title goes through the environment, so that a quote or dollar in it stays one.
+new-decision: export DECISION := $(value TITLE)
+new-decision:
+	@$(PYTHON) docs/decisions/new.py "$$DECISION"
+
+# Of a console that runs, with a version that waits (docs/console.md).
+ADDRESS ?= http://127.0.0.1:8600
+pictures: $(STAMP)
+	@test -n "$(TOKEN)" || { echo "pictures: no token; make pictures TOKEN=lcia_... of somebody who may see everything"; exit 1; }
+	@$(BIN)/python tests/browser/pictures.py $(ADDRESS) $(TOKEN) build/pictures
 
 # No guesses: a text that was changed has to be translated anew. Sorted and without line numbers: small differences.
 messages: $(STAMP)

@@ -1,8 +1,9 @@
 """Pictures of every page of the console, for the documentation: wide and narrow, light and dark.
 
-    python tests/browser/pictures.py http://127.0.0.1:8600 TOKEN docs/pictures/console [--versions 2 4] [--task 4]
+    python tests/browser/pictures.py http://127.0.0.1:8600 TOKEN build/pictures [--versions 2 4] [--task 4]
 
-The service must be running, over a state with a version that waits. Needs Chromium.
+The service must be running, over a state with a version that waits (docs/console.md says how). Needs Chromium. The few
+that the documentation shows lie in docs/pictures/console.
 """
 
 import argparse
