@@ -8,6 +8,7 @@ import yaml
 from components.settings import load_settings
 from infra.schedules import COMMANDS, cron_jobs
 from lcia.cli.cluster import HEAD
+from lcia.cli.main import app
 
 OVERLAYS = sorted((Path(__file__).parents[2] / "k8s" / "overlays").iterdir())
 
@@ -53,7 +54,7 @@ def test_the_verbs_that_jobs_run_exist() -> None:
     import typer
     from lcia.cli.every import app as every
 
-    command = typer.main.get_command(every)
+    command = typer.main.get_command(app)
     for verbs in COMMANDS.values():
         for verb, *rest in verbs:
             found, options = command.commands[verb], [word for word in rest if word.startswith("-")]
