@@ -71,6 +71,19 @@ class Weighed:
     own."""
 
 
+@dataclass(frozen=True)
+class Quorum:
+    """Approvals that count at one site, and those that are missing there."""
+
+    site: str
+    people: tuple[str, ...]
+    """Givers of the approvals that count, in order."""
+    needed: int
+    """Approvals that policy asks for."""
+    roles_missing: tuple[str, ...]
+    """Roles that policy wants among them and that none of the people has."""
+
+
 def weighed(
     connection: Connection, candidate: Candidate, policy: ApprovalSettings, *, override: bool = False
 ) -> list[Weighed]:
@@ -174,49 +187,67 @@ def need_quorum(
         QuorumMissing: there are fewer than policy asks for at a site, or a required role is not among them.
     """
     found = weighed(connection, candidate, policy, override=override)
-    counted = [one for one in found if not one.why_not]
     void = "".join(
         f"; that of {one.approval.person} does not count: {one.why_not}"
         for one in found
         if one.why_not and one.approval.revoked_at is None and one.approval.override == override
     )
-    sites = sorted(candidates.sites(connection, candidate))
+    sites = quorums(connection, candidate, policy, found, override=override)
     for site in sites:
-        here = [one.approval for one in counted if one.sites is None or site in one.sites]
-        _need_quorum_at(connection, candidate, policy, here, site, void, override=override, several=len(sites) > 1)
-    return [one.approval for one in counted]
+        _need_quorum_at(candidate, site, void, override=override, several=len(sites) > 1)
+    return [one.approval for one in found if not one.why_not]
 
 
-def _need_quorum_at(
+def quorums(
     connection: Connection,
     candidate: Candidate,
     policy: ApprovalSettings,
-    counted: Sequence[Approval],
+    approvals: Sequence[Weighed],
+    *,
+    override: bool = False,
+) -> list[Quorum]:
+    """The quorum of each site whose tasks change, by name; `approvals` as `weighed` gives them for `override`."""
+    return [
+        _quorum(connection, candidate, policy, approvals, site, override=override)
+        for site in sorted(candidates.sites(connection, candidate))
+    ]
+
+
+def _quorum(
+    connection: Connection,
+    candidate: Candidate,
+    policy: ApprovalSettings,
+    approvals: Sequence[Weighed],
     site: str,
-    void: str,
     *,
     override: bool,
-    several: bool,
-) -> None:
+) -> Quorum:
+    people_here = tuple(
+        one.approval.person for one in approvals if not one.why_not and (one.sites is None or site in one.sites)
+    )
+    own = policy.sites.get(site, SiteApproval())
+    roles = policy.required_roles if own.required_roles is None else own.required_roles
+    present = {role for person in people_here for role in people.roles(connection, person, site)} if roles else set()
     needed = quorum_at(candidate, policy, site, override=override)
-    names = ", ".join(given.person for given in counted) or "nobody"
+    return Quorum(site, people_here, needed, tuple(role for role in roles if role not in present))
+
+
+def _need_quorum_at(candidate: Candidate, quorum: Quorum, void: str, *, override: bool, several: bool) -> None:
+    site, count = quorum.site, len(quorum.people)
+    names = ", ".join(quorum.people) or "nobody"
     option = " --override" if override else ""
     at = f" at {site}" if several else ""
-    if len(counted) < needed:
+    if count < quorum.needed:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} of {needed} approvals that count{at} ({names}){void}; "
+            f"version {candidate.number} has {count} of {quorum.needed} approvals that count{at} ({names}){void}; "
             f"`lcia approve {candidate.number}{option} --reason ...` by somebody else than {candidate.submitted_by} "
             f"and {candidate.launched_by} gives one"
         )
-    own = policy.sites.get(site, SiteApproval())
-    roles = policy.required_roles if own.required_roles is None else own.required_roles
-    held = {role for given in counted for role in people.roles(connection, given.person, site)} if roles else set()
-    missing = [role for role in roles if role not in held]
-    if missing:
+    if quorum.roles_missing:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(counted)} approvals ({names}), and policy wants the role "
-            f"{missing[0]} among them{f' at {site}' if site != EVERYWHERE else ''}; a person who has it must approve "
-            "too"
+            f"version {candidate.number} has {count} approvals ({names}), and policy wants the role "
+            f"{quorum.roles_missing[0]} among them{f' at {site}' if site != EVERYWHERE else ''}; a person who has it "
+            "must approve too"
         )
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from components.audit import heads, keyring, log, mending, proofs, statement
+from components.audit import browsing, heads, keyring, log, mending, proofs, statement
 from components.audit.keys import TrustedKeys, public_pem, read_head, read_public_key, read_raw
 from components.audit.log import Actor
 from components.audit.statement import StatementRefused
@@ -21,6 +21,7 @@ from components.promotion import champion, statements
 from components.storage.database import AccountRefused
 from components.storage.objects import Json
 from lcia.instance import Instance
+from lcia.operations.params import FilterUnknown
 
 
 class ProofUnclear(LciaError):
@@ -265,3 +266,66 @@ def entries(
         ]
     shown = found if tail is None else found[-tail:] if tail else []
     return {"entries": [{**vars(entry), "actor": vars(entry.actor)} for entry in shown]}
+
+
+def page(
+    instance: Instance,
+    *,
+    kind: str = "",
+    person: str = "",
+    subject: str = "",
+    since: str = "",
+    until: str = "",
+    before: int | None = None,
+) -> dict[str, Any]:
+    """A page of the log, newest entries first, with the filters of `entries`; `since` and `until` are days.
+
+    `before` is where to go on: below that index, None at the log's beginning. `full`: as many entries as a page holds.
+
+    Raises:
+        FilterUnknown: a day that is none.
+    """
+    wanted = browsing.Wanted(kind, person, subject, _day(since), _day(until, end=True))
+    with instance.db.read() as connection:
+        part = browsing.page(connection, wanted, before)
+        size = log.count(connection)
+    return {"entries": part.entries, "before": part.before, "full": part.full, "size": size}
+
+
+def entry(instance: Instance, index: int) -> dict[str, Any]:
+    """One entry, the canonical text that its hash is made of, and the length of the log.
+
+    Raises:
+        EntryUnknown: there is none.
+    """
+    with instance.db.read() as connection:
+        content, body = browsing.entry(connection, index)
+        return {"entry": content, "body": body.decode(errors="replace"), "size": log.count(connection)}
+
+
+def signed_head_at(instance: Instance, size: int) -> bytes:
+    """The head of the log when it had `size` entries, signed.
+
+    Raises:
+        EntryUnknown: it never had.
+    """
+    with instance.db.read() as connection:
+        head_then = browsing.head_of(connection, size)
+    return instance.signing_key().sign(head_then)
+
+
+def need_size(instance: Instance, size: int) -> None:
+    """Refuse a length that the log never had.
+
+    Raises:
+        EntryUnknown: see above.
+    """
+    with instance.db.read() as connection:
+        browsing.head_of(connection, size)
+
+
+def _day(text: str, *, end: bool = False) -> datetime | None:
+    try:
+        return browsing.day(text, end=end) if text else None
+    except ValueError:
+        raise FilterUnknown(f"{text!r} is no day, expected one such as 2026-01-31") from None

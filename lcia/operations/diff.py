@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.errors import LciaError
-from components.evaluation.scored import mean_score, scored_rows
+from components.evaluation.scored import scored_rows
 from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
 from components.promotion.candidates import Candidate
-from components.storage.objects import ObjectMissing
 from lcia.instance import Instance
+from lcia.operations.figures import mean_of_rows
 
 ONE_SIDED = 0.025
 """Each bound's level: the interval of a gain is two-sided at 95 %."""
@@ -61,14 +61,14 @@ def _named(version: Candidate) -> dict[str, Any]:
 def _groups(old: Pool, new: Pool) -> list[dict[str, Any]]:
     """Each group of either version; `adapter` is same, changed, only_before or only_after."""
     before, after = ({group.id: group for group in pool.groups} for pool in (old, new))
-    told = []
+    groups = []
     for name in dict.fromkeys([*before, *after]):
         left, right = before.get(name), after.get(name)
         if left and right:
             adapter = "same" if left.adapter == right.adapter else "changed"
         else:
             adapter = "only_before" if left else "only_after"
-        told.append(
+        groups.append(
             {
                 "id": name,
                 "adapter": adapter,
@@ -76,31 +76,27 @@ def _groups(old: Pool, new: Pool) -> list[dict[str, Any]]:
                 "tasks_after": [task.name for task in right.tasks] if right else [],
             }
         )
-    return told
+    return groups
 
 
 def _scores(
     instance: Instance, old: Mapping[str, Any], new: Mapping[str, Any], name_before: str, name: str
 ) -> dict[str, Any]:
     """One common task: scores, gain with its 95 % interval over paired rows, flips; nulls where not measurable."""
-    told: dict[str, Any] = {"task": name, "before": old["scores"].get(name_before), "after": new["scores"].get(name)}
-    empty = {"gain": None, "interval": None, "rows": 0, "lost": 0, "won": 0, "reworded": 0, "same_object": False}
     digests = old["predictions"].get(name_before), new["predictions"].get(name)
-    if None in digests:
-        return {**told, **empty}
-    try:
-        left, right = (scored_rows(instance.store, digest) for digest in digests)
-    except ObjectMissing:  # its rows were erased
-        return {**told, **empty}
+    scores = [mean_of_rows(instance.store, digest) if digest else None for digest in digests]
+    fields: dict[str, Any] = {"task": name, "before": scores[0], "after": scores[1]}
+    if None in scores:  # no rows are kept, or they were erased
+        empty = {"gain": None, "interval": None, "rows": 0, "lost": 0, "won": 0, "reworded": 0, "same_object": False}
+        return {**fields, **empty}
+    left, right = (scored_rows(instance.store, digest) for digest in digests)
     pairs = list(zip(left, right, strict=True))
     unchanged = digests[0] == digests[1]
-    found = compare([a["score"] for a in left], [b["score"] for b in right], ONE_SIDED)
+    loss = compare([a["score"] for a in left], [b["score"] for b in right], ONE_SIDED)
     return {
-        **told,
-        "before": mean_score(left),
-        "after": mean_score(right),
-        "gain": 0.0 - found.drop,
-        "interval": [0.0, 0.0] if unchanged else [0.0 - found.high, 0.0 - found.low],
+        **fields,
+        "gain": 0.0 - loss.drop,
+        "interval": [0.0, 0.0] if unchanged else [0.0 - loss.high, 0.0 - loss.low],
         "rows": len(pairs),
         "lost": sum(b["score"] < a["score"] for a, b in pairs),
         "won": sum(b["score"] > a["score"] for a, b in pairs),

@@ -11,13 +11,14 @@ from lcia.instance import Instance
 
 
 def in_force(instance: Instance) -> Json:
-    """The policy in force, and the proposed changes."""
+    """The policy in force with its proposal, and every proposed change, newest first."""
     with instance.db.read() as connection:
         standing = policy.in_force(connection, instance.assistant)
         proposals = policy.listed(connection, instance.assistant)
     return {
         "server": standing is not None,
         "number": standing.id if standing else None,
+        "standing": _proposal(standing) if standing else None,
         "policy": instance.settings.policy.model_dump(mode="json"),
         "proposals": [_proposal(one) for one in proposals],
     }

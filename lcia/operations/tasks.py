@@ -1,6 +1,6 @@
 """Tasks of the queue: submit, list, answer what they wait for, and where they stand after work."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from components.tasks.quarantine import quarantine
 from components.tasks.queue import QueueItem
 from components.tasks.snapshot import load_snapshot
 from lcia.instance import Instance
-from lcia.operations import delivery
+from lcia.operations import delivery, figures
 from lcia.operations.costs import costs_of
 from lcia.operations.params import FilterUnknown
 
@@ -89,18 +89,27 @@ def tasks(instance: Instance, state: str | None = None, owner: str | None = None
     with instance.db.read() as connection:
         items = queue.items(connection, instance.assistant, (state,) if state else None)
         versions = candidates.listed(connection, instance.assistant)
-        first = {made.version: made for made in reversed(champion.lineage(connection, instance.assistant))}
-    made_by: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in first}
+        promoted = {promotion.version for promotion in champion.lineage(connection, instance.assistant)}
+    by_item: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in promoted}
     now = instance.champion()
-    evaluation = instance.store.get_json(str(instance.evidence(now)["evaluation"])) if now else None
     groups = {t.task: (g.id, t.name) for g in instance.pool(now.digest).groups for t in g.tasks} if now else {}
-    found = []
+    scores, anchors = figures.scores(instance, now.digest if now else None), _anchors(instance, now)
+    rows = []
     for item in items:
         if owner is None or item.owner == owner:
-            version = made_by.get(item.id)
+            version = by_item.get(item.id)
             group, name = groups.get(version.task, (None, "")) if version else (None, "")
-            found.append({**_task(instance, item, version), "group": group, **_scores(instance, evaluation, name)})
-    return {"tasks": found}
+            figures_of_task = {"group": group, "score": scores.get(name), "anchor": anchors.get(name)}
+            rows.append({**_task(instance, item, version), **figures_of_task})
+    return {"tasks": rows}
+
+
+def _anchors(instance: Instance, now: Candidate | None) -> dict[str, float | None]:
+    """By name of a task in the champion: its score in the version that first promoted it."""
+    if now is None:
+        return {}
+    anchors = instance.store.get_json(str(instance.evidence(now)["evaluation"]))["anchors"]
+    return {name: figures.mean_of_rows(instance.store, anchor["predictions"]) for name, anchor in anchors.items()}
 
 
 def _task(instance: Instance, item: QueueItem, version: Candidate | None) -> dict[str, Any]:
@@ -124,22 +133,11 @@ def _task(instance: Instance, item: QueueItem, version: Candidate | None) -> dic
     }
 
 
-def _scores(instance: Instance, evaluation: Mapping[str, Any] | None, name: str) -> dict[str, float | None]:
-    """The champion's score and that of the version which first promoted the task; null: not measurable."""
-    if evaluation is None or name not in evaluation["scores"]:
-        return {"score": None, "anchor": None}
-    anchor = evaluation["anchors"].get(name)
-    erased = anchor is None or instance.store.erased(anchor["predictions"]) is not None
-    rows = [] if erased else instance.store.get_json(anchor["predictions"])["rows"]
-    mean = sum(row["score"] for row in rows) / len(rows) if rows else None
-    return {"score": evaluation["scores"][name], "anchor": mean}
-
-
 def supersede(instance: Instance, actor: Actor, old: str, new: str, reason: str) -> Json:
     """Declare that a learnt task replaces an earlier one; names, `name@version` or numbers in the queue."""
     with instance.db.begin() as connection:
-        items = [withdrawal.find(connection, instance.assistant, name) for name in (old, new)]
-        return superseding.declare(connection, *items, actor, reason).to_json()
+        before, after = (withdrawal.find(connection, instance.assistant, name) for name in (old, new))
+        return superseding.declare(connection, before, after, actor, reason).to_json()
 
 
 def retry(instance: Instance, actor: Actor, item: int, *, force: bool = False) -> Json:
