@@ -205,7 +205,7 @@ def said(say: Say, name: str | None) -> str:
 
 def explained(say: Say, name: str | None) -> str:
     """What a name means; empty where it speaks for itself."""
-    return say(HINTS[name]) if name in HINTS else ""
+    return say(HINTS[name]) if name and name in HINTS else ""
 
 
 def duration(say: Say, seconds: float | None) -> str:

@@ -36,15 +36,15 @@ def decision(instance: Instance, version: Candidate) -> dict[str, Any]:
             "override": override,
             "sites": sorted(candidates.sites(connection, version)),
             "quorum": _quorum(connection, version, rules, weighed, override=override) if undecided else [],
-            "given": _given(connection, version, weighed if undecided else ()),
+            "given": _votes(connection, version, weighed if undecided else ()),
             "barred": sorted({version.submitted_by, version.launched_by}) if rules.approval.four_eyes else [],
         }
 
 
 def counted(state: dict[str, Any]) -> list[dict[str, Any]]:
     """The approvals of a `decision` that count, or counted when it was made."""
-    yes = [one for one in state["given"] if one["verdict"] == "approve" and not one["why_not"] and not one["revoked"]]
-    return [{name: one[name] for name in ("person", "assured", "how", "reason")} for one in yes]
+    fields = ("person", "assured", "how", "reason")
+    return [{name: vote[name] for name in fields} for vote in state["given"] if vote["counts"]]
 
 
 def not_counted(state: dict[str, Any]) -> list[dict[str, str]]:
@@ -55,17 +55,17 @@ def not_counted(state: dict[str, Any]) -> list[dict[str, str]]:
     return [{"person": one["person"], "why": one["why_not"]} for one in void]
 
 
-def given(
+def votes(
     instance: Instance, connection: Connection, version: Candidate, rules: PolicySettings
 ) -> list[dict[str, Any]]:
     """Every yes and no to a version; `why_not` is why a yes does not count, empty where it does or is history."""
     if version.state != "pending" and not candidates.rolled_away(connection, version):
-        return _given(connection, version, ())
+        return _votes(connection, version, ())
     plain, spite = (quorum.weighed(connection, version, rules.approval, override=spite) for spite in (False, True))
     if plain == spite:  # whatever the gate says now, which may take seconds to find out
-        return _given(connection, version, plain)
+        return _votes(connection, version, plain)
     verdict = judge(instance, version, rules)["verdict"] or "unknown"
-    return _given(connection, version, spite if approvals.gate_stands_against(verdict, rules.gate) else plain)
+    return _votes(connection, version, spite if approvals.gate_stands_against(verdict, rules.gate) else plain)
 
 
 def judge(instance: Instance, version: Candidate, rules: PolicySettings) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _quorum(
     ]
 
 
-def _given(connection: Connection, version: Candidate, weighed: Iterable[Weighed]) -> list[dict[str, Any]]:
+def _votes(connection: Connection, version: Candidate, weighed: Iterable[Weighed]) -> list[dict[str, Any]]:
     void = {one.approval.id: one.why_not for one in weighed}
     return [
         {
@@ -106,6 +106,7 @@ def _given(connection: Connection, version: Candidate, weighed: Iterable[Weighed
             "expires_at": one.expires_at.isoformat(),
             "override": one.override,
             "revoked": one.revoked_at is not None,
+            "counts": one.verdict == "approve" and one.revoked_at is None and not void.get(one.id),
             "why_not": void.get(one.id, ""),
         }
         for one in quorum.given(connection, version)

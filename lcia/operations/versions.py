@@ -33,42 +33,52 @@ def versions(instance: Instance, state: str | None = None) -> dict[str, Any]:
     """
     if state is not None and state not in candidates.MOVES:
         raise FilterUnknown(f"{state!r} is no state of a version, expected one of {', '.join(candidates.MOVES)}")
-    rows = [row for row in listed(instance) if state in (None, row["state"])]
-    given = approvals_of(instance, {row["digest"] for row in rows})
-    return {"candidates": [{**row, "approvals": given[row["digest"]]} for row in rows]}
+    entries = [row for row in rows(instance) if state in (None, row["state"])]
+    approvals_by_digest = approvals_of(instance, {row["digest"] for row in entries})
+    return {"candidates": [{**row, "approvals": approvals_by_digest[row["digest"]]} for row in entries]}
 
 
-def listed(instance: Instance) -> list[dict[str, Any]]:
+def rows(instance: Instance) -> list[dict[str, Any]]:
     """Every version by number, each with the number of the one that it was made on."""
     with instance.db.read() as connection:
-        rows = candidates.listed(connection, instance.assistant)
-    numbers = {version.digest: version.number for version in rows}
+        entries = candidates.listed(connection, instance.assistant)
+    numbers = {version.digest: version.number for version in entries}
     return [
-        {**version.to_json(), "made_on": numbers.get(version.parent) if version.parent else None} for version in rows
+        {**version.to_json(), "made_on": numbers.get(version.parent) if version.parent else None} for version in entries
     ]
 
 
 def approvals_of(instance: Instance, digests: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """Every yes and no to each of some versions, by digest; see `approvals.given`."""
+    """Every yes and no to each of some versions, by digest; see `approvals.votes`."""
     with instance.db.read() as connection:
         rules = policy.standing(connection, instance.assistant, instance.settings.policy)
-        rows = [one for one in candidates.listed(connection, instance.assistant) if one.digest in digests]
-        return {version.digest: approvals.given(instance, connection, version, rules) for version in rows}
+        entries = [one for one in candidates.listed(connection, instance.assistant) if one.digest in digests]
+        return {version.digest: approvals.votes(instance, connection, version, rules) for version in entries}
 
 
-def undecided(instance: Instance) -> int:
+def get(instance: Instance, reference: str) -> Candidate:
+    """The version that goes by a number or a digest.
+
+    Raises:
+        CandidateUnknown: there is none.
+    """
+    with instance.db.read() as connection:
+        return candidates.get(connection, instance.assistant, reference)
+
+
+def number_pending(instance: Instance) -> int:
     """Number of versions that wait for people."""
     with instance.db.read() as connection:
         return len(candidates.listed(connection, instance.assistant, "pending"))
 
 
-def decisions(instance: Instance) -> list[dict[str, Any]]:
+def promotions(instance: Instance) -> list[dict[str, Any]]:
     """Promotions and rollbacks, oldest first, each with the digest of its version."""
     with instance.db.read() as connection:
         return [{**_epoch(one), "version": one.version} for one in champion.lineage(connection, instance.assistant)]
 
 
-def number_of_champion(instance: Instance) -> int | None:
+def champion_number(instance: Instance) -> int | None:
     """The version in use; None where there is none."""
     now = instance.champion()
     return now.number if now else None
