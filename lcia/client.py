@@ -43,7 +43,7 @@ def perform(operation: str, params: Mapping[str, Any], name: str | None, overrid
 
     need_plain(name, overrides)
     found = OPERATIONS[operation]
-    content = found.checked(params).model_dump(mode="json", exclude_none=True)
+    content = found.check(params).model_dump(mode="json", exclude_none=True)
     if found.changes:
         return _answer("POST", operation, json=content)
     return _answer("GET", operation, params=content)

@@ -160,7 +160,7 @@ def perform(
     from lcia.operations.table import OPERATIONS
 
     found = OPERATIONS[operation]
-    return found.run(instance, actor(name), found.checked(params))
+    return found.run(instance, actor(name), found.check(params))
 
 
 def on_server() -> bool:

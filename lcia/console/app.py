@@ -97,7 +97,7 @@ def _sign_in_page(console: Console, request: Request, why: str = "", status: int
         "assistant": console.instance.assistant,
         "csrf": request.session.get(CSRF, ""),
         "theme": theme_of(request),
-        "language": language.chosen(request),
+        "language": language.language_of(request),
         "issuer": console.instance.settings.serve.issuer,
         "onwards": request.session.get(NEXT, "/"),
         "why": why,
@@ -133,9 +133,9 @@ def refusal(console: Console, request: Request, error: LciaError, status: int) -
     values = {
         "assistant": console.instance.assistant,
         "theme": theme_of(request),
-        "language": language.chosen(request),
+        "language": language.language_of(request),
         "message": message,
         "status": status,
         "old_form": isinstance(error, FormRefused),
     }
-    return html(render(language.chosen(request), template, values, console.root), status)
+    return html(render(language.language_of(request), template, values, console.root), status)

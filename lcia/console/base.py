@@ -47,7 +47,7 @@ class Reader:
     @cached_property
     def language(self) -> str:
         """Code of the language that the page is written in."""
-        return language.chosen(self.request)
+        return language.language_of(self.request)
 
     def say(self, message: str) -> str:
         """A message in the reader's language."""
@@ -122,7 +122,7 @@ class Console:
             ParametersRefused, Forbidden; whatever the operation raises.
         """
         operation = OPERATIONS[name]
-        return perform(self.instance, operation, reader.caller, operation.checked(params))
+        return perform(self.instance, operation, reader.caller, operation.check(params))
 
     def page(self, reader: Reader, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
         """A whole page with the console's frame."""
@@ -157,9 +157,9 @@ async def form_of(request: Request) -> dict[str, str]:
         FormRefused: another site sent it, or the session it belongs to is over.
     """
     fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
-    own, sent = str(request.session.get(CSRF, "")), fields.pop("csrf", "")
+    own, token = str(request.session.get(CSRF, "")), fields.pop("csrf", "")
     elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-    if elsewhere or not own or not hmac.compare_digest(own.encode(), sent.encode()):
+    if elsewhere or not own or not hmac.compare_digest(own.encode(), token.encode()):
         raise FormRefused("the form was not sent by a page of this sign-in; load the page again and repeat it")
     return fields
 

@@ -1,7 +1,7 @@
-"""The console's words for what the state calls by a name: states, verdicts, rules, roles, kinds of log entries.
+"""The console's words for names in the state: states, verdicts, rules, roles, kinds of log entries.
 
-Keys are the names, values messages of the catalogue. What the record says in its own words stays in English; what can
-be said from numbers is said here, in the reader's language.
+Keys are the names, values messages of the catalogue. Words of a record stay in English; sentences from its numbers are
+made here, in the reader's language.
 """
 
 from collections.abc import Callable, Mapping
@@ -196,15 +196,15 @@ HINTS: Mapping[str, str] = {
 }
 
 
-def said(say: Say, name: str | None) -> str:
+def word_for(say: Say, name: str | None) -> str:
     """The words for a name; the name itself where there are none."""
     if not name:
         return ""
     return say(NAMES[name]) if name in NAMES else name
 
 
-def explained(say: Say, name: str | None) -> str:
-    """What a name means; empty where it speaks for itself."""
+def hint_for(say: Say, name: str | None) -> str:
+    """The meaning of a name; empty where it speaks for itself."""
     return say(HINTS[name]) if name and name in HINTS else ""
 
 
@@ -225,7 +225,7 @@ def duration(say: Say, seconds: float | None) -> str:
 def gate_row(say: Say, row: Mapping[str, Any]) -> str:
     """A row of the gate's report in a sentence, from its numbers."""
     if row["rule"] in ("validation", "drift"):
-        return say(_("Verdict: %(verdict)s.")) % {"verdict": said(say, row["words"].partition(": ")[2])}
+        return say(_("Verdict: %(verdict)s.")) % {"verdict": word_for(say, row["words"].partition(": ")[2])}
     message = _SENTENCES.get((row["rule"], row["verdict"])) or _SENTENCES.get((row["rule"], ""))
     if message is None or any(row[name] is None for name in _needs(message)):
         return str(row["words"])

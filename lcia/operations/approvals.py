@@ -22,26 +22,26 @@ def decision(instance: Instance, version: Candidate) -> dict[str, Any]:
         rules = policy.standing(connection, instance.assistant, instance.settings.policy)
         now = champion.current(connection, instance.assistant)
         away = candidates.rolled_away(connection, version)
-        undecided = version.state == "pending" or away
-        judged = judge(instance, version, rules) if undecided else {"verdict": version.verdict, **_AS_RECORDED}
-        override = approvals.gate_stands_against(judged["verdict"] or "unknown", rules.gate) and undecided
-        weighed = quorum.weighed(connection, version, rules.approval, override=override)
+        is_open = version.state == "pending" or away
+        judgement = judge(instance, version, rules) if is_open else {"verdict": version.verdict, **_AS_RECORDED}
+        override = approvals.gate_stands_against(judgement["verdict"] or "unknown", rules.gate) and is_open
+        ballot = quorum.weighed(connection, version, rules.approval, override=override)
         return {
-            "undecided": undecided,
+            "undecided": is_open,
             "rolled_away": away,
             "in_use": now is not None and now.version == version.digest,
             "was_champion": _was_champion(connection, version),
             "stale": version.state == "pending" and version.parent != (now.version if now else None),
-            "judged": judged,
+            "judged": judgement,
             "override": override,
             "sites": sorted(candidates.sites(connection, version)),
-            "quorum": _quorum(connection, version, rules, weighed, override=override) if undecided else [],
-            "given": _votes(connection, version, weighed if undecided else ()),
+            "quorum": _quorum(connection, version, rules, ballot, override=override) if is_open else [],
+            "given": _votes(connection, version, ballot if is_open else ()),
             "barred": sorted({version.submitted_by, version.launched_by}) if rules.approval.four_eyes else [],
         }
 
 
-def counted(state: dict[str, Any]) -> list[dict[str, Any]]:
+def valid(state: dict[str, Any]) -> list[dict[str, Any]]:
     """The approvals of a `decision` that count, or counted when it was made."""
     fields = ("person", "assured", "how", "reason")
     return [{name: vote[name] for name in fields} for vote in state["given"] if vote["counts"]]
@@ -78,9 +78,9 @@ def judge(instance: Instance, version: Candidate, rules: PolicySettings) -> dict
 
 
 def _quorum(
-    connection: Connection, version: Candidate, rules: PolicySettings, weighed: list[Weighed], *, override: bool
+    connection: Connection, version: Candidate, rules: PolicySettings, ballot: list[Weighed], *, override: bool
 ) -> list[dict[str, Any]]:
-    sites = quorum.quorums(connection, version, rules.approval, weighed, override=override)
+    sites = quorum.quorums(connection, version, rules.approval, ballot, override=override)
     return [
         {
             "site": site.site,
@@ -93,8 +93,8 @@ def _quorum(
     ]
 
 
-def _votes(connection: Connection, version: Candidate, weighed: Iterable[Weighed]) -> list[dict[str, Any]]:
-    void = {one.approval.id: one.why_not for one in weighed}
+def _votes(connection: Connection, version: Candidate, ballot: Iterable[Weighed]) -> list[dict[str, Any]]:
+    void = {one.approval.id: one.why_not for one in ballot}
     return [
         {
             "person": one.person,

@@ -53,9 +53,11 @@ def scores(instance: Instance, version: str | None) -> dict[str, float]:
     """Score of each task in a version that can be measured; empty for None."""
     if version is None:
         return {}
-    found = instance.version(version)
-    assert found is not None  # noqa: S101 - a reference always finds one, or raises
-    return task_scores(instance.store, _stage(instance.store, str(instance.evidence(found)["evaluation"])).predictions)
+    candidate = instance.version(version)
+    assert candidate is not None  # noqa: S101 - a reference always finds one, or raises
+    return task_scores(
+        instance.store, _stage(instance.store, str(instance.evidence(candidate)["evaluation"])).predictions
+    )
 
 
 def avg_acc(instance: Instance, version: str | None) -> float | None:
@@ -78,10 +80,10 @@ def accuracy_matrix(instance: Instance, version: str | None = None) -> AccuracyM
     Raises:
         NothingToShow: there is no champion yet.
     """
-    shown = instance.version(version)
-    if shown is None:
+    candidate = instance.version(version)
+    if candidate is None:
         raise NothingToShow("there is no champion yet; `lcia matrix --version N` shows a candidate's matrix")
-    return Line.of(instance, shown.digest).matrix(per_row=True)
+    return Line.of(instance, candidate.digest).matrix(per_row=True)
 
 
 def matrix(instance: Instance, version: str | None = None) -> dict[str, Any]:
@@ -90,8 +92,8 @@ def matrix(instance: Instance, version: str | None = None) -> dict[str, Any]:
     Raises:
         NothingToShow: there is no champion yet.
     """
-    figures, shown = accuracy_matrix(instance, version), instance.version(version)
-    assert shown is not None  # noqa: S101 - there is a matrix
-    replaced = replaced_tasks(instance.store, instance.pool(shown.digest), instance.superseded())
-    part = figures.part([name for name in figures.tasks if name not in replaced])
-    return {**figures.to_json(), "superseded": replaced, "family": {"avg_acc": part.avg_acc, "bwt": part.bwt}}
+    figures, candidate = accuracy_matrix(instance, version), instance.version(version)
+    assert candidate is not None  # noqa: S101 - there is a matrix
+    successors = replaced_tasks(instance.store, instance.pool(candidate.digest), instance.superseded())
+    part = figures.part([name for name in figures.tasks if name not in successors])
+    return {**figures.to_json(), "superseded": successors, "family": {"avg_acc": part.avg_acc, "bwt": part.bwt}}

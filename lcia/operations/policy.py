@@ -37,9 +37,9 @@ def answer(instance: Instance, actor: Actor, proposal: int, reason: str, *, acce
         return _proposal(do(connection, instance.assistant, proposal, actor=actor, reason=reason))
 
 
-def _proposal(found: policy.Proposal) -> dict[str, Json]:
-    times = {"proposed_at": _text(found.proposed_at), "ended_at": _text(found.ended_at)}
-    return {**vars(found), **times, "state": found.state}
+def _proposal(proposal: policy.Proposal) -> dict[str, Json]:
+    times = {"proposed_at": _text(proposal.proposed_at), "ended_at": _text(proposal.ended_at)}
+    return {**vars(proposal), **times, "state": proposal.state}
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -103,15 +103,15 @@ def measure(instance: Instance) -> Measures:
     matrix = line.matrix()
     costs = {item.id: Cost(**actual) for item in items if (actual := actual_cost(instance, item))}
     tasks = _tasks(versions, promotions, {item.id: item for item in items}, costs, _scores(line, matrix))
-    timed = [one for one in tasks if one.seconds is not None]
+    finite = [one for one in tasks if one.seconds is not None]
     waits = [(one, (moment - one.changed_at).total_seconds()) for one in versions if one.state == "pending"]
     return Measures(
         tasks=tasks,
         months=_months(tasks, moment),
         lately=sum(moment - one.promoted_at <= LATELY for one in tasks),
-        median_seconds=statistics.median(one.seconds or 0.0 for one in timed) if timed else None,
-        slowest=max(timed, key=lambda one: one.seconds or 0.0, default=None),
-        spent=_spent(list(costs.values())),
+        median_seconds=statistics.median(one.seconds or 0.0 for one in finite) if finite else None,
+        slowest=max(finite, key=lambda one: one.seconds or 0.0, default=None),
+        spent=_by_currency(list(costs.values())),
         runs=len(costs),
         history=_history(line, matrix, {one.digest: one.number for one in versions}),
         waits=sorted(waits, key=lambda pair: -pair[1]),
@@ -182,22 +182,20 @@ def _months(tasks: Sequence[LearntTask], now: datetime) -> list[tuple[str, int]]
     return [(name, counts[name]) for name in reversed(names)]
 
 
-def _spent(costs: Sequence[Cost]) -> dict[str, Cost]:
-    spent = {}
+def _by_currency(costs: Sequence[Cost]) -> dict[str, Cost]:
+    totals = {}
     for currency in sorted({cost.currency for cost in costs}):
         mine = [cost for cost in costs if cost.currency == currency]
-        priced = [cost.money for cost in mine if cost.money is not None]
-        spent[currency] = Cost(
+        prices = [cost.money for cost in mine if cost.money is not None]
+        totals[currency] = Cost(
             sum(cost.cpu_hours for cost in mine),
             sum(cost.gpu_hours for cost in mine),
-            sum(priced) if priced else None,
+            sum(prices) if prices else None,
             currency,
         )
-    return spent
+    return totals
 
 
 def _ends(versions: Sequence[Candidate], promotions: Sequence[Promotion]) -> Counter[str]:
-    overridden = {one.version for one in promotions if any(mark.endswith("overridden") for mark in one.marks)}
-    return Counter(
-        "overridden" if one.digest in overridden else one.state for one in versions if one.state != "pending"
-    )
+    overrides = {one.version for one in promotions if any(mark.endswith("overridden") for mark in one.marks)}
+    return Counter("overridden" if one.digest in overrides else one.state for one in versions if one.state != "pending")

@@ -24,16 +24,16 @@ def status(instance: Instance) -> dict[str, Any]:
         counts = queue.counts(connection, instance.assistant)
         versions = candidates.listed(connection, instance.assistant)
         head = log.head(connection)
-    shown = champion_now(instance)
+    champion_fields = champion_now(instance)
     return {
         "assistant": instance.assistant,
-        "champion": shown,
+        "champion": champion_fields,
         "queue": {**counts, "items": [item.to_json() for item in items]},
         "candidates": [_candidate(instance, version) for version in versions],
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {
             **registry(instance),
-            "empty": shown is not None and relocation.mlflow_empty(instance),
+            "empty": champion_fields is not None and relocation.mlflow_empty(instance),
             "links": relocation.links(instance.home, instance.settings),
         },
     }
@@ -68,7 +68,7 @@ def registry(instance: Instance) -> dict[str, Any]:
     return {
         "pending": len(waiting),
         "parked": [row.to_json() for row in waiting if row.parked_at is not None],
-        "moved": relocation.moved(instance),
+        "moved": relocation.former_place(instance),
     }
 
 
@@ -76,17 +76,17 @@ def live(instance: Instance, *, proposals: bool) -> dict[str, Any]:
     """Work under way and everything that waits for people; with `proposals` those that admins answer, too."""
     with instance.db.read() as connection:
         busy = queue.items(connection, instance.assistant, BUSY)
-        held = queue.items(connection, instance.assistant, ("held",))
+        on_hold = queue.items(connection, instance.assistant, ("held",))
         counts = queue.counts(connection, instance.assistant)
-        undecided = candidates.listed(connection, instance.assistant, "pending")
+        pending = candidates.listed(connection, instance.assistant, "pending")
         workers = [one for one in leases.standing(connection) if one.name == f"lineage:{instance.assistant}"]
         policies = policy.listed(connection, instance.assistant) if proposals else []
         roles = appointments.waiting(connection) if proposals else []
         failing = rounds.failing(connection)
     return {
         "busy": [_progress(instance, item) for item in busy],
-        "waiting": [{**one.to_json(), "decision": approvals.decision(instance, one)} for one in undecided],
-        "held": [item.to_json() for item in held],
+        "waiting": [{**one.to_json(), "decision": approvals.decision(instance, one)} for one in pending],
+        "held": [item.to_json() for item in on_hold],
         "proposed": [{"by": one.proposed_by, "reason": one.reason} for one in policies if one.state == "open"],
         "appointments": [{"person": one.person, "by": one.proposed_by, "reason": one.reason} for one in roles],
         "counts": {state: count for state, count in counts.items() if count},

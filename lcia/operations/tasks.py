@@ -1,4 +1,4 @@
-"""Tasks of the queue: submit, list, answer what they wait for, and where they stand after work."""
+"""Tasks of the queue: submit, list, answer those that wait, and outcomes after work."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,8 +31,8 @@ def submit(
     instance: Instance,
     package: Path,
     actor: Actor,
-    allowed: Callable[[str], None] | None = None,
-    called: str | None = None,
+    need_owner: Callable[[str], None] | None = None,
+    label: str | None = None,
     *,
     sender_known: bool = True,
 ) -> QueueItem:
@@ -51,8 +51,8 @@ def submit(
             instance.store,
             instance.settings.packages,
             instance.home / "unpacked",
-            called=called,
-            allowed=allowed,
+            called=label,
+            allowed=need_owner,
         )
     except PackageError as error:
         report = quarantine(instance.home, package, error.problems)
@@ -89,8 +89,8 @@ def tasks(instance: Instance, state: str | None = None, owner: str | None = None
     with instance.db.read() as connection:
         items = queue.items(connection, instance.assistant, (state,) if state else None)
         versions = candidates.listed(connection, instance.assistant)
-        promoted = {promotion.version for promotion in champion.lineage(connection, instance.assistant)}
-    by_item: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in promoted}
+        champions = {promotion.version for promotion in champion.lineage(connection, instance.assistant)}
+    by_item: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in champions}
     now = instance.champion()
     groups = {t.task: (g.id, t.name) for g in instance.pool(now.digest).groups for t in g.tasks} if now else {}
     scores, anchors = figures.scores(instance, now.digest if now else None), _anchors(instance, now)
@@ -152,8 +152,8 @@ def retry(instance: Instance, actor: Actor, item: int, *, force: bool = False) -
 def release(instance: Instance, actor: Actor, item: int, reason: str) -> Json:
     """Let a held task go on: one unlike everything seen, or one that replaces another and whose sender is unknown."""
     with instance.db.begin() as connection:
-        assessed = "assessment" in queue.item(connection, item).reports
-        answers: dict[str, Json] = {"released": True} if assessed else {}
+        is_assessed = "assessment" in queue.item(connection, item).reports
+        answers: dict[str, Json] = {"released": True} if is_assessed else {}
         return queue.answer(connection, item, "held", answers, actor=actor, reason=reason).to_json()
 
 
@@ -182,11 +182,11 @@ def _need_group(instance: Instance, item: int, group: str) -> None:
         QueueError: there is no such task.
     """
     with instance.db.read() as connection:
-        found = queue.item(connection, item)
+        task = queue.item(connection, item)
     champion_ = instance.champion()
-    known = [one.id for one in instance.pool(champion_.digest).groups] if champion_ else []
-    if found.state == "held" and group not in (*known, "new"):
-        raise GroupUnknown(f"{group!r} is no group of the champion, expected {', '.join([*known, 'new'])}")
+    groups = [one.id for one in instance.pool(champion_.digest).groups] if champion_ else []
+    if task.state == "held" and group not in (*groups, "new"):
+        raise GroupUnknown(f"{group!r} is no group of the champion, expected {', '.join([*groups, 'new'])}")
 
 
 OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
@@ -196,30 +196,30 @@ OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
 def candidate_of(instance: Instance, item: QueueItem) -> Candidate | None:
     """The newest candidate that a task has led to."""
     with instance.db.read() as connection:
-        made = [c for c in candidates.listed(connection, instance.assistant) if c.item == item.id]
-    return made[-1] if made else None
+        versions = [c for c in candidates.listed(connection, instance.assistant) if c.item == item.id]
+    return versions[-1] if versions else None
 
 
 def outcomes(instance: Instance, items: list[QueueItem]) -> list[dict[str, Any]]:
-    """Where tasks stand after work, each with its version, verdict, what MLflow knows of it, and exit code."""
-    told = []
+    """Tasks after work, each with its state, version, verdict, delivery to MLflow, and exit code."""
+    answers = []
     for item in items:
-        made = candidate_of(instance, item)
+        version = candidate_of(instance, item)
         code = OUTCOME.get(item.state, 0)
-        verdict = made.verdict if made else None
+        verdict = version.verdict if version else None
         if item.state == "candidate" and verdict != "pass" and instance.settings.policy.gate.enforce:
             code = 2
-        known = delivery.standing(instance, made.digest if made else "")
+        delivery_state = delivery.standing(instance, version.digest if version else "")
         if item.state == "promoted":  # by policy.approval.auto
-            code = known["exit_code"]
-        told.append(
+            code = delivery_state["exit_code"]
+        answers.append(
             {
                 **item.to_json(),
-                "candidate": made.number if made else None,
-                "digest": made.digest if made else None,
+                "candidate": version.number if version else None,
+                "digest": version.digest if version else None,
                 "verdict": verdict,
-                **known,
+                **delivery_state,
                 "exit_code": code,
             }
         )
-    return told
+    return answers

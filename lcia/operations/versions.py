@@ -96,28 +96,28 @@ def lineage(instance: Instance, version: str | None = None) -> dict[str, Any]:
     Raises:
         NothingToShow: there is no champion yet and no version was named.
     """
-    shown = instance.version(version)
-    if shown is None:
+    candidate = instance.version(version)
+    if candidate is None:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia lineage N`")
     with instance.db.read() as connection:
-        line = candidates.ancestors(connection, shown.digest)
-        known = candidates.listed(connection, instance.assistant)
-        decided = champion.lineage(connection, instance.assistant)
+        line = candidates.ancestors(connection, candidate.digest)
+        entries = candidates.listed(connection, instance.assistant)
+        decisions = champion.lineage(connection, instance.assistant)
         now = champion.current(connection, instance.assistant)
     inside = {ancestor.digest for ancestor in line}
-    told = []
+    line_fields = []
     for ancestor in line:
-        beside = [other for other in known if other.parent == ancestor.digest and other.digest not in inside]
-        told.append(
+        beside = [other for other in entries if other.parent == ancestor.digest and other.digest not in inside]
+        line_fields.append(
             {
                 **_short(ancestor),
                 "champion": now is not None and now.version == ancestor.digest,
-                "epochs": [_epoch(made) for made in decided if made.version == ancestor.digest],
+                "epochs": [_epoch(decision) for decision in decisions if decision.version == ancestor.digest],
                 "branches": [_short(other) for other in beside],
             }
         )
-    roots = [_short(other) for other in known if other.parent is None and other.digest not in inside]
-    return {"version": shown.number, "digest": shown.digest, "line": told, "other_roots": roots}
+    roots = [_short(other) for other in entries if other.parent is None and other.digest not in inside]
+    return {"version": candidate.number, "digest": candidate.digest, "line": line_fields, "other_roots": roots}
 
 
 def _short(version: Candidate) -> dict[str, Any]:
@@ -125,8 +125,14 @@ def _short(version: Candidate) -> dict[str, Any]:
     return {name: getattr(version, name) for name in names}
 
 
-def _epoch(made: Promotion) -> dict[str, Any]:
-    return {"epoch": made.epoch, "kind": made.kind, "by": made.by, "reason": made.reason, "at": made.at.isoformat()}
+def _epoch(decision: Promotion) -> dict[str, Any]:
+    return {
+        "epoch": decision.epoch,
+        "kind": decision.kind,
+        "by": decision.by,
+        "reason": decision.reason,
+        "at": decision.at.isoformat(),
+    }
 
 
 def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
@@ -135,13 +141,13 @@ def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
     Raises:
         NothingToShow: there is no champion yet and no version was named.
     """
-    shown = instance.version(version)
-    if shown is None:
+    candidate = instance.version(version)
+    if candidate is None:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia show N`")
     return {
-        **about(instance, shown),
-        "matrix": figures.accuracy_matrix(instance, shown.digest).to_json(),
-        "changed": changed(instance, shown),
+        **about(instance, candidate),
+        "matrix": figures.accuracy_matrix(instance, candidate.digest).to_json(),
+        "changed": change_counts(instance, candidate),
     }
 
 
@@ -183,14 +189,14 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "verdicts": _verdicts(earlier),
         "judged": state["judged"],
         "sites": state["sites"],
-        "approvals": approvals.counted(state),
+        "approvals": approvals.valid(state),
         "not_counted": approvals.not_counted(state),
         "decision": state,
         "evidence": {"digest": version.evidence, **evidence},
     }
 
 
-def changed(instance: Instance, version: Candidate) -> dict[str, Any]:
+def change_counts(instance: Instance, version: Candidate) -> dict[str, Any]:
     """Test rows of earlier tasks whose score a version changed, as counts: in all, and of each task."""
     counts = flip_counts(instance.store, _record(instance.store, str(instance.evidence(version)["evaluation"])))
     tasks = [
@@ -215,7 +221,7 @@ def charts(instance: Instance, version: Candidate) -> dict[str, Any]:
         "loss": series["loss"],
         "old_loss": series.get("loss_earlier_tasks", []),
         "beta": beta,
-        "beta_band": [(step, *bound) for (step, _), bound in zip(beta, bounds, strict=False)],
+        "beta_band": [(step, *limits) for (step, _), limits in zip(beta, bounds, strict=False)],
     }
 
 

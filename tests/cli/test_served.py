@@ -113,7 +113,7 @@ def test_a_sweep_and_a_withdrawal_that_mlflow_does_not_know(
 
 def test_the_service_and_the_console_say_it_too(champion: SmallLoop, away: pytest.MonkeyPatch) -> None:
     operation = OPERATIONS["rollback"]
-    answer = operation.run(champion.open(), OPS, operation.checked({"version": "2", "reason": "complaints"}))
+    answer = operation.run(champion.open(), OPS, operation.check({"version": "2", "reason": "complaints"}))
     assert (answer["number"], answer["served"], answer["exit_code"]) == (2, False, 1)
     sentence = told(lambda text: text, "rollback", answer)
     assert sentence == (
@@ -121,6 +121,6 @@ def test_the_service_and_the_console_say_it_too(champion: SmallLoop, away: pytes
         "MLflow was not told 1 changes yet; the first page says why."
     )
     back(away)
-    answer = operation.run(champion.open(), OPS, operation.checked({"version": "1", "reason": "no, that one"}))
+    answer = operation.run(champion.open(), OPS, operation.check({"version": "1", "reason": "no, that one"}))
     assert (answer["served"], answer["exit_code"]) == (True, 0)
     assert told(lambda text: text, "rollback", answer) == "Version 1 is the champion again."

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from components.promotion import candidates, champion
 from components.tasks import queue
 from lcia.console.views import statistics as numbers
-from lcia.operations import statistics as measures
 from lcia.operations import figures
+from lcia.operations import statistics as measures
 from lcia.operations.statistics import Cost, measure
 
 

@@ -66,9 +66,9 @@ def routes(console: Console) -> APIRouter:
         return console.page(reader, "candidate.html", **_values(console, reader, number))
 
     @router.get("/versions/{number}/changed")
-    def changed(number: str, request: Request) -> Response:
+    def changes(number: str, request: Request) -> Response:
         reader, candidate = console.reader(request), versions.get(instance, number)
-        counts = versions.changed(instance, candidate)
+        counts = versions.change_counts(instance, candidate)
         query = Query("changed", dict(request.query_params), "-lost")
         table = arrange(query, CHANGED, [row for row in counts["tasks"] if row["lost"] or row["won"]])
         return _part(console, reader, "candidate_changed.html", {"version": candidate, "counts": counts, "rows": table})
@@ -76,13 +76,13 @@ def routes(console: Console) -> APIRouter:
     @router.get("/versions/{number}/matrix")
     def matrix(number: str, request: Request) -> Response:
         reader, candidate = console.reader(request), versions.get(instance, number)
-        found = figures.Line.of(instance, candidate.digest).matrix()
-        values = [(label, getattr(found, name)) for label, name in FIGURES]
+        accuracy = figures.Line.of(instance, candidate.digest).matrix()
+        values = [(label, getattr(accuracy, name)) for label, name in FIGURES]
         return _part(
             console,
             reader,
             "candidate_matrix.html",
-            {"version": candidate, "names": found.tasks, "rows": found.rows, "figures": values},
+            {"version": candidate, "names": accuracy.tasks, "rows": accuracy.rows, "figures": values},
         )
 
     @router.get("/versions/{number}/flips")
@@ -144,11 +144,11 @@ def _offers(reader: Reader, decision: Mapping[str, Any]) -> dict[str, bool]:
     """Deeds that the page offers to its reader; each is checked again when it is done."""
     sites = decision["sites"]
     own = any(same_person(name, reader.name) for name in decision["barred"])
-    counted = [one["person"] for one in decision["given"] if one["counts"]]
+    approvers = [one["person"] for one in decision["given"] if one["counts"]]
     earlier = decision["was_champion"] and not decision["in_use"] and not decision["rolled_away"]
     return {
         "own": own,
-        "mine": any(same_person(name, reader.name) for name in counted),
+        "mine": any(same_person(name, reader.name) for name in approvers),
         "may_decide": reader.may_at("decide", sites),
         "may_revoke": reader.may_at("revoke", sites),
         "can_roll_back": earlier and reader.may_all("roll_back", sites),

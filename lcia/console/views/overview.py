@@ -103,9 +103,9 @@ def _live(console: Console, reader: Reader) -> dict[str, Any]:
 
 
 def _yours(reader: Reader, decision: dict[str, Any]) -> bool:
-    """Whether the reader may approve a version, and has not yet."""
-    counted = [one["person"] for one in decision["given"] if one["counts"]]
-    away = any(same_person(name, reader.name) for name in (*decision["barred"], *counted))
+    """True if the reader may approve a version, and has not yet."""
+    approvers = [one["person"] for one in decision["given"] if one["counts"]]
+    away = any(same_person(name, reader.name) for name in (*decision["barred"], *approvers))
     return reader.may_at("decide", decision["sites"]) and not away
 
 

@@ -59,12 +59,12 @@ def routes(console: Console) -> APIRouter:
         line = operation.ancestors(instance, champion["digest"])[::-1] if champion else []
         rows = _rows(entries, operation.promotions(instance), line)
         table = arrange(Query("versions", dict(request.query_params), "-number"), COLUMNS, rows)
-        given = operation.approvals_of(instance, {row.version["digest"] for row in table.rows})
+        votes = operation.approvals_of(instance, {row.version["digest"] for row in table.rows})
         return console.page(
             reader,
             "versions.html",
             versions=table,
-            people={row.version["digest"]: _people(row, given[row.version["digest"]]) for row in table.rows},
+            people={row.version["digest"]: _people(row, votes[row.version["digest"]]) for row in table.rows},
             lined_up=_lined_up(table),
             now=champion,
             counts=Counter(row.state for row in rows),
@@ -94,15 +94,15 @@ def _rows(
     ]
 
 
-def _people(row: Row, given: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _people(row: Row, votes: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Everybody whose yes or no stands, once each; the promoter where nobody had to approve."""
     if row.version["state"] == "superseded":
         return []
-    newest = {one["person"]: one for one in given if not one["revoked"]}
+    newest = {one["person"]: one for one in votes if not one["revoked"]}
     promoter = [{"person": row.promotion["by"], "verdict": "approve", "why_not": ""}] if row.promotion else []
     return [*newest.values()] or promoter
 
 
 def _lined_up(table: Table[Row]) -> bool:
-    """Whether the rows stand as the graph was drawn: all of them, newest first."""
+    """True if the rows stand as the graph was drawn: all of them, newest first."""
     return table.query.sort == "number" and table.query.falling and not table.is_filtered
