@@ -52,21 +52,21 @@ def _keys(text: str) -> dict[str, Any]:
 
 DONE: Mapping[str, str] = {
     "reject": _("Version %(version)s is rejected."),
-    "revoke": _("The approval of version %(version)s by %(person)s is taken back."),
+    "revoke": _("The approval of version %(version)s by %(person)s is revoked."),
     "rollback": _("Version %(number)s is the champion again."),
     "retry": _("%(name)s is in the queue again."),
     "release": _("%(name)s is in the queue again."),
     "regroup": _("%(name)s is in the queue again."),
     "cancel": _("%(name)s is taken out of the queue."),
     "withdraw": _("The rows are erased."),
-    "sync": _("MLflow was compared with what was decided."),
+    "sync": _("MLflow was compared with the decisions."),
     "propose-policy": _("The change is proposed; another admin has to accept it."),
     "answer-policy": _("The proposal is answered."),
     "add-person": _("%(name)s may sign in, and has no role yet."),
     "grant": _("The roles of %(name)s are changed."),
     "answer-grant": _("The proposal is answered."),
     "disable-person": _("%(name)s is shut out."),
-    "revoke-token": _("The token counts no more."),
+    "revoke-token": _("The token is revoked."),
 }
 """Operation -> the sentence that reports it; an approval says more."""
 
@@ -91,7 +91,7 @@ def _report(say: Say, name: str, answer: Mapping[str, Any]) -> str:
     if answer.get("proposal"):
         return say(_("It is proposed for %(name)s; another admin has to accept it.")) % answer
     if name == "add-person" and answer["known"]:
-        return say(_("%(name)s was known already.")) % answer
+        return say(_("%(name)s is already known.")) % answer
     if name != "approve":
         return say(DONE[name]) % answer
     if answer["epoch"] is None:

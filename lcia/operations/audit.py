@@ -31,7 +31,7 @@ class ProofUnclear(LciaError):
 def verify(
     instance: Instance | None, export: Path | None = None, key: Path | None = None, kept: Sequence[Path] = ()
 ) -> Verification:
-    """Verify an exported log offline, or the live one with the heads that this machine keeps; tampering is reported to people.
+    """Verify an exported log offline, or the live one with the heads that this machine keeps; people hear of tampering.
 
     Raises:
         ExportUnreadable, KeyUnusable: a file can't be read.
@@ -250,8 +250,8 @@ def statement_words(value: dict[str, Any]) -> str:
     yes = ", ".join(one["person"] for one in predicate["approvals"] or ()) or "nobody"
     return (
         f"version {predicate['number']} of {predicate['assistant']} ({value['digest'][:12]}): {predicate['kind']} at "
-        f"epoch {predicate['epoch']} by {predicate['by']['name']}, approved by {yes}, gate {predicate['verdict']}; entry "
-        f"{predicate['log']['entry']} of the log, signed by key {value['key'][:16]}"
+        f"epoch {predicate['epoch']} by {predicate['by']['name']}, approved by {yes}, gate {predicate['verdict']}; "
+        f"entry {predicate['log']['entry']} of the log, signed by key {value['key'][:16]}"
     )
 
 

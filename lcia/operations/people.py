@@ -97,6 +97,7 @@ def _person(person: people.Person) -> dict[str, Json]:
         "name": person.name,
         "subject": person.subject,
         "roles": [vars(grant) for grant in person.grants],
+        "power": any(grant.role in appointments.POWER for grant in person.grants),
         "created_at": _text(person.created_at),
         "disabled_at": _text(person.disabled_at),
     }

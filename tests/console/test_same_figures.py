@@ -32,6 +32,9 @@ QUORUM = (
 NUMBER = r"([+\-\u2212]?\d*\.?\d+|\u2013|n/a|not measurable|-(?= |$))"
 MEANS = {"avg_acc": "Avg.ACC", "new_acc": "New.ACC", "bwt": "BWT", "forgetting": "Forgetting"}
 
+VOID = r"approved (\w+), (?:(?! approved ).)*? does not count ([\w ]+?)(?: Revoke| approved|$| \d)"
+"""On a page: the giver of an approval that does not count, and why."""
+
 Faces = dict[str, dict[str, Any]]
 """Figure -> face -> value."""
 
@@ -146,7 +149,8 @@ def test_each_site_of_a_version_that_was_rolled_away_from_has_its_quorum(learnt:
     faces = _quorum_faces(server, "3")
     assert _differing(faces) == {}
     assert {name: row["show"] for name, row in faces.items()} == {
-        "quorum at reviews": (1, 3), "quorum at writing": (1, 1), "void": {"ops": "given before the champion was moved"},
+        "quorum at reviews": (1, 3), "quorum at writing": (1, 1),
+        "void": {"ops": "given before the champion was moved"},
     }  # fmt: skip
 
 
@@ -336,7 +340,7 @@ def _quorum_faces(server: Server, version: str) -> Faces:
                      if one["why_not"] and not one["revoked"]},
         "candidates": {one["person"]: one["why_not"] for one in listed["approvals"]
                        if one["why_not"] and not one["revoked"]},
-        "page": dict(re.findall(r"yes (\w+), (?:(?! yes ).)*? does not count ([\w ]+?)(?: Take| yes|$| \d)", page)),
+        "page": dict(re.findall(VOID, page)),
         "words": dict(re.findall(r"the yes of (\w+) does not count: (.*)", said)),
         "table": dict(re.findall(r"(\w+): yes, does not count: ([\w ]+?)(?:,|\n|$)", table)),
     }  # fmt: skip

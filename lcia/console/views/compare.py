@@ -18,7 +18,7 @@ COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
     Column("before", "Before", lambda row: row["before"], number=True),
     Column("after", "After", lambda row: row["after"], number=True),
     Column("gain", "Change", lambda row: row["gain"], number=True),
-    Column("interval", "", None, hint="The change with its 95%% interval; the dashed line is what one step may lose."),
+    Column("interval", "", None, hint="The change with its 95%% interval; the dashed line is the limit of one step."),
     Column("lost", "Lost", lambda row: row["lost"], number=True, hint="Test rows that were right before."),
     Column("won", "Won", lambda row: row["won"], number=True, hint="Test rows that were wrong before."),
     Column("reworded", "Reworded", lambda row: row["reworded"], number=True, wide=True,

@@ -23,7 +23,7 @@ COLUMNS: tuple[Column[Any], ...] = (
     Column("state", "State", lambda item: item.state, pick=True),
     Column("reason", "Why", None, wide=True),
     Column("owner", "Site", lambda item: item.owner, pick=True, wide=True),
-    Column("submitted_at", "Handed in", lambda item: item.submitted_at),
+    Column("submitted_at", "Submitted", lambda item: item.submitted_at),
     Column("changed_at", "Last change", lambda item: item.changed_at, wide=True),
 )
 LATEST = 5

@@ -19,7 +19,7 @@ COLUMNS: tuple[Column[LearntTask], ...] = (
     Column("version", "Version", lambda row: row.version, number=True),
     Column("promoted_at", "In use since", lambda row: row.promoted_at),
     Column("seconds", "Took", lambda row: row.seconds, number=True,
-           hint="From the moment it was handed in until its version was in use."),
+           hint="From submission until its version was in use."),
     Column("cpu_hours", "CPU hours", lambda row: row.cpu_hours, number=True, wide=True),
     Column("gpu_hours", "GPU hours", lambda row: row.gpu_hours, number=True, wide=True),
     Column("money", "Cost", lambda row: row.money, number=True, wide=True),
