@@ -57,8 +57,8 @@ def time(moment: datetime | str | None) -> Markup:
 
 
 def score(value: float | None) -> str:
-    """A share of right answers."""
-    return labels.UNKNOWN if value is None else f"{value:.3f}"
+    """A share of right answers, or a loss of it; minus as people print it."""
+    return labels.UNKNOWN if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def with_sign(value: float | None) -> str:
