@@ -24,23 +24,23 @@ def status(instance: Instance) -> dict[str, Any]:
         counts = queue.counts(connection, instance.assistant)
         versions = candidates.listed(connection, instance.assistant)
         head = log.head(connection)
-    champion_fields = champion_now(instance)
+    now = champion_now(instance)
     return {
         "assistant": instance.assistant,
-        "champion": champion_fields,
+        "champion": now and {**now, "tasks": _in_order(instance, str(now["digest"]))},
         "queue": {**counts, "items": [item.to_json() for item in items]},
         "candidates": [_candidate(instance, version) for version in versions],
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {
             **registry(instance),
-            "empty": champion_fields is not None and relocation.mlflow_empty(instance),
+            "empty": now is not None and relocation.mlflow_empty(instance),
             "links": relocation.links(instance.home, instance.settings),
         },
     }
 
 
 def champion_now(instance: Instance) -> dict[str, Any] | None:
-    """The version in use, its groups and tasks; None before the first promotion."""
+    """The version in use, and its groups; None before the first promotion."""
     with instance.db.read() as connection:
         now = champion.current(connection, instance.assistant)
         if now is None:
@@ -56,7 +56,6 @@ def champion_now(instance: Instance) -> dict[str, Any] | None:
         "since": now.decided_at.isoformat(),
         "served": delivery.seen_served(instance, now),
         "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks], "adapter": g.adapter} for g in pool.groups],
-        "tasks": _in_order(instance, version),
         "marks": marks,
     }
 
@@ -122,8 +121,8 @@ def _progress(instance: Instance, item: QueueItem) -> dict[str, Any]:
     return {**item.to_json(), "far": vars(step) if step else None}
 
 
-def _in_order(instance: Instance, version: Candidate) -> list[str]:
-    """Names of the pool's tasks in the order in which they were learnt."""
-    entries = {entry.task: entry.name for entry in instance.pool(version.digest).tasks()}
-    tasks = (record["task"] for record in instance.learnt(version.digest))
+def _in_order(instance: Instance, version: str) -> list[str]:
+    """Names of a version's tasks in the order in which they were learnt."""
+    entries = {entry.task: entry.name for entry in instance.pool(version).tasks()}
+    tasks = (record["task"] for record in instance.learnt(version))
     return [entries[task] for task in tasks if task in entries]

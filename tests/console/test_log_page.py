@@ -65,7 +65,7 @@ def test_older_entries_are_a_page_on_and_work_is_bounded(serve, champion, visit,
     monkeypatch.setattr(browsing, "BATCH", 10)
     monkeypatch.setattr(browsing, "MOST", 20)
     page = reader.page("/log?person=site")
-    assert "Nothing fits among the entries looked at so far" in page
+    assert "No matches so far" in page
     assert "Look further back" in page
 
 

@@ -84,7 +84,7 @@ def test_months_have_no_gaps_and_an_end() -> None:
 
 
 def test_money_of_one_currency_is_not_added_to_another() -> None:
-    spent = measures._spent([Cost(1, 2, 3.0, "EUR"), Cost(1, 2, None, "EUR"), Cost(5, 0, 700.0, "JPY")])
+    spent = measures._by_currency([Cost(1, 2, 3.0, "EUR"), Cost(1, 2, None, "EUR"), Cost(5, 0, 700.0, "JPY")])
     assert spent["EUR"] == Cost(2, 4, 3.0, "EUR")
     assert spent["JPY"] == Cost(5, 0, 700.0, "JPY")
 

@@ -236,10 +236,11 @@ def show(value: Value) -> str:
     if value["judged"]["again"]:
         verdict = value["judged"]["verdict"] or "nothing"
         lines.append(f"  under the present policy the gate says {verdict}: {value['judged']['words']}")
-    changed = value["changed"]
-    counts = f"{changed['lost']} lost and {changed['won']} won of {changed['rows']}"
-    lines.append(f"  changed answers: {counts} test rows of earlier tasks")
-    lines += [f"  {_quorum(site)}" for site in value["decision"]["quorum"]]
+    changed = value.get("changed")  # a server of an earlier release says less
+    if changed:
+        counts = f"{changed['lost']} lost and {changed['won']} won of {changed['rows']}"
+        lines.append(f"  changed answers: {counts} test rows of earlier tasks")
+    lines += [f"  {_quorum(site)}" for site in value.get("decision", {}).get("quorum", ())]
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
     lines += [f"  {_void(one)}" for one in value["not_counted"]]
     lines.append(f"  evidence {value['evidence']['digest']}")
