@@ -1,4 +1,4 @@
-"""Test rows that a version changed, for those who decide about it; who looks at them is entered in the log."""
+"""Test rows that a version changed, for people who decide about it; every look is entered in the log."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ def look(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, S
     """Test rows of prior tasks that a version changed, with their texts; the look is entered in the log.
 
     Raises:
-        NotForSubmitters: whoever brought the task in may not read test rows, since four eyes are asked for.
+        NotForSubmitters: the person submitted or launched the task, and policy asks for four eyes.
     """
     version, evidence = _open(instance, reference, actor)
     view = _rows(instance, version, evidence, actor)
@@ -127,8 +127,8 @@ def _open(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, 
     assert version is not None  # noqa: S101 - a reference always finds one, or raises
     if quorum.barred(version, actor.name, instance.settings.policy.approval):
         raise NotForSubmitters(
-            f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
-            f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"
+            f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve: "
+            f"tuning on these rows would invalidate the test; `lcia show {version.number}` has the counts"
         )
     return version, instance.evidence(version)
 

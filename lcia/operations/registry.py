@@ -54,10 +54,10 @@ def words(value: dict[str, Any]) -> str:
         f"the state was moved or copied from {one['from']}: {one['corrected']} records of {one['records']} corrected"
         for one in value["moved"]
     ]
-    lines += [f"{value['told']} changes were told to MLflow"] if value["told"] else []
-    lines += [f"not told: {message}" for message in value["failed"]]
+    lines += [f"{value['told']} changes delivered to MLflow"] if value["told"] else []
+    lines += [f"not delivered: {message}" for message in value["failed"]]
     if value["busy"]:
-        lines.append(f"{value['busy']} tells MLflow something at this moment; run `lcia sync` again")
+        lines.append(f"{value['busy']} is delivering to MLflow now; run `lcia sync` again")
     for one in value["differences"]:
         lines.append(f"{'repaired' if one['repaired'] else 'stays   '}  {one['words']}")
         if one["why_not"]:
@@ -67,5 +67,5 @@ def words(value: dict[str, Any]) -> str:
     elif value["ok"]:
         lines.append("MLflow is in step")
     if not value["served"]:
-        lines.append("MLflow does not serve the champion: run `lcia sync` again when what stands above is mended")
+        lines.append("MLflow does not serve the champion: run `lcia sync` again when the problems above are solved")
     return "\n".join(lines)

@@ -89,7 +89,7 @@ class Measures:
     verdicts: Mapping[str, int]
     """Gate verdict -> versions."""
     ends: Mapping[str, int]
-    """`promoted`, `rejected`, `superseded` or `overridden` (promoted in spite of the gate) -> versions decided."""
+    """`promoted`, `rejected`, `superseded` or `overridden` (promoted against the gate) -> versions decided."""
 
 
 def measure(instance: Instance) -> Measures:
