@@ -82,7 +82,7 @@ def sentence(say: Say, name: str, answer: Json) -> str:
     if answer.get("served") is False:
         sentences.append(say(_("MLflow does not serve the champion yet.")))
     if answer.get("registry_untold"):
-        backlog = say(_("%(count)s changes have not reached MLflow yet; the overview says why."))
+        backlog = say(_("Changes that have not reached MLflow yet: %(count)s; the overview says why."))
         sentences.append(backlog % {"count": len(answer["registry_untold"])})
     return " ".join(sentences)
 
