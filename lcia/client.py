@@ -43,7 +43,7 @@ def perform(operation: str, params: Mapping[str, Any], name: str | None, overrid
 
     need_plain(name, overrides)
     action = OPERATIONS[operation]
-    content = action.checked(params).model_dump(mode="json", exclude_none=True)
+    content = action.check(params).model_dump(mode="json", exclude_none=True)
     if action.changes:
         return _answer("POST", operation, json=content)
     return _answer("GET", operation, params=content)

@@ -129,7 +129,7 @@ class Lineage:
         return self._put(snapshot.digest, made)
 
     def _predict_again(self) -> None:
-        """Champion and anchors on every row, as after a change of numerics; nothing reads those of the ancestors."""
+        """Champion and anchors on every row, as after a change of numerics; of the ancestors pages read means."""
         for entry in self.pool.tasks()[:-1]:
             whole = self._predict(load_snapshot(self.instance.store, entry.task), HIT, self.rows)
             self.predictions[entry.name] = whole

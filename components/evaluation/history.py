@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from components.evaluation.matrix import CONFIDENCE, AccuracyMatrix
 from components.evaluation.pictures import curve_png
@@ -17,21 +18,56 @@ from components.tasks.snapshot import load_snapshot
 Record = Mapping[str, Any]
 
 
+class Stage(NamedTuple):
+    """One version of a lineage, as far as its row of the accuracy matrix goes."""
+
+    task: str
+    """Name, in its pool, of the task that it learnt."""
+    predictions: Mapping[str, str]
+    """Task name -> digest of its test predictions; without the tasks that keep no rows."""
+
+
+def stage(store: ObjectStore, record: Record) -> Stage:
+    """The stage that an evaluation record is about."""
+    return Stage(_new_task(store, record), record["predictions"])
+
+
 def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMatrix:
-    """`A[j, i]` of the records of a version and its ancestors, oldest first, with per-row scores.
+    """`A[j, i]` of the records of a version and its ancestors, oldest first, with per-row scores."""
+    return stage_matrix(store, [stage(store, record) for record in records])
 
-    Predictions that many versions carry over are read once.
+
+def stage_matrix(store: ObjectStore, stages: Sequence[Stage], *, per_row: bool = True) -> AccuracyMatrix:
+    """`A[j, i]` of stages, oldest first; without `per_row` there are no intervals, and a page of it is quick.
+
+    Predictions that many versions carry over are looked up once.
     """
+    names = [each.task for each in stages]
+    rows = [[each.predictions.get(name) for name in names[: j + 1]] for j, each in enumerate(stages)]
+    cells = {digest: row_scores(store, digest) for digest in {cell for row in rows for cell in row}}
+    if per_row:
+        return AccuracyMatrix.from_scores(names, [[cells[cell] for cell in row] for row in rows])
+    means = {digest: fmean(scores) if scores else None for digest, scores in cells.items()}
+    return AccuracyMatrix(tuple(names), tuple(tuple(means[cell] for cell in row) for row in rows))
 
-    @functools.cache
-    def scores(digest: str | None) -> list[float]:
-        if digest is None or store.why_erased(digest) is not None:
-            return []
-        return [row["score"] for row in scored_rows(store, digest)]
 
-    names = [_new_task(store, record) for record in records]
-    rows = [[scores(record["predictions"].get(name)) for name in names[: j + 1]] for j, record in enumerate(records)]
-    return AccuracyMatrix.from_scores(names, rows)
+def task_scores(store: ObjectStore, predictions: Mapping[str, str]) -> dict[str, float]:
+    """Score of each task of a version, as the last row of its matrix has it; without those that can't be measured."""
+    scores = {name: row_scores(store, digest) for name, digest in predictions.items()}
+    return {name: fmean(rows) for name, rows in scores.items() if rows}
+
+
+def row_scores(store: ObjectStore, digest: str | None) -> tuple[float, ...]:
+    """Scores of a predictions object, row by row; empty where there is none or it was erased since."""
+    if digest is None or store.why_erased(digest) is not None:
+        return ()
+    return _row_scores(store, digest)
+
+
+@functools.lru_cache(maxsize=4096)
+def _row_scores(store: ObjectStore, digest: str) -> tuple[float, ...]:
+    """Of an object that never changes; whether it is still there is asked each time."""
+    return tuple(row["score"] for row in scored_rows(store, digest))
 
 
 def flips(store: ObjectStore, record: Record, task: str | None = None) -> list[Flip]:
@@ -68,12 +104,12 @@ def flip_counts(store: ObjectStore, record: Record) -> list[FlipCount]:
     """Lost and won test rows of each prior task, without any text."""
     counts = []
     for entry in Pool.from_manifest(store.get_json(record["pool"])).tasks():
-        if entry.task != record["task"] and has_predictions(store, record, entry.name):
-            before = scored_rows(store, record["champion"][entry.name])
-            after = scored_rows(store, record["predictions"][entry.name])
-            gains = [new["score"] - old["score"] for old, new in zip(before, after, strict=True)]
-            losses, wins = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
-            counts.append(FlipCount(entry.name, len(gains), losses, wins))
+        before = row_scores(store, record["champion"].get(entry.name))
+        after = row_scores(store, record["predictions"].get(entry.name))
+        if entry.task != record["task"] and before and after:
+            gains = [new - old for old, new in zip(before, after, strict=True)]
+            lost, won = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
+            counts.append(FlipCount(entry.name, len(gains), lost, won))
     return counts
 
 

@@ -186,6 +186,19 @@ class AccuracyMatrix:
         }
         return PartFigures(tuple(self.tasks[i] for i in members), avg_acc, bwt, intervals)
 
+    @property
+    def after_each(self) -> list[tuple[float | None, float | None]]:
+        """Avg.ACC and BWT as they stood after each task, oldest first."""
+        figures: list[tuple[float | None, float | None]] = []
+        whole: list[tuple[int, float]] = []  # earlier tasks without a gap so far, each with its score when learnt
+        for j, row in enumerate(self.rows):
+            cells = [(i, first, row[i]) for i, first in whole]
+            whole = [(i, first) for i, first, cell in cells if cell is not None]
+            bwt = _mean([cell - first for _, first, cell in cells if cell is not None]) if j else 0.0
+            figures.append((_mean(row), bwt))
+            whole += [(j, score)] if (score := row[j]) is not None else []
+        return figures
+
     def changes(self) -> tuple[TaskChange, ...]:
         """Each task's score when learnt, at its best and now, in the order learnt."""
         changes = []

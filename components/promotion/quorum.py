@@ -70,6 +70,19 @@ class Weighed:
     """Those of the decision's sites where the person may decide; None if nobody has roles, as on one's own machine."""
 
 
+@dataclass(frozen=True)
+class Quorum:
+    """Approvals that count at one site, and those that are missing there."""
+
+    site: str
+    people: tuple[str, ...]
+    """Givers of the approvals that count, in order."""
+    needed: int
+    """Approvals that policy asks for."""
+    roles_missing: tuple[str, ...]
+    """Roles that policy wants among them and that none of the people has."""
+
+
 def weigh(
     connection: Connection,
     candidate: Candidate,
@@ -180,48 +193,70 @@ def need_quorum(
     """
     sites = candidates.sites(connection, candidate)
     results = weigh(connection, candidate, policy, override=override, sites=sites)
-    yes = [one for one in results if not one.why_not]
     void = "".join(
         f"; that of {one.approval.person} does not count: {one.why_not}"
         for one in results
         if one.why_not and one.approval.revoked_at is None and one.approval.override == override
     )
-    for site in sorted(sites):
-        here = [one.approval for one in yes if one.sites is None or site in one.sites]
-        _need_quorum_at(connection, candidate, policy, here, site, void, override=override, several=len(sites) > 1)
-    return [one.approval for one in yes]
+    for quorum in quorums(connection, candidate, policy, results, override=override, sites=sites):
+        _need_quorum_at(candidate, quorum, void, override=override, several=len(sites) > 1)
+    return [one.approval for one in results if not one.why_not]
 
 
-def _need_quorum_at(
+def quorums(
     connection: Connection,
     candidate: Candidate,
     policy: ApprovalSettings,
-    yes: Sequence[Approval],
+    approvals: Sequence[Weighed],
+    *,
+    override: bool = False,
+    sites: frozenset[str] | None = None,
+) -> list[Quorum]:
+    """The quorum of each site whose tasks change, by name; `approvals` as `weigh` gives them for `override`.
+
+    `sites`: those of the decision (`candidates.sites`), from a caller that has them already.
+    """
+    return [
+        _quorum(connection, candidate, policy, approvals, site, override=override)
+        for site in sorted(sites or candidates.sites(connection, candidate))
+    ]
+
+
+def _quorum(
+    connection: Connection,
+    candidate: Candidate,
+    policy: ApprovalSettings,
+    approvals: Sequence[Weighed],
     site: str,
-    void: str,
     *,
     override: bool,
-    several: bool,
-) -> None:
-    quorum = quorum_at(candidate, policy, site, override=override)
-    names = ", ".join(approval.person for approval in yes) or "nobody"
+) -> Quorum:
+    people_here = tuple(
+        one.approval.person for one in approvals if not one.why_not and (one.sites is None or site in one.sites)
+    )
+    own = policy.sites.get(site, SiteApproval())
+    roles = policy.required_roles if own.required_roles is None else own.required_roles
+    present = {role for person in people_here for role in people.roles(connection, person, site)} if roles else set()
+    needed = quorum_at(candidate, policy, site, override=override)
+    return Quorum(site, people_here, needed, tuple(role for role in roles if role not in present))
+
+
+def _need_quorum_at(candidate: Candidate, quorum: Quorum, void: str, *, override: bool, several: bool) -> None:
+    site, count = quorum.site, len(quorum.people)
+    names = ", ".join(quorum.people) or "nobody"
     option = " --override" if override else ""
     at = f" at {site}" if several else ""
-    if len(yes) < quorum:
+    if count < quorum.needed:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(yes)} of {quorum} approvals that count{at} ({names}){void}; "
+            f"version {candidate.number} has {count} of {quorum.needed} approvals that count{at} ({names}){void}; "
             f"`lcia approve {candidate.number}{option} --reason ...` by somebody else than {candidate.submitted_by} "
             f"and {candidate.launched_by} gives one"
         )
-    own = policy.sites.get(site, SiteApproval())
-    roles = policy.required_roles if own.required_roles is None else own.required_roles
-    present = {role for approval in yes for role in people.roles(connection, approval.person, site)} if roles else set()
-    missing = [role for role in roles if role not in present]
-    if missing:
+    if quorum.roles_missing:
         raise QuorumMissing(
-            f"version {candidate.number} has {len(yes)} approvals ({names}), and policy wants the role "
-            f"{missing[0]} among them{f' at {site}' if site != EVERYWHERE else ''}; a person who has it must approve "
-            "too"
+            f"version {candidate.number} has {count} approvals ({names}), and policy wants the role "
+            f"{quorum.roles_missing[0]} among them{f' at {site}' if site != EVERYWHERE else ''}; a person who has it "
+            "must approve too"
         )
 
 

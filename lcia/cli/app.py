@@ -193,7 +193,7 @@ def perform(
     from lcia.operations.table import OPERATIONS
 
     action = OPERATIONS[operation]
-    return action.run(instance, actor(name), action.checked(params))
+    return action.run(instance, actor(name), action.check(params))
 
 
 def on_server() -> bool:

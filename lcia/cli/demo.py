@@ -11,7 +11,8 @@ from lcia.cli.text import versions
 from lcia.inference import ask
 from lcia.instance import Instance, actor
 from lcia.operations import audit, decisions, delivery, status, tasks
-from lcia.operations.versions import accuracy_matrix, matrix, show
+from lcia.operations.figures import accuracy_matrix, matrix
+from lcia.operations.versions import show
 from lcia.worker import loop
 
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")

@@ -1,4 +1,4 @@
-"""The console's routes: signing in, static files, preferences, everything that is done, and the pages."""
+"""The console's routes: signing in, static files, preferences, deeds, and the pages."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ from lcia.console.base import (
     theme_of,
     to_sign_in,
 )
-from lcia.console.forms import parameters, told
+from lcia.console.forms import parameters, sentence
 from lcia.console.rendering import STATIC, render
 from lcia.console.views import ask, candidate, compare, log, overview, people, policy, statistics, task, versions
 from lcia.instance import Instance
@@ -37,15 +37,15 @@ YEAR = 365 * 24 * 3600
 
 
 def add_console(app: FastAPI, instance: Instance, rates: Rates) -> Callable[[Request, LciaError, int], Response]:
-    """Add all pages to the application that has sessions; returns how they show a refusal."""
+    """Add all pages to the application that has sessions; returns the function that shows a refusal."""
     console = Console(instance, rates)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for router in (_signing_in(console), _doing(console), *(view.routes(console) for view in VIEWS)):
+    for router in (_sign_in(console), _deeds(console), *(view.routes(console) for view in VIEWS)):
         app.router.routes.extend(router.routes)
     return partial(refusal, console)
 
 
-def _signing_in(console: Console) -> APIRouter:
+def _sign_in(console: Console) -> APIRouter:
     router, instance = APIRouter(include_in_schema=False), console.instance
     if instance.settings.serve.issuer is None:
         router.add_api_route("/login", lambda: RedirectResponse("/login/token", 303))
@@ -83,11 +83,11 @@ def _signing_in(console: Console) -> APIRouter:
 def _prefer(fields: dict[str, str], *, path: str, secure: bool) -> Response:
     """Language and colours, kept in cookies of their own: they outlast a sign-in."""
     answer = RedirectResponse(local(fields.get("back", "/")), 303)
-    for cookie, field, known in (
+    for cookie, field, choices in (
         (language.COOKIE, "language", language.LANGUAGES),
         (THEME_COOKIE, "theme", THEMES),
     ):
-        if fields.get(field) in known:
+        if fields.get(field) in choices:
             answer.set_cookie(cookie, fields[field], YEAR, path=path, samesite="lax", secure=secure, httponly=True)
     return answer
 
@@ -97,7 +97,7 @@ def _sign_in_page(console: Console, request: Request, why: str = "", status: int
         "assistant": console.instance.assistant,
         "csrf": request.session.get(CSRF, ""),
         "theme": theme_of(request),
-        "language": language.chosen(request),
+        "language": language.language_of(request),
         "issuer": console.instance.settings.serve.issuer,
         "onwards": request.session.get(NEXT, "/"),
         "why": why,
@@ -105,7 +105,7 @@ def _sign_in_page(console: Console, request: Request, why: str = "", status: int
     return html(render(values["language"], "sign_in.html", values, console.root), status)
 
 
-def _doing(console: Console) -> APIRouter:
+def _deeds(console: Console) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.post("/do/{operation}")
@@ -114,18 +114,18 @@ def _doing(console: Console) -> APIRouter:
         fields = await form_of(request)
         back = local(fields.pop("back", "/"))
 
-        def done() -> str:
+        def run() -> str:
             reader = console.reader(request)
-            return told(reader.say, operation, console.ask(reader, operation, **parameters(operation, fields)))
+            return sentence(reader.say, operation, console.ask(reader, operation, **parameters(operation, fields)))
 
-        request.session[FLASH] = await run_in_threadpool(done)
+        request.session[FLASH] = await run_in_threadpool(run)
         return onwards(request, back)
 
     return router
 
 
 def refusal(console: Console, request: Request, error: LciaError, status: int) -> Response:
-    """A refusal for somebody at a browser: signing in, or a page that says why; a part of one where a script asks."""
+    """A refusal for somebody at a browser: the way to sign in, or a page that says why; a part where a script asks."""
     if isinstance(error, NotSignedIn | TokenRefused) and not request.url.path.startswith("/login"):
         return to_sign_in(request)
     message = "\n".join([str(error), *getattr(error, "__notes__", ())])
@@ -133,9 +133,9 @@ def refusal(console: Console, request: Request, error: LciaError, status: int) -
     values = {
         "assistant": console.instance.assistant,
         "theme": theme_of(request),
-        "language": language.chosen(request),
+        "language": language.language_of(request),
         "message": message,
         "status": status,
         "old_form": isinstance(error, FormRefused),
     }
-    return html(render(language.chosen(request), template, values, console.root), status)
+    return html(render(language.language_of(request), template, values, console.root), status)

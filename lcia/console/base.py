@@ -1,4 +1,4 @@
-"""What every page needs: who reads it, in which language, and that a form really comes from here."""
+"""Common ground of all pages: the reader, their language, and the check that a form comes from here."""
 
 import hmac
 from collections.abc import Collection, Mapping
@@ -11,11 +11,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from components.errors import LciaError
 from components.identity.access import Permission, permits
-from components.promotion import candidates
 from components.storage.objects import Json
 from lcia.console import language
 from lcia.console.rendering import render
 from lcia.instance import Instance
+from lcia.operations import versions
 from lcia.operations.table import OPERATIONS
 from lcia.service.border import root_of
 from lcia.service.callers import PERSON, Caller, NotSignedIn, Rates, caller_of, perform
@@ -25,7 +25,7 @@ from lcia.service.sign_in import CSRF, NEXT
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "lcia_theme"
 FLASH = "flash"
-"""Key of the session: what was just done, said once on the next page."""
+"""Key of the session: a sentence on what was just done, shown once, on the next page."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -39,7 +39,7 @@ class FormRefused(LciaError):
 
 @dataclass(frozen=True)
 class Reader:
-    """Who looks at a page, and how."""
+    """Somebody who looks at a page, and how."""
 
     request: Request
     caller: Caller
@@ -47,7 +47,7 @@ class Reader:
     @cached_property
     def language(self) -> str:
         """Code of the language that the page is written in."""
-        return language.chosen(self.request)
+        return language.language_of(self.request)
 
     def say(self, message: str) -> str:
         """A message in the reader's language."""
@@ -60,7 +60,7 @@ class Reader:
 
     @property
     def csrf(self) -> str:
-        """What forms have to bring back; empty for a program with a token, which sends none."""
+        """Text that forms have to bring back; empty for a program with a token, which sends none."""
         return str(self.request.session.get(CSRF, ""))
 
     @property
@@ -69,16 +69,16 @@ class Reader:
         return self.caller.person.name
 
     def may(self, permission: Permission, site: str | None = None) -> bool:
-        """Whether to offer something; that it is allowed is checked again when it is done."""
-        limited = self.caller.only and permission not in self.caller.only
-        return not limited and permits(self.caller.grants, permission, site)
+        """True if something may be offered; that it is allowed is checked again when it is done."""
+        beyond = self.caller.only and permission not in self.caller.only  # a token may be for some things only
+        return not beyond and permits(self.caller.grants, permission, site)
 
     def may_at(self, permission: Permission, sites: Collection[str]) -> bool:
-        """Whether to offer something at one of the sites."""
+        """True if something may be offered at one of the sites."""
         return any(self.may(permission, site) for site in sites)
 
     def may_all(self, permission: Permission, sites: Collection[str]) -> bool:
-        """Whether to offer something at all of the sites together."""
+        """True if something may be offered at all of the sites together."""
         return all(self.may(permission, site) for site in sites)
 
 
@@ -95,7 +95,7 @@ class Console:
         return root_of(self.instance.settings.serve.address)
 
     def reader(self, request: Request, *, counted: bool = True) -> Reader:
-        """Who is looking; everybody here may look. `counted` unless the page that this is a part of was.
+        """The person who is looking; everybody here may look. `counted` unless the page that this is a part of was.
 
         Raises:
             NotSignedIn, TokenRefused, TooManyRequests: nobody known, or too often.
@@ -122,13 +122,12 @@ class Console:
             ParametersRefused, Forbidden; whatever the operation raises.
         """
         operation = OPERATIONS[name]
-        return perform(self.instance, operation, reader.caller, operation.checked(params))
+        return perform(self.instance, operation, reader.caller, operation.check(params))
 
     def page(self, reader: Reader, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
         """A whole page with the console's frame."""
-        with self.instance.db.read() as connection:
-            undecided = len(candidates.versions(connection, self.instance.assistant, "pending"))
-        frame = {"flash": reader.request.session.pop(FLASH, None), "undecided": undecided}
+        flash = reader.request.session.pop(FLASH, None)
+        frame = {"flash": flash, "undecided": versions.number_pending(self.instance)}
         return html(self._render(reader, template, {**frame, **values}), status)
 
     def fragment(self, reader: Reader, template: str, **values: Any) -> Response:  # noqa: ANN401
@@ -158,9 +157,9 @@ async def form_of(request: Request) -> dict[str, str]:
         FormRefused: another site sent it, or the session it belongs to is over.
     """
     fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
-    known, brought = str(request.session.get(CSRF, "")), fields.pop("csrf", "")
+    own, token = str(request.session.get(CSRF, "")), fields.pop("csrf", "")
     elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-    if elsewhere or not known or not hmac.compare_digest(known.encode(), brought.encode()):
+    if elsewhere or not own or not hmac.compare_digest(own.encode(), token.encode()):
         raise FormRefused("the form was not sent by a page of this sign-in; load the page again and repeat it")
     return fields
 
@@ -172,7 +171,7 @@ def local(address: str) -> str:
 
 
 def onwards(request: Request, address: str) -> Response:
-    """Send the browser to a page, also where a script asked."""
+    """Send the browser to a page, also where a script asks."""
     if request.headers.get("hx-request"):
         return Response(status_code=204, headers={"hx-redirect": address})
     return RedirectResponse(address, 303)

@@ -1,7 +1,7 @@
-"""From a form's fields to an operation's parameters, and from its answer to a sentence."""
+"""Forms: from their fields to an operation's parameters, and from its answer to a sentence."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from components.errors import LciaError
 from components.storage.objects import Json
@@ -12,15 +12,15 @@ from lcia.operations.table import OPERATIONS
 
 
 class OperationUnknown(LciaError):
-    """Nothing that a form can do."""
+    """An operation that no form can do."""
 
 
 class ChangesUnreadable(LciaError):
-    """Text that should be YAML and is not."""
+    """A text that should be YAML and is not."""
 
 
 def parameters(name: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """The fields that the operation takes; what was left empty is left out, a box that was ticked is true.
+    """The fields that the operation takes; empty ones are left out, a ticked box is true.
 
     Raises:
         OperationUnknown: no operation of that name changes anything.
@@ -37,7 +37,7 @@ def _value(shape: type[Params], key: str, value: str) -> Any:  # noqa: ANN401 - 
     kind = field.annotation if field is not None else str
     if kind is bool:
         return value in ("on", "true", "1")
-    if kind == dict[str, Any]:
+    if get_origin(kind) is dict:
         return _keys(value)
     return value
 
@@ -52,46 +52,46 @@ def _keys(text: str) -> dict[str, Any]:
 
 DONE: Mapping[str, str] = {
     "reject": _("Version %(version)s is rejected."),
-    "revoke": _("The approval of version %(version)s by %(person)s is taken back."),
+    "revoke": _("The approval of version %(version)s by %(person)s is revoked."),
     "rollback": _("Version %(number)s is the champion again."),
     "retry": _("%(name)s is in the queue again."),
     "release": _("%(name)s is in the queue again."),
     "regroup": _("%(name)s is in the queue again."),
     "cancel": _("%(name)s is taken out of the queue."),
     "withdraw": _("The rows are erased."),
-    "sync": _("MLflow was compared with what was decided."),
+    "sync": _("MLflow was compared with the decisions."),
     "propose-policy": _("The change is proposed; another admin has to accept it."),
     "answer-policy": _("The proposal is answered."),
     "add-person": _("%(name)s may sign in, and has no role yet."),
     "grant": _("The roles of %(name)s are changed."),
     "answer-grant": _("The proposal is answered."),
     "disable-person": _("%(name)s is shut out."),
-    "revoke-token": _("The token counts no more."),
+    "revoke-token": _("The token is revoked."),
 }
-"""What is said when something was done; an approval says more."""
+"""Operation -> the sentence that reports it; an approval says more."""
 
 
-def told(say: Say, name: str, answer: Json) -> str:
-    """A sentence for whoever did it."""
+def sentence(say: Say, name: str, answer: Json) -> str:
+    """A sentence for the person who did it."""
     if name not in DONE and name != "approve":
         return say(_("Done."))
-    sentences = [_done(say, name, answer)]
+    sentences = [_report(say, name, answer)]
     if answer.get("still_there"):
-        left = say(_("The task is withdrawn, but what was to be erased is still there in %(count)s places."))
-        sentences = [left % {"count": len(answer["still_there"])}]
+        remains = say(_("The task is withdrawn, but data that should be erased is still in %(count)s places."))
+        sentences = [remains % {"count": len(answer["still_there"])}]
     if answer.get("served") is False:
         sentences.append(say(_("MLflow does not serve the champion yet.")))
     if answer.get("registry_untold"):
-        untold = say(_("MLflow was not told %(count)s changes yet; the first page says why."))
-        sentences.append(untold % {"count": len(answer["registry_untold"])})
+        backlog = say(_("Changes that have not reached MLflow yet: %(count)s; the overview says why."))
+        sentences.append(backlog % {"count": len(answer["registry_untold"])})
     return " ".join(sentences)
 
 
-def _done(say: Say, name: str, answer: Json) -> str:
+def _report(say: Say, name: str, answer: Mapping[str, Any]) -> str:
     if answer.get("proposal"):
         return say(_("It is proposed for %(name)s; another admin has to accept it.")) % answer
     if name == "add-person" and answer["known"]:
-        return say(_("%(name)s was known already.")) % answer
+        return say(_("%(name)s is already known.")) % answer
     if name != "approve":
         return say(DONE[name]) % answer
     if answer["epoch"] is None:

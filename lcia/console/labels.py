@@ -1,7 +1,7 @@
-"""The console's words for what the state calls by a name: states, verdicts, rules, roles, kinds of log entries.
+"""The console's words for names in the state: states, verdicts, rules, roles, kinds of log entries.
 
-Keys are the names, values messages of the catalogue. What the record says in its own words stays in English; what can
-be said from numbers is said here, in the reader's language.
+Keys are the names, values messages of the catalogue. Words of a record stay in English; sentences from its numbers are
+made here, in the reader's language.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,13 +28,13 @@ NAMES: Mapping[str, str] = {
     "failed": _("failed"),
     "refused": _("refused"),
     "rejected": _("rejected"),
-    "nothing_to_learn": _("known already"),
+    "nothing_to_learn": _("already known"),
     "cancelled": _("cancelled"),
     "promoted": _("in use"),
     "withdrawn": _("withdrawn"),
     # states of a version
-    "pending": _("waits for people"),
-    "superseded": _("overtaken"),
+    "pending": _("waiting for approval"),
+    "superseded": _("superseded"),
     "champion": _("champion"),
     "earlier": _("earlier champion"),
     # verdicts
@@ -53,8 +53,8 @@ NAMES: Mapping[str, str] = {
     # decisions about the champion
     "promotion": _("promotion"),
     "rollback": _("rollback"),
-    "approve": _("yes"),
-    "reject": _("no"),
+    "approve": _("approved"),
+    "reject": _("rejected"),
     # rules of the gate
     "validation": _("data checks"),
     "drift": _("drift"),
@@ -89,25 +89,25 @@ NAMES: Mapping[str, str] = {
     "lost": _("lost"),
     "won": _("won"),
     # kinds of log entries
-    "task.submitted": _("task handed in, or queued again"),
+    "task.submitted": _("task submitted or queued again"),
     "task.assessing": _("task being checked"),
     "task.held": _("task held"),
     "task.waiting": _("task waits"),
     "task.learning": _("task being learnt"),
     "task.candidate": _("task led to a version"),
-    "task.promoted": _("task in use"),
+    "task.promoted": _("task put in use"),
     "task.failed": _("task failed"),
     "task.refused": _("task refused"),
     "task.rejected": _("task rejected"),
     "task.cancelled": _("task cancelled"),
     "task.withdrawn": _("task withdrawn"),
     "task.superseded": _("task replaced by another"),
-    "task.nothing_to_learn": _("task known already"),
+    "task.nothing_to_learn": _("task already known"),
     "candidate.registered": _("version proposed"),
     "candidate.approved": _("version approved"),
     "candidate.rejected": _("version rejected"),
-    "approval.revoked": _("approval taken back"),
-    "gate.overridden": _("approved in spite of the gate"),
+    "approval.revoked": _("approval revoked"),
+    "gate.overridden": _("approved against the gate"),
     "champion.promoted": _("champion promoted"),
     "champion.rolled_back": _("champion rolled back"),
     "flips.seen": _("changed test rows looked at"),
@@ -123,14 +123,14 @@ NAMES: Mapping[str, str] = {
     "appointment.accepted": _("role or account accepted"),
     "appointment.refused": _("role or account refused"),
     "person.connected": _("account connected"),
-    "token.created": _("token made"),
+    "token.created": _("token created"),
     "token.revoked": _("token revoked"),
     "access.denied": _("access denied"),
     "lease.broken": _("lease broken"),
     "registry.repaired": _("MLflow repaired"),
-    "version.differs": _("MLflow shows something else"),
+    "version.differs": _("answers differ from the record"),
     "retention.swept": _("old data deleted"),
-    "key.started": _("signing key made"),
+    "key.started": _("signing key created"),
     "key.rotated": _("signing key replaced"),
     # people and tokens
     "known person": _("may sign in"),
@@ -142,10 +142,10 @@ NAMES: Mapping[str, str] = {
     # permissions
     "look": _("look at everything but test rows"),
     "read_rows": _("read test rows"),
-    "submit": _("hand in tasks"),
+    "submit": _("submit tasks"),
     "operate": _("run tasks"),
     "decide": _("decide about versions"),
-    "revoke": _("take approvals back"),
+    "revoke": _("revoke approvals"),
     "roll_back": _("roll back"),
     "withdraw": _("withdraw tasks"),
     "audit": _("read the log"),
@@ -168,24 +168,24 @@ NAMES: Mapping[str, str] = {
 }
 
 HINTS: Mapping[str, str] = {
-    "held": _("A person has to say how it goes on."),
-    "waiting": _("Another version has to be decided about first: only one is undecided at a time."),
+    "held": _("A person has to decide how to continue."),
+    "waiting": _("Another version waits for a decision first; only one can wait at a time."),
     "superseded": _("The champion changed before people decided; the task can be learnt again."),
-    "nothing_to_learn": _("The champion does this task already, shown on its validation rows."),
-    "inconclusive": _("Neither shown to be harmless nor shown to do harm; more test rows would tell."),
-    "step": _("How much a prior task lost against the version in use, and how sure that is."),
-    "lifetime": _("How much a prior task lost since the version that first learnt it: small losses must not add up."),
-    "pooled": _("The prior tasks of one group taken together, against a tighter margin."),
-    "unchanged": _("Not one prediction of this task changed, so nothing can have been lost."),
-    "not measurable": _("The owner of this task keeps no test rows here, so nobody can say what was forgotten."),
-    "not taught": _("No rows of it are kept, so another base model could not be taught it."),
+    "nothing_to_learn": _("The champion can already do this task, as its validation rows show."),
+    "inconclusive": _("Shown neither harmless nor harmful; more test rows would decide it."),
+    "step": _("Loss of an earlier task against the version in use, with its confidence interval."),
+    "lifetime": _("Loss of an earlier task since the version that first learnt it: small losses must not add up."),
+    "pooled": _("The earlier tasks of one group taken together, against a tighter limit."),
+    "unchanged": _("No prediction of this task changed, so nothing was lost."),
+    "not measurable": _("No test rows of this task are kept here, so forgetting can't be measured."),
+    "not taught": _("No rows of this task are kept, so another base model could not learn it."),
     "new task": _("Whether the new task was learnt at all."),
-    "routing": _("Share of the new task's requests that reach the adapter which learnt it."),
+    "routing": _("Share of the new task's requests that reach the adapter that learnt it."),
     "attempts": _("Each further attempt at the same task is judged more strictly."),
-    "reserve": _("Test rows held back, opened only where the others do not decide."),
+    "reserve": _("Test rows held back, used only if the others do not decide."),
     "power": _("How likely these rules are to let a harmless version pass."),
     "power as seen": _("The same, with as many changed rows as there really were."),
-    "fallback": _("Share of updates where the averaging rule had no answer and used a fixed one."),
+    "fallback": _("Share of updates where the averaging rule gave no value and a fixed one was used."),
     "validation": _("Rules over the rows of the task: duplicates, leaks into test rows, personal data and more."),
     "drift": _("How unlike the new task is to everything learnt before."),
     "cost": _("Time and money it took."),
@@ -196,16 +196,16 @@ HINTS: Mapping[str, str] = {
 }
 
 
-def said(say: Say, name: str | None) -> str:
+def word_for(say: Say, name: str | None) -> str:
     """The words for a name; the name itself where there are none."""
     if not name:
         return ""
     return say(NAMES[name]) if name in NAMES else name
 
 
-def explained(say: Say, name: str | None) -> str:
-    """What a name means; empty where it speaks for itself."""
-    return say(HINTS[name]) if name in HINTS else ""
+def hint_for(say: Say, name: str | None) -> str:
+    """The meaning of a name; empty where it speaks for itself."""
+    return say(HINTS[name]) if name and name in HINTS else ""
 
 
 def duration(say: Say, seconds: float | None) -> str:
@@ -225,7 +225,7 @@ def duration(say: Say, seconds: float | None) -> str:
 def gate_row(say: Say, row: Mapping[str, Any]) -> str:
     """A row of the gate's report in a sentence, from its numbers."""
     if row["rule"] in ("validation", "drift"):
-        return say(_("Verdict: %(verdict)s.")) % {"verdict": said(say, row["assessment"])}
+        return say(_("Verdict: %(verdict)s.")) % {"verdict": word_for(say, row["assessment"])}
     message = _SENTENCES.get((row["rule"], row["verdict"])) or _SENTENCES.get((row["rule"], ""))
     if message is None or any(row[name] is None for name in _needs(message)):
         return str(row["words"])
@@ -235,9 +235,9 @@ def gate_row(say: Say, row: Mapping[str, Any]) -> str:
 
 _SHARES = frozenset({"routing", "fallback", "power", "power as seen"})
 _DROP = {
-    "pass": _("Lost %(value)s, at most %(high)s with confidence: inside the %(limit)s that is allowed."),
-    "fail": _("Lost %(value)s, more than the %(limit)s that is allowed, with confidence."),
-    "inconclusive": _("Lost %(value)s, at most %(high)s with confidence; %(limit)s is allowed: too few rows to tell."),
+    "pass": _("Lost %(value)s, at most %(high)s with confidence: within the limit of %(limit)s."),
+    "fail": _("Lost %(value)s: with confidence more than the limit of %(limit)s."),
+    "inconclusive": _("Lost %(value)s, at most %(high)s with confidence; limit %(limit)s: too few rows to tell."),
 }
 _SENTENCES: Mapping[tuple[str, str], str] = {
     **{(rule, verdict): text for rule in ("step", "lifetime", "pooled") for verdict, text in _DROP.items()},
@@ -245,7 +245,7 @@ _SENTENCES: Mapping[tuple[str, str], str] = {
     ("new task", "fail"): _("Changed by %(value)s against the champion: not learnt."),
     ("new task", "inconclusive"): _("Gained %(value)s, at least %(low)s with confidence: known, or too few rows."),
     ("unchanged", ""): _("No prediction changed, so nothing was lost: proven, not measured."),
-    ("not measurable", ""): _("Its owner keeps no test rows here: forgetting can't be measured."),
+    ("not measurable", ""): _("No test rows are kept here: forgetting can't be measured."),
     ("attempts", ""): _("Attempt %(value)s of at most %(limit)s at this task."),
     ("routing", ""): _("%(value)s of its test rows reach its group; %(limit)s are needed."),
     ("fallback", ""): _("%(value)s of the updates fell back to a fixed rate; %(limit)s are allowed."),

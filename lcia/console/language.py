@@ -14,17 +14,17 @@ from babel.messages.pofile import read_po
 from fastapi import Request
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
-"""Code -> what it is called in itself; the first is that of the sources."""
+"""Code -> name of the language in itself; the first is that of the sources."""
 SOURCE = next(iter(LANGUAGES))
 COOKIE = "lcia_language"
 FOLDER = Path(__file__).parent / "locale"
 
 
 class Texts(gettext.GNUTranslations):
-    """A catalogue in which nothing stays nothing: gettext has its header under the empty text."""
+    """A catalogue in which the empty text stays empty: gettext has its header under it."""
 
     def gettext(self, message: str) -> str:
-        """What a message is in this language."""
+        """A message in this language."""
         return super().gettext(message) if message else ""
 
 
@@ -33,24 +33,24 @@ def catalogue(language: str) -> gettext.NullTranslations:
     """The messages of one of `LANGUAGES`."""
     if language == SOURCE:
         return gettext.NullTranslations()
-    compiled = io.BytesIO()
+    buffer = io.BytesIO()
     with (FOLDER / language / "LC_MESSAGES" / "console.po").open("rb") as file:
-        write_mo(compiled, read_po(file, locale=language))
-    compiled.seek(0)
-    return Texts(compiled)
+        write_mo(buffer, read_po(file, locale=language))
+    buffer.seek(0)
+    return Texts(buffer)
 
 
-def chosen(request: Request) -> str:
-    """What the reader chose, else what their browser asks for, else the sources' own."""
+def language_of(request: Request) -> str:
+    """Code of the language that the reader chose, else of one that their browser asks for, else of the sources."""
     cookie = request.cookies.get(COOKIE)
     if cookie in LANGUAGES:
         return cookie
-    weighed = []
+    preferences = []
     for part in request.headers.get("accept-language", "").split(","):
         name, _, weight = part.partition(";q=")
-        weighed.append((-_number(weight), name.strip()))
-    wanted = [name for _, name in sorted(weighed, key=lambda pair: pair[0]) if name]
-    return negotiate_locale(wanted, list(LANGUAGES), sep="-") or SOURCE
+        preferences.append((-_number(weight), name.strip()))
+    names = [name for _, name in sorted(preferences, key=lambda pair: pair[0]) if name]
+    return negotiate_locale(names, list(LANGUAGES), sep="-") or SOURCE
 
 
 def _number(weight: str) -> float:
@@ -60,7 +60,7 @@ def _number(weight: str) -> float:
         return 0.0
 
 
-def marked(file: BinaryIO, *_: object, **__: object) -> Iterator[tuple[int, None, str, list[str]]]:
+def messages_in(file: BinaryIO, *_: object, **__: object) -> Iterator[tuple[int, None, str, list[str]]]:
     """The messages in a Python file, as Babel wants them: `_("...")`, and the title and the hint of every `Column`."""
     for node in ast.walk(ast.parse(file.read())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

@@ -20,7 +20,7 @@ STATIC = HERE / "static"
 @cache
 def environment(language: str, root: str = "") -> Environment:
     """The templates in one language, for a service whose addresses begin with `root`."""
-    found = Environment(
+    jinja = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         finalize=page_text,
@@ -30,21 +30,21 @@ def environment(language: str, root: str = "") -> Environment:
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
     )
     translations = catalogue(language)
-    found.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+    jinja.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
     say = translations.gettext
-    found.filters.update(
+    jinja.filters.update(
         time=time,
         score=score,
-        signed=signed,
+        signed=with_sign,
         percent=percent,
         short=short,
         duration=lambda seconds: labels.duration(say, seconds),
-        said=lambda name: labels.said(say, name),
-        explained=lambda name: labels.explained(say, name),
+        said=lambda name: labels.word_for(say, name),
+        explained=lambda name: labels.hint_for(say, name),
         gate_row=lambda row: labels.gate_row(say, row),
     )
-    found.globals.update(draw=svg, root=root, static=lambda name: root + static(name), languages=LANGUAGES)
-    return found
+    jinja.globals.update(draw=svg, root=root, static=lambda name: root + static(name), languages=LANGUAGES)
+    return jinja
 
 
 def time(moment: datetime | str | None) -> Markup:
@@ -57,11 +57,11 @@ def time(moment: datetime | str | None) -> Markup:
 
 
 def score(value: float | None) -> str:
-    """A share of right answers."""
-    return labels.UNKNOWN if value is None else f"{value:.3f}"
+    """A share of right answers, or a loss of it; minus as people print it."""
+    return labels.UNKNOWN if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def signed(value: float | None) -> str:
+def with_sign(value: float | None) -> str:
     """A difference, with its sign; minus as people print it."""
     return labels.UNKNOWN if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 

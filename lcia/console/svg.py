@@ -1,4 +1,4 @@
-"""Small graphics as inline SVG: coloured by the style sheet, so they follow the theme, and with words for those who
+"""Small graphics as inline SVG: coloured by the style sheet, so they follow the theme, and with words for people who
 do not see them.
 
 Every function escapes what it is given; none needs a script or an outside file.
@@ -105,12 +105,14 @@ def heat_map(names: Sequence[str], rows: Sequence[Sequence[float | None]], words
                 for i, value in enumerate(row)
                 if value is not None
             ]  # fmt: skip
-    ground = [Markup('<path class="h{}" d="{}"/>').format(level, "".join(d)) for level, d in sorted(squares.items())]
-    return _svg(size * cell, size * cell, [*ground, *parts], words, "heat")
+    squares_by_level = [
+        Markup('<path class="h{}" d="{}"/>').format(level, "".join(d)) for level, d in sorted(squares.items())
+    ]
+    return _svg(size * cell, size * cell, [*squares_by_level, *parts], words, "heat")
 
 
 def share_bar(done: int, total: int, words: str) -> Markup:
-    """How far something is."""
+    """Progress of something, as a bar."""
     return Markup('<progress max="{}" value="{}" aria-label="{}"></progress>').format(max(1, total), done, words)
 
 
@@ -150,9 +152,9 @@ def lanes(rows: Sequence[tuple[str, str | None]], main: Sequence[str]) -> list[M
         for at in here:
             waits[at] = None
         if parent is not None:
-            joined = next((at for at, goal in enumerate(waits) if goal == parent), lane) if name not in line else lane
-            parts.append(_bend(lane, LANE_HEIGHT / 2, joined, LANE_HEIGHT))
-            waits[joined] = parent
+            target = next((at for at, goal in enumerate(waits) if goal == parent), lane) if name not in line else lane
+            parts.append(_bend(lane, LANE_HEIGHT / 2, target, LANE_HEIGHT))
+            waits[target] = parent
         kind = "node chosen" if main and name == main[0] else "node" if name in line else "node aside"
         parts.append(_shape("circle", kind, cx=_lane(lane), cy=LANE_HEIGHT / 2, r=5))
         pieces.append((parts, len(waits)))
@@ -191,7 +193,7 @@ class _Frame:
         self.ys = _spread(min(ys) if low is None else low, max(ys) if high is None else high)
 
     def place(self, point: Point) -> Point:
-        """Where a point lies."""
+        """Place of a point in the picture."""
         (x0, x1), (y0, y1) = self.xs, self.ys
         x = self.left + (point[0] - x0) / (x1 - x0) * (self.width - self.left - 12)
         y = self.height - self.bottom - (point[1] - y0) / (y1 - y0) * (self.height - self.bottom - self.top)

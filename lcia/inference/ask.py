@@ -14,7 +14,7 @@ from components.tasks import isolation
 from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
 from components.tasks.problems import Problem, printable, read_regular
 from lcia.instance import Instance
-from lcia.operations.versions import NothingToShow
+from lcia.operations.figures import NothingToShow
 
 if TYPE_CHECKING:
     from components.model.workbench import Workbench

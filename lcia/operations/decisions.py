@@ -57,7 +57,7 @@ def approve(
             reason=reason,
         )
     delivery.settle(instance)
-    answer = _decided(instance, version)
+    answer = _state(instance, version)
     standing = delivery.standing(instance, str(answer["digest"]))
     if promotion is None:  # more people are needed
         return {**answer, "epoch": None, "known": False, **standing, "exit_code": 3}
@@ -68,16 +68,16 @@ def reject(instance: Instance, version: str, actor: Actor, reason: str) -> Json:
     """Reject a candidate; it ends."""
     approvals.reject(instance.db, assistant=instance.assistant, version=version, actor=actor, reason=reason)
     delivery.settle(instance)
-    answer = _decided(instance, version)
+    answer = _state(instance, version)
     return {**answer, **delivery.standing(instance, str(answer["digest"]))}
 
 
 def revoke(instance: Instance, version: str, actor: Actor, reason: str, person: str | None = None) -> Json:
     """Take back one's own approval, or somebody else's, before the promotion."""
-    revoked = approvals.revoke(
+    approval = approvals.revoke(
         instance.db, assistant=instance.assistant, version=version, actor=actor, reason=reason, person=person
     )
-    return {**_decided(instance, version), "person": revoked.person, "revoked": True}
+    return {**_state(instance, version), "person": approval.person, "revoked": True}
 
 
 def rollback(instance: Instance, version: str, actor: Actor, reason: str) -> Json:
@@ -97,7 +97,7 @@ def rollback(instance: Instance, version: str, actor: Actor, reason: str) -> Jso
     return {**promotion.to_json(), "number": number, **delivery.standing(instance, promotion.version)}
 
 
-def _decided(instance: Instance, version: str) -> dict[str, Json]:
+def _state(instance: Instance, version: str) -> dict[str, Json]:
     with instance.db.read() as connection:
         candidate = candidates.get(connection, instance.assistant, version)
     return {"version": candidate.number, "digest": candidate.digest, "state": candidate.state}

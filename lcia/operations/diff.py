@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.errors import LciaError
-from components.evaluation.scored import mean_score, scored_rows
+from components.evaluation.scored import scored_rows
 from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
 from components.promotion.candidates import Candidate
-from components.settings.removed import without_defaults_removed
-from components.storage.objects import ObjectMissing
 from lcia.instance import Instance
+from lcia.operations.figures import mean_of_rows
 
 ONE_SIDED = 0.025
 """Each bound's level: the interval of a gain is two-sided at 95 %."""
@@ -21,7 +20,7 @@ class NothingToCompare(LciaError):
 
 
 def diff(instance: Instance, before: str, after: str | None = None) -> dict[str, Any]:
-    """What version `after` (default: the champion) has that `before` has not, and how each common task fares.
+    """Differences from version `before` to `after` (default: the champion), and the scores of each common task.
 
     Raises:
         NothingToCompare: `after` was not named and there is no champion.
@@ -36,8 +35,8 @@ def diff(instance: Instance, before: str, after: str | None = None) -> dict[str,
     same = evaluations[0]["numerics_digest"] == evaluations[1]["numerics_digest"]
     common = [task for task in names[0] if task in names[1]]
     return {
-        "before": _named(old),
-        "after": _named(new),
+        "before": _heading(old),
+        "after": _heading(new),
         "tasks": {
             "only_before": [name for task, name in names[0].items() if task not in names[1]],
             "only_after": [name for task, name in names[1].items() if task not in names[0]],
@@ -55,68 +54,64 @@ def diff(instance: Instance, before: str, after: str | None = None) -> dict[str,
     }
 
 
-def _named(version: Candidate) -> dict[str, Any]:
+def _heading(version: Candidate) -> dict[str, Any]:
     return {"version": version.number, "digest": version.digest, "state": version.state, "task": version.task_name}
 
 
 def _groups(old: Pool, new: Pool) -> list[dict[str, Any]]:
     """Each group of either version; `adapter` is same, changed, only_before or only_after."""
     before, after = ({group.id: group for group in pool.groups} for pool in (old, new))
-    told = []
+    groups = []
     for name in dict.fromkeys([*before, *after]):
-        left, right = before.get(name), after.get(name)
-        if left and right:
-            adapter = "same" if left.adapter == right.adapter else "changed"
+        old_group, new_group = before.get(name), after.get(name)
+        if old_group and new_group:
+            adapter = "same" if old_group.adapter == new_group.adapter else "changed"
         else:
-            adapter = "only_before" if left else "only_after"
-        told.append(
+            adapter = "only_before" if old_group else "only_after"
+        groups.append(
             {
                 "id": name,
                 "adapter": adapter,
-                "tasks_before": [task.name for task in left.tasks] if left else [],
-                "tasks_after": [task.name for task in right.tasks] if right else [],
+                "tasks_before": [task.name for task in old_group.tasks] if old_group else [],
+                "tasks_after": [task.name for task in new_group.tasks] if new_group else [],
             }
         )
-    return told
+    return groups
 
 
 def _scores(
     instance: Instance, old: Mapping[str, Any], new: Mapping[str, Any], name_before: str, name: str
 ) -> dict[str, Any]:
     """One common task: scores, gain with its 95 % interval over paired rows, flips; nulls where not measurable."""
-    told: dict[str, Any] = {"task": name, "before": old["scores"].get(name_before), "after": new["scores"].get(name)}
-    empty = {"gain": None, "interval": None, "rows": 0, "lost": 0, "won": 0, "reworded": 0, "same_object": False}
     digests = old["predictions"].get(name_before), new["predictions"].get(name)
-    if None in digests:
-        return {**told, **empty}
-    try:
-        left, right = (scored_rows(instance.store, digest) for digest in digests)
-    except ObjectMissing:  # its rows were erased
-        return {**told, **empty}
-    pairs = list(zip(left, right, strict=True))
-    unchanged = digests[0] == digests[1]
-    found = compare([a["score"] for a in left], [b["score"] for b in right], ONE_SIDED)
+    scores = [mean_of_rows(instance.store, digest) if digest else None for digest in digests]
+    fields: dict[str, Any] = {"task": name, "before": scores[0], "after": scores[1]}
+    if None in scores:  # no rows are kept, or they were erased
+        empty = {"gain": None, "interval": None, "rows": 0, "lost": 0, "won": 0, "reworded": 0, "same_object": False}
+        return {**fields, **empty}
+    old_rows, new_rows = (scored_rows(instance.store, digest) for digest in digests)
+    pairs = list(zip(old_rows, new_rows, strict=True))
+    is_same = digests[0] == digests[1]
+    loss = compare([a["score"] for a in old_rows], [b["score"] for b in new_rows], ONE_SIDED)
     return {
-        **told,
-        "before": mean_score(left),
-        "after": mean_score(right),
-        "gain": 0.0 - found.drop,
-        "interval": [0.0, 0.0] if unchanged else [0.0 - found.high, 0.0 - found.low],
+        **fields,
+        "gain": 0.0 - loss.drop,
+        "interval": [0.0, 0.0] if is_same else [0.0 - loss.high, 0.0 - loss.low],
         "rows": len(pairs),
         "lost": sum(b["score"] < a["score"] for a, b in pairs),
         "won": sum(b["score"] > a["score"] for a, b in pairs),
         "reworded": sum(b["score"] == a["score"] and b["text"] != a["text"] for a, b in pairs),
-        "same_object": unchanged,
+        "same_object": is_same,
     }
 
 
 def _settings(instance: Instance, old: Pool, new: Pool) -> Iterator[dict[str, Any]]:
     """Settings that the versions depend on and that differ, by dotted name."""
     before, after = (instance.store.get_json(pool.config) if pool.config else {} for pool in (old, new))
-    left, right = (dict(_flat(without_defaults_removed(content))) for content in (before, after))
-    for key in sorted({*left, *right}):
-        if left.get(key) != right.get(key):
-            yield {"key": key, "before": left.get(key), "after": right.get(key)}
+    old_values, new_values = dict(_flat(before)), dict(_flat(after))
+    for key in sorted({*old_values, *new_values}):
+        if old_values.get(key) != new_values.get(key):
+            yield {"key": key, "before": old_values.get(key), "after": new_values.get(key)}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

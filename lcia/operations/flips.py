@@ -1,4 +1,4 @@
-"""Test rows that a version changed, for those who decide about it; who looks at them is entered in the log."""
+"""Test rows that a version changed, for people who decide about it; every look is entered in the log."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -50,23 +50,23 @@ class Seen:
 
 def flips(instance: Instance, actor: Actor, version: str) -> Json:
     """Test rows of prior tasks that a version changed; the look is logged."""
-    candidate, seen = look(instance, version, actor)
+    candidate, view = look(instance, version, actor)
     return {
         "version": candidate.number,
-        "flips": [vars(flip) for flip in seen.rows],
-        "held_back": seen.held_back,
-        "other_sites": seen.other_sites,
+        "flips": [vars(flip) for flip in view.rows],
+        "held_back": view.held_back,
+        "other_sites": view.other_sites,
     }
 
 
 def png(instance: Instance, actor: Actor, version: str, task: str, image: str) -> Json:
     """An image of one of these rows, as a PNG file in base64."""
-    candidate, shown = picture(instance, version, actor, task, image)
+    candidate, image_shown = picture(instance, version, actor, task, image)
     return {
         "version": candidate.number,
         "task": task,
-        "image": shown.digest,
-        "content": b64encode(shown.png()).decode(),
+        "image": image_shown.digest,
+        "content": b64encode(image_shown.png()).decode(),
     }
 
 
@@ -74,17 +74,17 @@ def look(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, S
     """Test rows of prior tasks that a version changed, with their texts; the look is entered in the log.
 
     Raises:
-        NotForSubmitters: whoever brought the task in may not read test rows, since four eyes are asked for.
+        NotForSubmitters: the person submitted or launched the task, and policy asks for four eyes.
     """
-    version, evidence = _opened(instance, reference, actor)
-    seen = _rows(instance, version, evidence, actor)
-    details = {"evaluation": str(evidence["evaluation"]), "rows": len(seen.rows), "held_back": seen.held_back}
-    if seen.other_sites:
-        details["other_sites"] = seen.other_sites
+    version, evidence = _open(instance, reference, actor)
+    view = _rows(instance, version, evidence, actor)
+    details = {"evaluation": str(evidence["evaluation"]), "rows": len(view.rows), "held_back": view.held_back}
+    if view.other_sites:
+        details["other_sites"] = view.other_sites
     with instance.db.begin() as connection:
-        if not _entered(connection, version.digest, actor, details):
+        if not _is_entered(connection, version.digest, actor, details):
             log.append(connection, SEEN, actor, version.digest, details)
-    return version, seen
+    return version, view
 
 
 def picture(instance: Instance, reference: str, actor: Actor, task: str, digest: str) -> tuple[Candidate, Picture]:
@@ -94,7 +94,7 @@ def picture(instance: Instance, reference: str, actor: Actor, task: str, digest:
         NotForSubmitters: see `look`. Forbidden: the task is of a site where the person reads no rows.
         ImageUnknown: no row that may be looked at shows it, or it was erased.
     """
-    version, evidence = _opened(instance, reference, actor)
+    version, evidence = _open(instance, reference, actor)
     _need_task(instance, version, actor, task)
     rows = [row for row in _rows(instance, version, evidence, actor, task).rows if digest in row.images]
     if not rows or not instance.store.exists(digest):
@@ -102,18 +102,18 @@ def picture(instance: Instance, reference: str, actor: Actor, task: str, digest:
             f"no test row of {task} that version {version.number} changed shows an image {digest[:12]}; "
             f"`lcia flips {version.number}` names those there are"
         )
-    wanted = browsing.EntryFilter(kind=SEEN, person=actor.name, subject=version.digest)
+    filters = browsing.EntryFilter(kind=SEEN, person=actor.name, subject=version.digest)
     with instance.db.read() as connection:
-        looked = browsing.page(connection, wanted, limit=1).entries
-    if not looked:
+        looks = browsing.page(connection, filters, limit=1).entries
+    if not looks:
         details = {"evaluation": str(evidence["evaluation"]), "rows": len(rows), "image": digest}
         with instance.db.begin() as connection:
             log.append(connection, SEEN, actor, version.digest, details)
     return version, Picture.by_digest(digest, instance.store.get)
 
 
-def _entered(connection: Connection, version: str, actor: Actor, details: dict[str, Any]) -> bool:
-    """Whether the person's last look showed the same, within the hour: nobody fills the log with looks."""
+def _is_entered(connection: Connection, version: str, actor: Actor, details: dict[str, Any]) -> bool:
+    """True if the person's last look showed the same, within the hour: nobody fills the log with looks."""
     mine = (one for one in islice(log.newest(connection, [SEEN], version), 100) if one.actor == actor)
     last = next(mine, None)
     if last is None or last.details != details:
@@ -121,14 +121,14 @@ def _entered(connection: Connection, version: str, actor: Actor, details: dict[s
     return abs(now(connection) - datetime.fromisoformat(last.at)) < AGAIN
 
 
-def _opened(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, dict[str, Any]]:
+def _open(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, dict[str, Any]]:
     """A version and its evidence, for somebody who may read test rows."""
     version = instance.version(reference)
     assert version is not None  # noqa: S101 - a reference always finds one, or raises
     if quorum.bars(version, actor.name, instance.settings.policy.approval):
         raise NotForSubmitters(
-            f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve, "
-            f"for what is tuned on them can't be tested on them; `lcia show {version.number}` has the counts"
+            f"{actor.name} brought in the task of version {version.number}; test rows are for those who approve: "
+            f"tuning on these rows would invalidate the test; `lcia show {version.number}` has the counts"
         )
     return version, instance.evidence(version)
 
@@ -138,12 +138,12 @@ def _rows(
 ) -> Seen:
     """Changed rows, of one task or of all, as far as the person may read them."""
     evaluation = instance.store.get_json(str(evidence["evaluation"]))
-    hidden = held_back(instance.store, evaluation, instance.store.get_json(str(evidence["gate"])))
-    found = history.flips(instance.store, evaluation, task)
+    reserve = held_back(instance.store, evaluation, instance.store.get_json(str(evidence["gate"])))
+    rows = history.flips(instance.store, evaluation, task)
     mine = _readable(instance, version, actor)
-    own = [row for row in found if mine is None or row.task in mine]
-    seen = [row for row in own if (row.task, row.row) not in hidden]
-    return Seen(seen, len(own) - len(seen), len(found) - len(own))
+    own = [row for row in rows if mine is None or row.task in mine]
+    visible = [row for row in own if (row.task, row.row) not in reserve]
+    return Seen(visible, len(own) - len(visible), len(rows) - len(own))
 
 
 def _readable(instance: Instance, version: Candidate, actor: Actor) -> set[str] | None:
@@ -174,5 +174,5 @@ def _grants(instance: Instance, actor: Actor) -> tuple[Grant, ...]:
 def _owners(instance: Instance, version: Candidate) -> dict[str, str]:
     """By name of a task in the version: its owner; `*` where nobody knows."""
     with instance.db.read() as connection:
-        known = candidates.owners(connection, instance.assistant)
-    return {entry.name: known.get(entry.task, EVERYWHERE) for entry in instance.pool(version.digest).tasks()}
+        owners = candidates.owners(connection, instance.assistant)
+    return {entry.name: owners.get(entry.task, EVERYWHERE) for entry in instance.pool(version.digest).tasks()}

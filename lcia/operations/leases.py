@@ -11,11 +11,13 @@ def break_lease(instance: Instance, actor: Actor, lease: str, reason: str, *, fo
     """Free a lease whose owner is gone, or with `force` one that hangs; the log keeps who did it and why."""
     need_reason(reason)
     with instance.keeper.begin() as connection:
-        held = leases.break_lease(connection, lease, force=force)
-        stood: dict[str, Json] = {
-            "owner": held.owner,
-            "silent_seconds": None if held.silent is None else round(held.silent),
-            "lost": held.is_lost,
+        lease_before = leases.break_lease(connection, lease, force=force)
+        state_before: dict[str, Json] = {
+            "owner": lease_before.owner,
+            "silent_seconds": None if lease_before.silent is None else round(lease_before.silent),
+            "lost": lease_before.is_lost,
         }
-        append(connection, "lease.broken", actor, held.name, {**stood, "reason": reason, "forced": force})
-    return {"lease": held.name, **stood, "words": held.words}
+        append(
+            connection, "lease.broken", actor, lease_before.name, {**state_before, "reason": reason, "forced": force}
+        )
+    return {"lease": lease_before.name, **state_before, "words": lease_before.words}

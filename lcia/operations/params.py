@@ -1,4 +1,4 @@
-"""What operations are told: the shapes that command line and service check alike."""
+"""Parameters of the operations: the shapes that command line and service check alike."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ class FilterUnknown(LciaError):
 
 
 class Params(BaseModel):
-    """What an operation is told."""
+    """Parameters of an operation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,7 +89,7 @@ class LinesParams(Params):
 
 
 class ProofParams(Params):
-    """What to prove: a promotion, an entry, or growth since a signed head; one of them."""
+    """One thing to prove: a promotion, an entry, or growth since a signed head."""
 
     version: Number | None = None
     entry: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
@@ -104,19 +104,19 @@ class DecisionParams(Params):
 
 
 class RevokeParams(DecisionParams):
-    """A yes to be taken back."""
+    """An approval to be taken back."""
 
     person: Name | None = None
-    """Whose; default one's own."""
+    """Its giver; default oneself."""
 
 
 class ApproveParams(DecisionParams):
-    """A yes to a version."""
+    """An approval of a version."""
 
     override: bool = False
-    """In spite of the gate."""
+    """Against the gate."""
     evidence: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Digest of the evidence that was looked at; another one refuses."""
+    """Digest of the evidence that the approver read; another one refuses."""
 
 
 class AnswerParams(Params):

@@ -12,7 +12,7 @@ from components.storage.objects import Json
 from lcia.instance import Instance
 
 
-def listed(instance: Instance) -> Json:
+def everybody(instance: Instance) -> Json:
     """Everybody who may sign in, their roles, and appointments that wait for another admin."""
     with instance.db.read() as connection:
         return {
@@ -24,12 +24,12 @@ def listed(instance: Instance) -> Json:
 def add(instance: Instance, actor: Actor, person: str, subject: str | None = None, reason: str = "") -> Json:
     """Record somebody who may sign in, or connect them with an account; roles are granted apart."""
     with instance.db.begin() as connection:
-        known = people.among(connection, [person])
-        if known and subject is not None:
-            added, proposal = appointments.connect(connection, person, subject, actor=actor, reason=reason)
+        earlier = people.among(connection, [person])
+        if earlier and subject is not None:
+            holder, proposal = appointments.connect(connection, person, subject, actor=actor, reason=reason)
         else:
-            added, proposal = people.add(connection, person, subject=subject, actor=actor), None
-    return {**_person(added), "known": bool(known), "proposal": _appointment(proposal) if proposal else None}
+            holder, proposal = people.add(connection, person, subject=subject, actor=actor), None
+    return {**_person(holder), "known": bool(earlier), "proposal": _appointment(proposal) if proposal else None}
 
 
 def grant(
@@ -65,11 +65,11 @@ def disable(instance: Instance, actor: Actor, person: str, reason: str) -> Json:
         return _person(people.disable(connection, person, actor=actor, reason=reason))
 
 
-def listed_tokens(instance: Instance, person: str | None = None) -> Json:
+def token_list(instance: Instance, person: str | None = None) -> Json:
     """Tokens, without their secrets; of one person, or all."""
     with instance.db.read() as connection:
-        known = tokens.every(connection)
-    return {"tokens": [_token(one) for one in known if person is None or same_person(one.person, person)]}
+        entries = tokens.every(connection)
+    return {"tokens": [_token(one) for one in entries if person is None or same_person(one.person, person)]}
 
 
 def create_token(
@@ -97,6 +97,7 @@ def _person(person: people.Person) -> dict[str, Json]:
         "name": person.name,
         "subject": person.subject,
         "roles": [vars(grant) for grant in person.grants],
+        "power": any(grant.role in appointments.POWER for grant in person.grants),
         "created_at": _text(person.created_at),
         "disabled_at": _text(person.disabled_at),
     }

@@ -11,13 +11,14 @@ from lcia.instance import Instance
 
 
 def in_force(instance: Instance) -> Json:
-    """The policy in force, and the proposed changes."""
+    """The policy in force with its proposal, and every proposed change, newest first."""
     with instance.db.read() as connection:
         standing = policy.in_force(connection, instance.assistant)
         proposals = policy.proposals(connection, instance.assistant)
     return {
         "server": standing is not None,
         "number": standing.id if standing else None,
+        "standing": _proposal(standing) if standing else None,
         "policy": instance.settings.policy.model_dump(mode="json"),
         "proposals": [_proposal(one) for one in proposals],
     }
@@ -36,9 +37,9 @@ def answer(instance: Instance, actor: Actor, proposal: int, reason: str, *, acce
         return _proposal(do(connection, instance.assistant, proposal, actor=actor, reason=reason))
 
 
-def _proposal(found: policy.Proposal) -> dict[str, Json]:
-    times = {"proposed_at": _text(found.proposed_at), "ended_at": _text(found.ended_at)}
-    return {**vars(found), **times, "state": found.state}
+def _proposal(proposal: policy.Proposal) -> dict[str, Json]:
+    times = {"proposed_at": _text(proposal.proposed_at), "ended_at": _text(proposal.ended_at)}
+    return {**vars(proposal), **times, "state": proposal.state}
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`lcia sync`: MLflow told everything, and brought back to it where somebody changed it."""
+"""`lcia sync`: deliver everything to MLflow, and undo what somebody changed there."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from lcia.instance import Instance
 from lcia.operations import delivery, relocation
 
 LEFT = ("unknown", "experiment")
-"""Differences that are said and left; nothing is wrong for them."""
+"""Differences that are reported and left alone; nothing is wrong with them."""
 
 
 def sync(instance: Instance, actor: Actor) -> dict[str, Any]:
-    """A moved state's places, then deliveries, then differences with what became of them.
+    """Correct the records of a moved state, deliver to MLflow, then repair differences; returns the fate of each.
 
     Raises:
         StateMoved: the files are elsewhere, and MLflow's records are not this state's alone.
@@ -24,22 +24,22 @@ def sync(instance: Instance, actor: Actor) -> dict[str, Any]:
     instance.registry.ask_anew()
     with instance.db.read() as connection:
         need_decision(connection, instance.assistant)
-    moved = relocation.mend(instance, actor)
-    told = instance.tell_registry(retry=True)
+    corrections = relocation.mend(instance, actor)
+    deliveries = instance.tell_registry(retry=True)
     with instance.db.read() as connection:
         busy = leases.holder(connection, f"outbox:{instance.assistant}")
     repairs = [] if busy else reconcile(instance.promoter, instance.store, instance.registry, actor)
-    if repairs and not all(one.ok for one in told):  # what it failed for may be there again
-        told = [*(one for one in told if one.ok), *instance.tell_registry(retry=True)]
+    if repairs and not all(one.ok for one in deliveries):  # what it failed for may be there again
+        deliveries = [*(one for one in deliveries if one.ok), *instance.tell_registry(retry=True)]
         repairs += reconcile(instance.promoter, instance.store, instance.registry, actor)
-    failed = [one.message for one in told if not one.ok]
+    failures = [one.message for one in deliveries if not one.ok]
     wrong = [repair for repair in repairs if not repair.repaired and repair.difference.kind not in LEFT]
     standing = delivery.standing(instance)
     return {
-        "ok": not failed and not wrong and not busy and standing["served"] and not standing["registry_untold"],
-        "moved": moved,
-        "told": sum(one.ok for one in told),
-        "failed": failed,
+        "ok": not failures and not wrong and not busy and standing["served"] and not standing["registry_untold"],
+        "moved": corrections,
+        "told": sum(one.ok for one in deliveries),
+        "failed": failures,
         "busy": busy.owner if busy else None,
         "differences": [repair.to_json() for repair in repairs],
         "serves": instance.registry.champion(),
@@ -49,15 +49,15 @@ def sync(instance: Instance, actor: Actor) -> dict[str, Any]:
 
 
 def words(value: dict[str, Any]) -> str:
-    """What was told, what differed, what stays."""
+    """Deliveries, differences, and those that remain, for people."""
     lines = [
         f"the state was moved or copied from {one['from']}: {one['corrected']} records of {one['records']} corrected"
         for one in value["moved"]
     ]
-    lines += [f"{value['told']} changes were told to MLflow"] if value["told"] else []
-    lines += [f"not told: {message}" for message in value["failed"]]
+    lines += [f"{value['told']} changes delivered to MLflow"] if value["told"] else []
+    lines += [f"not delivered: {message}" for message in value["failed"]]
     if value["busy"]:
-        lines.append(f"{value['busy']} tells MLflow something at this moment; run `lcia sync` again")
+        lines.append(f"{value['busy']} is delivering to MLflow now; run `lcia sync` again")
     for one in value["differences"]:
         lines.append(f"{'repaired' if one['repaired'] else 'stays   '}  {one['words']}")
         if one["why_not"]:
@@ -67,5 +67,5 @@ def words(value: dict[str, Any]) -> str:
     elif value["ok"]:
         lines.append("MLflow is in step")
     if not value["served"]:
-        lines.append("MLflow does not serve the champion: run `lcia sync` again when what stands above is mended")
+        lines.append("MLflow does not serve the champion: run `lcia sync` again when the problems above are solved")
     return "\n".join(lines)

@@ -18,34 +18,34 @@ from infra import zenml_places
 from lcia.instance import DatabaseLost, Instance
 
 
-def moved(instance: Instance) -> str | None:
-    """Where MLflow or ZenML say this state's files are, if that is elsewhere; read without either of them."""
+def former_place(instance: Instance) -> str | None:
+    """Place of this state's files by MLflow's or ZenML's records, if that is elsewhere; read without either of them."""
     return mlflow_moved(instance) or zenml_places.moved_from(instance.home)
 
 
 def mlflow_moved(instance: Instance) -> str | None:
-    """Where MLflow's own database says the files are, if that is elsewhere: then it serves those, or nothing."""
-    told = instance.settings.registry
-    recorded = locations.recorded_place(told.tracking_uri, told.experiment)
-    return locations.moved_from(recorded, told.artifacts)
+    """Place of the files by MLflow's own database, if that is elsewhere: then it serves those, or nothing."""
+    registry = instance.settings.registry
+    location = locations.recorded_place(registry.tracking_uri, registry.experiment)
+    return locations.moved_from(location, registry.artifacts)
 
 
 def mlflow_empty(instance: Instance) -> bool:
     """True if an SQLite file of MLflow's is gone, or serves no version: read without MLflow; a server is not asked."""
-    told = instance.settings.registry
-    own = locations.own_file(told.tracking_uri) is not None
-    return own and not locations.has_alias(told.tracking_uri, instance.assistant)
+    registry = instance.settings.registry
+    own = locations.own_file(registry.tracking_uri) is not None
+    return own and not locations.has_alias(registry.tracking_uri, instance.assistant)
 
 
 def links(home: Path, settings: Settings) -> list[str]:
     """Sentences on the files and folders of this state that a link leads out of its folder; see `need_inside`."""
-    refused = []
+    sentences = []
     for path, key in _roots(home, settings):
         try:
             need_inside(path, home, key)
         except OutsideRoot as error:
-            refused.append(str(error))
-    return refused
+            sentences.append(str(error))
+    return sentences
 
 
 def need_no_links(instance: Instance) -> None:
@@ -54,9 +54,9 @@ def need_no_links(instance: Instance) -> None:
     Raises:
         OutsideRoot: a link leads out of the state folder; nothing was changed.
     """
-    refused = links(instance.home, instance.settings)
-    if refused:
-        raise OutsideRoot(f"{'; '.join(refused)}. Nothing was changed")
+    sentences = links(instance.home, instance.settings)
+    if sentences:
+        raise OutsideRoot(f"{'; '.join(sentences)}. Nothing was changed")
 
 
 def _roots(home: Path, settings: Settings) -> Iterator[tuple[str, str]]:
@@ -89,7 +89,7 @@ def need_here(instance: Instance) -> None:
         RegistryError: MLflow can't be reached, so nobody knows.
     """
     need_no_links(instance)
-    old = moved(instance)
+    old = former_place(instance)
     if old is not None:
         raise StateMoved(
             f"the records of MLflow or ZenML say that the files of this state are at {old}, but it is in "
@@ -107,10 +107,10 @@ def need_decisions(instance: Instance) -> None:
     """
     with instance.db.read() as connection:
         entries = log.count(connection)
-    served = None if entries else instance.registry.champion()
-    if served is not None:
+    digest = None if entries else instance.registry.champion()
+    if digest is not None:
         raise DatabaseLost(
-            f"MLflow serves {served[:12] or 'a version'} as the champion of {instance.assistant}, and the log of the "
+            f"MLflow serves {digest[:12] or 'a version'} as the champion of {instance.assistant}, and the log of the "
             f"database {instance.db.url} is empty: the database is lost or emptied, or another one than before. "
             "Restore it from a backup, or name another assistant; nothing was changed"
         )
@@ -127,17 +127,21 @@ def mend(instance: Instance, actor: Actor) -> list[dict[str, Any]]:
     """
     need_no_links(instance)
     need_decisions(instance)
-    told, mended = instance.settings.registry, []
-    recorded = locations.recorded_place(told.tracking_uri, told.experiment) or instance.registry.recorded_place()
-    old = locations.moved_from(recorded, told.artifacts)
+    registry, corrections = instance.settings.registry, []
+    location = (
+        locations.recorded_place(registry.tracking_uri, registry.experiment) or instance.registry.recorded_place()
+    )
+    old = locations.moved_from(location, registry.artifacts)
     if old is not None:
-        count = locations.correct(told.tracking_uri, instance.home, old, told.artifacts)
-        mended.append({"records": "MLflow", "from": old, "to": told.artifacts, "corrected": count})
+        count = locations.correct(registry.tracking_uri, instance.home, old, registry.artifacts)
+        corrections.append({"records": "MLflow", "from": old, "to": registry.artifacts, "corrected": count})
     before = zenml_places.moved_from(instance.home)
     if before is not None:
         to = str(zenml_places.stores(instance.home))
-        mended.append({"records": "ZenML", "from": before, "to": to, "corrected": zenml_places.correct(instance.home)})
-    if mended:
+        corrections.append(
+            {"records": "ZenML", "from": before, "to": to, "corrected": zenml_places.correct(instance.home)}
+        )
+    if corrections:
         with instance.promoter.begin() as connection:
-            append(connection, "registry.moved", actor, instance.assistant, {"records": mended})
-    return mended
+            append(connection, "registry.moved", actor, instance.assistant, {"records": corrections})
+    return corrections

@@ -1,4 +1,4 @@
-"""Retention and withdrawal: what the verbs `retention` and `withdraw` do, as functions that return plain data."""
+"""Retention and withdrawal: the verbs `retention` and `withdraw`, as functions that return plain data."""
 
 import contextlib
 import sqlite3
@@ -28,17 +28,17 @@ from lcia.lineage import hold_lineage
 from lcia.operations import delivery, relocation
 
 COMPACT_SECONDS = 10.0
-"""How long compacting a database waits for other programs."""
+"""Seconds that compacting a database waits for other programs."""
 
 
 def look(instance: Instance) -> dict[str, Any]:
-    """What a sweep would delete and why everything else stays; nothing is changed."""
-    found = _plan(instance)
-    return {**found.to_json(), "quarantine": len(_old_reports(instance)), "swept": False}
+    """The objects that a sweep would delete, and why everything else stays; nothing is changed."""
+    sweep_plan = _plan(instance)
+    return {**sweep_plan.to_json(), "quarantine": len(_old_reports(instance)), "swept": False}
 
 
 def clean(instance: Instance, actor: Actor) -> dict[str, Any]:
-    """Delete what may or need not be kept any more.
+    """Delete everything that may not, or need not, be kept any more.
 
     Raises:
         StateMoved: records name the files of another place; nothing was deleted.
@@ -47,12 +47,12 @@ def clean(instance: Instance, actor: Actor) -> dict[str, Any]:
     """
     relocation.need_here(instance)
     with _all_lineages(instance) as leases:
-        found, reports = _plan(instance), _old_reports(instance)
-        sweep(instance.keeper, instance.store, found, leases, actor)
-        still_there = _erased(instance, reports)
+        sweep_plan, reports = _plan(instance), _old_reports(instance)
+        sweep(instance.keeper, instance.store, sweep_plan, leases, actor)
+        still_there = _erase_all(instance, reports)
     delivery.settle(instance)
-    gone = len(reports) - len(still_there)
-    return {**found.to_json(), "quarantine": gone, "swept": True, **_proof(instance, still_there)}
+    count = len(reports) - len(still_there)
+    return {**sweep_plan.to_json(), "quarantine": count, "swept": True, **_proof(instance, still_there)}
 
 
 def withdraw(instance: Instance, task: str, actor: Actor, reason: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def withdraw(instance: Instance, task: str, actor: Actor, reason: str) -> dict[s
         index = Index.of(instance.store)
         with instance.keeper.begin() as connection:
             item = withdrawal.find(connection, instance.assistant, task)
-            done = withdrawal.withdraw(
+            result = withdrawal.withdraw(
                 connection,
                 leases,
                 index,
@@ -76,32 +76,32 @@ def withdraw(instance: Instance, task: str, actor: Actor, reason: str) -> dict[s
                 actor=actor,
                 reason=reason,
             )
-        found = _plan(instance, everything=True)
-        sweep(instance.keeper, instance.store, found, leases, actor)
-        still_there = _erased(instance, [instance.home / "quarantine"])
+        sweep_plan = _plan(instance, everything=True)
+        sweep(instance.keeper, instance.store, sweep_plan, leases, actor)
+        still_there = _erase_all(instance, [instance.home / "quarantine"])
         try:
-            runs = _forget_runs(done.item)
+            runs = _forget_runs(result.item)
         except LciaError as error:  # MLflow's files have to go all the same
             runs, still_there = 0, [*still_there, str(error)]
         except Exception as error:  # noqa: BLE001 - as above, whatever ZenML or its database has
             file = zenml_places.database(instance.home)
-            seen = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            why = f"what ZenML keeps of its runs was not deleted ({seen})"
+            fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            why = f"what ZenML keeps of its runs was not deleted ({fault})"
             advice = f"if {file} is damaged restore it from a backup"
             runs, still_there = 0, [*still_there, f"{why}; {advice}"]
     delivery.settle(instance)
     with instance.db.read() as connection:
         head = log.head(connection)
-    tombstone = instance.home / "withdrawals" / f"{done.item.name}@{done.item.version}-{done.item.id}.head"
+    tombstone = instance.home / "withdrawals" / f"{result.item.name}@{result.item.version}-{result.item.id}.head"
     tombstone.parent.mkdir(parents=True, exist_ok=True)
     tombstone.write_bytes(instance.signing_key().sign(head))
-    left, proof = _compact(instance), _proof(instance, still_there)
-    return {**_told(done), **_counts(found), "zenml_runs": runs, "not_compacted": list(left),
-            "why_not_compacted": left, **proof, "exit_code": 1 if left else proof["exit_code"],
+    failures, proof = _compact(instance), _proof(instance, still_there)
+    return {**_fields(result), **_counts(sweep_plan), "zenml_runs": runs, "not_compacted": list(failures),
+            "why_not_compacted": failures, **proof, "exit_code": 1 if failures else proof["exit_code"],
             "head": str(tombstone), "entries": head.entries}  # fmt: skip
 
 
-def _erased(instance: Instance, paths: list[Path]) -> list[str]:
+def _erase_all(instance: Instance, paths: list[Path]) -> list[str]:
     """Erase what stands in the state folder; sentences on what could not be."""
     still_there = []
     for path in paths:
@@ -112,38 +112,46 @@ def _erased(instance: Instance, paths: list[Path]) -> list[str]:
     return still_there
 
 
-def _proof(instance: Instance, known: list[str]) -> dict[str, Any]:
+def _proof(instance: Instance, sentences: list[str]) -> dict[str, Any]:
     """`still_there`: what was to be erased and is there, found by looking; `exit_code` is 1 where something is."""
-    told = delivery.standing(instance)
-    gone = set(instance.store.tombstones())
+    standing = delivery.standing(instance)
+    erased_digests = set(instance.store.tombstones())
     folders = [local_path(instance.settings.registry.artifacts), zenml_places.stores(instance.home)]
-    left = [f"{path} holds what was erased" for path in copies_of(gone, [one for one in folders if one])]
+    remains = [f"{path} holds what was erased" for path in copies_of(erased_digests, [one for one in folders if one])]
     with instance.db.read() as connection:
         waiting = [row for row in backlog(connection, instance.assistant) if row.kind == "forget"]
-    left += [
+    remains += [
         f"files of {f'version {row.number}' if row.number is not None else 'a version'} in MLflow: "
         f"{row.error or 'MLflow was not asked yet'}"
         for row in waiting
     ]
-    return {**told, "still_there": [*known, *left], "exit_code": 1 if known or left or told["registry_untold"] else 0}
+    return {
+        **standing,
+        "still_there": [*sentences, *remains],
+        "exit_code": 1 if sentences or remains or standing["registry_untold"] else 0,
+    }
 
 
-def _told(done: Withdrawal) -> dict[str, Any]:
-    item = done.item
-    stay = [v.number for v in done.versions if v.state == "promoted" and done.policy == "keep"]
+def _fields(result: Withdrawal) -> dict[str, Any]:
+    item = result.item
+    stay = [v.number for v in result.versions if v.state == "promoted" and result.policy == "keep"]
     return {
         "task": item.id,
         "name": item.name,
         "version": item.version,
-        "known": done.repeat,
-        "policy": done.policy,
-        "tuned": [version.number for version in done.versions],
+        "known": result.repeat,
+        "policy": result.policy,
+        "tuned": [version.number for version in result.versions],
         "stay": stay,
     }
 
 
-def _counts(found: Plan) -> dict[str, Any]:
-    return {"erased": len(found.erase), "bytes": found.bytes_of(found.erase), "leftovers": len(found.leftovers)}
+def _counts(sweep_plan: Plan) -> dict[str, Any]:
+    return {
+        "erased": len(sweep_plan.erase),
+        "bytes": sweep_plan.bytes_of(sweep_plan.erase),
+        "leftovers": len(sweep_plan.leftovers),
+    }
 
 
 def _plan(instance: Instance, *, everything: bool = False) -> Plan:
@@ -170,8 +178,8 @@ def _old_reports(instance: Instance) -> list[Path]:
 def _forget_runs(item: QueueItem) -> int:
     from infra.erasure import delete_runs
 
-    named = f"{item.name}-{item.version}-"
-    return delete_runs([f"assess_task-{item.id}-{named}", f"learn_task-{item.id}-{named}", f"plan-{named}"])
+    suffix = f"{item.name}-{item.version}-"
+    return delete_runs([f"assess_task-{item.id}-{suffix}", f"learn_task-{item.id}-{suffix}", f"plan-{suffix}"])
 
 
 def _compact(instance: Instance) -> dict[str, str]:
@@ -179,7 +187,7 @@ def _compact(instance: Instance) -> dict[str, str]:
 
     PostgreSQL and MySQL do this on their own (autovacuum, purge).
     """
-    left = {}
+    failures = {}
     files = (_sqlite(instance.settings.storage.database), _sqlite(instance.settings.registry.tracking_uri))
     for file in (*files, zenml_places.database(instance.home)):
         if file is None or not file.exists():
@@ -192,8 +200,8 @@ def _compact(instance: Instance) -> dict[str, str]:
         except sqlite3.Error as error:
             why = _reason(error)
         if why:
-            left[str(file)] = why
-    return left
+            failures[str(file)] = why
+    return failures
 
 
 def _reason(error: sqlite3.Error) -> str:

@@ -1,21 +1,21 @@
-"""What those who pay for it ask: how much was learnt, how fast, at what cost, and what was forgotten."""
+"""Figures for those who pay: how much was learnt, how fast, at what cost, and what was forgotten."""
 
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import lru_cache
 
-from components.grouping.pool import Pool
+from components.evaluation.matrix import AccuracyMatrix
 from components.promotion import candidates, champion
 from components.promotion.approvals import OVERRIDDEN
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
-from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks import queue
 from components.tasks.queue import QueueItem
 from lcia.instance import Instance
+from lcia.operations.costs import actual_cost
+from lcia.operations.figures import Line
 
 MONTHS = 24
 """The newest months that are counted apart."""
@@ -24,7 +24,7 @@ LATELY = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one learning run took."""
+    """Cost of one learning run, or of several together."""
 
     cpu_hours: float
     gpu_hours: float
@@ -34,7 +34,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearntTask:
     """A task whose version became the champion."""
 
     task: str
@@ -55,7 +55,7 @@ class Learnt:
     """In the champion."""
 
 
-COLUMNS = tuple(field.name for field in fields(Learnt))
+COLUMNS = tuple(field.name for field in fields(LearntTask))
 
 
 @dataclass(frozen=True)
@@ -73,160 +73,108 @@ class ChampionPoint:
 class Measures:
     """All of it, at one moment."""
 
-    learnt: Sequence[Learnt]
+    tasks: Sequence[LearntTask]
     """In the order of their promotions."""
     months: Sequence[tuple[str, int]]
     """`2026-01` -> tasks learnt, without gaps."""
     lately: int
     """Learnt within `LATELY`."""
     median_seconds: float | None
-    slowest: Learnt | None
+    slowest: LearntTask | None
     spent: Mapping[str, Cost]
     """By currency: of every run that was measured, those that led nowhere too."""
     runs: int
     history: Sequence[ChampionPoint]
-    waiting: Sequence[tuple[Candidate, float]]
+    waits: Sequence[tuple[Candidate, float]]
     """Versions that wait for people, the longest first, with the seconds that they wait."""
     verdicts: Mapping[str, int]
     """Gate verdict -> versions."""
     ends: Mapping[str, int]
-    """`promoted`, `rejected`, `superseded` or `overridden` (promoted in spite of the gate) -> versions decided."""
+    """`promoted`, `rejected`, `superseded` or `overridden` (promoted against the gate) -> versions decided."""
 
 
 def measure(instance: Instance) -> Measures:
-    """Everything in one look at the database; records behind it are immutable and read once by a process."""
+    """Everything in one look at the database; records behind it never change and are read once by a process."""
     with instance.db.read() as connection:
-        known = candidates.versions(connection, instance.assistant)
-        decided = champion.lineage(connection, instance.assistant)
+        versions = candidates.versions(connection, instance.assistant)
+        promotions = champion.lineage(connection, instance.assistant)
         items = queue.items(connection, instance.assistant)
         now, moment = champion.current(connection, instance.assistant), instance.db.now(connection)
-    own = line(instance.store, known, now.version if now else None)
-    costs = {item.id: cost for item in items if (cost := _cost_of(instance.store, item))}
-    learnt = _learnt(known, decided, {item.id: item for item in items}, costs, own)
-    timed = [one for one in learnt if one.seconds is not None]
-    waiting = [(one, (moment - one.changed_at).total_seconds()) for one in known if one.state == "pending"]
+    line = Line.of(instance, now.version if now else None)
+    matrix = line.matrix()
+    costs = {item.id: Cost(**actual) for item in items if (actual := actual_cost(instance, item))}
+    tasks = _tasks(versions, promotions, {item.id: item for item in items}, costs, _scores(line, matrix))
+    finite = [one for one in tasks if one.seconds is not None]
+    waits = [(one, (moment - one.changed_at).total_seconds()) for one in versions if one.state == "pending"]
     return Measures(
-        learnt=learnt,
-        months=_months(learnt, moment),
-        lately=sum(moment - one.promoted_at <= LATELY for one in learnt),
-        median_seconds=statistics.median(one.seconds or 0.0 for one in timed) if timed else None,
-        slowest=max(timed, key=lambda one: one.seconds or 0.0, default=None),
-        spent=_spent(list(costs.values())),
+        tasks=tasks,
+        months=_months(tasks, moment),
+        lately=sum(moment - one.promoted_at <= LATELY for one in tasks),
+        median_seconds=statistics.median(one.seconds or 0.0 for one in finite) if finite else None,
+        slowest=max(finite, key=lambda one: one.seconds or 0.0, default=None),
+        spent=_by_currency(list(costs.values())),
         runs=len(costs),
-        history=_history(own),
-        waiting=sorted(waiting, key=lambda pair: -pair[1]),
-        verdicts=Counter(one.verdict for one in known),
-        ends=_ends(known, decided),
+        history=_history(line, matrix, {one.digest: one.number for one in versions}),
+        waits=sorted(waits, key=lambda pair: -pair[1]),
+        verdicts=Counter(one.verdict for one in versions),
+        ends=_ends(versions, promotions),
     )
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """What a version scored, off its evaluation record."""
-
-    name: str
-    """In its pool, of the task that it learnt."""
-    scores: Mapping[str, float]
-    links: tuple[str, ...]
-    """Evidence of what a version on another base model learnt again before this."""
+def _history(line: Line, matrix: AccuracyMatrix, numbers: Mapping[str, int]) -> list[ChampionPoint]:
+    """Avg.ACC and BWT at each version of a line; what one on another base model learnt before is part of it."""
+    return [
+        ChampionPoint(numbers[digest], mean, bwt if position else None)
+        for position, (digest, (mean, bwt)) in enumerate(zip(line.versions, matrix.after_each, strict=True))
+        if digest in numbers and mean is not None
+    ]
 
 
-@lru_cache(maxsize=20_000)
-def _evaluated(store: ObjectStore, evidence: str) -> Evaluated:
-    record = store.get_json(evidence)
-    evaluation = store.get_json(record["evaluation"])
-    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
-    name = next(entry.name for entry in pool.tasks() if entry.task == evaluation["task"])
-    return Evaluated(name, evaluation["scores"], tuple(record.get("rebase", {}).get("links", ())[:-1]))
+def _scores(line: Line, matrix: AccuracyMatrix) -> dict[str, tuple[float | None, float | None]]:
+    """By version of a line: the score of the task that it learnt, then and now."""
+    now = matrix.rows[-1] if matrix.rows else ()
+    return {digest: (row[-1], last) for digest, row, last in zip(line.versions, matrix.rows, now, strict=True)}
 
 
-@lru_cache(maxsize=50_000)
-def _cost(store: ObjectStore, digest: str) -> Cost:
-    actual = store.get_json(digest)["actual"]
-    return Cost(actual["cpu_hours"], actual["gpu_hours"], actual["money"], actual["currency"])
-
-
-def _cost_of(store: ObjectStore, item: QueueItem) -> Cost | None:
-    try:
-        return _cost(store, item.reports["cost"]) if "cost" in item.reports else None
-    except ObjectMissing:  # withdrawn
-        return None
-
-
-def line(store: ObjectStore, known: Sequence[Candidate], at: str | None) -> list[tuple[Candidate, Evaluated]]:
-    """Version `at` and what it was made on, oldest first; with another base model the line begins anew."""
-    by_digest, ancestors = {one.digest: one for one in known}, []
-    while at is not None and at in by_digest:
-        ancestors.append(by_digest[at])
-        at = by_digest[at].parent
-    found: list[tuple[Candidate, Evaluated]] = []
-    for version in reversed(ancestors):
-        try:
-            record = _evaluated(store, version.evidence)
-            if record.links:
-                found = [(version, _evaluated(store, link)) for link in record.links]
-            found.append((version, record))
-        except ObjectMissing:  # what it rests on was deleted: nothing can be said of it
-            continue
-    return found
-
-
-def _history(line: Sequence[tuple[Candidate, Evaluated]]) -> list[ChampionPoint]:
-    points: list[ChampionPoint] = []
-    first: dict[str, float] = {}
-    for version, record in line:
-        changes = [score - first[name] for name, score in record.scores.items() if name in first]
-        if record.name in record.scores:
-            first[record.name] = record.scores[record.name]
-        if record.scores:
-            mean, bwt = statistics.fmean(record.scores.values()), statistics.fmean(changes) if changes else None
-            if points and points[-1].version == version.number:
-                points.pop()  # what a version on another base model learnt before counts in its last state
-            points.append(ChampionPoint(version.number, mean, bwt))
-    return points
-
-
-def _learnt(
-    known: Sequence[Candidate],
-    decided: Sequence[Promotion],
+def _tasks(
+    versions: Sequence[Candidate],
+    promotions: Sequence[Promotion],
     items: Mapping[int, QueueItem],
     costs: Mapping[int, Cost],
-    line: Sequence[tuple[Candidate, Evaluated]],
-) -> list[Learnt]:
+    scores: Mapping[str, tuple[float | None, float | None]],
+) -> list[LearntTask]:
     """One for each version that was promoted, by its first promotion."""
-    by_digest = {one.digest: one for one in known}
-    records = {version.digest: record for version, record in line}
-    latest = line[-1][1].scores if line else {}
-    found: dict[str, Learnt] = {}
-    for made in decided:
-        version = by_digest.get(made.version)
-        if version is None or made.version in found:
+    by_digest = {one.digest: one for one in versions}
+    tasks: dict[str, LearntTask] = {}
+    for promotion in promotions:
+        version = by_digest.get(promotion.version)
+        if version is None or promotion.version in tasks:
             continue
-        item = items.get(version.item or 0)
-        cost, record = costs.get(version.item or 0), records.get(made.version)
-        found[made.version] = Learnt(
+        item, cost = items.get(version.item or 0), costs.get(version.item or 0)
+        then, now = scores.get(promotion.version, (None, None))
+        tasks[promotion.version] = LearntTask(
             task=version.task_name,
             site=item.owner if item else "",
             version=version.number,
             submitted_at=item.submitted_at if item else None,
-            promoted_at=made.at,
-            seconds=(made.at - item.submitted_at).total_seconds() if item else None,
+            promoted_at=promotion.at,
+            seconds=(promotion.at - item.submitted_at).total_seconds() if item else None,
             cpu_hours=cost.cpu_hours if cost else None,
             gpu_hours=cost.gpu_hours if cost else None,
             money=cost.money if cost else None,
             currency=cost.currency if cost and cost.money is not None else "",
-            score_then=record.scores.get(record.name) if record else None,
-            score_now=latest.get(record.name) if record else None,
+            score_then=then,
+            score_now=now,
         )
-    return list(found.values())
+    return list(tasks.values())
 
 
-def _months(learnt: Sequence[Learnt], now: datetime) -> list[tuple[str, int]]:
-    counts = Counter(one.promoted_at.strftime("%Y-%m") for one in learnt)
+def _months(tasks: Sequence[LearntTask], now: datetime) -> list[tuple[str, int]]:
+    counts = Counter(one.promoted_at.strftime("%Y-%m") for one in tasks)
     if not counts:
         return []
     year, month = now.year, now.month
-    names = []
+    names: list[str] = []
     while len(names) < MONTHS:
         names.append(f"{year}-{month:02d}")
         if names[-1] <= min(counts):
@@ -235,20 +183,20 @@ def _months(learnt: Sequence[Learnt], now: datetime) -> list[tuple[str, int]]:
     return [(name, counts[name]) for name in reversed(names)]
 
 
-def _spent(costs: Sequence[Cost]) -> dict[str, Cost]:
-    found = {}
+def _by_currency(costs: Sequence[Cost]) -> dict[str, Cost]:
+    totals = {}
     for currency in sorted({cost.currency for cost in costs}):
         mine = [cost for cost in costs if cost.currency == currency]
-        priced = [cost.money for cost in mine if cost.money is not None]
-        found[currency] = Cost(
+        prices = [cost.money for cost in mine if cost.money is not None]
+        totals[currency] = Cost(
             sum(cost.cpu_hours for cost in mine),
             sum(cost.gpu_hours for cost in mine),
-            sum(priced) if priced else None,
+            sum(prices) if prices else None,
             currency,
         )
-    return found
+    return totals
 
 
-def _ends(known: Sequence[Candidate], decided: Sequence[Promotion]) -> Counter[str]:
-    overridden = {one.version for one in decided if not {*OVERRIDDEN.values()}.isdisjoint(one.marks)}
-    return Counter("overridden" if one.digest in overridden else one.state for one in known if one.state != "pending")
+def _ends(versions: Sequence[Candidate], promotions: Sequence[Promotion]) -> Counter[str]:
+    overrides = {one.version for one in promotions if not {*OVERRIDDEN.values()}.isdisjoint(one.marks)}
+    return Counter("overridden" if one.digest in overrides else one.state for one in versions if one.state != "pending")

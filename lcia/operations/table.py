@@ -24,6 +24,7 @@ from lcia.operations import (
     audit,
     decisions,
     diff,
+    figures,
     flips,
     leases,
     people,
@@ -83,13 +84,13 @@ class Operation:
     function: Callable[..., Json]
     """Takes the instance, the fields of `params` by name and, where it names one, the actor."""
     sites: Callable[[Instance, Any], Collection[str] | None] = lambda _place, _params: None
-    """Whose tasks it is about, `*` for everybody's; None where it is about no site in particular."""
+    """Owners of the tasks that it is about, `*` for everybody's; None where it is about no site in particular."""
     everywhere: bool = False
     """The permission is needed at all of the sites; else one of them is enough."""
     about: Callable[[Instance, Any], str | None] | None = None
     """Somebody who may do it, being the person it is about."""
 
-    def checked(self, params: Mapping[str, Any]) -> Params:
+    def check(self, params: Mapping[str, Any]) -> Params:
         """The parameters in their shape.
 
         Raises:
@@ -136,7 +137,7 @@ def _of_task(instance: Instance, params: Any) -> list[str]:  # noqa: ANN401 - an
 
 
 def _of_all(_: Instance, __: Any) -> list[str]:  # noqa: ANN401 - any params
-    """What is everybody's."""
+    """Tasks of everybody."""
     return [EVERYWHERE]
 
 
@@ -150,8 +151,8 @@ def _of_answered(instance: Instance, params: AnswerGrantParams) -> list[str]:
 
 
 def _whose(_: Instance, params: Any) -> str | None:  # noqa: ANN401 - any params with a person
-    found: str | None = params.person
-    return found
+    name: str | None = params.person
+    return name
 
 
 def _whose_token(instance: Instance, params: RevokeTokenParams) -> str | None:
@@ -166,7 +167,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("tasks", "look", False, TasksParams, tasks.tasks),
         Operation("candidates", "look", False, CandidatesParams, versions.versions),
         Operation("lineage", "look", False, VersionParams, versions.lineage),
-        Operation("matrix", "look", False, VersionParams, versions.matrix),
+        Operation("matrix", "look", False, VersionParams, figures.matrix),
         Operation("show", "look", False, VersionParams, versions.show),
         Operation("diff", "look", False, DiffParams, diff.diff),
         Operation("retention", "look", False, NoParams, retention.look),
@@ -180,8 +181,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("statement", "look", False, VersionParams, audit.signed_statement),
         Operation("keys", "look", False, NoParams, audit.keys),
         Operation("policy", "look", False, NoParams, policy.in_force),
-        Operation("people", "administer", False, NoParams, people.listed),
-        Operation("tokens", "administer", False, PersonParams, people.listed_tokens, about=_whose),
+        Operation("people", "administer", False, NoParams, people.everybody),
+        Operation("tokens", "administer", False, PersonParams, people.token_list, about=_whose),
         Operation("approve", "decide", True, ApproveParams, decisions.approve, _of_version),
         Operation("reject", "decide", True, DecisionParams, decisions.reject, _of_version),
         Operation("revoke", "revoke", True, RevokeParams, decisions.revoke, _of_version),

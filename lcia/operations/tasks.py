@@ -1,6 +1,6 @@
-"""Tasks of the queue: submit, list, answer what they wait for, and where they stand after work."""
+"""Tasks of the queue: submit, list, answer those that wait, and outcomes after work."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from components.tasks.quarantine import quarantine
 from components.tasks.queue import QueueItem
 from components.tasks.snapshot import load_snapshot
 from lcia.instance import Instance
-from lcia.operations import delivery
+from lcia.operations import delivery, figures
 from lcia.operations.costs import costs_of
 from lcia.operations.params import FilterUnknown
 
@@ -31,8 +31,8 @@ def submit(
     instance: Instance,
     package: Path,
     actor: Actor,
-    allowed: Callable[[str], None] | None = None,
-    called: str | None = None,
+    need_owner: Callable[[str], None] | None = None,
+    label: str | None = None,
     *,
     sender_known: bool = True,
 ) -> QueueItem:
@@ -51,8 +51,8 @@ def submit(
             instance.store,
             instance.settings.packages,
             instance.home / "unpacked",
-            label=called,
-            check_owner=allowed,
+            label=label,
+            check_owner=need_owner,
         )
     except PackageError as error:
         report = quarantine(instance.home, package, error.problems)
@@ -89,18 +89,27 @@ def tasks(instance: Instance, state: str | None = None, owner: str | None = None
     with instance.db.read() as connection:
         items = queue.items(connection, instance.assistant, (state,) if state else None)
         versions = candidates.versions(connection, instance.assistant)
-        first = {made.version: made for made in reversed(champion.lineage(connection, instance.assistant))}
-    made_by: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in first}
+        champions = {promotion.version for promotion in champion.lineage(connection, instance.assistant)}
+    by_item: dict[int, Candidate] = {v.item: v for v in versions if v.item is not None and v.digest in champions}
     now = instance.champion()
-    evaluation = instance.store.get_json(str(instance.evidence(now)["evaluation"])) if now else None
     groups = {t.task: (g.id, t.name) for g in instance.pool(now.digest).groups for t in g.tasks} if now else {}
-    found = []
+    scores, anchors = figures.scores(instance, now.digest if now else None), _anchors(instance, now)
+    rows = []
     for item in items:
         if owner is None or item.owner == owner:
-            version = made_by.get(item.id)
+            version = by_item.get(item.id)
             group, name = groups.get(version.task, (None, "")) if version else (None, "")
-            found.append({**_task(instance, item, version), "group": group, **_scores(instance, evaluation, name)})
-    return {"tasks": found}
+            figures_of_task = {"group": group, "score": scores.get(name), "anchor": anchors.get(name)}
+            rows.append({**_task(instance, item, version), **figures_of_task})
+    return {"tasks": rows}
+
+
+def _anchors(instance: Instance, now: Candidate | None) -> dict[str, float | None]:
+    """By name of a task in the champion: its score in the version that first promoted it."""
+    if now is None:
+        return {}
+    anchors = instance.store.get_json(str(instance.evidence(now)["evaluation"]))["anchors"]
+    return {name: figures.mean_of_rows(instance.store, anchor["predictions"]) for name, anchor in anchors.items()}
 
 
 def _task(instance: Instance, item: QueueItem, version: Candidate | None) -> dict[str, Any]:
@@ -124,22 +133,11 @@ def _task(instance: Instance, item: QueueItem, version: Candidate | None) -> dic
     }
 
 
-def _scores(instance: Instance, evaluation: Mapping[str, Any] | None, name: str) -> dict[str, float | None]:
-    """The champion's score and that of the version which first promoted the task; null: not measurable."""
-    if evaluation is None or name not in evaluation["scores"]:
-        return {"score": None, "anchor": None}
-    anchor = evaluation["anchors"].get(name)
-    erased = anchor is None or instance.store.why_erased(anchor["predictions"]) is not None
-    rows = [] if erased else instance.store.get_json(anchor["predictions"])["rows"]
-    mean = sum(row["score"] for row in rows) / len(rows) if rows else None
-    return {"score": evaluation["scores"][name], "anchor": mean}
-
-
 def supersede(instance: Instance, actor: Actor, old: str, new: str, reason: str) -> Json:
     """Declare that a learnt task replaces an earlier one; names, `name@version` or numbers in the queue."""
     with instance.db.begin() as connection:
-        items = [withdrawal.find(connection, instance.assistant, name) for name in (old, new)]
-        return superseding.declare(connection, *items, actor, reason).to_json()
+        before, after = (withdrawal.find(connection, instance.assistant, name) for name in (old, new))
+        return superseding.declare(connection, before, after, actor, reason).to_json()
 
 
 def retry(instance: Instance, actor: Actor, item: int, *, force: bool = False) -> Json:
@@ -154,8 +152,8 @@ def retry(instance: Instance, actor: Actor, item: int, *, force: bool = False) -
 def release(instance: Instance, actor: Actor, item: int, reason: str) -> Json:
     """Let a held task go on: one unlike everything seen, or one that replaces another and whose sender is unknown."""
     with instance.db.begin() as connection:
-        assessed = "assessment" in queue.item(connection, item).reports
-        answers: dict[str, Json] = {"released": True} if assessed else {}
+        is_assessed = "assessment" in queue.item(connection, item).reports
+        answers: dict[str, Json] = {"released": True} if is_assessed else {}
         return queue.answer(connection, item, "held", answers, actor=actor, reason=reason).to_json()
 
 
@@ -184,11 +182,11 @@ def _need_group(instance: Instance, item: int, group: str) -> None:
         QueueError: there is no such task.
     """
     with instance.db.read() as connection:
-        found = queue.item(connection, item)
+        task = queue.item(connection, item)
     champion_ = instance.champion()
-    known = [one.id for one in instance.pool(champion_.digest).groups] if champion_ else []
-    if found.state == "held" and group not in (*known, "new"):
-        raise GroupUnknown(f"{group!r} is no group of the champion, expected {', '.join([*known, 'new'])}")
+    groups = [one.id for one in instance.pool(champion_.digest).groups] if champion_ else []
+    if task.state == "held" and group not in (*groups, "new"):
+        raise GroupUnknown(f"{group!r} is no group of the champion, expected {', '.join([*groups, 'new'])}")
 
 
 OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
@@ -198,30 +196,30 @@ OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}
 def candidate_of(instance: Instance, item: QueueItem) -> Candidate | None:
     """The newest candidate that a task has led to."""
     with instance.db.read() as connection:
-        made = [c for c in candidates.versions(connection, instance.assistant) if c.item == item.id]
-    return made[-1] if made else None
+        versions = [c for c in candidates.versions(connection, instance.assistant) if c.item == item.id]
+    return versions[-1] if versions else None
 
 
 def outcomes(instance: Instance, items: list[QueueItem]) -> list[dict[str, Any]]:
-    """Where tasks stand after work, each with its version, verdict, what MLflow knows of it, and exit code."""
-    told = []
+    """Tasks after work, each with its state, version, verdict, delivery to MLflow, and exit code."""
+    answers = []
     for item in items:
-        made = candidate_of(instance, item)
+        version = candidate_of(instance, item)
         code = OUTCOME.get(item.state, 0)
-        verdict = made.verdict if made else None
+        verdict = version.verdict if version else None
         if item.state == "candidate" and verdict != "pass" and instance.settings.policy.gate.enforce:
             code = 2
-        known = delivery.standing(instance, made.digest if made else "")
+        delivery_state = delivery.standing(instance, version.digest if version else "")
         if item.state == "promoted":  # by policy.approval.auto
-            code = known["exit_code"]
-        told.append(
+            code = delivery_state["exit_code"]
+        answers.append(
             {
                 **item.to_json(),
-                "candidate": made.number if made else None,
-                "digest": made.digest if made else None,
+                "candidate": version.number if version else None,
+                "digest": version.digest if version else None,
                 "verdict": verdict,
-                **known,
+                **delivery_state,
                 "exit_code": code,
             }
         )
-    return told
+    return answers

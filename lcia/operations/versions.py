@@ -1,27 +1,29 @@
-"""Versions and the evidence about them: lists, ancestors, accuracy matrix, everything a decision rests on."""
+"""Versions and the evidence about them: lists, ancestors, everything a decision rests on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection
-
-from components.errors import GateRefused, LciaError
-from components.evaluation.history import lineage_matrix
-from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.history import curve_points, flip_counts
 from components.gate.report import present_form
-from components.promotion import approvals, candidates, champion, judging, policy, quorum
+from components.promotion import candidates, champion, policy
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion
-from components.promotion.evidence import replaced_tasks
-from components.settings import GateSettings, PolicySettings
+from components.storage.objects import Json, ObjectMissing, ObjectStore
 from components.tasks import queue
+from components.tuning.progress_curves import curves
 from lcia.instance import Instance
+from lcia.operations import approvals, figures
 from lcia.operations.costs import costs_of
+from lcia.operations.figures import NothingToShow
 from lcia.operations.params import FilterUnknown
 
-
-class NothingToShow(LciaError):
-    """There is no version yet."""
+COMPARED = ("step", "lifetime", "unchanged", "not measurable", "superseded", "not taught")
+"""Rules of the gate that are about one earlier task; the others are about the version."""
+SEVERITY = {"fail": 0, "inconclusive": 1, "info": 2, "pass": 3}
+"""Verdicts of the gate's rows, the worst first."""
+REMEMBERED = 64
+"""Records that never change and are kept read, by digest."""
 
 
 def versions(instance: Instance, state: str | None = None) -> dict[str, Any]:
@@ -32,42 +34,61 @@ def versions(instance: Instance, state: str | None = None) -> dict[str, Any]:
     """
     if state is not None and state not in candidates.MOVES:
         raise FilterUnknown(f"{state!r} is no state of a version, expected one of {', '.join(candidates.MOVES)}")
+    entries = [row for row in rows(instance) if state in (None, row["state"])]
+    approvals_by_digest = approvals_of(instance, {row["digest"] for row in entries})
+    return {"candidates": [{**row, "approvals": approvals_by_digest[row["digest"]]} for row in entries]}
+
+
+def rows(instance: Instance) -> list[dict[str, Any]]:
+    """Every version by number, each with the number of the one that it was made on."""
     with instance.db.read() as connection:
-        found = candidates.versions(connection, instance.assistant)
-        numbers = {version.digest: version.number for version in found}
-        rules = policy.standing(connection, instance.assistant, instance.settings.policy)
-        listed = [
-            {
-                **version.to_json(),
-                "made_on": numbers.get(version.parent) if version.parent else None,
-                "approvals": _decisions(connection, version, rules),
-            }
-            for version in found
-            if state in (None, version.state)
-        ]
-    return {"candidates": listed}
-
-
-def _decisions(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, Any]]:
-    """Every yes and no to a version; `why_not` is why a yes does not count, empty where it does or is history."""
-    void: dict[int, str] = {}
-    if version.state == "pending" or candidates.rolled_away(connection, version):
-        for spite in (False, True):
-            found = quorum.weigh(connection, version, rules.approval, override=spite)
-            void |= {one.approval.id: one.why_not for one in found if one.approval.override == spite}
+        entries = candidates.versions(connection, instance.assistant)
+    numbers = {version.digest: version.number for version in entries}
     return [
-        {
-            "person": one.person,
-            "verdict": one.verdict,
-            "assured": one.assured,
-            "how": one.how,
-            "reason": one.reason,
-            "at": one.at.isoformat(),
-            "revoked": one.revoked_at is not None,
-            "why_not": void.get(one.id, ""),
-        }
-        for one in quorum.answers(connection, version)
+        {**version.to_json(), "made_on": numbers.get(version.parent) if version.parent else None} for version in entries
     ]
+
+
+def approvals_of(instance: Instance, digests: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """Every yes and no to each of some versions, by digest; see `approvals.votes`."""
+    with instance.db.read() as connection:
+        rules = policy.standing(connection, instance.assistant, instance.settings.policy)
+        entries = [one for one in candidates.versions(connection, instance.assistant) if one.digest in digests]
+        return {version.digest: approvals.votes(instance, connection, version, rules) for version in entries}
+
+
+def get(instance: Instance, reference: str) -> Candidate:
+    """The version that goes by a number or a digest.
+
+    Raises:
+        CandidateUnknown: there is none.
+    """
+    with instance.db.read() as connection:
+        return candidates.get(connection, instance.assistant, reference)
+
+
+def number_pending(instance: Instance) -> int:
+    """Number of versions that wait for people."""
+    with instance.db.read() as connection:
+        return len(candidates.versions(connection, instance.assistant, "pending"))
+
+
+def promotions(instance: Instance) -> list[dict[str, Any]]:
+    """Promotions and rollbacks, oldest first, each with the digest of its version."""
+    with instance.db.read() as connection:
+        return [{**_epoch(one), "version": one.version} for one in champion.lineage(connection, instance.assistant)]
+
+
+def champion_number(instance: Instance) -> int | None:
+    """The version in use; None where there is none."""
+    now = instance.champion()
+    return now.number if now else None
+
+
+def ancestors(instance: Instance, digest: str) -> list[str]:
+    """Digests of a version and of those that it was made on, oldest first."""
+    with instance.db.read() as connection:
+        return [one.digest for one in candidates.ancestors(connection, digest)]
 
 
 def lineage(instance: Instance, version: str | None = None) -> dict[str, Any]:
@@ -76,28 +97,28 @@ def lineage(instance: Instance, version: str | None = None) -> dict[str, Any]:
     Raises:
         NothingToShow: there is no champion yet and no version was named.
     """
-    shown = instance.version(version)
-    if shown is None:
+    candidate = instance.version(version)
+    if candidate is None:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia lineage N`")
     with instance.db.read() as connection:
-        line = candidates.ancestors(connection, shown.digest)
-        known = candidates.versions(connection, instance.assistant)
-        decided = champion.lineage(connection, instance.assistant)
+        line = candidates.ancestors(connection, candidate.digest)
+        entries = candidates.versions(connection, instance.assistant)
+        decisions = champion.lineage(connection, instance.assistant)
         now = champion.current(connection, instance.assistant)
     inside = {ancestor.digest for ancestor in line}
-    told = []
+    line_fields = []
     for ancestor in line:
-        beside = [other for other in known if other.parent == ancestor.digest and other.digest not in inside]
-        told.append(
+        beside = [other for other in entries if other.parent == ancestor.digest and other.digest not in inside]
+        line_fields.append(
             {
                 **_short(ancestor),
                 "champion": now is not None and now.version == ancestor.digest,
-                "epochs": [_epoch(made) for made in decided if made.version == ancestor.digest],
+                "epochs": [_epoch(decision) for decision in decisions if decision.version == ancestor.digest],
                 "branches": [_short(other) for other in beside],
             }
         )
-    roots = [_short(other) for other in known if other.parent is None and other.digest not in inside]
-    return {"version": shown.number, "digest": shown.digest, "line": told, "other_roots": roots}
+    roots = [_short(other) for other in entries if other.parent is None and other.digest not in inside]
+    return {"version": candidate.number, "digest": candidate.digest, "line": line_fields, "other_roots": roots}
 
 
 def _short(version: Candidate) -> dict[str, Any]:
@@ -105,33 +126,14 @@ def _short(version: Candidate) -> dict[str, Any]:
     return {name: getattr(version, name) for name in names}
 
 
-def _epoch(made: Promotion) -> dict[str, Any]:
-    return {"epoch": made.epoch, "kind": made.kind, "by": made.by, "reason": made.reason, "at": made.at.isoformat()}
-
-
-def accuracy_matrix(instance: Instance, version: str | None = None) -> AccuracyMatrix:
-    """The accuracy matrix along the ancestors of a version (default: the champion).
-
-    Raises:
-        NothingToShow: there is no champion yet.
-    """
-    shown = instance.version(version)
-    if shown is None:
-        raise NothingToShow("there is no champion yet; `lcia matrix --version N` shows a candidate's matrix")
-    return lineage_matrix(instance.store, [instance.store.get_json(d) for d in instance.lineage(shown.digest)])
-
-
-def matrix(instance: Instance, version: str | None = None) -> dict[str, Any]:
-    """The accuracy matrix as JSON, with the averages of the tasks that no other replaces.
-
-    Raises:
-        NothingToShow: there is no champion yet.
-    """
-    found, shown = accuracy_matrix(instance, version), instance.version(version)
-    assert shown is not None  # noqa: S101 - there is a matrix
-    replaced = replaced_tasks(instance.store, instance.pool(shown.digest), instance.replacements())
-    part = found.part([name for name in found.tasks if name not in replaced])
-    return {**found.to_json(), "superseded": replaced, "family": {"avg_acc": part.avg_acc, "bwt": part.bwt}}
+def _epoch(decision: Promotion) -> dict[str, Any]:
+    return {
+        "epoch": decision.epoch,
+        "kind": decision.kind,
+        "by": decision.by,
+        "reason": decision.reason,
+        "at": decision.at.isoformat(),
+    }
 
 
 def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
@@ -140,28 +142,42 @@ def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
     Raises:
         NothingToShow: there is no champion yet and no version was named.
     """
-    shown = instance.version(version)
-    if shown is None:
+    candidate = instance.version(version)
+    if candidate is None:
         raise NothingToShow("there is no champion yet; name a candidate: `lcia show N`")
-    evidence = instance.evidence(shown)
-    evaluation, tuning = instance.store.get_json(evidence["evaluation"]), instance.store.get_json(evidence["tuning"])
-    assessment = instance.store.get_json(evidence["assessment"])
-    pool = instance.pool(shown.digest)
-    with instance.db.read() as connection:
-        rules = policy.standing(connection, instance.assistant, instance.settings.policy)
-        undecided = shown.state == "pending" or candidates.rolled_away(connection, shown)
-        judged = _judged(instance, shown, rules.gate) if undecided else _AS_RECORDED | {"verdict": shown.verdict}
-        override = approvals.gate_stands_against(judged["verdict"] or "unknown", rules.gate)
-        given = quorum.weigh(connection, shown, rules.approval, override=override and undecided)
-        sites = candidates.sites(connection, shown)
-        item = None if shown.item is None else queue.item(connection, shown.item)
     return {
-        "version": shown.to_json(),
-        "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks]} for g in pool.groups],
-        "grouping": assessment["grouping"],
-        "drift": instance.store.get_json(assessment["drift"])["verdict"],
-        "validation": instance.store.get_json(assessment["validation"])["verdict"],
-        "tuning": {name: tuning[name] for name in ("rule", "rows", "rehearsed_rows", "fallback_share")},
+        **about(instance, candidate),
+        "matrix": figures.accuracy_matrix(instance, candidate.digest).to_json(),
+        "changed": change_counts(instance, candidate),
+    }
+
+
+def about(instance: Instance, version: Candidate) -> dict[str, Any]:
+    """The part of `show` that reads no predictions row by row; null for what was erased since."""
+    store = instance.store
+    evidence = instance.evidence(version)
+    evaluation, tuning = (_record(store, evidence[name]) for name in ("evaluation", "tuning"))
+    gate = present_form(_record(store, evidence["gate"]))
+    assessment = _unless_erased(store, evidence["assessment"]) or {}
+    drift, validation = (_unless_erased(store, assessment.get(name)) for name in ("drift", "validation"))
+    state = approvals.decision(instance, version)
+    with instance.db.read() as connection:
+        item = None if version.item is None else queue.item(connection, version.item)
+        parent = candidates.get(connection, instance.assistant, version.parent) if version.parent else None
+    scores = figures.scores(instance, version.digest)
+    earlier = _earlier(instance, version, gate["rows"], figures.scores(instance, version.parent), scores)
+    return {
+        "version": version.to_json(),
+        "made_on": parent.number if parent else None,
+        "groups": [{"id": g.id, "tasks": [t.name for t in g.tasks]} for g in instance.pool(version.digest).groups],
+        "grouping": assessment.get("grouping"),
+        "drift": drift["verdict"] if drift else None,
+        "drift_reasons": drift["reasons"] if drift else [],
+        "validation": validation["verdict"] if validation else None,
+        "tuning": {
+            **{name: tuning[name] for name in ("rule", "rows", "rehearsed_rows", "fallback_share")},
+            "recalled_rows": tuning.get("recalled_rows", 0),
+        },
         "chosen": {"point": evaluation["chosen"], "reason": evaluation["reason"], "points": evaluation["points"]},
         "predictions": {"made": evaluation["predicted"], "carried_over": evaluation["carried"]},
         "proofs": evaluation.get("proofs", {}),
@@ -169,46 +185,97 @@ def show(instance: Instance, version: str | None = None) -> dict[str, Any]:
         "pseudo_labels": tuning.get("pseudo_labels"),
         "rebase": evidence.get("rebase"),
         "cost": costs_of(instance, item),
-        "matrix": accuracy_matrix(instance, shown.digest).to_json(),
-        "gate": present_form(instance.store.get_json(evidence["gate"])),
-        "judged": judged,
-        "sites": sorted(sites),
-        "approvals": [_said(one.approval) for one in given if not one.why_not],
-        "not_counted": _not_counted(given) if undecided else [],
-        "evidence": {"digest": shown.evidence, **evidence},
+        "gate": gate,
+        "score": scores.get(version.task_name.partition("@")[0]),
+        "earlier_tasks": earlier,
+        "verdicts": _verdicts(earlier),
+        "judged": state["judged"],
+        "sites": state["sites"],
+        "approvals": approvals.valid(state),
+        "not_counted": approvals.not_counted(state),
+        "decision": state,
+        "evidence": {"digest": version.evidence, **evidence},
     }
 
 
-def _said(one: quorum.Approval) -> dict[str, Any]:
-    return {"person": one.person, "assured": one.assured, "how": one.how, "reason": one.reason}
+def change_counts(instance: Instance, version: Candidate) -> dict[str, Any]:
+    """Test rows of earlier tasks whose score a version changed, as counts: in all, and of each task."""
+    counts = flip_counts(instance.store, _record(instance.store, str(instance.evidence(version)["evaluation"])))
+    tasks = [
+        {"task": one.task, "rows": one.rows, "lost": one.lost, "won": one.won,
+         "lost_share_at_most": one.negative.high if one.rows else None}
+        for one in counts
+    ]  # fmt: skip
+    totals: dict[str, Any] = {name: sum(getattr(one, name) for one in counts) for name in ("rows", "lost", "won")}
+    return {**totals, "tasks": tasks}
 
 
-_AS_RECORDED = {"again": False, "words": ""}
+def charts(instance: Instance, version: Candidate) -> dict[str, Any]:
+    """Points of the curve between learning and keeping, and loss and beta over the steps, for drawing."""
+    evidence = instance.evidence(version)
+    tuning, evaluation = (_record(instance.store, evidence[name]) for name in ("tuning", "evaluation"))
+    series, history = curves({"old_losses": (), **tuning}), tuning["history"]
+    beta = series.get("beta", [])
+    bounds = zip(history["beta_low"], history["beta_high"], strict=True)
+    return {
+        "points": curve_points(evaluation),
+        "margin": instance.settings.evaluation.choice_margin,
+        "loss": series["loss"],
+        "old_loss": series.get("loss_earlier_tasks", []),
+        "beta": beta,
+        "beta_band": [(step, *limits) for (step, _), limits in zip(beta, bounds, strict=False)],
+    }
 
 
-def _judged(instance: Instance, version: Candidate, rules: GateSettings) -> dict[str, Any]:
-    """The gate's verdict under the policy in force; None where it would have to be judged again and can't be."""
+def _earlier(
+    instance: Instance,
+    version: Candidate,
+    rows: list[dict[str, Any]],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Each earlier task with its scores and the gate's rows about it; `decisive` is the row with the worst verdict."""
+    groups = instance.pool(version.digest).groups_by_name()
+    by_task: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if row["rule"] in COMPARED and row["task"]:
+            by_task.setdefault(row["task"], {})[row["rule"]] = row
+    tasks = []
+    for name, rules in by_task.items():
+        decisive = min(rules.values(), key=lambda row: SEVERITY.get(row["verdict"], 9))
+        tasks.append(
+            {
+                "task": name,
+                "group": groups.get(name, ""),
+                "before": before.get(name),
+                "after": after.get(name),
+                "verdict": decisive["verdict"],
+                "unchanged": "unchanged" in rules,
+                "decisive": decisive,
+                "step": rules.get("step") or rules.get("unchanged"),
+                "lifetime": rules.get("lifetime"),
+            }
+        )
+    return tasks
+
+
+def _verdicts(earlier: list[dict[str, Any]]) -> dict[str, int]:
+    """Number of earlier tasks by the gate's worst verdict about each, in all, and proven unchanged."""
+    by_verdict = {verdict: sum(task["verdict"] == verdict for task in earlier) for verdict in SEVERITY}
+    return {**by_verdict, "all": len(earlier), "unchanged": sum(task["unchanged"] for task in earlier)}
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _record(store: ObjectStore, digest: str) -> Json:
+    """A record of numbers, read and checked once."""
+    return store.get_json(digest)
+
+
+def _unless_erased(store: ObjectStore, digest: str | None) -> Json:
+    """A record that may hold texts, read each time; None once a withdrawal or retention erased it."""
+    if digest is None:
+        return None
     try:
-        found = judging.present(instance.store, version, rules)
-    except GateRefused as why:
-        return {"verdict": None, "again": True, "words": str(why)}
-    return {"verdict": found.verdict, "again": found.again is not None, "words": found.words}
-
-
-def _not_counted(weighed: Sequence[quorum.Weighed]) -> list[dict[str, str]]:
-    """Every yes that does not count though nobody took it back, and why."""
-    void = [one for one in weighed if one.why_not and one.approval.revoked_at is None]
-    return [{"person": one.approval.person, "why": one.why_not} for one in void]
-
-
-def _of_pending(connection: Connection, version: Candidate, rules: PolicySettings) -> list[dict[str, str]]:
-    """The same of a candidate, whatever the gate says of it now: each yes by what it was given for."""
-    both = {spite: quorum.weigh(connection, version, rules.approval, override=spite) for spite in (False, True)}
-    return _not_counted([one for spite, found in both.items() for one in found if one.approval.override == spite])
-
-
-def _in_order(instance: Instance, version: Candidate) -> list[Any]:
-    """The pool's tasks in the order in which they were learnt."""
-    entries = {entry.task: entry for entry in instance.pool(version.digest).tasks()}
-    tasks = (record["task"] for record in instance.learnt(version.digest))
-    return [entries[task] for task in tasks if task in entries]
+        return store.get_json(digest)
+    except ObjectMissing:
+        return None

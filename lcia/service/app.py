@@ -221,7 +221,7 @@ def _submit(instance: Instance, caller: Caller, file: Path) -> Json:
             log_denial(instance, caller, "submit", "submit", why)
             raise
 
-    return tasks.submit(instance, file, caller.actor, check_owner, called="as sent").to_json()
+    return tasks.submit(instance, file, caller.actor, check_owner, label="as sent").to_json()
 
 
 class Health(BaseModel):

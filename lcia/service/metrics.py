@@ -58,7 +58,7 @@ def _lines(instance: Instance) -> Iterator[str]:
     yield from _head("lcia_outbox_parked", "Those of them that MLflow refused.")
     yield f"lcia_outbox_parked {sum(row.parked_at is not None for row in waiting)}"
     yield from _head("lcia_champion_served", "1 if MLflow serves the champion that was decided.")
-    yield f"lcia_champion_served {int(delivery.served(instance, champion_))}"
+    yield f"lcia_champion_served {int(delivery.is_served(instance, champion_))}"
     yield from _head("lcia_lease_silent_seconds", "Seconds since the last heartbeat of a lease's holder.")
     yield from (
         f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in standing if one.silent is not None

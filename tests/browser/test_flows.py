@@ -50,7 +50,7 @@ def test_a_task_is_followed_without_loading_the_page_again(learnt, enter, tmp_pa
                 for state in ("being checked", "being learnt"):
                     task.page.locator("[aria-current=step]", has_text=state).wait_for(timeout=300_000)
                 overview.page.locator(".live progress").first.wait_for(timeout=300_000)
-                overview.page.get_by_text("at work, last heard").wait_for()
+                overview.page.get_by_text("running, last seen").wait_for()
                 overview.page.locator(".live").get_by_role("link", name="Version 4").wait_for(timeout=300_000)
                 task.page.locator("[aria-current=step]", has_text="candidate").wait_for(timeout=60_000)
             finally:
@@ -116,7 +116,7 @@ def test_an_approval_that_comes_too_late_is_refused_in_place_and_keeps_what_was_
     form.locator(".answer").get_by_text("made on another version than the new champion").wait_for()
     assert form.get_by_label("Why").input_value() == "read with care"
     visitor.go("/versions/4")
-    visitor.page.locator("h1").get_by_text("overtaken").wait_for()
+    visitor.page.locator("h1").get_by_text("superseded").wait_for()
     assert visitor.page.locator("form[action='/do/approve']").count() == 0
 
 

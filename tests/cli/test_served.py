@@ -6,7 +6,7 @@ import pytest
 from small_loop import OPS, Learnt, SmallLoop
 
 from components.tasks import queue
-from lcia.console.forms import told
+from lcia.console.forms import sentence
 from lcia.operations import tasks
 from lcia.operations.table import OPERATIONS
 
@@ -113,14 +113,13 @@ def test_a_sweep_and_a_withdrawal_that_mlflow_does_not_know(
 
 def test_the_service_and_the_console_say_it_too(champion: SmallLoop, away: pytest.MonkeyPatch) -> None:
     operation = OPERATIONS["rollback"]
-    answer = operation.run(champion.open(), OPS, operation.checked({"version": "2", "reason": "complaints"}))
+    answer = operation.run(champion.open(), OPS, operation.check({"version": "2", "reason": "complaints"}))
     assert (answer["number"], answer["served"], answer["exit_code"]) == (2, False, 1)
-    sentence = told(lambda text: text, "rollback", answer)
-    assert sentence == (
+    assert sentence(lambda text: text, "rollback", answer) == (
         "Version 2 is the champion again. MLflow does not serve the champion yet. "
-        "MLflow was not told 1 changes yet; the first page says why."
+        "Changes that have not reached MLflow yet: 1; the overview says why."
     )
     back(away)
-    answer = operation.run(champion.open(), OPS, operation.checked({"version": "1", "reason": "no, that one"}))
+    answer = operation.run(champion.open(), OPS, operation.check({"version": "1", "reason": "no, that one"}))
     assert (answer["served"], answer["exit_code"]) == (True, 0)
-    assert told(lambda text: text, "rollback", answer) == "Version 1 is the champion again."
+    assert sentence(lambda text: text, "rollback", answer) == "Version 1 is the champion again."

@@ -6,7 +6,7 @@ from components.storage.database import Database
 def test_the_ticked_versions_are_compared_the_older_first(shown, visit) -> None:
     page = visit(shown, "auditor").page("/compare?v=3&v=1")
     assert "Version 1 and version 3" in page
-    assert "Tasks that both know: 1." in page
+    assert "Tasks in both: 1." in page
     assert "product_sentiment, passive_voice" in page  # what only the later one has
     assert "None: both were learnt with the same settings." in page
 

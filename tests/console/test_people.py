@@ -75,7 +75,7 @@ def test_a_token_is_revoked(serve, fresh, visit) -> None:
     identity = server.tokens["engineer"].split("_")[1]
     assert f'value="{identity}"' in admin.get("/people").text
     assert admin.post("/do/revoke-token", token=identity, reason="lost").status_code == 303
-    assert "The token counts no more." in admin.page("/people")
+    assert "The token is revoked." in admin.page("/people")
     assert f'value="{identity}"' not in admin.get("/people").text
     assert server.ask("engineer", "status").status_code == 401
 

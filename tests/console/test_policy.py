@@ -15,7 +15,7 @@ def _installed(server):
 
 def test_without_a_server_policy_the_settings_file_is_named(shown, visit) -> None:
     html = visit(shown, "admin").page("/policy")
-    assert "The section policy of zenml.yaml holds" in html
+    assert "the section policy of zenml.yaml applies" in html
     assert "Propose a change" not in html
 
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from components.promotion import candidates, champion
 from components.tasks import queue
 from lcia.console.views import statistics as numbers
+from lcia.operations import figures
 from lcia.operations import statistics as measures
-from lcia.operations import versions
 from lcia.operations.statistics import Cost, measure
 
 
 def test_the_history_is_that_of_the_accuracy_matrix(shown) -> None:
-    matrix = versions.accuracy_matrix(shown.instance)
+    matrix = figures.accuracy_matrix(shown.instance)
     points = measure(shown.instance).history
     assert [point.version for point in points] == [1, 2, 3]
     assert abs(points[-1].mean - matrix.avg_acc) < 1e-9
@@ -36,7 +36,7 @@ def test_times_and_costs_are_those_of_queue_promotions_and_cost_records(shown) -
     (spent,) = found.spent.values()
     assert abs(spent.cpu_hours - sum(record["cpu_hours"] for record in records)) < 1e-9
     assert found.runs == 3
-    assert [one.score_then is not None for one in found.learnt] == [True] * 3
+    assert [one.score_then is not None for one in found.tasks] == [True] * 3
 
 
 def test_verdicts_and_ends_count_every_version(serve, champion, visit) -> None:
@@ -49,28 +49,31 @@ def test_verdicts_and_ends_count_every_version(serve, champion, visit) -> None:
     assert server.ask("approver", "rollback", version="2", reason="slow").status_code == 200
     after = measure(server.instance)
     assert [point.version for point in after.history] == [1, 2]
-    assert len(after.learnt) == 3  # a rollback learns nothing
+    assert len(after.tasks) == 3  # a rollback learns nothing
     assert "3 tasks were learnt so far" in visit(server, "submitter").page("/numbers")
 
 
 def test_what_waits_is_shown_with_how_long(serve, pending, visit) -> None:
     server = serve(pending)
     found = measure(server.instance)
-    assert [version.number for version, _ in found.waiting] == [1]
+    assert [version.number for version, _ in found.waits] == [1]
     page = visit(server, "submitter").page("/numbers")
     assert "Nothing was learnt yet" in page
 
 
 def test_records_are_read_once_by_a_process(shown, monkeypatch) -> None:
-    first = measure(shown.instance)
-    monkeypatch.setattr(type(shown.instance.store), "get", lambda *_: 1 / 0)
+    """But for the small ones that say which records there are."""
+    first, store, kinds = measure(shown.instance), type(shown.instance.store), []
+    get = store.get_json
+    monkeypatch.setattr(store, "get_json", lambda *args: kinds.append((record := get(*args))["kind"]) or record)
     assert measure(shown.instance).history == first.history
+    assert set(kinds) == {"evidence"}
 
 
 def test_months_have_no_gaps_and_an_end() -> None:
-    def learnt(year: int, month: int) -> measures.Learnt:
+    def learnt(year: int, month: int) -> measures.LearntTask:
         moment = datetime(year, month, 3, tzinfo=UTC)
-        return measures.Learnt("t@1", "", 1, None, moment, None, None, None, None, "", None, None)
+        return measures.LearntTask("t@1", "", 1, None, moment, None, None, None, None, "", None, None)
 
     now = datetime(2026, 2, 1, tzinfo=UTC)
     assert measures._months([learnt(2025, 11), learnt(2025, 11), learnt(2026, 1)], now) == [
@@ -81,7 +84,7 @@ def test_months_have_no_gaps_and_an_end() -> None:
 
 
 def test_money_of_one_currency_is_not_added_to_another() -> None:
-    spent = measures._spent([Cost(1, 2, 3.0, "EUR"), Cost(1, 2, None, "EUR"), Cost(5, 0, 700.0, "JPY")])
+    spent = measures._by_currency([Cost(1, 2, 3.0, "EUR"), Cost(1, 2, None, "EUR"), Cost(5, 0, 700.0, "JPY")])
     assert spent["EUR"] == Cost(2, 4, 3.0, "EUR")
     assert spent["JPY"] == Cost(5, 0, 700.0, "JPY")
 

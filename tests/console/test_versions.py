@@ -93,4 +93,4 @@ def test_a_withdrawn_yes_is_not_shown_as_a_decision(serve, pending, visit) -> No
         assert server.ask("approver", name, version="1", reason=reason).status_code == 200
     row = visit(server, "auditor").get("/versions").text.split("<tbody>")[1]
     assert "approver" not in row
-    assert "waits for people" in row
+    assert "waiting for approval" in row

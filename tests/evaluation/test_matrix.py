@@ -48,6 +48,21 @@ def test_numbers_equal_a_plain_reference(rows):
         assert matrix.forgetting >= -matrix.bwt - 1e-12
 
 
+GAPS = st.integers(1, 5).flatmap(
+    lambda n: st.tuples(*(st.tuples(*[st.none() | st.floats(0, 1)] * (j + 1)) for j in range(n)))
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(GAPS)
+def test_figures_after_each_task_are_those_of_the_matrix_up_to_it(rows):
+    tasks = tuple(f"t{i}" for i in range(len(rows)))
+    parts = [AccuracyMatrix(tasks[: j + 1], rows[: j + 1]) for j in range(len(rows))]
+    assert AccuracyMatrix(tasks, rows).after_each == [
+        (pytest.approx(part.avg_acc), pytest.approx(part.bwt)) for part in parts
+    ]
+
+
 def test_json_shape():
     matrix = AccuracyMatrix.from_scores(["a", "b"], [[[1, 0, 1, 1]], [[1, 0, 0, 1], [0.5, 1]]])
     value = json.loads(json.dumps(matrix.to_json()))

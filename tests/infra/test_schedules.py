@@ -52,7 +52,6 @@ def test_only_what_predicts_asks_for_a_gpu_and_only_what_starts_runs_for_a_token
 
 def test_the_verbs_that_jobs_run_exist() -> None:
     import typer
-    from lcia.cli.every import app as every
 
     command = typer.main.get_command(app)
     for verbs in COMMANDS.values():

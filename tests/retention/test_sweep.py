@@ -25,7 +25,7 @@ from lcia.cli.text import retention as retention_text
 from lcia.inference import ask
 from lcia.instance import Instance
 from lcia.lineage import LineageBusy, hold_lineage
-from lcia.operations import audit, decisions, diff, flips, retention, status, tasks, versions
+from lcia.operations import audit, decisions, diff, figures, flips, retention, status, tasks, versions
 
 MOVIE, PRODUCT, PASSIVE = TASKS
 NO_GRACE = "retention.grace_hours=0"
@@ -130,10 +130,10 @@ def test_the_next_task_is_learnt_without_the_withdrawn_rows(own: SmallLoop) -> N
     instance = own.open()
     retention.withdraw(instance, MOVIE, OPS, "no licence")
     for number in ("1", "2", "3"):
-        assert versions.matrix(instance, number)["matrix"][0][0] is None
+        assert figures.matrix(instance, number)["matrix"][0][0] is None
     assert versions.show(instance, "2")["matrix"]["matrix"][1] == [
         None,
-        versions.matrix(instance, "2")["matrix"][1][1],
+        figures.matrix(instance, "2")["matrix"][1][1],
     ]
     assert next(task["anchor"] for task in tasks.tasks(instance)["tasks"]) is None
     assert diff.diff(instance, "1", "3")

@@ -12,7 +12,7 @@ import components.tuning.task
 from components.registry.registry import ALIAS
 from components.tasks import queue
 from lcia.instance import Instance
-from lcia.operations import audit, decisions, tasks, versions
+from lcia.operations import audit, decisions, figures, tasks, versions
 from lcia.operations import status as status_operations
 from lcia.worker import loop as worker
 
@@ -43,7 +43,7 @@ def test_settings_that_were_changed_mark_the_version(learnt: Learnt) -> None:
 
 def test_matrix_is_lower_triangular(learnt: Learnt) -> None:
     instance = learnt.loop.open()
-    matrix = versions.matrix(instance)
+    matrix = figures.matrix(instance)
     rows = matrix["matrix"]
     assert matrix["tasks"] == list(TASKS)
     assert [[cell is None for cell in row] for row in rows] == [[False, True, True], [False, False, True], [False] * 3]
@@ -52,7 +52,7 @@ def test_matrix_is_lower_triangular(learnt: Learnt) -> None:
     assert matrix["new_acc"] == pytest.approx(sum(rows[i][i] for i in range(3)) / 3)
     assert matrix["bwt"] == pytest.approx(sum(rows[-1][i] - rows[i][i] for i in range(2)) / 2)
     assert rows[0][0] > 0, "the labels are chosen, some of them rightly"
-    assert len(versions.matrix(instance, "2")["tasks"]) == 2
+    assert len(figures.matrix(instance, "2")["tasks"]) == 2
 
 
 def test_predictions_of_an_untouched_group_are_carried_over_by_key(learnt: Learnt) -> None:
@@ -161,7 +161,7 @@ def test_rollback_is_followed_by_status_matrix_and_mlflow(learnt: Learnt, tmp_pa
     champion = status_operations.status(instance)["champion"]
     assert (champion["version"], champion["served"]) == (1, learnt.digests[0])
     assert champion["tasks"] == [MOVIE]
-    assert versions.matrix(instance)["tasks"] == [MOVIE]
+    assert figures.matrix(instance)["tasks"] == [MOVIE]
     assert _mlflow(instance).get_model_version_by_alias("assistant", ALIAS).tags["digest"] == learnt.digests[0]
     assert audit.verify(instance).ok
 

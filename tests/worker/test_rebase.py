@@ -10,7 +10,7 @@ from components.evaluation.statistics import compare
 from components.tasks.snapshot import load_snapshot
 from lcia.inference import ask
 from lcia.instance import Instance
-from lcia.operations import decisions, status, tasks, versions
+from lcia.operations import decisions, figures, status, tasks, versions
 from lcia.worker import rebase
 from lcia.worker.rebase import NothingToRebase, VersionUndecided
 
@@ -70,7 +70,7 @@ def test_another_base_model_learns_everything_again_and_is_judged_against_the_ch
     with pytest.raises(VersionUndecided, match="waits for people"):
         rebase.rebase(instance, SITE, print)
     assert promote(instance) == candidate.digest
-    assert versions.matrix(instance)["tasks"] == [*TASKS, "booking_slot"]
+    assert figures.matrix(instance)["tasks"] == [*TASKS, "booking_slot"]
     assert {one["name"]: one["score"] for one in tasks.tasks(instance)["tasks"]}.keys() == {*TASKS, "booking_slot"}
     text = instance.store.get_json(instance.evidence(candidate)["evaluation"])
     assert ask.ask(instance, was.tasks()[0].instructions[0], "a film", None, base=False)["version"] == made["number"]
@@ -79,7 +79,7 @@ def test_another_base_model_learns_everything_again_and_is_judged_against_the_ch
     learn(instance, write_package(tmp_path, "grammar_check"))
     grown = instance.store.get_json(instance.evidence(instance.version(promote(instance)) or candidate)["evaluation"])
     assert {task: grown["anchors"][task] for task in text["anchors"]} == text["anchors"]
-    assert versions.matrix(instance)["tasks"] == [*TASKS, "booking_slot", "grammar_check"]
+    assert figures.matrix(instance)["tasks"] == [*TASKS, "booking_slot", "grammar_check"]
 
     # and back
     decisions.rollback(instance, "4", OPS, "the old model is cheaper")

@@ -11,7 +11,9 @@ QUIET = frozenset({"promoted", "rejected", "refused", "cancelled", "nothing_to_l
 """States of tasks in which nothing is left to do."""
 LONGEST = 40
 MOST_NAMES = 12
-"""Tasks that `lcia status` lists, and names that it puts in one line, without --all."""
+"""Tasks that `lcia status` lists, and names it puts in one line, without --all."""
+ERASED = "erased"
+"""Stands for a record that a withdrawal or retention erased."""
 
 
 def status(value: Value, *, everything: bool = False) -> str:
@@ -44,10 +46,18 @@ def status(value: Value, *, everything: bool = False) -> str:
                 f"  version {candidate['number']} ({candidate['task_name']}) waits for people: gate "
                 f"{candidate['verdict']}; `lcia show {candidate['number']}`"
             )
+            lines += [f"    {_quorum(site)}" for site in candidate.get("quorum", ())]
             lines += [f"    {_void(one)}" for one in candidate.get("not_counted", ())]
     head = value["audit"]["head"]
     lines.append(f"  log: {value['audit']['entries']} entries, root {head[:16]}")
     return "\n".join([*lines, *_registry(value["registry"])])
+
+
+def _quorum(value: Value) -> str:
+    """Approvals at one site: those that count, and those that are missing."""
+    names = f" ({', '.join(value['people'])})" if value["people"] else ""
+    roles = f"; nobody with the role {', '.join(value['roles_missing'])} yet" if value["roles_missing"] else ""
+    return f"{value['given']} of {value['needed']} approvals that count at {value['site']}{names}{roles}"
 
 
 def _void(one: Value) -> str:
@@ -139,8 +149,8 @@ def show(value: Value) -> str:
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
         *_other_base(value["rebase"]),
-        f"  grouping: {value['grouping']['words']}",
-        f"  validation {value['validation']}, drift {value['drift']}",
+        f"  grouping: {value['grouping']['words'] if value['grouping'] else ERASED}",
+        f"  validation {value['validation'] or ERASED}, drift {value['drift'] or ERASED}",
         f"  tuned with rule {tuning['rule']} on {tuning['rows']} rows, {tuning['rehearsed_rows']} kept rows rehearsed",
         f"  point {value['chosen']['reason']}",
         f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
@@ -152,6 +162,11 @@ def show(value: Value) -> str:
     if value["judged"]["again"]:
         verdict = value["judged"]["verdict"] or "nothing"
         lines.append(f"  under the present policy the gate says {verdict}: {value['judged']['words']}")
+    changed = value.get("changed")  # a server of an earlier release says less
+    if changed:
+        counts = f"{changed['lost']} lost and {changed['won']} won of {changed['rows']}"
+        lines.append(f"  changed answers: {counts} test rows of earlier tasks")
+    lines += [f"  {_quorum(site)}" for site in value.get("decision", {}).get("quorum", ())]
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
     lines += [f"  {_void(one)}" for one in value["not_counted"]]
     lines.append(f"  evidence {value['evidence']['digest']}")

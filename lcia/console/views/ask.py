@@ -1,4 +1,4 @@
-"""Trying versions out: one instruction, answered by two of them side by side."""
+"""The page to try versions: one instruction, answered by two of them side by side."""
 
 import difflib
 import re
@@ -14,8 +14,6 @@ from starlette.datastructures import UploadFile
 
 from components.errors import LciaError
 from components.model.image_support import may_see
-from components.promotion import candidates
-from components.promotion.candidates import Candidate
 from components.settings import Settings
 from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW, ImageRefused
 from components.tasks.problems import printable
@@ -23,6 +21,7 @@ from lcia.console.base import Console, Reader, form_of
 from lcia.inference.ask import pictures_of
 from lcia.inference.process import Answerer, NoModelHere, answers_here
 from lcia.instance import Instance
+from lcia.operations import versions
 
 BASE = "base"
 """Stands for the base model alone where a version is named."""
@@ -49,7 +48,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Image:
     """An image that came with a question."""
 
     name: str
@@ -64,28 +63,29 @@ class Shown:
         return -(-len(self.file) // 1000)
 
     @classmethod
-    def all_of(cls, sent: Sequence[UploadFile], settings: Settings) -> "list[Shown]":
-        """The images of files that were sent, checked like those of a task.
+    def all_of(cls, uploads: Sequence[UploadFile], settings: Settings) -> "list[Image]":
+        """The images in uploads, checked like those of a task.
 
         Raises:
             ImageRefused: one is too large, or no image.
         """
         files = []
-        for one in sent:
-            name = printable(one.filename or "")[-LONGEST_NAME:]
-            if (one.size or 0) > MAX_IMAGE_BYTES:
-                raise ImageRefused(f"{name}: {one.size} bytes", f"at most {MAX_IMAGE_BYTES} bytes")
-            files.append((name, one.file.read()))
-        sides = [picture.pixels().shape[1::-1] for picture in pictures_of(files, settings)]
-        return [cls(name, *size, file) for (name, file), size in zip(files, sides, strict=True)]
+        for upload in uploads:
+            name = printable(upload.filename or "")[-LONGEST_NAME:]
+            if (upload.size or 0) > MAX_IMAGE_BYTES:
+                raise ImageRefused(f"{name}: {upload.size} bytes", f"at most {MAX_IMAGE_BYTES} bytes")
+            files.append((name, upload.file.read()))
+        pictures = (picture.pixels() for picture in pictures_of(files, settings))
+        sizes = [(int(pixels.shape[1]), int(pixels.shape[0])) for pixels in pictures]
+        return [cls(name, *size, file) for (name, file), size in zip(files, sizes, strict=True)]
 
 
 @dataclass(frozen=True)
 class Side:
     """One of the two answers."""
 
-    version: Candidate | None
-    """None: the base model alone."""
+    number: int | None
+    """The version's; None: the base model alone."""
     pieces: Sequence[Piece]
     group: str | None
     similarity: float
@@ -108,17 +108,17 @@ def routes(console: Console) -> APIRouter:
         return console.page(reader, "trying.html", **_form(instance, answerer, fields))
 
     @router.post("/try")
-    async def asked(request: Request) -> Response:
+    async def ask(request: Request) -> Response:
         reader = await run_in_threadpool(console.reader, request)  # before anything large is read
         async with request.form() as form:
             fields = await form_of(request)
             files = [one for one in form.getlist("image") if isinstance(one, UploadFile) and one.filename]
-            return await run_in_threadpool(_answered, console, answerer, reader, fields, files)
+            return await run_in_threadpool(_answer, console, answerer, reader, fields, files)
 
     return router
 
 
-def _answered(
+def _answer(
     console: Console,
     answerer: Answerer | None,
     reader: Reader,
@@ -155,18 +155,25 @@ def _ask(
         raise QuestionRefused("there is no instruction; write what the assistant should do")
     if len(files) > MAX_PER_ROW:
         raise QuestionRefused(f"there are {len(files)} images, expected at most {MAX_PER_ROW}; leave some out")
-    images = Shown.all_of(files, instance.settings)
-    versions = [_version(instance, fields.get(side, BASE)) for side in ("before", "after")]
-    for version in versions:
+    images = Image.all_of(files, instance.settings)
+    references = [fields.get(side, BASE) for side in ("before", "after")]
+    pair = [None if reference == BASE else versions.get(instance, reference) for reference in references]
+    for version in pair:
         if version:
             instance.need_statement(version)
     began = time.monotonic()
-    digests = [version.digest if version else None for version in versions]
+    digests = [version.digest if version else None for version in pair]
     answers = answerer.ask(digests, instruction, text or None, [one.file for one in images])
     pieces = differing(*(answer["text"] for answer in answers))
     sides = [
-        Side(version, shown, answer["group"], answer["similarity"], answer["nearest_task"])
-        for version, shown, answer in zip(versions, pieces, answers, strict=True)
+        Side(
+            version.number if version else None,
+            stretches,
+            answer["group"],
+            answer["similarity"],
+            answer["nearest_task"],
+        )
+        for version, stretches, answer in zip(pair, pieces, answers, strict=True)
     ]
     same = answers[0]["text"] == answers[1]["text"]
     return {"sides": sides, "same": same, "images": images, "seconds": time.monotonic() - began}
@@ -175,12 +182,12 @@ def _ask(
 def differing(left: str, right: str) -> tuple[list[Piece], list[Piece]]:
     """Two texts in pieces that are in both, and pieces that are not; by words, in Japanese by characters."""
     words = _PIECES.findall(left), _PIECES.findall(right)
-    found: tuple[list[Piece], list[Piece]] = [], []
+    sides: tuple[list[Piece], list[Piece]] = [], []
     for kind, *bounds in difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes():
         for side, start, end in ((0, *bounds[:2]), (1, *bounds[2:])):
             if start < end:
-                found[side].append(Piece("".join(words[side][start:end]), kind != "equal"))
-    return found
+                sides[side].append(Piece("".join(words[side][start:end]), kind != "equal"))
+    return sides
 
 
 def _text(fields: Mapping[str, str], name: str) -> str:
@@ -190,32 +197,26 @@ def _text(fields: Mapping[str, str], name: str) -> str:
     return text
 
 
-def _version(instance: Instance, reference: str) -> Candidate | None:
-    return None if reference == BASE else instance.version(reference)
-
-
 def _usual(instance: Instance) -> dict[str, str]:
     """The champion beside the newest version that waits for people, or beside the base model."""
-    now = instance.champion()
-    with instance.db.read() as connection:
-        waiting = candidates.versions(connection, instance.assistant, "pending")
+    now = versions.champion_number(instance)
+    pending = [row["number"] for row in versions.rows(instance) if row["state"] == "pending"]
     return {
-        "before": str(now.number) if now else BASE,
-        "after": str(waiting[-1].number) if waiting else BASE,
+        "before": str(now) if now else BASE,
+        "after": str(pending[-1]) if pending else BASE,
     }
 
 
 def _form(instance: Instance, answerer: Answerer | None, fields: Mapping[str, str]) -> dict[str, Any]:
     """The form as it was sent, and what may be chosen."""
-    with instance.db.read() as connection:
-        known = candidates.versions(connection, instance.assistant)
-    named = {fields.get("before"), fields.get("after")}
-    offered = [one for one in known if one in known[-OFFERED:] or str(one.number) in named]
+    rows, now = versions.rows(instance), versions.champion_number(instance)
+    picks = {fields.get("before"), fields.get("after")}
+    choices = [row for row in rows[:-OFFERED] if str(row["number"]) in picks] + rows[-OFFERED:]
     return {
         "able": answerer is not None,
-        "asked": fields,
-        "versions": offered[::-1],
-        "champion": instance.champion(),
+        "fields": fields,
+        "versions": choices[::-1],
+        "champion": now,
         "longest": LONGEST,
         "most_images": MAX_PER_ROW if may_see(instance.settings.base_model) else 0,
         "base": BASE,

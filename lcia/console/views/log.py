@@ -1,21 +1,15 @@
-"""The log: who did what to what, one entry with its proof, and what an auditor takes along."""
+"""The log: who did what to what, one entry with its proof, and files for an auditor to take along."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from components.audit import browsing
-from components.audit import log as entries
-from components.audit.browsing import EntryFilter
-from components.promotion import candidates
 from lcia.console.base import Console, Reader
 from lcia.console.labels import NAMES
 from lcia.instance import Instance
-from lcia.operations import audit
-from lcia.operations.params import FilterUnknown
+from lcia.operations import audit, versions
 
 KINDS = tuple(name for name in NAMES if "." in name)
 """Actions that have words of their own."""
@@ -25,79 +19,63 @@ LINES = 1_000
 
 
 def routes(console: Console) -> APIRouter:
-    """/log and what lies below it."""
-    router = APIRouter(include_in_schema=False)
+    """/log and the pages below it."""
+    router, instance = APIRouter(include_in_schema=False), console.instance
 
     @router.get("/log")
     def log(request: Request) -> Response:
-        reader = _auditor(console, request)
-        asked = {name: request.query_params.get(name, "").strip() for name in FILTERS}
-        before = request.query_params.get("before", "")
-        wanted = _wanted(asked)
-        with console.instance.db.read() as connection:
-            size = entries.count(connection)
-            found = browsing.page(connection, wanted, int(before) if before.isdecimal() and len(before) < 10 else None)
-            versions = {one.digest: one.number for one in candidates.versions(connection, console.instance.assistant)}
-        kept = {name: value for name, value in asked.items() if value}
+        reader, params = _auditor(console, request), request.query_params
+        filters = {name: params.get(name, "").strip() for name in FILTERS}
+        before = params.get("before", "")
+        page = audit.page(instance, **filters, before=int(before) if before.isdecimal() and len(before) < 10 else None)
+        query = {name: value for name, value in filters.items() if value}
         return console.page(
             reader,
             "log.html",
-            found=found,
-            size=size,
-            asked=asked,
-            filtered=bool(kept),
-            newest="?" + urlencode(kept),
-            older="?" + urlencode({**kept, "before": found.before}) if found.before else None,
-            paged=bool(before),
-            versions=versions,
+            log=page,
+            filters=filters,
+            is_filtered=bool(query),
+            newest="?" + urlencode(query),
+            older="?" + urlencode({**query, "before": page["before"]}) if page["before"] else None,
+            is_older=bool(before),
+            versions=_numbers(instance),
             kinds=KINDS,
         )
 
     @router.get("/log/verify")
     def verify(request: Request) -> Response:
         reader = console.reader(request)
-        found = console.ask(reader, "verify")
+        result = console.ask(reader, "verify")
         if request.headers.get("hx-request"):
-            return console.fragment(reader, "log_verified.html", verified=found)
-        return console.page(reader, "log_verify.html", verified=found)
+            return console.fragment(reader, "log_verified.html", result=result)
+        return console.page(reader, "log_verify.html", result=result)
 
     @router.get("/log/head")
     def head(request: Request) -> Response:
-        found = console.ask(console.reader(request), "head")
-        return _file(found["signed"].encode(), f"log-{found['entries']}.head")
+        answer = console.ask(console.reader(request), "head")
+        return _file(answer["signed"].encode(), f"log-{answer['entries']}.head")
 
     @router.get("/log/{entries:int}.jsonl")
     def export(request: Request, entries: int) -> Response:
         _auditor(console, request)
-        with console.instance.db.read() as connection:
-            browsing.head_of(connection, entries)
-        return StreamingResponse(
-            _lines(console.instance, entries), media_type="application/jsonl", headers=_saved_as(f"log-{entries}.jsonl")
-        )
+        audit.need_size(instance, entries)
+        headers = _saved_as(f"log-{entries}.jsonl")
+        return StreamingResponse(_lines(instance, entries), media_type="application/jsonl", headers=headers)
 
     @router.get("/log/{entries:int}.jsonl.head")
     def export_head(request: Request, entries: int) -> Response:
         _auditor(console, request)
-        key = console.instance.signing_key()
-        with console.instance.db.read() as connection:
-            signed = key.sign(browsing.head_of(connection, entries))
-        return _file(signed, f"log-{entries}.jsonl.head")
+        return _file(audit.signed_head_at(instance, entries), f"log-{entries}.jsonl.head")
 
     @router.get("/log/{index:int}")
     def entry(request: Request, index: int) -> Response:
         reader = _auditor(console, request)
-        with console.instance.db.read() as connection:
-            found, body = browsing.entry(connection, index)
-            size = entries.count(connection)
-            versions = {one.digest: one.number for one in candidates.versions(connection, console.instance.assistant)}
-        return console.page(
-            reader, "log_entry.html", entry=found, body=body.decode(errors="replace"), size=size, versions=versions
-        )
+        return console.page(reader, "log_entry.html", **audit.entry(instance, index), versions=_numbers(instance))
 
     @router.get("/log/{index:int}/proof")
     def proof(request: Request, index: int) -> Response:
-        found = console.ask(console.reader(request), "prove", entry=index)
-        return _file(found["proof"].encode(), f"entry-{index}.proof")
+        answer = console.ask(console.reader(request), "prove", entry=index)
+        return _file(answer["proof"].encode(), f"entry-{index}.proof")
 
     return router
 
@@ -108,19 +86,9 @@ def _auditor(console: Console, request: Request) -> Reader:
     return reader
 
 
-def _wanted(asked: dict[str, str]) -> EntryFilter:
-    """The filters of an address.
-
-    Raises:
-        FilterUnknown: a day that is none.
-    """
-    days: dict[str, datetime | None] = {}
-    for name in ("since", "until"):
-        try:
-            days[name] = browsing.day(asked[name], end=name == "until") if asked[name] else None
-        except ValueError:
-            raise FilterUnknown(f"{asked[name]!r} is no day, expected one such as 2026-01-31") from None
-    return EntryFilter(asked["kind"], asked["person"], asked["subject"], days["since"], days["until"])
+def _numbers(instance: Instance) -> dict[str, int]:
+    """Number of each version by its digest, which the log names."""
+    return {row["digest"]: row["number"] for row in versions.rows(instance)}
 
 
 def _lines(instance: Instance, size: int) -> Iterator[bytes]:

@@ -1,39 +1,29 @@
-"""The first page: what is in use, what waits for people, what is being learnt, and every task."""
+"""The first page: the champion, the versions that wait for people, the work under way, and every task."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
-from sqlalchemy import Connection
 
-from components.audit import log
 from components.errors import LciaError
-from components.identity import appointments
 from components.names import same_person
-from components.promotion import candidates, champion, policy, quorum
-from components.promotion.candidates import Candidate
-from components.registry import outbox
-from components.storage import leases, rounds
-from components.tasks import progress, queue
-from components.tasks.queue import QueueItem
 from lcia.console.base import Console, Reader
-from lcia.console.tables import PAGE, Asked, Column, Table
-from lcia.instance import Instance
-from lcia.operations import delivery, relocation
+from lcia.console.tables import PAGE, Column, Query, Table
+from lcia.operations import figures, queue, status, versions
 from lcia.service.streams import Look, Slots, Stream
 
-COLUMNS: tuple[Column[QueueItem], ...] = (
+COLUMNS: tuple[Column[Any], ...] = (
     Column("id", "No.", lambda item: item.id, number=True),
     Column("name", "Task", lambda item: item.name),
     Column("state", "State", lambda item: item.state, pick=True),
     Column("reason", "Why", None, wide=True),
     Column("owner", "Site", lambda item: item.owner, pick=True, wide=True),
-    Column("submitted_at", "Handed in", lambda item: item.submitted_at),
+    Column("submitted_at", "Submitted", lambda item: item.submitted_at),
     Column("changed_at", "Last change", lambda item: item.changed_at, wide=True),
 )
 LATEST = 5
@@ -51,30 +41,22 @@ def routes(console: Console) -> APIRouter:
     @router.get("/")
     def overview(request: Request) -> Response:
         reader = console.reader(request)
-        asked = Asked("tasks", dict(request.query_params), "-id")
-        with console.instance.db.read() as connection:
-            values = {**_present(console, connection), **_live(console, reader, connection)}
-            tasks = task_table(console, connection, asked)
-        return console.page(reader, "overview.html", tasks=tasks, **values)
+        values = {**_present(console), **_live(console, reader)}
+        return console.page(reader, "overview.html", tasks=_task_table(console, request), **values)
 
     @router.get("/tasks")
     def tasks(request: Request) -> Response:
         reader = console.reader(request)
-        asked = Asked("tasks", dict(request.query_params), "-id")
-        with console.instance.db.read() as connection:
-            table = task_table(console, connection, asked)
-        return console.page(reader, "tasks.html", tasks=table)
+        return console.page(reader, "tasks.html", tasks=_task_table(console, request))
 
     @router.get("/live")
     def live(request: Request) -> Response:
         reader = console.reader(request)
-        with console.instance.db.read() as connection:
-            values = _live(console, reader, connection)
-        return console.fragment(reader, "live.html", **values)
+        return console.fragment(reader, "live.html", **_live(console, reader))
 
     serve = console.instance.settings.serve
     places = Slots("pages that watch for changes", serve.streams_each, serve.streams)
-    look = Look(partial(_fingerprint, console.instance), EVERY)
+    look = Look(partial(status.fingerprint, console.instance), EVERY)
 
     @router.get("/events")
     async def events(request: Request) -> Response:
@@ -85,112 +67,65 @@ def routes(console: Console) -> APIRouter:
     return router
 
 
-def task_table(console: Console, connection: Connection, asked: Asked) -> Table[QueueItem]:
+def _task_table(console: Console, request: Request) -> Table[Any]:
     """A page of all tasks, made by the database."""
-    state = asked.get("state")
-    items, total = queue.page(
-        connection,
-        console.instance.assistant,
-        states=(state,) if state in queue.MOVES else (),
-        owner=asked.get("owner") or None,
-        text=asked.text,
-        order=asked.sort if asked.sort in get_args(queue.Order) else "id",
-        falling=asked.falling,
-        start=(asked.page - 1) * PAGE,
+    query = Query("tasks", dict(request.query_params), "-id")
+    page = queue.page(
+        console.instance,
+        state=query.get("state"),
+        owner=query.get("owner"),
+        text=query.text,
+        order=query.sort,
+        falling=query.falling,
+        start=(query.page - 1) * PAGE,
+        limit=PAGE,
     )
-    counts = queue.counts(connection, console.instance.assistant)
-    choices = {
-        "state": [name for name, count in counts.items() if count],
-        "owner": queue.owners(connection, console.instance.assistant),
-    }
-    return Table(asked, COLUMNS, items, total, choices)
+    return Table(query, COLUMNS, page.items, page.total, {"state": page.states, "owner": page.owners})
 
 
-def _present(console: Console, connection: Connection) -> dict[str, Any]:
+def _present(console: Console) -> dict[str, Any]:
     """The champion and the latest decisions about it."""
-    name = console.instance.assistant
-    now = champion.current(connection, name)
-    decided = champion.lineage(connection, name)[-LATEST:][::-1]
-    numbers = {one.version: candidates.get(connection, name, one.version) for one in decided}
-    values: dict[str, Any] = {
-        "now": now,
-        "served": delivery.served(console.instance, now),
-        "version": None,
-        "groups": (),
-        "scores": {},
-    }
-    if now is not None:
-        version = numbers.get(now.version) or candidates.get(connection, name, now.version)
-        evaluation = console.instance.store.get_json(str(console.instance.evidence(version)["evaluation"]))
-        values |= {
-            "version": version,
-            "groups": console.instance.pool(now.version).groups,
-            "scores": evaluation["scores"],
-        }
-    return {**values, "decided": [(one, numbers[one.version]) for one in decided]}
-
-
-def _live(console: Console, reader: Reader, connection: Connection) -> dict[str, Any]:
-    """What changes while somebody watches: the work under way, and what waits for people."""
-    instance, name = console.instance, console.instance.assistant
-    busy = queue.items(connection, name, ("assessing", "learning"))
-    held = queue.items(connection, name, ("held",))
-    undecided = candidates.versions(connection, name, "pending")
-    worker = next((one for one in leases.standing(connection) if one.name == f"lineage:{name}"), None)
-    undelivered = outbox.backlog(connection, name)
-    proposed = [one for one in policy.proposals(connection, name) if one.state == "open"]
+    now = status.champion_now(console.instance)
+    numbers = {row["digest"]: row["number"] for row in versions.rows(console.instance)}
+    latest = versions.promotions(console.instance)[-LATEST:][::-1]
     return {
-        "busy": [(item, progress.read(instance.store, item.package)) for item in busy],
-        "waiting": [(version, _approvals(console, reader, connection, version)) for version in undecided],
-        "held": held,
-        "proposed": proposed if reader.may("administer") else [],
-        "appointments": appointments.waiting(connection) if reader.may("administer") else [],
-        "counts": {state: count for state, count in queue.counts(connection, name).items() if count},
-        "worker": worker,
-        "untold": len(undelivered),
-        "parked": [row for row in undelivered if row.parked_at is not None],
-        "moved": relocation.moved(instance),
-        "failing": rounds.failing(connection),
+        "champion": now,
+        "avg_acc": figures.avg_acc(console.instance, now["digest"]) if now else None,
+        "latest": [{**promotion, "number": numbers[promotion["version"]]} for promotion in latest],
     }
 
 
-def _approvals(console: Console, reader: Reader, connection: Connection, version: Candidate) -> dict[str, Any]:
-    """How far a version is decided about, and what the reader can do about it."""
-    rules = policy.standing(connection, console.instance.assistant, console.instance.settings.policy).approval
-    given = quorum.valid(connection, version, rules)
-    own = quorum.bars(version, reader.name, rules)
-    sites = candidates.sites(connection, version)
-    done = any(same_person(one.person, reader.name) for one in given)
-    needed = max(quorum.quorum_at(version, rules, site) for site in sites)
-    return {"given": given, "quorum": needed, "yours": reader.may_at("decide", sites) and not own and not done}
+def _live(console: Console, reader: Reader) -> dict[str, Any]:
+    """Everything that changes while somebody watches, with what the reader can decide."""
+    values = status.live(console.instance, proposals=reader.may("administer"))
+    waiting = [{**version, "yours": _yours(reader, version["decision"])} for version in values["waiting"]]
+    return {**values, "waiting": waiting}
+
+
+def _yours(reader: Reader, decision: dict[str, Any]) -> bool:
+    """True if the reader may approve a version, and has not yet."""
+    approvers = [one["person"] for one in decision["given"] if one["counts"]]
+    away = any(same_person(name, reader.name) for name in (*decision["barred"], *approvers))
+    return reader.may_at("decide", decision["sites"]) and not away
 
 
 async def _changes(console: Console, request: Request, look: Look) -> AsyncIterator[str]:
     """A `changed` event whenever the state is not what it was; ends when the reader's sign-in does."""
-    seen, began = "", time.monotonic()
-    checked = told = began
+    last, began = "", time.monotonic()
+    checked_at = spoke_at = began
     while (moment := time.monotonic()) < began + LONGEST:
         try:
-            if moment >= checked + STILL:
+            if moment >= checked_at + STILL:
                 await run_in_threadpool(console.still, request)
-                checked = moment
+                checked_at = moment
             now = await look.value()
         except LciaError:  # signed out, shut out, or the database is away: the browser asks again
             return
-        if now != seen and seen:
+        if now != last and last:
             yield f"event: changed\ndata: {now}\n\n"
-            told = moment
-        elif moment >= told + HERE or not seen:
+            spoke_at = moment
+        elif moment >= spoke_at + HERE or not last:
             yield ": still here\n\n"
-            told = moment
-        seen = now
+            spoke_at = moment
+        last = now
         await asyncio.sleep(EVERY)
-
-
-def _fingerprint(instance: Instance) -> str:
-    """Changes when anything that `live` shows does."""
-    with instance.db.read() as connection:
-        busy = queue.items(connection, instance.assistant, ("assessing", "learning"))
-        size = log.count(connection)
-    steps = [progress.read(instance.store, item.package) for item in busy]
-    return "-".join([str(size), *(f"{one.what}{one.done}" if one else "" for one in steps)]).replace(" ", "")

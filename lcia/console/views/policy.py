@@ -1,4 +1,4 @@
-"""The policy: what a version must fulfil and who decides, since when, what is proposed, and how well the gate sees."""
+"""The policy: requirements of a version and who decides, since when, proposals, and how well the gate sees."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,8 +8,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from components.names import same_person
-from components.promotion import policy as policies
-from components.promotion.policy import Proposal
 from components.settings import differences
 from components.settings.reference import Key, keys
 from lcia.console.base import Console, Reader
@@ -17,7 +15,7 @@ from lcia.worker.plan import lineage_power
 
 SECTION = "policy."
 EXAMPLE = "gate:\n  step_margin: 0.05\napproval:\n  quorum: 2\n"
-"""What a proposal looks like; keys that are left out stay as they are."""
+"""A first proposal to edit; keys that are left out stay as they are."""
 
 
 def routes(console: Console) -> APIRouter:
@@ -26,42 +24,40 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/policy")
     def policy(request: Request) -> Response:
-        reader, instance = console.reader(request), console.instance
-        with instance.db.read() as connection:
-            standing = policies.in_force(connection, instance.assistant)
-            proposals = policies.proposals(connection, instance.assistant)
-        content = standing.content if standing else instance.settings.policy.model_dump(mode="json")
+        reader = console.reader(request)
+        answer = console.ask(reader, "policy")
+        content, proposals = answer["policy"], answer["proposals"]
         return console.page(
             reader,
             "policy.html",
-            standing=standing,
+            standing=answer["standing"],
             sections=_sections(content),
-            open=[_open(reader, one, content) for one in proposals if one.state == "open"],
-            ended=[one for one in proposals if one.state != "open"],
+            open=[_open(reader, proposal, content) for proposal in proposals if proposal["state"] == "open"],
+            earlier=[proposal for proposal in proposals if proposal["state"] != "open"],
             example=EXAMPLE,
         )
 
     @router.get("/policy/power")
-    def power(request: Request) -> Response:
+    def show_power(request: Request) -> Response:
         reader = console.reader(request)
-        found = lineage_power(console.instance.current())
+        power = lineage_power(console.instance.current())
         if request.headers.get("hx-request"):
-            return console.fragment(reader, "policy_power.html", power=found)
-        return console.page(reader, "policy_power_page.html", power=found)
+            return console.fragment(reader, "policy_power.html", power=power)
+        return console.page(reader, "policy_power_page.html", power=power)
 
     return router
 
 
 def _sections(content: Mapping[str, Any]) -> list[tuple[str, list[tuple[Key, str, bool]]]]:
     """By section: each key with its value as YAML, and whether that is the default; sites' own rules after them."""
-    found: dict[str, list[tuple[Key, str, bool]]] = {}
-    known = {key.name.removeprefix(SECTION): key for key in keys(SECTION)}
-    for name, key in known.items():
+    sections: dict[str, list[tuple[Key, str, bool]]] = {}
+    by_name = {key.name.removeprefix(SECTION): key for key in keys(SECTION)}
+    for name, key in by_name.items():
         if ".NAME." in name:
             continue
         value = _value(content, name)
-        found.setdefault(name.split(".")[0], []).append((key, as_yaml(value), value == key.default))
-    return list(found.items())
+        sections.setdefault(name.split(".")[0], []).append((key, as_yaml(value), value == key.default))
+    return list(sections.items())
 
 
 def _value(content: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - what the key holds
@@ -71,12 +67,12 @@ def _value(content: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - what
     return value
 
 
-def _open(reader: Reader, one: Proposal, content: Mapping[str, Any]) -> dict[str, Any]:
-    """A proposal, what it changes, and whether the reader may accept it."""
+def _open(reader: Reader, proposal: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """A proposal, the keys that it changes, and whether it is the reader's own, who may not accept it."""
     return {
-        "proposal": one,
-        "changes": list(_changes(content, one.content)),
-        "own": same_person(one.proposed_by, reader.name),
+        "proposal": proposal,
+        "changes": list(_changes(content, proposal["content"])),
+        "own": same_person(proposal["proposed_by"], reader.name),
     }
 
 

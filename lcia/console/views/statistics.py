@@ -9,17 +9,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from lcia.console.base import Console
-from lcia.console.tables import Asked, Column, arranged
+from lcia.console.tables import Column, Query, arrange
 from lcia.operations.statistics import COLUMNS as FIELDS
-from lcia.operations.statistics import Learnt, measure
+from lcia.operations.statistics import LearntTask, measure
 
-COLUMNS: tuple[Column[Learnt], ...] = (
+COLUMNS: tuple[Column[LearntTask], ...] = (
     Column("task", "Task", lambda row: row.task),
     Column("site", "Site", lambda row: row.site, pick=True, wide=True),
     Column("version", "Version", lambda row: row.version, number=True),
     Column("promoted_at", "In use since", lambda row: row.promoted_at),
     Column("seconds", "Took", lambda row: row.seconds, number=True,
-           hint="From the moment it was handed in until its version was in use."),
+           hint="From submission until its version was in use."),
     Column("cpu_hours", "CPU hours", lambda row: row.cpu_hours, number=True, wide=True),
     Column("gpu_hours", "GPU hours", lambda row: row.gpu_hours, number=True, wide=True),
     Column("money", "Cost", lambda row: row.money, number=True, wide=True),
@@ -27,7 +27,7 @@ COLUMNS: tuple[Column[Learnt], ...] = (
     Column("score_now", "Score now", lambda row: row.score_now, number=True, hint="In the version in use."),
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that a spreadsheet would work out."""
+"""Beginnings of a text that a spreadsheet would work out."""
 
 
 def routes(console: Console) -> APIRouter:
@@ -36,33 +36,32 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/numbers")
     def numbers(request: Request) -> Response:
-        reader = console.reader(request)
-        found = measure(console.instance)
-        asked = Asked("learnt", dict(request.query_params), "-promoted_at")
+        reader, measures = console.reader(request), measure(console.instance)
+        query = Query("learnt", dict(request.query_params), "-promoted_at")
         return console.page(
             reader,
             "numbers.html",
-            found=found,
-            learnt=arranged(asked, COLUMNS, found.learnt),
-            means=[(point.version, point.mean) for point in found.history],
-            changes=[(point.version, point.bwt) for point in found.history if point.bwt is not None],
+            measures=measures,
+            tasks=arrange(query, COLUMNS, measures.tasks),
+            means=[(point.version, point.mean) for point in measures.history],
+            changes=[(point.version, point.bwt) for point in measures.history if point.bwt is not None],
         )
 
     @router.get("/numbers.csv")
     def sheet(request: Request) -> Response:
         console.reader(request)
-        written = io.StringIO()
-        rows = csv.writer(written)
+        text = io.StringIO()
+        rows = csv.writer(text)
         rows.writerow(FIELDS)
-        for row in measure(console.instance).learnt:
+        for row in measure(console.instance).tasks:
             rows.writerow([_cell(getattr(row, name)) for name in FIELDS])
         headers = {"content-disposition": 'attachment; filename="tasks-learnt.csv"'}
-        return Response(written.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+        return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
     return router
 
 
-def _cell(value: Any) -> Any:  # noqa: ANN401 - what a field of `Learnt` holds
+def _cell(value: Any) -> Any:  # noqa: ANN401 - what a field of `LearntTask` holds
     """A value as a spreadsheet should take it: texts never as formulas."""
     if isinstance(value, datetime):
         return value.isoformat()

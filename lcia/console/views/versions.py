@@ -3,50 +3,47 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from markupsafe import Markup
 
-from components.promotion import candidates, champion, quorum
-from components.promotion.candidates import Candidate
-from components.promotion.champion import Promotion
 from lcia.console import svg
 from lcia.console.base import Console
-from lcia.console.tables import Asked, Column, Table, arranged
+from lcia.console.tables import Column, Query, Table, arrange
+from lcia.operations import versions as operation
 
 
 @dataclass(frozen=True)
 class Row:
     """A version with what stands beside it."""
 
-    version: Candidate
-    made_on: int | None
-    """Number of the version that it was made on."""
+    version: Mapping[str, Any]
+    """As `lcia candidates` lists it."""
     state: str
     """Its state; `champion` for the one in use, `earlier` for those that were."""
-    decided: Promotion | None
+    promotion: Mapping[str, Any] | None
     """The newest decision that made it the champion."""
     graph: Markup
 
     @property
-    def at(self) -> datetime:
-        """When its state was reached."""
-        return self.decided.at if self.decided else self.version.changed_at
+    def at(self) -> str:
+        """Time at which its state was reached."""
+        return str(self.promotion["at"] if self.promotion else self.version["changed_at"])
 
 
 COLUMNS: tuple[Column[Row], ...] = (
     Column("pick", ""),
-    Column("number", "Version", lambda row: row.version.number),
+    Column("number", "Version", lambda row: row.version["number"]),
     Column("state", "State", lambda row: row.state, pick=True),
-    Column("task", "Learnt", lambda row: row.version.task_name),
-    Column("verdict", "Gate", lambda row: row.version.verdict, pick=True),
+    Column("task", "Learnt", lambda row: row.version["task_name"]),
+    Column("verdict", "Gate", lambda row: row.version["verdict"], pick=True),
     Column("by", "Decided by", None, wide=True),
     Column("at", "When", lambda row: row.at),
-    Column("made_on", "Made on", lambda row: row.made_on, number=True, wide=True),
-    Column("marks", "Marks", lambda row: ", ".join(row.version.marks), wide=True,
-           hint="What makes a version less than ordinary, such as a decision in spite of the gate."),
+    Column("made_on", "Made on", lambda row: row.version["made_on"], number=True, wide=True),
+    Column("marks", "Marks", lambda row: ", ".join(row.version["marks"]), wide=True,
+           hint="Remarks on what is unusual about a version, such as an approval against the gate."),
 )  # fmt: skip
 
 
@@ -56,61 +53,56 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/versions")
     def versions(request: Request) -> Response:
-        reader, name = console.reader(request), console.instance.assistant
-        asked = Asked("versions", dict(request.query_params), "-number")
-        with console.instance.db.read() as connection:
-            known = candidates.versions(connection, name)
-            decisions = champion.lineage(connection, name)
-            now = champion.current(connection, name)
-            rows = _rows(known, decisions, now.version if now else None)
-            table = arranged(asked, COLUMNS, rows)
-            people = {row.version.digest: _people(row, quorum.answers(connection, row.version)) for row in table.rows}
-            below = {one.digest for one in candidates.ancestors(connection, now.version)} if now else set()
+        reader, instance = console.reader(request), console.instance
+        entries, now = operation.rows(instance), operation.champion_number(instance)
+        champion = next((entry for entry in entries if entry["number"] == now), None)
+        line = operation.ancestors(instance, champion["digest"])[::-1] if champion else []
+        rows = _rows(entries, operation.promotions(instance), line)
+        table = arrange(Query("versions", dict(request.query_params), "-number"), COLUMNS, rows)
+        votes = operation.approvals_of(instance, {row.version["digest"] for row in table.rows})
         return console.page(
             reader,
             "versions.html",
             versions=table,
-            people=people,
+            people={row.version["digest"]: _people(row, votes[row.version["digest"]]) for row in table.rows},
             lined_up=_lined_up(table),
-            now=next((one for one in known if now is not None and one.digest == now.version), None),
+            now=champion,
             counts=Counter(row.state for row in rows),
-            earlier=[one for one in reversed(known) if one.digest in below and one.digest != (now and now.version)],
+            earlier=[row.version for row in rows if row.version["digest"] in line[1:]],
             chosen=request.query_params.get("back", ""),
         )
 
     return router
 
 
-def _rows(known: Sequence[Candidate], decisions: Sequence[Promotion], now: str | None) -> list[Row]:
-    """All versions, newest first, each with its piece of the graph."""
-    newest = sorted(known, key=lambda one: -one.number)
-    by_digest = {one.digest: one for one in known}
-    latest = {one.version: one for one in decisions}
-    line, at = [], now
-    while at is not None and at in by_digest:
-        line.append(at)
-        at = by_digest[at].parent
-    graph = svg.lanes([(one.digest, one.parent) for one in newest], line)
+def _rows(
+    entries: Sequence[Mapping[str, Any]], promotions: Sequence[Mapping[str, Any]], line: Sequence[str]
+) -> list[Row]:
+    """All versions, newest first, each with its piece of the graph; `line` is the champion and its ancestors."""
+    newest = sorted(entries, key=lambda entry: -entry["number"])
+    latest = {promotion["version"]: promotion for promotion in promotions}
+    graph = svg.lanes([(entry["digest"], entry["parent"]) for entry in newest], line)
+    champion = line[0] if line else None
     return [
         Row(
-            one,
-            by_digest[one.parent].number if one.parent in by_digest else None,
-            "champion" if one.digest == now else "earlier" if one.digest in latest else one.state,
-            latest.get(one.digest),
+            entry,
+            "champion" if entry["digest"] == champion else "earlier" if entry["digest"] in latest else entry["state"],
+            latest.get(entry["digest"]),
             piece,
         )
-        for one, piece in zip(newest, graph, strict=True)
+        for entry, piece in zip(newest, graph, strict=True)
     ]
 
 
-def _people(row: Row, given: Sequence[quorum.Approval]) -> Mapping[str, str]:
-    """Who said yes or no, once each, to their newest word; whoever promoted where nobody had to."""
-    if row.version.state == "superseded":
-        return {}
-    spoken = {one.person: one.verdict for one in given if one.revoked_at is None}
-    return spoken or ({row.decided.by: "approve"} if row.decided else {})
+def _people(row: Row, votes: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Everybody whose yes or no stands, once each; the promoter where nobody had to approve."""
+    if row.version["state"] == "superseded":
+        return []
+    newest = {one["person"]: one for one in votes if not one["revoked"]}
+    promoter = [{"person": row.promotion["by"], "verdict": "approve", "why_not": ""}] if row.promotion else []
+    return [*newest.values()] or promoter
 
 
 def _lined_up(table: Table[Row]) -> bool:
-    """Whether the rows stand as the graph was drawn: all of them, newest first."""
-    return table.asked.sort == "number" and table.asked.falling and not table.filtered
+    """True if the rows stand as the graph was drawn: all of them, newest first."""
+    return table.query.sort == "number" and table.query.falling and not table.is_filtered
