@@ -8,12 +8,14 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs messages lint lock images serve policy kubeflow clean
+.PHONY: help setup demo test test-quick check docs messages lint lock images serve policy kubeflow clean
 
 help:
 	@echo "make demo   set up, then learn three real tasks one after the other (about 6 minutes)"
 	@echo "make test   set up, then run linters, types, import rules, licences, the documentation's links, all tests"
-	@echo "make check  the same, with the coverage of each file"
+	@echo "make test-quick  ruff and the tests of parts alone, in 3 minutes: without types, licences and pages, and without whatever"
+	@echo "            learns a task, starts a server, a cluster or several processes, or loads the embedded model"
+	@echo "make check  the same as make test, with the coverage of each file"
 	@echo "make docs   serve the documentation on http://127.0.0.1:8000"
 	@echo "make messages  bring the console's catalogues to the texts in its sources; what is new waits for a translation"
 	@echo "make setup  only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 3 GB)"
@@ -69,6 +71,10 @@ TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --n
 
 test: lint
 	$(TESTS)
+
+test-quick: $(STAMP)
+	$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	$(TESTS) -m "not slow and not cluster and not container"
 
 check: lint
 	$(TESTS) --cov --cov-report=term
