@@ -8,12 +8,14 @@ STAMP := $(VENV)/.installed
 # psycopg is LGPL, which a library that is imported may be.
 REFUSED_LICENCES := Affero;AGPL;GNU General Public License;GPL-2;GPL-3;GPLv2;GPLv3;SSPL;Business Source;Commons Clause
 
-.PHONY: help setup demo test check docs new-decision pictures messages lint lock images serve policy kubeflow clean
+.PHONY: help setup demo test test-quick check docs new-decision pictures messages lint lock images serve policy kubeflow clean
 
 help:
 	@echo "make demo     set up, then learn three real tasks one after the other (about 6 minutes)"
 	@echo "make test     set up, then run linters, types, import rules, licences, the documentation's links, all tests"
-	@echo "make check    the same, with the coverage of each file"
+	@echo "make test-quick  ruff and the tests of parts alone, in 3 minutes: without types, licences and pages, and without"
+	@echo "              tests that learn a task, start a server, a cluster or several processes, or load the embedded model"
+	@echo "make check    the same as make test, with the coverage of each file"
 	@echo "make setup    only the set-up: $(VENV) with the locked packages and the embedded model (3 minutes, 3 GB)"
 	@echo "make docs     serve the documentation on http://127.0.0.1:8000"
 	@echo "make new-decision TITLE=\"...\"  begin the next decision record and list it"
@@ -71,6 +73,10 @@ TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --n
 
 test: lint
 	$(TESTS)
+
+test-quick: $(STAMP)
+	$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	$(TESTS) -m "not slow and not cluster and not container"
 
 check: lint
 	$(TESTS) --cov --cov-report=term

@@ -39,10 +39,18 @@ LONGEST = (
 """Files of minutes. They come first: one that came last would run alone, beside idle cores."""
 
 
+WHOLE = {"learnt", "fresh", "zenml_server", "mlflow_cluster", "registry"}
+"""Fixtures of the whole product, or of servers that it talks to: what uses one takes seconds, and is `slow`."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, all others in their order."""
-    place = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+    """The longest files first, all others in their order; what runs the whole product is `slow`."""
+    order = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
+    for item in items:
+        if item.path in order or WHOLE & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:

@@ -108,8 +108,8 @@ def flip_counts(store: ObjectStore, record: Record) -> list[FlipCount]:
         after = row_scores(store, record["predictions"].get(entry.name))
         if entry.task != record["task"] and before and after:
             gains = [new - old for old, new in zip(before, after, strict=True)]
-            lost, won = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
-            counts.append(FlipCount(entry.name, len(gains), lost, won))
+            losses, wins = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
+            counts.append(FlipCount(entry.name, len(gains), losses, wins))
     return counts
 
 

@@ -144,8 +144,8 @@ def reevaluate(predictor: Predictor, evaluation: Mapping[str, Any]) -> Reevaluat
     version = Version.of(Pool.from_manifest(store.get_json(evaluation["pool"])), predictor.settings)
     tie_gap, mismatches, rows, carried_rows = predictor.settings.evaluation.tie_gap, [], 0, 0
     tasks = {entry.name: entry.task for entry in version.pool.tasks()}
-    stored = evaluation["predictions"]
-    predictions = {name: digest for name, digest in stored.items() if store.why_erased(digest) is None}
+    digests = evaluation["predictions"]
+    predictions = {name: digest for name, digest in digests.items() if store.why_erased(digest) is None}
     for name, digest in predictions.items():
         earlier = scored_rows(store, digest)
         fresh = predictor.task(version, load_snapshot(store, tasks[name]), f"predict {name}")

@@ -237,8 +237,8 @@ def _quorum(
     own = policy.sites.get(site, SiteApproval())
     roles = policy.required_roles if own.required_roles is None else own.required_roles
     present = {role for person in people_here for role in people.roles(connection, person, site)} if roles else set()
-    needed = quorum_at(candidate, policy, site, override=override)
-    return Quorum(site, people_here, needed, tuple(role for role in roles if role not in present))
+    quota = quorum_at(candidate, policy, site, override=override)
+    return Quorum(site, people_here, quota, tuple(role for role in roles if role not in present))
 
 
 def _need_quorum_at(candidate: Candidate, quorum: Quorum, void: str, *, override: bool, several: bool) -> None:

@@ -88,7 +88,7 @@ class GroupingSettings(Section):
     max_groups: Annotated[int, Field(ge=1)] = 64
     """Cap on the number of groups of a pool."""
     at_cap: Literal["nearest", "hold"] = "hold"
-    """What happens to a task that would open a group beyond the cap: it joins the nearest group, or waits for a
+    """Fate of a task that would open a group beyond the cap: it joins the nearest group, or waits for a
     person."""
 
 

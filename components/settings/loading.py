@@ -110,8 +110,8 @@ def _explain(error: ValidationError, source: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
-        if removed := advice(key, problem["input"]):
-            lines.append(f"{key}: {removed}")
+        if sentence := advice(key, problem["input"]):
+            lines.append(f"{key}: {sentence}")
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key{_nearest(problem['loc'])}; `lcia settings` lists the known ones")
         else:

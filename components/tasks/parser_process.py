@@ -219,10 +219,10 @@ def _start(
 def _with_label(error: PackageError, label: str) -> PackageError:
     if error.package:
         return error
-    renewed = type(error)(label, error.problems)
+    copy = type(error)(label, error.problems)
     for note in getattr(error, "__notes__", ()):
-        renewed.add_note(note)
-    return renewed
+        copy.add_note(note)
+    return copy
 
 
 def _write(file: BinaryIO, *parts: bytes) -> None:

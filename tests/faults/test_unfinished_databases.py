@@ -6,10 +6,13 @@ import os
 import sqlite3
 from pathlib import Path
 
+import pytest
 from small_loop import SmallLoop
 
 from components.registry.client import connect
 from infra.runs import load
+
+pytestmark = pytest.mark.slow
 
 ENDED = 9
 

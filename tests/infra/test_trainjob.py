@@ -26,6 +26,8 @@ from infra.stacks.trainjob import TrainJobFailed, name_of, train_job
 from steps.order import LearnContext, open_learning
 from steps.processes import together
 
+pytestmark = pytest.mark.slow
+
 GPUS = StepPod(
     cpu="8",
     memory="64Gi",

@@ -11,6 +11,8 @@ import torch
 from benchmarks.gpu.measure import COMPETITORS, peak_flops, read_arguments
 from benchmarks.tuning_speed.measure import SFT, SFT_DEFAULTS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 OWN = [name for name in COMPETITORS if name not in (SFT, SFT_DEFAULTS)]
 

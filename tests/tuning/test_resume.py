@@ -20,6 +20,8 @@ from components.tuning.run import Run, _metadata
 from components.tuning.tuner import CHECKPOINT, Parent, TuningResult
 from tests.tuning.test_tuner import RULES, Killed, Memory, assert_equal, changed, run
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 DYNAMIC = ("paper", "released", "scale_free")
 

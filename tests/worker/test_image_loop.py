@@ -19,6 +19,8 @@ from lcia.instance import Instance
 from lcia.operations import audit, retention, status, tasks
 from lcia.worker.loop import work
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def seeing(tmp_path: Path) -> SmallLoop:

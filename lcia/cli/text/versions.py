@@ -162,9 +162,9 @@ def show(value: Value) -> str:
     if value["judged"]["again"]:
         verdict = value["judged"]["verdict"] or "nothing"
         lines.append(f"  under the present policy the gate says {verdict}: {value['judged']['words']}")
-    changed = value.get("changed")  # a server of an earlier release says less
-    if changed:
-        counts = f"{changed['lost']} lost and {changed['won']} won of {changed['rows']}"
+    changes = value.get("changed")  # a server of an earlier release says less
+    if changes:
+        counts = f"{changes['lost']} lost and {changes['won']} won of {changes['rows']}"
         lines.append(f"  changed answers: {counts} test rows of earlier tasks")
     lines += [f"  {_quorum(site)}" for site in value.get("decision", {}).get("quorum", ())]
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
