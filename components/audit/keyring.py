@@ -17,7 +17,6 @@ from components.audit.keys import (
     key_id,
     public_pem,
     raw,
-    read_raw,
     signing_key,
     write_key_file,
 )
@@ -135,13 +134,3 @@ def _take_over(folder: Path, identity: str) -> None:
     (folder / NEXT / PRIVATE_NAME).replace(folder / PRIVATE_NAME)
     (folder / NEXT / PUBLIC_NAME).unlink(missing_ok=True)
     signing_key(folder)  # writes the public part beside it
-
-
-def write_public_keys(connection: Connection, folder: Path) -> list[Path]:
-    """Every public key of the log as a PEM file, named by its id."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for key in keys(connection):
-        paths.append(folder / f"audit-key.{key['id'][:16]}.pub.pem")
-        write_key_file(paths[-1], public_pem(read_raw(key["public"])), 0o644, overwrite=True)
-    return paths

@@ -29,18 +29,6 @@ def with_present_scores(store: ObjectStore, digest: str) -> str:
     return digest if present is record else store.put_json(dict(present))
 
 
-def present_scores(store: ObjectStore, record: Mapping[str, Any]) -> dict[str, float]:
-    """Scores of an evaluation record, task by task, under the present segmentation."""
-    scores = dict(record["scores"])
-    for name, digest in record["predictions"].items():
-        if store.why_erased(digest) is None:
-            predictions = store.get_json(digest)
-            present = _present(store, predictions)
-            if present is not predictions:
-                scores[name] = mean_score(present["rows"])
-    return scores
-
-
 def mean_score(rows: Rows) -> float:
     """Mean score of rows, 0 without any."""
     return sum(row["score"] for row in rows) / len(rows) if rows else 0.0

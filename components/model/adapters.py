@@ -186,11 +186,6 @@ def is_lora(name: str) -> bool:
     return ".lora_A." in name or ".lora_B." in name
 
 
-def is_projector(name: str) -> bool:
-    """True if a tensor of an adapter is the projector's."""
-    return not is_lora(name) and any(f".{module}." in name for module in PROJECTORS)
-
-
 def _state_name(name: str) -> str:
     return re.sub(r"(\.modules_to_save)?\.default(?=\.|$)", "", name)
 

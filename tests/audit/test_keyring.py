@@ -135,16 +135,6 @@ def test_another_machine_s_key_signs_nothing(database, tmp_path):
         keyring.current(database, tmp_path / "there")
 
 
-def test_every_public_key_can_be_written_out(database, tmp_path):
-    keyring.current(database, tmp_path / "keys")
-    keyring.rotate(database, tmp_path / "keys", ALICE, "x")
-    with database.read() as connection:
-        files = keyring.write_public_keys(connection, tmp_path / "out")
-        assert [keys.key_id(keys.read_public_key(file)) for file in files] == [
-            known["id"] for known in keyring.keys(connection)
-        ]
-
-
 @pytest.mark.parametrize("make", [keys.signing_key, leak_key])
 def test_nobody_else_may_put_a_key_beside_ours_whatever_the_umask(tmp_path, make):
     before = os.umask(0o002)

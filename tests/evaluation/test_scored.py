@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.evaluation.metrics import rouge_l
-from components.evaluation.scored import mean_score, present_scores, scored_rows, with_present_scores, words_mark
+from components.evaluation.scored import scored_rows, with_present_scores, words_mark
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package
 from components.tasks.snapshot import Snapshot, take_snapshot
@@ -46,8 +46,6 @@ def test_scores_of_an_earlier_release_are_made_again(store, task) -> None:
     assert scored_rows(store, old) == store.get_json(new)["rows"]
     assert store.get_json(new)["words"] == segmentation()
     assert with_present_scores(store, new) == new
-    record = {"predictions": {"t": old}, "scores": {"t": 0.0}}
-    assert present_scores(store, record) == {"t": mean_score(scored_rows(store, new))}
 
 
 def test_scores_of_another_dictionary_are_made_again(store, task) -> None:
