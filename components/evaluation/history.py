@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from components.evaluation.matrix import CONFIDENCE, AccuracyMatrix
+from components.evaluation.accuracy_matrix import CONFIDENCE, AccuracyMatrix
 from components.evaluation.pictures import curve_png
 from components.evaluation.reports import Flip, FlipCount, evaluation_html
 from components.evaluation.scored import scored_rows

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.accuracy_matrix import AccuracyMatrix
 from components.proportions import wilson_interval
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.evaluation.matrix import AccuracyMatrix, PartFigures
+from components.evaluation.accuracy_matrix import AccuracyMatrix, PartFigures
 from components.evaluation.pictures import heat_map_png, history_png
 from components.pages import fragment, page
 from components.proportions import Interval, wilson_interval

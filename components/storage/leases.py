@@ -2,7 +2,8 @@
 
 An owner that stalls and comes back finds a higher epoch, and its writes are refused (a fencing token). All times come
 from the database, so clocks of different machines are never compared. That one clock may be set back: a heartbeat from
-the future proves nothing, and its lease counts as lost, like one that has run out.
+the future proves nothing, and its lease counts as lost, like one that has run out. How long a lease lives is its
+holder's to say: that of a lineage stands in `lcia/lineage.py`.
 """
 
 import os

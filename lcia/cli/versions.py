@@ -28,6 +28,7 @@ from lcia.cli.app import (
     say_power,
     verb,
 )
+from lcia.cli.text import status as status_text
 from lcia.cli.text import tables, versions
 from lcia.cli.text import tasks as task_texts
 
@@ -36,7 +37,7 @@ from lcia.cli.text import tasks as task_texts
 def status(everything: All = False, as_json: Json = False, config: Config = None) -> None:
     """Show the champion, the queue, candidates that wait for people, and the state of the log."""
     value = perform("status", None, config)
-    emit(value, as_json=as_json, text=partial(versions.status, everything=everything))
+    emit(value, as_json=as_json, text=partial(status_text.status, everything=everything))
 
 
 @verb(LOOK, "lcia matrix", "lcia matrix --version 4")

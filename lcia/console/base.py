@@ -18,7 +18,8 @@ from lcia.instance import Instance
 from lcia.operations import versions
 from lcia.operations.table import OPERATIONS
 from lcia.service.border import root_of
-from lcia.service.callers import PERSON, Caller, NotSignedIn, Rates, caller_of, perform
+from lcia.service.callers import PERSON, Caller, NotSignedIn, caller_of, perform
+from lcia.service.limits import Rates
 from lcia.service.sessions import stands
 from lcia.service.sign_in import CSRF, NEXT
 

@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from components.errors import LciaError
+from components.evaluation.accuracy_matrix import AccuracyMatrix
 from components.evaluation.history import Stage, row_scores, stage, stage_matrix, task_scores
-from components.evaluation.matrix import AccuracyMatrix
 from components.promotion.evidence import replaced_tasks
 from components.storage.objects import ObjectStore
 from lcia.instance import Instance

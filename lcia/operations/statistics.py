@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.accuracy_matrix import AccuracyMatrix
 from components.promotion import candidates, champion
 from components.promotion.approvals import OVERRIDDEN
 from components.promotion.candidates import Candidate

@@ -34,7 +34,8 @@ from lcia.operations.flips import ImageUnknown, NotForSubmitters
 from lcia.operations.table import OPERATIONS, Operation
 from lcia.service import metrics
 from lcia.service.border import Border, root_of
-from lcia.service.callers import Caller, NotSignedIn, Rates, TooManyRequests, caller_of, log_denial, perform
+from lcia.service.callers import Caller, NotSignedIn, caller_of, log_denial, perform
+from lcia.service.limits import Rates, TooManyRequests
 from lcia.service.patience import Bodies
 from lcia.service.sign_in import add_sign_in
 from lcia.service.streams import NoMoreStreams, Slots, TooManyStreams

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from components.audit.log import Actor
 from components.errors import LciaError
@@ -18,14 +15,13 @@ from components.identity.appointments import POWER
 from components.identity.people import Person
 from components.identity.tokens import Token, TokenRefused
 from components.names import same_person
-from components.settings import ServeSettings
 from components.storage.database import DatabaseUnavailable
 from components.storage.objects import Json
 from lcia.instance import Instance
 from lcia.operations.params import Params
 from lcia.operations.table import Operation
-from lcia.service.addresses import Addresses, Failures
 from lcia.service.denials import DENIALS
+from lcia.service.limits import Rates
 
 LOG = logging.getLogger(__name__)
 PERSON, TOKEN, HOW = "person", "token", "how"
@@ -34,10 +30,6 @@ PERSON, TOKEN, HOW = "person", "token", "how"
 
 class NotSignedIn(LciaError):
     """The caller did not sign in."""
-
-
-class TooManyRequests(LciaError):
-    """The caller sends more requests than the settings allow."""
 
 
 @dataclass(frozen=True)
@@ -102,39 +94,6 @@ class Caller:
             )
 
 
-class Rates:
-    """Limits to the requests of one caller and to the failed sign-ins of one address; counted per process."""
-
-    def __init__(self, settings: ServeSettings) -> None:
-        """Start counting in memory; a restart forgets the counts."""
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._calls, self._failure_rate = parse(settings.rate), settings.failure_rate
-        self._addresses, self._failures = Addresses(settings), Failures(settings.failure_rate)
-
-    def call(self, caller: Caller) -> None:
-        """Count a call.
-
-        Raises:
-            TooManyRequests: too many of this caller.
-        """
-        self._hit(self._calls, f"person {caller.person.name}")
-
-    def count_failure(self, request: Request) -> None:
-        """Count a failed sign-in of the address that a request comes from; a valid sign-in is never refused for it.
-
-        Raises:
-            TooManyRequests: the address failed too often.
-        """
-        if not self._failures.hit(self._addresses.of(request)):
-            raise TooManyRequests(
-                f"too many failed sign-ins; at most {self._failure_rate} an address, wait and try again"
-            )
-
-    def _hit(self, rate: RateLimitItem, key: str) -> None:
-        if not self._limiter.hit(rate, key):
-            raise TooManyRequests(f"too many requests; at most {rate} a caller, wait and try again")
-
-
 def caller_of(request: Request, instance: Instance, rates: Rates, *, counted: bool = True) -> Caller:
     """Caller of a request. `counted` is False if the request is part of one that was counted already.
 
@@ -156,7 +115,7 @@ def caller_of(request: Request, instance: Instance, rates: Rates, *, counted: bo
             raise NotSignedIn(f"nobody is known to be calling; {way}send `Authorization: Bearer lcia_...`")
         caller = _signed_in(instance, name, request.scope["session"])
     if counted:
-        rates.call(caller)
+        rates.call(caller.person.name)
     return caller
 
 

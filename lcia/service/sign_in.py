@@ -25,7 +25,8 @@ from components.settings import ServeSettings
 from components.storage.database import now
 from lcia.instance import Instance
 from lcia.service.border import root_of
-from lcia.service.callers import HOW, PERSON, TOKEN, Caller, NotSignedIn, Rates
+from lcia.service.callers import HOW, PERSON, TOKEN, Caller, NotSignedIn
+from lcia.service.limits import Rates
 from lcia.service.sessions import KeptSessions
 
 SESSION_SECRET, CLIENT_SECRET = "LCIA_SESSION_SECRET", "LCIA_OIDC_SECRET"

@@ -26,7 +26,7 @@ from components.tuning.progress_curves import read_curves
 from infra.runs import StepFailed, describe_run, finished_outputs, load
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
-from lcia.worker import costs, inbox, live_curves
+from lcia.worker import estimates, inbox, live_curves
 from lcia.worker.runs import ASSESS, LearnKeys, Runs, make_order, run_name
 from steps.order import LearnOrder, Order
 
@@ -174,7 +174,7 @@ class Advance:
         earlier = {step: digest for step, digest in outputs.items() if digest}
         order = order.model_copy(update={"known": earlier, "scratch": keys.tune})
         work = record["estimate"]
-        forecast = costs.estimate(instance, work)
+        forecast = estimates.estimate(instance, work)
         self.say(f"  about {forecast['seconds']:.0f} seconds ({forecast['basis']})")
         # a run that goes on from a checkpoint says nothing about how long a whole one takes
         partial = bool(earlier) or bool(read_curves(instance.store.scratch(keys.tune)))
@@ -182,12 +182,12 @@ class Advance:
         # MLflow shows only what becomes a candidate: not what is learnt again on the way to another base model
         curves = live_curves.show(instance, item, keys.tune, self.lease) if item.state == "learning" else nullcontext()
         try:
-            with curves, costs.measure() as watch:
+            with curves, estimates.measure() as watch:
                 run = self.runs.run("learn_task", item, order)
         except StepFailed:
             self.runs.record_steps(finished_outputs(run_name("learn_task", item)), keys)
             raise
-        cost = costs.record(instance, work, forecast, watch, partial=partial)
+        cost = estimates.record(instance, work, forecast, watch, partial=partial)
         self.runs.record_steps(run.outputs, keys)
         evidence = self.runs.record(keys.learn, "learn", run.outputs["register_candidate"])
         instance.store.scratch(keys.tune).clear()

@@ -13,7 +13,7 @@ from components.tasks.snapshot import Snapshot, load_snapshot
 from infra.runs import StepFailed, run_pipeline
 from lcia.instance import Instance
 from lcia.operations.tasks import OUTCOME
-from lcia.worker import costs
+from lcia.worker import estimates
 from lcia.worker.runs import make_order
 
 NEW_GROUP = "(new)"
@@ -98,7 +98,7 @@ def _summary(instance: Instance, digest: str) -> dict[str, Any]:
         "drift": {"verdict": drift["verdict"], "reasons": drift["reasons"]},
         "grouping": record["grouping"],
         "estimate": record["estimate"],
-        "cost": costs.estimate(instance, record["estimate"]),
+        "cost": estimates.estimate(instance, record["estimate"]),
         "gate": {
             "now": _power(instance, record["group"], beside, attempt) if beside else None,
             "attempt": attempt,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small_loop import Learnt, SmallLoop
 
-from lcia.cli.text import tables, versions
+from lcia.cli.text import status, tables
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Lcia
@@ -125,14 +125,14 @@ def _status(tasks: int) -> dict[str, object]:
 
 
 def test_status_stays_readable_with_5000_tasks() -> None:
-    told = versions.status(_status(5_000))
+    told = status.status(_status(5_000))
     lines = told.splitlines()
     assert len(lines) < 60
     assert max(map(len, lines)) < 300
     assert all(f"task {number} t{number}@1: held" in told for number in (7, 2_000)), "what waits for people is shown"
     assert "task 5000 " in told
     assert "4960 more of 5000 tasks (2 held, 4998 promoted); --all shows them" in told
-    assert len(versions.status(_status(5_000), everything=True).splitlines()) > 5_000
+    assert len(status.status(_status(5_000), everything=True).splitlines()) > 5_000
 
 
 def test_long_lists_say_what_they_leave_out() -> None:

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.text import Annotation, Text
 
 from components.evaluation import pictures
-from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.accuracy_matrix import AccuracyMatrix
 from components.evaluation.pictures import beta_png, curve_png, distance_png, heat_map_png, history_png, loss_png
 
 HOSTILE = "<script>alert(1)</script>\"'&$x_1$"

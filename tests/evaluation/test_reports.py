@@ -2,7 +2,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from components.evaluation.matrix import AccuracyMatrix
+from components.evaluation.accuracy_matrix import AccuracyMatrix
 from components.evaluation.pictures import curve_png
 from components.evaluation.reports import Flip, FlipCount, evaluation_html, flips_html, gate_html
 from components.evaluation.tuning_report import tuning_html, tuning_pictures

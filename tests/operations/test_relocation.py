@@ -16,7 +16,7 @@ from components.storage.fence import OutsideRoot
 from infra import zenml_places
 from infra.erasure import delete_runs
 from lcia.cli.text import retention as retention_text
-from lcia.cli.text import versions
+from lcia.cli.text import status as status_text
 from lcia.doctor import checks
 from lcia.doctor.findings import Installation
 from lcia.instance import Instance
@@ -68,8 +68,8 @@ def test_a_copy_leaves_the_original_alone_and_says_that_it_is_one(original: Smal
     instance = copied.open(REFUSE)
     status = status_operations.status(instance)
     assert (status["champion"]["served"], str(original.home) in status["registry"]["moved"]) == (None, True)
-    assert "this state was moved or copied from" in versions.status(status)
-    assert "not served by MLflow yet" in versions.status(status)
+    assert "this state was moved or copied from" in status_text.status(status)
+    assert "not served by MLflow yet" in status_text.status(status)
     assert (found(copied, "mlflow"), found(copied, "zenml")) == (["problem"], ["problem"])
 
     decisions.rollback(instance, "2", OPS, "its rows go")
@@ -191,7 +191,7 @@ def test_a_copy_that_keeps_a_link_does_not_touch_what_it_leads_to(
     instance = copied.open()
     status = status_operations.status(instance)
     assert status["champion"]["served"] is None
-    assert f"{copied.home / linked} is a link to {tmp_path}/disk/big" in versions.status(status)
+    assert f"{copied.home / linked} is a link to {tmp_path}/disk/big" in status_text.status(status)
     assert found(copied, "settings") == ["problem"]
     decisions.rollback(instance, "2", OPS, "its rows go")
     entries = status_operations.status(instance)["audit"]["entries"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.evaluation.matrix import AccuracyMatrix, MatrixError, _expected_maximum
+from components.evaluation.accuracy_matrix import AccuracyMatrix, MatrixError, _expected_maximum
 
 
 def simulated(seed: int, tasks: int, rows: int, flips: float) -> AccuracyMatrix:

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from components.settings import Settings
-from lcia.worker.costs import gpus
+from lcia.worker.estimates import gpus
 
 TWO_NODES = {"steps": {"tune": {"nodes": 2, "gpu": 4}}}
 
