@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from components.settings.root import Settings
 
 
-class Key(NamedTuple):
+class RemovedKey(NamedTuple):
     """A key that was removed."""
 
     default: Any
@@ -25,8 +25,8 @@ class Choice(NamedTuple):
 
 
 GONE = object()
-KEYS: dict[str, Key] = {
-    "tuning.ema_lengths": Key(
+KEYS: dict[str, RemovedKey] = {
+    "tuning.ema_lengths": RemovedKey(
         [], "was removed: no gain over theta* was ever measured for averages of other lengths; delete this key"
     ),
 }

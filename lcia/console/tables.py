@@ -31,7 +31,7 @@ class Column(Generic[Row]):
 
 
 @dataclass(frozen=True)
-class Query:
+class TableQuery:
     """The part of an address that is about one table of its page; its names are prefixed with the table's."""
 
     name: str
@@ -79,7 +79,7 @@ class Query:
 class Table(Generic[Row]):
     """A page of rows."""
 
-    query: Query
+    query: TableQuery
     columns: Sequence[Column[Row]]
     rows: Sequence[Row]
     total: int
@@ -124,7 +124,7 @@ class Table(Generic[Row]):
         return {name: value for name, value in self.query.params.items() if name not in mine and value}
 
 
-def arrange(query: Query, columns: Sequence[Column[Row]], rows: Sequence[Row]) -> Table[Row]:
+def arrange(query: TableQuery, columns: Sequence[Column[Row]], rows: Sequence[Row]) -> Table[Row]:
     """The rows that match, in order, as far as they are on the page of the query."""
     keys = {column.key: column.of for column in columns if column.of}
     picks = {column.key: column.of for column in columns if column.pick and column.of}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Visitor, words
+from tests.console.conftest import Visitor, words
 from small_loop import OPS, Learnt, SmallLoop, learn, promote, write_package
 from small_service import Server, served_loop
 

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from components.names import same_person
 from lcia.console.base import Console, Reader
-from lcia.console.tables import Column, Query, arrange
+from lcia.console.tables import Column, TableQuery, arrange
 from lcia.console.views import reports
 from lcia.operations import figures, versions
 from lcia.operations.reports import pages
@@ -69,7 +69,7 @@ def routes(console: Console) -> APIRouter:
     def changes(number: str, request: Request) -> Response:
         reader, candidate = console.reader(request), versions.get(instance, number)
         counts = versions.change_counts(instance, candidate)
-        query = Query("changed", dict(request.query_params), "-lost")
+        query = TableQuery("changed", dict(request.query_params), "-lost")
         table = arrange(query, CHANGED, [row for row in counts["tasks"] if row["lost"] or row["won"]])
         return _part(console, reader, "candidate_changed.html", {"version": candidate, "counts": counts, "rows": table})
 
@@ -93,7 +93,7 @@ def routes(console: Console) -> APIRouter:
         rows = [
             {**row, "kind": "lost" if row["score_after"] < row["score_before"] else "won"} for row in answer["flips"]
         ]
-        table = arrange(Query("rows", dict(request.query_params), "kind"), ROWS, rows)
+        table = arrange(TableQuery("rows", dict(request.query_params), "kind"), ROWS, rows)
         counts = {name: answer[name] for name in ("held_back", "other_sites")}
         return console.page(reader, "flips.html", number=answer["version"], rows=table, **counts)
 
@@ -129,9 +129,9 @@ def _values(console: Console, reader: Reader, number: str) -> dict[str, Any]:
     return {
         **about,
         "new": next((row for row in rows if row["rule"] == "new task"), None),
-        "earlier": arrange(Query("prior", params, "verdict"), EARLIER, about["earlier_tasks"]),
+        "earlier": arrange(TableQuery("prior", params, "verdict"), EARLIER, about["earlier_tasks"]),
         "rules": arrange(
-            Query("rules", params, "verdict"), RULES, [row for row in rows if row["rule"] not in COMPARED]
+            TableQuery("rules", params, "verdict"), RULES, [row for row in rows if row["rule"] not in COMPARED]
         ),
         "charts": versions.charts(instance, candidate),
         "pages": pages(about["evidence"]["reports"]),

@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from components.errors import LciaError
 from lcia.console.base import Console
-from lcia.console.tables import Column, Query, arrange
+from lcia.console.tables import Column, TableQuery, arrange
 from lcia.operations import versions
 
 MOST = 100
@@ -45,7 +45,7 @@ def routes(console: Console) -> APIRouter:
         elif picks:
             before = str(picks[0])
         diff = console.ask(reader, "diff", before=before, after=after) if before else None
-        table = arrange(Query("scores", dict(params), "gain"), COLUMNS, diff["scores"]) if diff else None
+        table = arrange(TableQuery("scores", dict(params), "gain"), COLUMNS, diff["scores"]) if diff else None
         return console.page(
             reader,
             "compare.html",

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from components.errors import LciaError
 from components.names import same_person
 from lcia.console.base import Console, Reader
-from lcia.console.tables import PAGE, Column, Query, Table
+from lcia.console.tables import PAGE, Column, TableQuery, Table
 from lcia.operations import figures, queue, status, versions
 from lcia.service.streams import Look, Slots, Stream
 
@@ -69,7 +69,7 @@ def routes(console: Console) -> APIRouter:
 
 def _task_table(console: Console, request: Request) -> Table[Any]:
     """A page of all tasks, made by the database."""
-    query = Query("tasks", dict(request.query_params), "-id")
+    query = TableQuery("tasks", dict(request.query_params), "-id")
     page = queue.page(
         console.instance,
         state=query.get("state"),

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from components.identity.access import EVERYWHERE, ROLES, TABLE, Permission
 from components.names import same_person
 from lcia.console.base import Console, form_of
-from lcia.console.tables import Column, Query, arrange
+from lcia.console.tables import Column, TableQuery, arrange
 from lcia.operations import queue
 
 SHUT_OUT = "shut out"
@@ -50,8 +50,8 @@ def routes(console: Console) -> APIRouter:
         return console.page(
             reader,
             "people.html",
-            people=arrange(Query("people", params, "name"), PEOPLE, everybody),
-            tokens=arrange(Query("tokens", params, "state"), TOKENS, tokens),
+            people=arrange(TableQuery("people", params, "name"), PEOPLE, everybody),
+            tokens=arrange(TableQuery("tokens", params, "state"), TOKENS, tokens),
             proposals=answer["proposals"],
             accounts=accounts,
             holders=[person["name"] for person in accounts if _may_hold(person, reader.name)],
@@ -67,7 +67,7 @@ def routes(console: Console) -> APIRouter:
         """One's own tokens."""
         reader = console.reader(request)
         tokens = [_token(one) for one in console.ask(reader, "tokens", person=reader.name)["tokens"]]
-        table = arrange(Query("tokens", dict(request.query_params), "state"), TOKENS, tokens)
+        table = arrange(TableQuery("tokens", dict(request.query_params), "state"), TOKENS, tokens)
         return console.page(reader, "tokens.html", tokens=table, permissions=get_args(Permission))
 
     @router.post("/people/token")

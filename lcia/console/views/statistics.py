@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from lcia.console.base import Console
-from lcia.console.tables import Column, Query, arrange
+from lcia.console.tables import Column, TableQuery, arrange
 from lcia.operations.statistics import COLUMNS as FIELDS
 from lcia.operations.statistics import LearntTask, measure
 
@@ -37,7 +37,7 @@ def routes(console: Console) -> APIRouter:
     @router.get("/numbers")
     def numbers(request: Request) -> Response:
         reader, measures = console.reader(request), measure(console.instance)
-        query = Query("learnt", dict(request.query_params), "-promoted_at")
+        query = TableQuery("learnt", dict(request.query_params), "-promoted_at")
         return console.page(
             reader,
             "numbers.html",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lcia.console import svg
 from lcia.console.base import Console
-from lcia.console.tables import Column, Query, Table, arrange
+from lcia.console.tables import Column, TableQuery, Table, arrange
 from lcia.operations import versions as operation
 
 
@@ -58,7 +58,7 @@ def routes(console: Console) -> APIRouter:
         champion = next((entry for entry in entries if entry["number"] == now), None)
         line = operation.ancestors(instance, champion["digest"])[::-1] if champion else []
         rows = _rows(entries, operation.promotions(instance), line)
-        table = arrange(Query("versions", dict(request.query_params), "-number"), COLUMNS, rows)
+        table = arrange(TableQuery("versions", dict(request.query_params), "-number"), COLUMNS, rows)
         votes = operation.approvals_of(instance, {row.version["digest"] for row in table.rows})
         return console.page(
             reader,
