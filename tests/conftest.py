@@ -39,8 +39,8 @@ LONGEST = (
 """Files of minutes. They come first: one that came last would run alone, beside idle cores."""
 
 
-WHOLE = {"learnt", "fresh", "zenml_server", "mlflow_cluster", "registry"}
-"""Fixtures of the whole product, or of servers that it talks to: what uses one takes seconds, and is `slow`."""
+WHOLE = {"learnt", "fresh", "zenml_server", "registry", "postgresql"}
+"""Fixtures of the whole product, or of MLflow, ZenML and PostgreSQL: what uses one takes seconds, and is `slow`."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` deselects
@@ -49,7 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
     for item in items:
-        if item.path in order or WHOLE & set(getattr(item, "fixturenames", ())):
+        chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        fixtures = {*getattr(item, "fixturenames", ()), *(name for name in chosen if isinstance(name, str))}
+        if item.path in order or WHOLE & fixtures:
             item.add_marker(pytest.mark.slow)
 
 

@@ -25,6 +25,8 @@ from lcia.cli.main import main
 from lcia.inference import ask as answering
 from lcia.inference.process import _Versions
 
+pytestmark = pytest.mark.slow
+
 ASKED = "How light is it?"
 
 

@@ -25,6 +25,8 @@ from components.storage.database import Database
 from components.storage.fence import OutsideRoot
 from components.storage.objects import ObjectStore
 
+pytestmark = pytest.mark.slow
+
 AUTO = PolicySettings(approval=ApprovalSettings(auto=True))
 
 
