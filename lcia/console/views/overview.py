@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from components.errors import LciaError
 from components.names import same_person
 from lcia.console.base import Console, Reader
-from lcia.console.tables import PAGE, Column, TableQuery, Table
+from lcia.console.tables import PAGE, Column, Table, TableQuery
 from lcia.operations import figures, queue, status, versions
 from lcia.service.streams import Look, Slots, Stream
 

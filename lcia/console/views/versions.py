@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lcia.console import svg
 from lcia.console.base import Console
-from lcia.console.tables import Column, TableQuery, Table, arrange
+from lcia.console.tables import Column, Table, TableQuery, arrange
 from lcia.operations import versions as operation
 
 
