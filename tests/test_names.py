@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.names import folded, same_person
+from components.names import fold, same_person
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from components.names import folded, same_person
 )
 def test_case_width_and_blanks_make_no_other_person(left: str, right: str) -> None:
     assert same_person(left, right)
-    assert folded(folded(left)) == folded(left)
+    assert fold(fold(left)) == fold(left)
 
 
 @pytest.mark.parametrize(("left", "right"), [("ada", "adam"), ("ada", "\u0430da"), ("a da", "ada"), ("", "ada")])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Visitor, words
 from small_loop import OPS, Learnt, SmallLoop, learn, promote, write_package
 from small_service import Server, served_loop
 
@@ -21,6 +20,7 @@ from components.registry.client import connect
 from lcia.cli.text import tables
 from lcia.cli.text import versions as text
 from lcia.operations import decisions, retention, tasks
+from tests.console.conftest import Visitor, words
 
 FORGETFUL = ("tuning.learning_rate=0.5", "tuning.ema.rule=none", "tuning.steps=12")
 """Settings with which a task changes the predictions of its group."""
