@@ -60,7 +60,7 @@ def test_memory_of_failures_is_bounded():
     failures = Failures("2/minute", most=100)
     assert [failures.hit("a") for _ in range(4)] == [True, True, False, False]
     assert all(failures.hit(f"b{number}") for number in range(100))
-    assert len(failures._known) == 100
+    assert len(failures._times) == 100
     assert failures.hit("a"), "forgotten, with those that failed longest ago"
     assert MOST < 100_000
 

@@ -33,7 +33,7 @@ def test_each_key_and_item_has_its_line() -> None:
     assert document.line(("decoding", "unknown", 3)) == 2
     assert document.line(("unknown",)) is None
     assert document.values["choices"] == [True, "2026-01-01"]
-    assert document.written["choices", 0] == "yes"
+    assert document.texts["choices", 0] == "yes"
 
 
 @pytest.mark.parametrize(

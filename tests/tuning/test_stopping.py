@@ -20,9 +20,9 @@ def calls(monkeypatch: pytest.MonkeyPatch):
 
 def test_it_is_noted_within_and_obeyed_after(calls: list[int]) -> None:
     with put_off() as stop:
-        assert not stop.asked
+        assert not stop.due
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked
+        assert stop.due
         assert calls == []
     assert calls == [signal.SIGTERM]
 
