@@ -8,17 +8,25 @@ import yaml
 
 from components.errors import LciaError
 from components.roles import Role
-from lcia.cli.app import DO, LOOK, As, Config, Json, Reason, emit, group, here_only, open_instance, perform, verb
+from lcia.cli.app import DO, As, Config, Json, Reason, emit, group, here_only, open_instance, perform, verb
 from lcia.cli.text import admin
 
-people = group(LOOK, "people", "List who may sign in, with their roles; add people and change roles.", lists=True)
-tokens = group(LOOK, "tokens", "List the API tokens of people and programs; create and revoke tokens.", lists=True)
-policy = group(LOOK, "policy", "Show the policy in force; propose changes and answer proposals.", lists=True)
+people = group("people", "List who may sign in, with their roles; add people and change roles.", lists=True)
+tokens = group("tokens", "List the API tokens of people and programs; create and revoke tokens.", lists=True)
+policy = group("policy", "Show the policy in force; propose changes and answer proposals.", lists=True)
 
 PersonName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a person or program, as the log writes it.")]
 RoleName = Annotated[str, typer.Argument(metavar="ROLE", help=", ".join(get_args(Role)))]
 Site = Annotated[str, typer.Option("--site", metavar="SITE", help="Site whose tasks the role covers; default all.")]
-Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; required if another admin has to accept it.")]
+Why = Annotated[
+    str,
+    typer.Option(
+        "--reason",
+        metavar="TEXT",
+        help="Why; required if another admin has to accept it, so not on the server's own machine or while there has "
+        "only ever been one admin (7 days at most).",
+    ),
+]
 Proposal = Annotated[int, typer.Argument(metavar="N", help="Number of the proposal.")]
 
 
@@ -64,7 +72,11 @@ def add_person(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Add a person or program, or connect a person with their account at the identity provider."""
+    """Add a person or program, or connect a person with their account at the identity provider.
+
+    Another admin has to accept the account of somebody who decides, administers or has an account already, with the
+    exceptions of `lcia people grant`.
+    """
     value = perform("add-person", name, config, person=person, subject=subject, reason=reason)
     emit(value, as_json=as_json, text=admin.person)
 
@@ -85,7 +97,11 @@ def grant(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Give a role at a site. Another admin has to accept a role that decides or administers."""
+    """Give a role at a site.
+
+    Another admin has to accept a role that decides or administers, except on the server's own machine or while there
+    has only ever been one admin (7 days at most).
+    """
     value = perform("grant", name, config, person=person, role=role, site=site, reason=reason)
     emit(value, as_json=as_json, text=admin.person)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from components.storage.database import Database
     from lcia.instance import Instance
 
-LOOK, DO = "Look", "Do"
+LOOK, DO, GROUPS = "Look", "Do", "Groups"
 Function = Callable[..., Any]
 
 
@@ -42,10 +42,10 @@ SESSION = Session()
 
 
 class Verbs(TyperGroup):
-    """Help that lists verbs under Look and Do, each with its whole first sentence; typer cuts it at one line."""
+    """Help that lists verbs under Look, Do and Groups, each with its whole first line; typer cuts it short."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer names their types privately
-        """Write one section for each of Look and Do, in order of first appearance."""
+        """Write one section for each of Look, Do and Groups, in order of first appearance."""
         rows: dict[str, list[tuple[str, str]]] = {}
         for name in self.list_commands(ctx):
             command = self.commands[name]
@@ -68,24 +68,25 @@ app = typer.Typer(
     Each task is learnt as a small adapter; the result is a new version, the candidate. A gate tests it, then people
     approve or reject it. The approved one is the champion, which answers. A signed log records every decision.
 
-    Verbs under Look show something, verbs under Do change something; groups such as `audit` hold both. They work on the
-    state in .lcia beside zenml.yaml, or in the folder LCIA_HOME; with LCIA_SERVER and LCIA_TOKEN set, on a server.
+    Verbs under Look show something, verbs under Do change something; a group such as `audit` has verbs of
+    both kinds. They work on the state in .lcia beside zenml.yaml, or in the folder LCIA_HOME; with LCIA_SERVER and
+    LCIA_TOKEN set, on a server.
 
     Start with `lcia demo`. `lcia VERB --help` explains a verb, with examples.
     """,
 )
 
 
-def group(panel: str, name: str, summary: str, *, lists: bool = False) -> typer.Typer:
+def group(name: str, summary: str, *, lists: bool = False) -> typer.Typer:
     """Add a group of verbs, such as `lcia keys`; with `lists` its callback runs when no verb is named."""
     verbs = typer.Typer(
         cls=Verbs, rich_markup_mode=None, help=summary, no_args_is_help=not lists, invoke_without_command=lists
     )
-    app.add_typer(verbs, name=name, rich_help_panel=panel)
+    app.add_typer(verbs, name=name, rich_help_panel=GROUPS)
     return verbs
 
 
-audit_verbs = group(LOOK, "audit", "Show, export, verify and prove the log.")
+audit_verbs = group("audit", "Show, export, verify and prove the log.")
 
 
 def verb(panel: str, *examples: str, on: typer.Typer = app, name: str | None = None) -> Callable[[Function], Function]:
@@ -96,10 +97,16 @@ def verb(panel: str, *examples: str, on: typer.Typer = app, name: str | None = N
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 All = Annotated[bool, typer.Option("--all", help="Print all rows, not only the newest.")]
-Set = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml; repeatable.")]
+Set = Annotated[
+    list[str],
+    typer.Option("--set", metavar="A.B=C", help="Override a key of zenml.yaml (refused by a server); repeatable."),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default zenml.yaml.", metavar="FILE")]
 As = Annotated[
-    str | None, typer.Option("--as", metavar="NAME", help="Act under this name; the log records it as asserted.")
+    str | None,
+    typer.Option(
+        "--as", metavar="NAME", help="Act under this name (refused by a server); the log records it as asserted."
+    ),
 ]
 Version = Annotated[
     str | None,

@@ -118,9 +118,9 @@ def audit_head(
 
 @verb(DO, 'lcia audit set-aside --reason "a row that is no entry"', on=audit_verbs, name="set-aside")
 def audit_set_aside(reason: Reason, who: As = None, as_json: Json = False, config: Config = None) -> None:
-    """Set rows aside that follow the last whole entry of a damaged log. Restoring a backup is better.
+    """Move the rows after the last intact entry of a damaged log out of it; prefer restoring a backup.
 
-    Takes the database account that owns the tables.
+    Needs the database account that owns the tables.
     """
     from lcia.instance import actor
     from lcia.operations import audit
@@ -146,7 +146,7 @@ def audit_disown(
 ) -> None:
     """Declare that an entry about the champion was forged. It stays in the log but no longer counts.
 
-    Takes the database account that owns the tables.
+    Needs the database account that owns the tables.
     """
     from lcia.instance import actor
     from lcia.operations import audit
@@ -217,7 +217,7 @@ def _hand_out(
         emit(value, as_json=as_json, text=lambda fields: f"{text(fields)}; in {file}")
 
 
-keys = group(DO, "keys", "Show, make and rotate the keys that sign the log.")
+keys = group("keys", "Show, make and rotate the keys that sign the log.")
 
 
 @verb(LOOK, "lcia keys show", "lcia keys show --json", on=keys, name="show")
@@ -244,7 +244,7 @@ def keys_init(name: As = None, as_json: Json = False, config: Config = None) -> 
 
 @verb(DO, 'lcia keys rotate --reason "a year has passed"', on=keys, name="rotate")
 def keys_rotate(reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
-    """Replace the key: the present one signs the new one, then its private part is deleted."""
+    """Replace the key: the old key signs the new one, then the old private key is deleted."""
     from lcia.instance import actor
     from lcia.operations import audit
 

@@ -11,8 +11,8 @@ from components.errors import LciaError
 from components.storage.objects import write_durably
 from lcia.cli.app import DO, LOOK, Config, Json, Set, emit, group, read_settings, verb
 
-stack = group(DO, "stack", "Choose where runs run: on this machine or on a cluster.")
-schedule = group(LOOK, "schedule", "Write the schedules of zenml.yaml for Kubernetes.")
+stack = group("stack", "Choose where runs run: on this machine or on a cluster.")
+schedule = group("schedule", "Write the schedules of zenml.yaml for Kubernetes.")
 
 HEAD = "# Written by `lcia schedule render` from the section `schedules` of zenml.yaml; change it there.\n"
 

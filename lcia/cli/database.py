@@ -10,8 +10,8 @@ from components.storage import privileges
 from components.storage.database import Database
 from lcia.cli.app import DO, LOOK, Config, Json, emit, group, here_only, quiet_stdout, read_settings, verb
 
-database = group(DO, "database", "Set up the database: its tables and an account for each process.")
-registry = group(DO, "registry", "Set up the accounts of an MLflow server.")
+database = group("database", "Set up the database: its tables and an account for each process.")
+registry = group("registry", "Set up the accounts of an MLflow server.")
 
 
 @verb(
@@ -59,10 +59,10 @@ def accounts(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make MLflow's models and two accounts, each with exactly its rights. Needs an administrator of MLflow.
+    """Create the registered models in MLflow and two accounts, each with exactly its rights.
 
-    A new account gets the password in LCIA_TRAINER_PASSWORD or LCIA_PROMOTER_PASSWORD. If that is not set, it gets a
-    random one, which is shown once.
+    Needs an administrator of MLflow. A new account gets the password in LCIA_TRAINER_PASSWORD or
+    LCIA_PROMOTER_PASSWORD. If that is not set, it gets a random one, which is shown once.
     """
     here_only("registry accounts")
     _, _, settings = read_settings(config, None)

@@ -22,7 +22,11 @@ def approve(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Approve a candidate. It is promoted once it has every approval the policy requires."""
+    """Approve a candidate. It is promoted once it has every approval the policy requires.
+
+    Exits 2 if the policy enforces the gate and it is against the candidate, 3 while more approvals are needed, 1 if
+    MLflow does not serve it yet.
+    """
     with quiet_stdout(as_json=as_json):
         value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
     _answer(value, as_json=as_json, text=decisions.approval)
@@ -83,7 +87,11 @@ def rollback(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make an ancestor of the champion the champion again. `lcia approve` goes forward again."""
+    """Make an ancestor of the champion the champion again.
+
+    To return to the newer version later, approve it again: approvals from before the rollback don't count. Exits 1 if
+    MLflow does not serve the ancestor yet.
+    """
     with quiet_stdout(as_json=as_json):
         value = perform("rollback", name, config, version=version, reason=reason)
     again = "already" if value["known"] else "again"

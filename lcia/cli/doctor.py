@@ -51,7 +51,10 @@ def doctor(
 
 @verb(DO, "lcia sync", "lcia sync --as ops --json")
 def sync(name: As = None, as_json: Json = False, config: Config = None) -> None:
-    """Push pending changes to MLflow and undo manual edits. Exits 1 if any remain."""
+    """Push pending changes to MLflow and undo manual edits.
+
+    Exits 1 if a change is still unsent, an edit could not be undone, or MLflow does not serve the champion.
+    """
     from lcia.operations import registry
 
     with quiet_stdout(as_json=as_json):

@@ -92,7 +92,8 @@ def work(
 ) -> None:
     """Take packages from the inbox and bring every open task as far as it can go.
 
-    If another worker holds the lease, this one leaves the tasks to it. Running several is safe.
+    If another worker holds the lease, this one leaves the tasks to it. Running several is safe. Exits 1 if a task fails
+    or is refused, 2 if a gate is against it, 3 if people have to act; of several tasks, the highest.
     """
     import signal
 
@@ -116,7 +117,7 @@ def work(
     _end(items, instance, as_json=as_json)
 
 
-@verb(DO, "lcia rebase", "lcia rebase --set base_model.name=models/other-1b --as ops")
+@verb(DO, "lcia rebase --set base_model.name=models/other-1b --as ops")
 def rebase(
     overrides: Set = [],  # noqa: B006 - typer reads it
     name: As = None,
@@ -125,9 +126,9 @@ def rebase(
 ) -> None:
     """Learn every task of the champion again on another base model. The result is one candidate.
 
-    base_model.name is the other model. Each task is learnt from the rows that its owner lets us keep. The gate compares
-    the candidate with the champion task by task, on the same test rows. If it is interrupted, run it again: it goes on
-    where it was.
+    Name the other model by base_model.name, in zenml.yaml or with --set. Each task is learnt from the rows that its
+    owner lets us keep. The gate compares the candidate with the champion task by task, on the same test rows. If it is
+    interrupted, run it again: it goes on where it was.
     """
     here_only("rebase")
     from lcia.instance import actor

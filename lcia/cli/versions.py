@@ -35,7 +35,7 @@ from lcia.cli.text import tasks as task_texts
 
 @verb(LOOK, "lcia status", "lcia status --all", "lcia status --json")
 def status(everything: All = False, as_json: Json = False, config: Config = None) -> None:
-    """Show the champion, the queue, candidates that wait for people, and the state of the log."""
+    """Show the champion and whether MLflow serves it, the queue, who has to approve what, and the length of the log."""
     value = perform("status", None, config)
     emit(value, as_json=as_json, text=partial(status_text.status, everything=everything))
 
@@ -149,7 +149,7 @@ def reevaluate(
 ) -> None:
     """Predict a version's test rows again and compare. Exits 1 if one differs.
 
-    Rows where two answers are almost equally likely (near ties) may differ: batches of other shapes round differently.
+    Rows where two answers are almost equally likely (near ties) may differ: rounding depends on how rows are batched.
     """
     here_only("reevaluate")
     from lcia.inference.ask import reevaluate as predict_again
@@ -171,7 +171,7 @@ def tasks(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """List the tasks: state, group, score now and when learnt, what may be kept, cost."""
+    """List the tasks: state, group, score now and when learnt, which of its rows may be kept, cost."""
     entries = perform("tasks", None, config, state=state, owner=owner)["tasks"]
     emit(entries, as_json=as_json, text=partial(tables.tasks, everything=everything))
 
@@ -179,7 +179,12 @@ def tasks(
 @verb(LOOK, "lcia candidates", "lcia candidates --state rejected")
 def candidates(
     state: Annotated[
-        str | None, typer.Option("--state", metavar="STATE", help="Only pending, promoted, rejected or superseded.")
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="Only pending, promoted, rejected, or superseded (the champion changed before people decided).",
+        ),
     ] = None,
     everything: All = False,
     as_json: Json = False,

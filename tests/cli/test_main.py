@@ -27,18 +27,21 @@ INSTRUCTION = "Decide whether the film review snippet is positive or negative."
 # -- look -------------------------------------------------------------------------------------------
 
 
-def test_help_lists_the_verbs_in_two_groups(lcia: "Lcia", learnt: Learnt) -> None:
+def test_help_lists_verbs_that_look_verbs_that_do_and_groups(lcia: "Lcia", learnt: Learnt) -> None:
     ended = lcia(learnt.loop, "--help")
     assert ended.code == 0
-    look, _, do = ended.out.partition("\nLook:\n")[2].partition("\nDo:\n")
+    look, _, rest = ended.out.partition("\nLook:\n")[2].partition("\nDo:\n")
+    do, _, groups = rest.partition("\nGroups:\n")
     listed = [line.split()[0] for line in look.splitlines() if line[2:3].strip()]
     assert listed[0] == "status"
     assert {
         *("matrix", "show", "flips", "plan", "ask", "reevaluate", "tasks", "candidates", "lineage", "diff", "doctor"),
-        *("retention", "settings", "audit"),
+        *("retention", "settings"),
     } <= set(listed)
     for verb in ("submit", "run", "work", "approve", "reject", "revoke", "supersede", "rollback", "retry", "sync"):
         assert f"\n  {verb} " in f"\n{do}"
+    for group in ("audit", "people", "tokens", "policy", "keys", "database", "registry", "stack", "schedule"):
+        assert f"\n  {group} " in f"\n{groups}"
 
 
 @pytest.mark.parametrize(
