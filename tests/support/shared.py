@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     with (top / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker whose attempt failed
             folder.mkdir()
             make(folder)
             whole.touch()
