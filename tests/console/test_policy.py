@@ -26,7 +26,7 @@ def test_every_key_stands_with_its_value_and_meaning(serve, champion, visit) -> 
         standing = policy.in_force(connection, server.instance.assistant)
     for name, value in standing.content["gate"].items():
         assert f"{name} {as_yaml(value)}" in page
-    assert "Largest drop of a prior task against the champion" in page
+    assert "Drop of a prior task against the champion that the test must exclude to pass." in page
     assert "proposed by lcia, accepted by lcia" in page
     assert "Propose a change" not in page  # no admin
 

@@ -17,6 +17,7 @@ from small_service import Server, served_loop
 from components.audit.log import Actor
 from components.promotion import champion, quorum
 from components.registry.client import connect
+from lcia.cli.text import status as status_text
 from lcia.cli.text import tables
 from lcia.cli.text import versions as text
 from lcia.operations import decisions, retention, tasks
@@ -332,7 +333,7 @@ def _quorum_faces(server: Server, version: str) -> Faces:
         row = faces[f"quorum at {sites[0]['site']}"]
         row["status"] = tuple(now["quorum"][0][name] for name in ("given", "needed"))
         row["overview"] = _pair(r"(\d+) of (\d+) approvals", overview)
-        row["words of status"] = _pair(r"(\d+) of (\d+) approvals that count", text.status(status))
+        row["words of status"] = _pair(r"(\d+) of (\d+) approvals that count", status_text.status(status))
         row["enforced"] = _enforced(server, version)
     faces["void"] = {
         "show": {one["person"]: one["why"] for one in show["not_counted"]},
@@ -341,7 +342,7 @@ def _quorum_faces(server: Server, version: str) -> Faces:
         "candidates": {one["person"]: one["why_not"] for one in listed["approvals"]
                        if one["why_not"] and not one["revoked"]},
         "page": dict(re.findall(VOID, page)),
-        "words": dict(re.findall(r"the yes of (\w+) does not count: (.*)", said)),
+        "words": dict(re.findall(r"the approval of (\w+) does not count: (.*)", said)),
         "table": dict(re.findall(r"(\w+): yes, does not count: ([\w ]+?)(?:,|\n|$)", table)),
     }  # fmt: skip
     if now["state"] == "pending":

@@ -17,7 +17,7 @@ from components.promotion.integrity import read_below
 from components.storage import tables
 from components.storage.objects import ObjectMissing, ObjectStore, canonical, parse_json
 from components.storage.reach import digests_in
-from lcia.doctor import checks
+from lcia.doctor import services, state
 from lcia.doctor.findings import Installation
 from lcia.instance import Instance
 from lcia.operations import audit, registry
@@ -219,7 +219,7 @@ def test_a_champion_that_nobody_decided_is_not_served(approved, tmp_path):
     assert "MLflow is not updated" in told.message
     assert instance.registry.champion() == before
     patient = Installation(instance.home, None, instance.settings)
-    words = {one.check: one for one in [*checks._log(patient), *checks._mlflow(patient)]}
+    words = {one.check: one for one in [*state.check_log(patient), *services.check_mlflow(patient)]}
     assert "do not explain the state: champion of assistant has version" in words["log"].words
     assert "not compared with the champion" in words["mlflow"].words
     assert not audit.verify(instance).ok

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from lcia.console.views import overview
+from lcia.operations.status import fingerprint
 from lcia.service import patience
 from lcia.service.streams import Look
 from tests.service.test_border import serving
@@ -157,9 +158,8 @@ def test_streams_are_counted_by_person_and_in_all_and_given_back(port, server):
 
 def test_however_many_watch_the_state_is_looked_at_once_a_tick(port, server, monkeypatch):
     looks = []
-    seen = overview._fingerprint
     monkeypatch.setattr(overview, "EVERY", 1000.0)
-    app_look = Look(lambda: (looks.append(1), seen(server.instance))[1], 0.3)
+    app_look = Look(lambda: (looks.append(1), fingerprint(server.instance))[1], 0.3)
 
     import asyncio
 
