@@ -1,6 +1,7 @@
 """`zenml.yaml` as typed, frozen settings: one module per kind; `load_settings` reads them."""
 
 from components.settings.cluster import ClusterSettings, Schedule
+from components.settings.gateway import GatewaySettings, TrialSettings
 from components.settings.learning import (
     MACHINE,
     AdapterSettings,
@@ -41,6 +42,7 @@ __all__ = [
     "EmaSettings",
     "EvaluationSettings",
     "GateSettings",
+    "GatewaySettings",
     "GroupingSettings",
     "KnownSettings",
     "MailSettings",
@@ -60,6 +62,7 @@ __all__ = [
     "SettingsError",
     "SiteApproval",
     "StorageSettings",
+    "TrialSettings",
     "TuningSettings",
     "ValidationSettings",
     "changed_keys",

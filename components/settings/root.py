@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from components.settings.cluster import ClusterSettings, Schedule, ScheduleName
+from components.settings.gateway import GatewaySettings
 from components.settings.learning import (
     MACHINE,
     AdapterSettings,
@@ -57,6 +58,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
+    gateway: GatewaySettings = GatewaySettings()
     packages: PackageSettings = PackageSettings()
     inbox: InboxSettings = InboxSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -82,6 +84,7 @@ class Settings(Section):
             "prices": True,
             "notify": True,
             "serve": True,
+            "gateway": True,
             "cluster": True,
             "schedules": True,
             "zenml": True,
@@ -105,5 +108,6 @@ class Settings(Section):
             "inbox": True,
             "notify": True,
             "serve": True,
+            "gateway": True,
         }
         return self.model_dump(mode="json", exclude=outside)

@@ -1,0 +1,66 @@
+"""Contract of an answer: what the gate's evaluation fixed for a task, and everything that answers keeps to.
+
+Prompt and answer tokens are those of `components.model.prompts`; this module says which adapter reads them, how the
+answer is decoded and where it ends. `lcia ask`, the MLflow model, the gateway on every engine and the lines printed for
+vLLM go by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from components.errors import LciaError
+from components.grouping.codebook import Route
+from components.serving.bundle import Bundle
+from components.tasks.task_file import Decoding
+
+FREE = Decoding(max_new_tokens=64)
+"""Decoding of requests that resemble no task."""
+
+
+class TaskUnknown(LciaError):
+    """A version has not learnt a task of this name."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What answers one request, and how. `group`, `adapter` and `task` are None if the base model answers alone."""
+
+    group: str | None
+    adapter: str | None
+    """Digest of the group's adapter."""
+    task: str | None
+    """Name of the nearest task, whose decoding this is."""
+    decoding: Decoding
+    choices: tuple[str, ...] = ()
+    """Answers to choose from by likelihood; empty: the answer is generated."""
+
+
+BASE = Contract(None, None, None, FREE)
+"""Contract of the base model alone."""
+
+
+def contract_of(bundle: Bundle | None, route: Route, choices: Sequence[str] = ()) -> Contract:
+    """Contract of a request that was routed; `choices` are the request's own, for tasks whose rows have their own."""
+    if bundle is None or route.group is None or route.nearest_task is None:
+        return BASE
+    return _of(bundle, route.group, route.nearest_task, choices)
+
+
+def contract_of_task(bundle: Bundle, name: str, choices: Sequence[str] = ()) -> Contract:
+    """Contract of a task that the caller names; no router is involved.
+
+    Raises:
+        TaskUnknown: the version has not learnt it.
+    """
+    group = next((g.id for g in bundle.pool.groups if name in {entry.name for entry in g.tasks}), None)
+    if group is None:
+        names = ", ".join(sorted(entry.name for entry in bundle.pool.tasks())) or "none yet"
+        raise TaskUnknown(f"version {bundle.version[:12]} has not learnt a task {name!r}; it knows: {names}")
+    return _of(bundle, group, name, choices)
+
+
+def _of(bundle: Bundle, group: str, name: str, choices: Sequence[str]) -> Contract:
+    members = bundle.pool.group(group)
+    task = bundle.tasks[next(entry.task for entry in members.tasks if entry.name == name)]
+    options = tuple(choices or task.choices or ()) if task.decoding.mode == "choose" else ()
+    return Contract(group, members.adapter, name, task.decoding, options)
