@@ -17,7 +17,7 @@ FREE = Decoding(max_new_tokens=64)
 """Decoding of requests that resemble no task."""
 
 
-class TaskUnknown(LciaError):
+class NoSuchTask(LciaError):
     """A version has not learnt a task of this name."""
 
 
@@ -50,12 +50,12 @@ def contract_of_task(bundle: Bundle, name: str, choices: Sequence[str] = ()) -> 
     """Contract of a task that the caller names; no router is involved.
 
     Raises:
-        TaskUnknown: the version has not learnt it.
+        NoSuchTask: the version has not learnt it.
     """
     group = next((g.id for g in bundle.pool.groups if name in {entry.name for entry in g.tasks}), None)
     if group is None:
         names = ", ".join(sorted(entry.name for entry in bundle.pool.tasks())) or "none yet"
-        raise TaskUnknown(f"version {bundle.version[:12]} has not learnt a task {name!r}; it knows: {names}")
+        raise NoSuchTask(f"version {bundle.version[:12]} has not learnt a task {name!r}; it knows: {names}")
     return _of(bundle, group, name, choices)
 
 

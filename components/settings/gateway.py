@@ -60,7 +60,7 @@ class GatewaySettings(Section):
     new_tokens: Annotated[int, Field(ge=1)] = 1024
     """Largest `max_tokens` of a request."""
     keep: Literal["nothing", "masked"] = "nothing"
-    """What is kept of requests and answers where a trial changes an answer: `nothing`, or their texts with personal data
+    """What is kept of requests and answers where a trial changes an answer: `nothing`, or texts with personal data
     masked, for `keep_days`."""
     keep_days: Annotated[float, Field(gt=0)] = 30
     """Days after which texts that were kept are deleted."""
