@@ -214,11 +214,18 @@ class Evaluator:
 
         return read(rows, certify, keep_past=self.trunk.split)
 
-    def _choose(self, queries: Sequence[Query], rows: Sequence[list[Rendered]], read: "_Reading") -> list[Prediction]:
-        def likelihood_of(logits: Tensor, row: Rendered, _: tuple[Past, ...]) -> float:
-            return log_likelihood(logits, row)
+    def likelihoods(self, rows: Sequence[Rendered], adapter: Mapping[str, Tensor] | None) -> list[float]:
+        """Log-likelihood of each row's answer, its end token included, with an adapter (None: the base model alone)."""
+        states = self._states([row.tokens for row in rows], None, keep_past=False)
+        if adapter is not None:
+            self.slot.load(adapter)
+        with self.slot.switched_off() if adapter is None else nullcontext():
+            likelihoods = _Reading(self, states, len(rows), None)(rows, _likelihood_of)
+        self._evict()
+        return likelihoods
 
-        likelihoods = iter(read([row for each in rows for row in each], likelihood_of))
+    def _choose(self, queries: Sequence[Query], rows: Sequence[list[Rendered]], read: "_Reading") -> list[Prediction]:
+        likelihoods = iter(read([row for each in rows for row in each], _likelihood_of))
         out = []
         for query, each in zip(queries, rows, strict=True):
             choices = choices_of(query.task, query.example)
@@ -299,6 +306,10 @@ class _Reading:
             if self.progress:
                 self.progress("reading", len(batch), self.total)
         return [out[i] for i in range(len(rows))]
+
+
+def _likelihood_of(logits: Tensor, row: Rendered, _: tuple[Past, ...]) -> float:
+    return log_likelihood(logits, row)
 
 
 def _may_become(text: str, reference: str) -> bool:

@@ -26,6 +26,10 @@ class Route:
     exact: bool
 
 
+UNROUTED = Route(None, 0.0, 0.0, None, exact=False)
+"""Route of a request where there is nothing to compare it with."""
+
+
 @dataclass(frozen=True)
 class Codebook:
     """Unit centroids of all tasks: (tasks, columns). Of a sparse encoding only the columns that any text used.

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from components.errors import LciaError
-from components.grouping.codebook import Codebook, Route, centroid, six_digits
+from components.grouping.codebook import UNROUTED, Codebook, Route, centroid, six_digits
 from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
 from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
 from components.settings import GroupingSettings
@@ -21,6 +21,8 @@ from components.settings import GroupingSettings
 Action = Literal["reuse", "open", "hold"]
 
 _CHUNK = 4096
+_INSTRUCTION, _LINES = 32768, 64
+"""Characters and lines of a text in which its instruction is looked for."""
 
 
 class RouterStateError(LciaError):
@@ -200,24 +202,42 @@ class Router:
         """The group of one request's instruction, or None for the base model."""
         return self.route_many([instruction])[0]
 
+    def route_instruction(self, text: str, first_part: str | None = None) -> Route:
+        """The route of a text that begins with an instruction and may go on with an input.
+
+        The longest beginning that ends with a line and is in the codebook decides; else `first_part`, else the first
+        line.
+        """
+        lines = text.strip()[:_INSTRUCTION].split("\n")[:_LINES]
+        for count in range(len(lines), 0, -1):
+            hit = self._hit("\n".join(lines[:count]))
+            if hit:
+                return hit
+        return self.route(first_part or lines[0])
+
     def route_many(self, instructions: Sequence[str]) -> list[Route]:
         """`route` for each, in order; an instruction of the codebook goes to the group that has it first."""
         routes: dict[str, Route] = {}
         unseen = []
         for text in dict.fromkeys(instructions):
-            hit = self._exact.get(_plain(text))
+            hit = self._hit(text)
             if hit is None:
                 unseen.append(text)
             else:
-                routes[text] = Route(hit[0], 1.0, 0.0, hit[1], exact=True)
+                routes[text] = hit
         for start in range(0, len(unseen), _CHUNK):
             routes.update(self._nearest(unseen[start : start + _CHUNK]))
         return [routes[text] for text in instructions]
 
+    def _hit(self, text: str) -> Route | None:
+        """The route of an instruction of the codebook."""
+        entry = self._exact.get(_plain(text))
+        return Route(entry[0], 1.0, 0.0, entry[1], exact=True) if entry else None
+
     def _nearest(self, texts: Sequence[str]) -> dict[str, Route]:
         book = self._codebook
         if not book.groups or not texts:
-            return {text: Route(None, 0.0, 0.0, None, exact=False) for text in texts}
+            return dict.fromkeys(texts, UNROUTED)
         return dict(zip(texts, book.routes(book.encode(texts), self._threshold), strict=True))
 
 

@@ -130,7 +130,15 @@ class AdapterSlot:
             ObjectMissing, ObjectCorrupt: see `fetch_adapter`.
         """
         tensors = fetch_adapter(store, digest)
-        config = store.get_json(store.folder_files(digest)[CONFIG])
+        self.need_shape(store.get_json(store.folder_files(digest)[CONFIG]), digest)
+        return tensors
+
+    def need_shape(self, config: Mapping[str, Any], digest: str) -> None:
+        """Refuse the configuration of an adapter that would compute something else in this slot.
+
+        Raises:
+            AdapterError: it was made under other `adapter` settings.
+        """
         own = {**self.config.to_dict(), "target_modules": _in_order(self.config.target_modules)}
         for key, setting in SHAPING.items():
             if config.get(key) != own[key]:
@@ -138,7 +146,6 @@ class AdapterSlot:
                     f"adapter {digest[:12]} was made with {key} {config.get(key)}, the settings ask for {own[key]}; "
                     f"a pool keeps the {setting} it began with: set it back or use another `assistant`"
                 )
-        return tensors
 
     def dropout(self, *, active: bool) -> None:
         """Switch LoRA dropout; the frozen base always runs in evaluation mode."""

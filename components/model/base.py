@@ -101,7 +101,7 @@ def load_base(settings: BaseModelSettings, store: Path, ranks: Ranks = ALONE) ->
     transformers_logging.disable_progress_bar()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    folder, digest = _locate(settings, store)
+    folder, digest = locate(settings, store)
     device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise BaseModelError("base_model.device is cuda, but torch sees no GPU; set it to auto or cpu")
@@ -185,7 +185,7 @@ def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
     if settings.name in EMBEDDED and not is_available(settings, store):
         folder = _convert_tokenizer(settings.name, store)
     else:
-        folder, _ = _locate(settings, store)
+        folder, _ = locate(settings, store)
     try:
         if sees(folder):
             return ImageReader.load(folder)
@@ -229,7 +229,12 @@ def _numerics(model: PreTrainedModel, settings: BaseModelSettings, device: str) 
     }
 
 
-def _locate(settings: BaseModelSettings, store: Path) -> tuple[Path, str]:
+def locate(settings: BaseModelSettings, store: Path) -> tuple[Path, str]:
+    """Folder and digest of the base model; it is converted or downloaded first if need be.
+
+    Raises:
+        BaseModelError: it is not there.
+    """
     if settings.name in EMBEDDED:
         return _convert_embedded(settings.name, store)
     if settings.name.startswith("embedded:"):

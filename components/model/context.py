@@ -6,7 +6,16 @@ from pathlib import Path
 
 from components.model.base import BaseModelError, load_reader
 from components.model.control import ContentRefused
-from components.model.prompts import Reader, SeesNoImages, answer_tokens, control_of, layout, render, user_text
+from components.model.prompts import (
+    Reader,
+    SeesNoImages,
+    answer_tokens,
+    control_of,
+    layout,
+    render,
+    turns_of,
+    user_text,
+)
 from components.model.reachability import SURE_BYTES, out_of_reach
 from components.model.reader import ImageReader
 from components.quality.reachable import OutOfReach
@@ -102,7 +111,9 @@ def refuse_unreadable(reader: Reader, settings: BaseModelSettings, example: Exam
         ContentRefused: see `need_text`.
     """
     control = control_of(reader)
-    prompt, strings = layout(reader, settings, example.instruction, example.input, len(example.images))
+    prompt, strings = layout(
+        reader, settings, turns_of(settings, example.instruction, example.input), len(example.images)
+    )
     if strings:
         control.encode(prompt, strings, special=False)
     for answer in (example.output, *(example.choices or ())):

@@ -15,6 +15,8 @@ from components.tasks.images import Picture
 
 Reader: TypeAlias = PreTrainedTokenizerBase | ImageReader
 """Tokenizer, or the reader of a multimodal base model."""
+Turn: TypeAlias = tuple[str, str]
+"""Role (system, user or assistant) and content of one turn of a conversation."""
 
 
 class TooLong(LciaError):
@@ -59,24 +61,28 @@ def answer_tokens(reader: Reader, output: str) -> tuple[int, ...]:
     return (*control.content(output), end)
 
 
+def turns_of(settings: BaseModelSettings, instruction: str, text: str | None) -> list[Turn]:
+    """Turns of an example: the system prompt of the settings, if there is one, and the user's turn."""
+    system: list[Turn] = [("system", settings.system_prompt)] if settings.system_prompt else []
+    return [*system, ("user", user_text(instruction, text))]
+
+
 def layout(
-    reader: Reader, settings: BaseModelSettings, instruction: str, text: str | None, images: int = 0
+    reader: Reader, settings: BaseModelSettings, turns: Sequence[Turn], images: int = 0
 ) -> tuple[str, tuple[str, ...]]:
     """The prompt by the chat template, with marks for the control strings in its content; and these strings.
 
     Raises:
         ContentRefused: the template refuses the turns, or does not write their content as it is.
     """
-    turns = {"system": settings.system_prompt} if settings.system_prompt else {}
-    turns["user"] = user_text(instruction, text)
-    script = control_of(reader).script(list(turns.values()))
-    messages = [{"role": role, "content": content} for role, content in zip(turns, script.texts, strict=True)]
+    script = control_of(reader).script([content for _, content in turns])
+    messages = [{"role": role, "content": text} for (role, _), text in zip(turns, script.texts, strict=True)]
     try:
         prompt = reader.text(messages, images) if isinstance(reader, ImageReader) else _by_template(reader, messages)
     except TemplateError as error:
         raise ContentRefused(
-            f"the chat template of {settings.name} refuses a system turn and a user turn: {error}; where it knows no "
-            'system turn, set base_model.system_prompt to ""'
+            f"the chat template of {settings.name} refuses the turns {', '.join(role for role, _ in turns)}: {error}; "
+            'where it knows no system turn, set base_model.system_prompt to ""'
         ) from error
     _need_whole(settings, turns, script, prompt)
     return prompt, script.strings
@@ -89,7 +95,14 @@ def render_prompt(
     text: str | None,
     images: Sequence[Picture] = (),
 ) -> tuple[int, ...]:
-    """Token ids of the prompt, by the model's chat template (a plain layout if it has none); images come first.
+    """Token ids of an example's prompt; see `render_turns`."""
+    return render_turns(reader, settings, turns_of(settings, instruction, text), images)
+
+
+def render_turns(
+    reader: Reader, settings: BaseModelSettings, turns: Sequence[Turn], images: Sequence[Picture] = ()
+) -> tuple[int, ...]:
+    """Token ids of a prompt, by the model's chat template (a plain layout if it has none); images come first.
 
     Raises:
         TooLong: it exceeds `base_model.max_tokens`.
@@ -102,7 +115,7 @@ def render_prompt(
             f"an example shows {len(images)} image(s), and {settings.name} reads text only; name a base model with an "
             "image processor in base_model.name"
         )
-    prompt, strings = layout(reader, settings, instruction, text, len(images))
+    prompt, strings = layout(reader, settings, turns, len(images))
     if isinstance(reader, ImageReader):
         ids = reader.prompt(prompt, images, strings)
     else:
@@ -110,7 +123,7 @@ def render_prompt(
     if len(ids) >= settings.max_tokens:
         raise TooLong(
             f"a prompt has {len(ids)} tokens and base_model.max_tokens is {settings.max_tokens}: "
-            f"{user_text(instruction, text)[:60]!r}...; shorten the example or raise the setting"
+            f"{turns[-1][1][:60]!r}...; shorten the example or raise the setting"
         )
     return tuple(ids)
 
@@ -144,10 +157,10 @@ def _by_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str
     return str(tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False))
 
 
-def _need_whole(settings: BaseModelSettings, turns: Mapping[str, str], script: Script, prompt: str) -> None:
+def _need_whole(settings: BaseModelSettings, turns: Sequence[Turn], script: Script, prompt: str) -> None:
     """Refuse turns that the template cut or rewrote; a system prompt without control strings may be left out."""
-    for (role, content), script_text in zip(turns.items(), script.texts, strict=True):
-        if script_text.strip() not in prompt and (role == "user" or script_text != content):
+    for (role, content), script_text in zip(turns, script.texts, strict=True):
+        if script_text.strip() not in prompt and (role != "system" or script_text != content):
             raise ContentRefused(
                 f"the chat template of {settings.name} cuts or rewrites the {role} turn {content[:60]!r}..., expected "
                 "to be written as it is; change the text, or name a base model whose template leaves content alone"

@@ -11,22 +11,18 @@ from typing import TypeAlias
 
 from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
-from components.grouping.codebook import Route
+from components.grouping.codebook import UNROUTED, Route
 from components.grouping.router import Router
 from components.model.generation import generate_greedy
-from components.model.prompts import render_prompt
+from components.model.prompts import Rendered, answer_tokens, render_prompt
 from components.model.workbench import Workbench
 from components.serving.bundle import Bundle
+from components.serving.contract import Contract, contract_of
 from components.settings import GroupingSettings
 from components.tasks.images import Picture
-from components.tasks.rows import Example
-from components.tasks.task_file import Decoding, Task
 
 Request: TypeAlias = tuple[str, str | None] | tuple[str, str | None, Sequence[Picture]]
 """Instruction and input, and the images they are about."""
-FREE = Decoding(max_new_tokens=64)
-"""Contract of requests that resemble no task."""
-UNROUTED = Route(None, 0.0, 0.0, None, exact=False)
 
 
 class WrongBaseModel(LciaError):
@@ -67,13 +63,15 @@ class Assistant:
             TooLong: a prompt that does not fit into the base model's context.
             SeesNoImages, ProcessorUnusable: images that the base model can't read.
         """
+        base = self._bench.base
         routes = self._routes([request[0] for request in requests])
-        alike: dict[tuple[str | None, str | None], list[int]] = defaultdict(list)
+        prompts = [render_prompt(base.reader, base.settings, *request) for request in requests]
+        alike: dict[Contract, list[int]] = defaultdict(list)
         for i, route in enumerate(routes):
-            alike[route.group, route.nearest_task if route.group else None].append(i)
+            alike[contract_of(self._bundle, route)].append(i)
         texts = [""] * len(requests)
-        for (group, name), members in alike.items():
-            answers = self._answer_alike(group, name, [requests[i] for i in members], batch_rows)
+        for contract, members in alike.items():
+            answers = self._answer_alike(contract, [prompts[i] for i in members], batch_rows)
             for i, text in zip(members, answers, strict=True):
                 texts[i] = text.strip()
         return [
@@ -84,27 +82,19 @@ class Assistant:
     def _routes(self, instructions: Sequence[str]) -> list[Route]:
         return self._router.route_many(instructions) if self._router else [UNROUTED] * len(instructions)
 
-    def _answer_alike(
-        self, group: str | None, name: str | None, requests: Sequence[Request], batch_rows: int
-    ) -> list[str]:
-        """Answers of one adapter under one contract."""
-        bench, bundle = self._bench, self._bundle
-        task: Task | None = None
-        adapter = None
-        if bundle and group:
-            adapter = bundle.adapters[group]
-            task = bundle.tasks[next(e.task for e in bundle.pool.group(group).tasks if e.name == name)]
-        if task and adapter and task.decoding.mode == "choose" and task.choices:
+    def _answer_alike(self, contract: Contract, prompts: Sequence[tuple[int, ...]], batch_rows: int) -> list[str]:
+        """Answers under one contract."""
+        bench, base = self._bench, self._bench.base
+        adapter = self._bundle.adapters[contract.group] if self._bundle and contract.group else None
+        if contract.choices:
             evaluator = Evaluator(bench.trunk, bench.slot, batch_rows)
-            first = task.choices[0]
-            examples = [Example(question, text, first, images=tuple(*images)) for question, text, *images in requests]
-            queries = [evaluator.query(task, example, group) for example in examples]
-            return [p.text or "" for p in evaluator.predict(queries, {str(group): adapter})]
+            answers = [answer_tokens(base.reader, choice) for choice in contract.choices]
+            rows = [Rendered(prompt, answer) for prompt in prompts for answer in answers]
+            likelihoods = iter(evaluator.likelihoods(rows, adapter))
+            return [contract.choose([next(likelihoods) for _ in answers], answers) for _ in prompts]
         if adapter:
             bench.slot.load(adapter)
-        base, tokenizer = bench.base, bench.base.tokenizer
-        prompts = [render_prompt(base.reader, base.settings, *request) for request in requests]
-        limit = (task.decoding if task else FREE).max_new_tokens
+        limit, end = contract.decoding.max_new_tokens, base.tokenizer.eos_token_id
         with nullcontext() if adapter else bench.slot.switched_off():
-            results = generate_greedy(base.model, prompts, limit, tokenizer.eos_token_id, batch_rows, sight=base.sight)
-        return [str(tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in results]
+            results = generate_greedy(base.model, prompts, limit, end, batch_rows, sight=base.sight)
+        return [str(base.tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in results]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from components.errors import LciaError
 from components.grouping.codebook import Route
+from components.model.choosing import likeliest
+from components.model.prompts import Rendered
 from components.serving.bundle import Bundle
 from components.tasks.task_file import Decoding
 
@@ -33,6 +35,12 @@ class Contract:
     decoding: Decoding
     choices: tuple[str, ...] = ()
     """Answers to choose from by likelihood; empty: the answer is generated."""
+
+    def choose(self, likelihoods: Sequence[float], answers: Sequence[tuple[int, ...]]) -> str:
+        """The likeliest choice; `answers` are the choices' token ids, `likelihoods` theirs, end token included."""
+        rows = [Rendered((), answer) for answer in answers]
+        by_token = self.decoding.length_normalisation == "tokens"
+        return self.choices[likeliest(likelihoods, rows, by_token=by_token, alone=0.0)[0]]
 
 
 BASE = Contract(None, None, None, FREE)

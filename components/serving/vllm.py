@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.model.base import location
-from components.serving.assistant import FREE
+from components.serving.contract import FREE
 from components.serving.bundle import Bundle
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizer
 from components.model.base import load_reader
 from components.model.context import need_text, refuse_unreadable
 from components.model.control import ContentRefused, ControlTokens, control_tokens
-from components.model.prompts import answer_tokens, layout, render, render_prompt
+from components.model.prompts import answer_tokens, layout, render, render_prompt, turns_of
 from components.settings import BaseModelSettings
 from components.tasks.package import Package
 from components.tasks.rows import Example
@@ -71,7 +71,7 @@ def test_ids_of_ordinary_rows_are_those_of_the_tokenizer_itself(family, text):
 def test_the_twin_reads_ordinary_rows_alike(family, text):
     _, tokenizer = family
     control = control_tokens(tokenizer)
-    prompt, strings = layout(tokenizer, SETTINGS, "Judge it.", text)
+    prompt, strings = layout(tokenizer, SETTINGS, turns_of(SETTINGS, "Judge it.", text))
     assert not strings
     aliased = control._strings.sub(lambda match: control._aliases[match[0]], prompt)
     for special in (True, False):

@@ -1,0 +1,49 @@
+"""Conversation of a chat request, and the instruction in it that the router goes by.
+
+A row of a task is one user turn: its instruction, then its input on a line of its own. A request in that form gets the
+very tokens that the gate's evaluation read. The instruction is the longest beginning of the turn, up to the end of a
+line, that a task has learnt word by word; else its first part if the turn came in parts, else its first line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from components.grouping.codebook import Route
+from components.grouping.router import Router
+from components.model.prompts import Turn
+from components.settings import BaseModelSettings
+from components.tasks.images import Picture
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns of a request, the last one the user's, and the images it shows."""
+
+    turns: tuple[Turn, ...]
+    """Role and content, in order."""
+    images: tuple[Picture, ...] = ()
+    first_part: str | None = None
+    """First of several text parts of the last turn: the instruction, in the caller's own division."""
+
+    def complete(self, settings: BaseModelSettings) -> tuple[Turn, ...]:
+        """The turns with the system prompt of the base model's settings, unless the caller has one."""
+        if self.turns[0][0] == "system" or not settings.system_prompt:
+            return self.turns
+        return (("system", settings.system_prompt), *self.turns)
+
+    def is_row(self, settings: BaseModelSettings) -> bool:
+        """True if it has the form in which rows are evaluated: one user turn under the settings' own system prompt."""
+        system = [("system", settings.system_prompt)] if settings.system_prompt else []
+        return list(self.complete(settings)[:-1]) == system
+
+    def route(self, router: Router) -> Route:
+        """Route of the last turn; if no group answers it, of the newest one before it: people go on where they began."""
+        users = [content for role, content in self.turns if role == "user"]
+        last = router.route_instruction(users[-1], self.first_part)
+        earlier = (router.route_instruction(content) for content in reversed(users[:-1]))
+        return last if last.group else next((route for route in earlier if route.group), last)
+
+
+def texts_of(parts: Sequence[str]) -> tuple[str, str | None]:
+    """Text of a turn that came in parts, as a row would be written, and its first part if there are several."""
+    return "\n".join(parts), parts[0] if len(parts) > 1 else None

@@ -1,0 +1,80 @@
+"""A version that is ready to be asked: its router and contracts, and the reader of its base model, without weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from components.grouping.codebook import UNROUTED, Route
+from components.grouping.router import Router
+from components.model.prompts import Reader, render_turns
+from components.serving.bundle import Bundle
+from components.serving.contract import BASE, Contract, contract_of, contract_of_task
+from components.serving.conversation import Conversation
+from components.settings import BaseModelSettings, GroupingSettings
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request that found its way: the tokens to read, and the contract to answer by."""
+
+    prompt: tuple[int, ...]
+    contract: Contract
+    route: Route
+    named: bool
+    """True if the caller named the task, or the base model: no router was involved."""
+    is_row: bool
+    """True if the conversation has the form in which the gate's rows are evaluated."""
+
+
+@dataclass(eq=False)
+class Loaded:
+    """One version (digest None: the base model alone) in memory; requests hold it while they run."""
+
+    number: int | None
+    digest: str | None
+    bundle: Bundle | None
+    base: BaseModelSettings
+    reader: Reader
+    router: Router | None
+    adapters: frozenset[str] = frozenset()
+    requests: int = field(default=0)
+    """Requests under way."""
+
+    @classmethod
+    def of(
+        cls,
+        number: int | None,
+        bundle: Bundle | None,
+        base: BaseModelSettings,
+        reader: Reader,
+        grouping: GroupingSettings,
+    ) -> "Loaded":
+        """A version; `grouping` names the folder of the router's sentence model, if the version has one."""
+        if bundle is None:
+            return cls(None, None, None, base, reader, None)
+        adapters = frozenset(group.adapter for group in bundle.pool.groups)
+        router = Router.of(bundle.pool, grouping)
+        return cls(number, bundle.version, bundle, base, reader, router, adapters)
+
+    def question(
+        self, conversation: Conversation, *, task: str | None = None, alone: bool = False, choices: Sequence[str] = ()
+    ) -> Question:
+        """Tokens and contract of a request: of the nearest task, of `task` by name, or of the base model `alone`.
+
+        Raises:
+            NoSuchTask: the version has not learnt `task`.
+            TooLong, ContentRefused, SeesNoImages, ProcessorUnusable: the base model can't read it.
+        """
+        route, contract = UNROUTED, BASE
+        if task is not None and self.bundle is not None:
+            contract = contract_of_task(self.bundle, task, choices)
+            route = Route(contract.group, 1.0, 0.0, task, exact=True)
+        elif not alone and self.router is not None:
+            route = conversation.route(self.router)
+            contract = contract_of(self.bundle, route, choices)
+        prompt = render_turns(self.reader, self.base, conversation.complete(self.base), conversation.images)
+        return Question(prompt, contract, route, alone or task is not None, conversation.is_row(self.base))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks it has learnt."""
+        return tuple(entry.name for entry in self.bundle.pool.tasks()) if self.bundle else ()
