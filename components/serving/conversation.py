@@ -37,7 +37,7 @@ class Conversation:
         return list(self.complete(settings)[:-1]) == system
 
     def route(self, router: Router) -> Route:
-        """Route of the last turn; if no group answers it, of the newest one before it: people go on where they began."""
+        """Route of the last turn, else of the newest one before it that a group answers: people go on with a task."""
         users = [content for role, content in self.turns if role == "user"]
         last = router.route_instruction(users[-1], self.first_part)
         earlier = (router.route_instruction(content) for content in reversed(users[:-1]))

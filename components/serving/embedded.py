@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -84,7 +84,7 @@ class EmbeddedEngine:
         """Forget an adapter."""
         self._adapters.pop(digest, None)
 
-    async def generate(self, job: Job) -> AsyncIterator[Step]:
+    async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Tokens of an answer as they are decoded."""
         base = self.bench.base
         adapter = self._adapter(job.adapter)

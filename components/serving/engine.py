@@ -4,7 +4,7 @@ An adapter is known to an engine by the digest of its folder and never changed u
 digests, loads them before it gets requests, and the old ones are dropped when their last request has ended.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,9 @@ class Sampling:
     seed: int | None = None
 
 
+GREEDY = Sampling()
+
+
 @dataclass(frozen=True)
 class Job:
     """One answer to generate."""
@@ -41,7 +44,7 @@ class Job:
     """Most tokens of the answer."""
     end_token: int
     """Token that ends the answer; the only one that does."""
-    sampling: Sampling = Sampling()
+    sampling: Sampling = GREEDY
     logprobs: int | None = None
     """Number of alternatives to report for each token; None reports no log-probabilities."""
 
@@ -91,7 +94,7 @@ class Engine(Protocol):
     def report(self) -> dict[str, object]:
         """Plain JSON on the state of its parts, for pages and metrics."""
 
-    def generate(self, job: Job) -> AsyncIterator[Step]:
+    def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Tokens of an answer as they are decoded, without the end token; closing the iterator stops the work.
 
         Raises:

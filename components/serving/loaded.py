@@ -1,15 +1,33 @@
 """A version that is ready to be asked: its router and contracts, and the reader of its base model, without weights."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from components.grouping.codebook import UNROUTED, Route
 from components.grouping.router import Router
+from components.model.base import BaseModelError, locate
 from components.model.prompts import Reader, render_turns
 from components.serving.bundle import Bundle
 from components.serving.contract import BASE, Contract, contract_of, contract_of_task
 from components.serving.conversation import Conversation
-from components.settings import BaseModelSettings, GroupingSettings
+from components.settings import MACHINE, BaseModelSettings, GroupingSettings, Settings
+
+
+def settings_of(bundle: Bundle | None, here: Settings) -> Settings:
+    """Settings of this machine with what a version fixed: its base model, system prompt, limits and adapters' shape.
+
+    The base model keeps the place that the settings here name, if that place holds the very model.
+    """
+    if bundle is None or not bundle.pool.groups:
+        return here
+    own, place = bundle.settings.base_model, list(MACHINE)
+    with suppress(BaseModelError):
+        if locate(here.base_model, Path(here.storage.models))[1] == bundle.pool.base_model:
+            place += ["name", "revision"]
+    base = own.model_copy(update={name: getattr(here.base_model, name) for name in place})
+    return here.model_copy(update={"base_model": base, "adapter": bundle.settings.adapter})
 
 
 @dataclass(frozen=True)

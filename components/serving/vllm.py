@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.model.base import location
-from components.serving.contract import FREE
 from components.serving.bundle import Bundle
+from components.serving.contract import FREE
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes for --max-lora-rank."""

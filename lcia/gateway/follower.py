@@ -1,0 +1,327 @@
+"""Follower of decisions: fetches, checks, loads and warms the version that was decided, then switches to it at once.
+
+A version is served if its parts are those of its digest and a statement about it, signed by the pinned key or one that
+key handed over to, is of no earlier decision than the last. Anything else leaves the version before in place, and the
+reason goes into the report. What was checked last is kept, so that a start needs neither service nor database.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from components.audit import statement
+from components.audit.keys import read_public_key
+from components.audit.statement import StatementRefused
+from components.errors import LciaError
+from components.model.prompts import Reader, control_of, render_turns, turns_of
+from components.serving.bundle import Bundle, BundleRefused
+from components.serving.copies import Copies
+from components.serving.engine import Engine, EngineDown, Job
+from components.serving.loaded import Loaded
+from components.settings import BaseModelSettings, Settings
+from components.visible import visible
+from lcia.gateway.source import Source
+from lcia.gateway.trial_traffic import TrialTraffic
+
+LOG = logging.getLogger("lcia.gateway")
+EXTRAS = 4
+"""Versions besides the champion and a trial's candidate that stay loaded for people who try them."""
+UNSUPERVISED = 30.0
+"""Seconds without the service after which a trial pauses: nobody could stop it."""
+
+
+class NotServing(EngineDown):
+    """The gateway has no version to answer with yet."""
+
+
+class VersionRefused(LciaError):
+    """A version that this gateway can't serve."""
+
+
+Prepare = Callable[[Bundle | None], tuple[Engine, Callable[[], tuple[Reader, BaseModelSettings, str]]]]
+"""Makes the engine for a version's base model; and, once it has started, tells its reader, settings and digest."""
+
+
+class Follower:
+    """What this gateway serves, and why."""
+
+    def __init__(self, settings: Settings, source: Source, prepare: Prepare) -> None:
+        self._settings, self._source, self._prepare = settings, source, prepare
+        self._copies = Copies(Path(settings.gateway.cache), source.part)
+        self._live: list[Loaded] = []
+        self._extras: OrderedDict[str, Loaded] = OrderedDict()
+        self._loading = asyncio.Lock()
+        self._epoch, self._base_digest = 0, ""
+        self._reader: Reader | None = None
+        self._base = settings.base_model
+        self._reached: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.engine: Engine | None = None
+        self.champion: Loaded | None = None
+        """Version that answers as the assistant; the base model alone while nothing was decided."""
+        self.trial: TrialTraffic | None = None
+        self.decided: dict[str, Any] | None = None
+        """Decision that the service told last."""
+        self.tokens: dict[str, Mapping[str, Any]] = {}
+        """Tokens of callers by id."""
+        self.problem = ""
+        """Reason for which the version that was decided is not served, or the service is not reached; else empty."""
+
+    @property
+    def ready(self) -> bool:
+        """True if requests are answered now."""
+        return self.champion is not None and self.engine is not None and self.engine.ready
+
+    @property
+    def supervised(self) -> bool:
+        """True if the service could stop a trial."""
+        return self._reached is not None and time.monotonic() - self._reached < UNSUPERVISED
+
+    async def run(self, report: Callable[[], dict[str, Any]]) -> None:
+        """Look again and again; `report` makes what the service is told."""
+        while True:
+            await self.look()
+            if self._reached is not None:
+                with suppress(LciaError):
+                    await asyncio.to_thread(self._source.perform, "report", report())
+            await asyncio.sleep(self._settings.gateway.poll_seconds)
+
+    async def look(self) -> None:
+        """Ask what was decided and follow it; failures are kept in `problem`, never raised."""
+        try:
+            answer = await asyncio.to_thread(self._source.perform, "serving", {})
+            self._reached = time.monotonic()
+        except LciaError as error:
+            self._note(f"the service is not reached: {error}")
+            answer = self._copies.decided() if self.champion is None else None
+        except Exception:
+            LOG.exception("looking for decisions failed")
+            self._note("looking for decisions failed; the gateway's own output says more")
+            return
+        if answer is not None:
+            await self._follow(answer)
+
+    async def _follow(self, answer: Mapping[str, Any]) -> None:
+        self.tokens = {str(token["id"]): token for token in answer["tokens"]}
+        self.decided = answer["champion"]
+        problem = ""
+        try:
+            await self._serve(answer)
+            await self._try_out(answer.get("trial"))
+        except LciaError as error:
+            problem = str(error)
+            await self._fall_back()
+        except Exception:
+            LOG.exception("following a decision failed")
+            problem = "following a decision failed; the gateway's own output says more"
+        if self._reached is not None:
+            self._note(problem)
+
+    async def _fall_back(self) -> None:
+        """Serve what was served before the last restart, if nothing is served yet."""
+        kept = self._copies.decided() if self.champion is None else None
+        if kept is not None:
+            with suppress(LciaError):
+                await self._serve(kept)
+
+    async def _serve(self, answer: Mapping[str, Any]) -> None:
+        """Serve the champion of an answer of `serving`, if it holds."""
+        decision = answer["champion"]
+        if decision is None:
+            if self.champion is None:
+                await self._start(None)
+                self.champion = Loaded.of(None, None, self._base, self.reader, self._settings.grouping)
+                self._live.append(self.champion)
+            return
+        before = self.champion
+        if before is not None and (before.digest, self._epoch) == (decision["digest"], decision["epoch"]):
+            return
+        epoch = self._check(decision, answer["assistant"])
+        if before is None or before.digest != decision["digest"]:
+            self.champion = await self._load(decision["number"], decision["digest"])
+            LOG.warning("version %s is served from now on (epoch %s)", decision["number"], epoch)
+            if before is not None:
+                self._leave(before)
+        self._epoch = epoch
+        kept = {name: answer[name] for name in ("assistant", "champion", "tokens")}
+        await asyncio.to_thread(self._copies.keep, kept)
+
+    def _check(self, decision: Mapping[str, Any], assistant: str) -> int:
+        """Epoch of a decision whose statement holds.
+
+        Raises:
+            StatementRefused: there is none, it does not hold, or an older decision is sent again.
+            KeyUnusable: the pinned key can't be read.
+        """
+        number, digest, text = decision["number"], decision["digest"], decision["statement"]
+        if not text:
+            raise StatementRefused(
+                f"version {number} was decided and has no signed statement yet: {decision.get('problem') or 'unsigned'}"
+            )
+        key = read_public_key(Path(self._settings.audit.public_key))
+        predicate = statement.read(text.encode(), key, digest).predicate
+        epoch = predicate.get("epoch")
+        if predicate.get("assistant") != assistant or assistant != self._settings.assistant:
+            raise StatementRefused(
+                f"the statement of version {number} is about assistant {predicate.get('assistant')!r}, this gateway "
+                f"serves {self._settings.assistant!r}"
+            )
+        last = max(self._epoch, self._kept_epoch())
+        if not isinstance(epoch, int) or epoch != decision["epoch"] or epoch < last:
+            raise StatementRefused(
+                f"the statement of version {number} is of epoch {epoch}, expected {decision['epoch']}, and none before "
+                f"{last}: an older decision was sent again. Was the service restored from a backup? Then end the "
+                "gateway, delete its folder gateway.cache and start it again"
+            )
+        return epoch
+
+    def _kept_epoch(self) -> int:
+        kept = self._copies.decided()
+        champion = kept.get("champion") if kept else None
+        return int(champion["epoch"]) if isinstance(champion, dict) else 0
+
+    async def _try_out(self, trial: Mapping[str, Any] | None) -> None:
+        """Begin, go on with or end a trial."""
+        if self.trial is not None and (trial is None or trial["id"] != self.trial.id):
+            ended, self.trial = self.trial, None
+            ended.end()
+            self._leave(ended.candidate)
+        if trial is None or self.trial is not None:
+            return
+        if trial["kind"] == "canary":
+            text = trial["statement"]
+            if not text:
+                raise StatementRefused(f"trial {trial['id']} has no signed statement yet; its canary does not answer")
+            key = read_public_key(Path(self._settings.audit.public_key))
+            signed = statement.read_trial(text.encode(), key, trial["digest"]).predicate
+            if (signed.get("assistant"), signed.get("trial"), signed.get("share")) != (
+                self._settings.assistant, trial["id"], trial["share"],
+            ):  # fmt: skip
+                raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share")
+        candidate = await self._load(trial["number"], trial["digest"])
+        slow = self._settings.gateway.trial.slow_seconds
+        self.trial = TrialTraffic(trial["id"], trial["kind"], trial["share"], candidate, slow)
+
+    async def version(self, reference: str) -> Loaded:
+        """Any version by number, for people who try it out; no statement is asked for.
+
+        Raises:
+            LciaError: it does not exist, or can't be served here.
+        """
+        if self.champion is not None and str(self.champion.number) == reference:
+            return self.champion
+        if reference in self._extras:
+            self._extras.move_to_end(reference)
+            return self._extras[reference]
+        answer = (await asyncio.to_thread(self._source.perform, "serving", {"version": reference}))["version"]
+        loaded = await self._load(answer["number"], answer["digest"])
+        self._extras[reference] = loaded
+        if len(self._extras) > EXTRAS:
+            self._leave(self._extras.popitem(last=False)[1])
+        return loaded
+
+    @contextmanager
+    def hold(self, loaded: Loaded) -> Iterator[None]:
+        """Keep a version's adapters while a request runs."""
+        loaded.requests += 1
+        try:
+            yield
+        finally:
+            loaded.requests -= 1
+
+    async def close(self) -> None:
+        """End the trial and the engine."""
+        if self.trial:
+            self.trial.end()
+        if self.engine:
+            await self.engine.close()
+
+    async def _start(self, bundle: Bundle | None) -> Engine:
+        if self.engine is None:
+            engine, facts = self._prepare(bundle)
+            await engine.start()
+            self._reader, self._base, self._base_digest = await asyncio.to_thread(facts)
+            self.engine = engine
+        return self.engine
+
+    async def _load(self, number: int, digest: str) -> Loaded:
+        """A version with all its adapters in the engine, warm."""
+        async with self._loading:
+            bundle = await asyncio.to_thread(self._copies.bundle, digest)
+            if bundle.pool.assistant != self._settings.assistant:
+                raise BundleRefused(f"version {digest[:12]} is of assistant {bundle.pool.assistant!r}")
+            engine = await self._start(bundle)
+            if bundle.pool.groups and bundle.pool.base_model != self._base_digest:
+                raise VersionRefused(
+                    f"version {number} was tuned on base model {bundle.pool.base_model[:12]}, this gateway runs "
+                    f"{self._base_digest[:12]}: start gateways with the new base_model, then end this one"
+                )
+            reader, grouping = self.reader, self._settings.grouping
+            loaded = await asyncio.to_thread(Loaded.of, number, bundle, self._base, reader, grouping)
+            entered = {adapter for each in self._live for adapter in each.adapters}
+            self._live.append(loaded)
+            try:
+                for adapter in sorted(loaded.adapters):
+                    await engine.put(adapter, await asyncio.to_thread(self._copies.adapter, adapter))
+                    if adapter not in entered:
+                        await self._warm(engine, adapter)
+            except BaseException:
+                self._leave(loaded)
+                raise
+            return loaded
+
+    async def _warm(self, engine: Engine, adapter: str) -> None:
+        """Let an adapter read something, so that the first request does not wait for it."""
+        prompt = render_turns(self.reader, self._base, turns_of(self._base, "Hello", None))
+        async for _ in engine.generate(Job(prompt, adapter, 1, self.tokenizer.eos_token_id)):
+            pass
+
+    def _leave(self, loaded: Loaded) -> None:
+        """Let go of a version: once its last request has ended its adapters are dropped, unless another needs them."""
+        task = asyncio.create_task(self._drain(loaded))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self, loaded: Loaded) -> None:
+        while loaded.requests:
+            await asyncio.sleep(0.1)
+        async with self._loading:  # no version that needs one of these adapters may come in between
+            self._live.remove(loaded)
+            needed = {adapter for each in self._live for adapter in each.adapters}
+            for adapter in loaded.adapters - needed:
+                if self.engine:
+                    await self.engine.drop(adapter)
+            kept = {each.digest for each in (*self._live, loaded) if each.digest}  # the last one too, for a rollback
+            await asyncio.to_thread(self._copies.forget_all_but, kept)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Tokenizer of the base model.
+
+        Raises:
+            EngineDown: it is not loaded yet.
+        """
+        return control_of(self.reader).tokenizer
+
+    @property
+    def reader(self) -> Reader:
+        """Reader of the base model.
+
+        Raises:
+            EngineDown: it is not loaded yet.
+        """
+        if self._reader is None:
+            raise EngineDown("the engine has not started yet; wait a little")
+        return self._reader
+
+    def _note(self, problem: str) -> None:
+        if problem != self.problem and problem:
+            LOG.warning("%s", visible(problem))
+        self.problem = problem
