@@ -182,7 +182,7 @@ def has_power(person: Person) -> bool:
 
 
 def grants_with(person: Person, *, foreign: bool) -> tuple[Grant, ...]:
-    """Roles of a person that count for whoever shows a token, `foreign` if somebody else made it; none once shut out."""
+    """Roles of a person that count with a token, `foreign` if somebody else made it; none after they were shut out."""
     if person.disabled_at is not None:
         return ()
     return tuple(one for one in person.grants if not (foreign and one.role in POWER))

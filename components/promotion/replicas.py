@@ -5,11 +5,11 @@ the decision, the last report in which it agreed with the decision of that momen
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, select, update
 
 from components.audit.log import Actor
 from components.errors import LciaError
@@ -132,13 +132,13 @@ def record(
     """
     _check(replica, engine, {"traffic": dict(traffic), "latency": dict(latency), "trial": trial})
     moment, decided = now(connection), champion.current(connection, assistant)
-    mine = (table.c.assistant == assistant) & (table.c.replica == replica)
     _forget(connection, assistant, moment)
-    before = next((one for one in _all(connection, assistant) if one.replica == replica), None)
-    lasting = before is not None and _silence(before, moment) < FRESH
-    if before is not None and lasting and not same_person(before.reported_by, actor.name):
+    others = {one.replica: one for one in _all(connection, assistant)}
+    before = others.pop(replica, None)
+    lasting = before if before is not None and _silence(before, moment) < FRESH else None
+    if lasting is not None and not same_person(lasting.reported_by, actor.name):
         raise ReportRefused(
-            f"{before.reported_by} reports as the replica {replica!r} already; start this gateway under another name"
+            f"{lasting.reported_by} reports as the replica {replica!r} already; start this gateway under another name"
         )
     agrees = decided is not None and ready and version == decided.version
     values = {
@@ -150,15 +150,15 @@ def record(
         "latency": dict(latency),
         "trial": trial,
         "reported_by": actor.name,
-        "started_at": before.started_at if before is not None and lasting else moment,
+        "started_at": lasting.started_at if lasting else moment,
         "reported_at": moment,
-        "agreed_at": moment if agrees else before.agreed_at if before is not None and lasting else None,
+        "agreed_at": moment if agrees else lasting.agreed_at if lasting else None,
     }
-    if before is not None:
-        connection.execute(update(table).where(mine).values(**values))
-        return
-    _make_room(connection, assistant, moment)
-    connection.execute(insert(table).values(assistant=assistant, replica=replica, **values))
+    if before is None:
+        _make_room(connection, assistant, list(others.values()), moment)
+        connection.execute(insert(table).values(assistant=assistant, replica=replica, **values))
+    else:
+        connection.execute(update(table).where(_row(assistant, replica)).values(**values))
 
 
 def fleet(connection: Connection, assistant: str) -> Fleet:
@@ -210,19 +210,22 @@ def _forget(connection: Connection, assistant: str, moment: datetime) -> None:
     connection.execute(delete(table).where(table.c.assistant == assistant, silent))
 
 
-def _make_room(connection: Connection, assistant: str, moment: datetime) -> None:
+def _make_room(connection: Connection, assistant: str, others: Sequence[Replica], moment: datetime) -> None:
     """Delete the replica that was silent for longest if there are as many as there may be.
 
     Raises:
         ReportRefused: all of them report.
     """
-    here = table.c.assistant == assistant
-    if connection.execute(select(func.count()).select_from(table).where(here)).scalar_one() < MOST:
+    if len(others) < MOST:
         return
-    eldest = max(_all(connection, assistant), key=lambda one: _silence(one, moment))
+    eldest = max(others, key=lambda one: _silence(one, moment))
     if _silence(eldest, moment) < FRESH:
         raise ReportRefused(f"{MOST} replicas report for {assistant} already, which is the most; end some")
-    connection.execute(delete(table).where(here, table.c.replica == eldest.replica))
+    connection.execute(delete(table).where(_row(assistant, eldest.replica)))
+
+
+def _row(assistant: str, replica: str) -> ColumnElement[bool]:
+    return (table.c.assistant == assistant) & (table.c.replica == replica)
 
 
 def _all(connection: Connection, assistant: str) -> list[Replica]:
