@@ -150,21 +150,24 @@ def warn_of_replicas(
     connection: Connection, assistant: str, seconds: float, channels: list[str], link: str = ""
 ) -> int:
     """Warn of gateways that have not served the decided version for so long; once for each of them and decision."""
-    now_in_use, count = replicas.fleet(connection, assistant), 0
-    for one in now_in_use.fresh:
-        since = one.differs_since(now_in_use.decided)
-        if since is None or now_in_use.decided is None or now_in_use.moment - since < timedelta(seconds=seconds):
+    gateways, count = replicas.fleet(connection, assistant), 0
+    decided = gateways.decided
+    if decided is None:
+        return 0
+    number = candidates.get(connection, assistant, decided.version).number
+    for one in gateways.fresh:
+        since = one.differs_since(decided)
+        if since is None or gateways.moment - since < timedelta(seconds=seconds):
             continue
-        number = candidates.get(connection, assistant, now_in_use.decided.version).number
         serves = "no version" if one.version is None else f"version {one.number or one.version[:12]}"
         payload: dict[str, Json] = {
             "title": f"the gateway {one.replica} does not follow the decision for version {number}",
             "text": f"version {number} was decided, and the gateway {one.replica} has not been ready with it since "
             f"{since:%Y-%m-%d %H:%M} UTC; it has {serves}. {one.problem or 'It names no problem.'}",
-            "subject": now_in_use.decided.version,
+            "subject": decided.version,
             "link": _link(link, "in-use"),
         }
-        about = f"replica {one.replica}, epoch {now_in_use.decided.epoch}"
+        about = f"replica {one.replica}, epoch {decided.epoch}"
         count += _tell(connection, assistant, "not followed", about, payload, channels)
     return count
 

@@ -59,10 +59,8 @@ def gateways(value: Value | None) -> list[str]:
         return [f"  no gateway reports now; {last['replica']} was the last, at {_time(last['reported_at'])}"]
     decided = f"decided {value['decided']['number']}" if value["decided"] else "nothing decided"
     lines = [f"  gateways: {decided}, served by {value['serving']} of {value['of']}"]
-    for one in value["replicas"]:
-        if one["fresh"] and one["differs_since"]:
-            lines.append(f"    {_answers(one)} since {_time(one['differs_since'])}{_because(one)}")
-    return lines
+    differing = (one for one in value["replicas"] if one["fresh"] and one["differs_since"])
+    return [*lines, *(f"    {_answers(one)} since {_time(one['differs_since'])}{_because(one)}" for one in differing)]
 
 
 def _answers(one: Value) -> str:
