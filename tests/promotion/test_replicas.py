@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from promotion_state import BOB, CAROL
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from components.audit.log import Actor
 from components.promotion import approvals, champion, replicas
@@ -139,8 +139,7 @@ def test_replicas_silent_for_a_day_are_deleted_at_the_next_report(state):
     assert fleet(state).replicas == ()
     report(state, "new")
     with state.db.read() as connection:
-        assert list(connection.execute(tables.replicas.select()).mappings())[0]["replica"] == "new"
-        assert [one.replica for one in replicas._all(connection, "a")] == ["new"]
+        assert connection.execute(select(tables.replicas.c.replica)).scalars().all() == ["new"]
 
 
 def test_a_name_is_one_reporters_until_it_is_silent(state):
