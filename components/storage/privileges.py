@@ -113,6 +113,9 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "sessions", ("ended_at",), after="ended_at IS NOT NULL"),
         Right("DELETE", "sessions"),
         *_rounds("service"),
+        Right("INSERT", "replicas"),
+        Right("UPDATE", "replicas"),
+        Right("DELETE", "replicas"),
     ),
     "promoter": (
         Right("UPDATE", "queue", _MOVE, "state = 'candidate'", "state IN ('promoted', 'submitted')"),

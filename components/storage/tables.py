@@ -387,3 +387,21 @@ rounds = Table(
     Column("failures", Integer, nullable=False),  # in a row
     Column("error", Text),  # of the last
 )
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("assistant", String(64), primary_key=True),
+    Column("replica", String(80), primary_key=True),  # name of a gateway's process
+    Column("engine", String(40), nullable=False),
+    Column("version", String(64)),  # digest of what it answers with; none: it has none yet
+    Column("ready", Boolean, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("traffic", Json, nullable=False),  # {group or none: {requests, errors}}
+    Column("latency", Json, nullable=False),
+    Column("trial", Json, nullable=False),  # counts of the trial under way, or null
+    Column("reported_by", String(200), nullable=False),  # person or program; none other may report under the name
+    Column("started_at", Moment, nullable=False),  # first report after a silence
+    Column("reported_at", Moment, nullable=False),
+    Column("agreed_at", Moment),  # last report in which it was ready with the version decided at that moment
+)
