@@ -33,8 +33,14 @@ class Refused(LciaError):
         self.exit_code = exit_code
 
 
-def perform(operation: str, params: Mapping[str, Any], name: str | None, overrides: list[str] | None) -> Any:  # noqa: ANN401
-    """Do an operation on the server; its JSON answer.
+def perform(
+    operation: str,
+    params: Mapping[str, Any],
+    name: str | None,
+    overrides: list[str] | None,
+    seconds: float = SECONDS,
+) -> Any:  # noqa: ANN401 - any JSON value
+    """Do an operation on the server; its JSON answer, which may take so many seconds.
 
     Raises:
         Refused, ServerUnreachable, NotOnServer.
@@ -45,8 +51,17 @@ def perform(operation: str, params: Mapping[str, Any], name: str | None, overrid
     action = OPERATIONS[operation]
     content = action.check(params).model_dump(mode="json", exclude_none=True)
     if action.changes:
-        return _answer("POST", operation, json=content)
-    return _answer("GET", operation, params=content)
+        return _answer("POST", operation, seconds, json=content)
+    return _answer("GET", operation, seconds, params=content)
+
+
+def part(version: str, digest: str) -> bytes:
+    """Bytes of one part of a version, as the server sent them.
+
+    Raises:
+        Refused, ServerUnreachable.
+    """
+    return _send("GET", "part", params={"version": version, "digest": digest}).content
 
 
 def submit(package: Path, name: str | None) -> Any:  # noqa: ANN401 - any JSON value
@@ -74,35 +89,59 @@ def need_plain(name: str | None, overrides: list[str] | None) -> None:
         raise NotOnServer(f"--set {overrides[0]!r} changes settings, but a server's are its own; leave --set out")
 
 
-def _answer(method: str, operation: str, *, headers: Mapping[str, str] | None = None, **content: Any) -> Any:  # noqa: ANN401
+def _answer(
+    method: str,
+    operation: str,
+    seconds: float = SECONDS,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **content: Any,  # noqa: ANN401 - passed on
+) -> Any:  # noqa: ANN401 - any JSON value
+    return _json(_send(method, operation, seconds, headers=headers, **content))
+
+
+def _send(
+    method: str,
+    operation: str,
+    seconds: float = SECONDS,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **content: Any,  # noqa: ANN401 - passed on
+) -> httpx2.Response:
+    """A reply that is no refusal."""
     server = os.environ[SERVER].rstrip("/")
     token = os.environ.get(TOKEN, "")
     if not token:
         raise Refused(f"{SERVER} is set, but {TOKEN} is not; an admin makes a token with `lcia tokens create`", 1)
     heads = {"authorization": f"Bearer {token}", **(headers or {})}
     try:
-        with _client(server) as client:
+        with _client(server, seconds) as client:
             response = client.request(method, f"{server}/v1/{operation}", headers=heads, **content)
     except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, ValueError) as error:
         raise ServerUnreachable(_unreachable(server, error)) from error
-    try:
-        value = response.json()
-    except ValueError as error:
-        raise ServerUnreachable(
-            f"{SERVER}={server} answered {response.status_code} with something that is no JSON; is it lcia's service?"
-        ) from error
     if response.is_success:
-        return value
+        return response
+    value = _json(response)
     if not isinstance(value, dict) or "message" not in value:
         raise ServerUnreachable(f"{SERVER}={server} answered {response.status_code}; is it lcia's service?")
     raise Refused(str(value["message"]), int(value.get("exit_code", 1)))
 
 
-def _client(server: str) -> httpx2.Client:
+def _json(response: httpx2.Response) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return response.json()
+    except ValueError as error:
+        raise ServerUnreachable(
+            f"{SERVER}={os.environ[SERVER]} answered {response.status_code} with something that is no JSON; is it "
+            "lcia's service?"
+        ) from error
+
+
+def _client(server: str, seconds: float) -> httpx2.Client:
     """HTTP client that uses the proxy of the environment, except for this machine itself."""
     # A transport of its own reads certificates from the environment, and no proxies.
     transport = httpx2.HTTPTransport() if is_local(httpx2.URL(server).host) else None
-    return httpx2.Client(transport=transport, timeout=SECONDS)
+    return httpx2.Client(transport=transport, timeout=seconds)
 
 
 def is_local(host: str) -> bool:

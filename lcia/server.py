@@ -2,11 +2,9 @@
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,23 +17,18 @@ from components.notices.channels import channels
 from components.notices.notices import Channel
 from components.promotion import policy
 from components.promotion.automatic import promote_waiting
-from components.settings import ServeSettings
-from components.visible import indent, visible
 from lcia.console.app import add_console
 from lcia.instance import Instance
 from lcia.service import app as service
 from lcia.service import patience
 from lcia.service.denials import DENIALS
+from lcia.service.listening import listening_at, log_plainly
 from lcia.worker.rounds import Rounds
 
 LOG = logging.getLogger("lcia.service")
 EVERY = 30.0
 """Seconds between two rounds."""
 FIRST_TOKEN = timedelta(days=30)
-
-
-class PortTaken(LciaError):
-    """The address to listen on is taken or can't be used."""
 
 
 def bootstrap(instance: Instance, name: str, actor: Actor) -> str | None:
@@ -72,12 +65,9 @@ def serve(instance: Instance, environment: Mapping[str, str] = os.environ, say: 
         policy.install(connection, instance.assistant, instance.settings.policy, actor=SYSTEM)
     stop = threading.Event()
     log_plainly()
-    plain = {"log_config": None, "log_level": "warning", "server_header": False, "proxy_headers": False}
-    config = uvicorn.Config(app, **(plain | patience.options()))
-    listening = _listen(instance.settings.serve)
-    host, port = listening.getsockname()[:2]
-    where = f"[{host}]" if ":" in host else host
-    say(f"lcia serves {instance.assistant}: console and API on http://{where}:{port} (Ctrl-C ends it)")
+    config = uvicorn.Config(app, **patience.options())
+    listening, where = listening_at(instance.settings.serve.host, instance.settings.serve.port, "serve")
+    say(f"lcia serves {instance.assistant}: console and API on {where} (Ctrl-C ends it)")
     thread = rounds.start(lambda: tell(instance, ways, rounds), stop)
     try:
         uvicorn.Server(config).run(sockets=[listening])
@@ -85,19 +75,6 @@ def serve(instance: Instance, environment: Mapping[str, str] = os.environ, say: 
         stop.set()
         thread.join(timeout=60)
         DENIALS.close(everything=True)
-
-
-def _listen(settings: ServeSettings) -> socket.socket:
-    host = settings.host.removeprefix("[").removesuffix("]")
-    try:
-        family, *_, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
-        both = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(address, family=family, dualstack_ipv6=both)
-    except OSError as error:
-        raise PortTaken(
-            f"serve.host {settings.host} and serve.port {settings.port} can't be listened on ({error.strerror}); is "
-            "another `lcia serve` running? Choose another serve.port, or 0 for a free one"
-        ) from error
 
 
 ROUNDS = ("automatic", "mlflow", "served", "denials", "notices", "delivery")
@@ -152,24 +129,3 @@ def _send(instance: Instance, ways: Mapping[str, Channel]) -> list[notices.Sent]
         if not one.ok:
             LOG.warning("notice not delivered by %s: %s", one.channel, one.message)
     return deliveries
-
-
-class _Lines(logging.Formatter):
-    """Log record in one line with hidden characters spelt out; a traceback below it, indented."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        return visible(super().formatMessage(record))
-
-    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's
-        return indent(f"  {super().formatException(ei)}")
-
-
-def log_plainly() -> None:
-    """Log to standard error, so that no text of a request or package can forge a line."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in ("lcia", "uvicorn"):  # ZenML, once imported, silences the root logger
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.WARNING)

@@ -8,9 +8,11 @@ characters, or no two starts match the same characters.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from components.words import without_unspaced
+from components.words import is_unspaced, without_unspaced
 
 _LOCAL = re.compile(r"[A-Za-z0-9._%+-]*")
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
@@ -27,30 +29,61 @@ _MAYBE = re.compile(r"[@\uff20]|\d{3}")
 """Part of every finding: most rows fail this quick search and need no other."""
 
 
+@dataclass(frozen=True)
+class PersonalDatum:
+    """Place of probable personal data in a text."""
+
+    kind: str
+    mask: str
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.mask}"
+
+
 def personal_data(text: str) -> list[str]:
     """Masked findings in a text, such as `card ****1111`, in the order of their kinds; empty if there are none."""
     if not _MAYBE.search(text):
         return []
-    return [f"{kind} {mask}" for kind, mask in _findings(without_unspaced(text))]
+    return [str(finding) for finding in _findings(without_unspaced(text))]
 
 
-def _findings(text: str) -> Iterator[tuple[str, str]]:
-    for name, domain in _addresses(text):
-        yield "e-mail", f"{name[0]}***@***.{domain.rpartition('.')[2]}"
+def masked(text: str) -> str:
+    """A text with its findings replaced by their masks; one whose findings can't be placed is not repeated at all."""
+    if not _MAYBE.search(text):
+        return text
+    whole = unicodedata.normalize("NFKC", text) if is_unspaced(text) else text
+    bare = without_unspaced(whole)
+    if len(bare) != len(whole):
+        return "[a text that can't be masked]"
+    last = len(whole)
+    for finding in sorted(_findings(bare), key=lambda each: each.start, reverse=True):
+        if finding.end <= last:  # overlapping ones are covered by the later one, up to its beginning
+            whole = f"{whole[: finding.start]}[{finding}]{whole[finding.end :]}"
+        else:
+            whole = f"{whole[: finding.start]}[{finding}]{whole[last:]}"
+        last = finding.start
+    return whole
+
+
+def _findings(text: str) -> Iterator[PersonalDatum]:
+    for name, domain, start, end in _addresses(text):
+        yield PersonalDatum("e-mail", f"{name[0]}***@***.{domain.rpartition('.')[2]}", start, end)
     cards = [(match, _digits(match[0])) for match in _CARD.finditer(text)]
     card_spans = [match.span() for match, digits in cards if luhn(digits)]
     for match, digits in cards:
         if match.span() in card_spans:
-            yield "card", f"****{digits[-4:]}"
+            yield PersonalDatum("card", f"****{digits[-4:]}", *match.span())
     for match in _PHONE.finditer(text):
         digits = _digits(match[0])
         inside = any(begin < match.end() and match.start() < end for begin, end in card_spans)
         if 7 <= len(digits) <= 15 and not inside:
-            yield "phone", f"****{digits[-2:]}"
+            yield PersonalDatum("phone", f"****{digits[-2:]}", *match.span())
 
 
-def _addresses(text: str) -> Iterator[tuple[str, str]]:
-    """Local parts and domains of e-mail addresses: from each `@` back to the end of the last one, then forward.
+def _addresses(text: str) -> Iterator[tuple[str, str, int, int]]:
+    """Local part, domain, start and end of e-mail addresses: from each `@` back to the last one's end, then forward.
 
     One pattern over the whole address would backtrack from every start: quadratic in a long run of letters.
     """
@@ -61,7 +94,7 @@ def _addresses(text: str) -> Iterator[tuple[str, str]]:
         domain = _DOMAIN.match(text, at + 1)
         past = at + 1
         if local and local[0] and domain:
-            yield local[0][::-1], domain[0]
+            yield local[0][::-1], domain[0], at - len(local[0]), domain.end()
             past = domain.end()
         at = text.find("@", past)
 

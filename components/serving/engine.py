@@ -63,9 +63,13 @@ class Step:
 class Engine(Protocol):
     """Computes tokens. All methods are called from one event loop."""
 
-    name: str
-    sees_images: bool
-    """True if prompts may hold images."""
+    @property
+    def name(self) -> str:
+        """Name in `gateway.engine`."""
+
+    @property
+    def sees_images(self) -> bool:
+        """True if prompts may hold images."""
 
     async def start(self) -> None:
         """Make ready for work; returns once the base model answers, or raises EngineDown after a bounded time."""

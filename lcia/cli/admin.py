@@ -8,7 +8,21 @@ import yaml
 
 from components.errors import LciaError
 from components.roles import Role
-from lcia.cli.app import DO, As, Config, Json, Reason, emit, group, here_only, open_instance, perform, verb
+from lcia.cli.app import (
+    DO,
+    As,
+    Config,
+    Json,
+    Reason,
+    Set,
+    emit,
+    group,
+    here_only,
+    open_instance,
+    perform,
+    read_settings,
+    verb,
+)
 from lcia.cli.text import admin
 
 people = group("people", "List who may sign in, with their roles; add people and change roles.", lists=True)
@@ -51,6 +65,18 @@ def serve(
     if first is not None:
         print(admin.bootstrap(first, server.bootstrap(instance, first, actor(name))), flush=True)
     server.serve(instance, say=lambda line: print(line, flush=True))
+
+
+@verb(DO, "lcia gateway", "lcia gateway --set gateway.port=9000")
+def gateway(overrides: Set = [], config: Config = None) -> None:  # noqa: B006
+    """Run the gateway: applications ask the champion there, as they would ask OpenAI's API.
+
+    It follows every decision without a restart: those of the server that LCIA_SERVER names, or of the state here.
+    """
+    _, _, settings = read_settings(config, overrides)
+    from lcia.gateway import server
+
+    server.serve(settings, lambda: open_instance(config, overrides), say=lambda line: print(line, flush=True))
 
 
 @people.callback()

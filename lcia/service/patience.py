@@ -150,4 +150,5 @@ def options() -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     most = 4096 if soft == resource.RLIM_INFINITY else min(4096, max(64, soft - SPARE_FILES))
-    return {"http": TimedConnection, "ws": "none", "limit_concurrency": most, "timeout_keep_alive": 5}
+    plain = {"log_config": None, "log_level": "warning", "server_header": False, "proxy_headers": False}
+    return {**plain, "http": TimedConnection, "ws": "none", "limit_concurrency": most, "timeout_keep_alive": 5}

@@ -19,9 +19,7 @@ from fastapi.testclient import TestClient
 from provider import SECRET, Provider
 from small_service import ENVIRONMENT, served_loop
 
-from components.settings import ServeSettings
 from lcia import client as remote
-from lcia import server as server_process
 from lcia.server import make_app
 from lcia.service import patience
 from lcia.service.border import AddressRefused, root_of
@@ -204,20 +202,6 @@ def test_the_prefix_of_an_address(address: str, root: str) -> None:
 def test_an_address_that_nobody_can_open_is_refused(address: str) -> None:
     with pytest.raises(AddressRefused, match="expected http"):
         root_of(address)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost"])
-def test_it_listens_on_addresses_of_both_kinds(host: str) -> None:
-    try:
-        listening = server_process._listen(ServeSettings(host=host, port=0))
-    except server_process.PortTaken:
-        if ":" in host and not socket.has_ipv6:
-            pytest.skip("no IPv6 here")
-        raise
-    with listening:
-        with socket.create_connection(listening.getsockname()[:2], timeout=5):
-            pass
-        assert (":" in listening.getsockname()[0]) == (":" in host)
 
 
 def test_an_unforeseen_failure_shows_a_reference_and_no_traceback(serve, pending, caplog):

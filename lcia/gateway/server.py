@@ -1,0 +1,104 @@
+"""Gateway process: uvicorn runs the routes, and a task of the same loop follows decisions."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import uvicorn
+
+from components.audit.keys import read_public_key
+from components.errors import LciaError
+from components.model.base import load_reader, locate
+from components.model.prompts import Reader
+from components.model.workbench import Workbench
+from components.serving.bundle import Bundle
+from components.serving.embedded import EmbeddedEngine
+from components.serving.engine import Engine
+from components.serving.loaded import settings_of
+from components.settings import BaseModelSettings, Settings
+from lcia import client
+from lcia.gateway import tracing
+from lcia.gateway.answer_ids import SECRET, Seal
+from lcia.gateway.app import make_app
+from lcia.gateway.asking import Gateway, replica_name
+from lcia.gateway.follower import Follower
+from lcia.gateway.source import ServerSource, Source, StateSource
+from lcia.instance import Instance
+from lcia.service import patience
+from lcia.service.listening import listening_at, log_plainly
+
+
+class GatewayRefused(LciaError):
+    """Settings under which a gateway can't run."""
+
+
+Facts = Callable[[], tuple[Reader, BaseModelSettings, str]]
+"""Reader, settings and digest of the base model, once the engine has started."""
+
+
+def serve(
+    settings: Settings,
+    open_state: Callable[[], Instance],
+    environment: Mapping[str, str] = os.environ,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Answer until interrupted; then requests under way may still end.
+
+    Raises:
+        GatewayRefused, KeyUnusable: the settings do not fit, or the pinned key can't be read.
+        PortTaken: something else listens there.
+    """
+    source: Source = ServerSource() if environment.get(client.SERVER) else StateSource(open_state)
+    tokens = need_settings(settings, source)
+    log_plainly()
+    gateway, follower = make_gateway(settings, source, environment)
+    replica = replica_name(environment, socket.gethostname())
+    app = make_app(gateway, lambda: follower.run(lambda: gateway.report(replica)), tokens=tokens)
+    options = {**patience.options(), "timeout_graceful_shutdown": int(settings.gateway.drain_seconds)}
+    listening, address = listening_at(settings.gateway.host, settings.gateway.port, "gateway")
+    who = "callers with a token that may ask" if tokens else "everybody on this machine"
+    say(f"lcia gateway answers {who} on {address}/v1 (Ctrl-C ends it)")
+    uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listening])
+
+
+def make_gateway(settings: Settings, source: Source, environment: Mapping[str, str]) -> tuple[Gateway, Follower]:
+    """Gateway over a source of decisions; nothing is loaded yet."""
+    follower = Follower(settings, source, lambda bundle: prepare(settings, bundle))
+    return Gateway(settings, follower, Seal(environment.get(SECRET)), tracing.tracer_of(environment)), follower
+
+
+def prepare(settings: Settings, bundle: Bundle | None) -> tuple[Engine, Facts]:
+    """Engine for a version's base model, and where its facts come from; see `follower.Prepare`."""
+    own = settings_of(bundle, settings)
+    if settings.gateway.engine == "vllm":
+        from components.serving.vllm_engine import VllmEngine
+
+        def facts() -> tuple[Reader, BaseModelSettings, str]:
+            models = Path(own.storage.models)
+            return load_reader(own.base_model, models), own.base_model, locate(own.base_model, models)[1]
+
+        return VllmEngine(own.gateway), facts
+    engine = EmbeddedEngine(lambda: Workbench.load(own))
+    return engine, lambda: (engine.bench.base.reader, engine.bench.base.settings, engine.bench.base.digest)
+
+
+def need_settings(settings: Settings, source: Source) -> bool:
+    """Check what a gateway needs; returns whether callers need a token.
+
+    Raises:
+        GatewayRefused: vLLM without an address, or no tokens where others reach it.
+        KeyUnusable: the key that decisions must be signed with is not on this machine.
+    """
+    section = settings.gateway
+    if section.engine == "vllm" and not section.vllm:
+        raise GatewayRefused("gateway.engine is vllm, and gateway.vllm names no server; name at least one address")
+    if not source.local:
+        read_public_key(Path(settings.audit.public_key))
+    open_ = source.local and client.is_local(section.host)
+    if section.tokens is False and not client.is_local(section.host):
+        raise GatewayRefused(
+            f"gateway.tokens is false, and gateway.host {section.host} is reached from elsewhere; set tokens to true, "
+            "or host to 127.0.0.1"
+        )
+    return not open_ if section.tokens == "auto" else section.tokens
