@@ -129,7 +129,7 @@ class Gateway:
         Raises:
             RequestRefused, NotAbleTo, ImageRefused.
         """
-        conversation, files = body.conversation(), body.files
+        files, conversation = body.files, body.conversation()
         if not files:
             return conversation
         if not self.engine.sees_images:

@@ -146,7 +146,7 @@ class Follower:
         epoch = self._check(decision, answer["assistant"])
         if before is None or before.digest != decision["digest"]:
             self.champion = await self._load(decision["number"], decision["digest"])
-            LOG.warning("version %s is served from now on (epoch %s)", decision["number"], epoch)
+            LOG.info("version %s is served from now on (epoch %s)", decision["number"], epoch)
             if before is not None:
                 self._leave(before)
         self._epoch = epoch

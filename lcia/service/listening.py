@@ -51,3 +51,4 @@ def log_plainly() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.WARNING)
+    logging.getLogger("lcia.gateway").setLevel(logging.INFO)  # a switch of versions is worth a line
