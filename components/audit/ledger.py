@@ -97,7 +97,7 @@ def _approve(ledger: Ledger, body: Body, verdict: str, *, override: bool) -> Non
         "evidence": details["evidence"],
         "reason": details["reason"],
     }
-    approval |= {name: details[name] for name in ("expires_at",) if name in details}
+    approval |= {name: details[name] for name in ("expires_at", "trials") if name in details}
     if "approval" in details:
         approval |= {"id": details["approval"], "how": body["actor"]["how"]}
     ledger.approvals.append({**approval, "revoked": False})

@@ -72,7 +72,8 @@ def _candidates(ledger: Ledger, connection: Connection) -> Finding:
 def _approvals(ledger: Ledger, connection: Connection) -> Finding:
     """Compare approvals. Each row uses up an entry: two equal rows need two entries."""
     rest = list(ledger.approvals)
-    names = ("candidate", "verdict", "person", "assured", "how", "evidence", "reason", "override", "expires_at", "id")
+    names = ("candidate", "verdict", "person", "assured", "how", "evidence", "trials", "reason", "override",
+             "expires_at", "id")  # fmt: skip
     for row in _rows(connection, tables.approvals):
         facts = {**row, "expires_at": row["expires_at"].isoformat()}
         mine = next((one for one in rest if all(one[n] == facts[n] for n in names if n in one)), None)

@@ -105,6 +105,10 @@ class SequentialTest:
         """True if the evidence is enough to stop."""
         return self.log_e >= math.log(threshold)
 
+    def nearness(self, threshold: float) -> float:
+        """Part of the way to a threshold, on the scale of logarithms: 0 for no evidence, 1 once it is reached."""
+        return min(1.0, max(0.0, self.log_e / math.log(threshold)))
+
     def to_json(self) -> dict[str, Json]:
         """The state, for the database."""
         return {"tolerance": self.tolerance, "logs": list(self.logs)}

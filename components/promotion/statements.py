@@ -26,7 +26,7 @@ from components.storage.database import AccountRefused, Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import signing_keys, statements
 
-TOLD = ("evidence", "verdict", "policy", "approvals", "override", "automatic", "previous", "reason", "marks")
+TOLD = ("evidence", "trials", "verdict", "policy", "approvals", "override", "automatic", "previous", "reason", "marks")
 """Details of the log entry that the statement repeats."""
 
 
