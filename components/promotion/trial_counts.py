@@ -267,6 +267,7 @@ def record_of(trial: Trial, total: TrialCounts, replicas: int, until: datetime) 
         "mode": trial.kind,
         "share": trial.share,
         "candidate": trial.candidate,
+        "evidence": trial.evidence,
         "parent": trial.champion,
         "epoch": trial.epoch,
         "from": trial.started_at.isoformat() if trial.started_at else None,

@@ -37,6 +37,8 @@ def over(connection: Connection, trial: Trial) -> tuple[str, str] | None:
     candidate = candidates.get(connection, trial.assistant, trial.candidate)
     if candidate.state != "pending":
         return "candidate", f"version {candidate.number} is {candidate.state}"
+    if candidate.evidence != trial.evidence:
+        return "candidate", f"version {candidate.number} was made again on other evidence"
     present = champion.current(connection, trial.assistant)
     if present is None or present.epoch != trial.epoch:
         return "champion", "the champion that it was compared with was moved"

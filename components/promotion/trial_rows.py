@@ -38,6 +38,8 @@ class Trial:
     assistant: str
     candidate: str
     """Digest of the version that is tried."""
+    evidence: str
+    """Digest of the candidate's evidence; a candidate that is made again has other evidence, which ends the trial."""
     champion: str
     """Digest of the version that it is compared with."""
     epoch: int

@@ -81,6 +81,7 @@ def start(
         values = {
             "assistant": assistant,
             "candidate": candidate.digest,
+            "evidence": candidate.evidence,
             "champion": present.version,
             "epoch": present.epoch,
             "kind": kind,
@@ -134,7 +135,7 @@ def approve(
             raise TrialRefused(f"trial {number} is {trial.state}, expected one that waits; `lcia trial` lists them")
         candidate = candidates.get(connection, assistant, trial.candidate)
         present = _need_fit(connection, store, candidate, trial.kind, policy)
-        if (present.epoch, candidate.evidence) != (trial.epoch, reading.digest):
+        if (present.epoch, candidate.evidence, trial.evidence) != (trial.epoch, reading.digest, reading.digest):
             raise TrialRefused(
                 f"the champion or the evidence of version {candidate.number} changed since trial {number} was asked "
                 "for; ask for a new one: `lcia trial start`"
@@ -304,7 +305,7 @@ def _started(connection: Connection, trial: Trial, candidate: Candidate, actor: 
         **details_of(trial, candidate),
         "champion": trial.champion,
         "epoch": trial.epoch,
-        "evidence": candidate.evidence,
+        "evidence": trial.evidence,
         "asked_by": trial.asked_by,
         "approval": approval,
         "rules": trial.rules,

@@ -237,7 +237,7 @@ _KEY = {"number": -1, "id": _ME, "record": {}, "entry": 0, "at": _THEN}
 _RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
 _ALONE = {**_POLICY, "accepted_by": "another", "ended_at": _THEN}
 _TRY_OUT = {
-    **dict.fromkeys(("assistant", "candidate", "champion", "asked_by", "reason"), _ME),
+    **dict.fromkeys(("assistant", "candidate", "evidence", "champion", "asked_by", "reason"), _ME),
     "id": -1,
     "epoch": 1,
     "kind": "canary",

@@ -412,6 +412,7 @@ trials = Table(
     Column("id", Integer, primary_key=True),
     Column("assistant", String(64), nullable=False, index=True),
     Column("candidate", String(64), ForeignKey("candidates.digest"), nullable=False, index=True),
+    Column("evidence", String(64), nullable=False),  # of the candidate
     Column("champion", String(64), nullable=False),  # that it is compared with
     Column("epoch", Integer, nullable=False),  # of that champion
     Column("kind", String(16), nullable=False),  # shadow or canary

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("assistant", sa.String(64), nullable=False, index=True),
         sa.Column("candidate", sa.String(64), sa.ForeignKey("candidates.digest"), nullable=False, index=True),
+        sa.Column("evidence", sa.String(64), nullable=False),
         sa.Column("champion", sa.String(64), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
