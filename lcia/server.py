@@ -142,6 +142,8 @@ def _find(instance: Instance, ways: Mapping[str, Channel]) -> None:
         notices.warn_of_expiry(
             connection, instance.assistant, settings.policy.approval, settings.notify.expiry_hours, list(ways), link
         )
+        seconds = settings.gateway.differs_seconds
+        notices.warn_of_replicas(connection, instance.assistant, seconds, list(ways), link)
 
 
 def _send(instance: Instance, ways: Mapping[str, Channel]) -> list[notices.Sent]:

@@ -8,14 +8,15 @@ from components.errors import LciaError
 from components.roles import Role
 
 Permission: TypeAlias = Literal[
-    "look", "read_rows", "submit", "operate", "decide", "revoke", "roll_back", "withdraw", "audit", "administer"
-]
+    "look", "read_rows", "submit", "operate", "decide", "revoke", "roll_back", "withdraw", "audit", "administer",
+    "serve", "answer", "try",
+]  # fmt: skip
 ROLES: tuple[Role, ...] = get_args(Role)
 EVERYWHERE = "*"
 """Site of a grant that holds for all sites."""
 
 TABLE: dict[Permission, frozenset[Role]] = {
-    "look": frozenset(ROLES),  # states, numbers, reports without rows
+    "look": frozenset(ROLES) - {"serve", "answer"},  # states, numbers, reports without rows
     "read_rows": frozenset({"approver"}),  # test rows; every look is logged
     "submit": frozenset({"submitter"}),
     "operate": frozenset({"engineer"}),  # retry, cancel, answer held tasks, sync
@@ -25,8 +26,12 @@ TABLE: dict[Permission, frozenset[Role]] = {
     "withdraw": frozenset({"submitter", "admin"}),  # a site takes back its rows
     "audit": frozenset({"auditor", "approver", "admin"}),  # the log itself
     "administer": frozenset({"admin"}),  # people, tokens, policy
+    "serve": frozenset({"serve"}),  # a gateway: fetch versions and checks of tokens, report what it answers with
+    "answer": frozenset(ROLES) - {"serve"},  # ask the assistant at a gateway
+    "try": frozenset({"engineer", "approver"}),  # ask versions there that are not the champion
 }
-"""Permission -> roles. An admin doesn't decide and an approver doesn't administer, unless granted both roles."""
+"""Permission -> roles. An admin doesn't decide and an approver doesn't administer, unless granted both roles. The roles
+`serve` and `answer` are for programs: the one may only be a gateway, the other only ask one."""
 
 
 class Forbidden(LciaError):

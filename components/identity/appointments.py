@@ -181,6 +181,13 @@ def has_power(person: Person) -> bool:
     return any(grant.role in POWER for grant in person.grants)
 
 
+def grants_with(person: Person, *, foreign: bool) -> tuple[Grant, ...]:
+    """Roles of a person that count with a token, `foreign` if somebody else made it; none after they were shut out."""
+    if person.disabled_at is not None:
+        return ()
+    return tuple(one for one in person.grants if not (foreign and one.role in POWER))
+
+
 def bootstrapping(connection: Connection) -> bool:
     """True if the only admin may appoint alone: it is the first one, for a while, and there was never a second."""
     of_admins = appointments.c.role == "admin"

@@ -6,7 +6,7 @@ guess it. The secret is shown once.
 
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import get_args
@@ -17,8 +17,8 @@ from components.audit.log import Actor, append
 from components.audit.state import token_check
 from components.errors import LciaError
 from components.identity import people
-from components.identity.access import Forbidden, Permission
-from components.identity.appointments import has_power
+from components.identity.access import Forbidden, Permission, permits
+from components.identity.appointments import grants_with, has_power
 from components.identity.people import OPERATOR, Person
 from components.names import fold, same_person
 from components.storage.database import Database, is_ahead, now
@@ -74,6 +74,17 @@ class Token:
         """`Actor.how` of its user, for the log."""
         other = self.made_by is not None and not same_person(self.made_by, self.person)
         return f"token {self.id}, made by {self.made_by}" if other else f"token {self.id}"
+
+
+@dataclass(frozen=True)
+class TokenCheck:
+    """A token that counts, with the hash that its secret is checked by where the service is not asked."""
+
+    token: Token
+    check: str
+    """sha256 of the secret."""
+    permissions: tuple[Permission, ...]
+    """Permissions that were asked about and that it gives."""
 
 
 def create(
@@ -161,17 +172,42 @@ def standing(db: Database, identity: str) -> tuple[Person, Token]:
     with db.read() as connection:
         token, moment = get(connection, identity), now(connection)
         person = people.get(connection, token.person)
+    reason = _refusal(person, token, moment)
+    if reason is not None:
+        raise TokenRefused(reason)
+    return person, token
+
+
+def _refusal(person: Person, token: Token, moment: datetime) -> str | None:
+    """Reason why a token does not count, as a sentence; None if it does."""
+    name = f"token {token.id} ({token.label})"
     if token.revoked_at is not None or moment >= token.expires_at:
         reason = "was revoked" if token.revoked_at is not None else f"expired at {token.expires_at:%Y-%m-%d %H:%M} UTC"
-        raise TokenRefused(f"token {token.id} ({token.label}) {reason}; an admin makes a new one")
+        return f"{name} {reason}; an admin makes a new one"
     if is_ahead(token.created_at, moment):
-        raise TokenRefused(
-            f"token {token.id} ({token.label}) was made at {token.created_at:%Y-%m-%d %H:%M} UTC, which is still to "
-            "come: set the database's clock right, or an admin makes a new one"
+        return (
+            f"{name} was made at {token.created_at:%Y-%m-%d %H:%M} UTC, which is still to come: set the database's "
+            "clock right, or an admin makes a new one"
         )
-    if person.disabled_at is not None:
-        raise TokenRefused(f"the owner of token {token.id} was shut out")
-    return person, token
+    return f"the owner of token {token.id} was shut out" if person.disabled_at is not None else None
+
+
+def checks(connection: Connection, permissions: Collection[Permission]) -> list[TokenCheck]:
+    """Tokens that count and give at least one of the permissions, by id; a token's limits and maker count as ever."""
+    moment = now(connection)
+    query = select(tokens).where(tokens.c.revoked_at.is_(None), tokens.c.expires_at > moment).order_by(tokens.c.id)
+    rows = connection.execute(query).mappings().all()
+    owners = people.among(connection, {row["person"] for row in rows})
+    result = []
+    for row in rows:
+        token, owner = _token(row), owners[fold(row["person"])]
+        grants = grants_with(owner, foreign=token.foreign)
+        gives = tuple(
+            one for one in permissions if permits(grants, one) and (not token.permissions or one in token.permissions)
+        )
+        if gives and _refusal(owner, token, moment) is None:
+            result.append(TokenCheck(token, row["secret"], gives))
+    return result
 
 
 def revoke(connection: Connection, identity: str, *, actor: Actor, reason: str) -> Token:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from components.audit import log
 from components.errors import LciaError
-from components.promotion import candidates, quorum
+from components.promotion import candidates, quorum, replicas
 from components.registry.outbox import backlog
 from components.settings import ApprovalSettings
 from components.storage.database import Database, now
@@ -35,7 +35,8 @@ KINDS = {
     "appointment.proposed": "appointment",
     "version.differs": "worse",
 }
-"""Log entry -> kind of the notice it leads to. `expiring`, `tampering` and `refused by MLflow` have no log entry."""
+"""Log entry -> kind of the notice it leads to. `expiring`, `tampering`, `refused by MLflow` and `not followed` have no
+log entry."""
 
 CURSOR = "cursor"
 """Kind of the row that remembers how far the log has been read."""
@@ -142,6 +143,32 @@ def warn_of_refusals(connection: Connection, assistant: str, channels: list[str]
                 "link": _link(link, f"versions/{row.number}" if row.number is not None else ""),
             }
             count += _tell(connection, assistant, "refused by MLflow", f"outbox {row.id}", payload, channels)
+    return count
+
+
+def warn_of_replicas(
+    connection: Connection, assistant: str, seconds: float, channels: list[str], link: str = ""
+) -> int:
+    """Warn of gateways that have not served the decided version for so long; once for each of them and decision."""
+    gateways, count = replicas.fleet(connection, assistant), 0
+    decided = gateways.decided
+    if decided is None:
+        return 0
+    number = candidates.get(connection, assistant, decided.version).number
+    for one in gateways.fresh:
+        since = one.differs_since(decided)
+        if since is None or gateways.moment - since < timedelta(seconds=seconds):
+            continue
+        serves = "no version" if one.version is None else f"version {one.number or one.version[:12]}"
+        payload: dict[str, Json] = {
+            "title": f"the gateway {one.replica} does not follow the decision for version {number}",
+            "text": f"version {number} was decided, and the gateway {one.replica} has not been ready with it since "
+            f"{since:%Y-%m-%d %H:%M} UTC; it has {serves}. {one.problem or 'It names no problem.'}",
+            "subject": decided.version,
+            "link": _link(link, "in-use"),
+        }
+        about = f"replica {one.replica}, epoch {decided.epoch}"
+        count += _tell(connection, assistant, "not followed", about, payload, channels)
     return count
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from components.errors import LciaError
 from components.gate.sequential import SequentialTest, threshold
+from components.promotion.replicas import ReportRefused
 from components.promotion.trial_rows import RULES, SHADOW, Trial
 from components.storage.objects import Json
 
@@ -22,11 +22,6 @@ MOST = 10**9
 """Largest count of a report."""
 MOST_CHANGED = 500
 """Changed answers that are kept of one trial."""
-
-
-class ReportRefused(LciaError):
-    """A report on a trial that is none, or that no honest gateway sends."""
-
 
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
 Two: TypeAlias = tuple[Count, Count]
@@ -123,8 +118,8 @@ class ChangedAnswer(_Part):
     """One request that the two versions answered differently; texts with personal data masked."""
 
     id: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9_.:-]+$")]
-    champion: Annotated[str, Field(max_length=8000)]
-    candidate: Annotated[str, Field(max_length=8000)]
+    champion: Annotated[str, Field(max_length=20_000)]
+    candidate: Annotated[str, Field(max_length=20_000)]
 
 
 class TrialReport(TrialCounts):

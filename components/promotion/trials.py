@@ -20,9 +20,9 @@ from components.promotion.candidates import Candidate
 from components.promotion.policy import standing
 from components.promotion.quorum import need_entitled
 from components.promotion.reasons import need_reason
+from components.promotion.replicas import ReportRefused
 from components.promotion.trial_counts import (
     MOST_CHANGED,
-    ReportRefused,
     TrialCounts,
     TrialReport,
     fresh_tests,

@@ -66,6 +66,17 @@ def parts(store: ObjectStore, version: str) -> Parts:
     return Parts(files, {f"adapters/{group.id}": group.adapter for group in pool.groups})
 
 
+def digests(store: ObjectStore, version: str) -> frozenset[str]:
+    """Every object of a version's bundle: its files, the folder objects and the files in them.
+
+    Raises:
+        ObjectMissing, ObjectCorrupt: the manifest or a folder object is gone or was altered.
+    """
+    contents = parts(store, version)
+    inner = (digest for folder in contents.folders.values() for digest in store.folder_files(folder).values())
+    return frozenset({*contents.files.values(), *contents.folders.values(), *inner})
+
+
 def write(store: ObjectStore, version: str, folder: Path, models: Path | None = None) -> None:
     """Write a version's bundle into an empty or absent `folder`.
 

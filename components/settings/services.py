@@ -130,7 +130,7 @@ class GroupRole(Section):
     """A role for the members of a group of the identity provider."""
 
     role: Role
-    """One of submitter, engineer, approver, auditor, admin."""
+    """One of submitter, engineer, approver, auditor, admin, serve, answer."""
     site: Annotated[str, Field(min_length=1, max_length=64)] = "*"
     """The `owner` of the tasks it holds for, or `*`."""
 

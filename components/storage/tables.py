@@ -401,6 +401,7 @@ replicas = Table(
     Column("traffic", Json, nullable=False),  # {group or none: {requests, errors}}
     Column("latency", Json, nullable=False),
     Column("trial", Json, nullable=False),  # counts of the trial under way, or null
+    Column("reported_by", String(200), nullable=False),  # person or program; none other may report under the name
     Column("started_at", Moment, nullable=False),  # first report after a silence
     Column("reported_at", Moment, nullable=False),
     Column("agreed_at", Moment),  # last report in which it was ready with the version decided at that moment

@@ -11,14 +11,14 @@ from components.storage import leases, rounds
 from components.tasks import progress, queue
 from components.tasks.queue import QueueItem
 from lcia.instance import Instance
-from lcia.operations import approvals, delivery, relocation
+from lcia.operations import approvals, delivery, relocation, serving
 
 BUSY = ("assessing", "learning")
 """States of tasks that a worker has in hand."""
 
 
 def status(instance: Instance) -> dict[str, Any]:
-    """Champion, queue, candidates and log, as `docs/json.md` describes."""
+    """Champion, gateways, queue, candidates and log, as `docs/json.md` describes."""
     with instance.db.read() as connection:
         items = queue.items(connection, instance.assistant)
         counts = queue.counts(connection, instance.assistant)
@@ -30,6 +30,7 @@ def status(instance: Instance) -> dict[str, Any]:
         "champion": now and {**now, "tasks": _in_order(instance, str(now["digest"]))},
         "queue": {**counts, "items": [item.to_json() for item in items]},
         "candidates": [_candidate(instance, version) for version in versions],
+        "gateways": serving.fleet(instance),
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {
             **registry(instance),

@@ -31,6 +31,7 @@ from lcia.operations import (
     policy,
     registry,
     retention,
+    serving,
     status,
     tasks,
     versions,
@@ -66,6 +67,7 @@ from lcia.operations.params import (
     VersionParams,
     WithdrawParams,
 )
+from lcia.operations.serving_params import ReportParams, ServingParams
 
 
 class ParametersRefused(LciaError):
@@ -181,6 +183,9 @@ OPERATIONS: dict[str, Operation] = {
         Operation("statement", "look", False, VersionParams, audit.signed_statement),
         Operation("keys", "look", False, NoParams, audit.keys),
         Operation("policy", "look", False, NoParams, policy.in_force),
+        Operation("replicas", "look", False, NoParams, serving.fleet),
+        Operation("serving", "serve", False, ServingParams, serving.serving),
+        Operation("report", "serve", True, ReportParams, serving.report),
         Operation("people", "administer", False, NoParams, people.everybody),
         Operation("tokens", "administer", False, PersonParams, people.token_list, about=_whose),
         Operation("approve", "decide", True, ApproveParams, decisions.approve, _of_version),
@@ -208,4 +213,4 @@ OPERATIONS: dict[str, Operation] = {
         ),
     )
 }
-"""By name; `submit` is apart, for it carries a package."""
+"""By name; `submit` and `part` are apart, for they carry bytes."""

@@ -19,6 +19,7 @@ from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity.access import Forbidden
 from components.identity.tokens import TokenRefused, TokenUnknown
 from components.promotion.candidates import CandidateUnknown
+from components.promotion.replicas import NotAskable, ReportRefused
 from components.storage.database import DatabaseUnavailable, DiskFull
 from components.storage.objects import Json
 from components.tasks.containers import KINDS
@@ -31,11 +32,13 @@ from lcia.inference.process import AnswererBusy, AnswererEnded
 from lcia.instance import Instance
 from lcia.operations import tasks
 from lcia.operations.flips import ImageUnknown, NotForSubmitters
+from lcia.operations.serving import PartUnknown
 from lcia.operations.table import OPERATIONS, Operation
 from lcia.service import metrics
 from lcia.service.border import Border, root_of
 from lcia.service.callers import Caller, NotSignedIn, caller_of, log_denial, perform
 from lcia.service.limits import Rates, TooManyRequests
+from lcia.service.parts import add_parts
 from lcia.service.patience import Bodies
 from lcia.service.sign_in import add_sign_in
 from lcia.service.streams import NoMoreStreams, Slots, TooManyStreams
@@ -78,6 +81,9 @@ STATUS: Mapping[type[LciaError], int] = {
     CandidateUnknown: 404,
     TokenUnknown: 404,
     ImageUnknown: 404,
+    PartUnknown: 404,
+    ReportRefused: 409,
+    NotAskable: 409,
     QueueError: 409,
     GateRefused: 409,
     WaitingForPeople: 409,
@@ -131,6 +137,7 @@ def make_app(
     for operation in OPERATIONS.values():
         _add(app, instance, operation, who)
     _add_submit(app, instance, who)
+    add_parts(app, instance, who)
     _add_health(app, instance, rounds)
     app.add_exception_handler(RequestValidationError, _invalid)
     add_sign_in(app, instance, rates, environment)

@@ -11,7 +11,7 @@ from components.audit.log import Actor
 from components.errors import LciaError
 from components.identity import people, tokens
 from components.identity.access import Forbidden, Grant, Permission, need
-from components.identity.appointments import POWER
+from components.identity.appointments import grants_with
 from components.identity.people import Person
 from components.identity.tokens import Token, TokenRefused
 from components.names import same_person
@@ -60,9 +60,7 @@ class Caller:
     @property
     def grants(self) -> tuple[Grant, ...]:
         """Roles of the person that count here; none after they were shut out."""
-        if self.person.disabled_at:
-            return ()
-        return tuple(one for one in self.person.grants if not (self.foreign and one.role in POWER))
+        return grants_with(self.person, foreign=self.foreign)
 
     def need(self, permission: Permission, sites: Collection[str] | str | None, *, everywhere: bool = False) -> None:
         """Refuse what the person or the token has no permission for; `sites` and `everywhere` as in `access.need`.

@@ -4,13 +4,14 @@ The text format 0.0.4; a scrape is one read transaction.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from components.promotion import candidates, champion
 from components.registry import outbox
 from components.storage import leases
 from components.tasks import queue
 from lcia.instance import Instance
-from lcia.operations import delivery
+from lcia.operations import delivery, serving
 from lcia.worker.rounds import Rounds
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
@@ -59,6 +60,14 @@ def _lines(instance: Instance) -> Iterator[str]:
     yield f"lcia_outbox_parked {sum(row.parked_at is not None for row in waiting)}"
     yield from _head("lcia_champion_served", "1 if MLflow serves the champion that was decided.")
     yield f"lcia_champion_served {int(delivery.is_served(instance, champion_))}"
+    gateways = serving.fleet(instance)
+    yield from _head("lcia_replicas", "Gateways that reported in the last 30 seconds.")
+    yield f"lcia_replicas {gateways['of']}"
+    yield from _head("lcia_replicas_serving", "Those of them that are ready with the version that was decided.")
+    yield f"lcia_replicas_serving {gateways['serving']}"
+    yield from _head("lcia_replicas_differ_seconds", "Seconds for which the first of the others has not been.")
+    since = gateways["differs_since"]
+    yield f"lcia_replicas_differ_seconds {(now - datetime.fromisoformat(since)).total_seconds() if since else 0:.0f}"
     yield from _head("lcia_lease_silent_seconds", "Seconds since the last heartbeat of a lease's holder.")
     yield from (
         f'lcia_lease_silent_seconds{{name="{one.name}"}} {one.silent:.0f}' for one in standing if one.silent is not None

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -81,15 +81,23 @@ class Slots:
 
 
 class Stream(StreamingResponse):
-    """Event stream that gives its place back however it ends."""
+    """Answer in pieces, such as an event stream, that gives its place back however it ends."""
 
-    def __init__(self, events: AsyncIterable[str], places: Slots, person: str) -> None:
-        """The caller has taken the place already."""
-        super().__init__(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+    def __init__(
+        self,
+        pieces: AsyncIterable[str] | Iterable[bytes],
+        places: Slots,
+        person: str,
+        kind: str = "text/event-stream",
+        **headers: str,
+    ) -> None:
+        """The caller has taken the place already; in names of headers `_` stands for `-`."""
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        super().__init__(pieces, media_type=kind, headers={"x-accel-buffering": "no", **names})
         self._places, self._person = places, person
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the reader leaves or the events end."""
+        """Send until the reader leaves or the pieces end."""
         try:
             await super().__call__(scope, receive, send)
         finally:

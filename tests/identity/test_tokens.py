@@ -7,9 +7,11 @@ from bootstrap import ROOT
 from sqlalchemy import select, update
 
 from components.audit import log
+from components.audit.log import Actor
 from components.identity import people, tokens
 from components.identity.tokens import TokenRefused, TokenUnknown
 from components.storage import tables
+from components.storage.objects import digest_of
 
 DAY = timedelta(days=1)
 
@@ -116,3 +118,68 @@ def test_a_token_made_on_a_clock_ahead_does_not_live_longer(db):
         connection.execute(update(tables.tokens).values(created_at=later, expires_at=later + DAY))
     with pytest.raises(TokenRefused, match="still to come"):
         tokens.check(db, text)
+
+
+EVERYBODYS = ("answer", "try")
+
+
+def person(db, name, *roles):
+    with db.begin() as connection:
+        people.add(connection, name, actor=ROOT)
+        for role in roles:
+            people.grant(connection, name, role, actor=ROOT)
+    return name
+
+
+def checks(db):
+    with db.read() as connection:
+        return {one.token.id: one for one in tokens.checks(connection, EVERYBODYS)}
+
+
+@pytest.mark.parametrize(
+    ("roles", "limits", "gives"),
+    [
+        (["answer"], (), ("answer",)),
+        (["answer"], ("answer",), ("answer",)),
+        (["submitter"], ("answer",), ("answer",)),
+        (["auditor"], (), ("answer",)),
+        (["engineer"], (), ("answer", "try")),
+        (["approver"], ("answer",), ("answer",)),
+        (["approver"], ("try",), ("try",)),
+        (["serve", "answer"], (), ("answer",)),
+        (["serve"], (), None),
+        ([], (), None),
+        (["answer"], ("look",), None),
+        (["engineer"], ("submit", "look"), None),
+    ],
+)
+def test_a_gateway_gets_the_checks_of_tokens_that_may_ask(db, roles, limits, gives):
+    made, text = create(db, person(db, "app", *roles), permissions=limits)
+    one = checks(db).get(made.id)
+    assert (one and one.permissions) == gives
+    assert one is None or one.check == digest_of(secret_of(text).encode())
+
+
+def test_tokens_that_do_not_count_are_not_handed_out(db):
+    made = {name: create(db, person(db, name, "answer"))[0] for name in ("app", "gone", "late", "early", "lost")}
+    with db.begin() as connection:
+        people.disable(connection, "gone", actor=ROOT, reason="left")
+        tokens.revoke(connection, made["lost"].id, actor=ROOT, reason="lost")
+        for name, values in {
+            "late": {"expires_at": made["late"].created_at},
+            "early": {"created_at": made["early"].created_at + DAY},
+        }.items():
+            mine = tables.tokens.c.id == made[name].id
+            connection.execute(update(tables.tokens).where(mine).values(**values))
+    assert set(checks(db)) >= {made["app"].id}
+    assert not set(checks(db)) & {one.id for name, one in made.items() if name != "app"}
+
+
+def test_roles_that_decide_do_not_count_with_a_token_that_another_person_made(db):
+    """Bob asks with his own roles, but nobody gets an approver's permission to try by a token that an admin made."""
+    other = Actor("eve", assured=True, how="console")
+    person(db, "bob", "submitter")
+    with db.begin() as connection:
+        made, _ = tokens.create(connection, "bob", "app", DAY, actor=other)
+        people.grant(connection, "bob", "approver", actor=ROOT)
+    assert checks(db)[made.id].permissions == ("answer",)

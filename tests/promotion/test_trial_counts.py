@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.promotion.trial_counts import BUCKETS, Arm, Pairs, ReportRefused, TrialCounts, quantile, read_report
+from components.promotion.replicas import ReportRefused
+from components.promotion.trial_counts import BUCKETS, Arm, Pairs, TrialCounts, quantile, read_report
 
 NUMBERS = st.integers(0, 10**6)
 

@@ -16,7 +16,7 @@ from components.promotion import approvals, candidates, quorum, trial_end, trial
 from components.promotion.approvals import EvidenceVoid, FourEyesRefused, NotLowRisk
 from components.promotion.candidates import NotPending
 from components.promotion.quorum import NotEntitled, QuorumMissing
-from components.promotion.trial_counts import ReportRefused
+from components.promotion.replicas import ReportRefused
 from components.promotion.trials import TrialNeedsOthers, TrialRefused
 from components.settings import ApprovalSettings, GateSettings, PolicySettings
 from components.storage import tables

@@ -27,6 +27,7 @@ PARAMS = {
     "statement": {"version": "1"},
     "matrix": {"version": "1"},
     "supersede": {"old": "a@1", "new": "b@1", "reason": "r"},
+    "report": {"replica": "gw", "engine": "e", "ready": False},
     "withdraw": {"task": "a@1", "reason": "r"},
     "retry": {"item": 99},
     "release": {"item": 99, "reason": "r"},

@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from components.audit import log
 from components.audit.log import SYSTEM, Deed
 from components.identity import people, sessions
+from components.promotion import replicas
 from components.registry.outbox import backlog
 from components.storage import database, leases, results, rounds, tables
 from components.storage.database import Database, DatabaseUnavailable, ValueRefused
@@ -96,6 +97,19 @@ def test_a_database_of_the_release_before_gets_sign_ins_and_rounds_and_keeps_the
         rounds.record(connection, "mlflow", "service/h", "away")
         (one,) = rounds.failing(connection)
     assert (one.failures, one.ok_at, one.error) == (2, None, "away")
+
+
+def test_a_database_of_the_release_before_gets_replicas_and_keeps_the_rest(empty_database):
+    db = at_revision(empty_database, "0010_sessions_and_rounds")
+    with db.begin() as connection:
+        rounds.record(connection, "mlflow", "service/h", "away")
+    db.migrate()
+    with db.begin() as connection:
+        nothing = {"traffic": {}, "latency": {}, "trial": None, "actor": SYSTEM}
+        replicas.record(connection, "a", "gw", engine="e", version=None, ready=False, problem="", **nothing)
+        (one,) = replicas.fleet(connection, "a").replicas
+        assert [each.name for each in rounds.failing(connection)] == ["mlflow"]
+    assert (one.replica, one.version, one.trial) == ("gw", None, None)
 
 
 def test_a_long_reader_lets_the_log_of_sqlite_grow_and_its_end_takes_it_away(tmp_path):

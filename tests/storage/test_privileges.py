@@ -12,7 +12,15 @@ from components.audit import keyring, log
 from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.identity import people, sessions, tokens
-from components.promotion import approvals, candidates, champion, policy, serving_watch, trial_statements
+from components.promotion import (
+    approvals,
+    candidates,
+    champion,
+    policy,
+    replicas,
+    serving_watch,
+    trial_statements,
+)
 from components.promotion.approvals import NotLowRisk
 from components.promotion.automatic import promote_waiting
 from components.registry.outbox import apply_outbox, enqueue, pending
@@ -344,6 +352,22 @@ def test_the_script_may_be_repeated_and_names_every_table(accounts, postgresql):
     for bad in ["Lcia", "a b", "x; DROP TABLE log", ""]:
         with pytest.raises(privileges.NameRefused):
             privileges.script(bad)
+
+
+def test_what_replicas_report_is_written_by_the_service_alone(accounts):
+    def report(state, replica):
+        with state.db.begin() as connection:
+            nothing = {"traffic": {}, "latency": {}, "trial": None, "actor": SYSTEM}
+            replicas.record(connection, "a", replica, engine="e", version=None, ready=True, problem="", **nothing)
+
+    report(accounts["service"], "one")
+    report(accounts["service"], "one")
+    for account in ("worker", "promoter", "keeper"):
+        for replica in ("one", "two"):
+            with pytest.raises(AccountRefused, match=f"lcia_{account}"):
+                report(accounts[account], replica)
+        with accounts[account].db.read() as connection:
+            assert [one.replica for one in replicas.fleet(connection, "a").replicas] == ["one"]
 
 
 def test_sign_ins_are_the_services_and_each_process_notes_its_own_rounds(accounts):

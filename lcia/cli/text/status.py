@@ -24,6 +24,7 @@ def status(value: Value, *, everything: bool = False) -> str:
             f"{value['assistant']}: champion is version {champion['version']} ({champion['digest'][:12]}), {serving}"
         )
         lines += [f"  group {group['id']}: {_names(group['tasks'], everything)}" for group in champion["groups"]]
+    lines += gateways(value.get("gateways"))  # a server of an earlier release says nothing of them
     items = value["queue"]["items"]
     busy = [item for item in items if item["state"] not in QUIET]
     quiet = [item for item in items if item["state"] in QUIET]
@@ -47,6 +48,35 @@ def status(value: Value, *, everything: bool = False) -> str:
     head = value["audit"]["head"]
     lines.append(f"  log: {value['audit']['entries']} entries, root {head[:16]}")
     return "\n".join([*lines, *_registry(value["registry"])])
+
+
+def gateways(value: Value | None) -> list[str]:
+    """Lines about gateways: how many serve what was decided, and what the others do; none if there never was one."""
+    if not value or not value["replicas"]:
+        return []
+    if not value["of"]:
+        last = max(value["replicas"], key=lambda one: str(one["reported_at"]))
+        return [f"  no gateway reports now; {last['replica']} was the last, at {_time(last['reported_at'])}"]
+    decided = f"decided {value['decided']['number']}" if value["decided"] else "nothing decided"
+    lines = [f"  gateways: {decided}, served by {value['serving']} of {value['of']}"]
+    differing = (one for one in value["replicas"] if one["fresh"] and one["differs_since"])
+    return [*lines, *(f"    {_answers(one)} since {_time(one['differs_since'])}{_because(one)}" for one in differing)]
+
+
+def _answers(one: Value) -> str:
+    """What a gateway answers with that does not serve the decided version."""
+    if one["digest"] is None:
+        return f"{one['replica']} answers with no version"
+    version = f"version {one['number']}" if one["number"] is not None else f"unknown version {one['digest'][:12]}"
+    return f"{one['replica']} {'answers with' if one['ready'] else 'is not ready with'} {version}"
+
+
+def _because(one: Value) -> str:
+    return f": {one['problem']}" if one["problem"] else ""
+
+
+def _time(moment: str) -> str:
+    return f"{moment[:16].replace('T', ' ')} UTC"
 
 
 def _registry(value: Value) -> list[str]:

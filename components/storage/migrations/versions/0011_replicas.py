@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("traffic", sa.Text(), nullable=False),
         sa.Column("latency", sa.Text(), nullable=False),
         sa.Column("trial", sa.Text(), nullable=False),
+        sa.Column("reported_by", sa.String(200), nullable=False),
         sa.Column("started_at", MOMENT, nullable=False),
         sa.Column("reported_at", MOMENT, nullable=False),
         sa.Column("agreed_at", MOMENT),
