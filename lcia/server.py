@@ -23,6 +23,7 @@ from components.settings import ServeSettings
 from components.visible import indent, visible
 from lcia.console.app import add_console
 from lcia.instance import Instance
+from lcia.operations import trials
 from lcia.service import app as service
 from lcia.service import patience
 from lcia.service.denials import DENIALS
@@ -100,8 +101,8 @@ def _listen(settings: ServeSettings) -> socket.socket:
         ) from error
 
 
-ROUNDS = ("automatic", "mlflow", "served", "denials", "notices", "delivery")
-"""Rounds, in order: promote what the policy leaves to no person, update MLflow, check what it serves, enter counts of
+ROUNDS = ("automatic", "trials", "mlflow", "served", "denials", "notices", "delivery")
+"""Rounds, in order: promote what the policy leaves to no person, end trials that are over, update MLflow, check what it serves, enter counts of
 denials, find notices, send them."""
 
 
@@ -113,6 +114,7 @@ def tell(instance: Instance, ways: Mapping[str, Channel], rounds: Rounds) -> Non
     """Do each round once; a failure of one does not stop the others."""
     instance = instance.current()
     rounds.run("automatic", lambda: _promote(instance))
+    rounds.run("trials", lambda: trials.settle(instance))
     rounds.run(
         "mlflow", lambda: _need_none([one.message for one in instance.tell_registry() if not (one.ok or one.waits)])
     )

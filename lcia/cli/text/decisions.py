@@ -9,7 +9,13 @@ Value = Mapping[str, Any]
 def approval(value: Value) -> str:
     """`lcia approve`."""
     if value["epoch"] is None:
-        return f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
+        text = f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
+        trial = value.get("trial")
+        return (
+            text
+            if trial is None
+            else f"{text} Its trial {trial} is under way: at its end your approval counts no more."
+        )
     if value["known"]:
         return f"Version {value['version']} is the champion already; nothing was changed."
     return f"Version {value['version']} is the champion (epoch {value['epoch']})."
