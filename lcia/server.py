@@ -102,8 +102,8 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 
 ROUNDS = ("automatic", "trials", "mlflow", "served", "denials", "notices", "delivery")
-"""Rounds, in order: promote what the policy leaves to no person, end trials that are over, update MLflow, check what it serves, enter counts of
-denials, find notices, send them."""
+"""Rounds, in order: promote what the policy leaves to no person, end trials that are over, update MLflow, check what it
+serves, enter counts of denials, find notices, send them."""
 
 
 class RoundUnfinished(LciaError):

@@ -103,7 +103,11 @@ def rollback(instance: Instance, version: str, actor: Actor, reason: str) -> Jso
 
 def _trial(instance: Instance, version: Mapping[str, Json]) -> int | None:
     """Number of a version's trial that is under way: its end takes every approval away that was given before."""
-    mine = (one["id"] for one in trials.standing(instance) if one["number"] == version["version"])
+    mine = (
+        one["id"]
+        for one in trials.standing(instance)
+        if (one["number"], one["state"]) == (version["version"], "under_way")
+    )
     return next(mine, None)
 
 

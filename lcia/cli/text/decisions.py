@@ -11,11 +11,8 @@ def approval(value: Value) -> str:
     if value["epoch"] is None:
         text = f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
         trial = value.get("trial")
-        return (
-            text
-            if trial is None
-            else f"{text} Its trial {trial} is under way: at its end your approval counts no more."
-        )
+        end = "" if trial is None else f" Its trial {trial} is under way: at its end your approval counts no more."
+        return text + end
     if value["known"]:
         return f"Version {value['version']} is the champion already; nothing was changed."
     return f"Version {value['version']} is the champion (epoch {value['epoch']})."

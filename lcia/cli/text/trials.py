@@ -73,10 +73,8 @@ def _counts(one: Value, arm: str) -> str:
     counts, latency = one["counts"][arm], one["latency"][arm]
     bad = ", ".join(f"{counts[name]} {name.replace('_', '-')}" for name in ("errors", "slow", "none_routed"))
     rated = f", {counts['complaints']} complaints of {counts['rated']} rated" if one["kind"] == "canary" else ""
-    times = (
-        ", ".join(f"{name} {_bound(latency[name])}" for name in ("p50", "p99")) if latency["answers"] else "no times"
-    )
-    return f"{arm}: {counts['requests']} requests, {bad}{rated}; {times}"
+    times = [f"; {name} {_bound(latency[name])}" for name in ("p50", "p99") if latency["answers"]]
+    return f"{arm}: {counts['requests']} requests, {bad}{rated}{''.join(times)}"
 
 
 def _bound(seconds: float | None) -> str:
@@ -84,6 +82,5 @@ def _bound(seconds: float | None) -> str:
 
 
 def _rule(rule: Value) -> str:
-    if rule["stopped"]:
-        return f"rule {rule['rule']}: stopped it, e-value {rule['e']:.3g} of {rule['threshold']:g}"
-    return f"rule {rule['rule']}: {rule['near']:.0%} of the way to a stop (e-value {rule['e']:.3g} of {rule['threshold']:g})"
+    far = "stopped it" if rule["stopped"] else f"{rule['near']:.0%} of the way to a stop"
+    return f"rule {rule['rule']}: {far} (e-value {rule['e']:.3g} of {rule['threshold']:g})"
