@@ -110,6 +110,7 @@ def about(instance: Instance, trial: Trial) -> dict[str, Any]:
         due = trial_end.over(connection, trial)
     return {
         **trial.to_json(),
+        "rules_at_start": trial.rules,
         "number": version.number,
         "task_name": version.task_name,
         "champion_number": champion.number,
