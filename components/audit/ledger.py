@@ -202,6 +202,8 @@ def _key(ledger: Ledger, body: Body, verb: str) -> None:  # noqa: ARG001
 
 def _trial(ledger: Ledger, body: Body, verb: str) -> None:
     details, by = body["details"], body["actor"]["name"]
+    if verb == "read":  # a look at its answers changes nothing
+        return
     facts = ledger.trials.setdefault(details["trial"], {"candidate": body["subject"], "approved_by": None})
     facts |= {name: details[name] for name in ("assistant", "kind", "share")}
     if verb == "requested":

@@ -13,9 +13,11 @@ Both families have a monotone likelihood ratio, so the mean is at most 1 for eve
 products for several `w` are averaged: a mean of such evidence is such evidence.
 
 Assumed: given which version answers, requests of a batch are bad independently and with one probability per version.
-Sizes of batches, and when to look, may depend on everything before. Requests of one caller resemble each other; where
-few callers send most bad requests the counts vary more than assumed, and the stated level is too small. A sticky share
-makes this matter for a canary. In a shadow trial each request is compared with itself, so it matters less.
+Sizes of batches, and when to look, may depend on everything before. Bad requests often come in bursts, because clients
+try again and callers repeat themselves; taken as independent they would stop harmless candidates far more often than
+the level says. So each likelihood ratio is raised to the power 1 / `together`, the size of a burst: for pairs that is
+exactly the ratio of the bursts, and by Jensen's inequality its mean stays at most 1 where requests are independent.
+Larger clusters, such as few callers behind most bad requests of a canary, still make the level too small.
 
 Sources: Grünwald, de Heide, Koolen, "Safe testing", JRSS B 86 (2024); Turner, Ly, Grünwald, "Generic e-variables for
 exact sequential k-sample tests that allow for optional stopping", JSPI 230 (2024); Ville (1939); Fisher's noncentral
@@ -52,6 +54,8 @@ class SequentialTest:
 
     tolerance: float
     """Ratio of odds, candidate to champion, up to which it is no worse."""
+    together: float = 1.0
+    """Requests that tend to be bad together, at least 1; see above."""
     logs: tuple[float, ...] = (0.0,) * len(FACTORS)
     """Natural logarithm of the product for each of `FACTORS`."""
 
@@ -111,19 +115,20 @@ class SequentialTest:
 
     def to_json(self) -> dict[str, Json]:
         """The state, for the database."""
-        return {"tolerance": self.tolerance, "logs": list(self.logs)}
+        return {"tolerance": self.tolerance, "together": self.together, "logs": list(self.logs)}
 
     @classmethod
     def of_json(cls, value: Mapping[str, Json]) -> "SequentialTest":
         """The test whose `to_json` this is."""
-        return cls(float(value["tolerance"]), tuple(float(log) for log in value["logs"]))
+        return cls(float(value["tolerance"]), float(value["together"]), tuple(float(log) for log in value["logs"]))
 
     @property
     def _alternatives(self) -> tuple[tuple[float, float], ...]:
         return tuple((factor, factor * self.tolerance) for factor in FACTORS)
 
     def _times(self, logs: Sequence[float]) -> "SequentialTest":
-        return replace(self, logs=tuple(before + log for before, log in zip(self.logs, logs, strict=True)))
+        parts = zip(self.logs, logs, strict=True)
+        return replace(self, logs=tuple(before + log / self.together for before, log in parts))
 
 
 def threshold(level: float, rules: int) -> float:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from components.gate.sequential import SequentialTest, threshold
 from components.promotion.replicas import ReportRefused
 from components.promotion.trial_rows import RULES, SHADOW, Trial
+from components.settings.gateway import TrialSettings
 from components.storage.objects import Json
 
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, None)
@@ -170,9 +171,9 @@ def need_kind(report: TrialReport, trial: Trial) -> None:
         raise ReportRefused(f"trial {trial.id} is a shadow, whose answers nobody sees; expected no ratings of them")
 
 
-def fresh_tests(kind: str, tolerance: float) -> dict[str, Json]:
+def fresh_tests(kind: str, rules: TrialSettings) -> dict[str, Json]:
     """State of the tests before the first report."""
-    return {rule: SequentialTest(tolerance).to_json() for rule in RULES[kind]}
+    return {rule: SequentialTest(rules.tolerance, rules.together).to_json() for rule in RULES[kind]}
 
 
 def tests_after(trial: Trial, batch: TrialCounts) -> dict[str, SequentialTest]:

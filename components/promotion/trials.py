@@ -88,7 +88,7 @@ def start(
             "share": share,
             "state": WAITING,
             "rules": rules.model_dump(mode="json"),
-            "tests": fresh_tests(kind, rules.tolerance),
+            "tests": fresh_tests(kind, rules),
             "asked_by": actor.name,
             "asked_at": moment,
             "reason": reason,

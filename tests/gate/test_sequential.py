@@ -46,15 +46,17 @@ def test_pairs_are_the_likelihood_ratio_of_the_binomial(ours, theirs, tolerance)
 
 @pytest.mark.parametrize(("n1", "n0", "bad"), [(1, 1, 1), (3, 9, 4), (10, 2, 5), (8, 8, 8), (2, 30, 3), (12, 12, 24)])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 1.0])
-def test_the_mean_of_every_table_is_at_most_one_up_to_the_tolerated_ratio(n1, n0, bad, share):
+@pytest.mark.parametrize("together", [1, 3])
+def test_the_mean_of_every_table_is_at_most_one_up_to_the_tolerated_ratio(n1, n0, bad, share, together):
     ratio = share * TOLERANCE
     counts = range(max(0, bad - n0), min(n1, bad) + 1)
     mean = sum(
-        nchypergeom_fisher.pmf(k, n1 + n0, n1, bad, ratio) * SequentialTest(TOLERANCE).unpaired(n1, k, n0, bad - k).e
+        nchypergeom_fisher.pmf(k, n1 + n0, n1, bad, ratio)
+        * SequentialTest(TOLERANCE, together).unpaired(n1, k, n0, bad - k).e
         for k in counts
     )
     assert mean <= 1 + 1e-6
-    if share == 1.0:
+    if share == together == 1:
         assert mean == pytest.approx(1, abs=1e-6)
 
 
@@ -95,6 +97,12 @@ def test_one_more_bad_answer_of_the_candidate_never_speaks_for_it(table):
         assert worse.log_e >= SequentialTest(TOLERANCE).unpaired(*table).log_e - 1e-9
 
 
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 5))
+def test_pairs_that_come_in_bursts_count_as_bursts(ours, theirs, burst):
+    bursts = SequentialTest(TOLERANCE, burst).paired(burst * ours, burst * theirs)
+    assert bursts.logs == pytest.approx(SequentialTest(TOLERANCE).paired(ours, theirs).logs, abs=1e-9)
+
+
 def test_batches_that_can_say_nothing_change_nothing():
     test = SequentialTest(TOLERANCE)
     for empty in [(0, 0, 0, 0), (50, 0, 50, 0), (10, 5, 0, 0), (0, 0, 10, 5), (10, 10, 10, 10)]:
@@ -120,30 +128,35 @@ def test_large_batches_are_finite():
     assert math.isfinite(SequentialTest(TOLERANCE).paired(10**9, 1).e)
 
 
-def stops(rng: np.random.Generator, trials: int, looks: int, p0: float, ratio: float, paired: bool) -> float:
-    """Share of simulated trials that reach one rule's threshold at any of many looks."""
+def stops(
+    rng: np.random.Generator, trials: int, looks: int, p0: float, ratio: float, paired: bool, burst: int = 1
+) -> float:
+    """Share of simulated trials that reach one rule's threshold at any of many looks; requests come in bursts."""
     odds = ratio * p0 / (1 - p0)
     p1, limit, stopped = odds / (1 + odds), threshold(LEVEL, 1), 0
     for _ in range(trials):
-        test = SequentialTest(TOLERANCE)
+        test = SequentialTest(TOLERANCE, burst)
         for _ in range(looks):
             if paired:  # independent within a pair: ratio of discordant pairs is the ratio of odds
                 ours, theirs = rng.random(60) < p1, rng.random(60) < p0
-                test = test.paired(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
+                test = test.paired(burst * int((ours & ~theirs).sum()), burst * int((theirs & ~ours).sum()))
             else:
                 n1 = int(rng.integers(1, 12))
                 n0 = 60 - n1
-                test = test.unpaired(n1, int(rng.binomial(n1, p1)), n0, int(rng.binomial(n0, p0)))
+                k1, k0 = int(rng.binomial(n1, p1)), int(rng.binomial(n0, p0))
+                test = test.unpaired(*(burst * n for n in (n1, k1, n0, k0)))
             if test.reaches(limit):
                 stopped += 1
                 break
     return stopped / trials
 
 
+@pytest.mark.parametrize("burst", [1, 3])
 @pytest.mark.parametrize("paired", [False, True])
-def test_however_long_one_looks_a_harmless_candidate_is_rarely_stopped(paired):
-    share = stops(np.random.default_rng(5), 200, 200, 0.05, TOLERANCE, paired)
-    assert share <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / 200)
+def test_however_long_one_looks_a_harmless_candidate_is_rarely_stopped(paired, burst):
+    trials, looks = (200, 200) if paired else (80, 50)  # tables take longer than pairs
+    share = stops(np.random.default_rng(5), trials, looks, 0.05, TOLERANCE, paired, burst)
+    assert share <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / trials)
 
 
 @pytest.mark.parametrize("paired", [False, True])

@@ -181,7 +181,7 @@ def test_a_rule_stops_it_in_the_transaction_of_the_report(state):
         )
         if trial.state == "ended":
             break
-    assert (trial.cause, trial.ended_by, n < 10) == ("errors", "lcia", True)
+    assert (trial.cause, trial.ended_by, n < 20) == ("errors", "lcia", True)
     assert serving(state) is None
     value = state.store.get_json(trial.record)
     (errors,) = [one for one in value["rules"] if one["rule"] == "errors"]

@@ -66,7 +66,7 @@ def report(number, champion=None, candidate=None, pairs=None, **more):
     return {
         "id": number,
         "counts": {"champion": champion or arm(), "candidate": candidate or arm()},
-        "pairs": pairs and {"agreed": 0, **dict.fromkeys(("errors", "slow", "none_routed"), [0, 0]), **pairs},
+        "pairs": pairs and {"agreed": 0, **{key: [0, 0] for key in ("errors", "slow", "none_routed")}, **pairs},
         "latency": {name: [0] * len(BUCKETS) for name in ("champion", "candidate")},
         **more,
     }
