@@ -15,6 +15,9 @@ class TrialSettings(Section):
     tolerance: Annotated[float, Field(ge=1, le=10)] = 1.25
     """Ratio of odds, candidate to champion, of an error, a slow answer, an answer by no group or a complaint up to
     which a candidate counts as no worse."""
+    together: Annotated[float, Field(ge=1, le=100)] = 3
+    """Requests that tend to be bad together, because clients try again and callers repeat themselves: counts weigh so
+    many times less. 1: each request stands alone. OpenAI's client tries three times."""
     slow_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Seconds after which an answer counts as slow."""
     longest_hours: Annotated[float, Field(gt=0, le=24 * 90)] = 24 * 7

@@ -26,6 +26,7 @@ from components.storage.tables import (
     results,
     signing_keys,
     tokens,
+    trials,
 )
 
 Accounts: TypeAlias = frozenset[str | None]
@@ -235,6 +236,16 @@ _LEASE = {"name": f"lineage:{_ME}", "owner": None, "epoch": 1, "heartbeat": _THE
 _KEY = {"number": -1, "id": _ME, "record": {}, "entry": 0, "at": _THEN}
 _RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
 _ALONE = {**_POLICY, "accepted_by": "another", "ended_at": _THEN}
+_TRY_OUT = {
+    **dict.fromkeys(("assistant", "candidate", "evidence", "champion", "asked_by", "reason"), _ME),
+    "id": -1,
+    "epoch": 1,
+    "kind": "canary",
+    "share": 0.1,
+    "rules": {},
+    "tests": {},
+    "asked_at": _THEN,
+}
 _TRIALS: tuple[Trial, ...] = (
     *_LOG_TRIALS,
     ("empty the log", text("TRUNCATE log"), _NOBODY),
@@ -255,6 +266,8 @@ _TRIALS: tuple[Trial, ...] = (
     ("read what tokens are checked with", select(tokens.c.secret).limit(0), _SERVICE),
     ("grant roles to people", insert(grants).values(person=_ME, role="admin", site="*"), _SERVICE),
     ("change policy", insert(policies).values(**_POLICY), _SERVICE),
+    ("ask for a trial", insert(trials).values(**_TRY_OUT, state="waiting"), _SERVICE),
+    ("begin a canary that nobody approved", insert(trials).values(**_TRY_OUT, state="under_way"), _NOBODY),
     ("put a policy in force that nobody proposed", insert(policies).values(**_ALONE), _NOBODY),
 )
 """All other trials."""
