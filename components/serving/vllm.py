@@ -43,17 +43,19 @@ def start_arguments(bundle: Bundle, folder: Path, models: Path) -> str:
 def gateway_arguments(settings: Settings, base_model: str, models: Path, groups: int) -> tuple[str, list[str]]:
     """Name of the base model and the options for a vLLM server that a gateway asks; adapters are loaded at run time.
 
-    `base_model` is its digest, `groups` the number of groups that the assistant has or may get. There is room for the
-    longest prompt and the longest answer, so no request is cut that the gateway lets through.
+    `base_model` is its digest, `groups` the number of groups that the assistant has or may get; the neutral adapter
+    takes a place besides. There is room for the longest prompt and the longest answer, so no request is cut that the
+    gateway lets through.
 
     Raises:
         NotAbleTo: versions under these settings have more than LoRA.
     """
     if settings.adapter.projector:
         raise NotAbleTo(f"{PROJECTOR}; use gateway.engine embedded")
-    name, options = _options(settings, base_model, models, max(1, groups))
+    adapters = max(1, groups)
+    name, options = _options(settings, base_model, models, adapters + 1)
     room = settings.base_model.max_tokens + settings.gateway.new_tokens
-    return name, [*options, "--max-cpu-loras", str(VERSIONS * max(1, groups)), "--max-model-len", str(room)]
+    return name, [*options, "--max-cpu-loras", str(VERSIONS * adapters + 1), "--max-model-len", str(room)]
 
 
 def gateway_command(settings: Settings, base_model: str, models: Path, groups: int) -> str:
@@ -67,7 +69,7 @@ def gateway_command(settings: Settings, base_model: str, models: Path, groups: i
 
 
 def _options(settings: Settings, base_model: str, models: Path, adapters: int) -> tuple[str, list[str]]:
-    """The base model as vLLM names it, and options that all need: its numbers, LoRA, no defaults of the model itself."""
+    """The base model as vLLM names it, and options that all need: its numbers, LoRA, no defaults of the model."""
     base = settings.base_model
     name, revision = location(base, base_model, models)
     rank = next((r for r in RANKS if r >= settings.adapter.rank), RANKS[-1])

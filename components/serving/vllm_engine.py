@@ -2,7 +2,8 @@
 
 A server gets traffic once it has answered a request and was given every adapter that was put; an adapter's requests
 go to servers that have it, the least busy first. vLLM knows adapters by the digests of their folders, so an
-adapter is never changed under its name, nor are cached prefixes of one used for another.
+adapter is never changed under its name, nor are cached prefixes of one used for another. From the first adapter on,
+the base model answers under a neutral one; `components.serving.neutral` says why.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx2
@@ -19,6 +20,7 @@ from components.errors import LciaError
 from components.model.adapters import AdapterError
 from components.model.reader import FIRST
 from components.serving.engine import EngineDown, Job, NotAbleTo, Step
+from components.serving.neutral import digest_of_files, neutral_files, write_neutral
 from components.serving.vllm_server import AdapterRefused, ModelUnknown, RequestFails, ServerFails, VllmServer
 from components.settings.gateway import GatewaySettings
 
@@ -61,8 +63,9 @@ class VllmEngine:
         for number, address in enumerate(settings.vllm, 1):
             _need_address(number, address)
         self._folder, self._start_seconds = settings.vllm_folder, start_seconds
-        self._adapters: dict[str, str] = {}
-        """Paths, as the servers see them, by digest."""
+        self._adapters: dict[str, Path] = {}
+        """Folders by digest, the neutral adapter's among them."""
+        self._neutral: str | None = None
         self._watches: list[asyncio.Task[None]] = []
         self._changes = asyncio.Event()
         key = os.environ.get(KEY, "")
@@ -106,11 +109,28 @@ class VllmEngine:
             EngineDown: no server is up, or none took it.
             AdapterError: every server that answered refused it.
         """
-        path = f"{self._folder.rstrip('/')}/{digest}" if self._folder else str(folder.absolute())
+        if self._neutral is None:
+            await self._put_neutral(folder)
+        await self._put(digest, folder)
+
+    async def _put_neutral(self, folder: Path) -> None:
+        """Put the neutral adapter beside the first one; both come to vLLM by the same way."""
+        files = neutral_files(folder)
+        digest = digest_of_files(files)
+        try:
+            write_neutral(files, folder.parent / digest)
+        except OSError as error:
+            raise EngineDown(
+                f"{folder.parent} can't be written to ({error.strerror}); vLLM needs a folder there"
+            ) from error
+        await self._put(digest, folder.parent / digest)
+        self._neutral = digest
+
+    async def _put(self, digest: str, folder: Path) -> None:
         servers = [server for server in self._servers if server.up]
-        results = await asyncio.gather(*(self._load(server, digest, path) for server in servers))
+        results = await asyncio.gather(*(self._load(server, digest, folder) for server in servers))
         if None in results:
-            self._adapters[digest] = path
+            self._adapters[digest] = folder
             return
         refusal = next((result for result in results if isinstance(result, AdapterRefused)), None)
         if refusal is not None:
@@ -131,7 +151,8 @@ class VllmEngine:
     @property
     def report(self) -> dict[str, object]:
         """State of each server, without credentials."""
-        return {"servers": [server.report for server in self._servers], "adapters": sorted(self._adapters)}
+        adapters = sorted(self._adapters.keys() - {self._neutral})
+        return {"servers": [server.report for server in self._servers], "adapters": adapters}
 
     async def generate(self, job: Job) -> AsyncIterator[Step]:
         """See `Engine.generate`; after its first token an answer is never continued by another server.
@@ -139,7 +160,7 @@ class VllmEngine:
         Raises:
             EngineDown; NotAbleTo: images, more tokens than the servers have room for, or options that they refuse.
         """
-        tries = _Tries()
+        job, tries = self._under_neutral(job), _Tries()
         while True:
             server = self._choose(job, job.limit, tries)
             begun = False
@@ -163,7 +184,7 @@ class VllmEngine:
         Raises:
             EngineDown, NotAbleTo: see `generate`.
         """
-        tries = _Tries()
+        job, tries = self._under_neutral(job), _Tries()
         while True:
             server = self._choose(job, max(map(len, answers)), tries)
             try:
@@ -171,6 +192,13 @@ class VllmEngine:
                     return await server.likelihoods(job, answers)
             except (ServerFails, RequestFails, ModelUnknown) as error:
                 await self._learn(server, job, error, tries)
+
+    def _under_neutral(self, job: Job) -> Job:
+        return replace(job, adapter=job.adapter or self._neutral)
+
+    def _path(self, digest: str, folder: Path) -> str:
+        """Folder of an adapter as the servers see it."""
+        return f"{self._folder.rstrip('/')}/{digest}" if self._folder else str(folder.absolute())
 
     def _choose(self, job: Job, tokens: int, tries: _Tries) -> VllmServer:
         """The least busy server that has the job's adapter and room for its prompt and `tokens` more."""
@@ -213,10 +241,10 @@ class VllmEngine:
         async with server.lock:
             try:
                 await server.look()
-                for digest, path in list(self._adapters.items()):
+                for digest, folder in list(self._adapters.items()):
                     if digest not in server.refusals:
                         with suppress(AdapterRefused):  # it is in the server's report
-                            await server.load(digest, path)
+                            await server.load(digest, self._path(digest, folder))
                 if not server.up:
                     await server.warm()
                 server.up, server.problem = True, ""
@@ -224,10 +252,10 @@ class VllmEngine:
                 server.fail(str(error))
         self._changes.set()
 
-    async def _load(self, server: VllmServer, digest: str, path: str) -> LciaError | None:
+    async def _load(self, server: VllmServer, digest: str, folder: Path) -> LciaError | None:
         async with server.lock:
             try:
-                await server.load(digest, path)
+                await server.load(digest, self._path(digest, folder))
             except AdapterRefused as error:
                 return error
             except ServerFails as error:

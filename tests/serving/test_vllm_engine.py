@@ -101,7 +101,7 @@ def test_prompts_that_vllm_has_no_room_for_are_refused_before_it_is_asked():
 def test_an_engine_is_ready_if_each_adapter_is_on_a_server_that_is_up():
     engine = engine_of("http://a", "http://b")
     assert not engine.ready
-    engine._adapters = {DIGEST: "/x", "cd" * 32: "/y"}
+    engine._adapters = {DIGEST: Path("/x"), "cd" * 32: Path("/y")}
     see(engine._servers[0], {DIGEST})
     assert not engine.ready
     see(engine._servers[1], {"cd" * 32})
@@ -248,9 +248,8 @@ class TestRealServers:
 
     def test_greedy_answers_are_those_of_transformers(self, fleet):
         jobs = [Job(p, a, 24, 2) for p in fleet.prompts for a in (None, *(each.digest for each in fleet.adapters))]
-        jobs += [
-            Job(job.prompt, job.adapter, 24, fleet.ours(job)[3]) for job in jobs
-        ]  # a token that does occur ends it
+        # a token that does occur ends the next ones
+        jobs += [Job(job.prompt, job.adapter, 24, fleet.ours(job)[3]) for job in jobs]
 
         async def scenario() -> list[tuple[int, ...]]:
             async with fleet.engine() as engine:
@@ -330,6 +329,8 @@ class TestRealServers:
         async def scenario() -> None:
             async with fleet.engine(vllm_folder=f"{a.folder.parent}/") as engine:
                 await engine.drop(a.digest)
+                with pytest.raises(AdapterError, match=r"gateway\.vllm_folder"):
+                    await engine.put("ef" * 32, a.folder)  # it is there, but under another name
                 await engine.put(a.digest, tmp_path / "the gateway's own")
                 job = Job(fleet.prompts[0], a.digest, 8, 2)
                 assert await text(engine, job) == fleet.ours(job)
@@ -439,7 +440,7 @@ class TestRealServers:
                     await engine.put("ef" * 32, a.folder)
                 fleet.servers[0].begin()
                 await until_ready(engine, lambda: text(engine, jobs[0]), right[0])
-                assert set(engine.report["servers"][0]["adapters"]) == {a.digest, b.digest}
+                assert set(engine.report["servers"][0]["adapters"]) == {a.digest, b.digest, engine._neutral}
                 assert [await text(engine, job) for job in jobs] == right
 
         asyncio.run(scenario())
