@@ -66,6 +66,7 @@ class VllmEngine:
         self._adapters: dict[str, Path] = {}
         """Folders by digest, the neutral adapter's among them."""
         self._neutral: str | None = None
+        self._neutral_files: dict[str, bytes] = {}
         self._watches: list[asyncio.Task[None]] = []
         self._changes = asyncio.Event()
         key = os.environ.get(KEY, "")
@@ -115,10 +116,10 @@ class VllmEngine:
 
     async def _put_neutral(self, folder: Path) -> None:
         """Put the neutral adapter beside the first one; both come to vLLM by the same way."""
-        files = neutral_files(folder)
-        digest = digest_of_files(files)
+        self._neutral_files = neutral_files(folder)
+        digest = digest_of_files(self._neutral_files)
         try:
-            write_neutral(files, folder.parent / digest)
+            write_neutral(self._neutral_files, folder.parent / digest)
         except OSError as error:
             raise EngineDown(
                 f"{folder.parent} can't be written to ({error.strerror}); vLLM needs a folder there"
@@ -241,6 +242,9 @@ class VllmEngine:
         async with server.lock:
             try:
                 await server.look()
+                if self._neutral:
+                    with suppress(OSError):  # the server then refuses it, and says so
+                        write_neutral(self._neutral_files, self._adapters[self._neutral])
                 for digest, folder in list(self._adapters.items()):
                     if digest not in server.refusals:
                         with suppress(AdapterRefused):  # it is in the server's report
