@@ -167,8 +167,8 @@ class VllmEngine:
             begun = False
             try:
                 with server.busy():
-                    async with aclosing(server.generate(job)) as pieces:
-                        async for steps in pieces:
+                    async with aclosing(server.generate(job)) as fragments:
+                        async for steps in fragments:
                             for step in steps:
                                 begun = True
                                 yield step

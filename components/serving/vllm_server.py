@@ -154,11 +154,11 @@ class VllmServer:
         stream = self._stream("POST", wire.COMPLETIONS, self._answer_seconds, HEAD_SECONDS, body)
         async with stream as response, aclosing(_events(response)) as events:
             async for event in events:
-                piece = _readable(wire.piece, event, job, count)
-                count += len(piece.steps)
-                if piece.steps:
-                    yield piece.steps
-                if piece.ended:
+                fragment = _readable(wire.fragment, event, job, count)
+                count += len(fragment.steps)
+                if fragment.steps:
+                    yield fragment.steps
+                if fragment.ended:
                     return
         raise RequestFails(f"{self.address} cut an answer off after {count} tokens")
 

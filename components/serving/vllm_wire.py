@@ -95,7 +95,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Fragment:
     """Next tokens of an answer, the end token left out; `ended` with the last ones."""
 
     steps: tuple[Step, ...]
@@ -167,7 +167,7 @@ def served(content: bytes) -> Served:
     return Served(base.id, base.max_model_len, frozenset(card.id for card in cards if card.parent is not None))
 
 
-def piece(content: bytes, job: Job, count: int) -> Piece:
+def fragment(content: bytes, job: Job, count: int) -> Fragment:
     """Tokens of one event of a stream, in which `count` tokens came before.
 
     Raises:
@@ -175,16 +175,16 @@ def piece(content: bytes, job: Job, count: int) -> Piece:
     """
     choices = _parse(_Chunk, content, COMPLETIONS).choices
     if not choices:
-        return Piece((), ended=False)
+        return Fragment((), ended=False)
     choice = choices[0]
     ids, reason = choice.token_ids, choice.finish_reason
     steps = _steps(choice, job)
     if reason is None and count + len(ids) <= job.limit:
-        return Piece(steps, ended=False)
+        return Fragment(steps, ended=False)
     if reason == "stop" and ids and ids[-1] == job.end_token and count + len(ids) <= job.limit:
-        return Piece(steps[:-1], ended=True)
+        return Fragment(steps[:-1], ended=True)
     if reason == "length" and count + len(ids) == job.limit:
-        return Piece(steps, ended=True)
+        return Fragment(steps, ended=True)
     raise AnswerUnreadable(
         f"an answer ended with {visible(str(reason))[:40]!r} after {count + len(ids)} tokens; expected token "
         f"{job.end_token} or {job.limit} tokens. Start vLLM as docs/gateway.md says, without limits of its own"

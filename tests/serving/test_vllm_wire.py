@@ -67,11 +67,11 @@ def test_other_programs_models_are_refused(content):
 
 
 def test_tokens_come_as_ids_until_the_limit_or_the_end_token():
-    assert wire.piece(FIRST, JOB, 0) == wire.Piece((Step(34),), ended=False)
-    assert wire.piece(LAST, JOB, 5) == wire.Piece((Step(659),), ended=True)
-    assert wire.piece(event(token_ids=[5, 2], finish_reason="stop"), JOB, 0) == wire.Piece((Step(5),), ended=True)
-    assert wire.piece(event(token_ids=[2], finish_reason="stop"), JOB, 0) == wire.Piece((), ended=True)
-    assert wire.piece(b'{"choices": []}', JOB, 0) == wire.Piece((), ended=False)
+    assert wire.fragment(FIRST, JOB, 0) == wire.Fragment((Step(34),), ended=False)
+    assert wire.fragment(LAST, JOB, 5) == wire.Fragment((Step(659),), ended=True)
+    assert wire.fragment(event(token_ids=[5, 2], finish_reason="stop"), JOB, 0) == wire.Fragment((Step(5),), ended=True)
+    assert wire.fragment(event(token_ids=[2], finish_reason="stop"), JOB, 0) == wire.Fragment((), ended=True)
+    assert wire.fragment(b'{"choices": []}', JOB, 0) == wire.Fragment((), ended=False)
 
 
 @pytest.mark.parametrize(
@@ -90,26 +90,26 @@ def test_tokens_come_as_ids_until_the_limit_or_the_end_token():
 )
 def test_an_answer_that_does_not_keep_to_the_job_is_refused(content, count):
     with pytest.raises(wire.AnswerUnreadable):
-        wire.piece(content, JOB, count)
+        wire.fragment(content, JOB, count)
 
 
 def test_log_probabilities_come_with_the_likeliest_first():
     job = Job((1,), None, 6, 2, logprobs=2)
-    step = wire.piece(WITH_LOGPROBS, job, 0).steps[0]
+    step = wire.fragment(WITH_LOGPROBS, job, 0).steps[0]
     assert step == Step(34, -1.1516655683517456, ((288, -0.4251469373703003), (34, -1.1516655683517456)))
-    assert wire.piece(WITH_LOGPROBS, Job((1,), None, 6, 2, logprobs=0), 0).steps[0].top == ()
+    assert wire.fragment(WITH_LOGPROBS, Job((1,), None, 6, 2, logprobs=0), 0).steps[0].top == ()
 
 
 @pytest.mark.parametrize("top", [{"@": -1.0}, {"token_id:x": -1.0}])
 def test_tokens_named_by_their_text_are_refused(top):
     logprobs = {"token_logprobs": [-1.0], "top_logprobs": [top]}
     with pytest.raises(wire.AnswerUnreadable, match="by its text"):
-        wire.piece(event(token_ids=[34], logprobs=logprobs), Job((1,), None, 6, 2, logprobs=1), 0)
+        wire.fragment(event(token_ids=[34], logprobs=logprobs), Job((1,), None, 6, 2, logprobs=1), 0)
 
 
 def test_tokens_without_their_log_probabilities_are_refused():
     with pytest.raises(wire.AnswerUnreadable, match="without the log-probabilities"):
-        wire.piece(FIRST, Job((1,), None, 6, 2, logprobs=1), 0)
+        wire.fragment(FIRST, Job((1,), None, 6, 2, logprobs=1), 0)
 
 
 def test_answers_are_read_token_by_token_and_shared_beginnings_once():
