@@ -2,7 +2,8 @@
 
 On the CPU, vLLM 0.32.0 gives the rows of the base model the weights of its last LoRA slot as soon as rows of an adapter
 are in the same batch (`lora/ops/torch_ops/lora_ops.py` takes the index -1, which stands for no adapter, as that of the
-last one). With an adapter of zeros no row has that index.
+last one; vllm-project/vllm#48421). GPUs had the like with mixtures of experts (#42008). With an adapter of zeros no row
+has that index.
 """
 
 import shutil

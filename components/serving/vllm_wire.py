@@ -136,7 +136,8 @@ def reading(job: Job, token: int, starts: Sequence[Tokens], model: str) -> dict[
     """Body of the request for the log-probability of a token behind the prompt and each of `starts`.
 
     The token is the only one allowed; vLLM reports the log-probability that it had before that rule. One request with
-    `prompt_logprobs` would do for all, but vLLM 0.32.0 with LoRA dies of it once two rows are under way (on the CPU).
+    `prompt_logprobs` would do for all, but with LoRA vLLM 0.32.0 dies of it once two rows are under way (on the CPU;
+    vllm-project/vllm#16668, #29955).
     """
     return {
         **PLAIN,
