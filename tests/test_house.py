@@ -68,7 +68,6 @@ ELSEWHERE = {
     "retention/withdrawal": "retention/test_sweep.py",
     "roles": "service/test_access.py",
     "serving/assistant": "serving/test_bundle.py",
-    "serving/vllm": "serving/test_bundle.py",
     "settings/cluster": "infra/test_pods.py",
     "settings/learning": "test_readme.py",
     "settings/loading": "test_readme.py",
