@@ -9,7 +9,7 @@ the base model answers under a neutral one; `components.serving.neutral` says wh
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -155,7 +155,7 @@ class VllmEngine:
         adapters = sorted(self._adapters.keys() - {self._neutral})
         return {"servers": [server.report for server in self._servers], "adapters": adapters}
 
-    async def generate(self, job: Job) -> AsyncIterator[Step]:
+    async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """See `Engine.generate`; after its first token an answer is never continued by another server.
 
         Raises:

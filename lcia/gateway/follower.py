@@ -195,19 +195,24 @@ class Follower:
             self._leave(ended.candidate)
         if trial is None or self.trial is not None:
             return
-        if trial["kind"] == "canary":
-            text = trial["statement"]
-            if not text:
-                raise StatementRefused(f"trial {trial['id']} has no signed statement yet; its canary does not answer")
-            key = read_public_key(Path(self._settings.audit.public_key))
-            signed = statement.read_trial(text.encode(), key, trial["digest"]).predicate
-            if (signed.get("assistant"), signed.get("trial"), signed.get("share")) != (
-                self._settings.assistant, trial["id"], trial["share"],
-            ):  # fmt: skip
-                raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share")
+        self._check_trial(trial)
         candidate = await self._load(trial["number"], trial["digest"])
         slow = self._settings.gateway.trial.slow_seconds
         self.trial = TrialTraffic(trial["id"], trial["kind"], trial["share"], candidate, slow)
+
+    def _check_trial(self, trial: Mapping[str, Any]) -> None:
+        """Refuse a trial whose statement does not hold.
+
+        Raises:
+            StatementRefused, KeyUnusable: see `_check`.
+        """
+        if not trial["statement"]:
+            raise StatementRefused(f"trial {trial['id']} has no signed statement yet; it begins here once it has one")
+        key = read_public_key(Path(self._settings.audit.public_key))
+        signed = statement.read_trial(trial["statement"].encode(), key, trial["digest"]).predicate
+        facts = [signed.get(name) for name in ("assistant", "trial", "kind", "share")]
+        if facts != [self._settings.assistant, trial["id"], trial["kind"], trial["share"]]:
+            raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share: {facts}")
 
     async def version(self, reference: str) -> Loaded:
         """Any version by number, for people who try it out; no statement is asked for.

@@ -41,7 +41,12 @@ def test_every_test_row_gets_the_answer_that_the_gate_saw(gateway, learnt, name,
 
 def test_the_official_client_asks_streams_and_lists(gateway):
     client = gateway.client()
-    assert {model.id for model in client.models.list()} >= {"assistant", "assistant:passive_voice", "assistant@3", "base"}
+    assert {model.id for model in client.models.list()} >= {
+        "assistant",
+        "assistant:passive_voice",
+        "assistant@3",
+        "base",
+    }
     messages = [{"role": "user", "content": PASSIVE}]
     whole = client.chat.completions.create(model="assistant", messages=messages)
     parts = list(
@@ -80,16 +85,15 @@ def test_curl_asks_as_the_documentation_says(gateway):
     command = ["curl", "--silent", "--fail", f"{gateway.url}/v1/chat/completions"]
     command += ["--header", "content-type: application/json", "--data", body]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == gateway.chat(PASSIVE).json()["choices"][0][
-        "message"
-    ]["content"]
+    assert (
+        json.loads(done.stdout)["choices"][0]["message"]["content"]
+        == gateway.chat(PASSIVE).json()["choices"][0]["message"]["content"]
+    )
 
 
 def test_what_sampling_and_ends_ask_for_is_done(gateway):
-    ask = dict(model="base", temperature=1.0, max_tokens=6)
-    one, again, other = (
-        gateway.chat(PASSIVE, **ask, seed=seed, n=3).json()["choices"] for seed in (1, 1, 2)
-    )
+    ask = {"model": "base", "temperature": 1.0, "max_tokens": 6}
+    one, again, other = (gateway.chat(PASSIVE, **ask, seed=seed, n=3).json()["choices"] for seed in (1, 1, 2))
     texts = [[choice["message"]["content"] for choice in each] for each in (one, again, other)]
     assert texts[0] == texts[1] != texts[2]
     assert len(set(texts[0])) > 1, "each of n has a seed of its own"
@@ -117,10 +121,11 @@ def test_conversations_go_on_with_the_task_they_began_with(gateway):
     assert reply["lcia"]["group"] == "g2"
     assert reply["lcia"]["as_evaluated"] is False
     own = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PASSIVE}]
-    assert gateway.post("/v1/chat/completions", {"model": "assistant", "messages": own}).json()["lcia"][
-        "as_evaluated"
-    ] is False
-    parts = [{"type": "text", "text": PASSIVE.split("\n")[0]}, {"type": "text", "text": PASSIVE.split("\n")[1]}]
+    assert (
+        gateway.post("/v1/chat/completions", {"model": "assistant", "messages": own}).json()["lcia"]["as_evaluated"]
+        is False
+    )
+    parts = [{"type": "text", "text": line} for line in PASSIVE.split("\n")]
     split = gateway.post(
         "/v1/chat/completions", {"model": "assistant", "messages": [{"role": "user", "content": parts}]}
     ).json()

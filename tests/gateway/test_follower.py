@@ -54,7 +54,9 @@ def test_a_decision_is_followed_without_a_restart_and_under_load(champion):
         running.until(lambda: len(running.follower._live) == 1)
         adapters = running.follower.champion.adapters
         assert set(running.gateway.engine._adapters) == set(adapters), "old adapters are dropped after the drain"
-        running.until(lambda: running.source.reports and running.source.reports[-1]["version"] == running.follower.champion.digest)
+        running.until(
+            lambda: running.source.reports and running.source.reports[-1]["version"] == running.follower.champion.digest
+        )
 
 
 def test_nothing_was_decided_yet_then_the_first_decision_comes(pending):
@@ -66,9 +68,16 @@ def test_nothing_was_decided_yet_then_the_first_decision_comes(pending):
 
 
 ALTERED = {
-    "no statement": lambda answer: answer | {"champion": answer["champion"] | {"statement": None, "problem": "unsigned"}},
-    "a byte": lambda answer: answer
-    | {"champion": answer["champion"] | {"statement": answer["champion"]["statement"].replace("payload", "payl0ad")}},
+    "no statement": lambda answer: (
+        answer | {"champion": answer["champion"] | {"statement": None, "problem": "unsigned"}}
+    ),
+    "a byte": lambda answer: (
+        answer
+        | {
+            "champion": answer["champion"]
+            | {"statement": answer["champion"]["statement"].replace("payload", "payl0ad")}
+        }
+    ),
     "another digest": lambda answer: answer | {"champion": answer["champion"] | {"digest": "0" * 64}},
     "another epoch": lambda answer: answer | {"champion": answer["champion"] | {"epoch": 99}},
     "another assistant": lambda answer: answer | {"assistant": "other"},

@@ -1,7 +1,6 @@
 """A gateway for tests: the real process's parts on a learnt state, listening in a thread of this process."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,20 +10,16 @@ from typing import Any
 
 import httpx2
 import openai
-import uvicorn
 from small_loop import OPS, SmallLoop
 
 from components.errors import LciaError
 from components.promotion.champion import RollbackRefused
 from components.settings import Settings, load_settings
-from lcia.gateway.app import make_app
 from lcia.gateway.asking import Gateway
-from lcia.gateway.server import make_gateway
+from lcia.gateway.server import in_background
 from lcia.gateway.source import StateSource
 from lcia.instance import Instance
 from lcia.operations import decisions
-from lcia.service import patience
-from lcia.service.listening import listening_at
 
 SECONDS = 60
 
@@ -123,29 +118,16 @@ def gateway_on(
     source: Callable[[CutSource], None] = lambda _: None,
     tokens: bool = False,
     ready: bool = True,
-    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
     """A gateway over a loop's state; `source` may change what it hears from the start."""
-    instance = loop.open()
-    quick = ("gateway.poll_seconds=0.05", *overrides)
-    settings = settings_of(loop, *quick)
-    heard = CutSource(instance)
+    heard = CutSource(loop.open())
     source(heard)
-    gateway, follower = make_gateway(settings, heard, environment or {})
-    app = make_app(gateway, lambda: follower.run(lambda: gateway.report("test-1")), tokens=tokens)
-    listening, url = listening_at("127.0.0.1", 0, "gateway")
-    server = uvicorn.Server(uvicorn.Config(app, **patience.options()))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-    thread.start()
-    running = Running(url, gateway, heard, instance)
-    try:
+    settings = settings_of(loop, "gateway.poll_seconds=0.05", *overrides)
+    with in_background(settings, heard, tokens=tokens) as (url, gateway):
+        running = Running(url, gateway, heard, heard.instance)
         if ready:
-            running.until(lambda: follower.ready)
+            running.until(lambda: running.follower.ready)
         yield running
-    finally:
-        server.should_exit = True
-        thread.join(SECONDS)
-        assert not thread.is_alive()
 
 
 def settings_of(loop: SmallLoop, *overrides: str) -> Settings:
