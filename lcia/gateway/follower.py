@@ -215,12 +215,12 @@ class Follower:
             raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share: {facts}")
 
     async def version(self, reference: str) -> Loaded:
-        """Any version by number, for people who try it out; no statement is asked for.
+        """Any version by number or digest, for people who try it out; no statement is asked for.
 
         Raises:
             LciaError: it does not exist, or can't be served here.
         """
-        if self.champion is not None and str(self.champion.number) == reference:
+        if self.champion is not None and reference in {str(self.champion.number), self.champion.digest}:
             return self.champion
         if reference in self._extras:
             self._extras.move_to_end(reference)
