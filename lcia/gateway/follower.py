@@ -170,8 +170,8 @@ class Follower:
         epoch = predicate.get("epoch")
         if predicate.get("assistant") != assistant or assistant != self._settings.assistant:
             raise StatementRefused(
-                f"the statement of version {number} is about assistant {predicate.get('assistant')!r}, this gateway "
-                f"serves {self._settings.assistant!r}"
+                f"the service decides about assistant {assistant!r}, the statement of version {number} is about "
+                f"{predicate.get('assistant')!r}, and this gateway serves {self._settings.assistant!r}"
             )
         last = max(self._epoch, self._kept_epoch())
         if not isinstance(epoch, int) or epoch != decision["epoch"] or epoch < last:
