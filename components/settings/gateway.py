@@ -30,7 +30,7 @@ class GatewaySettings(Section):
     """The gateway, `lcia gateway`: the address that applications ask."""
 
     engine: Literal["embedded", "vllm"] = "embedded"
-    """Computes answers: `embedded`, the base model in the gateway's own process; `vllm`, the servers in `vllm`."""
+    """Engine that computes answers: `embedded`, the base model in the gateway's own process; `vllm`, the servers in `vllm`."""
     host: str = "127.0.0.1"
     """Interface that it listens on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8700
@@ -63,8 +63,8 @@ class GatewaySettings(Section):
     new_tokens: Annotated[int, Field(ge=1)] = 1024
     """Largest `max_tokens` of a request."""
     keep: Literal["nothing", "masked"] = "nothing"
-    """Texts of requests and answers where a trial changes an answer: `nothing`, or texts with personal data
-    masked, for `keep_days`."""
+    """Texts that are kept of answers which a trial changes: `nothing`, or `masked`, with personal data masked, for
+    `keep_days`."""
     keep_days: Annotated[float, Field(gt=0)] = 30
     """Days after which texts that were kept are deleted."""
     trial: TrialSettings = TrialSettings()
