@@ -217,6 +217,7 @@ def under_way(connection: Connection, store: ObjectStore, assistant: str) -> dic
                 "digest": trial.candidate,
                 "kind": trial.kind,
                 "share": trial.share,
+                "slow_seconds": trial.rules["slow_seconds"],
                 "statement": _signed(store, trial),
             }
     return None
