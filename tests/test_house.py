@@ -43,6 +43,8 @@ ELSEWHERE = {
     "promotion/reconcile": "cli/test_lost_database.py",
     "promotion/serving_watch": "storage/test_privileges.py",
     "promotion/statements": "audit/test_statement.py",
+    "promotion/trial_end": "promotion/test_trials.py",
+    "promotion/trial_rows": "promotion/test_trials.py",
     "quality/assessment": "worker/test_rebase.py",
     "quality/drift_report": "quality/test_admixture.py",
     "quality/image_samples": "quality/test_image_checks.py",

@@ -36,7 +36,7 @@ from components.promotion.trial_rows import CANARY, ENDED, OPEN, SHADOW, UNDER_W
 from components.settings import PolicySettings
 from components.settings.gateway import TrialSettings
 from components.storage.database import Database, now
-from components.storage.objects import Json, ObjectStore
+from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import trial_answers, trial_counts, trials
 
 MOST_REPLICAS = 1000
@@ -211,16 +211,26 @@ def under_way(connection: Connection, store: ObjectStore, assistant: str) -> dic
     """
     for trial in trial_rows.every(connection, assistant, states=(UNDER_WAY,)):
         if over(connection, trial) is None:
-            signed = None if trial.statement is None else store.get(trial.statement).decode("utf-8")
             return {
                 "id": trial.id,
                 "number": candidates.get(connection, assistant, trial.candidate).number,
                 "digest": trial.candidate,
                 "kind": trial.kind,
                 "share": trial.share,
-                "statement": signed,
+                "slow_seconds": trial.rules["slow_seconds"],
+                "statement": _signed(store, trial),
             }
     return None
+
+
+def _signed(store: ObjectStore, trial: Trial) -> str | None:
+    """The statement file; None if there is none that can be read, which must not keep gateways from the champion."""
+    if trial.statement is None:
+        return None
+    try:
+        return store.get(trial.statement).decode("utf-8")
+    except (ObjectMissing, ObjectCorrupt):
+        return None
 
 
 def _judge(

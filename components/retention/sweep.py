@@ -74,7 +74,8 @@ class Books:
             frozenset(head.version for head in heads if head),
             [(row.key, row.output) for row in connection.execute(select(results.c.key, results.c.output))],
             frozenset(digest for row in log.rows(connection) for digest in digests_in(row.body))
-            | frozenset(connection.execute(select(statements.c.statement)).scalars()),
+            | frozenset(connection.execute(select(statements.c.statement)).scalars())
+            | frozenset(filter(None, connection.execute(select(trials.c.statement)).scalars())),
             frozenset(d for row in messages if row.done_at is None for d in digests_in(row.text.encode("utf-8"))),
             frozenset(digest for digest, kind in newest.items() if kind == "candidate"),
             _answers(connection),

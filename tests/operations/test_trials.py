@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from small_loop import OPS, SITE, SmallLoop
+from sqlalchemy import update
 from trial_deeds import arm, report
 
 from components.audit import keys, log, statement
@@ -13,12 +14,13 @@ from components.audit.log import Actor
 from components.errors import LciaError
 from components.promotion.approvals import EvidenceVoid, FourEyesRefused
 from components.promotion.trials import TrialNeedsOthers
+from components.storage import tables
 from components.storage.objects import Json
 from lcia.cli.text import status as status_text
 from lcia.cli.text import trials as texts
 from lcia.cli.text import versions as version_texts
 from lcia.instance import Instance
-from lcia.operations import audit
+from lcia.operations import audit, retention
 from lcia.operations.table import OPERATIONS
 
 ERIN = Actor("erin", assured=False)
@@ -111,6 +113,26 @@ def test_a_decision_ends_the_trial_and_writes_its_record(instance, shadow):
     (one,) = do(instance, "trials")["trials"]
     assert (one["state"], one["cause"], one["why"]) == ("ended", "candidate", "version 4 is rejected")
     assert instance.store.get_json(one["record"])["pairs"]["agreed"] == 9
+
+
+def test_a_sweep_erases_changed_answers_in_time_and_the_decision_still_rests_on_the_record(fourth):
+    instance = fourth.open("gateway.keep=masked", "retention.grace_hours=0")
+    do(instance, "start-trial", version="4", kind="shadow", share=1.0, reason="how does it do")
+    retention.clean(instance, OPS)
+    assert do(instance, "serving", GATEWAY)["trial"]["statement"]
+    changed = [{"id": "q1", "champion": "yes", "candidate": "no"}]
+    tell(instance, report(1, arm(9), arm(9), {"compared": 9, "agreed": 8}, changed=changed))
+    ended = do(instance, "stop-trial", trial=1, reason="enough")
+    digest = instance.store.get_json(ended["record"])["answers"]
+    retention.clean(instance, OPS)
+    assert do(instance, "trial-answers", OPS, trial=1)["answers"] == changed
+    with instance.db.begin() as connection:
+        connection.execute(update(tables.trials).values(answers_until=instance.db.now(connection)))
+    assert do(instance, "trial-answers", OPS, trial=1)["answers"] == [], "read no more, even before the sweep"
+    retention.clean(instance, OPS)
+    assert instance.store.why_erased(digest) == "changed answers of trial 1: gateway.keep_days have passed"
+    assert instance.store.exists(ended["record"])
+    assert do(instance, "approve", OPS, version="4", reason="read")["epoch"] == 4
 
 
 def test_an_approver_hears_that_the_end_of_the_trial_takes_the_approval_away(fourth):

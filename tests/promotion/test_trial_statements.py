@@ -31,6 +31,18 @@ def test_a_gateway_hears_a_statement_that_says_what_the_log_says(state):
     assert sign(state)[1] == []
 
 
+def test_a_statement_that_is_damaged_keeps_gateways_from_the_trial_alone(state):
+    two(state)
+    start(state)
+    (signed,) = sign(state)[1]
+    with state.db.read() as connection:
+        digest = trial_rows.get(connection, "a", signed.id).statement
+    state.damage(digest)
+    assert serving(state)["statement"] is None
+    state.damage(digest)
+    assert serving(state)["statement"]
+
+
 def test_any_changed_byte_is_refused(state):
     two(state)
     start(state)

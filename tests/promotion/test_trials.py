@@ -37,6 +37,7 @@ def test_a_shadow_begins_at_once_whatever_the_gate_says(state):
     trial = start(state, share=1.0)
     assert (trial.state, trial.kind, trial.share, trial.asked_by) == ("under_way", "shadow", 1.0, "erin")
     heard = serving(state)
+    assert heard["slow_seconds"] == RULES.slow_seconds
     assert (heard["id"], heard["number"], heard["digest"], heard["statement"]) == (1, 2, candidate.digest, None)
     (entry,) = entries(state, "trial.started")
     assert (entry.subject, entry.actor.name, entry.details["kind"]) == (candidate.digest, "erin", "shadow")
