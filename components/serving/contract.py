@@ -25,7 +25,7 @@ class NoSuchTask(LciaError):
 
 @dataclass(frozen=True)
 class Contract:
-    """Answerer of one request, and its rules. `group`, `adapter` and `task` are None if the base model answers alone."""
+    """Rules of one answer. `group`, `adapter` and `task` are None if the base model answers alone."""
 
     group: str | None
     adapter: str | None

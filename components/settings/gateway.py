@@ -30,7 +30,7 @@ class GatewaySettings(Section):
     """The gateway, `lcia gateway`: the address that applications ask."""
 
     engine: Literal["embedded", "vllm"] = "embedded"
-    """Engine that computes answers: `embedded`, the base model in the gateway's own process; `vllm`, the servers in `vllm`."""
+    """Engine that computes answers: `embedded`, in the gateway's own process; `vllm`, on the servers in `vllm`."""
     host: str = "127.0.0.1"
     """Interface that it listens on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8700

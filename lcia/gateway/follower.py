@@ -197,8 +197,7 @@ class Follower:
             return
         self._check_trial(trial)
         candidate = await self._load(trial["number"], trial["digest"])
-        slow = self._settings.gateway.trial.slow_seconds
-        self.trial = TrialTraffic(trial["id"], trial["kind"], trial["share"], candidate, slow)
+        self.trial = TrialTraffic(trial["id"], trial["kind"], trial["share"], candidate, trial["slow_seconds"])
 
     def _check_trial(self, trial: Mapping[str, Any]) -> None:
         """Refuse a trial whose statement does not hold.

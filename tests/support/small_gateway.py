@@ -120,7 +120,7 @@ def gateway_on(
     ready: bool = True,
 ) -> Iterator[Running]:
     """A gateway over a loop's state; `source` may change what it hears from the start."""
-    heard = CutSource(loop.open())
+    heard = CutSource(loop.open(*overrides))
     source(heard)
     settings = settings_of(loop, "gateway.poll_seconds=0.05", *overrides)
     with in_background(settings, heard, tokens=tokens) as (url, gateway):

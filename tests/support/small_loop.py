@@ -86,6 +86,8 @@ class Learnt:
     loop: SmallLoop
     pending: SmallLoop
     """The first candidate waits for people; nothing was promoted yet."""
+    waiting: SmallLoop
+    """The third candidate waits for people; the second version is the champion."""
     digests: list[str]
     """The champions, in order."""
 
@@ -99,6 +101,8 @@ def learn_all(base: Path, folder: Path) -> None:
         learn(instance, loop.package(name))
         if not digests:
             loop.copy(folder / "pending")
+        if len(digests) == len(TASKS) - 1:
+            loop.copy(folder / "waiting")
         digests.append(promote(instance))
     (folder / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
 
@@ -167,8 +171,11 @@ def learnt(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learn
     """Three tasks learnt and promoted, undisturbed, for all workers; look, but change only copies."""
     folder = once(tmp_path_factory, "learnt", partial(learn_all, tiny_folder))
     loop = loop_in(folder)
-    pending = replace(loop, home=folder / "pending" / "home", packages=folder / "pending" / "packages")
-    return Learnt(loop, pending, json.loads((folder / "digests.json").read_text(encoding="utf-8")))
+    pending, waiting = (
+        replace(loop, home=folder / name / "home", packages=folder / name / "packages")
+        for name in ("pending", "waiting")
+    )
+    return Learnt(loop, pending, waiting, json.loads((folder / "digests.json").read_text(encoding="utf-8")))
 
 
 def learn_fourth(learnt: Learnt, folder: Path) -> None:
@@ -190,6 +197,12 @@ def fourth(learnt: Learnt, tmp_path: Path, tmp_path_factory: pytest.TempPathFact
 def pending(learnt: Learnt, tmp_path: Path) -> SmallLoop:
     """A copy of the loop in which the first candidate waits for people."""
     return learnt.pending.copy(tmp_path)
+
+
+@pytest.fixture
+def waiting(learnt: Learnt, tmp_path: Path) -> SmallLoop:
+    """A copy of the loop with two promoted versions and a third that waits for people."""
+    return learnt.waiting.copy(tmp_path)
 
 
 @pytest.fixture
