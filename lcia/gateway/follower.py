@@ -63,6 +63,7 @@ class Follower:
         self._base = settings.base_model
         self._reached: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refusal = ""
         self.engine: Engine | None = None
         self.champion: Loaded | None = None
         """Version that answers as the assistant; the base model alone while nothing was decided."""
@@ -89,9 +90,19 @@ class Follower:
         while True:
             await self.look()
             if self._reached is not None:
-                with suppress(LciaError):
-                    await asyncio.to_thread(self._source.perform, "report", report())
+                await self._report(report())
             await asyncio.sleep(self._settings.gateway.poll_seconds)
+
+    async def _report(self, content: dict[str, Any]) -> None:
+        """Tell the service; a refusal is worth a line in the log, once."""
+        refusal = ""
+        try:
+            await asyncio.to_thread(self._source.perform, "report", content)
+        except LciaError as error:
+            refusal = str(error)
+        if refusal and refusal != self._refusal and not self.problem:
+            LOG.warning("the report to the service failed: %s", visible(refusal))
+        self._refusal = refusal
 
     async def look(self) -> None:
         """Ask what was decided and follow it; failures are kept in `problem`, never raised."""

@@ -15,7 +15,7 @@ BOUNDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 """Upper bounds of the buckets of durations, in seconds; the last bucket has none."""
 MIRRORED = 8
 """Requests that are mirrored at the same time; more are answered without being mirrored."""
-KEPT = 50
+KEPT = 20
 """Changed answers that are sent with one report."""
 
 Mask = Callable[[str], str]
