@@ -20,6 +20,8 @@ from components.identity.access import Forbidden
 from components.identity.tokens import TokenRefused, TokenUnknown
 from components.promotion.candidates import CandidateUnknown
 from components.promotion.replicas import NotAskable, ReportRefused
+from components.promotion.trial_rows import TrialUnknown
+from components.promotion.trials import TrialRefused
 from components.storage.database import DatabaseUnavailable, DiskFull
 from components.storage.objects import Json
 from components.tasks.containers import KINDS
@@ -82,8 +84,10 @@ STATUS: Mapping[type[LciaError], int] = {
     TokenUnknown: 404,
     ImageUnknown: 404,
     PartUnknown: 404,
+    TrialUnknown: 404,
     ReportRefused: 409,
     NotAskable: 409,
+    TrialRefused: 409,
     QueueError: 409,
     GateRefused: 409,
     WaitingForPeople: 409,
