@@ -36,6 +36,9 @@ def test_a_shadow_from_its_form_to_its_record(server):
     page = server.client.get("/versions/4").text
     assert "Trial 1 has begun." in page
     assert "Answers copies of 50.0 % of the requests" in page or "Answers copies of 50 % of the requests" in page
+    in_use = server.client.get("/in-use").text
+    assert 'href="/versions/4#trial-1"' in in_use
+    assert "Towards a stop" in in_use
     changed = [{"id": "q1", "champion": "<b>yes", "candidate": "no"}]
     tell(server, report(1, arm(9), arm(9, errors=1), {"compared": 9, "agreed": 8, "errors": [1, 0]}, changed=changed))
     page = read(server, "approver", "/versions/4").text
