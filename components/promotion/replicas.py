@@ -5,6 +5,7 @@ the decision, the last report in which it agreed with the decision of that momen
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -60,7 +61,7 @@ class Replica:
     ready: bool
     problem: str
     """A sentence; empty if there is none."""
-    traffic: dict[str, Json]
+    traffic: dict[str, dict[str, int]]
     """Group, or `none`, -> `requests` and `errors` since the replica started."""
     latency: dict[str, Json]
     trial: Json
@@ -110,6 +111,15 @@ class Fleet:
         """Earliest time since which one of those that count differs; None if all agree."""
         return min(filter(None, (one.differs_since(self.decided) for one in self.fresh)), default=None)
 
+    @property
+    def traffic(self) -> dict[str, dict[str, int]]:
+        """Group -> counts, added up over the replicas that count, by group."""
+        sums: dict[str, Counter[str]] = {}
+        for one in self.fresh:
+            for group, counts in one.traffic.items():
+                sums.setdefault(group, Counter()).update(counts)
+        return {group: dict(sums[group]) for group in sorted(sums)}
+
 
 def record(
     connection: Connection,
@@ -120,7 +130,7 @@ def record(
     version: str | None,
     ready: bool,
     problem: str,
-    traffic: Mapping[str, Json],
+    traffic: Mapping[str, Mapping[str, int]],
     latency: Mapping[str, Json],
     trial: Json,
     actor: Actor,
@@ -130,7 +140,8 @@ def record(
     Raises:
         ReportRefused: a name that is not plain, too many bytes, too many replicas, or another's name.
     """
-    _check(replica, engine, {"traffic": dict(traffic), "latency": dict(latency), "trial": trial})
+    counts: dict[str, Json] = {group: dict(own) for group, own in traffic.items()}
+    _check(replica, engine, {"traffic": counts, "latency": dict(latency), "trial": trial})
     moment, decided = now(connection), champion.current(connection, assistant)
     _forget(connection, assistant, moment)
     others = {one.replica: one for one in _all(connection, assistant)}
@@ -146,7 +157,7 @@ def record(
         "version": version,
         "ready": ready,
         "problem": visible(problem)[:LONGEST_PROBLEM],
-        "traffic": dict(traffic),
+        "traffic": counts,
         "latency": dict(latency),
         "trial": trial,
         "reported_by": actor.name,

@@ -110,6 +110,7 @@ def add_person(
 @verb(
     DO,
     "lcia people grant bob submitter --site north",
+    "lcia people grant gateway-1 serve",
     "lcia people grant 'https://idp.example.org|bob' approver --reason \"knows the data\"",
     on=people,
     name="grant",
@@ -185,6 +186,7 @@ def all_tokens(
     DO,
     "lcia tokens create bob --label laptop",
     "lcia tokens create ci --label nightly --days 30 --only look --only submit",
+    "lcia tokens create shop --label website --only answer",
     on=tokens,
     name="create",
 )

@@ -26,13 +26,25 @@ from lcia.console.base import (
 )
 from lcia.console.forms import parameters, sentence
 from lcia.console.rendering import STATIC, render
-from lcia.console.views import ask, candidate, compare, log, overview, people, policy, statistics, task, versions
+from lcia.console.views import (
+    ask,
+    candidate,
+    compare,
+    in_use,
+    log,
+    overview,
+    people,
+    policy,
+    statistics,
+    task,
+    versions,
+)
 from lcia.instance import Instance
 from lcia.service.callers import PERSON, NotSignedIn
 from lcia.service.limits import Rates
 from lcia.service.sign_in import CSRF, NEXT, new_csrf, sign_in_with_token
 
-VIEWS = (overview, task, candidate, ask, versions, compare, log, statistics, policy, people)
+VIEWS = (overview, task, candidate, ask, in_use, versions, compare, log, statistics, policy, people)
 """Modules with a function `routes`."""
 YEAR = 365 * 24 * 3600
 

@@ -150,6 +150,9 @@ NAMES: Mapping[str, str] = {
     "withdraw": _("withdraw tasks"),
     "audit": _("read the log"),
     "administer": _("manage people and policy"),
+    "serve": _("run a gateway"),  # the two roles for programs are called like what they permit
+    "answer": _("ask the assistant"),
+    "try": _("ask versions that are not in use"),
     # the policy
     "approval": _("approval"),
     "open": _("open"),

@@ -126,6 +126,7 @@ def fleet(instance: Instance) -> dict[str, Any]:
         "of": len(now.fresh),
         "serving": now.serving,
         "differs_since": since and since.isoformat(),
+        "traffic": now.traffic,
         "replicas": [_replica(now, one) for one in now.replicas],
     }
 

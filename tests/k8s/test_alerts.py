@@ -54,6 +54,9 @@ CASES = (
     Case("LciaRoundFails", {DONE: "0+2x30 60x60"}, (1, 44, 59), (60, 80), (("round", "mlflow"),)),
     Case("LciaRoundFails", {DONE: "0+2x90", 'lcia_rounds_total{round="mlflow",outcome="failed"}': "7x90"}, (30, 90)),
     Case("LciaChampionNotServed", {"lcia_champion_served": "1x4 0x39 1x9"}, (0, 34, 50), (35, 44)),
+    Case("LciaGatewayDiffers", {"lcia_replicas_differ_seconds": "0x4 30+60x9 0x9"}, (0, 8, 15), (9, 14)),
+    Case("LciaGatewaysSilent", {"lcia_replicas": "3x4 0x19 2x9"}, (0, 4, 9, 25), (10, 24)),
+    Case("LciaGatewaysSilent", {"lcia_replicas": "0x30"}, (5, 30)),  # there never was one
 )
 
 

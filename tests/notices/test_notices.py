@@ -17,7 +17,7 @@ from components.audit.log import SYSTEM
 from components.notices import channels, notices
 from components.notices.channels import SECRET, ChannelMissing, sign
 from components.notices.notices import FIRST_RETRY, LONGEST_RETRY, NotDelivered
-from components.promotion import approvals
+from components.promotion import approvals, champion, replicas
 from components.settings import ApprovalSettings, MailSettings, NotifySettings, PolicySettings
 from components.storage import tables
 from components.tasks import queue
@@ -293,3 +293,65 @@ def test_words_in_a_notice_forge_no_line_and_no_header(told):
     mail = MailSettings(host="127.0.0.1", port=9, starttls=False, sender="lcia@x.org", to=("a@x.org",))
     with pytest.raises(NotDelivered, match=r"127\.0\.0\.1:9: ConnectionRefusedError"):
         channels.Mail("a", mail, None).send(notice)
+
+
+def report(state, replica, version, ready=True, **values):
+    fields = {"engine": "e", "problem": "", "traffic": {}, "latency": {}, "trial": None, **values}
+    with state.db.begin() as connection:
+        replicas.record(connection, "a", replica, version=version, ready=ready, actor=SYSTEM, **fields)
+
+
+def warn(state, names=("box",)):
+    with state.db.begin() as connection:
+        return notices.warn_of_replicas(connection, "a", 120, list(names), "https://console")
+
+
+def decide(state, name, parent=None):
+    """A promotion, long ago for everything that compares it with now."""
+    candidate = state.candidate(name, parent)
+    decision = {"assistant": "a", "version": candidate.number, "policy": PolicySettings()}
+    approvals.approve(state.db, state.store, actor=BOB, reason="fine", **decision)
+    champion.promote(state.db, state.store, actor=CAROL, reason="go", **decision)
+    with state.db.begin() as connection:
+        earlier = state.db.now(connection) - timedelta(seconds=600)
+        connection.execute(update(tables.champion).values(decided_at=earlier))
+    return candidate
+
+
+def began(state, seconds):
+    with state.db.begin() as connection:
+        earlier = state.db.now(connection) - timedelta(seconds=seconds)
+        connection.execute(update(tables.replicas).values(started_at=earlier, agreed_at=None))
+
+
+def test_a_gateway_that_does_not_follow_is_told_once_for_each_decision(told):
+    first = decide(told, "news")
+    report(told, "gw-1", first.digest)
+    report(told, "gw-2", None, ready=False, problem="the statement does not hold")
+    assert warn(told) == 0, "it has just begun"
+    began(told, 121)
+    report(told, "gw-1", first.digest)
+    assert [warn(told, ("box", "other")) for _ in range(3)] == [2, 0, 0]
+    box = Box()
+    deliver(told, box)
+    (notice,) = [one for one in box.got if one.kind == "not followed"]
+    assert notice.payload["title"] == "the gateway gw-2 does not follow the decision for version 1"
+    assert notice.payload["link"] == "https://console/in-use"
+    assert "it has no version. the statement does not hold" in notice.payload["text"]
+    second = decide(told, "mail", first.digest)
+    began(told, 500)
+    assert warn(told) == 2, "for another decision, and for both gateways"
+    report(told, "gw-1", second.digest)
+    report(told, "gw-2", second.digest)
+    assert warn(told) == 0
+
+
+def test_silent_gateways_and_undecided_assistants_are_not_told(told):
+    report(told, "gw-1", None, ready=False)
+    began(told, 500)
+    assert warn(told) == 0
+    decide(told, "news")
+    with told.db.begin() as connection:
+        silent = told.db.now(connection) - timedelta(seconds=31)
+        connection.execute(update(tables.replicas).values(reported_at=silent))
+    assert warn(told) == 0

@@ -64,7 +64,7 @@ def gateways(value: Value | None) -> list[str]:
 
 
 def _answers(one: Value) -> str:
-    """What a gateway answers with that does not serve the decided version."""
+    """Words about a gateway that does not serve the decided version."""
     if one["digest"] is None:
         return f"{one['replica']} answers with no version"
     version = f"version {one['number']}" if one["number"] is not None else f"unknown version {one['digest'][:12]}"
