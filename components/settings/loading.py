@@ -136,5 +136,7 @@ def _with_home(settings: Settings, folder: Path) -> Settings:
         heads_to=tuple(place.replace("{home}", str(folder)) for place in settings.audit.heads_to),
         public_key=settings.audit.public_key.replace("{home}", str(folder)),
     )
-    update = {"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry), "audit": audit}
+    gateway = settings.gateway.model_copy(update={"cache": settings.gateway.cache.replace("{home}", str(folder))})
+    sections = {"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry)}
+    update = {**sections, "audit": audit, "gateway": gateway}
     return settings.model_copy(update=update)
