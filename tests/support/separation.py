@@ -18,6 +18,9 @@ MAY_SEE: Mapping[str, set[str]] = {
         *("service/session-secret", "service/oidc-secret", "service/webhook-secret", "service/smtp-password"),
         *("mlflow/promoter-name", "mlflow/promoter-password", "zenml/username", "zenml/password", "claim keys"),
     },
+    "Deployment gateway/gateway": {"gateway/token", "gateway/secret"},
+    "Deployment gateway/vllm": set(),
+    "InferenceService gateway/kserve-container": {"gateway/token", "gateway/secret"},
     "Deployment worker/inbox": set(),
     "Deployment worker/worker": {
         *("database/worker-url", "mlflow/trainer-name", "mlflow/trainer-password"),
