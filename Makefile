@@ -141,7 +141,7 @@ serve:
 
 # checkov has an environment of its own: it pins old versions of what is used here.
 policy: $(STAMP)
-	@for overlay in single-node production kserve; do mkdir -p build/policy/$$overlay; \
+	@for overlay in single-node production kserve inference-extension; do mkdir -p build/policy/$$overlay; \
 	  $(BIN)/kubectl kustomize k8s/overlays/$$overlay > build/policy/$$overlay/all.yaml; done
 	@mkdir -p build/policy/vllm build/with-vllm; C=../../k8s/components; \
 	  printf 'resources: [../../k8s/overlays/production]\ncomponents: [%s/gateway, %s/vllm]\n' $$C $$C > build/with-vllm/kustomization.yaml; \

@@ -59,6 +59,9 @@ class GatewaySettings(Section):
     """Bytes that a request without images may have."""
     new_tokens: Annotated[int, Field(ge=1)] = 1024
     """Largest `max_tokens` of a request."""
+    arm: Literal["both", "champion", "candidate"] = "both"
+    """Version that answers while a canary is under way: `both`, by the trial's share of callers; one of them alone, if
+    something before the gateways splits the requests by that share."""
     keep: Literal["nothing", "masked"] = "nothing"
     """What is kept of requests and answers where a trial changes an answer: `nothing`, or texts with personal data
     masked, for `keep_days`."""

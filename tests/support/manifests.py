@@ -20,7 +20,7 @@ from croniter import croniter
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = (
     *("single-node", "production", "single-node+gateway", "production+gateway+vllm"),
-    "kserve",
+    *("kserve", "inference-extension"),
 )
 """Overlays that are shipped, some with components that people take in."""
 BROUGHT = {

@@ -20,6 +20,7 @@ MAY_SEE: Mapping[str, set[str]] = {
     },
     "Deployment gateway/gateway": {"gateway/token", "gateway/secret"},
     "Deployment gateway/vllm": set(),
+    "Deployment gateway-candidate/gateway": {"gateway/token", "gateway/secret"},
     "InferenceService gateway/kserve-container": {"gateway/token", "gateway/secret"},
     "Deployment worker/inbox": set(),
     "Deployment worker/worker": {
