@@ -109,7 +109,7 @@ def test_it_asks_for_tokens_and_for_the_pinned_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [200, 503])
 def test_its_health_is_that_it_answers(status: int, tmp_path: Path) -> None:
     class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             self.send_response(status if self.path == "/health/ready" else 404)
             self.end_headers()
 
