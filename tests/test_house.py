@@ -71,7 +71,6 @@ ELSEWHERE = {
     "serving/vllm": "serving/test_bundle.py",
     "settings/cluster": "infra/test_pods.py",
     "settings/learning": "test_readme.py",
-    "settings/loading": "test_readme.py",
     "settings/packages": "tasks/test_budgets.py",
     "settings/policy": "promotion/test_policy.py",
     "settings/quality": "quality/test_validation.py",
