@@ -2,19 +2,28 @@
 
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from separation import compose
+from small_loop import SmallLoop
 
 from components.audit.keys import KeyUnusable
-from components.identity import tokens
+from components.audit.log import SYSTEM
+from components.identity import people, tokens
 from components.settings import load_settings
 from lcia.gateway.server import need_settings
 from lcia.gateway.source import ServerSource
@@ -123,3 +132,75 @@ def test_its_health_is_that_it_answers(status: int, tmp_path: Path) -> None:
         done = subprocess.run(check, check=False, env={**environment(tmp_path), **port}, timeout=60)
         server.shutdown()
     assert (done.returncode == 0) is (status == 200)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def status_of(address: str, token: str = "", body: bytes | None = None) -> int:
+    """Status with which an address answers; 0 if nobody does."""
+    heads = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, body, heads), timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return int(error.code)
+    except OSError:
+        return 0
+
+
+@contextmanager
+def running(command: list[str], variables: Mapping[str, str], folder: Path, ready: str) -> Iterator[None]:
+    """A process, once an address answers with 200; asked to end at the end, which it has to do."""
+    process = subprocess.Popen(command, env=dict(variables), cwd=folder)
+    try:
+        end = time.monotonic() + 300
+        while status_of(ready) != 200:
+            assert process.poll() is None
+            assert time.monotonic() < end, f"{ready} does not answer"
+            time.sleep(0.5)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=90)
+
+
+@pytest.mark.slow
+def test_the_containers_together_answer_an_application(champion: SmallLoop, server: Path) -> None:
+    """The commands of `access` and `gateway` against a service that has decided something."""
+    champion.open().tell_registry()
+    for file in (champion.home / "keys").iterdir():
+        shutil.copy(file, server / "keys")
+    shutil.copy(champion.config, server / "zenml.yaml")
+    port, own_port = free_port(), free_port()
+    service = {**environment(server), "LCIA_HOME": str(champion.home), "LCIA_SESSION_SECRET": "s" * 40}
+    subprocess.run(script("access", server), check=True, env=service, cwd=server, timeout=300)
+    with champion.open().db.begin() as connection:
+        people.add(connection, "shop", actor=SYSTEM)
+        people.grant(connection, "shop", "answer", "*", actor=SYSTEM)
+        _, token = tokens.create(connection, "shop", "website", timedelta(days=1), actor=SYSTEM)
+    own = {name: str(value) for name, value in compose(SECRETS)["gateway"]["environment"].items()}
+    gateway = {
+        **environment(server),
+        **own,
+        "LCIA_SERVER": f"http://127.0.0.1:{port}",
+        "LCIA__GATEWAY__PORT": str(own_port),
+        "LCIA__AUDIT__PUBLIC_KEY": str(server / "access" / "audit-key.pub.pem"),
+        "LCIA_HOME": str(server / "state"),
+    }
+    base = f"http://127.0.0.1:{own_port}"
+    question = b'{"model": "assistant", "messages": [{"role": "user", "content": "Say it."}], "max_tokens": 2}'
+    lcia = [str(BIN / "lcia"), "serve"]
+    with (
+        running(lcia, {**service, "LCIA__SERVE__PORT": str(port)}, server, f"http://127.0.0.1:{port}/health"),
+        running(script("gateway", server), gateway, server, f"{base}/health/ready"),
+    ):
+        assert status_of(f"{base}/v1/chat/completions", token, question) == 200
+        assert status_of(f"{base}/v1/chat/completions", "lcia_nobody_x", question) == 401
+    with running(script("gateway", server), gateway, server, f"{base}/health/ready"):
+        assert status_of(f"{base}/v1/chat/completions", token, question) == 200, "the service is away"
+    assert not (server / "state" / "lcia.db").exists()
