@@ -196,14 +196,20 @@ class Instance:
 
         With `retry`, rows that MLflow refused are tried again at once.
         """
+        deliveries = self.sign()
+        if any(one.kind == "champion" for one in deliveries):
+            return deliveries
+        return [*deliveries, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]
+
+    def sign(self) -> list[Delivery]:
+        """Sign what was decided and which trials began, and send heads; failures are returned, never raised."""
         try:
             with self.db.read() as connection:
                 need_decision(connection, self.assistant)
         except (ChampionUnexplained, LogDamaged) as error:
             return [Delivery(0, "champion", "", ok=False, message=f"MLflow is not updated: {error}")]
         places, keepers = self.settings.audit.heads_to, {heads.MLFLOW: self.registry.keep_head}
-        deliveries = attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
-        return [*deliveries, *apply_outbox(self.promoter, self.store, self.registry, statements.newest, retry=retry)]
+        return attest(self.promoter, self.store, self.assistant, self.signing_key, places, keepers)
 
     def serve_again(self) -> list[str]:
         """Make MLflow serve the champion that was decided, if it serves another; sentences on what still fails.

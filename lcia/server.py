@@ -19,6 +19,7 @@ from components.promotion import policy
 from components.promotion.automatic import promote_waiting
 from lcia.console.app import add_console
 from lcia.instance import Instance
+from lcia.operations import trials
 from lcia.service import app as service
 from lcia.service import patience
 from lcia.service.denials import DENIALS
@@ -77,9 +78,9 @@ def serve(instance: Instance, environment: Mapping[str, str] = os.environ, say: 
         DENIALS.close(everything=True)
 
 
-ROUNDS = ("automatic", "mlflow", "served", "denials", "notices", "delivery")
-"""Rounds, in order: promote what the policy leaves to no person, update MLflow, check what it serves, enter counts of
-denials, find notices, send them."""
+ROUNDS = ("automatic", "trials", "mlflow", "served", "denials", "notices", "delivery")
+"""Rounds, in order: promote what the policy leaves to no person, end trials that are over, update MLflow, check what it
+serves, enter counts of denials, find notices, send them."""
 
 
 class RoundUnfinished(LciaError):
@@ -90,6 +91,7 @@ def tell(instance: Instance, ways: Mapping[str, Channel], rounds: Rounds) -> Non
     """Do each round once; a failure of one does not stop the others."""
     instance = instance.current()
     rounds.run("automatic", lambda: _promote(instance))
+    rounds.run("trials", lambda: trials.settle(instance))
     rounds.run(
         "mlflow", lambda: _need_none([one.message for one in instance.tell_registry() if not (one.ok or one.waits)])
     )

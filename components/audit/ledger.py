@@ -35,6 +35,7 @@ class Ledger:
     appointments: dict[int, Facts] = field(default_factory=dict)
     tokens: dict[str, Facts] = field(default_factory=dict)
     keys: dict[str, Facts] = field(default_factory=dict)
+    trials: dict[int, Facts] = field(default_factory=dict)
     first_bad: str | None = None
     """Sentence about the first entry that no release can have written; None if there is none."""
 
@@ -97,7 +98,7 @@ def _approve(ledger: Ledger, body: Body, verdict: str, *, override: bool) -> Non
         "evidence": details["evidence"],
         "reason": details["reason"],
     }
-    approval |= {name: details[name] for name in ("expires_at",) if name in details}
+    approval |= {name: details[name] for name in ("expires_at", "trials") if name in details}
     if "approval" in details:
         approval |= {"id": details["approval"], "how": body["actor"]["how"]}
     ledger.approvals.append({**approval, "revoked": False})
@@ -199,6 +200,23 @@ def _key(ledger: Ledger, body: Body, verb: str) -> None:  # noqa: ARG001
     ledger.keys[body["subject"]] = {"record": body["details"]["record"], "entry": body["index"]}
 
 
+def _trial(ledger: Ledger, body: Body, verb: str) -> None:
+    details, by = body["details"], body["actor"]["name"]
+    if verb == "read":  # a look at its answers changes nothing
+        return
+    facts = ledger.trials.setdefault(details["trial"], {"candidate": body["subject"], "approved_by": None})
+    facts |= {name: details[name] for name in ("assistant", "kind", "share")}
+    if verb == "requested":
+        facts |= {"state": "waiting", "asked_by": by}
+    elif verb == "approved":
+        facts |= {"approved_by": by}
+    elif verb == "started":
+        names = ("evidence", "champion", "epoch", "asked_by", "rules")
+        facts |= {"state": "under_way", "entry": body["index"], **{name: details[name] for name in names}}
+    elif verb == "ended":
+        facts |= {"state": "ended", "ended_by": by, "cause": details["cause"], "record": details["record"]}
+
+
 _READERS = {
     "task": _task,
     "candidate": _candidate,
@@ -211,4 +229,5 @@ _READERS = {
     "appointment": _appointment,
     "token": _token,
     "key": _key,
+    "trial": _trial,
 }

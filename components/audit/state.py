@@ -2,7 +2,7 @@
 
 Somebody who can write to a table past lcia can give himself a role, an approval or a policy, and no entry says so. So
 the log is replayed into a ledger, and the ledger compared with the champion, promotions, candidates, approvals, the
-queue, policies, people, grants, tokens and keys.
+queue, trials, policies, people, grants, tokens and keys.
 """
 
 from collections.abc import Iterator, Mapping
@@ -72,7 +72,8 @@ def _candidates(ledger: Ledger, connection: Connection) -> Finding:
 def _approvals(ledger: Ledger, connection: Connection) -> Finding:
     """Compare approvals. Each row uses up an entry: two equal rows need two entries."""
     rest = list(ledger.approvals)
-    names = ("candidate", "verdict", "person", "assured", "how", "evidence", "reason", "override", "expires_at", "id")
+    names = ("candidate", "verdict", "person", "assured", "how", "evidence", "trials", "reason", "override",
+             "expires_at", "id")  # fmt: skip
     for row in _rows(connection, tables.approvals):
         facts = {**row, "expires_at": row["expires_at"].isoformat()}
         mine = next((one for one in rest if all(one[n] == facts[n] for n in names if n in one)), None)
@@ -139,6 +140,13 @@ def _keys(ledger: Ledger, connection: Connection) -> Finding:
     yield from _both("key", rows, ledger.keys, ("record", "entry"))
 
 
+def _trials(ledger: Ledger, connection: Connection) -> Finding:
+    rows = {row["id"]: row for row in _rows(connection, tables.trials)}
+    names = ("assistant", "candidate", "evidence", "champion", "epoch", "kind", "share", "rules", "asked_by",
+             "approved_by", "entry", "state", "ended_by", "cause", "record")  # fmt: skip
+    yield from _both("trial", rows, ledger.trials, names)
+
+
 _CHECKS = (
     ("champion", _champions),
     ("promotions", _promotions),
@@ -148,6 +156,7 @@ _CHECKS = (
     ("appointments", _appointments),
     ("tokens", _tokens),
     ("approvals", _approvals),
+    ("trials", _trials),
     ("candidates", _candidates),
     ("queue", _queue),
     ("signing_keys", _keys),

@@ -1,4 +1,5 @@
-"""One signed statement per promotion: an in-toto statement in a DSSE envelope, required for loading a champion.
+"""Signed statements: in-toto statements in DSSE envelopes. A champion is loaded with that of its promotion alone, and a
+gateway tries a candidate with that of its trial alone; the type of the predicate keeps the two apart.
 
 A statement file is one line of canonical JSON, `{"envelope", "keys"}`: the envelope in the form any DSSE reader takes,
 and the record of each signing key, so that trust in an older key extends to the one that signed. This module needs no
@@ -24,6 +25,7 @@ from components.storage.objects import Json, NotCanonical, canonical, parse_json
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:lcia:promotion:v1"
+TRIAL_TYPE = "urn:lcia:trial:v1"
 FILE = "statement.json"
 """Name of a statement beside a version's manifest."""
 
@@ -37,19 +39,21 @@ class Statement:
     """A statement whose every byte was checked."""
 
     version: str
-    """Digest of the version that was promoted."""
+    """Digest of the version that was promoted, or is tried."""
     predicate: Mapping[str, Any]
-    """The decision: by whom, on which evidence, and its entry in the log."""
+    """The decision, or the trial's start: by whom, on which evidence, and its entry in the log."""
     key: str
     """Id of the key that signed."""
 
 
-def payload(assistant: str, number: int, version: str, predicate: Mapping[str, Json]) -> dict[str, Json]:
+def payload(
+    assistant: str, number: int, version: str, predicate: Mapping[str, Json], kind: str = PREDICATE_TYPE
+) -> dict[str, Json]:
     """The in-toto statement about a version; its digest is the sha256 of the version's manifest."""
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": f"{assistant}/{number}", "digest": {"sha256": version}}],
-        "predicateType": PREDICATE_TYPE,
+        "predicateType": kind,
         "predicate": dict(predicate),
     }
 
@@ -62,26 +66,39 @@ def sign(key: SigningKey, statement: Mapping[str, Json], records: Sequence[Mappi
 
 
 def read(content: bytes, key: Ed25519PublicKey | None, version: str | None = None) -> Statement:
-    """Check a statement file, every byte of it.
+    """Check the statement file of a promotion, every byte of it.
 
     Without `key` the first key in the file is trusted unseen. `version` is the digest it must be about.
 
     Raises:
         StatementRefused: see the class.
     """
+    return _read(content, key, version, PREDICATE_TYPE)
+
+
+def read_trial(content: bytes, key: Ed25519PublicKey | None, version: str | None = None) -> Statement:
+    """Check the statement file of a trial, as `read`; its predicate has `trial` (the number), `kind` and `share`.
+
+    Raises:
+        StatementRefused: see the class.
+    """
+    return _read(content, key, version, TRIAL_TYPE)
+
+
+def _read(content: bytes, key: Ed25519PublicKey | None, version: str | None, kind: str) -> Statement:
     value = _parse(content, b"\n", {"envelope", "keys"})
     try:
         keys = TrustedKeys.along(value["keys"], key)
     except RotationRefused as error:
         raise StatementRefused(f"the statement's keys are refused: {error}") from error
-    envelope, statement = _open(value["envelope"])
+    envelope, statement = _open(value["envelope"], kind)
     try:
         (signer,) = envelope.signatures
         entries = statement["predicate"]["log"]["entry"] + 1
         (subject,) = statement["subject"]
         about = subject["digest"]["sha256"]
     except (KeyError, TypeError, ValueError) as error:
-        raise StatementRefused(f"the statement is not about one promotion, signed by one key: {error!r}") from error
+        raise StatementRefused(f"the statement is not about one decision, signed by one key: {error!r}") from error
     public = keys.signer(signer, entries)
     if public is None:
         raise StatementRefused(
@@ -97,7 +114,7 @@ def read(content: bytes, key: Ed25519PublicKey | None, version: str | None = Non
     return Statement(str(about), statement["predicate"], signer)
 
 
-def _open(value: Json) -> tuple[Envelope, dict[str, Any]]:
+def _open(value: Json, kind: str) -> tuple[Envelope, dict[str, Any]]:
     """Envelope and in-toto statement; both have to be in canonical form."""
     try:
         envelope = Envelope.from_dict(copy.deepcopy(value))
@@ -106,8 +123,8 @@ def _open(value: Json) -> tuple[Envelope, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StatementRefused(f"the statement holds no DSSE envelope: {error!r}") from error
     statement = _parse(envelope.payload, b"", {"_type", "subject", "predicateType", "predicate"})
-    if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
-        raise StatementRefused(f"the envelope holds {statement['predicateType']!r}, expected {PREDICATE_TYPE}")
+    if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, kind):
+        raise StatementRefused(f"the envelope holds {statement['predicateType']!r}, expected {kind}")
     return envelope, statement
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from components.audit import log
 from components.errors import LciaError
 from components.promotion import candidates, quorum, replicas
+from components.promotion.trial_rows import CANARY, RULES
 from components.registry.outbox import backlog
 from components.settings import ApprovalSettings
 from components.storage.database import Database, now
@@ -34,6 +35,8 @@ KINDS = {
     "policy.proposed": "policy",
     "appointment.proposed": "appointment",
     "version.differs": "worse",
+    "trial.requested": "trial",
+    "trial.ended": "trial stopped",
 }
 """Log entry -> kind of the notice it leads to. `expiring`, `tampering`, `refused by MLflow` and `not followed` have no
 log entry."""
@@ -99,7 +102,7 @@ def collect(connection: Connection, assistant: str, channels: list[str], link: s
         return 0
     count = 0
     for entry in log.entries(connection, start=int(row.payload["position"])):
-        if entry.action in KINDS:
+        if entry.action in KINDS and not _quiet(entry):
             try:
                 payload = _payload(entry, link)
             except Exception:  # noqa: BLE001 - of an entry whose details are not as expected people hear all the same
@@ -253,6 +256,11 @@ def _insert(
     connection.execute(insert(notices).values(**values, at=moment, next_at=moment, attempts=0))
 
 
+def _quiet(entry: log.Entry) -> bool:
+    """True for the end of a trial that none of its rules stopped: people did it, or know."""
+    return entry.action == "trial.ended" and entry.details.get("cause") not in RULES[CANARY]
+
+
 def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
     details = entry.details
     number = details.get("number")
@@ -267,6 +275,10 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
         "gate.overridden": f"{entry.actor.name} says yes in spite of the gate: {details.get('reason')}.",
         "appointment.proposed": f"{entry.actor.name} proposes {details.get('role') or 'another account'} for {what}: "
         f"{details.get('reason')}; another admin has to accept.",
+        "trial.requested": f"{entry.actor.name} asks for a canary of {what} on {details.get('share')} of the callers: "
+        f"{details.get('reason')}; somebody else has to approve it: `lcia trial approve {details.get('trial')}`.",
+        "trial.ended": f"{details.get('reason')}. Every caller of {what} gets the champion again; `lcia trial` has the "
+        "counts.",
         "policy.proposed": f"{entry.actor.name} proposes {what}: {details.get('reason')}; another admin has to accept.",
     }
     text = words.get(entry.action, f"{what}: {details.get('reason', entry.action)}")

@@ -5,6 +5,7 @@ fresh and unrevoked, and only from somebody who neither submitted nor launched t
 somebody who may still decide at a site whose tasks change. Silence is a no.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,7 +15,7 @@ from components.audit.log import Actor, append
 from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity import tokens
 from components.names import same_person
-from components.promotion import candidates, judging
+from components.promotion import candidates, judging, trial_rows
 from components.promotion.candidates import Candidate, NotPending
 from components.promotion.integrity import read_below
 from components.promotion.judging import Judgement
@@ -59,8 +60,10 @@ class Evidence:
     """Number of objects read and checked."""
 
 
-def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
+def check_evidence(store: ObjectStore, candidate: Candidate, trials: Sequence[str] = ()) -> Evidence:
     """Read a candidate's evidence and everything it leads to: adapters, predictions, rows, settings, reports.
+
+    `trials`: records of its ended trials, which belong to it.
 
     Raises:
         EvidenceVoid: an object is missing or altered, or is about another candidate, task, parent or verdict.
@@ -78,7 +81,8 @@ def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
         parts = [value["assessment"], value["tuning"], value["task"], *value["reports"].values()]
         if isinstance(evaluation, dict) and "predictions" in evaluation:
             parts += [*evaluation["predictions"].values(), *evaluation["champion"].values()]
-        objects = read_below(store, [candidate.evidence, *parts])
+        _need_trials_of(store, candidate, trials)
+        objects = read_below(store, [candidate.evidence, *parts, *trials])
     except (ObjectMissing, ObjectCorrupt) as error:
         raise EvidenceVoid(f"the evidence of version {candidate.number} is not whole: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -90,6 +94,21 @@ def check_evidence(store: ObjectStore, candidate: Candidate) -> Evidence:
             "one of them was altered: `lcia audit verify` checks the record"
         )
     return Evidence(candidate.evidence, candidate.verdict, objects)
+
+
+def _need_trials_of(store: ObjectStore, candidate: Candidate, trials: Sequence[str]) -> None:
+    """Check that records of trials are about the candidate.
+
+    Raises:
+        EvidenceVoid: one is about something else.
+    """
+    for digest in trials:
+        value = store.get_json(digest)
+        if not isinstance(value, dict) or (value.get("kind"), value.get("candidate")) != ("trial", candidate.digest):
+            raise EvidenceVoid(
+                f"object {digest} stands as the record of a trial of version {candidate.number} and is none; "
+                "`lcia audit verify` checks the record"
+            )
 
 
 def check_version(store: ObjectStore, digest: str) -> int:
@@ -188,12 +207,14 @@ def approve(
     reason: str,
     policy: PolicySettings,
     evidence: str | None = None,
+    trials: str | None = None,
     override: bool = False,
 ) -> Approval:
     """Record an approval of a pending candidate, or of a version that was rolled away from.
 
     If the person's earlier approval still counts, that one is returned. `policy` is that of the settings, which holds
     if the server has none. `evidence` is the digest the person looked at, if known: it must be the candidate's.
+    `trials` likewise: that of the records of its ended trials (`trial_rows.bound`), to which the approval is bound.
     `override` approves in spite of the gate, and counts for nothing else.
 
     Raises:
@@ -204,7 +225,8 @@ def approve(
     with db.read() as connection:
         first_read = candidates.get(connection, assistant, version)
         earlier = standing(connection, assistant, policy)
-    reading = check_evidence(store, first_read)
+        records = trial_rows.records(connection, first_read.digest)
+    reading = check_evidence(store, first_read, records)
     judging.present(store, first_read, earlier.gate)  # may take seconds: not while others wait to write
     with db.begin() as connection:
         candidate = _open_candidate(connection, assistant, first_read.digest)
@@ -214,19 +236,37 @@ def approve(
                 f"version {candidate.number} rests on evidence {candidate.evidence}, the approval was meant for "
                 f"{evidence or reading.digest}; look at `lcia show {candidate.number}` again"
             )
+        bound = _need_trials_read(connection, candidate, records, trials)
         judgement = judging.present(store, candidate, rules.gate)
         marks = check_gate(candidate, judgement, rules.gate, override=override)
-        _need_other_eyes(connection, candidate, actor.name, rules.approval)
+        need_other_eyes(connection, candidate, actor.name, rules.approval)
         need_entitled(connection, candidate, actor)
         for earlier_yes in valid(connection, candidate, rules.approval, override=override):
             if same_person(earlier_yes.person, actor.name):
                 return earlier_yes
         hours = timedelta(hours=rules.approval.expires_hours)
         approval = _record(connection, candidate, "approve", actor, reason, hours, override=override)
-        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks}
+        details: dict[str, Json] = {"evidence": candidate.evidence, "reason": reason, "marks": marks, "trials": bound}
         details |= {"expires_at": approval.expires_at.isoformat(), "approval": approval.id}
         append(connection, "gate.overridden" if override else "candidate.approved", actor, candidate.digest, details)
         return approval
+
+
+def _need_trials_read(
+    connection: Connection, candidate: Candidate, records: Sequence[str], trials: str | None
+) -> str | None:
+    """Digest of the records of its ended trials, which the approval is bound to.
+
+    Raises:
+        EvidenceVoid: a trial ended since the approver, or this process, read them.
+    """
+    bound = trial_rows.bound(connection, candidate.digest)
+    if trials not in {None, bound} or trial_rows.records(connection, candidate.digest) != list(records):
+        raise EvidenceVoid(
+            f"a trial of version {candidate.number} ended meanwhile and its record belongs to the evidence; look at "
+            f"`lcia show {candidate.number}` again"
+        )
+    return bound
 
 
 def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str) -> Approval:
@@ -277,7 +317,12 @@ def revoke(
         return Approval(**{**vars(mine[-1]), "revoked_at": moment})
 
 
-def _need_other_eyes(connection: Connection, candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
+def need_other_eyes(connection: Connection, candidate: Candidate, person: str, policy: ApprovalSettings) -> None:
+    """Refuse the approval of somebody who brought in the candidate's task, or may have done it, if policy says so.
+
+    Raises:
+        FourEyesRefused: they submitted or launched it, or made a token of somebody who did.
+    """
     if bars(candidate, person, policy):
         did = "submitted" if same_person(person, candidate.submitted_by) else "launched"
         raise FourEyesRefused(
@@ -333,6 +378,7 @@ def _record(
             override=override,
             how=actor.how,
             epoch=epoch_of(connection, candidate.assistant),
+            trials=trial_rows.bound(connection, candidate.digest),
         )
         .returning(approvals.c.id)
     ).scalar_one()

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from components.audit.decisions import need_decision
 from components.audit.log import Actor, Entry, append
 from components.errors import LciaError
-from components.promotion import approvals, candidates, judging, quorum
-from components.promotion.approvals import EvidenceVoid
+from components.promotion import approvals, candidates, judging, quorum, trial_rows
+from components.promotion.approvals import EvidenceVoid, NotLowRisk
 from components.promotion.candidates import Candidate, NotPending
 from components.promotion.judging import Judgement
 from components.promotion.policy import record, standing
@@ -131,9 +131,10 @@ def promote(
         first_read = candidates.get(connection, assistant, version)
         repeat = _standing(connection, first_read)
         earlier = standing(connection, assistant, policy)
+        trials = trial_rows.records(connection, first_read.digest)
     if repeat is not None:
         return repeat
-    reading = approvals.check_evidence(store, first_read)
+    reading = approvals.check_evidence(store, first_read, trials)
     judging.present(store, first_read, earlier.gate)  # may take seconds: not while others wait to write
     with db.begin() as connection:
         candidate = candidates.get(connection, assistant, first_read.digest)
@@ -146,7 +147,7 @@ def promote(
         returning = not automatic and candidates.rolled_away(connection, candidate)
         if not returning:
             _need_fresh(connection, candidate, before)
-        if candidate.evidence != reading.digest:
+        if candidate.evidence != reading.digest or trial_rows.records(connection, candidate.digest) != trials:
             raise EvidenceVoid(f"the evidence of version {candidate.number} changed meanwhile; look at it again")
         judgement = judging.present(store, candidate, rules.gate)
         basis = _basis(connection, candidate, judgement, rules, automatic=automatic)
@@ -164,6 +165,7 @@ def promote(
             "policy": store.put_json(record(rules)),
             "judged_again": None if judgement.again is None else store.put_json(judgement.again),
             "approvals": basis.people,
+            "trials": trials,
             "automatic": automatic,
             "override": basis.override,
             "returned": returning,
@@ -206,6 +208,7 @@ def _basis(
     marks += [] if judgement.again is None else ["gate judged again"]
     if automatic:
         approvals.check_low_risk(candidate, judgement, rules.approval)
+        _need_no_trial(connection, candidate)
         return _Basis([], [*marks, "automatic approval"], override)
     people: list[Json] = []
     for approval in quorum.need_quorum(connection, candidate, rules.approval, override=override):
@@ -213,6 +216,20 @@ def _basis(
         people.append({**identity, "how": approval.how})
         marks += [] if approval.assured else ["asserted identity"]
     return _Basis(people, marks + ([] if rules.approval.four_eyes else ["four eyes off"]), override)
+
+
+def _need_no_trial(connection: Connection, candidate: Candidate) -> None:
+    """Refuse automatic promotion of a version that people try, or whose trial a rule stopped.
+
+    Raises:
+        NotLowRisk: see above.
+    """
+    for trial in trial_rows.every(connection, candidate.assistant, candidate.digest):
+        if trial.state != trial_rows.ENDED or trial.stopped_by_rule:
+            state = f"was stopped by the rule {trial.cause}" if trial.stopped_by_rule else f"is {trial.state}"
+            raise NotLowRisk(
+                f"version {candidate.number} is not promoted automatically: its trial {trial.id} {state}; people decide"
+            )
 
 
 def rollback(

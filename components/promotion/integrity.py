@@ -12,9 +12,9 @@ from components.storage.reach import digests_in, images
 
 _NOT_ENTERED = frozenset({"parent", "parents", "rows"})
 _NO_OBJECTS = frozenset(
-    {"base_model", "base", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row", "id"}
+    {"base_model", "base", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row", "id", "people"}
 )
-"""Fields whose digests name no stored object: models, numerics, keys, and rows of a task."""
+"""Fields whose digests name no stored object: models, numerics, keys, rows of a task, and people's names and words."""
 
 
 def read_below(store: ObjectStore, digests: Iterable[str]) -> int:

@@ -17,7 +17,7 @@ from components.identity import people
 from components.identity.access import EVERYWHERE, permits
 from components.identity.people import Person
 from components.names import fold, same_person
-from components.promotion import candidates
+from components.promotion import candidates, trial_rows
 from components.promotion.candidates import Candidate
 from components.settings import ApprovalSettings, SiteApproval
 from components.storage.database import is_ahead, now
@@ -57,6 +57,8 @@ class Approval:
     """Source of the person's name, as `Actor.how`; None if an earlier release did not record it."""
     epoch: int | None = None
     """The champion's epoch when it was given; None as above."""
+    trials: str | None = None
+    """Digest of the list of records of the candidate's ended trials when it was given; None: there was none."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,12 @@ def weigh(
     moment = now(connection)
     epoch = epoch_of(connection, candidate.assistant) if candidates.rolled_away(connection, candidate) else None
     yes = [one for one in answers(connection, candidate) if one.verdict == "approve"]
+    trials = trial_rows.bound(connection, candidate.digest)
     of_server = _entitlements(connection, candidate, yes, sites) if yes else None
     results: list[Weighed] = []
     for one in yes:
         why = _void(one, candidate, policy, moment, epoch, override=override)
+        why = why or ("given before a trial of it ended" if one.trials != trials else "")
         entitled_at = None
         if not why and of_server is not None:
             entitled_at, why = of_server[one.id]
@@ -165,15 +169,19 @@ def _entitlement(person: Person | None, how: str | None, sites: frozenset[str]) 
     return may, "" if may else f"may not decide at {', '.join(sorted(sites))}"
 
 
-def need_entitled(connection: Connection, candidate: Candidate, actor: Actor) -> None:
+def need_entitled(connection: Connection, candidate: Candidate, actor: Actor, *, everywhere: bool = False) -> None:
     """Refuse an approval that would not count, if people have roles here.
+
+    The right to decide at one of the sites whose tasks change is enough, unless `everywhere` asks for all.
 
     Raises:
         NotEntitled: with the reason why it would not count.
     """
     if people.anybody(connection):
-        persons = people.among(connection, [actor.name])
-        _, why = _entitlement(persons.get(fold(actor.name)), actor.how, candidates.sites(connection, candidate))
+        persons, sites = people.among(connection, [actor.name]), candidates.sites(connection, candidate)
+        may, why = _entitlement(persons.get(fold(actor.name)), actor.how, sites)
+        if not why and everywhere and may != sites:
+            why = f"may not decide at {', '.join(sorted(sites - may))}"
         if why:
             raise NotEntitled(
                 f"the yes of {actor.name} would not count: {why}. People here sign in and have roles: `lcia people` "

@@ -18,7 +18,7 @@ from components.audit.keys import SigningKey
 from components.audit.log import Entry, LogDamaged
 from components.audit.statement import Statement, StatementRefused
 from components.errors import LciaError
-from components.promotion import champion
+from components.promotion import champion, trial_statements
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Promotion, lineage
 from components.registry.outbox import Delivery, enqueue, has_newest_decision
@@ -26,7 +26,7 @@ from components.storage.database import AccountRefused, Database, now
 from components.storage.objects import Json, ObjectCorrupt, ObjectMissing, ObjectStore
 from components.storage.tables import signing_keys, statements
 
-TOLD = ("evidence", "verdict", "policy", "approvals", "override", "automatic", "previous", "reason", "marks")
+TOLD = ("evidence", "trials", "verdict", "policy", "approvals", "override", "automatic", "previous", "reason", "marks")
 """Details of the log entry that the statement repeats."""
 
 
@@ -165,19 +165,23 @@ def attest(
     places: Sequence[str],
     keepers: Mapping[str, Keep],
 ) -> list[Delivery]:
-    """Sign missing statements and write heads to their places; failures are returned, never raised.
+    """Sign missing statements, also of trials, and write heads to their places; failures are returned, never raised.
 
     `key` is called only if there is something to sign. A process whose database account is for other work does nothing.
     """
     try:
         with db.read() as connection:
-            missing = due(connection, assistant, keyring.newest(connection))
+            newest_key = keyring.newest(connection)
+            missing = due(connection, assistant, newest_key)
+            trials = trial_statements.due(connection, assistant, newest_key)
             last = champion.lineage(connection, assistant)[-1:]
             length = max((entry.index + 1 for entry in entries_of(connection, last).values()), default=0)
             headless = heads.missing(connection, places, length) if length else []
             waiting = heads.waiting(connection, places)
         if missing:
             sign_owed(db, store, key(), assistant)
+        if trials:
+            trial_statements.sign_owed(db, store, key(), assistant)
         if headless:
             heads.enqueue(db, key(), headless)
         deliveries = heads.deliver(db, places, keepers) if headless or waiting else []

@@ -26,7 +26,7 @@ from components.storage.database import Database, now
 from components.storage.leases import Lease, check
 from components.storage.objects import Json, ObjectStore, StoredFile
 from components.storage.reach import Index, digests_in
-from components.storage.tables import queue, results, statements
+from components.storage.tables import queue, results, statements, trials
 from components.tasks.queue import QueueItem, items
 
 WEIGHTS = "weights of a version that was not promoted, or of a point that was not chosen"
@@ -54,6 +54,8 @@ class Books:
     """Digests in updates that MLflow has not received yet."""
     in_mlflow: frozenset[str]
     """Candidates that MLflow shows with their files, or will."""
+    answers: Mapping[str, tuple[int, datetime]]
+    """Changed answers of a trial -> its number, and the time from which they may not be kept."""
 
     @classmethod
     def read(cls, connection: Connection) -> "Books":
@@ -72,10 +74,19 @@ class Books:
             frozenset(head.version for head in heads if head),
             [(row.key, row.output) for row in connection.execute(select(results.c.key, results.c.output))],
             frozenset(digest for row in log.rows(connection) for digest in digests_in(row.body))
-            | frozenset(connection.execute(select(statements.c.statement)).scalars()),
+            | frozenset(connection.execute(select(statements.c.statement)).scalars())
+            | frozenset(filter(None, connection.execute(select(trials.c.statement)).scalars())),
             frozenset(d for row in messages if row.done_at is None for d in digests_in(row.text.encode("utf-8"))),
             frozenset(digest for digest, kind in newest.items() if kind == "candidate"),
+            _answers(connection),
         )
+
+
+def _answers(connection: Connection) -> dict[str, tuple[int, datetime]]:
+    """See `Books.answers`; of equal ones the latest time."""
+    query = select(trials.c.answers, trials.c.id, trials.c.answers_until).where(trials.c.answers.is_not(None))
+    rows = connection.execute(query.order_by(trials.c.answers_until)).all()
+    return {row.answers: (row.id, row.answers_until) for row in rows}
 
 
 def assistants(connection: Connection) -> list[str]:
@@ -144,7 +155,11 @@ def plan(books: Books, store: ObjectStore, *, grace: timedelta, everything: bool
         ObjectCorrupt: a record was altered, so nobody knows what it refers to.
     """
     index, cutoff = Index.of(store), books.moment - grace
-    dead = to_erase(index, books.items, books.versions, books.moment.date())
+    dead = to_erase(index, books.items, books.versions, books.moment.date()) | {
+        digest: f"changed answers of trial {number}: gateway.keep_days have passed"
+        for digest, (number, until) in books.answers.items()
+        if until <= books.moment and digest in index.objects
+    }
     weights = {name for kind in ("pool", "tuning") for _, record in index.of_kind(kind)
                for name in weights_of(index, record)}  # fmt: skip
     staying: dict[str, str] = {}

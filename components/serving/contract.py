@@ -25,7 +25,7 @@ class NoSuchTask(LciaError):
 
 @dataclass(frozen=True)
 class Contract:
-    """What answers one request, and how. `group`, `adapter` and `task` are None if the base model answers alone."""
+    """Answerer of one request, and its rules. `group`, `adapter` and `task` are None if the base model answers alone."""
 
     group: str | None
     adapter: str | None

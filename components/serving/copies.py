@@ -87,12 +87,12 @@ class Copies:
             kept |= {version, *contents.files.values(), *contents.folders.values()}
             for digest in contents.folders.values():
                 kept |= set(self._store.folder_files(digest).values())
+        for folder in (self._folder / "adapters").glob("*"):
+            if folder.name not in adapters and self._store.exists(folder.name):  # an engine may keep folders of its own
+                shutil.rmtree(folder, ignore_errors=True)
         for file in list(self._store.objects()):
             if file.name not in kept:
                 self._store.erase(file.name, None)
-        for folder in (self._folder / "adapters").glob("*"):
-            if folder.name not in adapters:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _need(self, version: str, digest: str) -> None:
         """Have a part here, fetched if it is absent or damaged."""

@@ -27,7 +27,7 @@ class TextStream:
         """The next part of the text, empty while it is not certain."""
         self._tokens.append(token)
         text = self._cut()
-        return self._give(text if self.stopped else text[: len(text) - self._open(text)])
+        return self._give(text if self.stopped else text[: len(text) - self._open(text)].rstrip())
 
     def end(self) -> str:
         """The last part of the text."""

@@ -15,6 +15,9 @@ class TrialSettings(Section):
     tolerance: Annotated[float, Field(ge=1, le=10)] = 1.25
     """Ratio of odds, candidate to champion, of an error, a slow answer, an answer by no group or a complaint up to
     which a candidate counts as no worse."""
+    together: Annotated[float, Field(ge=1, le=100)] = 3
+    """Requests that tend to be bad together, because clients try again and callers repeat themselves: counts weigh so
+    many times less. 1: each request stands alone. OpenAI's client tries three times."""
     slow_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Seconds after which an answer counts as slow."""
     longest_hours: Annotated[float, Field(gt=0, le=24 * 90)] = 24 * 7
@@ -27,7 +30,7 @@ class GatewaySettings(Section):
     """The gateway, `lcia gateway`: the address that applications ask."""
 
     engine: Literal["embedded", "vllm"] = "embedded"
-    """What computes answers: `embedded`, the base model in the gateway's own process; `vllm`, the servers in `vllm`."""
+    """Engine that computes answers: `embedded`, the base model in the gateway's own process; `vllm`, the servers in `vllm`."""
     host: str = "127.0.0.1"
     """Interface that it listens on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8700
@@ -63,8 +66,8 @@ class GatewaySettings(Section):
     """Version that answers while a canary is under way: `both`, by the trial's share of callers; one of them alone, if
     something before the gateways splits the requests by that share."""
     keep: Literal["nothing", "masked"] = "nothing"
-    """What is kept of requests and answers where a trial changes an answer: `nothing`, or texts with personal data
-    masked, for `keep_days`."""
+    """Texts that are kept of answers which a trial changes: `nothing`, or `masked`, with personal data masked, for
+    `keep_days`."""
     keep_days: Annotated[float, Field(gt=0)] = 30
     """Days after which texts that were kept are deleted."""
     trial: TrialSettings = TrialSettings()

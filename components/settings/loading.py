@@ -137,6 +137,10 @@ def _with_home(settings: Settings, folder: Path) -> Settings:
         public_key=settings.audit.public_key.replace("{home}", str(folder)),
     )
     gateway = settings.gateway.model_copy(update={"cache": settings.gateway.cache.replace("{home}", str(folder))})
-    sections = {"storage": StorageSettings(**storage), "registry": RegistrySettings(**registry)}
-    update = {**sections, "audit": audit, "gateway": gateway}
+    update = {
+        "storage": StorageSettings(**storage),
+        "registry": RegistrySettings(**registry),
+        "audit": audit,
+        "gateway": gateway,
+    }
     return settings.model_copy(update=update)

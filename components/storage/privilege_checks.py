@@ -23,9 +23,11 @@ from components.storage.tables import (
     outbox,
     policies,
     promotions,
+    replicas,
     results,
     signing_keys,
     tokens,
+    trials,
 )
 
 Accounts: TypeAlias = frozenset[str | None]
@@ -234,7 +236,23 @@ _POLICY = {"id": -1, "assistant": _ME, "content": {}, "proposed_by": _ME, "propo
 _LEASE = {"name": f"lineage:{_ME}", "owner": None, "epoch": 1, "heartbeat": _THEN, "ttl": 1.0}
 _KEY = {"number": -1, "id": _ME, "record": {}, "entry": 0, "at": _THEN}
 _RESULT = {"key": _ME, "step": "", "output": "", "lease_epoch": 0, "created_at": _THEN}
+_REPORT = {
+    **dict.fromkeys(("assistant", "replica", "engine", "problem", "reported_by"), _ME),
+    **dict.fromkeys(("traffic", "latency", "trial"), None),
+    **dict.fromkeys(("started_at", "reported_at"), _THEN),
+    "ready": False,
+}
 _ALONE = {**_POLICY, "accepted_by": "another", "ended_at": _THEN}
+_TRY_OUT = {
+    **dict.fromkeys(("assistant", "candidate", "evidence", "champion", "asked_by", "reason"), _ME),
+    "id": -1,
+    "epoch": 1,
+    "kind": "canary",
+    "share": 0.1,
+    "rules": {},
+    "tests": {},
+    "asked_at": _THEN,
+}
 _TRIALS: tuple[Trial, ...] = (
     *_LOG_TRIALS,
     ("empty the log", text("TRUNCATE log"), _NOBODY),
@@ -254,7 +272,10 @@ _TRIALS: tuple[Trial, ...] = (
     ("name a key that signs the log", insert(signing_keys).values(**_KEY), _PROMOTER),
     ("read what tokens are checked with", select(tokens.c.secret).limit(0), _SERVICE),
     ("grant roles to people", insert(grants).values(person=_ME, role="admin", site="*"), _SERVICE),
+    ("report as a gateway", insert(replicas).values(**_REPORT), _SERVICE),
     ("change policy", insert(policies).values(**_POLICY), _SERVICE),
+    ("ask for a trial", insert(trials).values(**_TRY_OUT, state="waiting"), _SERVICE),
+    ("begin a canary that nobody approved", insert(trials).values(**_TRY_OUT, state="under_way"), _NOBODY),
     ("put a policy in force that nobody proposed", insert(policies).values(**_ALONE), _NOBODY),
 )
 """All other trials."""

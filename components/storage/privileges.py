@@ -38,10 +38,10 @@ class Right:
 
 
 HIDDEN: Mapping[Account, frozenset[str]] = {
-    "worker": frozenset({"people", "grants", "tokens", "appointments", "notices", "sessions"}),
+    "worker": frozenset({"people", "grants", "tokens", "appointments", "notices", "sessions", "trial_answers"}),
     "service": frozenset(),
-    "promoter": frozenset({"tokens", "appointments", "notices", "sessions"}),
-    "keeper": frozenset({"people", "grants", "tokens", "appointments", "notices", "sessions"}),
+    "promoter": frozenset({"tokens", "appointments", "notices", "sessions", "trial_answers"}),
+    "keeper": frozenset({"people", "grants", "tokens", "appointments", "notices", "sessions", "trial_answers"}),
 }
 """Tables that an account can't even read; it can read all others."""
 
@@ -59,6 +59,13 @@ _TWO = """ended_at IS NOT NULL AND (accepted_by IS NULL OR lower(btrim(accepted_
         SELECT FROM policies AS other WHERE other.assistant = policies.assistant
         AND other.accepted_by IS NOT NULL AND other.id <> policies.id)))"""
 """Nobody accepts a policy of their own; the first one, which a server begins with, is nobody's proposal."""
+_TRIED = (
+    "state", "tests", "approved_by", "approval", "started_at", "entry", "ended_at", "ended_by", "cause", "why",
+    "record", "answers", "answers_until",
+)  # fmt: skip
+_APPROVED = """state <> 'under_way' OR kind = 'shadow'
+    OR (approved_by IS NOT NULL AND lower(btrim(approved_by)) <> lower(btrim(asked_by)))"""
+"""Nobody starts a canary alone."""
 _REVOKE = Right("UPDATE", "approvals", ("revoked_at",), "revoked_at IS NULL", "revoked_at IS NOT NULL")
 
 
@@ -116,6 +123,12 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("INSERT", "replicas"),
         Right("UPDATE", "replicas"),
         Right("DELETE", "replicas"),
+        Right("INSERT", "trials", after="state = 'waiting' OR (state = 'under_way' AND kind = 'shadow')"),
+        Right("UPDATE", "trials", _TRIED, "state <> 'ended'", _APPROVED),
+        Right("INSERT", "trial_counts"),
+        Right("UPDATE", "trial_counts", ("counts", "at")),
+        Right("INSERT", "trial_answers"),
+        Right("DELETE", "trial_answers"),
     ),
     "promoter": (
         Right("UPDATE", "queue", _MOVE, "state = 'candidate'", "state IN ('promoted', 'submitted')"),
@@ -127,6 +140,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "outbox", _PARKED),
         Right("INSERT", "signing_keys"),
         Right("INSERT", "statements"),
+        Right("UPDATE", "trials", ("statement", "signed_by"), "state = 'under_way'", "state = 'under_way'"),
         Right("INSERT", "heads"),
         Right("UPDATE", "heads", _TOLD),
         *_leases("outbox", "heads"),
@@ -153,7 +167,7 @@ ENTRIES: Mapping[Account, tuple[str, ...]] = {
     "service": (
         "task.submitted", "task.cancelled", "task.rejected", "task.refused", "task.superseded", "candidate.approved",
         "candidate.rejected", "approval.revoked", "gate.overridden", "flips.seen", "version.differs", "access.denied",
-        "person.*", "role.*", "appointment.*", "token.*", "policy.*",
+        "person.*", "role.*", "appointment.*", "token.*", "policy.*", "trial.*",
     ),
     "promoter": (
         "task.promoted", "task.submitted", "champion.promoted", "champion.rolled_back", "key.started", "key.rotated",

@@ -154,6 +154,7 @@ approvals = Table(
     Column("override", Boolean, nullable=False, server_default=false()),  # a yes in spite of the gate
     Column("how", String(256)),  # how the person was known; none: an earlier release did not say
     Column("epoch", Integer),  # of the champion at that moment; none: as above
+    Column("trials", String(64)),  # digest of the list of records of its ended trials at that moment; none: no trial
 )
 
 champion = Table(
@@ -404,4 +405,55 @@ replicas = Table(
     Column("started_at", Moment, nullable=False),  # first report after a silence
     Column("reported_at", Moment, nullable=False),
     Column("agreed_at", Moment),  # last report in which it was ready with the version decided at that moment
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assistant", String(64), nullable=False, index=True),
+    Column("candidate", String(64), ForeignKey("candidates.digest"), nullable=False, index=True),
+    Column("evidence", String(64), nullable=False),  # of the candidate
+    Column("champion", String(64), nullable=False),  # that it is compared with
+    Column("epoch", Integer, nullable=False),  # of that champion
+    Column("kind", String(16), nullable=False),  # shadow or canary
+    Column("share", Float, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, under_way or ended
+    Column("rules", Json, nullable=False),  # settings of the rules at its start
+    Column("tests", Json, nullable=False),  # {rule: state of its sequential test}
+    Column("asked_by", String(200), nullable=False),
+    Column("asked_at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("approved_by", String(200)),
+    Column("approval", Text),  # reason of the approval
+    Column("started_at", Moment),
+    Column("entry", Integer),  # of the log, that started it
+    Column("ended_at", Moment),
+    Column("ended_by", String(200)),
+    Column("cause", String(32)),  # rule that ended it, or person, time, candidate, champion
+    Column("why", Text),
+    Column("record", String(64)),  # object; none: it never was under way
+    Column("answers", String(64)),  # object with changed answers
+    Column("answers_until", Moment),
+    Column("statement", String(64)),  # object: a DSSE envelope
+    Column("signed_by", String(64)),  # id of the key
+)
+
+trial_counts = Table(
+    "trial_counts",
+    metadata,
+    Column("trial", Integer, ForeignKey("trials.id"), primary_key=True),
+    Column("replica", String(80), primary_key=True),
+    Column("counts", Json, nullable=False),  # cumulative, as last reported
+    Column("at", Moment, nullable=False),
+)
+
+trial_answers = Table(
+    "trial_answers",
+    metadata,
+    Column("trial", Integer, ForeignKey("trials.id"), primary_key=True),
+    Column("id", String(80), primary_key=True),  # of the answer
+    Column("champion", Text, nullable=False),  # texts with personal data masked
+    Column("candidate", Text, nullable=False),
+    Column("at", Moment, nullable=False),
 )

@@ -1,7 +1,8 @@
 """Verbs of a server: run it, and administer people, tokens and policy."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 import yaml
@@ -24,6 +25,9 @@ from lcia.cli.app import (
     verb,
 )
 from lcia.cli.text import admin
+
+if TYPE_CHECKING:
+    from lcia.instance import Instance
 
 people = group("people", "List who may sign in, with their roles; add people and change roles.", lists=True)
 tokens = group("tokens", "List the API tokens of people and programs; create and revoke tokens.", lists=True)
@@ -67,8 +71,14 @@ def serve(
     server.serve(instance, say=lambda line: print(line, flush=True))
 
 
-@verb(DO, "lcia gateway", "lcia gateway --set gateway.port=9000")
-def gateway(overrides: Set = [], config: Config = None) -> None:  # noqa: B006
+@verb(DO, "lcia gateway", "lcia gateway --set gateway.port=9000", "lcia gateway --vllm-command")
+def gateway(
+    vllm_command: Annotated[
+        bool, typer.Option("--vllm-command", help="Print the command that starts vLLM for this gateway, and exit.")
+    ] = False,
+    overrides: Set = [],  # noqa: B006
+    config: Config = None,
+) -> None:
     """Run the gateway: applications ask the champion there, as they would ask OpenAI's API.
 
     It follows every decision without a restart: those of the server that LCIA_SERVER names, or of the state here.
@@ -76,7 +86,13 @@ def gateway(overrides: Set = [], config: Config = None) -> None:  # noqa: B006
     _, _, settings = read_settings(config, overrides)
     from lcia.gateway import server
 
-    server.serve(settings, lambda: open_instance(config, overrides), say=lambda line: print(line, flush=True))
+    def state() -> "Instance":
+        return open_instance(config, overrides)
+
+    if vllm_command:
+        print(server.vllm_command(settings, state, os.environ))
+    else:
+        server.serve(settings, state, os.environ, say=lambda line: print(line, flush=True))
 
 
 @people.callback()

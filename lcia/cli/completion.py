@@ -41,6 +41,12 @@ def tasks(incomplete: str) -> list[Offer]:
     return _fitting(rows, incomplete)
 
 
+def trials(incomplete: str) -> list[Offer]:
+    """Numbers of trials that have not ended."""
+    query = "SELECT id, kind || ', ' || state FROM trials WHERE assistant = ? AND state <> 'ended' ORDER BY id"
+    return _fitting(_rows(query), incomplete)
+
+
 def groups(incomplete: str) -> list[Offer]:
     """Ids of the champion's groups, and `new`."""
     offers = [*_groups(), ("new", "a group of its own")]

@@ -1,6 +1,9 @@
 """Demo: three real tasks arrive one after the other; two demo identities submit and approve."""
 
+import json
 import shlex
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -8,6 +11,8 @@ from components.errors import LciaError
 from components.evaluation.pictures import heat_map_png
 from lcia.cli.text import decisions as decision_texts
 from lcia.cli.text import versions
+from lcia.gateway.server import in_background
+from lcia.gateway.source import StateSource
 from lcia.inference import ask
 from lcia.instance import Instance, actor
 from lcia.operations import audit, decisions, delivery, status, tasks
@@ -99,17 +104,41 @@ def _summary(instance: Instance) -> None:
         print(f"{instruction}\n{text}")
         print(f"  champion: {versions.answer(ask.ask(instance, instruction, text, None, base=False))}")
         print(f"  base:     {versions.answer(ask.ask(instance, instruction, text, None, base=True))}")
+    _ask_gateway(instance)
     print("\n=== the log")
     export = instance.home / "reports" / "log.jsonl"
     audit.export(instance, export)
     verification = audit.verify(None, export, instance.home / "keys" / "audit-key.pub.pem")
     print(f"{'verified' if verification.ok else 'NOT VERIFIED'}: {verification.message}")
     print("\n=== where to look next")
-    print("  .venv/bin/lcia status | show | matrix | ask ... | audit verify")
+    print("  .venv/bin/lcia status | show | matrix | ask ... | gateway | audit verify")
     uri = instance.settings.registry.tracking_uri
     print(f"  MLflow (versions, reports):  .venv/bin/mlflow ui --backend-store-uri {shlex.quote(uri)}")
     folder = shlex.quote(str(instance.home / "zenml"))
     print(f"  ZenML (runs, reports):       ZENML_CONFIG_PATH={folder} .venv/bin/zenml login --local")
+
+
+def _ask_gateway(instance: Instance) -> None:
+    """Ask the gateway as an application does, in OpenAI's API; `lcia gateway` is the same one, for good."""
+    instruction, text = QUESTIONS[1]
+    body = json.dumps({"model": "assistant", "messages": [{"role": "user", "content": f"{instruction}\n{text}"}]})
+    print("\n=== the champion answers applications: lcia gateway, and then")
+    with in_background(instance.settings, StateSource(lambda: instance)) as (address, gateway):
+        while not gateway.follower.ready:
+            if gateway.follower.problem:
+                print(f"the gateway does not answer: {gateway.follower.problem}")
+                return
+            time.sleep(0.1)
+        command = ["curl", "--silent", f"{address}/v1/chat/completions"]
+        command += ["--header", "content-type: application/json", "--data", body]
+        print(f"  {shlex.join(command)}")
+        if shutil.which("curl") is None:
+            print("  (curl is not installed; any client of OpenAI's API does it)")
+            return
+        reply = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603 - ours
+    facts = reply["lcia"]
+    print(f"  {reply['choices'][0]['message']['content']}")
+    print(f"  by version {facts['version']}, group {facts['group']}, task {facts['task']}")
 
 
 def _say(line: str) -> None:

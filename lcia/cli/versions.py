@@ -25,6 +25,7 @@ from lcia.cli.app import (
     open_instance,
     perform,
     quiet_stdout,
+    read_settings,
     say_power,
     verb,
 )
@@ -132,12 +133,19 @@ def ask(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Answer one instruction with the champion; a router picks the adapter."""
-    here_only("ask")
-    from lcia.inference.ask import ask as answer
+    """Answer one instruction with the champion; a router picks the adapter.
+
+    With `gateway.address` in the settings the gateway there answers, and no model is loaded here.
+    """
+    from lcia.inference import ask as answers
 
     with quiet_stdout(as_json=as_json):
-        value = answer(open_instance(config), instruction, text, version, base=base, images=images)
+        _, _, settings = read_settings(config, None)
+        if settings.gateway.address:
+            value = answers.ask_gateway(settings, instruction, text, version, base=base, images=images)
+        else:
+            here_only("ask")
+            value = answers.ask(open_instance(config), instruction, text, version, base=base, images=images)
     emit(value, as_json=as_json, text=versions.answer, as_is=("answer",))
 
 

@@ -59,6 +59,9 @@ DONE: Mapping[str, str] = {
     "regroup": _("%(name)s is in the queue again."),
     "cancel": _("%(name)s is taken out of the queue."),
     "withdraw": _("The rows are erased."),
+    "start-trial": _("Trial %(id)s has begun."),
+    "approve-trial": _("Trial %(id)s has begun."),
+    "stop-trial": _("Trial %(id)s is stopped; every caller gets the champion."),
     "sync": _("MLflow was compared with the decisions."),
     "propose-policy": _("The change is proposed; another admin has to accept it."),
     "answer-policy": _("The proposal is answered."),
@@ -92,6 +95,8 @@ def _report(say: Say, name: str, answer: Mapping[str, Any]) -> str:
         return say(_("It is proposed for %(name)s; another admin has to accept it.")) % answer
     if name == "add-person" and answer["known"]:
         return say(_("%(name)s is already known.")) % answer
+    if name == "start-trial" and answer["state"] == "waiting":
+        return say(_("Trial %(id)s waits for approval by somebody else.")) % answer
     if name != "approve":
         return say(DONE[name]) % answer
     if answer["epoch"] is None:

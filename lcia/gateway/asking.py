@@ -109,9 +109,7 @@ class Gateway:
             return Target(champion, alone=True)
         if name.startswith(f"{own}@"):
             number = name.removeprefix(f"{own}@")
-            if str(champion.number) == number:
-                return Target(champion)
-            if not asker.tries:
+            if not asker.tries and str(champion.number) != number:
                 raise MayNotTry(f"this token may ask {own}, not {name}: trying versions needs the permission `try`")
             return Target(await self.follower.version(number))
         task = name.removeprefix(f"{own}:") if name.startswith(f"{own}:") else None
@@ -129,7 +127,7 @@ class Gateway:
         Raises:
             RequestRefused, NotAbleTo, ImageRefused.
         """
-        conversation, files = body.conversation(), body.files
+        files, conversation = body.files, body.conversation()
         if not files:
             return conversation
         if not self.engine.sees_images:

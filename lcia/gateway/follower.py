@@ -146,7 +146,7 @@ class Follower:
         epoch = self._check(decision, answer["assistant"])
         if before is None or before.digest != decision["digest"]:
             self.champion = await self._load(decision["number"], decision["digest"])
-            LOG.warning("version %s is served from now on (epoch %s)", decision["number"], epoch)
+            LOG.info("version %s is served from now on (epoch %s)", decision["number"], epoch)
             if before is not None:
                 self._leave(before)
         self._epoch = epoch
@@ -170,8 +170,8 @@ class Follower:
         epoch = predicate.get("epoch")
         if predicate.get("assistant") != assistant or assistant != self._settings.assistant:
             raise StatementRefused(
-                f"the statement of version {number} is about assistant {predicate.get('assistant')!r}, this gateway "
-                f"serves {self._settings.assistant!r}"
+                f"the service decides about assistant {assistant!r}, the statement of version {number} is about "
+                f"{predicate.get('assistant')!r}, and this gateway serves {self._settings.assistant!r}"
             )
         last = max(self._epoch, self._kept_epoch())
         if not isinstance(epoch, int) or epoch != decision["epoch"] or epoch < last:
@@ -195,27 +195,32 @@ class Follower:
             self._leave(ended.candidate)
         if trial is None or self.trial is not None:
             return
-        if trial["kind"] == "canary":
-            text = trial["statement"]
-            if not text:
-                raise StatementRefused(f"trial {trial['id']} has no signed statement yet; its canary does not answer")
-            key = read_public_key(Path(self._settings.audit.public_key))
-            signed = statement.read_trial(text.encode(), key, trial["digest"]).predicate
-            if (signed.get("assistant"), signed.get("trial"), signed.get("share")) != (
-                self._settings.assistant, trial["id"], trial["share"],
-            ):  # fmt: skip
-                raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share")
+        self._check_trial(trial)
         candidate = await self._load(trial["number"], trial["digest"])
         slow = self._settings.gateway.trial.slow_seconds
         self.trial = TrialTraffic(trial["id"], trial["kind"], trial["share"], candidate, slow)
 
+    def _check_trial(self, trial: Mapping[str, Any]) -> None:
+        """Refuse a trial whose statement does not hold.
+
+        Raises:
+            StatementRefused, KeyUnusable: see `_check`.
+        """
+        if not trial["statement"]:
+            raise StatementRefused(f"trial {trial['id']} has no signed statement yet; it begins here once it has one")
+        key = read_public_key(Path(self._settings.audit.public_key))
+        signed = statement.read_trial(trial["statement"].encode(), key, trial["digest"]).predicate
+        facts = [signed.get(name) for name in ("assistant", "trial", "kind", "share")]
+        if facts != [self._settings.assistant, trial["id"], trial["kind"], trial["share"]]:
+            raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share: {facts}")
+
     async def version(self, reference: str) -> Loaded:
-        """Any version by number, for people who try it out; no statement is asked for.
+        """Any version by number or digest, for people who try it out; no statement is asked for.
 
         Raises:
             LciaError: it does not exist, or can't be served here.
         """
-        if self.champion is not None and str(self.champion.number) == reference:
+        if self.champion is not None and reference in {str(self.champion.number), self.champion.digest}:
             return self.champion
         if reference in self._extras:
             self._extras.move_to_end(reference)

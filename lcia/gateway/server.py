@@ -2,7 +2,9 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +15,7 @@ from components.model.base import load_reader, locate
 from components.model.prompts import Reader
 from components.model.workbench import Workbench
 from components.serving.bundle import Bundle
+from components.serving.copies import Copies
 from components.serving.embedded import EmbeddedEngine
 from components.serving.engine import Engine
 from components.serving.loaded import settings_of
@@ -49,17 +52,47 @@ def serve(
         GatewayRefused, KeyUnusable: the settings do not fit, or the pinned key can't be read.
         PortTaken: something else listens there.
     """
-    source: Source = ServerSource() if environment.get(client.SERVER) else StateSource(open_state)
+    source = source_of(open_state, environment)
     tokens = need_settings(settings, source)
     log_plainly()
+    server, listening, address = _server(settings, source, environment, tokens=tokens)
+    who = "callers with a token that may ask" if tokens else "everybody on this machine"
+    say(f"lcia gateway answers {who} on {address}/v1 (Ctrl-C ends it)")
+    server.run(sockets=[listening])
+
+
+@contextmanager
+def in_background(settings: Settings, source: Source, *, tokens: bool = False) -> Iterator[tuple[str, Gateway]]:
+    """A gateway that answers from a thread of this process, on any free port; its address, and itself."""
+    section = settings.gateway.model_copy(update={"host": "127.0.0.1", "port": 0})
+    own = settings.model_copy(update={"gateway": section})
+    server, listening, address = _server(own, source, {}, tokens=tokens)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield address, server.gateway
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class _Server(uvicorn.Server):
+    """Server with the gateway that it runs."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self.gateway = gateway
+
+
+def _server(
+    settings: Settings, source: Source, environment: Mapping[str, str], *, tokens: bool
+) -> tuple[_Server, socket.socket, str]:
     gateway, follower = make_gateway(settings, source, environment)
     replica = replica_name(environment, socket.gethostname())
     app = make_app(gateway, lambda: follower.run(lambda: gateway.report(replica)), tokens=tokens)
     options = {**patience.options(), "timeout_graceful_shutdown": int(settings.gateway.drain_seconds)}
     listening, address = listening_at(settings.gateway.host, settings.gateway.port, "gateway")
-    who = "callers with a token that may ask" if tokens else "everybody on this machine"
-    say(f"lcia gateway answers {who} on {address}/v1 (Ctrl-C ends it)")
-    uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listening])
+    return _Server(uvicorn.Config(app, **options), gateway), listening, address
 
 
 def make_gateway(settings: Settings, source: Source, environment: Mapping[str, str]) -> tuple[Gateway, Follower]:
@@ -81,6 +114,28 @@ def prepare(settings: Settings, bundle: Bundle | None) -> tuple[Engine, Facts]:
         return VllmEngine(own.gateway), facts
     engine = EmbeddedEngine(lambda: Workbench.load(own))
     return engine, lambda: (engine.bench.base.reader, engine.bench.base.settings, engine.bench.base.digest)
+
+
+def vllm_command(settings: Settings, open_state: Callable[[], Instance], environment: Mapping[str, str]) -> str:
+    """Command line that starts a vLLM server for this gateway.
+
+    Raises:
+        NotAbleTo: vLLM can't serve adapters of this shape.
+        LciaError: the decision can't be read.
+    """
+    from components.serving.vllm import gateway_command
+
+    source = source_of(open_state, environment)
+    champion = source.perform("serving", {})["champion"]
+    bundle = Copies(Path(settings.gateway.cache), source.part).bundle(champion["digest"]) if champion else None
+    own = settings_of(bundle, settings)
+    models = Path(own.storage.models)
+    return gateway_command(own, locate(own.base_model, models)[1], models, len(bundle.pool.groups) if bundle else 0)
+
+
+def source_of(open_state: Callable[[], Instance], environment: Mapping[str, str]) -> Source:
+    """Source of decisions: the service, if LCIA_SERVER names one, else the state here."""
+    return ServerSource() if environment.get(client.SERVER) else StateSource(open_state)
 
 
 def need_settings(settings: Settings, source: Source) -> bool:

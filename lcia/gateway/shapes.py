@@ -8,6 +8,7 @@ from base64 import b64decode
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from components.errors import LciaError
 from components.serving.conversation import Conversation, texts_of
@@ -136,7 +137,7 @@ class Options(Shape):
             return value
         for name, neutral in NEUTRAL.items():
             if name in value and value[name] is not None and value[name] not in neutral:
-                raise ValueError(f"the gateway can't do {name}; leave it out")
+                raise PydanticCustomError("not_able", "the gateway can't do {field}; leave it out", {"field": name})
         return {name: each for name, each in value.items() if name not in NEUTRAL and name not in HARMLESS}
 
     @property

@@ -13,6 +13,7 @@ from components.settings import MACHINE, Settings
 from components.tasks import isolation
 from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
 from components.tasks.problems import Problem, printable, read_regular
+from lcia.inference.gateway import GatewayAnswerer
 from lcia.instance import Instance
 from lcia.operations.figures import NothingToShow
 
@@ -51,6 +52,35 @@ def ask(
         "group": answer.group,
         "similarity": answer.similarity if version else None,
         "nearest_task": answer.nearest_task,
+    }
+
+
+def ask_gateway(
+    settings: Settings,
+    instruction: str,
+    text: str | None,
+    reference: str | None,
+    *,
+    base: bool,
+    images: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Answer one instruction by the gateway that the settings name, as `ask` does.
+
+    Raises:
+        GatewayFailed: it does not answer, or refuses.
+        ImageRefused: a file that can't be read.
+    """
+    name = settings.assistant
+    model = "base" if base else f"{name}@{reference}" if reference else name
+    files = [_content(path) for path in images]
+    answer = GatewayAnswerer(settings).answer(model, instruction, text, files)
+    version = None if base else answer["version"]
+    return {
+        "answer": answer["text"],
+        "version": version,
+        "group": answer["group"],
+        "similarity": answer["similarity"] if version else None,
+        "nearest_task": answer["nearest_task"],
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from components.errors import GateRefused
-from components.promotion import approvals, candidates, champion, judging, policy, quorum
+from components.promotion import approvals, candidates, champion, judging, policy, quorum, trial_rows
 from components.promotion.candidates import Candidate
 from components.promotion.quorum import Weighed
 from components.settings import PolicySettings
@@ -34,6 +34,7 @@ def decision(instance: Instance, version: Candidate) -> dict[str, Any]:
             "stale": version.state == "pending" and version.parent != (now.version if now else None),
             "judged": judgement,
             "override": override,
+            "trials": trial_rows.bound(connection, version.digest),
             "sites": sorted(candidates.sites(connection, version)),
             "quorum": _quorum(connection, version, rules, ballot, override=override) if is_open else [],
             "given": _votes(connection, version, ballot if is_open else ()),

@@ -1,6 +1,7 @@
 """Decisions about versions: approve, reject, revoke, roll back."""
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 
 from components.audit.log import Actor
@@ -8,7 +9,7 @@ from components.promotion import approvals, candidates, champion, quorum
 from components.promotion.champion import Promotion, StaleCandidate
 from components.storage.objects import Json
 from lcia.instance import Instance
-from lcia.operations import delivery
+from lcia.operations import delivery, trials
 
 
 def approve(
@@ -19,10 +20,12 @@ def approve(
     *,
     override: bool = False,
     evidence: str | None = None,
+    trials: str | None = None,
 ) -> Json:
     """Approve a candidate. It is promoted once it has every approval that policy requires.
 
-    `override` approves against the gate. `evidence` is the digest of what the approver read; another one refuses.
+    `override` approves against the gate. `evidence` is the digest of what the approver read, `trials` that of the
+    records of its ended trials; another one refuses.
     Approving the champion itself changes nothing, but delivers to MLflow what a crash may have left undelivered.
     """
     candidate, now = instance.version(version), instance.champion()
@@ -44,6 +47,7 @@ def approve(
             policy=policy,
             override=override,
             evidence=evidence,
+            trials=trials,
         )
     promotion: Promotion | None = None
     with contextlib.suppress(quorum.QuorumMissing):
@@ -60,7 +64,7 @@ def approve(
     answer = _state(instance, version)
     standing = delivery.standing(instance, str(answer["digest"]))
     if promotion is None:  # more people are needed
-        return {**answer, "epoch": None, "known": False, **standing, "exit_code": 3}
+        return {**answer, "epoch": None, "known": False, "trial": _trial(instance, answer), **standing, "exit_code": 3}
     return {**answer, "epoch": promotion.epoch, "known": promotion.known, **standing}
 
 
@@ -95,6 +99,16 @@ def rollback(instance: Instance, version: str, actor: Actor, reason: str) -> Jso
     with instance.db.read() as connection:
         number = candidates.get(connection, instance.assistant, promotion.version).number
     return {**promotion.to_json(), "number": number, **delivery.standing(instance, promotion.version)}
+
+
+def _trial(instance: Instance, version: Mapping[str, Json]) -> int | None:
+    """Number of a version's trial that is under way: its end takes every approval away that was given before."""
+    mine = (
+        one["id"]
+        for one in trials.standing(instance)
+        if (one["number"], one["state"]) == (version["version"], "under_way")
+    )
+    return next(mine, None)
 
 
 def _state(instance: Instance, version: str) -> dict[str, Json]:

@@ -9,7 +9,7 @@ from components.registry.client import PATIENCE
 from components.registry.outbox import Undelivered, backlog
 from components.storage import leases
 from lcia.instance import Instance
-from lcia.operations import relocation
+from lcia.operations import relocation, trials
 
 LOOK_SECONDS = 0.2
 
@@ -17,8 +17,9 @@ LOOK_SECONDS = 0.2
 def settle(instance: Instance) -> None:
     """Tell MLflow of decisions, or wait for the process that does: with separate accounts it is another one.
 
-    The rows hold the outcome, see `standing`.
+    The rows hold the outcome, see `standing`. Trials that the decision ended get their records.
     """
+    trials.settle(instance)
     deadline = time.monotonic() + PATIENCE
     while True:
         instance.tell_registry()

@@ -82,7 +82,7 @@ def look(instance: Instance, reference: str, actor: Actor) -> tuple[Candidate, S
     if view.other_sites:
         details["other_sites"] = view.other_sites
     with instance.db.begin() as connection:
-        if not _is_entered(connection, version.digest, actor, details):
+        if not is_entered(connection, SEEN, version.digest, actor, details):
             log.append(connection, SEEN, actor, version.digest, details)
     return version, view
 
@@ -112,9 +112,9 @@ def picture(instance: Instance, reference: str, actor: Actor, task: str, digest:
     return version, Picture.by_digest(digest, instance.store.get)
 
 
-def _is_entered(connection: Connection, version: str, actor: Actor, details: dict[str, Any]) -> bool:
+def is_entered(connection: Connection, action: str, version: str, actor: Actor, details: dict[str, Any]) -> bool:
     """True if the person's last look showed the same, within the hour: nobody fills the log with looks."""
-    mine = (one for one in islice(log.newest(connection, [SEEN], version), 100) if one.actor == actor)
+    mine = (one for one in islice(log.newest(connection, [action], version), 100) if one.actor == actor)
     last = next(mine, None)
     if last is None or last.details != details:
         return False

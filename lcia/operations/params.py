@@ -117,6 +117,8 @@ class ApproveParams(DecisionParams):
     """Against the gate."""
     evidence: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Digest of the evidence that the approver read; another one refuses."""
+    trials: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """That of the records of its ended trials, as `show` has it; another one refuses."""
 
 
 class AnswerParams(Params):

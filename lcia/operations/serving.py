@@ -8,7 +8,7 @@ from components.audit.log import Actor
 from components.audit.statement import StatementRefused
 from components.errors import LciaError
 from components.identity import tokens
-from components.promotion import candidates, champion, replicas, statements
+from components.promotion import candidates, champion, replicas, statements, trials
 from components.promotion.candidates import Candidate
 from components.promotion.champion import Champion
 from components.promotion.replicas import Fleet, Replica
@@ -42,11 +42,12 @@ def serving(instance: Instance, version: str | None = None) -> dict[str, Any]:
             else None
         )
         checks = tokens.checks(connection, ("answer", "try"))
+        trial = trials.under_way(connection, instance.store, instance.assistant)
     return {
         "assistant": instance.assistant,
         "champion": {**_decision(now, decided.number), **_statement(instance, decided)} if now and decided else None,
         "version": {"number": asked.number, "digest": asked.digest} if asked else None,
-        "trial": None,
+        "trial": trial,
         "tokens": [
             {
                 "id": one.token.id,
@@ -94,8 +95,12 @@ def report(
 ) -> dict[str, Any]:
     """Take in what a gateway answers with, and counts of its traffic; its next report replaces this one.
 
+    If a rule of a trial has enough evidence with these counts, the trial ends.
+
     Raises:
-        ReportRefused: too many replicas, too many bytes, or a name that another gateway reports under.
+        ReportRefused: too many replicas, too many bytes, a name that another gateway reports under, or counts of a
+            trial that do not follow the last ones. All but the trial's counts is taken in even then.
+        TrialUnknown: no trial has the number.
     """
     with instance.db.begin() as connection:
         replicas.record(
@@ -111,6 +116,17 @@ def report(
             # whoever may look sees the counts of a trial; texts of people are for those who may read them
             trial=None if trial is None else trial.model_dump(exclude={"changed"}),
             actor=actor,
+        )
+    if trial is not None:
+        gateway = instance.settings.gateway
+        trials.record(
+            instance.db,
+            instance.store,
+            assistant=instance.assistant,
+            replica=replica,
+            report=trial.model_dump(mode="json"),
+            keep=gateway.keep == "masked",
+            keep_days=gateway.keep_days,
         )
     return {}
 

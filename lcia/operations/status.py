@@ -11,7 +11,7 @@ from components.storage import leases, rounds
 from components.tasks import progress, queue
 from components.tasks.queue import QueueItem
 from lcia.instance import Instance
-from lcia.operations import approvals, delivery, relocation, serving
+from lcia.operations import approvals, delivery, relocation, serving, trials
 
 BUSY = ("assessing", "learning")
 """States of tasks that a worker has in hand."""
@@ -31,6 +31,7 @@ def status(instance: Instance) -> dict[str, Any]:
         "queue": {**counts, "items": [item.to_json() for item in items]},
         "candidates": [_candidate(instance, version) for version in versions],
         "gateways": serving.fleet(instance),
+        "trials": trials.standing(instance),
         "audit": {"entries": head.entries, "head": head.root},
         "registry": {
             **registry(instance),
@@ -92,6 +93,7 @@ def live(instance: Instance, *, proposals: bool) -> dict[str, Any]:
         "counts": {state: count for state, count in counts.items() if count},
         "worker": {"lost": workers[0].is_lost, "silent": workers[0].silent} if workers else None,
         "registry": registry(instance),
+        "trials": trials.standing(instance),
         "failing": [
             {"name": one.name, "failures": one.failures, "since": one.failing_since, "error": one.error}
             for one in failing

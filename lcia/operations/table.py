@@ -15,7 +15,7 @@ from components.audit.log import Actor
 from components.errors import LciaError
 from components.identity import appointments, tokens
 from components.identity.access import EVERYWHERE, Permission
-from components.promotion import candidates
+from components.promotion import candidates, trial_rows
 from components.retention import withdrawal
 from components.storage.objects import Json
 from components.tasks import queue
@@ -34,6 +34,7 @@ from lcia.operations import (
     serving,
     status,
     tasks,
+    trials,
     versions,
 )
 from lcia.operations.params import (
@@ -68,6 +69,7 @@ from lcia.operations.params import (
     WithdrawParams,
 )
 from lcia.operations.serving_params import ReportParams, ServingParams
+from lcia.operations.trial_params import StartTrialParams, TrialDecisionParams, TrialParams, TrialsParams
 
 
 class ParametersRefused(LciaError):
@@ -121,6 +123,13 @@ def _of_version(instance: Instance, params: Any) -> frozenset[str]:  # noqa: ANN
     """All whose tasks change if it becomes the champion."""
     with instance.db.read() as connection:
         return candidates.sites(connection, candidates.get(connection, instance.assistant, params.version))
+
+
+def _of_trial(instance: Instance, params: Any) -> frozenset[str]:  # noqa: ANN401 - any params with a trial
+    """All whose tasks change if the version that is tried becomes the champion."""
+    with instance.db.read() as connection:
+        trial = trial_rows.get(connection, instance.assistant, params.trial)
+        return candidates.sites(connection, candidates.get(connection, instance.assistant, trial.candidate))
 
 
 def _of_item(instance: Instance, params: Any) -> list[str]:  # noqa: ANN401 - any params with an item
@@ -192,6 +201,12 @@ OPERATIONS: dict[str, Operation] = {
         Operation("reject", "decide", True, DecisionParams, decisions.reject, _of_version),
         Operation("revoke", "revoke", True, RevokeParams, decisions.revoke, _of_version),
         Operation("rollback", "roll_back", True, DecisionParams, decisions.rollback, _of_version, everywhere=True),
+        Operation("trials", "look", False, TrialsParams, trials.trials),
+        Operation("trial-answers", "read_rows", False, TrialParams, trials.answers, _of_trial, everywhere=True),
+        Operation("start-trial", "operate", True, StartTrialParams, trials.start, _of_version),
+        Operation("approve-trial", "decide", True, TrialDecisionParams, trials.approve, _of_trial, everywhere=True),
+        # stopping only gives callers the champion back, so whoever runs things may do it; approvers can also reject
+        Operation("stop-trial", "operate", True, TrialDecisionParams, trials.stop, _of_trial),
         Operation("supersede", "operate", True, SupersedeParams, tasks.supersede, _of_replaced),
         Operation("retry", "operate", True, RetryParams, tasks.retry, _of_item),
         Operation("release", "operate", True, AnswerParams, tasks.release, _of_item),

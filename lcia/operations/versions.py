@@ -13,7 +13,7 @@ from components.storage.objects import Json, ObjectMissing, ObjectStore
 from components.tasks import queue
 from components.tuning.progress_curves import curves
 from lcia.instance import Instance
-from lcia.operations import approvals, figures
+from lcia.operations import approvals, figures, trials
 from lcia.operations.costs import costs_of
 from lcia.operations.figures import NothingToShow
 from lcia.operations.params import FilterUnknown
@@ -184,6 +184,7 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "rerouted": evaluation.get("rerouted", {}),
         "pseudo_labels": tuning.get("pseudo_labels"),
         "rebase": evidence.get("rebase"),
+        "trials": trials.trials(instance, version.digest)["trials"],
         "cost": costs_of(instance, item),
         "gate": gate,
         "score": scores.get(version.task_name.partition("@")[0]),

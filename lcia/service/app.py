@@ -137,7 +137,7 @@ def make_app(
     for operation in OPERATIONS.values():
         _add(app, instance, operation, who)
     _add_submit(app, instance, who)
-    add_parts(app, instance, who)
+    add_parts(app, instance, rates)
     _add_health(app, instance, rounds)
     app.add_exception_handler(RequestValidationError, _invalid)
     add_sign_in(app, instance, rates, environment)

@@ -51,3 +51,5 @@ def log_plainly() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for every request that we send
+    logging.getLogger("lcia.gateway").setLevel(logging.INFO)  # a switch of versions is worth a line

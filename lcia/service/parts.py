@@ -1,6 +1,6 @@
 """Parts of versions over HTTP, for gateways: apart from the table of operations, because they are bytes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -10,7 +10,8 @@ from components.identity.access import Forbidden
 from lcia.instance import Instance
 from lcia.operations.serving import part
 from lcia.operations.serving_params import PartParams
-from lcia.service.callers import Caller, log_denial
+from lcia.service.callers import Caller, caller_of, log_denial
+from lcia.service.limits import Rates
 from lcia.service.streams import Slots, Stream
 
 EACH, MOST = 8, 32
@@ -20,9 +21,12 @@ PIECE = 256 * 1024
 KIND = "application/octet-stream"
 
 
-def add_parts(app: FastAPI, instance: Instance, who: Callable[[Request], Caller]) -> None:
-    """Add GET /v1/part."""
+def add_parts(app: FastAPI, instance: Instance, rates: Rates) -> None:
+    """Add GET /v1/part. A version has hundreds of parts, so what is limited is not their rate but their places."""
     places = Slots("parts of versions on their way", EACH, MOST)
+
+    def who(request: Request) -> Caller:
+        return caller_of(request, instance, rates, counted=False)
 
     @app.get(
         "/v1/part",

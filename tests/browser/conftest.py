@@ -18,6 +18,7 @@ from small_loop import OPS, SITE, SmallLoop, standing, write_package
 
 from components.audit.log import SYSTEM, Actor
 from components.identity import people, tokens
+from components.identity.access import TABLE
 from components.promotion import policy
 from components.roles import Role
 from lcia.instance import Instance
@@ -29,7 +30,8 @@ from lcia.worker import loop as worker
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
 
-ROLES = get_args(Role)
+ROLES = tuple(role for role in get_args(Role) if role in TABLE["look"])
+"""Roles of people; the others are for programs, which no page is for."""
 ENVIRONMENT = {"LCIA_SESSION_SECRET": "s" * 40, "LCIA_OIDC_SECRET": SECRET}
 WIDE, NARROW = 1280, 360
 """Widths of a screen, in pixels."""

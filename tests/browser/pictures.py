@@ -26,8 +26,8 @@ def pages(versions: tuple[str, str], task: str) -> dict[str, str]:
     return {
         "overview": "/", "tasks": "/tasks", "task": f"/tasks/{task}", "version": f"/versions/{newest}",
         "flips": f"/versions/{earlier}/flips", "versions": "/versions", "compare": f"/compare?before=1&after={newest}",
-        "try": "/try", "numbers": "/numbers", "policy": "/policy", "log": "/log", "log-entry": "/log/5",
-        "people": "/people",
+        "in-use": "/in-use", "try": "/try", "numbers": "/numbers", "policy": "/policy", "log": "/log",
+        "log-entry": "/log/5", "people": "/people",
     }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -132,7 +131,7 @@ def test_a_vllm_is_reached_by_its_gateway_alone(installations: Mapping[str, list
     limits = {name for name in server["resources"]["limits"] if "gpu" in name}
     assert limits == {"nvidia.com/gpu"}
     assert pod["nodeSelector"]
-    assert "@sha256:" in server["image"]
+    assert f":v{vllm.TESTED}@sha256:" in server["image"]
 
 
 def mount_of(container: Doc, volume: str) -> Doc:
@@ -141,18 +140,16 @@ def mount_of(container: Doc, volume: str) -> Doc:
     return mount
 
 
-@pytest.mark.skipif(not hasattr(vllm, "gateway_arguments"), reason="vLLM's options for gateways are not here yet")
 def test_a_vllm_is_started_as_the_gateway_says(installations: Mapping[str, list[Doc]]) -> None:
     _, pod = gateways(installations[GPU])["Deployment gateway"]
     (server,) = pod["initContainers"]
     name, *options = server["args"]
     settings = Settings.model_validate({"base_model": {"name": name, "dtype": "bfloat16"}})
-    arguments: Any = getattr(vllm, "gateway_arguments")  # noqa: B009
-    expected_name, expected = arguments(settings, "", Path("models"), 8)
+    expected_name, expected = vllm.gateway_arguments(settings, "", Path("models"), 8)
     parts = [part for option in options for part in option.split("=")]
     assert (name, parts[: len(expected)]) == (expected_name, expected)
     assert parts[len(expected) :: 2] == ["--host", "--port"]
-    assert {one["name"]: one["value"] for one in server["env"]}[getattr(vllm, "RUNTIME_LOADING")] == "True"  # noqa: B009
+    assert {one["name"]: one["value"] for one in server["env"]}[vllm.RUNTIME_LOADING] == "True"
 
 
 def test_it_scales_by_what_its_engine_lacks(installations: Mapping[str, list[Doc]]) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import trial_deeds
 from aiosmtpd.controller import Controller
 from promotion_state import BOB, CAROL
 from sqlalchemy import select, update
@@ -103,6 +104,26 @@ def test_held_failed_overridden_and_promoted_are_told(told):
     assert next(n for n in box.got if n.kind == "held").payload["link"] == f"https://console/tasks/{item.id}"
     assert [notice.kind for notice in box.got] == ["pending", "gate overridden", "gate overridden", "held"]
     assert "unlike everything seen" in box.got[-1].payload["text"]
+
+
+def test_a_canary_that_waits_and_a_trial_that_its_rule_stopped_are_told_and_no_other_end(told):
+    trial_deeds.two(told)
+    collect(told)
+    box = Box()
+    deliver(told, box)
+    box.got.clear()
+    trial_deeds.start(told)
+    trial_deeds.stop(told, 1)
+    trial_deeds.start(told, "canary", 0.1)
+    trial_deeds.yes(told, 2)
+    trial_deeds.record(told, trial_deeds.report(2, trial_deeds.arm(900), trial_deeds.arm(100, errors=60)))
+    collect(told)
+    deliver(told, box)
+    assert [one.kind for one in box.got] == ["trial", "trial stopped"]
+    waits, stopped = (one.payload["text"] for one in box.got)
+    assert "erin asks for a canary of version 2 on 0.1 of the callers: how does it do" in waits
+    assert "`lcia trial approve 2`" in waits
+    assert stopped.startswith("the rule errors stopped it")
 
 
 def test_a_notice_put_off_on_a_clock_ahead_is_not_put_off_for_days(told):

@@ -118,6 +118,15 @@ def test_one_program_fetches_a_few_parts_at_a_time_and_gives_places_back(server,
     assert fetch(server, "serve", version, version).status_code == 200
 
 
+def test_the_rate_of_requests_does_not_limit_parts(serve, champion):
+    server = serve(champion, "serve.rate=2/minute")
+    version = server.ask("serve", "serving").json()["champion"]["digest"]
+    digests = bundle.digests(server.instance.store, version)
+    assert len(digests) > 2
+    assert {fetch(server, "serve", version, digest).status_code for digest in digests} == {200}
+    assert [server.ask("serve", "serving").status_code for _ in range(2)] == [200, 429]
+
+
 def test_openapi_describes_the_bytes(server):
     described = server.client.get("/openapi.json").json()["paths"]["/v1/part"]["get"]
     assert list(described["responses"]["200"]["content"]) == ["application/octet-stream"]

@@ -4,14 +4,23 @@ import shutil
 from datetime import timedelta
 
 import pytest
+import trial_deeds
 from promotion_state import BOB, CAROL, SITE
 from sqlalchemy import delete, insert, select, text, update
 
-from components.audit import log
+from components.audit import keyring, log
 from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.identity import people, sessions, tokens
-from components.promotion import approvals, candidates, champion, policy, replicas, serving_watch
+from components.promotion import (
+    approvals,
+    candidates,
+    champion,
+    policy,
+    replicas,
+    serving_watch,
+    trial_statements,
+)
 from components.promotion.approvals import NotLowRisk
 from components.promotion.automatic import promote_waiting
 from components.registry.outbox import apply_outbox, enqueue, pending
@@ -241,6 +250,33 @@ def test_what_others_decided_is_out_of_reach(accounts):
     assert run(promoter, update(tables.queue).where(tables.queue.c.id == first.item).values(state="submitted")) == 0
 
 
+def test_a_canary_needs_two_and_the_key_the_promoters_account(accounts, tmp_path):
+    worker, service, promoter, keeper = (accounts[name] for name in privileges.ACCOUNTS)
+    first = worker.candidate("news", None)
+    approve(service)
+    promote(promoter)
+    worker.candidate("mail", first.digest)
+    trial_deeds.start(service, "canary", 0.1)
+    own = {"state": "under_way", "approved_by": "Erin "}
+    for values in ({"state": "under_way"}, own):
+        with pytest.raises(AccountRefused):
+            run(service, update(tables.trials).values(**values))
+    trial_deeds.yes(service, 1)
+    key = keyring.current(promoter.db, tmp_path / "keys")
+    with pytest.raises(AccountRefused):
+        run(service, update(tables.trials).values(statement="x"))
+    assert [one.id for one in trial_statements.sign_owed(promoter.db, promoter.store, key, "a")] == [1]
+    changed = [{"id": "c1", "champion": "yes", "candidate": "no"}]
+    trial_deeds.record(service, trial_deeds.report(1, trial_deeds.arm(9), trial_deeds.arm(9), changed=changed))
+    for state in (worker, promoter, keeper):
+        with pytest.raises(AccountRefused):
+            trial_deeds.stop(state, 1)
+    assert trial_deeds.stop(service, 1).answers is not None
+    assert run(service, update(tables.trials).values(why="otherwise")) == 0, "what ended is out of reach"
+    with accounts["owner"].db.read() as connection:
+        assert verify_database(connection).ok
+
+
 EVERYBODY = [
     lambda state: run(state, update(tables.log).values(hash="x")),
     lambda state: run(state, delete(tables.log)),
@@ -258,6 +294,7 @@ FORBIDDEN = {
         lambda state: run(state, delete(tables.results)),
         lambda state: run(state, select(tables.tokens)),
         lambda state: run(state, insert(tables.grants).values(person="x", role="admin", site="*")),
+        lambda state: run(state, select(tables.trial_answers)),
     ],
     "service": [
         promote,

@@ -171,6 +171,21 @@ def learnt(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Learn
     return Learnt(loop, pending, json.loads((folder / "digests.json").read_text(encoding="utf-8")))
 
 
+def learn_fourth(learnt: Learnt, folder: Path) -> None:
+    """The three tasks learnt and promoted, below `folder`, and a fourth whose version waits for people."""
+    shutil.copy(learnt.loop.config, folder)
+    learnt.loop.copy(folder)
+    write_package(folder / "packages", "booking_slot")
+    loop = loop_in(folder)
+    learn(loop.open(), loop.package("booking_slot"))
+
+
+@pytest.fixture
+def fourth(learnt: Learnt, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> SmallLoop:
+    """A copy of the loop with three promoted versions and a fourth that waits for people."""
+    return loop_in(once(tmp_path_factory, "fourth", partial(learn_fourth, learnt))).copy(tmp_path)
+
+
 @pytest.fixture
 def pending(learnt: Learnt, tmp_path: Path) -> SmallLoop:
     """A copy of the loop in which the first candidate waits for people."""

@@ -6,8 +6,11 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 
 
-def write_tiny_llama(folder: Path) -> None:
-    """Save a random Llama of four narrow layers with a real tokenizer, as any base model is."""
+def write_tiny_llama(folder: Path, head: int = 12) -> None:
+    """Save a random Llama of four narrow layers with a real tokenizer, as any base model is.
+
+    `head` is the width of its four heads; vLLM on CPUs takes 32 and more.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -25,8 +28,8 @@ def write_tiny_llama(folder: Path) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=96,
+        hidden_size=4 * head,
+        intermediate_size=8 * head,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -9,7 +9,10 @@ Value = Mapping[str, Any]
 def approval(value: Value) -> str:
     """`lcia approve`."""
     if value["epoch"] is None:
-        return f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
+        text = f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
+        trial = value.get("trial")
+        end = "" if trial is None else f" Its trial {trial} is under way: at its end your approval counts no more."
+        return text + end
     if value["known"]:
         return f"Version {value['version']} is the champion already; nothing was changed."
     return f"Version {value['version']} is the champion (epoch {value['epoch']})."

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lcia.cli.text import trials
+
 Value = Mapping[str, Any]
 
 QUIET = frozenset({"promoted", "rejected", "refused", "cancelled", "nothing_to_learn", "withdrawn"})
@@ -25,6 +27,7 @@ def status(value: Value, *, everything: bool = False) -> str:
         )
         lines += [f"  group {group['id']}: {_names(group['tasks'], everything)}" for group in champion["groups"]]
     lines += gateways(value.get("gateways"))  # a server of an earlier release says nothing of them
+    lines += trials.standing(value.get("trials", ()))
     items = value["queue"]["items"]
     busy = [item for item in items if item["state"] not in QUIET]
     quiet = [item for item in items if item["state"] in QUIET]

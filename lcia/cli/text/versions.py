@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lcia.cli.text import trials
 from lcia.cli.text.status import quorum, void
 from lcia.cli.text.tasks import cost
 
@@ -90,6 +91,7 @@ def show(value: Value) -> str:
     if changes:
         counts = f"{changes['lost']} lost and {changes['won']} won of {changes['rows']}"
         lines.append(f"  changed answers: {counts} test rows of earlier tasks")
+    lines += [f"  {line}" for one in value.get("trials", ()) for line in trials.trial(one)]
     lines += [f"  {quorum(site)}" for site in value.get("decision", {}).get("quorum", ())]
     lines += [f"  approved by {one['person']}: {one['reason']}" for one in value["approvals"]]
     lines += [f"  {void(one)}" for one in value["not_counted"]]

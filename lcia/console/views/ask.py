@@ -19,6 +19,7 @@ from components.tasks.images import MAX_IMAGE_BYTES, MAX_PER_ROW, ImageRefused
 from components.tasks.problems import printable
 from lcia.console.base import Console, Reader, form_of
 from lcia.inference.ask import pictures_of
+from lcia.inference.gateway import GatewayAnswerer
 from lcia.inference.process import Answerer, NoModelHere, answers_here
 from lcia.instance import Instance
 from lcia.operations import versions
@@ -99,7 +100,7 @@ def routes(console: Console) -> APIRouter:
         NoModelHere: the settings promise answers that can't be given here.
     """
     router, instance = APIRouter(include_in_schema=False), console.instance
-    answerer = Answerer(instance.settings) if answers_here(instance.settings.serve) else None
+    answerer = _answerer(instance.settings)
 
     @router.get("/try")
     def empty(request: Request) -> Response:
@@ -118,9 +119,16 @@ def routes(console: Console) -> APIRouter:
     return router
 
 
+def _answerer(settings: Settings) -> Answerer | GatewayAnswerer | None:
+    """A gateway, where the settings name one; else a process that holds the model; None: nobody can answer."""
+    if settings.gateway.address:
+        return GatewayAnswerer(settings)
+    return Answerer(settings) if answers_here(settings.serve) else None
+
+
 def _answer(
     console: Console,
-    answerer: Answerer | None,
+    answerer: Answerer | GatewayAnswerer | None,
     reader: Reader,
     fields: Mapping[str, str],
     files: Sequence[UploadFile],
@@ -141,7 +149,10 @@ def _answer(
 
 
 def _ask(
-    instance: Instance, answerer: Answerer | None, fields: Mapping[str, str], files: Sequence[UploadFile]
+    instance: Instance,
+    answerer: Answerer | GatewayAnswerer | None,
+    fields: Mapping[str, str],
+    files: Sequence[UploadFile],
 ) -> dict[str, Any]:
     """Both answers.
 
@@ -207,7 +218,7 @@ def _usual(instance: Instance) -> dict[str, str]:
     }
 
 
-def _form(instance: Instance, answerer: Answerer | None, fields: Mapping[str, str]) -> dict[str, Any]:
+def _form(instance: Instance, answerer: Answerer | GatewayAnswerer | None, fields: Mapping[str, str]) -> dict[str, Any]:
     """The form as it was sent, and what may be chosen."""
     rows, now = versions.rows(instance), versions.champion_number(instance)
     picks = {fields.get("before"), fields.get("after")}

@@ -46,6 +46,11 @@ CHANGED: tuple[Column[Row], ...] = (
     Column("won", "Won", lambda row: row["won"], number=True, hint="Wrong before, right now."),
     Column("negative", "Share lost, at most", lambda row: row["lost_share_at_most"], number=True, wide=True),
 )
+ANSWERS: tuple[Column[Row], ...] = (
+    Column("id", "Answer", lambda row: row["id"]),
+    Column("champion", "Champion", lambda row: row["champion"]),
+    Column("candidate", "Candidate", lambda row: row["candidate"]),
+)
 ROWS: tuple[Column[Row], ...] = (
     Column("task", "Task", lambda row: row["task"], pick=True),
     Column("kind", "Lost or won", lambda row: row["kind"], pick=True),
@@ -57,7 +62,7 @@ ROWS: tuple[Column[Row], ...] = (
 
 
 def routes(console: Console) -> APIRouter:
-    """/versions/N, the parts of it that take longer, its changed rows and its reports."""
+    """/versions/N, the parts of it that take longer, its changed rows, its reports, and answers of its trials."""
     router, instance = APIRouter(include_in_schema=False), console.instance
 
     @router.get("/versions/{number}")
@@ -104,6 +109,15 @@ def routes(console: Console) -> APIRouter:
         picture = console.ask(reader, "image", version=number, task=task, image=digest)
         headers = {"content-security-policy": SHOWN, "cache-control": "private"}
         return Response(b64decode(picture["content"]), media_type="image/png", headers=headers)
+
+    @router.get("/trials/{trial}/answers")
+    def trial_answers(trial: str, request: Request) -> Response:
+        """Texts of changed answers on live requests; every look is entered in the log."""
+        reader = console.reader(request)
+        answer = console.ask(reader, "trial-answers", trial=trial)
+        table = arrange(TableQuery("answers", dict(request.query_params), "id"), ANSWERS, answer["answers"])
+        values = {name: answer[name] for name in ("trial", "number", "kept_until")}
+        return console.page(reader, "trial_answers.html", rows=table, **values)
 
     @router.get("/versions/{number}/reports/{name}")
     def report(number: str, name: str, request: Request) -> Response:
@@ -153,4 +167,7 @@ def _offers(reader: Reader, decision: Mapping[str, Any]) -> dict[str, bool]:
         "may_revoke": reader.may_at("revoke", sites),
         "can_roll_back": earlier and reader.may_all("roll_back", sites),
         "may_read_rows": reader.may("read_rows") and not own,
+        "may_try": reader.may_at("operate", sites),
+        "may_approve_trial": reader.may_all("decide", sites),
+        "may_read_answers": reader.may_all("read_rows", sites),
     }

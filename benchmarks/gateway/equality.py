@@ -1,0 +1,179 @@
+"""Answers of a gateway's engine next to the predictions that the champion was approved by, row by row of its tests.
+
+Both go by the same contract: the prompt's token ids, the adapter, greedy decoding or the likeliest choice. A row may
+differ where the two best tokens (or choices) lie closer together than `evaluation.tie_gap`, since sums in another order
+round differently; the gap that was stored tells. The last line of the output is one JSON object.
+
+    python -m benchmarks.gateway.equality --engine vllm --vllm http://127.0.0.1:8000
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from components.evaluation.prediction import ONLY_CHOICE, choices_of
+from components.evaluation.scored import scored_rows
+from components.model.base import load_reader
+from components.model.choosing import likeliest
+from components.model.prompts import Reader, Rendered, answer_tokens, control_of, render_prompt
+from components.model.reader import ImageReader
+from components.serving import bundle
+from components.serving.contract import Contract, contract_of_task
+from components.serving.engine import Engine, Job
+from components.serving.vllm_engine import VllmEngine
+from components.settings import Settings
+from components.settings.loading import home, load_settings
+from components.tasks.snapshot import load_snapshot
+from lcia.instance import Instance
+
+UNDER_WAY = 16
+"""Rows that an engine is asked at the same time, so that rows of different adapters meet in its batches."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A test row, its contract, and the answer that is stored with the gap of its two best tokens or choices."""
+
+    task: str
+    row: str
+    prompt: tuple[int, ...]
+    contract: Contract
+    text: str
+    gap: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row that the engine answers differently; `near_tie`: the stored gap allows that."""
+
+    task: str
+    row: str
+    stored: str
+    answer: str
+    gap: float
+    near_tie: bool
+
+
+def questions(instance: Instance, reader: Reader, limit: int | None = None) -> list[Question]:
+    """All test rows of the champion's tasks, at most `limit` of each task; rows with images are left out."""
+    champion = instance.champion()
+    if champion is None:
+        raise SystemExit("there is no champion; learn and approve a task first, or run `lcia demo`")
+    version = bundle.from_store(instance.store, champion.digest)
+    stored = instance.store.get_json(instance.evidence(champion)["evaluation"])["predictions"]
+    adapters: dict[str | None, str | None] = {None: None, **{group.id: group.adapter for group in version.pool.groups}}
+    out = []
+    for entry in version.pool.tasks():
+        snapshot = load_snapshot(instance.store, entry.task)
+        rows = zip(snapshot.rows("test"), scored_rows(instance.store, stored[entry.name]), strict=True)
+        for example, row in list(rows)[:limit]:
+            if example.images:
+                continue
+            contract = contract_of_task(version, entry.name, choices_of(snapshot.task, example))
+            contract = replace(contract, group=row["group"], adapter=adapters[row["group"]])
+            prompt = render_prompt(reader, version.settings.base_model, example.instruction, example.input)
+            out.append(Question(entry.name, example.id, prompt, contract, row["text"], float(row["gap"])))
+    return out
+
+
+async def answer(engine: Engine, reader: Reader, question: Question) -> str:
+    """Text that the engine's tokens stand for, or the likeliest choice."""
+    tokenizer: PreTrainedTokenizerBase = control_of(reader).tokenizer
+    contract, decoding = question.contract, question.contract.decoding
+    end = tokenizer.eos_token_id
+    job = Job(question.prompt, contract.adapter, decoding.max_new_tokens, end)
+    if not contract.choices:
+        tokens = [step.id async for step in engine.generate(job)]
+        return str(tokenizer.decode(tokens, skip_special_tokens=True))
+    rows = [Rendered(question.prompt, answer_tokens(reader, choice)) for choice in contract.choices]
+    values = await engine.likelihoods(job, [row.answer for row in rows])
+    by_token = decoding.length_normalisation == "tokens"
+    return contract.choices[likeliest(values, rows, by_token=by_token, alone=ONLY_CHOICE)[0]]
+
+
+async def compare(
+    engine: Engine, reader: Reader, asked: Iterable[Question], tie_gap: float, shown: Callable[[str], None] = print
+) -> list[Difference]:
+    """Rows that the engine answers differently from what is stored, in the order of the questions."""
+    places = asyncio.Semaphore(UNDER_WAY)
+
+    async def one(question: Question) -> Difference | None:
+        async with places:
+            text = await answer(engine, reader, question)
+        if text == question.text:
+            return None
+        tie = question.gap <= tie_gap
+        shown(
+            f"{question.task} {question.row[:12]}: stored {question.text!r}, now {text!r}, "
+            f"gap {question.gap:.3g}{' (near tie)' if tie else ''}"
+        )
+        return Difference(question.task, question.row, question.text, text, question.gap, tie)
+
+    results = await asyncio.gather(*(one(question) for question in asked))
+    return [result for result in results if result is not None]
+
+
+async def measure(
+    instance: Instance, engine: Engine, adapters: Path, tie_gap: float, limit: int | None = None
+) -> dict[str, object]:
+    """Start the engine, put every adapter of the champion into it from a folder in `adapters`, ask every row."""
+    reader = load_reader(instance.settings.base_model, Path(instance.settings.storage.models))
+    if isinstance(reader, ImageReader) and not engine.sees_images:
+        print("rows with images are left out: the engine takes text alone")
+    asked = questions(instance, reader, limit)
+    await engine.start()
+    try:
+        for digest in {question.contract.adapter for question in asked} - {None}:
+            await engine.put(str(digest), instance.store.get_folder(str(digest), adapters / str(digest)))
+        start = time.monotonic()
+        differences = await compare(engine, reader, asked, tie_gap)
+        seconds = time.monotonic() - start
+    finally:
+        await engine.close()
+    return {
+        "engine": engine.name,
+        "rows": len(asked),
+        "differing": len(differences),
+        "share": round(len(differences) / len(asked), 4),
+        "near_ties": sum(difference.near_tie for difference in differences),
+        "seconds": round(seconds, 1),
+        "differences": [asdict(difference) for difference in differences],
+    }
+
+
+def vllm_engine(settings: Settings) -> Engine:
+    """The engine `vllm` of the settings."""
+    return VllmEngine(settings.gateway)
+
+
+ENGINES: Mapping[str, Callable[[Settings], Engine]] = {"vllm": vllm_engine}
+
+
+def main() -> None:
+    """Ask the engine every test row of the champion of LCIA_HOME."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway.equality", description=__doc__)
+    parser.add_argument("--engine", choices=list(ENGINES), default="vllm")
+    parser.add_argument("--vllm", nargs="*", default=[], help="addresses of vLLM servers")
+    parser.add_argument("--adapters", type=Path, help="folder for adapters, if the servers see another /tmp")
+    parser.add_argument("--rows", type=int, help="rows of each task, default all")
+    arguments = parser.parse_args()
+    settings = load_settings(None, (), {})
+    instance = Instance.open(home(), settings)
+    gateway = settings.gateway.model_copy(update={"engine": arguments.engine, "vllm": tuple(arguments.vllm)})
+    engine = ENGINES[arguments.engine](settings.model_copy(update={"gateway": gateway}))
+    with tempfile.TemporaryDirectory() as scratch, suppress(KeyboardInterrupt):
+        adapters = arguments.adapters or Path(scratch)
+        result = asyncio.run(measure(instance, engine, adapters, settings.evaluation.tie_gap, arguments.rows))
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

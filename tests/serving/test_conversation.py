@@ -1,0 +1,81 @@
+"""Conversations: the tokens of rows, and the instruction that the router goes by."""
+
+import pytest
+
+from components.grouping.codebook import Route
+from components.grouping.router import Router
+from components.model.prompts import render_prompt, render_turns
+from components.serving.conversation import Conversation, texts_of
+from components.settings import BaseModelSettings
+
+SETTINGS = BaseModelSettings(system_prompt="Answer with the result only.")
+
+
+def test_a_request_in_the_form_of_a_row_gets_the_tokens_of_a_row(tiny_base):
+    turns = Conversation((("user", "Do it.\nThe input\nof two lines."),)).complete(tiny_base.settings)
+    row = render_prompt(tiny_base.tokenizer, tiny_base.settings, "Do it.", "The input\nof two lines.")
+    assert render_turns(tiny_base.tokenizer, tiny_base.settings, turns) == row
+
+
+@pytest.mark.parametrize(
+    ("turns", "is_row"),
+    [
+        ([("user", "a")], True),
+        ([("system", "Answer with the result only."), ("user", "a")], True),
+        ([("system", "Be rude."), ("user", "a")], False),
+        ([("user", "a"), ("assistant", "b"), ("user", "c")], False),
+    ],
+)
+def test_what_was_evaluated_is_one_turn_under_the_own_system_prompt(turns, is_row):
+    assert Conversation(tuple(turns)).is_row(SETTINGS) is is_row
+
+
+class Exact(Router):
+    """A router that knows some instructions word by word, and sends the rest to `near`."""
+
+    def __init__(self, texts, near=None):
+        self._exact = {" ".join(text.split()): ("g1", "task") for text in texts}
+        self._near, self.asked = near, []
+
+    def route(self, instruction):
+        """The route of an instruction that no task has."""
+        self.asked.append(instruction)
+        return self._near or Route(None, 0.0, 0.0, None, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "hit"),
+    [
+        ("Do it.\nthe input", True),
+        ("Do it.", True),
+        ("Two lines\nof instruction.\nthe input", True),
+        ("  Do   it. \nthe input", True),
+        ("Do it. the input", False),
+        ("\n".join(["x"] * 100), False),
+    ],
+)
+def test_the_longest_beginning_that_a_task_has_decides(text, hit):
+    router = Exact(["Do it.", "Two lines\nof instruction."])
+    assert router.route_instruction(text).exact is hit
+    assert router.asked == ([] if hit else [text.split("\n")[0]])
+
+
+def test_parts_of_a_turn_are_instruction_and_input():
+    assert texts_of(["a", "b"]) == ("a\nb", "a")
+    assert texts_of(["a\nb"]) == ("a\nb", None)
+    router = Exact([])
+    router.route_instruction("Two lines\nof a new instruction.\ninput", "Two lines\nof a new instruction.")
+    assert router.asked == ["Two lines\nof a new instruction."]
+
+
+def test_a_turn_that_resembles_nothing_goes_on_with_the_newest_one_that_did():
+    router = Exact(["Do it.", "Do that."])
+    turns = [("user", "Do it.\nx"), ("assistant", "y"), ("user", "and now?")]
+    assert Conversation(tuple(turns)).route(router).group == "g1"
+    assert Conversation((("user", "and now?"),)).route(router).group is None
+
+
+def test_a_huge_text_is_looked_through_in_bounded_time():
+    router = Exact(["Do it."])
+    router.route_instruction("\n" * 500_000 + "x\n" * 500_000)
+    assert len(router.asked) == 1
