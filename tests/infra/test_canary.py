@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from small_loop import OPS, SmallLoop
 
+from components.audit.log import Actor
 from infra.canary import TrialsUnreadable, patch, weights
+from lcia.operations.table import OPERATIONS
 
 CANARY = {"id": 2, "kind": "canary", "share": 0.05, "state": "under_way", "signed": True, "over": None}
 ENDED = {**CANARY, "id": 1, "share": 0.2, "state": "ended", "over": "somebody stopped it"}
@@ -55,3 +58,19 @@ def test_it_reads_what_the_verb_prints() -> None:
     broken = subprocess.run(command, input="nothing", capture_output=True, text=True, check=False)
     assert (broken.returncode, broken.stdout) == (1, "")
     assert "lcia trial --json" in broken.stderr
+
+
+def test_a_canary_from_its_start_to_its_end(fourth: SmallLoop) -> None:
+    """The operation's own answers, on a learnt assistant whose fourth version waits."""
+    instance, erin = fourth.open(), Actor("erin", assured=False)
+
+    def do(name: str, actor: Actor = erin, **params: Any) -> str:
+        operation = OPERATIONS[name]
+        return json.dumps(operation.run(instance, actor, operation.check(params)))
+
+    do("start-trial", version="4", kind="canary", share=0.1, reason="two weeks of shadow")
+    assert weights(do("trials")) == (10_000, 0), "it waits for its approval"
+    do("approve-trial", OPS, trial=1, reason="shadow agreed")
+    assert weights(do("trials")) == (9000, 1000)
+    do("stop-trial", trial=1, reason="seen enough")
+    assert weights(do("trials")) == (10_000, 0)
