@@ -141,8 +141,11 @@ serve:
 
 # checkov has an environment of its own: it pins old versions of what is used here.
 policy: $(STAMP)
-	@for overlay in single-node production; do mkdir -p build/policy/$$overlay; \
+	@for overlay in single-node production kserve inference-extension; do mkdir -p build/policy/$$overlay; \
 	  $(BIN)/kubectl kustomize k8s/overlays/$$overlay > build/policy/$$overlay/all.yaml; done
+	@mkdir -p build/policy/vllm && rm -rf build/with-vllm && cp -r k8s build/with-vllm
+	@echo 'components: [../../components/gateway, ../../components/vllm]' >> build/with-vllm/overlays/production/kustomization.yaml
+	@$(BIN)/kubectl kustomize build/with-vllm/overlays/production > build/policy/vllm/all.yaml
 	@test -x build/checkov/bin/checkov || { $(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet checkov==3.3.30; }
 	build/checkov/bin/checkov --directory build/policy --config-file k8s/checkov.yaml
 

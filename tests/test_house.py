@@ -72,7 +72,6 @@ ELSEWHERE = {
     "serving/assistant": "serving/test_bundle.py",
     "settings/cluster": "infra/test_pods.py",
     "settings/learning": "test_readme.py",
-    "settings/loading": "test_readme.py",
     "settings/packages": "tasks/test_budgets.py",
     "settings/policy": "promotion/test_policy.py",
     "settings/quality": "quality/test_validation.py",

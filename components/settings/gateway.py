@@ -62,6 +62,9 @@ class GatewaySettings(Section):
     """Bytes that a request without images may have."""
     new_tokens: Annotated[int, Field(ge=1)] = 1024
     """Largest `max_tokens` of a request."""
+    arm: Literal["both", "champion", "candidate"] = "both"
+    """Version that answers while a canary is under way: `both`, by the trial's share of callers; one of them alone, if
+    something before the gateways splits the requests by that share."""
     keep: Literal["nothing", "masked"] = "nothing"
     """Texts that are kept of answers which a trial changes: `nothing`, or `masked`, with personal data masked, for
     `keep_days`."""

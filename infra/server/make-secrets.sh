@@ -1,6 +1,7 @@
 #!/bin/sh
 # Random passwords of one server, in secrets.env beside this file (never committed). What is there already stays, but
-# for the secret of sessions that an earlier release gave to MLflow too: people sign in once more.
+# for the secret of sessions that an earlier release gave to MLflow too: people sign in once more. The gateway's token is
+# no secret of these: the container `access` makes it.
 set -eu
 umask 077
 cd "$(dirname "$0")"
@@ -25,5 +26,10 @@ if [ ! -e secrets.env ]; then
 elif ! grep -q '^LCIA_MLFLOW_SESSION_SECRET=' secrets.env; then
     grep -v '^LCIA_SESSION_SECRET=' secrets.env > secrets.env.part
     sessions >> secrets.env.part
+    mv secrets.env.part secrets.env
+fi
+if ! grep -q '^LCIA_GATEWAY_SECRET=' secrets.env; then
+    cp -p secrets.env secrets.env.part
+    echo "LCIA_GATEWAY_SECRET=$(secret)" >> secrets.env.part
     mv secrets.env.part secrets.env
 fi

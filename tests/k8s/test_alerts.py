@@ -36,6 +36,13 @@ SUBMITTED, FAILED = 'lcia_tasks{state="submitted"}', 'lcia_tasks{state="failed"}
 LOST, SILENT = 'lcia_lease_lost{name="lineage:a"}', 'lcia_lease_silent_seconds{name="lineage:a"}'
 DONE = 'lcia_rounds_total{round="mlflow",outcome="ok"}'
 OLDEST, UNTOLD = "lcia_candidate_oldest_seconds", "lcia_outbox_pending"
+READY, POD = 'lcia_gateway_ready{pod="gateway-1"}', (("pod", "gateway-1"),)
+RUNNING = 'lcia_gateway_running{pod="gateway-1"}'
+OK, ERROR, REFUSED = (
+    f'lcia_gateway_requests_total{{group="g1",outcome="{outcome}",pod="gateway-1"}}'
+    for outcome in ("ok", "error", "refused")
+)
+FAST, ALL, EVERY = (f'lcia_gateway_request_seconds_bucket{{le="{le}"}}' for le in ("20.0", "60.0", "+Inf"))
 CASES = (
     Case("LciaServiceDown", {UP: "1x4 0x9 1x9"}, (0, 4, 9, 15), (10, 14), WHERE),
     Case("LciaServiceDown", {UP: "1x4 0x3 1x20"}, (5, 8, 12, 20)),
@@ -57,6 +64,18 @@ CASES = (
     Case("LciaGatewayDiffers", {"lcia_replicas_differ_seconds": "0x4 30+60x9 0x9"}, (0, 8, 15), (9, 14)),
     Case("LciaGatewaysSilent", {"lcia_replicas": "3x4 0x19 2x9"}, (0, 4, 9, 25), (10, 24)),
     Case("LciaGatewaysSilent", {"lcia_replicas": "0x30"}, (5, 30)),  # there never was one
+    Case("LciaGatewayNotReady", {READY: "1x4 0x9 1x9"}, (0, 4, 9, 15), (10, 14), POD),
+    Case("LciaGatewayNotReady", {READY: "0x3 1x20"}, (3, 20), (), POD),  # it was loading
+    Case("LciaGatewayErrors", {OK: "0+95x60", ERROR: "0x20 0+10x19 190x20"}, (20, 26, 60), (33, 40)),
+    Case("LciaGatewayErrors", {OK: "0+97x60", ERROR: "0+3x60", REFUSED: "0+500x60"}, (30, 60)),
+    Case("LciaGatewayErrors", {ERROR: "0+1x30"}, (1, 5), (10, 30)),  # and nothing is answered
+    Case("LciaGatewayAnswersNothing", {RUNNING: "0x4 3x29 0x9", OK: "7x60"}, (4, 14, 35, 43), (15, 34)),
+    Case("LciaGatewayAnswersNothing", {RUNNING: "3x60", OK: "0+1x60"}, (30, 60)),
+    Case("LciaGatewayAnswersNothing", {ERROR: "0+5x40", OK: "0+1x9 10x30"}, (9, 28), (35, 40)),
+    Case("LciaGatewayAnswersNothing", {RUNNING: "0x40", REFUSED: "0+9x40"}, (40,)),  # callers' mistakes
+    Case("LciaGatewaySlow", {FAST: "0+98x60", ALL: "0+100x60", EVERY: "0+100x60"}, (1, 15), (20, 60)),
+    Case("LciaGatewaySlow", {FAST: "0+100x60", ALL: "0+100x60", EVERY: "0+100x60"}, (30, 60)),
+    Case("LciaGatewaySlow", {FAST: "100x60", ALL: "100x60", EVERY: "100x60"}, (30, 60)),  # nobody asks
 )
 
 

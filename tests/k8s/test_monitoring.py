@@ -1,4 +1,4 @@
-"""Rules, dashboard and runbook speak of the metrics that the service really prints."""
+"""Rules, dashboard and runbook speak of the metrics that the service and the gateways really print."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import yaml
 from components.settings import Settings, StorageSettings
 from components.storage import leases
 from lcia import server
+from lcia.gateway.measures import Measures
 from lcia.instance import Instance
 from lcia.service import metrics
 from lcia.worker.rounds import Rounds
@@ -31,8 +32,33 @@ def _printed(tmp_path: Path) -> set[str]:
     return set(re.findall(r"^# TYPE (\w+) (?:gauge|counter)$", page, re.MULTILINE))
 
 
+def _of_gateways() -> set[str]:
+    """Names of the samples on the page of a gateway that has answered one request and failed at another."""
+    measures = Measures()
+    measures.answered("g1", "router", seconds=0.2, first=0.1, prompt=9, written=3)
+    measures.failed(None, "error")
+    page = measures.page(running=1, ready=True, version=3, decided=3).decode()
+    return set(re.findall(r"^(lcia_gateway_\w+)[{ ]", page, re.MULTILINE))
+
+
+def test_a_gateway_counts_what_rules_and_autoscaler_read() -> None:
+    assert {"lcia_gateway_ready", "lcia_gateway_running", "lcia_gateway_request_seconds_bucket"} <= _of_gateways()
+    measures = Measures()
+    measures.failed("g1", "error")
+    measures.answered("g1", "router", seconds=0.2, first=None, prompt=9, written=0)
+    page = measures.page(running=2, ready=False, version=None, decided=3).decode()
+    for sample in (
+        'lcia_gateway_requests_total{group="g1",outcome="error"} 1.0',
+        'lcia_gateway_requests_total{group="g1",outcome="ok"} 1.0',
+        'lcia_gateway_request_seconds_bucket{le="0.2"} 1.0',
+        "lcia_gateway_running 2.0",
+        "lcia_gateway_ready 0.0",
+    ):
+        assert sample in page
+
+
 def test_every_metric_of_rules_and_dashboard_is_printed(tmp_path: Path) -> None:
-    printed = _printed(tmp_path)
+    printed = _printed(tmp_path) | _of_gateways()
     dashboard = json.loads((ROOT / "infra/monitoring/dashboard.json").read_text())
     asked = [rule["expr"] for rule in RULES]
     asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

@@ -1,21 +1,28 @@
 """Rendering the overlays, and checks of what was rendered; each returns what is wrong, in words."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
+import jsonschema
+import kubernetes_validate
 import yaml
 from croniter import croniter
 
 K8S = Path(__file__).parents[2] / "k8s"
-OVERLAYS = ("single-node", "production")
+OVERLAYS = (
+    *("single-node", "production", "single-node+gateway", "production+gateway+vllm"),
+    *("kserve", "inference-extension"),
+)
+"""Overlays that are shipped, some with components that people take in."""
 BROUGHT = {
     "service": {"session-secret", "oidc-secret", "webhook-secret", "smtp-password"},
     "zenml": {"store-url", "username", "password", "token-secret"},
@@ -28,20 +35,54 @@ BROUGHT = {
         "owner-url",
     },
 }
-"""Keys of the Secrets that people make for the overlay production, as docs/kubernetes.md lists them."""
+"""Keys of the Secrets that people make where the database is outside, as docs/kubernetes.md lists them."""
+BROUGHT_ALWAYS = {"Secret": {"gateway": {"token", "secret"}}, "ConfigMap": {"gateway-key": {"audit-key.pub.pem"}}}
+"""Keys of what people make from an installation that runs: the gateway's token and the pinned key."""
+PICKERS = ("gateway-epp", "gateway-candidate-epp")
+"""Endpoint pickers of the pools, which people install with the chart of llm-d-router."""
 Doc = dict[str, Any]
+SPECS = {
+    kind: json.loads(Path(__file__).with_name(f"{name}-spec.json").read_text(encoding="utf-8"))
+    for kind, name in (
+        ("InferenceService", "inference-service"), ("InferencePool", "inference-pool"), ("HTTPRoute", "http-route"),
+    )
+}  # fmt: skip
+"""Schemas of the kinds that Kubernetes does not have itself."""
 
 
-def render(overlay: str, folder: Path, components: Sequence[str] = ()) -> list[Doc]:
+def validate(doc: Doc, version: str) -> None:
+    """Check an object by the schema of its kind; `version` is that of Kubernetes.
+
+    Raises:
+        kubernetes_validate.ValidationError, jsonschema.ValidationError: it does not fit.
+    """
+    if doc["kind"] not in SPECS:
+        kubernetes_validate.validate(doc, version, strict=True)
+        return
+    jsonschema.validate(doc["spec"], SPECS[doc["kind"]])
+    carrier = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": doc["metadata"]}
+    if doc["kind"] == "InferenceService":
+        fields = SPECS["InferenceService"]["properties"]["predictor"]["properties"]
+        pod = {name: value for name, value in doc["spec"]["predictor"].items() if not fields[name]}
+        carrier = {**carrier, "kind": "Pod", "spec": pod}
+    kubernetes_validate.validate(carrier, version, strict=True)
+
+
+def render(overlay: str, folder: Path, components: Sequence[str] = (), files: Mapping[str, str] = {}) -> list[Doc]:
     """What `kubectl apply -k` would send, from a copy below `folder`, with fresh random secrets where it makes them.
 
-    `components` are taken in beside, as people would write it.
+    `components` are taken in beside, as people would write it; so are those that follow the overlay's name after `+`.
+    `files` of the overlay are replaced.
     """
+    overlay, *more = overlay.split("+")
+    components = [*more, *components]
     copy = folder / "k8s"
     shutil.copytree(K8S, copy, ignore=shutil.ignore_patterns("secrets"))
     place = copy / "overlays" / overlay
     if (place / "make-secrets.sh").exists():
         subprocess.run([place / "make-secrets.sh"], check=True)
+    for name, text in files.items():
+        (place / name).write_text(text, encoding="utf-8")
     if components:
         file = place / "kustomization.yaml"
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -69,9 +110,11 @@ def pods(docs: list[Doc]) -> Iterator[tuple[str, Doc, Doc]]:
     """Name, labels and pod spec of everything that makes pods."""
     for doc in docs:
         spec = doc.get("spec", {})
+        name = f"{doc['kind']} {doc['metadata']['name']}"
         template = spec.get("jobTemplate", {}).get("spec", {}).get("template") or spec.get("template")
-        if template is not None and doc["kind"] != "PersistentVolume":
-            name = f"{doc['kind']} {doc['metadata']['name']}"
+        if doc["kind"] == "InferenceService":
+            yield name, spec["predictor"]["labels"], spec["predictor"]
+        elif template is not None and doc["kind"] != "PersistentVolume":
             yield name, template.get("metadata", {}).get("labels", {}), template["spec"]
 
 
@@ -81,7 +124,7 @@ def containers(pod: Doc) -> list[Doc]:
 
 def keys_of(docs: list[Doc], kind: str, *, brought: bool) -> dict[str, set[str]]:
     found = {name: {*doc.get("data", {}), *doc.get("stringData", {})} for name, doc in named(docs, kind).items()}
-    return {**(BROUGHT if brought and kind == "Secret" else {}), **found}
+    return {**BROUGHT_ALWAYS[kind], **(BROUGHT if brought and kind == "Secret" else {}), **found}
 
 
 def dangling(docs: list[Doc], *, brought: bool = False) -> list[str]:  # noqa: C901 - a list of checks
@@ -127,6 +170,14 @@ def dangling(docs: list[Doc], *, brought: bool = False) -> list[str]:  # noqa: C
                 for how in ("httpGet", "tcpSocket"):
                     if asked := container.get(probe, {}).get(how):
                         need(where, f"port {asked['port']} of {probe}", asked["port"] in ports)
+    for name, scaler in named(docs, "HorizontalPodAutoscaler").items():
+        target = scaler["spec"]["scaleTargetRef"]
+        need(f"HorizontalPodAutoscaler {name}", target["name"], target["name"] in named(docs, target["kind"]))
+    for name, route in named(docs, "HTTPRoute").items():
+        for backend in (one for rule in route["spec"]["rules"] for one in rule["backendRefs"]):
+            need(f"HTTPRoute {name}", backend["name"], backend["name"] in named(docs, backend["kind"]))
+    for name, pool in named(docs, "InferencePool").items():
+        need(f"InferencePool {name}", "its picker", pool["spec"]["endpointPickerRef"]["name"] in PICKERS)
     for space in (SERVERS, RUNS_SPACE):
         for name, binding in named(docs, "RoleBinding", space).items():
             role = binding["roleRef"]["name"]
@@ -163,8 +214,10 @@ RUNS = ({"pipeline": "p", "run_id": "1"}, {"pipeline": "p", "run_id": "1", "step
 def unselected(docs: list[Doc]) -> list[str]:  # noqa: C901 - a list of checks
     """Selectors that select nothing, and ports of Services and policies that no selected pod has."""
     servers = [
-        (labels, {p.get("name") for c in containers(pod) for p in c.get("ports", ())}) for _, labels, pod in pods(docs)
+        (labels, {p[way] for c in containers(pod) for p in c.get("ports", ()) for way in ("name", "containerPort")})
+        for _, labels, pod in pods(docs)
     ]
+    servers += [({"llm-d-router-gateway": picker}, {9002}) for picker in PICKERS]
     known: dict[str, list[tuple[Doc, set[Any]]]] = {SERVERS: servers, RUNS_SPACE: [(labels, set()) for labels in RUNS]}
     wrong = []
 
@@ -177,6 +230,8 @@ def unselected(docs: list[Doc]) -> list[str]:  # noqa: C901 - a list of checks
     for name, service in named(docs, "Service").items():
         spec = service["spec"]
         check(f"Service {name}", {"matchLabels": spec["selector"]}, [p["targetPort"] for p in spec["ports"]])
+    for name, pool in named(docs, "InferencePool").items():
+        check(f"InferencePool {name}", pool["spec"]["selector"], [p["number"] for p in pool["spec"]["targetPorts"]])
     for kind in ("Deployment", "StatefulSet"):
         for name, doc in named(docs, kind).items():
             if not matches(doc["spec"]["selector"], doc["spec"]["template"]["metadata"]["labels"]):

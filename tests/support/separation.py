@@ -18,6 +18,10 @@ MAY_SEE: Mapping[str, set[str]] = {
         *("service/session-secret", "service/oidc-secret", "service/webhook-secret", "service/smtp-password"),
         *("mlflow/promoter-name", "mlflow/promoter-password", "zenml/username", "zenml/password", "claim keys"),
     },
+    "Deployment gateway/gateway": {"gateway/token", "gateway/secret"},
+    "Deployment gateway/vllm": set(),
+    "Deployment gateway-candidate/gateway": {"gateway/token", "gateway/secret"},
+    "InferenceService gateway/kserve-container": {"gateway/token", "gateway/secret"},
     "Deployment worker/inbox": set(),
     "Deployment worker/worker": {
         *("database/worker-url", "mlflow/trainer-name", "mlflow/trainer-password"),
@@ -94,8 +98,10 @@ COMPOSE_MAY_SEE: Mapping[str, set[str]] = {
         *("volume keys", "volume state"),
     },
     "worker": {"WORKER_URL", "MLFLOW_TRAINER_PASSWORD", "volume leak-key", "volume state"},
+    "access": {"SERVICE_URL", "volume access", "volume keys"},
+    "gateway": {"GATEWAY_SECRET", "volume access"},
 }
-"""By container of one server: variables of secrets.env (without LCIA_), and volumes with state on them."""
+"""By container of one server: variables of secrets.env (without LCIA_), and volumes with state, keys or a token."""
 
 
 def make_secrets(folder: Path, old: str | None = None) -> dict[str, str]:
@@ -134,5 +140,5 @@ def seen_in_compose(secrets: Mapping[str, str]) -> dict[str, set[str]]:
             {"OWNER_PASSWORD"} if name == "database" else set()
         )
         volumes = {volume.partition(":")[0] for volume in container.get("volumes", ())}
-        found[name] = shown | {f"volume {one}" for one in volumes & {*KEY_CLAIMS, "state"}}
+        found[name] = shown | {f"volume {one}" for one in volumes & {*KEY_CLAIMS, "state", "access"}}
     return found
