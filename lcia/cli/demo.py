@@ -122,7 +122,7 @@ def _ask_gateway(instance: Instance) -> None:
     """Ask the gateway as an application does, in OpenAI's API; `lcia gateway` is the same one, for good."""
     instruction, text = QUESTIONS[1]
     body = json.dumps({"model": "assistant", "messages": [{"role": "user", "content": f"{instruction}\n{text}"}]})
-    print("\n=== the champion answers applications: lcia gateway, and then")
+    print("\n=== the champion answers applications (lcia gateway, here on a free port)")
     with in_background(instance.settings, StateSource(lambda: instance)) as (address, gateway):
         while not gateway.follower.ready:
             if gateway.follower.problem:

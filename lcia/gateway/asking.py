@@ -116,10 +116,15 @@ class Gateway:
         if task is None and name != own:
             raise ModelUnknown(f"no model {body.model[:80]!r} is served here; there are {', '.join(self.names()[:20])}")
         if trial is not None and self.follower.supervised:
-            if trial.picks(f"{asker.id}/{body.user or ''}"):
+            if self._picks(trial, f"{asker.id}/{body.user or ''}"):
                 return Target(trial.candidate, task, trial=trial, arm="candidate")
             return Target(champion, task, trial=trial)
         return Target(champion, task)
+
+    def _picks(self, trial: TrialTraffic, caller: str) -> bool:
+        """True if the candidate answers a caller: as something in front of the gateways decided, or by the share."""
+        arm = self.settings.gateway.arm
+        return trial.picks(caller) if arm == "both" else trial.kind == "canary" and arm == "candidate"
 
     async def conversation(self, body: Body) -> Conversation:
         """Turns and images of a request; images are read in a process without rights.
