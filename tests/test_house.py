@@ -72,7 +72,6 @@ ELSEWHERE = {
     "serving/assistant": "serving/test_bundle.py",
     "serving/contract": "serving/test_answering.py",
     "serving/engine": "serving/test_embedded.py",
-    "serving/loaded": "gateway/test_app.py",
     "settings/cluster": "infra/test_pods.py",
     "settings/gateway": "gateway/test_server.py",
     "settings/learning": "test_readme.py",

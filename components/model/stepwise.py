@@ -50,7 +50,7 @@ def decode(
         token = _pick(logits, temperature, top_p, generator)
         if token == end_token:
             return
-        yield _decoded(logits, token, alternatives)
+        yield _step(logits, token, alternatives)
         if count + 1 < limit:
             ids, at = (torch.tensor([[number]], device=model.device) for number in (token, position + count))
             mask = torch.ones(1, len(prompt) + count + 1, dtype=torch.long, device=model.device)
@@ -75,7 +75,7 @@ def _pick(logits: Tensor, temperature: float, top_p: float, generator: torch.Gen
     return int(torch.multinomial(scores.softmax(-1)[0], 1, generator=generator))
 
 
-def _decoded(logits: Tensor, token: int, alternatives: int) -> Decoded:
+def _step(logits: Tensor, token: int, alternatives: int) -> Decoded:
     values = logits.float().log_softmax(-1)
     top = values.topk(alternatives) if alternatives else None
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True) if top else ()

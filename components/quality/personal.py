@@ -49,7 +49,7 @@ def personal_data(text: str) -> list[str]:
     return [str(finding) for finding in _findings(without_unspaced(text))]
 
 
-def masked(text: str) -> str:
+def mask_personal_data(text: str) -> str:
     """A text with its findings replaced by their masks; one whose findings can't be placed is not repeated at all."""
     if not _MAYBE.search(text):
         return text

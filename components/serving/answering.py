@@ -79,5 +79,5 @@ async def _choice(engine: Engine, reader: Reader, question: Question, wishes: Wi
         )
     answers: Sequence[tuple[int, ...]] = [answer_tokens(reader, choice) for choice in contract.choices]
     job = Job(question.prompt, contract.adapter, 1, control_of(reader).tokenizer.eos_token_id)
-    chosen = contract.choose(await engine.likelihoods(job, answers), answers)
-    return Part(chosen.strip(), len(answers[contract.choices.index(chosen)]), finish="stop")
+    choice = contract.choose(await engine.likelihoods(job, answers), answers)
+    return Part(choice.strip(), len(answers[contract.choices.index(choice)]), finish="stop")

@@ -61,17 +61,17 @@ class Copies:
         shutil.rmtree(folder)
         return self._store.get_folder(digest, folder)
 
-    def decided(self) -> dict[str, Any] | None:
-        """What `keep` was given last; None if there is nothing that can be read."""
+    def last(self) -> dict[str, Any] | None:
+        """The decision that `keep` was given last; None if there is nothing that can be read."""
         try:
             value = parse_json((self._folder / "decided.json").read_bytes())
         except (OSError, LciaError):
             return None
         return value if isinstance(value, dict) else None
 
-    def keep(self, decided: dict[str, Any]) -> None:
+    def keep(self, decision: dict[str, Any]) -> None:
         """Write down what was decided, for a start without the service."""
-        content = canonical(decided)
+        content = canonical(decision)
         path = self._folder / "decided.json"
         if not path.exists() or path.read_bytes() != content:
             write_durably(path, content)
@@ -79,19 +79,19 @@ class Copies:
 
     def forget_all_but(self, versions: Collection[str]) -> None:
         """Delete the parts of all other versions, adapters too."""
-        kept: set[str] = set()
+        digests: set[str] = set()
         adapters: set[str] = set()
         for version in versions:
             contents = bundle.parts(self._store, version)
             adapters |= set(contents.folders.values())
-            kept |= {version, *contents.files.values(), *contents.folders.values()}
+            digests |= {version, *contents.files.values(), *contents.folders.values()}
             for digest in contents.folders.values():
-                kept |= set(self._store.folder_files(digest).values())
+                digests |= set(self._store.folder_files(digest).values())
         for folder in (self._folder / "adapters").glob("*"):
             if folder.name not in adapters and self._store.exists(folder.name):  # an engine may keep folders of its own
                 shutil.rmtree(folder, ignore_errors=True)
         for file in list(self._store.objects()):
-            if file.name not in kept:
+            if file.name not in digests:
                 self._store.erase(file.name, None)
 
     def _need(self, version: str, digest: str) -> None:

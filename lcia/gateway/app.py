@@ -18,7 +18,7 @@ from lcia.gateway import refusals
 from lcia.gateway.asking import Gateway
 from lcia.gateway.callers import LOCAL, Asker, asker_of
 from lcia.gateway.exchange import Exchange
-from lcia.gateway.refusals import BodyTooLarge, ForeignHost, NotJson
+from lcia.gateway.refusals import BodyTooLarge, ForeignHost, NotJsonBody
 from lcia.gateway.shapes import ChatRequest, CompletionRequest, Feedback, RequestRefused
 from lcia.service.patience import Bodies
 
@@ -103,7 +103,7 @@ def _add_state(app: FastAPI, gateway: Gateway) -> None:
             running=gateway.admission.total,
             ready=follower.ready,
             version=follower.champion.number if follower.champion else None,
-            decided=follower.decided["number"] if follower.decided else None,
+            target=follower.decided["number"] if follower.decided else None,
         )
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -112,11 +112,11 @@ async def _body(gateway: Gateway, request: Request, shape: type[Model]) -> Model
     """Body of a request in its shape.
 
     Raises:
-        NotJson, BodyTooLarge; RequestRefused: it does not fit; the message does not repeat it.
+        NotJsonBody, BodyTooLarge; RequestRefused: it does not fit; the message does not repeat it.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # which no page from elsewhere can send without being asked
-        raise NotJson(f"the request came as {kind[:60] or 'nothing'!r}, expected application/json")
+        raise NotJsonBody(f"the request came as {kind[:60] or 'nothing'!r}, expected application/json")
     engine = gateway.follower.engine
     limit = gateway.settings.gateway.body_bytes
     if engine is not None and engine.sees_images:

@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.trace import Tracer
 
 from components.errors import LciaError
-from components.quality.personal import masked
+from components.quality.personal import mask_personal_data
 from components.serving.answering import Part, Wishes, answer
 from components.serving.conversation import Conversation
 from components.serving.engine import Engine, EngineDown, NotAbleTo
@@ -21,10 +21,10 @@ from components.tasks import isolation
 from lcia.gateway.answer_ids import Origin, Seal
 from lcia.gateway.callers import Admission, Asker
 from lcia.gateway.follower import Follower, NotServing
-from lcia.gateway.measures import Measures
+from lcia.gateway.measures import Meter
 from lcia.gateway.replies import Answered, Kind, Reply
 from lcia.gateway.shapes import ChatRequest, CompletionRequest, Feedback, RequestRefused
-from lcia.gateway.trial_traffic import Arm, Outcome, TrialTraffic
+from lcia.gateway.trial_traffic import Arm, Observation, TrialTraffic
 
 Body = ChatRequest | CompletionRequest
 ALIAS = "assistant"
@@ -32,7 +32,7 @@ ALIAS = "assistant"
 BASE_MODEL = "base"
 
 
-class ModelUnknown(LciaError):
+class NoSuchModel(LciaError):
     """No model of this name is served here."""
 
 
@@ -45,7 +45,7 @@ class AnswerTooSlow(EngineDown):
 
 
 @dataclass(frozen=True)
-class Piece:
+class ReplyPart:
     """Part of one of the answers to a request, and the frame of the reply."""
 
     reply: Reply
@@ -70,7 +70,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, follower: Follower, seal: Seal, tracer: Tracer) -> None:
         self.settings, self.follower, self.tracer = settings, follower, tracer
-        self.measures, self.admission = Measures(), Admission(settings.gateway)
+        self.measures, self.admission = Meter(), Admission(settings.gateway)
         self._seal = seal
 
     @property
@@ -97,7 +97,7 @@ class Gateway:
         """Version that answers a request.
 
         Raises:
-            NotServing; ModelUnknown: there is no such model.
+            NotServing; NoSuchModel: there is no such model.
             MayNotTry: it is not the champion, and the caller may ask nothing else.
         """
         _ = self.engine
@@ -114,8 +114,8 @@ class Gateway:
             return Target(await self.follower.version(number))
         task = name.removeprefix(f"{own}:") if name.startswith(f"{own}:") else None
         if task is None and name != own:
-            raise ModelUnknown(f"no model {body.model[:80]!r} is served here; there are {', '.join(self.names()[:20])}")
-        if trial is not None and self.follower.supervised:
+            raise NoSuchModel(f"no model {body.model[:80]!r} is served here; there are {', '.join(self.names()[:20])}")
+        if trial is not None and self.follower.has_supervision:
             if self._picks(trial, f"{asker.id}/{body.user or ''}"):
                 return Target(trial.candidate, task, trial=trial, arm="candidate")
             return Target(champion, task, trial=trial)
@@ -137,8 +137,8 @@ class Gateway:
             return conversation
         if not self.engine.sees_images:
             raise NotAbleTo(f"the request shows images, and engine {self.engine.name} reads text only; leave them out")
-        named = [(f"image {number}", file) for number, file in enumerate(files, start=1)]
-        pictures = await asyncio.to_thread(isolation.pictures, named, self.settings.packages)
+        pairs = [(f"image {number}", file) for number, file in enumerate(files, start=1)]
+        pictures = await asyncio.to_thread(isolation.pictures, pairs, self.settings.packages)
         return replace(conversation, images=tuple(pictures))
 
     def wishes(self, body: Body) -> Wishes:
@@ -153,7 +153,7 @@ class Gateway:
             raise RequestRefused(message, "max_tokens")
         return Wishes(body.limit, body.sampling, tuple(body.stops), body.alternatives)
 
-    async def ask(self, body: Body, kind: Kind, asker: Asker) -> AsyncGenerator[Piece, None]:
+    async def ask(self, body: Body, kind: Kind, asker: Asker) -> AsyncGenerator[ReplyPart, None]:
         """Pieces of the answers to a request as they come.
 
         Raises:
@@ -162,38 +162,38 @@ class Gateway:
         deadline = time.monotonic() + self.settings.gateway.answer_seconds
         with self.admission.place(asker):
             conversation, wishes = await self.conversation(body), self.wishes(body)
-            target, begun = await self.target(body, asker), False
-            while not begun:
+            target, some = await self.target(body, asker), False
+            while not some:
                 try:
                     async with aclosing(self._answers(body, kind, target, conversation, wishes)) as pieces:
                         async for piece in in_time(pieces, deadline):
-                            begun = True
+                            some = True
                             yield piece
                 except EngineDown:
-                    if begun or target.arm == "champion" or self.follower.champion is None:
+                    if some or target.arm == "champion" or self.follower.champion is None:
                         raise
                     # where the canary can't answer the champion does: no caller suffers from a trial
                     target = replace(target, loaded=self.follower.champion, arm="champion")
 
     async def _answers(
         self, body: Body, kind: Kind, target: Target, conversation: Conversation, wishes: Wishes
-    ) -> AsyncGenerator[Piece, None]:
-        loaded, trial = target.loaded, target.trial
+    ) -> AsyncGenerator[ReplyPart, None]:
+        version, trial = target.loaded, target.trial
         answers = [Answered() for _ in range(body.n or 1)]
         began, first, group, outcome = time.monotonic(), None, None, "gone"
-        with self.follower.hold(loaded):
+        with self.follower.hold(version):
             try:
                 question = await self._question(target, conversation, body)
                 group = question.contract.group
-                origin = Origin(loaded.number, group, trial.id if trial else None, target.arm == "candidate")
+                origin = Origin(version.number, group, trial.id if trial else None, target.arm == "candidate")
                 identity = self._seal.new(origin)
-                reply = Reply(kind, identity, body.model, loaded, question, wishes, self.follower.tokenizer)
+                reply = Reply(kind, identity, body.model, version, question, wishes, self.follower.tokenizer)
                 async with aclosing(self._parts(question, wishes, len(answers))) as parts:
                     async for number, part in parts:
                         if first is None and part.tokens:
                             first = time.monotonic() - began
                         answers[number].add(part)
-                        yield Piece(reply, number, part)
+                        yield ReplyPart(reply, number, part)
                 outcome = "ok"
             except EngineDown:
                 outcome = "error"
@@ -204,12 +204,12 @@ class Gateway:
             finally:
                 self._count(target, outcome, group, time.monotonic() - began)
         usage, seconds = reply.usage(answers), time.monotonic() - began
-        written = usage["completion_tokens"]
-        self.measures.answered(group, reply.facts["route"], seconds, first, usage["prompt_tokens"], written)
+        output = usage["completion_tokens"]
+        self.measures.count_answer(group, reply.facts["route"], seconds, first, usage["prompt_tokens"], output)
         if trial and len(answers) == 1 and wishes.greedy and trial.mirrors(reply.id):
-            done = Outcome(False, seconds, group is None, answers[0].text)
-            mask = masked if self.settings.gateway.keep == "masked" else None
-            trial.mirror(reply.id, done, lambda: self._mirrored(trial, target, conversation, body, wishes), mask)
+            own = Observation(False, seconds, group is None, answers[0].text)
+            mask = mask_personal_data if self.settings.gateway.keep == "masked" else None
+            trial.mirror(reply.id, own, lambda: self._ask_candidate(trial, target, conversation, body, wishes), mask)
 
     async def _question(self, target: Target, conversation: Conversation, body: Body) -> Question:
         return await asyncio.to_thread(
@@ -244,30 +244,30 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _mirrored(
+    async def _ask_candidate(
         self, trial: TrialTraffic, target: Target, conversation: Conversation, body: Body, wishes: Wishes
-    ) -> Outcome:
+    ) -> Observation:
         """The candidate's answer to a request that the champion has answered."""
         began, whole = time.monotonic(), Answered()
         group: str | None = None
-        mirrored = Target(trial.candidate, target.task)
+        other = Target(trial.candidate, target.task)
         try:
             with self.follower.hold(trial.candidate):
                 async with asyncio.timeout(self.settings.gateway.answer_seconds):
-                    question = await self._question(mirrored, conversation, body)
+                    question = await self._question(other, conversation, body)
                     group = question.contract.group
                     async with aclosing(self._parts(question, wishes, 1)) as parts:
                         async for _, part in parts:
                             whole.add(part)
         except (LciaError, TimeoutError):
-            return Outcome(True, time.monotonic() - began, group is None)
-        return Outcome(False, time.monotonic() - began, group is None, whole.text)
+            return Observation(True, time.monotonic() - began, group is None)
+        return Observation(False, time.monotonic() - began, group is None, whole.text)
 
     def _count(self, target: Target, outcome: str, group: str | None, seconds: float) -> None:
         if outcome != "ok":
-            self.measures.failed(group, outcome)
+            self.measures.count_failure(group, outcome)
         if target.trial and target.trial.kind == "canary" and outcome in {"ok", "error"}:
-            target.trial.count(target.arm, Outcome(outcome == "error", seconds, group is None))
+            target.trial.count(target.arm, Observation(outcome == "error", seconds, group is None))
 
     def rate(self, feedback: Feedback) -> None:
         """Count somebody's verdict on an answer.
@@ -295,7 +295,7 @@ class Gateway:
         }
 
 
-async def in_time(pieces: AsyncIterator[Piece], deadline: float) -> AsyncIterator[Piece]:
+async def in_time(pieces: AsyncIterator[ReplyPart], deadline: float) -> AsyncIterator[ReplyPart]:
     """The same pieces, while they come before `deadline`, a time of the monotonic clock.
 
     The limit is on each wait, as the pieces of a stream are read by several tasks.

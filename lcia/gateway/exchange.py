@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from components.errors import LciaError
 from lcia.gateway import tracing
-from lcia.gateway.asking import Body, Gateway, Piece
+from lcia.gateway.asking import Body, Gateway, ReplyPart
 from lcia.gateway.callers import Asker
 from lcia.gateway.refusals import error_body, headers
 from lcia.gateway.replies import Answered, Kind, event
@@ -46,7 +46,7 @@ class Exchange:
         await unless_gone(self._request, self._rest(first))
         return JSONResponse(reply.whole(self._answers), headers=headers(reply.headers))
 
-    async def _every(self, first: Piece) -> AsyncIterator[Piece]:
+    async def _every(self, first: ReplyPart) -> AsyncIterator[ReplyPart]:
         """All pieces, noted as they pass."""
         try:
             async with aclosing(self._pieces):
@@ -59,11 +59,11 @@ class Exchange:
         finally:
             self._span.end()
 
-    async def _rest(self, first: Piece) -> None:
+    async def _rest(self, first: ReplyPart) -> None:
         async for _ in self._every(first):
             pass
 
-    async def _events(self, first: Piece) -> AsyncIterator[str]:
+    async def _events(self, first: ReplyPart) -> AsyncIterator[str]:
         reply, options = first.reply, self._body.stream_options
         try:
             yield reply.opening(len(self._answers))
@@ -83,16 +83,16 @@ async def unless_gone(request: Request, work: Awaitable[Value]) -> Value:
         ClientDisconnect: the caller hung up.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hang_up(request))
+    watch = asyncio.ensure_future(_hang_up(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientDisconnect
         return task.result()
     finally:
-        for each in (task, gone):
+        for each in (task, watch):
             each.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 async def _hang_up(request: Request) -> None:

@@ -27,7 +27,7 @@ from components.serving.engine import Engine, EngineDown, Job
 from components.serving.loaded import Loaded
 from components.settings import BaseModelSettings, Settings
 from components.visible import visible
-from lcia.gateway.source import Source
+from lcia.gateway.source import DecisionSource
 from lcia.gateway.trial_traffic import TrialTraffic
 
 LOG = logging.getLogger("lcia.gateway")
@@ -50,9 +50,9 @@ Prepare = Callable[[Bundle | None], tuple[Engine, Callable[[], tuple[Reader, Bas
 
 
 class Follower:
-    """What this gateway serves, and why."""
+    """Versions that this gateway serves, and why."""
 
-    def __init__(self, settings: Settings, source: Source, prepare: Prepare) -> None:
+    def __init__(self, settings: Settings, source: DecisionSource, prepare: Prepare) -> None:
         self._settings, self._source, self._prepare = settings, source, prepare
         self._copies = Copies(Path(settings.gateway.cache), source.part)
         self._live: list[Loaded] = []
@@ -81,7 +81,7 @@ class Follower:
         return self.champion is not None and self.engine is not None and self.engine.ready
 
     @property
-    def supervised(self) -> bool:
+    def has_supervision(self) -> bool:
         """True if the service could stop a trial."""
         return self._reached is not None and time.monotonic() - self._reached < UNSUPERVISED
 
@@ -111,7 +111,7 @@ class Follower:
             self._reached = time.monotonic()
         except LciaError as error:
             self._note(f"the service is not reached: {error}")
-            answer = self._copies.decided() if self.champion is None else None
+            answer = self._copies.last() if self.champion is None else None
         except Exception:
             LOG.exception("looking for decisions failed")
             self._note("looking for decisions failed; the gateway's own output says more")
@@ -137,10 +137,10 @@ class Follower:
 
     async def _fall_back(self) -> None:
         """Serve what was served before the last restart, if nothing is served yet."""
-        kept = self._copies.decided() if self.champion is None else None
-        if kept is not None:
+        last = self._copies.last() if self.champion is None else None
+        if last is not None:
             with suppress(LciaError):
-                await self._serve(kept)
+                await self._serve(last)
 
     async def _serve(self, answer: Mapping[str, Any]) -> None:
         """Serve the champion of an answer of `serving`, if it holds."""
@@ -161,8 +161,8 @@ class Follower:
             if before is not None:
                 self._leave(before)
         self._epoch = epoch
-        kept = {name: answer[name] for name in ("assistant", "champion", "tokens")}
-        await asyncio.to_thread(self._copies.keep, kept)
+        record = {name: answer[name] for name in ("assistant", "champion", "tokens")}
+        await asyncio.to_thread(self._copies.keep, record)
 
     def _check(self, decision: Mapping[str, Any], assistant: str) -> int:
         """Epoch of a decision whose statement holds.
@@ -194,16 +194,16 @@ class Follower:
         return epoch
 
     def _kept_epoch(self) -> int:
-        kept = self._copies.decided()
-        champion = kept.get("champion") if kept else None
+        last = self._copies.last()
+        champion = last.get("champion") if last else None
         return int(champion["epoch"]) if isinstance(champion, dict) else 0
 
     async def _try_out(self, trial: Mapping[str, Any] | None) -> None:
         """Begin, go on with or end a trial."""
         if self.trial is not None and (trial is None or trial["id"] != self.trial.id):
-            ended, self.trial = self.trial, None
-            ended.end()
-            self._leave(ended.candidate)
+            before, self.trial = self.trial, None
+            before.end()
+            self._leave(before.candidate)
         if trial is None or self.trial is not None:
             return
         self._check_trial(trial)
@@ -219,8 +219,8 @@ class Follower:
         if not trial["statement"]:
             raise StatementRefused(f"trial {trial['id']} has no signed statement yet; it begins here once it has one")
         key = read_public_key(Path(self._settings.audit.public_key))
-        signed = statement.read_trial(trial["statement"].encode(), key, trial["digest"]).predicate
-        facts = [signed.get(name) for name in ("assistant", "trial", "kind", "share")]
+        predicate = statement.read_trial(trial["statement"].encode(), key, trial["digest"]).predicate
+        facts = [predicate.get(name) for name in ("assistant", "trial", "kind", "share")]
         if facts != [self._settings.assistant, trial["id"], trial["kind"], trial["share"]]:
             raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share: {facts}")
 
@@ -236,20 +236,19 @@ class Follower:
             self._extras.move_to_end(reference)
             return self._extras[reference]
         answer = (await asyncio.to_thread(self._source.perform, "serving", {"version": reference}))["version"]
-        loaded = await self._load(answer["number"], answer["digest"])
-        self._extras[reference] = loaded
+        self._extras[reference] = await self._load(answer["number"], answer["digest"])
         if len(self._extras) > EXTRAS:
             self._leave(self._extras.popitem(last=False)[1])
-        return loaded
+        return self._extras[reference]
 
     @contextmanager
-    def hold(self, loaded: Loaded) -> Iterator[None]:
+    def hold(self, version: Loaded) -> Iterator[None]:
         """Keep a version's adapters while a request runs."""
-        loaded.requests += 1
+        version.requests += 1
         try:
             yield
         finally:
-            loaded.requests -= 1
+            version.requests -= 1
 
     async def close(self) -> None:
         """End the trial and the engine."""
@@ -279,18 +278,18 @@ class Follower:
                     f"{self._base_digest[:12]}: start gateways with the new base_model, then end this one"
                 )
             reader, grouping = self.reader, self._settings.grouping
-            loaded = await asyncio.to_thread(Loaded.of, number, bundle, self._base, reader, grouping)
-            entered = {adapter for each in self._live for adapter in each.adapters}
-            self._live.append(loaded)
+            version = await asyncio.to_thread(Loaded.of, number, bundle, self._base, reader, grouping)
+            present = {adapter for each in self._live for adapter in each.adapters}
+            self._live.append(version)
             try:
-                for adapter in sorted(loaded.adapters):
+                for adapter in sorted(version.adapters):
                     await engine.put(adapter, await asyncio.to_thread(self._copies.adapter, adapter))
-                    if adapter not in entered:
+                    if adapter not in present:
                         await self._warm(engine, adapter)
             except BaseException:
-                self._leave(loaded)
+                self._leave(version)
                 raise
-            return loaded
+            return version
 
     async def _warm(self, engine: Engine, adapter: str) -> None:
         """Let an adapter read something, so that the first request does not wait for it."""
@@ -298,23 +297,25 @@ class Follower:
         async for _ in engine.generate(Job(prompt, adapter, 1, self.tokenizer.eos_token_id)):
             pass
 
-    def _leave(self, loaded: Loaded) -> None:
+    def _leave(self, version: Loaded) -> None:
         """Let go of a version: once its last request has ended its adapters are dropped, unless another needs them."""
-        task = asyncio.create_task(self._drain(loaded))
+        task = asyncio.create_task(self._drain(version))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _drain(self, loaded: Loaded) -> None:
-        while loaded.requests:
+    async def _drain(self, version: Loaded) -> None:
+        while version.requests:
             await asyncio.sleep(0.1)
         async with self._loading:  # no version that needs one of these adapters may come in between
-            self._live.remove(loaded)
-            needed = {adapter for each in self._live for adapter in each.adapters}
-            for adapter in loaded.adapters - needed:
+            self._live.remove(version)
+            others = {adapter for each in self._live for adapter in each.adapters}
+            for adapter in version.adapters - others:
                 if self.engine:
                     await self.engine.drop(adapter)
-            kept = {each.digest for each in (*self._live, loaded) if each.digest}  # the last one too, for a rollback
-            await asyncio.to_thread(self._copies.forget_all_but, kept)
+            digests = {
+                each.digest for each in (*self._live, version) if each.digest
+            }  # the last one too, for a rollback
+            await asyncio.to_thread(self._copies.forget_all_but, digests)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -15,7 +15,7 @@ BASE = "none"
 """Group of answers by the base model alone."""
 
 
-class Measures:
+class Meter:
     """Counts of one gateway process."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Measures:
             "lcia_gateway_requests", "Requests by group and outcome.", ["group", "outcome"], registry=self.registry
         )
         self.routes = Total("lcia_gateway_routes", "Requests by route.", ["route"], registry=self.registry)
-        self.tokens = Total("lcia_gateway_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
+        self.tokens = Total("lcia_gateway_tokens", "Tokens read and output.", ["kind"], registry=self.registry)
         self.first = Histogram(
             "lcia_gateway_first_token_seconds", "Seconds to the first token.", buckets=SECONDS, registry=self.registry
         )
@@ -46,32 +46,32 @@ class Measures:
         self._first: deque[float] = deque(maxlen=RECENT)
         self._whole: deque[float] = deque(maxlen=RECENT)
 
-    def answered(
-        self, group: str | None, route: str, seconds: float, first: float | None, prompt: int, written: int
+    def count_answer(
+        self, group: str | None, route: str, seconds: float, first: float | None, prompt: int, output: int
     ) -> None:
-        """Count an answer that came to its end; `prompt` and `written` are tokens."""
+        """Count an answer that came to its end; `prompt` and `output` are tokens."""
         self._count(group, "ok")
         self.routes.labels(route).inc()
         self.tokens.labels("prompt").inc(prompt)
-        self.tokens.labels("answer").inc(written)
+        self.tokens.labels("answer").inc(output)
         self.whole.observe(seconds)
         self._whole.append(seconds)
         if first is not None:
             self.first.observe(first)
             self._first.append(first)
-        if written and seconds > 0:
-            self.speed.observe(written / seconds)
+        if output and seconds > 0:
+            self.speed.observe(output / seconds)
 
-    def failed(self, group: str | None, outcome: str) -> None:
+    def count_failure(self, group: str | None, outcome: str) -> None:
         """Count a request without an answer."""
         self._count(group, outcome)
 
-    def page(self, *, running: int, ready: bool, version: int | None, decided: int | None) -> bytes:
+    def page(self, *, running: int, ready: bool, version: int | None, target: int | None) -> bytes:
         """Text for Prometheus."""
         self.running.set(running)
         self.ready.set(ready)
         self.version.set(version or 0)
-        self.decided.set(decided or 0)
+        self.decided.set(target or 0)
         return bytes(generate_latest(self.registry))
 
     def report(self) -> dict[str, Any]:
@@ -95,5 +95,5 @@ class Measures:
 
 def _quantile(values: "deque[float]", share: float) -> float | None:
     """Nearest-rank quantile in seconds; None without any value."""
-    ordered = sorted(values)
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4) if ordered else None
+    ranks = sorted(values)
+    return round(ranks[min(len(ranks) - 1, int(share * len(ranks)))], 4) if ranks else None

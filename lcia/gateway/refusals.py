@@ -16,7 +16,7 @@ from components.model.prompts import TooLong
 from components.serving.contract import NoSuchTask
 from components.serving.engine import EngineDown
 from lcia.gateway.answer_ids import AnswerUnknown
-from lcia.gateway.asking import AnswerTooSlow, MayNotTry, ModelUnknown
+from lcia.gateway.asking import AnswerTooSlow, MayNotTry, NoSuchModel
 from lcia.gateway.callers import CallerUnknown, TooBusy, TooOften
 from lcia.gateway.shapes import RequestRefused
 
@@ -27,7 +27,7 @@ class BodyTooLarge(LciaError):
     """A request with more bytes than the settings allow."""
 
 
-class NotJson(LciaError):
+class NotJsonBody(LciaError):
     """A request that is not JSON."""
 
 
@@ -39,11 +39,11 @@ STATUS: Mapping[type[LciaError], tuple[int, str, str]] = {
     CallerUnknown: (401, "authentication_error", "invalid_api_key"),
     MayNotTry: (403, "permission_error", "insufficient_permissions"),
     ForeignHost: (403, "permission_error", "foreign_host"),
-    ModelUnknown: (404, "invalid_request_error", "model_not_found"),
+    NoSuchModel: (404, "invalid_request_error", "model_not_found"),
     NoSuchTask: (404, "invalid_request_error", "model_not_found"),
     AnswerUnknown: (404, "invalid_request_error", "answer_not_found"),
     BodyTooLarge: (413, "invalid_request_error", "request_too_large"),
-    NotJson: (415, "invalid_request_error", "not_json"),
+    NotJsonBody: (415, "invalid_request_error", "not_json"),
     TooLong: (400, "invalid_request_error", "context_length_exceeded"),
     ContentRefused: (400, "invalid_request_error", "content_refused"),
     TooOften: (429, "rate_limit_error", "rate_limit_exceeded"),

@@ -102,8 +102,8 @@ class Reply:
 
     def usage(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Tokens that were read and written."""
-        prompt, written = len(self.question.prompt), sum(each.tokens for each in answers)
-        return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+        prompt, output = len(self.question.prompt), sum(each.tokens for each in answers)
+        return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
     def _frame(self, *, stream: bool) -> dict[str, Any]:
         kinds = {"chat": "chat.completion.chunk" if stream else "chat.completion", "completion": "text_completion"}

@@ -26,7 +26,7 @@ from lcia.gateway.answer_ids import SECRET, Seal
 from lcia.gateway.app import make_app
 from lcia.gateway.asking import Gateway, replica_name
 from lcia.gateway.follower import Follower
-from lcia.gateway.source import ServerSource, Source, StateSource
+from lcia.gateway.source import DecisionSource, ServerSource, StateSource
 from lcia.instance import Instance
 from lcia.service import patience
 from lcia.service.listening import listening_at, log_plainly
@@ -62,7 +62,7 @@ def serve(
 
 
 @contextmanager
-def in_background(settings: Settings, source: Source, *, tokens: bool = False) -> Iterator[tuple[str, Gateway]]:
+def in_background(settings: Settings, source: DecisionSource, *, tokens: bool = False) -> Iterator[tuple[str, Gateway]]:
     """A gateway that answers from a thread of this process, on any free port; its address, and itself."""
     section = settings.gateway.model_copy(update={"host": "127.0.0.1", "port": 0})
     own = settings.model_copy(update={"gateway": section})
@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
 
 
 def _server(
-    settings: Settings, source: Source, environment: Mapping[str, str], *, tokens: bool
+    settings: Settings, source: DecisionSource, environment: Mapping[str, str], *, tokens: bool
 ) -> tuple[_Server, socket.socket, str]:
     gateway, follower = make_gateway(settings, source, environment)
     replica = replica_name(environment, socket.gethostname())
@@ -95,7 +95,9 @@ def _server(
     return _Server(uvicorn.Config(app, **options), gateway), listening, address
 
 
-def make_gateway(settings: Settings, source: Source, environment: Mapping[str, str]) -> tuple[Gateway, Follower]:
+def make_gateway(
+    settings: Settings, source: DecisionSource, environment: Mapping[str, str]
+) -> tuple[Gateway, Follower]:
     """Gateway over a source of decisions; nothing is loaded yet."""
     follower = Follower(settings, source, lambda bundle: prepare(settings, bundle))
     return Gateway(settings, follower, Seal(environment.get(SECRET)), tracing.tracer_of(environment)), follower
@@ -133,12 +135,12 @@ def vllm_command(settings: Settings, open_state: Callable[[], Instance], environ
     return gateway_command(own, locate(own.base_model, models)[1], models, len(bundle.pool.groups) if bundle else 0)
 
 
-def source_of(open_state: Callable[[], Instance], environment: Mapping[str, str]) -> Source:
-    """Source of decisions: the service, if LCIA_SERVER names one, else the state here."""
+def source_of(open_state: Callable[[], Instance], environment: Mapping[str, str]) -> DecisionSource:
+    """DecisionSource of decisions: the service, if LCIA_SERVER names one, else the state here."""
     return ServerSource() if environment.get(client.SERVER) else StateSource(open_state)
 
 
-def need_settings(settings: Settings, source: Source) -> bool:
+def need_settings(settings: Settings, source: DecisionSource) -> bool:
     """Check what a gateway needs; returns whether callers need a token.
 
     Raises:

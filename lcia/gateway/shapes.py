@@ -110,7 +110,7 @@ class StreamOptions(Shape):
     include_obfuscation: bool = False
 
 
-class Options(Shape):
+class CommonFields(Shape):
     """Fields that both kinds of request have."""
 
     model: str = Field(max_length=200)
@@ -151,7 +151,7 @@ class Options(Shape):
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
 
 
-class ChatRequest(Options):
+class ChatRequest(CommonFields):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=256)]
@@ -199,7 +199,7 @@ class ChatRequest(Options):
         return Conversation(turns, first_part=texts[-1][1])
 
 
-class CompletionRequest(Options):
+class CompletionRequest(CommonFields):
     """`POST /v1/completions`: the prompt is one user turn; it is laid out as in a chat, as evaluated."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]

@@ -1,4 +1,4 @@
-"""Source of decisions: the service of LCIA_SERVER, or the state on this machine."""
+"""DecisionSource of decisions: the service of LCIA_SERVER, or the state on this machine."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -12,8 +12,11 @@ SECONDS = 30.0
 """Limit to the wait for one answer of the service."""
 
 
-class Source(Protocol):
-    """Where a gateway learns what to serve. Calls block, and raise LciaError if the other side does not answer."""
+class DecisionSource(Protocol):
+    """Other side, from which a gateway learns what to serve.
+
+    Calls block, and raise LciaError if it does not answer.
+    """
 
     local: bool
     """True for a state on this machine."""
@@ -51,12 +54,12 @@ class StateSource:
     def perform(self, operation: str, params: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Answer of an operation."""
         action = OPERATIONS[operation]
-        return action.run(self._opened(), actor(None), action.check(params))
+        return action.run(self._state(), actor(None), action.check(params))
 
     def part(self, version: str, digest: str) -> bytes:
         """Bytes of a version's part."""
-        return serving.part(self._opened(), version, digest)
+        return serving.part(self._state(), version, digest)
 
-    def _opened(self) -> Instance:
+    def _state(self) -> Instance:
         self._instance = self._instance or self._open()
         return self._instance

@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry, set up by its standard environment variables; none are made unless an exporter is named.
 
 Spans carry the attributes of the conventions for generative AI, and never a prompt or an answer.
-Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+DecisionSource: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 """
 
 from collections.abc import Mapping

@@ -23,7 +23,7 @@ Arm = Literal["champion", "candidate"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Observation:
     """One answer, as far as trials count it."""
 
     failed: bool
@@ -54,7 +54,7 @@ class TrialTraffic:
         digest = hashlib.sha256(request.encode()).digest()
         return self.kind == "shadow" and int.from_bytes(digest[:8]) < self.share * 2**64
 
-    def count(self, arm: Arm, outcome: Outcome) -> None:
+    def count(self, arm: Arm, outcome: Observation) -> None:
         """Count an answer of one arm."""
         counts = self._counts[arm]
         counts["requests"] += 1
@@ -67,7 +67,7 @@ class TrialTraffic:
             self._counts[arm].update({"rated": 1, "complaints": int(not good)})
 
     def mirror(
-        self, identity: str, champion: Outcome, ask: Callable[[], Awaitable[Outcome]], mask: Mask | None
+        self, identity: str, champion: Observation, ask: Callable[[], Awaitable[Observation]], mask: Mask | None
     ) -> None:
         """Ask the candidate too, in the background, and compare; `mask` makes texts fit to be kept, None keeps none."""
         if len(self._running) >= MIRRORED:
@@ -82,7 +82,7 @@ class TrialTraffic:
 
     def report(self) -> dict[str, Json]:
         """The counts for the service; changed answers are handed over once."""
-        changed, self._changed = self._changed[:KEPT], self._changed[KEPT:]
+        texts, self._changed = self._changed[:KEPT], self._changed[KEPT:]
         names = ("requests", "errors", "slow", "none_routed", "rated", "complaints")
         counts: dict[str, Any] = {arm: {name: counts[name] for name in names} for arm, counts in self._counts.items()}
         pairs: dict[str, Any] | None = None
@@ -90,14 +90,16 @@ class TrialTraffic:
             pairs = {name: self._pairs[name] for name in ("compared", "agreed")}
             for rule in ("errors", "slow", "none_routed"):
                 pairs[rule] = [self._pairs[f"{rule} candidate"], self._pairs[f"{rule} champion"]]
-        return {"id": self.id, "counts": counts, "pairs": pairs, "latency": dict(self._latency), "changed": changed}
+        return {"id": self.id, "counts": counts, "pairs": pairs, "latency": dict(self._latency), "changed": texts}
 
     def end(self) -> None:
         """Stop what runs in the background."""
         for task in self._running:
             task.cancel()
 
-    def _pair(self, identity: str, champion: Outcome, candidate: Outcome, mask: Callable[[str], str] | None) -> None:
+    def _pair(
+        self, identity: str, champion: Observation, candidate: Observation, mask: Callable[[str], str] | None
+    ) -> None:
         self.count("champion", champion)
         self.count("candidate", candidate)
         same = champion.text == candidate.text
@@ -110,8 +112,8 @@ class TrialTraffic:
             texts = {"champion": mask(champion.text), "candidate": mask(candidate.text)}
             self._changed.append({"id": identity, **texts})
 
-    def _bad(self, outcome: Outcome) -> dict[str, bool]:
-        """What went badly, by rule."""
+    def _bad(self, outcome: Observation) -> dict[str, bool]:
+        """Badness of an answer, by rule."""
         return {
             "errors": outcome.failed,
             "slow": outcome.seconds > self._slow,

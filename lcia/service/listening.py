@@ -28,8 +28,8 @@ def listening_at(host: str, port: int, section: str) -> tuple[socket.socket, str
             f"{section}.host {host} and {section}.port {port} can't be listened on ({error.strerror}); is another "
             f"`lcia {section}` running? Choose another {section}.port, or 0 for a free one"
         ) from error
-    name, taken = listening.getsockname()[:2]
-    return listening, f"http://{f'[{name}]' if ':' in name else name}:{taken}"
+    name, number = listening.getsockname()[:2]
+    return listening, f"http://{f'[{name}]' if ':' in name else name}:{number}"
 
 
 class _Lines(logging.Formatter):

@@ -8,12 +8,12 @@ from small_loop import OPS, SITE
 
 from components.audit.log import Actor
 from components.errors import LciaError
-from lcia.gateway.trial_traffic import Outcome, TrialTraffic
+from lcia.gateway.trial_traffic import Observation, TrialTraffic
 from lcia.operations import trials
 
 PASSIVE = "Rewrite the sentence in the passive voice.\nThe doctor thanked the manager."
 ERIN = Actor("erin", assured=False, how="asserted")
-FINE = Outcome(False, 0.3, False, "a")
+FINE = Observation(False, 0.3, False, "a")
 
 
 def canary(share=0.05):
@@ -46,8 +46,8 @@ def test_a_shadow_mirrors_its_share_of_requests():
 def test_answers_are_counted_by_arm_and_badness():
     trial = canary()
     trial.count("champion", FINE)
-    trial.count("candidate", Outcome(True, 0.01, False))
-    trial.count("candidate", Outcome(False, 6.0, True))
+    trial.count("candidate", Observation(True, 0.01, False))
+    trial.count("candidate", Observation(False, 6.0, True))
     trial.rate("candidate", good=False)
     trial.rate("candidate", good=True)
     trial.rate("candidate", good=False)
@@ -67,7 +67,7 @@ def test_pairs_count_where_the_two_differ():
     trial = shadow()
 
     async def mirror():
-        for number, other in enumerate([FINE, Outcome(False, 9.0, False, "b"), Outcome(True, 0.1, True)]):
+        for number, other in enumerate([FINE, Observation(False, 9.0, False, "b"), Observation(True, 0.1, True)]):
 
             async def ask(other=other):
                 return other
