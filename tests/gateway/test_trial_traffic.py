@@ -199,6 +199,20 @@ def test_a_trial_without_a_statement_that_holds_does_not_begin(waiting, field):
         assert running.chat(PASSIVE).headers["lcia-version"] == "2"
 
 
+@pytest.mark.parametrize(("arm", "version"), [("candidate", "3"), ("champion", "2")])
+def test_a_gateway_behind_a_split_route_answers_as_its_arm(waiting, arm, version):
+    with gateway_on(waiting, f"gateway.arm={arm}") as running:
+        started = trials.start(running.instance, "3", "canary", 0.2, ERIN, "let us see")
+        trials.approve(running.instance, started["id"], OPS, "go on")
+        running.until(lambda: running.follower.trial)
+        asked = [running.chat(PASSIVE, user=str(number)) for number in range(6)]
+        assert {each.headers["lcia-version"] for each in asked} == {version}
+        assert (
+            running.follower.trial.report()["counts"]["candidate" if arm == "candidate" else "champion"]["requests"]
+            == 6
+        )
+
+
 def test_the_submitter_can_not_approve_a_canary(waiting):
     with gateway_on(waiting) as running:
         started = trials.start(running.instance, "3", "canary", 0.2, ERIN, "let us see")
