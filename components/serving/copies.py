@@ -34,7 +34,7 @@ class Copies:
 
     def __init__(self, folder: Path, fetch: Fetch) -> None:
         self._folder, self._fetch = folder, fetch
-        self._store = ObjectStore((folder / "objects").absolute().as_uri())
+        self._store = ObjectStore(f"file://{folder.absolute()}/objects")
 
     def bundle(self, version: str) -> Bundle:
         """A version, complete and checked; what is absent or damaged is fetched.
