@@ -22,6 +22,7 @@ from lcia.cli.app import (
     audit_verbs,
     emit,
     here_only,
+    on_server,
     open_instance,
     perform,
     quiet_stdout,
@@ -140,7 +141,7 @@ def ask(
     from lcia.inference import ask as answers
 
     with quiet_stdout(as_json=as_json):
-        _, _, settings = read_settings(config, None)
+        _, _, settings = read_settings(config, None, touch=not on_server())
         if settings.gateway.address:
             value = answers.ask_gateway(settings, instruction, text, version, base=base, images=images)
         else:
