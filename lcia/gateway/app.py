@@ -73,8 +73,8 @@ def _add_answers(app: FastAPI, gateway: Gateway, *, tokens: bool) -> None:
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         who = asker(request)
-        asked = await body(request, who, CompletionRequest)
-        return await Exchange(gateway, request, asked, "completion", who).response()
+        ask = await body(request, who, CompletionRequest)
+        return await Exchange(gateway, request, ask, "completion", who).response()
 
     @app.post("/v1/feedback")
     async def feedback(request: Request) -> dict[str, bool]:

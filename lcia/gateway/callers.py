@@ -96,7 +96,7 @@ class Admission:
         most = self._most if asker.id == LOCAL.id else max(1, self._most // SHARE)
         if self.reading.total() >= self._most or self.reading[asker.id] >= most:
             raise TooBusy(f"{self.reading.total()} requests are being sent already (gateway.waiting); ask again later")
-        with _counted(self.reading, asker.id, 1):
+        with _count(self.reading, asker.id, 1):
             yield
 
     @contextmanager
@@ -120,12 +120,12 @@ class Admission:
                 f"{self.running[asker.id]} answers of this token are under way, at most {share}, one {SHARE}th of "
                 "gateway.waiting; ask again later"
             )
-        with _counted(self.running, asker.id, answers):
+        with _count(self.running, asker.id, answers):
             yield
 
 
 @contextmanager
-def _counted(counts: Counter[str], name: str, number: int) -> Iterator[None]:
+def _count(counts: Counter[str], name: str, number: int) -> Iterator[None]:
     """Count something while it lasts; names that are not in use are forgotten."""
     counts[name] += number
     try:

@@ -185,10 +185,10 @@ class Follower:
         self.trial = TrialTraffic(trial["id"], trial["kind"], trial["share"], candidate, trial["slow_seconds"])
 
     def _end_trial(self) -> None:
-        ended, self.trial = self.trial, None
-        if ended is not None:
-            ended.end()
-            self._leave(ended.candidate)
+        trial, self.trial = self.trial, None
+        if trial is not None:
+            trial.end()
+            self._leave(trial.candidate)
 
     async def version(self, reference: str) -> Loaded:
         """Any version by number or digest, for people who try it out; no statement is asked for.
@@ -307,6 +307,11 @@ class Follower:
 
     def _unforeseen(self, what: str, error: Exception) -> str:
         """Problem with a failure that nobody foresaw; the log gets its details once."""
+        if isinstance(error, OSError):
+            return (
+                f"{what} failed: {error.filename or 'a file'}: {error.strerror}; the gateway needs room and rights in "
+                "gateway.cache, and tries again by itself"
+            )
         problem = f"{what} failed by {type(error).__name__}; the gateway's own output says more"
         if problem != self.problem:
             LOG.error("%s failed", what, exc_info=error)

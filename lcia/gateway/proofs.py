@@ -65,18 +65,18 @@ def need_trial(settings: Settings, trial: Mapping[str, Any], epoch: int) -> None
     if not trial["statement"]:
         raise StatementRefused(f"trial {number} has no signed statement yet; it begins here once it has one")
     key = read_public_key(Path(settings.audit.public_key))
-    signed = statement.read_trial(trial["statement"].encode(), key, trial["digest"]).predicate
-    facts = [signed.get(name) for name in ("assistant", "trial", "kind", "share")]
+    predicate = statement.read_trial(trial["statement"].encode(), key, trial["digest"]).predicate
+    facts = [predicate.get(name) for name in ("assistant", "trial", "kind", "share")]
     if facts != [settings.assistant, number, trial["kind"], trial["share"]]:
         raise StatementRefused(f"the statement of trial {number} is about another trial or share: {facts}")
-    if signed.get("epoch") != epoch:
+    if predicate.get("epoch") != epoch:
         raise StatementRefused(
-            f"trial {number} was begun against the decision of epoch {signed.get('epoch')}, and epoch {epoch} is "
+            f"trial {number} was begun against the decision of epoch {predicate.get('epoch')}, and epoch {epoch} is "
             "served: it is over; start another one"
         )
     hours = settings.gateway.trial.longest_hours
-    if datetime.now(UTC) > datetime.fromisoformat(str(signed.get("at"))) + timedelta(hours=hours):
+    if datetime.now(UTC) > datetime.fromisoformat(str(predicate.get("at"))) + timedelta(hours=hours):
         raise StatementRefused(
-            f"trial {number} began at {str(signed.get('at'))[:16]}, more than {hours:g} hours ago "
+            f"trial {number} began at {str(predicate.get('at'))[:16]}, more than {hours:g} hours ago "
             "(gateway.trial.longest_hours of this gateway): it is over; stop it, and start another one"
         )

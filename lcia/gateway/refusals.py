@@ -100,11 +100,11 @@ class LastResort:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a reply that fails after it began breaks off."""
-        begun = False
+        replies = False
 
         async def out(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal replies
+            replies = True
             await send(message)
 
         try:
@@ -113,7 +113,7 @@ class LastResort:
             if scope["type"] != "http":
                 raise
             reply = _unforeseen(error)
-            if not begun:
+            if not replies:
                 await reply(scope, receive, send)
 
 

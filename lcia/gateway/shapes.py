@@ -262,8 +262,8 @@ def _place(fault: ErrorDetails) -> list[str]:
 def _fault(fault: ErrorDetails) -> str:
     unknown = fault["type"] == "extra_forbidden"
     message = "the gateway knows no such field; leave it out" if unknown else fault["msg"]
-    seen = fault["input"]
-    got = f", got {seen!r:.40}" if (seen is None or isinstance(seen, int | float)) and not unknown else ""
+    value = fault["input"]
+    got = f", got {value!r:.40}" if (value is None or isinstance(value, int | float)) and not unknown else ""
     return f"{'.'.join(_place(fault)) or 'body'}: {message}"[:FAULT] + got
 
 

@@ -33,9 +33,7 @@ def gateway(learnt, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stream", [b"true", b"false"])
-def test_hanging_up_ends_the_work(gateway, caplog, monkeypatch, stream):
-    for name in ("lcia", "uvicorn", "asyncio"):
-        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+def test_hanging_up_ends_the_work(gateway, log, stream):
     body = LONG % stream
     address = urlsplit(gateway.url)
     for seconds in (0.0, 0.05, 0.15, 0.25):
@@ -44,7 +42,7 @@ def test_hanging_up_ends_the_work(gateway, caplog, monkeypatch, stream):
             time.sleep(seconds)
         gateway.until(lambda: gateway.gateway.admission.total == 0 and gateway.gateway.engine.report["running"] == 0)
     assert gateway.follower.champion.requests == 0
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [record.getMessage() for record in log.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_request_beyond_its_time_ends_and_counts_as_an_error(learnt, tmp_path):

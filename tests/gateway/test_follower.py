@@ -141,6 +141,16 @@ def test_a_damaged_note_of_the_last_decision_does_not_end_following(champion, co
         running.until(lambda: not running.follower.problem)
 
 
+def test_a_cache_that_can_not_be_written_is_named_and_tried_again(champion, tmp_path):
+    folder = tmp_path / "cache"
+    folder.write_text("a file")
+    with gateway_on(champion, f"gateway.cache={folder}", ready=False) as running:
+        running.until(lambda: running.follower.problem)
+        assert "needs room and rights in gateway.cache" in running.follower.problem
+        folder.unlink()
+        running.serves(3)
+
+
 def test_answers_that_are_none_of_the_services_leave_the_version_in_place(champion):
     with gateway_on(champion) as running:
         for answer in ({}, [], None, {"champion": {}, "tokens": [], "assistant": "assistant"}):
