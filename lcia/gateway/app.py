@@ -18,6 +18,7 @@ from lcia.gateway import refusals
 from lcia.gateway.asking import Gateway
 from lcia.gateway.callers import LOCAL, Asker, asker_of
 from lcia.gateway.exchange import Exchange
+from lcia.gateway.follower import NotServing
 from lcia.gateway.refusals import BodyTooLarge, ForeignHost, NotJson
 from lcia.gateway.shapes import ChatRequest, CompletionRequest, Feedback, RequestRefused
 from lcia.service.patience import Bodies
@@ -50,6 +51,8 @@ def make_app(gateway: Gateway, run: Callable[[], Awaitable[None]], *, tokens: bo
 def _add_answers(app: FastAPI, gateway: Gateway, *, tokens: bool) -> None:
     def asker(request: Request) -> Asker:
         if tokens:
+            if not gateway.follower.tokens and not gateway.follower.ready:  # else a good token would be called unknown
+                raise NotServing("the gateway has not heard yet which tokens may ask; wait a little and ask again")
             return asker_of(request.headers.get("authorization"), gateway.follower.tokens)
         if not client.is_local(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
             raise ForeignHost("without tokens the gateway answers this machine only, under localhost or 127.0.0.1")

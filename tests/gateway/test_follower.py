@@ -193,6 +193,15 @@ def test_it_answers_on_and_restarts_without_service_database_and_objects(champio
         running.until(lambda: not running.follower.problem)
 
 
+def test_no_token_is_called_unknown_before_the_service_was_ever_reached(champion):
+    with gateway_on(champion, source=cut, tokens=True, ready=False) as running:
+        reply = running.chat(PASSIVE, token="lcia_a_b")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "not_ready")
+        running.source.cut = False
+        running.serves(3)
+        assert running.chat(PASSIVE, token="lcia_a_b").status_code == 401
+
+
 @pytest.mark.parametrize("part", ["objects", "adapters", "decided.json"])
 def test_a_cache_that_somebody_altered_is_not_served_from(champion, part):
     with gateway_on(champion) as running:
