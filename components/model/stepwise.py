@@ -11,6 +11,9 @@ from transformers.generation import TopPLogitsWarper
 from components.model.generation import left_padded, next_logits
 from components.model.vision import Sight
 
+COLDEST = 1e-5
+"""Smallest temperature to divide by: colder ones take the likeliest token just as well, and overflow."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -69,7 +72,7 @@ def _generator(device: torch.device, seed: int | None) -> torch.Generator:
 def _pick(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
     if temperature == 0:
         return int(logits.float().topk(2).indices[0])  # of equals the one that evaluation takes
-    scores = logits.float()[None] / temperature
+    scores = (logits.float() - logits.max())[None] / max(temperature, COLDEST)
     if top_p < 1:
         scores = TopPLogitsWarper(top_p)(torch.empty(0), scores)
     return int(torch.multinomial(scores.softmax(-1)[0], 1, generator=generator))

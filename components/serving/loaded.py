@@ -8,11 +8,14 @@ from pathlib import Path
 from components.grouping.codebook import UNROUTED, Route
 from components.grouping.router import Router
 from components.model.base import BaseModelError, locate
-from components.model.prompts import Reader, render_turns
+from components.model.prompts import Reader, TooLong, render_turns
 from components.serving.bundle import Bundle
 from components.serving.contract import BASE, Contract, contract_of, contract_of_task
 from components.serving.conversation import Conversation
 from components.settings import MACHINE, BaseModelSettings, GroupingSettings, Settings
+
+DENSEST = 64
+"""Characters for each token of the base model's limit, beyond which a conversation is not even read."""
 
 
 def settings_of(bundle: Bundle | None, here: Settings) -> Settings:
@@ -82,6 +85,12 @@ class Loaded:
             NoSuchTask: the version has not learnt `task`.
             TooLong, ContentRefused, SeesNoImages, ProcessorUnusable: the base model can't read it.
         """
+        size, most = sum(len(content) for _, content in conversation.turns), DENSEST * self.base.max_tokens
+        if size > most:  # seconds of work, for a refusal
+            raise TooLong(
+                f"the conversation has {size} characters, expected at most {most} where base_model.max_tokens is "
+                f"{self.base.max_tokens}; send a shorter one"
+            )
         route, contract = UNROUTED, BASE
         if task is not None and self.bundle is not None:
             contract = contract_of_task(self.bundle, task, choices)

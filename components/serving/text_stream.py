@@ -42,8 +42,7 @@ class TextStream:
     def _open(self, text: str) -> int:
         """Characters at the end that later tokens may change: half a character, or the beginning of a stop string."""
         halves = len(text) - len(text.rstrip(HALF))
-        beginnings = (length for stop in self._stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
-        return max([halves, *beginnings])
+        return max([halves, *(_overlap(stop, text) for stop in self._stops)])
 
     def _give(self, text: str) -> str:
         if not text.startswith(self._sent):  # a tokenizer that changes what it wrote: say no more than is certain
@@ -51,3 +50,9 @@ class TextStream:
         part = text[len(self._sent) :]
         self._sent = text
         return part
+
+
+def _overlap(stop: str, text: str) -> int:
+    """Characters at the end of a text that begin a stop string and do not complete it."""
+    longest = min(len(stop) - 1, len(text))
+    return next((length for length in range(longest, 0, -1) if stop.startswith(text[-length:])), 0)

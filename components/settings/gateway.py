@@ -55,7 +55,7 @@ class GatewaySettings(Section):
     rate: str = "600/minute"
     """Requests that one token may make."""
     waiting: Annotated[int, Field(ge=1)] = 64
-    """Requests that may be under way; more are refused with status 429 or 503, never queued without end."""
+    """Answers that may be under way, `n` for a request that asks for so many; more are refused with status 429."""
     answer_seconds: Annotated[float, Field(gt=0)] = 120.0
     """Seconds that a request may take."""
     body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024

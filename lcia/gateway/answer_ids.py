@@ -42,10 +42,10 @@ class Seal:
     def new(self, origin: Origin) -> str:
         """A fresh id."""
         content = canonical([*astuple(origin), secrets.token_hex(4)])
-        return PREFIX + urlsafe_b64encode(self._mac(content) + content).decode().rstrip("=")
+        return _text(self._mac(content) + content)
 
     def read(self, identity: str) -> Origin:
-        """Origin of the answer with an id.
+        """Origin of the answer with an id, which has one way to be written.
 
         Raises:
             AnswerUnknown: the id is not one of ours.
@@ -54,7 +54,7 @@ class Seal:
         try:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
             seal, content = raw[:SEAL_BYTES], raw[SEAL_BYTES:]
-            if not identity.startswith(PREFIX) or not hmac.compare_digest(seal, self._mac(content)):
+            if identity != _text(raw) or not hmac.compare_digest(seal, self._mac(content)):
                 raise AnswerUnknown("no answer of this gateway has this id; send the one of header lcia-answer")
             value = parse_json(content)
         except (ValueError, NotCanonical) as error:
@@ -64,3 +64,7 @@ class Seal:
 
     def _mac(self, content: bytes) -> bytes:
         return hmac.digest(self._key, content, "sha256")[:SEAL_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return PREFIX + urlsafe_b64encode(raw).decode().rstrip("=")

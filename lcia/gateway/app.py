@@ -18,6 +18,7 @@ from lcia.gateway import refusals
 from lcia.gateway.asking import Gateway
 from lcia.gateway.callers import LOCAL, Asker, asker_of
 from lcia.gateway.exchange import Exchange
+from lcia.gateway.follower import NotServing
 from lcia.gateway.refusals import BodyTooLarge, ForeignHost, NotJsonBody
 from lcia.gateway.shapes import ChatRequest, CompletionRequest, Feedback, RequestRefused
 from lcia.service.patience import Bodies
@@ -42,18 +43,24 @@ def make_app(gateway: Gateway, run: Callable[[], Awaitable[None]], *, tokens: bo
     _add_state(app, gateway)
     app.add_exception_handler(LciaError, refusals.refuse)
     app.add_exception_handler(HTTPException, refusals.not_there)
-    app.add_exception_handler(Exception, refusals.unforeseen)
     app.add_middleware(Bodies)
+    app.add_middleware(refusals.LastResort)
     return app
 
 
 def _add_answers(app: FastAPI, gateway: Gateway, *, tokens: bool) -> None:
     def asker(request: Request) -> Asker:
         if tokens:
+            if not gateway.follower.tokens and not gateway.follower.ready:  # else a good token would be called unknown
+                raise NotServing("the gateway has not heard yet which tokens may ask; wait a little and ask again")
             return asker_of(request.headers.get("authorization"), gateway.follower.tokens)
         if not client.is_local(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
             raise ForeignHost("without tokens the gateway answers this machine only, under localhost or 127.0.0.1")
         return LOCAL
+
+    async def body(request: Request, who: Asker, shape: type[Model]) -> Model:
+        with gateway.admission.body(who):
+            return await _body(gateway, request, shape)
 
     @app.get("/v1/models")
     def models(request: Request) -> dict[str, Any]:
@@ -64,19 +71,19 @@ def _add_answers(app: FastAPI, gateway: Gateway, *, tokens: bool) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         who = asker(request)
-        return await Exchange(gateway, request, await _body(gateway, request, ChatRequest), "chat", who).response()
+        return await Exchange(gateway, request, await body(request, who, ChatRequest), "chat", who).response()
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         who = asker(request)
-        body = await _body(gateway, request, CompletionRequest)
-        return await Exchange(gateway, request, body, "completion", who).response()
+        ask = await body(request, who, CompletionRequest)
+        return await Exchange(gateway, request, ask, "completion", who).response()
 
     @app.post("/v1/feedback")
     async def feedback(request: Request) -> dict[str, bool]:
         who = asker(request)
         with gateway.admission.place(who):
-            gateway.rate(await _body(gateway, request, Feedback))
+            gateway.rate(await body(request, who, Feedback))
         return {"counted": True}
 
 
@@ -129,7 +136,4 @@ async def _body(gateway: Gateway, request: Request, shape: type[Model]) -> Model
     try:
         return shape.model_validate_json(bytes(content))
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        lines = [f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:10]]
-        where = faults[0]["loc"]
-        raise RequestRefused("; ".join(lines), str(where[0]) if where else None) from None
+        raise RequestRefused.of(error) from None

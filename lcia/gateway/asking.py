@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry.trace import Tracer
 
@@ -27,6 +27,7 @@ from lcia.gateway.shapes import ChatRequest, CompletionRequest, Feedback, Reques
 from lcia.gateway.trial_traffic import Arm, Observation, TrialTraffic
 
 Body = ChatRequest | CompletionRequest
+Value = TypeVar("Value")
 ALIAS = "assistant"
 """Name under which every assistant answers besides its own."""
 BASE_MODEL = "base"
@@ -160,15 +161,17 @@ class Gateway:
             LciaError: it is refused, or can't be answered; nothing was given out unless the engine died on the way.
         """
         deadline = time.monotonic() + self.settings.gateway.answer_seconds
-        with self.admission.place(asker):
+        with self.admission.place(asker, body.n or 1):
             conversation, wishes = await self.conversation(body), self.wishes(body)
             target, some = await self.target(body, asker), False
             while not some:
                 try:
-                    async with aclosing(self._answers(body, kind, target, conversation, wishes)) as pieces:
-                        async for piece in in_time(pieces, deadline):
+                    async with aclosing(self._answers(body, kind, target, conversation, wishes, deadline)) as pieces:
+                        async for piece in pieces:
                             some = True
                             yield piece
+                except AnswerTooSlow:
+                    raise  # no time is left for the champion
                 except EngineDown:
                     if some or target.arm == "champion" or self.follower.champion is None:
                         raise
@@ -176,7 +179,7 @@ class Gateway:
                     target = replace(target, loaded=self.follower.champion, arm="champion")
 
     async def _answers(
-        self, body: Body, kind: Kind, target: Target, conversation: Conversation, wishes: Wishes
+        self, body: Body, kind: Kind, target: Target, conversation: Conversation, wishes: Wishes, deadline: float
     ) -> AsyncGenerator[ReplyPart, None]:
         version, trial = target.loaded, target.trial
         answers = [Answered() for _ in range(body.n or 1)]
@@ -189,7 +192,7 @@ class Gateway:
                 identity = self._seal.new(origin)
                 reply = Reply(kind, identity, body.model, version, question, wishes, self.follower.tokenizer)
                 async with aclosing(self._parts(question, wishes, len(answers))) as parts:
-                    async for number, part in parts:
+                    async for number, part in in_time(parts, deadline):
                         if first is None and part.tokens:
                             first = time.monotonic() - began
                         answers[number].add(part)
@@ -278,7 +281,7 @@ class Gateway:
         origin, trial = self._seal.read(feedback.id), self.follower.trial
         self.measures.ratings.labels("good" if feedback.good else "bad").inc()
         if trial is not None and origin.trial == trial.id:
-            trial.rate("candidate" if origin.candidate else "champion", good=feedback.good)
+            trial.rate("candidate" if origin.candidate else "champion", feedback.id, good=feedback.good)
 
     def report(self, replica: str) -> dict[str, Any]:
         """Report for the service."""
@@ -295,22 +298,24 @@ class Gateway:
         }
 
 
-async def in_time(pieces: AsyncIterator[ReplyPart], deadline: float) -> AsyncIterator[ReplyPart]:
-    """The same pieces, while they come before `deadline`, a time of the monotonic clock.
+async def in_time(parts: AsyncIterator[Value], deadline: float) -> AsyncIterator[Value]:
+    """The same parts, while they come before `deadline`, a time of the monotonic clock.
 
-    The limit is on each wait, as the pieces of a stream are read by several tasks.
+    The limit is on each wait, as the parts of a stream are read by several tasks. Each is waited for by the task that
+    reads, so that hanging up ends the work in the same step.
 
     Raises:
         AnswerTooSlow: they do not.
     """
     while True:
         try:
-            piece = await asyncio.wait_for(anext(pieces), max(0.0, deadline - time.monotonic()))
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                part = await anext(parts)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise AnswerTooSlow("the answer took longer than gateway.answer_seconds; ask for fewer tokens") from None
-        yield piece
+        yield part
 
 
 def replica_name(environment: Mapping[str, str], host: str) -> str:

@@ -18,7 +18,7 @@ from components.settings import GatewaySettings
 from components.storage.objects import digest_of
 
 SHARE = 4
-"""One caller may take at most one part in so many of the places for requests under way."""
+"""One caller may take at most one part in so many of the places for answers under way."""
 
 
 class CallerUnknown(LciaError):
@@ -26,7 +26,11 @@ class CallerUnknown(LciaError):
 
 
 class TooBusy(LciaError):
-    """Too many requests are under way, of one caller or of all."""
+    """Too many answers are under way, of one caller or of all."""
+
+
+class TooManyAnswers(LciaError):
+    """A request for more answers than one caller may ever have under way."""
 
 
 class TooOften(LciaError):
@@ -69,38 +73,64 @@ def asker_of(authorization: str | None, tokens: Mapping[str, Mapping[str, Any]])
 
 
 class Admission:
-    """Limits to how often callers ask, and to requests under way."""
+    """Limits to how often callers ask, and to answers under way."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._limiter, self._rate = MovingWindowRateLimiter(MemoryStorage()), parse(settings.rate)
         self._most = settings.waiting
         self.running: Counter[str] = Counter()
+        self.reading: Counter[str] = Counter()
 
     @property
     def total(self) -> int:
-        """Requests under way."""
+        """Answers under way."""
         return self.running.total()
 
     @contextmanager
-    def place(self, asker: Asker) -> Iterator[None]:
-        """A place for one request.
+    def body(self, asker: Asker) -> Iterator[None]:
+        """Room for the body of a request while it comes, so that slow ones do not fill the memory.
 
         Raises:
-            TooOften, TooBusy.
+            TooBusy.
         """
+        most = self._most if asker.id == LOCAL.id else max(1, self._most // SHARE)
+        if self.reading.total() >= self._most or self.reading[asker.id] >= most:
+            raise TooBusy(f"{self.reading.total()} requests are being sent already (gateway.waiting); ask again later")
+        with _count(self.reading, asker.id, 1):
+            yield
+
+    @contextmanager
+    def place(self, asker: Asker, answers: int = 1) -> Iterator[None]:
+        """Places for one request, one for each of its answers: each takes memory and time of its own.
+
+        Raises:
+            TooOften, TooBusy, TooManyAnswers.
+        """
+        share = self._most if asker.id == LOCAL.id else max(1, self._most // SHARE)
         if not self._limiter.hit(self._rate, asker.id):
             raise TooOften(f"too many requests; at most {self._rate} a token (gateway.rate), wait and ask again")
-        if self.total >= self._most:
-            raise TooBusy(f"{self._most} requests are under way already (gateway.waiting); wait and ask again")
-        if asker.id != LOCAL.id and self.running[asker.id] >= max(1, self._most // SHARE):
+        if answers > share:
+            raise TooManyAnswers(f"n is {answers}, expected at most {share}, as gateway.waiting is {self._most}")
+        if self.total + answers > self._most:
             raise TooBusy(
-                f"{self.running[asker.id]} requests of this token are under way already, one {SHARE}th of "
-                "gateway.waiting; wait and ask again"
+                f"{self.total} answers are under way, at most {self._most} (gateway.waiting); ask again later"
             )
-        self.running[asker.id] += 1
-        try:
+        if self.running[asker.id] + answers > share:
+            raise TooBusy(
+                f"{self.running[asker.id]} answers of this token are under way, at most {share}, one {SHARE}th of "
+                "gateway.waiting; ask again later"
+            )
+        with _count(self.running, asker.id, answers):
             yield
-        finally:
-            self.running[asker.id] -= 1
-            if not self.running[asker.id]:
-                del self.running[asker.id]
+
+
+@contextmanager
+def _count(counts: Counter[str], name: str, number: int) -> Iterator[None]:
+    """Count something while it lasts; names that are not in use are forgotten."""
+    counts[name] += number
+    try:
+        yield
+    finally:
+        counts[name] -= number
+        if not counts[name]:
+            del counts[name]

@@ -16,9 +16,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from components.audit import statement
-from components.audit.keys import read_public_key
-from components.audit.statement import StatementRefused
 from components.errors import LciaError
 from components.model.prompts import Reader, control_of, render_turns, turns_of
 from components.serving.bundle import Bundle, BundleRefused
@@ -27,6 +24,7 @@ from components.serving.engine import Engine, EngineDown, Job
 from components.serving.loaded import Loaded
 from components.settings import BaseModelSettings, Settings
 from components.visible import visible
+from lcia.gateway import proofs
 from lcia.gateway.source import DecisionSource
 from lcia.gateway.trial_traffic import TrialTraffic
 
@@ -112,26 +110,25 @@ class Follower:
         except LciaError as error:
             self._note(f"the service is not reached: {error}")
             answer = self._copies.last() if self.champion is None else None
-        except Exception:
-            LOG.exception("looking for decisions failed")
-            self._note("looking for decisions failed; the gateway's own output says more")
+            if answer is None:
+                return
+        except Exception as error:  # noqa: BLE001 - the next look may succeed
+            self._note(self._unforeseen("looking for decisions", error))
             return
-        if answer is not None:
-            await self._follow(answer)
+        await self._follow(answer)
 
     async def _follow(self, answer: Mapping[str, Any]) -> None:
-        self.tokens = {str(token["id"]): token for token in answer["tokens"]}
-        self.decided = answer["champion"]
         problem = ""
         try:
+            self.tokens = {str(token["id"]): token for token in answer["tokens"]}
+            self.decided = answer["champion"]
             await self._serve(answer)
             await self._try_out(answer.get("trial"))
         except LciaError as error:
             problem = str(error)
             await self._fall_back()
-        except Exception:
-            LOG.exception("following a decision failed")
-            problem = "following a decision failed; the gateway's own output says more"
+        except Exception as error:  # noqa: BLE001 - the next look may succeed
+            problem = self._unforeseen("following a decision", error)
         if self._reached is not None:
             self._note(problem)
 
@@ -144,7 +141,8 @@ class Follower:
 
     async def _serve(self, answer: Mapping[str, Any]) -> None:
         """Serve the champion of an answer of `serving`, if it holds."""
-        decision = answer["champion"]
+        last = max(self._epoch, self._kept_epoch())
+        decision = proofs.need_decision(answer["champion"], last)
         if decision is None:
             if self.champion is None:
                 await self._start(None)
@@ -154,7 +152,7 @@ class Follower:
         before = self.champion
         if before is not None and (before.digest, self._epoch) == (decision["digest"], decision["epoch"]):
             return
-        epoch = self._check(decision, answer["assistant"])
+        epoch = proofs.epoch_of(self._settings, decision, answer["assistant"], last)
         if before is None or before.digest != decision["digest"]:
             self.champion = await self._load(decision["number"], decision["digest"])
             LOG.info("version %s is served from now on (epoch %s)", decision["number"], epoch)
@@ -164,65 +162,33 @@ class Follower:
         record = {name: answer[name] for name in ("assistant", "champion", "tokens")}
         await asyncio.to_thread(self._copies.keep, record)
 
-    def _check(self, decision: Mapping[str, Any], assistant: str) -> int:
-        """Epoch of a decision whose statement holds.
-
-        Raises:
-            StatementRefused: there is none, it does not hold, or an older decision is sent again.
-            KeyUnusable: the pinned key can't be read.
-        """
-        number, digest, text = decision["number"], decision["digest"], decision["statement"]
-        if not text:
-            raise StatementRefused(
-                f"version {number} was decided and has no signed statement yet: {decision.get('problem') or 'unsigned'}"
-            )
-        key = read_public_key(Path(self._settings.audit.public_key))
-        predicate = statement.read(text.encode(), key, digest).predicate
-        epoch = predicate.get("epoch")
-        if predicate.get("assistant") != assistant or assistant != self._settings.assistant:
-            raise StatementRefused(
-                f"the service decides about assistant {assistant!r}, the statement of version {number} is about "
-                f"{predicate.get('assistant')!r}, and this gateway serves {self._settings.assistant!r}"
-            )
-        last = max(self._epoch, self._kept_epoch())
-        if not isinstance(epoch, int) or epoch != decision["epoch"] or epoch < last:
-            raise StatementRefused(
-                f"the statement of version {number} is of epoch {epoch}, expected {decision['epoch']}, and none before "
-                f"{last}: an older decision was sent again. Was the service restored from a backup? Then end the "
-                "gateway, delete its folder gateway.cache and start it again"
-            )
-        return epoch
-
     def _kept_epoch(self) -> int:
         last = self._copies.last()
         champion = last.get("champion") if last else None
-        return int(champion["epoch"]) if isinstance(champion, dict) else 0
+        epoch = champion.get("epoch") if isinstance(champion, dict) else None
+        return epoch if isinstance(epoch, int) else 0
 
     async def _try_out(self, trial: Mapping[str, Any] | None) -> None:
         """Begin, go on with or end a trial."""
         if self.trial is not None and (trial is None or trial["id"] != self.trial.id):
-            before, self.trial = self.trial, None
-            before.end()
-            self._leave(before.candidate)
-        if trial is None or self.trial is not None:
+            self._end_trial()
+        if trial is None:
             return
-        self._check_trial(trial)
+        try:
+            proofs.need_trial(self._settings, trial, self._epoch)
+        except LciaError:
+            self._end_trial()
+            raise
+        if self.trial is not None:
+            return
         candidate = await self._load(trial["number"], trial["digest"])
         self.trial = TrialTraffic(trial["id"], trial["kind"], trial["share"], candidate, trial["slow_seconds"])
 
-    def _check_trial(self, trial: Mapping[str, Any]) -> None:
-        """Refuse a trial whose statement does not hold.
-
-        Raises:
-            StatementRefused, KeyUnusable: see `_check`.
-        """
-        if not trial["statement"]:
-            raise StatementRefused(f"trial {trial['id']} has no signed statement yet; it begins here once it has one")
-        key = read_public_key(Path(self._settings.audit.public_key))
-        predicate = statement.read_trial(trial["statement"].encode(), key, trial["digest"]).predicate
-        facts = [predicate.get(name) for name in ("assistant", "trial", "kind", "share")]
-        if facts != [self._settings.assistant, trial["id"], trial["kind"], trial["share"]]:
-            raise StatementRefused(f"the statement of trial {trial['id']} is about another trial or share: {facts}")
+    def _end_trial(self) -> None:
+        trial, self.trial = self.trial, None
+        if trial is not None:
+            trial.end()
+            self._leave(trial.candidate)
 
     async def version(self, reference: str) -> Loaded:
         """Any version by number or digest, for people who try it out; no statement is asked for.
@@ -236,7 +202,11 @@ class Follower:
             self._extras.move_to_end(reference)
             return self._extras[reference]
         answer = (await asyncio.to_thread(self._source.perform, "serving", {"version": reference}))["version"]
-        self._extras[reference] = await self._load(answer["number"], answer["digest"])
+        other = await self._load(answer["number"], answer["digest"])
+        if reference in self._extras:  # somebody asked for it at the same time
+            self._leave(other)
+            return self._extras[reference]
+        self._extras[reference] = other
         if len(self._extras) > EXTRAS:
             self._leave(self._extras.popitem(last=False)[1])
         return self._extras[reference]
@@ -336,6 +306,18 @@ class Follower:
         if self._reader is None:
             raise EngineDown("the engine has not started yet; wait a little")
         return self._reader
+
+    def _unforeseen(self, what: str, error: Exception) -> str:
+        """Problem with a failure that nobody foresaw; the log gets its details once."""
+        if isinstance(error, OSError):
+            return (
+                f"{what} failed: {error.filename or 'a file'}: {error.strerror}; the gateway needs room and rights in "
+                "gateway.cache, and tries again by itself"
+            )
+        problem = f"{what} failed by {type(error).__name__}; the gateway's own output says more"
+        if problem != self.problem:
+            LOG.error("%s failed", what, exc_info=error)
+        return problem
 
     def _note(self, problem: str) -> None:
         if problem != self.problem and problem:

@@ -38,7 +38,7 @@ class Meter:
             registry=self.registry,
         )
         self.ratings = Total("lcia_gateway_ratings", "Feedback by verdict.", ["verdict"], registry=self.registry)
-        self.running = Gauge("lcia_gateway_running", "Requests under way or waiting.", registry=self.registry)
+        self.running = Gauge("lcia_gateway_running", "Answers under way or waiting.", registry=self.registry)
         self.ready = Gauge("lcia_gateway_ready", "1 if requests are answered.", registry=self.registry)
         self.version = Gauge("lcia_gateway_version", "Version that is served.", registry=self.registry)
         self.decided = Gauge("lcia_gateway_decided_version", "Version that was decided.", registry=self.registry)

@@ -3,12 +3,14 @@
 import logging
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.errors import LciaError
 from components.model.control import ContentRefused
@@ -78,16 +80,49 @@ def refuse(_: Request, error: Exception) -> Response:
 def not_there(_: Request, error: Exception) -> Response:
     """Reply where there is no such address or method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    body = {"message": error.detail, "type": "invalid_request_error", "param": None, "code": "unknown_url"}
+    message = (
+        f"{error.detail}: the gateway answers POST /v1/chat/completions, /v1/completions and /v1/feedback, and GET "
+        "/v1/models, /health/live, /health/ready and /metrics"
+    )
+    body = {"message": message, "type": "invalid_request_error", "param": None, "code": "unknown_url"}
     return JSONResponse({"error": body}, error.status_code, headers({}))
 
 
-def unforeseen(_: Request, error: Exception) -> Response:
-    """Refusal of what nobody foresaw; the log gets the error's place, not its message, which may repeat texts."""
+class LastResort:
+    """ASGI middleware around everything else: answers what nobody foresaw, and logs its place.
+
+    Never its message, which may repeat texts; uvicorn would log that, so no error reaches it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """`app` is everything else."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; a reply that fails after it began breaks off."""
+        replies = False
+
+        async def out(message: Message) -> None:
+            nonlocal replies
+            replies = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, out)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            reply = _unforeseen(error)
+            if not replies:
+                await reply(scope, receive, send)
+
+
+def _unforeseen(error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
-    place = "".join(traceback.format_tb(error.__traceback__))
-    LOG.error("a request failed by %s\n%s", type(error).__name__, place)
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    LOG.error("a request failed by %s at %s", type(error).__name__, places)
     body = {
         "message": "the gateway failed; its log says where",
         "type": "server_error",

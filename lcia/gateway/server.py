@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from limits import parse
 
 from components.audit.keys import read_public_key
 from components.errors import LciaError
@@ -144,12 +145,18 @@ def need_settings(settings: Settings, source: DecisionSource) -> bool:
     """Check what a gateway needs; returns whether callers need a token.
 
     Raises:
-        GatewayRefused: vLLM without an address, or no tokens where others reach it.
+        GatewayRefused: vLLM without an address, no tokens where others reach it, or a rate that is none.
         KeyUnusable: the key that decisions must be signed with is not on this machine.
     """
     section = settings.gateway
     if section.engine == "vllm" and not section.vllm:
         raise GatewayRefused("gateway.engine is vllm, and gateway.vllm names no server; name at least one address")
+    try:
+        parse(section.rate)
+    except ValueError as error:
+        raise GatewayRefused(
+            f"gateway.rate is {section.rate!r}, expected a number of requests and a time, such as 600/minute"
+        ) from error
     if not source.local:
         read_public_key(Path(settings.audit.public_key))
     open_ = source.local and client.is_local(section.host)

@@ -7,8 +7,8 @@ import binascii
 from base64 import b64decode
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from components.errors import LciaError
 from components.serving.conversation import Conversation, texts_of
@@ -33,6 +33,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
 }
 """Fields that the gateway can't honour, and their values that ask for nothing; null does so too."""
+FAULTS, FAULT = 10, 300
+"""Most faults of a request that one refusal names, and characters of each."""
 IMAGE_KINDS = ("image/png", "image/jpeg", "image/webp")
 
 
@@ -42,6 +44,13 @@ class RequestRefused(LciaError):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+    @classmethod
+    def of(cls, error: ValidationError) -> "RequestRefused":
+        """Refusal of a body that does not fit; it repeats numbers, and no text."""
+        faults = error.errors(include_url=False)
+        where = _place(faults[0])
+        return cls("; ".join(map(_fault, faults[:FAULTS])), where[0] if where else None)
 
 
 class Shape(BaseModel):
@@ -101,6 +110,7 @@ class Message(Shape):
 
 
 Choice: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096)]
+Stop: TypeAlias = Annotated[str, Field(max_length=256)]
 
 
 class StreamOptions(Shape):
@@ -115,14 +125,15 @@ class CommonFields(Shape):
 
     model: str = Field(max_length=200)
     """`assistant`, `assistant:TASK`, `assistant@N` or `base`."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Most tokens of the answer; without it the task's own limit holds."""
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     """0, as evaluated, if it is left out."""
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    """Each is looked for at every token, in the loop that all requests share: so none is long."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
@@ -155,7 +166,7 @@ class ChatRequest(CommonFields):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=256)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Newer name of `max_tokens`."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -239,6 +250,21 @@ class Feedback(Shape):
     """Header `lcia-answer` of the answer, which is also its `id`."""
     good: bool
     """True: it helped; false: a complaint."""
+
+
+def _place(fault: ErrorDetails) -> list[str]:
+    """Fields and positions on the way to a fault, without the kinds that pydantic tried."""
+    if fault["type"] == "not_able":
+        return [str(fault["ctx"]["field"])]
+    return [str(each) for each in fault["loc"] if isinstance(each, int) or (each.isidentifier() and each != "str")]
+
+
+def _fault(fault: ErrorDetails) -> str:
+    unknown = fault["type"] == "extra_forbidden"
+    message = "the gateway knows no such field; leave it out" if unknown else fault["msg"]
+    value = fault["input"]
+    got = f", got {value!r:.40}" if (value is None or isinstance(value, int | float)) and not unknown else ""
+    return f"{'.'.join(_place(fault)) or 'body'}: {message}"[:FAULT] + got
 
 
 def _image(url: str) -> bytes:

@@ -42,6 +42,7 @@ class TrialTraffic:
         self._latency = {arm: [0] * (len(BOUNDS) + 1) for arm in self._counts}
         self._pairs: Counter[str] = Counter()
         self._changed: list[dict[str, str]] = []
+        self._rated: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
     def picks(self, caller: str) -> bool:
@@ -61,10 +62,12 @@ class TrialTraffic:
         counts.update({name: int(bad) for name, bad in self._bad(outcome).items()})
         self._latency[arm][bisect_left(BOUNDS, outcome.seconds)] += 1
 
-    def rate(self, arm: Arm, *, good: bool) -> None:
-        """Count feedback on an answer of one arm."""
-        if self._counts[arm]["rated"] < self._counts[arm]["requests"]:  # one verdict an answer at most
-            self._counts[arm].update({"rated": 1, "complaints": int(not good)})
+    def rate(self, arm: Arm, answer: str, *, good: bool) -> None:
+        """Count feedback on an answer of one arm; the first verdict on it counts, for all that come."""
+        counts = self._counts[arm]
+        if answer not in self._rated and counts["rated"] < counts["requests"]:
+            self._rated.add(answer)
+            counts.update({"rated": 1, "complaints": int(not good)})
 
     def mirror(
         self, identity: str, champion: Observation, ask: Callable[[], Awaitable[Observation]], mask: Mask | None

@@ -35,3 +35,10 @@ def test_a_changed_letter_is_noticed():
         other = identity[:place] + ("A" if identity[place] != "A" else "B") + identity[place + 1 :]
         with pytest.raises(AnswerUnknown):
             seal.read(other)
+
+
+@pytest.mark.parametrize("change", [lambda i: f"{i}=", lambda i: i[:9] + "*" + i[9:], lambda i: i[5:], lambda i: ""])
+def test_an_id_is_not_written_in_two_ways(change):
+    seal = Seal("secret")
+    with pytest.raises(AnswerUnknown):
+        seal.read(change(seal.new(Origin(1, None))))

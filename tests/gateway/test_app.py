@@ -146,6 +146,7 @@ REFUSALS = [
     ({"messages": []}, 400, "bad_request", "messages"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "bad_request", "expected the user's"),
     ({"messages": [{"role": "user", "content": "word " * 2000}]}, 400, "context_length_exceeded", "max_tokens"),
+    ({"messages": [{"role": "user", "content": "a" * 900_000}]}, 400, "context_length_exceeded", "900000 characters"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/x"}}]}]},
         400, "bad_request", "the gateway fetches nothing",

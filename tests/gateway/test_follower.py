@@ -21,6 +21,11 @@ def kept(answer):
     return answer
 
 
+def cut(source: CutSource) -> None:
+    """Cut a source off from the start."""
+    source.cut = True
+
+
 def test_a_decision_is_followed_without_a_restart_and_under_load(champion):
     with gateway_on(champion) as running:
         expected = {}
@@ -110,6 +115,52 @@ def test_an_older_decision_that_is_sent_again_is_refused(champion):
         assert version_of(running) == 1
 
 
+def test_a_service_that_has_forgotten_all_decisions_is_refused(champion):
+    def nothing(source: CutSource) -> None:
+        source.change = lambda answer: answer | {"champion": None}
+
+    with gateway_on(champion) as running:
+        assert version_of(running) == 3
+        nothing(running.source)
+        running.until(lambda: "has seen epoch" in running.follower.problem)
+        assert version_of(running) == 3
+    with gateway_on(champion, source=nothing) as running:
+        assert version_of(running) == 3, "not the base model, after a restart"
+        running.until(lambda: "has seen epoch" in running.follower.problem)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"champion":{"epoch":"x"},"tokens":7}', '{"champion":[],"tokens":[]}'])
+def test_a_damaged_note_of_the_last_decision_does_not_end_following(champion, content):
+    cache = champion.home / "gateway"
+    cache.mkdir()
+    (cache / "decided.json").write_text(content)
+    with gateway_on(champion, source=cut, ready=False) as running:
+        running.until(lambda: running.follower.problem)
+        running.source.cut = False
+        running.serves(3)
+        running.until(lambda: not running.follower.problem)
+
+
+def test_a_cache_that_can_not_be_written_is_named_and_tried_again(champion, tmp_path):
+    folder = tmp_path / "cache"
+    folder.write_text("a file")
+    with gateway_on(champion, f"gateway.cache={folder}", ready=False) as running:
+        running.until(lambda: running.follower.problem)
+        assert "needs room and rights in gateway.cache" in running.follower.problem
+        folder.unlink()
+        running.serves(3)
+
+
+def test_answers_that_are_none_of_the_services_leave_the_version_in_place(champion):
+    with gateway_on(champion) as running:
+        for answer in ({}, [], None, {"champion": {}, "tokens": [], "assistant": "assistant"}):
+            running.source.change = lambda _, answer=answer: answer
+            running.until(lambda: "failed by" in running.follower.problem)
+            assert version_of(running) == 3
+            running.source.change = kept
+            running.until(lambda: not running.follower.problem)
+
+
 def test_another_key_than_the_pinned_one_is_refused(champion, tmp_path):
     signing_key(tmp_path / "other")
     with gateway_on(champion, f"audit.public_key={tmp_path}/other/audit-key.pub.pem", ready=False) as running:
@@ -129,11 +180,6 @@ def test_altered_bytes_of_a_version_are_refused(champion):
         running.serves(2)
 
 
-def cut(source: CutSource) -> None:
-    """Cut a source off from the start."""
-    source.cut = True
-
-
 def test_it_answers_on_and_restarts_without_service_database_and_objects(champion):
     with gateway_on(champion) as running:
         before = running.chat(PASSIVE).json()["choices"]
@@ -145,6 +191,15 @@ def test_it_answers_on_and_restarts_without_service_database_and_objects(champio
         assert running.get("/health/ready").json()["serves"] == 3
         running.source.cut = False
         running.until(lambda: not running.follower.problem)
+
+
+def test_no_token_is_called_unknown_before_the_service_was_ever_reached(champion):
+    with gateway_on(champion, source=cut, tokens=True, ready=False) as running:
+        reply = running.chat(PASSIVE, token="lcia_a_b")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "not_ready")
+        running.source.cut = False
+        running.serves(3)
+        assert running.chat(PASSIVE, token="lcia_a_b").status_code == 401
 
 
 @pytest.mark.parametrize("part", ["objects", "adapters", "decided.json"])
@@ -182,6 +237,16 @@ def test_people_who_may_try_ask_other_versions(champion):
         assert running.chat(PASSIVE, "assistant@1").headers["lcia-version"] == "1"
         assert running.chat(PASSIVE, "assistant@2").headers["lcia-version"] == "2"
         assert running.chat(PASSIVE).headers["lcia-version"] == "3"
+
+
+def test_a_version_that_many_ask_for_at_once_is_loaded_once(champion):
+    with gateway_on(champion) as running:
+        threads = [threading.Thread(target=running.chat, args=(PASSIVE, "assistant@1")) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        running.until(lambda: len(running.follower._live) == 2)
 
 
 def test_a_version_on_another_base_model_needs_gateways_of_its_own(champion):

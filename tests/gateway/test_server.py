@@ -39,6 +39,7 @@ def state() -> None:
         ({"tokens": True}, StateSource(state), True),
         ({"host": "0.0.0.0"}, StateSource(state), True),
         ({"host": "0.0.0.0", "tokens": False}, StateSource(state), "is reached from elsewhere"),
+        ({"rate": "often"}, StateSource(state), "such as 600/minute"),
         ({"engine": "vllm"}, StateSource(state), "names no server"),
     ],
 )

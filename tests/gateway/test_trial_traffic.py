@@ -1,6 +1,7 @@
 """Trials on a gateway: who is answered by whom, what is compared and counted, and that ends are immediate."""
 
 import asyncio
+import time
 
 import pytest
 from small_gateway import gateway_on, rows_of
@@ -48,9 +49,9 @@ def test_answers_are_counted_by_arm_and_badness():
     trial.count("champion", FINE)
     trial.count("candidate", Observation(True, 0.01, False))
     trial.count("candidate", Observation(False, 6.0, True))
-    trial.rate("candidate", good=False)
-    trial.rate("candidate", good=True)
-    trial.rate("candidate", good=False)
+    trial.rate("candidate", "answer 0", good=False)
+    trial.rate("candidate", "answer 1", good=True)
+    trial.rate("candidate", "answer 2", good=False)
     report = trial.report()
     assert report["counts"]["champion"] == {
         "requests": 1, "errors": 0, "slow": 0, "none_routed": 0, "rated": 0, "complaints": 0,
@@ -148,8 +149,10 @@ def test_a_canary_answers_only_after_its_approval_and_ends_at_once(waiting):
         }
         picked = next(user for user in users if by[user] == "3")
         answered = running.chat(PASSIVE, user=picked)
-        running.post("/v1/feedback", {"id": answered.headers["lcia-answer"], "good": False})
+        for good in (False, False, True):
+            running.post("/v1/feedback", {"id": answered.headers["lcia-answer"], "good": good})
         running.until(lambda: trial_of(running)["counts"]["candidate"]["complaints"] == 1)
+        assert trial_of(running)["counts"]["candidate"]["rated"] == 1, "one verdict on an answer, whoever sends more"
         trials.stop(running.instance, started["id"], OPS, "a complaint")
         running.until(lambda: running.follower.trial is None)
         assert {running.chat(PASSIVE, user=user).headers["lcia-version"] for user in users[:10]} == {"2"}
@@ -169,6 +172,25 @@ def test_a_canary_that_fails_is_counted_and_the_champion_answers(waiting):
         assert (reply.status_code, reply.headers["lcia-version"]) == (200, "2")
         counts = trial.report()["counts"]
         assert (counts["candidate"]["errors"], counts["champion"]["requests"]) == (1, 1)
+
+
+def test_a_canary_that_is_too_slow_is_counted_and_nothing_against_the_champion(waiting):
+    with gateway_on(waiting, "gateway.answer_seconds=0.2") as running:
+        started = trials.start(running.instance, "3", "canary", 0.2, ERIN, "let us see")
+        trials.approve(running.instance, started["id"], OPS, "go on")
+        running.until(lambda: running.follower.trial)
+        trial = running.follower.trial
+        user = next(str(n) for n in range(100) if trial.picks(f"local/{n}"))
+        quick = running.gateway.engine._next
+
+        def slow(*arguments):
+            time.sleep(0.3)
+            return quick(*arguments)
+
+        running.gateway.engine._next = slow
+        assert running.chat(PASSIVE, user=user).status_code == 504
+        counts = trial.report()["counts"]
+        assert (counts["candidate"]["errors"], counts["champion"]["requests"]) == (1, 0)
 
 
 def test_a_trial_pauses_while_nobody_could_stop_it(waiting, monkeypatch):
@@ -211,6 +233,27 @@ def test_a_gateway_behind_a_split_route_answers_as_its_arm(waiting, arm, version
             running.follower.trial.report()["counts"]["candidate" if arm == "candidate" else "champion"]["requests"]
             == 6
         )
+
+
+def test_a_trial_of_an_earlier_decision_or_that_is_long_over_is_not_begun_again(waiting):
+    with gateway_on(waiting) as running:
+        started = trials.start(running.instance, "3", "shadow", 1.0, ERIN, "let us see")
+        running.until(lambda: running.follower.trial)
+        old = running.source.perform("serving", {})["trial"]
+        trials.stop(running.instance, started["id"], OPS, "seen enough")
+        running.until(lambda: running.follower.trial is None)
+        running.source.change = lambda answer: answer | {"trial": old}
+        running.until(lambda: running.follower.trial)  # it is signed, and nobody else here knows of its end
+        running.follower._settings.gateway.trial.__dict__["longest_hours"] = 1e-6
+        running.until(lambda: running.follower.trial is None)
+        assert "it is over" in running.follower.problem
+        running.follower._settings.gateway.trial.__dict__["longest_hours"] = 100
+        running.until(lambda: running.follower.trial)
+        running.source.change = lambda answer: answer | {"trial": old}
+        running.decide(1)
+        running.serves(1)
+        running.until(lambda: running.follower.trial is None)
+        assert "was begun against the decision of epoch" in running.follower.problem
 
 
 def test_the_submitter_can_not_approve_a_canary(waiting):

@@ -42,6 +42,8 @@ def test_a_seed_repeats_a_draw_and_draws_follow_the_distribution(tiny_base, prom
     assert len({tuple(draw(seed)) for seed in range(5)}) == 5
     greedy = [step.token for step in decode(tiny_base.model, prompts[0], 8, 10**9)]
     assert draw(3, top_p=1e-9) == greedy, "the smallest set is the likeliest token alone"
+    cold = decode(tiny_base.model, prompts[0], 8, 10**9, temperature=5e-324, seed=3)
+    assert [step.token for step in cold] == greedy, "however cold, a draw has a chance for each token"
     one = next(iter(decode(tiny_base.model, prompts[0], 1, 10**9, alternatives=2)))
     (first, p), (second, q) = one.top
     counts = [

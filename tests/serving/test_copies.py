@@ -46,7 +46,9 @@ def test_a_copy_is_the_version_and_is_fetched_once(copies, state, learnt, fetche
         weights = read_weights((folder / "adapter_model.safetensors").read_bytes())
         assert all((weights[name] == tensor).all() for name, tensor in own.adapters[group.id].items())
     assert len(fetched) == len(set(fetched)) > 6
-    assert [path.name for path in copies._folder.parent.iterdir()] == [copies._folder.name], "odd names stay as they are"
+    assert [path.name for path in copies._folder.parent.iterdir()] == [copies._folder.name], (
+        "odd names stay as they are"
+    )
     count = len(fetched)
     copies.bundle(version)
     assert len(fetched) == count
