@@ -25,8 +25,10 @@ from components.model.base import load_reader
 from components.model.choosing import likeliest
 from components.model.prompts import Reader, Rendered, answer_tokens, control_of, render_prompt
 from components.model.reader import ImageReader
+from components.model.workbench import Workbench
 from components.serving import bundle
 from components.serving.contract import Contract, contract_of_task
+from components.serving.embedded import EmbeddedEngine
 from components.serving.engine import Engine, Job
 from components.serving.vllm_engine import VllmEngine
 from components.settings import Settings
@@ -154,7 +156,12 @@ def vllm_engine(settings: Settings) -> Engine:
     return VllmEngine(settings.gateway)
 
 
-ENGINES: Mapping[str, Callable[[Settings], Engine]] = {"vllm": vllm_engine}
+def embedded_engine(settings: Settings) -> Engine:
+    """The engine `embedded`: the base model in this process."""
+    return EmbeddedEngine(lambda: Workbench.load(settings))
+
+
+ENGINES: Mapping[str, Callable[[Settings], Engine]] = {"vllm": vllm_engine, "embedded": embedded_engine}
 
 
 def main() -> None:
