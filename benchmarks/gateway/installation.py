@@ -1,4 +1,4 @@
-"""A whole small installation: PostgreSQL if there is one here, MLflow, the service, gateways; each process can be killed.
+"""A whole small installation: PostgreSQL if there is one, MLflow, the service, gateways; each process can be killed.
 
 Three tasks are learnt and promoted on a tiny random base model, whose answers are no good and quick. It is a base
 model that vLLM takes too.
@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[2]
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
 HEAD = 32
 """Width of the tiny model's heads; vLLM on CPUs takes no less."""
+RATE = "1000000/minute"
+"""Limit of requests that no client here meets."""
 START_SECONDS = 240
 PERSONS = {"gateway": "serve", "application": "answer", "engineer": "engineer", "ada": "approver"}
 ADA = Actor("ada", assured=True, how="benchmark")
@@ -58,7 +60,7 @@ class Program:
     @property
     def pid(self) -> int:
         """Number of the process."""
-        assert self._process is not None  # noqa: S101 - it runs
+        assert self._process is not None
         return self._process.pid
 
     def begin(self) -> None:
@@ -117,7 +119,7 @@ class Installation:
         name = f"{name}-{len(self.gateways)}"
         home = self.folder / name
         home.mkdir()
-        sections = {"rate": "1000000/minute", **settings}
+        sections = {"rate": RATE, **settings}
         environment = {
             "LCIA_HOME": str(home),
             "LCIA_SERVER": self.service.address,
@@ -133,7 +135,7 @@ class Installation:
 
     def questions(self) -> list[dict[str, Any]]:
         """Every test row as a request, without a word about its task."""
-        return [body_of(row) for task in TASKS for row in rows_of(self.loop.package(task))]
+        return questions(self.loop)
 
     def expected(self, bodies: list[dict[str, Any]], numbers: tuple[int, ...], address: str) -> dict[str, list[str]]:
         """Answer of each version to each question, asked one after another for that very version."""
@@ -144,6 +146,11 @@ class Installation:
             answers[str(number)] = [_need(reply).text for reply in replies]
         client.close()
         return answers
+
+
+def questions(loop: SmallLoop) -> list[dict[str, Any]]:
+    """Every test row of a loop's packages as a request."""
+    return [body_of(row) for task in TASKS for row in rows_of(loop.package(task))]
 
 
 def body_of(row: Mapping[str, str], model: str = "assistant") -> dict[str, Any]:
@@ -225,7 +232,7 @@ def _loop(folder: Path, cluster: Cluster | None, mlflow: MlflowServer) -> SmallL
     loop = write_loop(folder, folder / "model")
     settings = yaml.safe_load(loop.config.read_text(encoding="utf-8"))
     settings["registry"] = {"tracking_uri": mlflow.address, "artifacts": "mlflow-artifacts:/"}
-    settings["serve"] = {"rate": "1000000/minute"}
+    settings["serve"] = {"rate": RATE}
     if cluster is not None:
         settings["storage"] = {"database": cluster.url(cluster.new())}
     loop.config.write_text(yaml.safe_dump(settings), encoding="utf-8")

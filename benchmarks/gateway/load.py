@@ -131,7 +131,7 @@ def under_load(
 
 
 def wait_for(condition: Callable[[], object], seconds: float = SECONDS, pause: float = 0.05) -> bool:
-    """Wait until a condition holds; False if it does not within so many seconds. What it raises on its way counts as no."""
+    """Wait until a condition holds; False if it does not within so many seconds. An address that fails counts as no."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with suppress(*FAILURES, ValueError):

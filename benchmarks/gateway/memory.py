@@ -14,14 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gateway.decided import SignedSource
 from benchmarks.gateway.load import Client, machine_load, wait_for
-from components.audit import keyring, statement
-from components.grouping.pool import Group, GroupTask, Pool
+from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
 from components.model.adapters import WEIGHTS
 from components.serving import bundle
@@ -31,25 +30,8 @@ from lcia.gateway.server import in_background
 from lcia.instance import Instance
 
 SIZES = (2, 20, 100)
-NUMBER, EPOCH = 1000, 1000
+NUMBER = 1000
 MEBI = 2**20
-
-
-class OneDecision:
-    """Source that tells of one signed decision, and hands out its parts."""
-
-    local = True
-
-    def __init__(self, store: ObjectStore, answer: Mapping[str, Any]) -> None:
-        self._store, self._answer = store, answer
-
-    def perform(self, operation: str, params: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
-        """The decision, whatever is asked; reports are dropped."""
-        return self._answer if operation == "serving" else {}
-
-    def part(self, version: str, digest: str) -> bytes:
-        """Bytes of an object."""
-        return self._store.get(digest)
 
 
 def version_of(instance: Instance, store: ObjectStore, count: int) -> str:
@@ -97,18 +79,6 @@ def _digests(value: object) -> list[str]:
     return re.findall(r"[0-9a-f]{64}", json.dumps(value))
 
 
-def decision(instance: Instance, digest: str) -> dict[str, Any]:
-    """Answer of `serving` with a signed statement about a version."""
-    with instance.db.read() as connection:
-        records = keyring.records(connection)
-    predicate = {"assistant": instance.assistant, "epoch": EPOCH, "log": {"entry": 10**6}}  # after every rotation
-    signed = statement.sign(
-        instance.signing_key(), statement.payload(instance.assistant, NUMBER, digest, predicate), records
-    )
-    champion = {"number": NUMBER, "digest": digest, "epoch": EPOCH, "statement": signed.decode(), "problem": None}
-    return {"assistant": instance.assistant, "champion": champion, "version": None, "trial": None, "tokens": []}
-
-
 def own(groups: int) -> dict[str, Any]:
     """Memory of this process with a gateway of so many groups, in MiB."""
     settings = load_settings(None, (), {}, home())
@@ -116,7 +86,8 @@ def own(groups: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         store = ObjectStore(Path(folder, "objects").as_uri())
         digest = version_of(instance, store, groups)
-        source = OneDecision(store, decision(instance, digest))
+        source = SignedSource(instance, store)
+        source.decide(NUMBER, digest)
         gateway = settings.gateway.model_copy(update={"cache": f"{folder}/cache"})
         before, began = _resident(), time.monotonic()
         with in_background(settings.model_copy(update={"gateway": gateway}), source) as (address, running):

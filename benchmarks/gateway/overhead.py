@@ -37,9 +37,9 @@ class Way:
 
 
 def ways(instance: Instance, rows: Sequence[Mapping[str, Any]], vllm: str, gateway: str, token: str) -> dict[str, Way]:
-    """Ways of asking the questions that an adapter answers word by word; choices take several requests and are left out."""
+    """Ways of asking what an adapter answers word by word; choices take several requests and are left out."""
     champion = instance.champion()
-    assert champion is not None  # noqa: S101 - the state has one
+    assert champion is not None
     version, settings = bundle.from_store(instance.store, champion.digest), instance.settings
     reader = load_reader(settings.base_model, Path(settings.storage.models))
     loaded = Loaded.of(champion.number, version, settings.base_model, reader, settings.grouping)
