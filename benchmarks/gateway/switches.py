@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.gateway.decided import SignedSource
 from benchmarks.gateway.installation import RATE, Installation, decide, questions, served
 from benchmarks.gateway.load import FAILURES, Client, Reply, machine_load, quantile, under_load, wait_for
+from components.model import workbench
 from lcia.gateway.server import in_background
 from lcia.instance import Instance
 from lcia.operations.serving import serving
@@ -101,6 +102,8 @@ def measure_signed(loop: SmallLoop, switches: int, poll_seconds: float) -> dict[
         addresses = []
         source.decide(PAIR[1], digests[PAIR[1]])
         for _ in range(REPLICAS):
+            # else the engines of one process share a model, and its one adapter slot
+            workbench._load.cache_clear()  # noqa: SLF001
             cache = stack.enter_context(TemporaryDirectory())
             changes = {"cache": cache, "poll_seconds": poll_seconds, "rate": RATE}
             gateway = instance.settings.gateway.model_copy(update=changes)
