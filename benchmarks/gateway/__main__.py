@@ -22,6 +22,8 @@ from benchmarks.gateway.installation import Installation, installation
 from tests.support.vllm_servers import PYTHON
 
 QUICK, FULL = Size(20, (8,), 4.0, 2), Size(200, (8, 16), 15.0, 6)
+POLL_SECONDS = 2.0
+"""Default of `gateway.poll_seconds`."""
 ROWS = 3
 """Rows of each task whose equality is measured with `--quick`."""
 
@@ -68,9 +70,9 @@ class Run:
 
     def switches(self) -> Any:
         """Real decisions, then signed ones that come faster."""
-        few, many, poll = (4, 6, 2.0) if self.quick else (100, 200, 2.0)
-        real = switches.measure(self.system, few, poll)
-        return [real, switches.measure_signed(self.system.loop, many, 0.2)]
+        real, signed = (4, 6) if self.quick else (100, 100)
+        first = switches.measure(self.system, real, POLL_SECONDS)
+        return [first, switches.measure_signed(self.system.loop, signed, POLL_SECONDS / 10)]
 
     def kills(self) -> Any:
         """The kill matrix."""

@@ -1,6 +1,7 @@
 """Kill matrix: each process ends without warning while clients ask two gateways before two vLLM servers."""
 
 import json
+import math
 import os
 import threading
 import time
@@ -36,6 +37,8 @@ class Scene:
     expected: dict[str, list[str]] = field(default_factory=dict)
     number: int = PAIR[1]
     """Version that was decided last."""
+    spans: list[tuple[float, float, int]] = field(default_factory=list)
+    """Times between two decisions, begin and end by the monotonic clock, with the version that both gateways served."""
 
     def other(self) -> int:
         """The other one of the two versions."""
@@ -43,12 +46,28 @@ class Scene:
 
     def follow(self) -> bool:
         """Decide for the other version; True if both gateways serve it within a minute."""
+        self.settle(time.monotonic())
         self.number = self.other()
         thread = threading.Thread(target=lambda: decide(self.system.open(), self.number), daemon=True)
         thread.start()
         good = wait_for(lambda: all(served(each.address) == self.number for each in self.gateways), 60)
+        self.spans.append((time.monotonic(), math.inf, self.number))
         thread.join()
         return good
+
+    def settle(self, moment: float) -> None:
+        """End the present span."""
+        begin, _, number = self.spans.pop()
+        self.spans.append((begin, moment, number))
+
+    def wrong(self, replies: Sequence[Reply]) -> list[Reply]:
+        """Answers to requests that began between two decisions, by another version than the one served then."""
+        return [
+            reply
+            for begin, end, number in self.spans
+            for reply in replies
+            if reply.ok and begin <= reply.began and reply.ended < end and reply.version != str(number)
+        ]
 
     def agree(self) -> bool:
         """True if both gateways reach the service and serve what was decided."""
@@ -75,8 +94,8 @@ class Deed:
     """Test of what has to work afterwards."""
 
 
-def measure(system: Installation) -> dict[str, Any]:
-    """Results by the part that is killed; a part that is not here is left out, visibly."""
+def measure(system: Installation, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Results by the part that is killed, `only` some of them; a part that is not here is left out, visibly."""
     settings = vllm_settings(system)
     digest = locate(settings.base_model, Path(settings.storage.models))[1]
     servers = [VllmProcess(system.folder / f"vllm-{n}", settings, digest) for n in (0, 1)]
@@ -94,7 +113,8 @@ def measure(system: Installation) -> dict[str, Any]:
         scene.number = int(served(gateways[0].address) or 0)
         scene.bodies = _steady(scene)
         scene.expected = system.expected(scene.bodies, PAIR, gateways[0].address)
-        return {name: _one(scene, name, deed) for name, deed in _deeds(scene).items()}
+        deeds = _deeds(scene)
+        return {name: _one(scene, name, deeds[name]) for name in only or deeds}
     finally:
         for server in servers:
             server.kill()
@@ -173,7 +193,7 @@ def _has_adapters(address: str) -> bool:
 
 def _one(scene: Scene, name: str, deed: Deed) -> dict[str, Any]:
     """Kill one part under load."""
-    allowed = {str(scene.number)}
+    scene.spans = [(0.0, math.inf, scene.number)]
     addresses = [each.address for each in scene.gateways]
     with under_load(addresses, scene.bodies, CLIENTS, scene.system.tokens["application"]) as load:
         time.sleep(CALM_SECONDS)
@@ -186,9 +206,8 @@ def _one(scene: Scene, name: str, deed: Deed) -> dict[str, Any]:
         well = wait_for(deed.well, 240)
         recovered = time.monotonic()
         after = deed.after()
-        allowed.add(str(scene.number))
         time.sleep(CALM_SECONDS)
-    result = _result(load, scene, killed, recovered, allowed)
+    result = _result(load, scene, killed, recovered)
     for reply in [each for each in load.replies if not each.ok][:3]:
         print(f"{name}: {reply.status} {reply.text[:200]}")
     return {
@@ -201,11 +220,10 @@ def _one(scene: Scene, name: str, deed: Deed) -> dict[str, Any]:
     }
 
 
-def _result(load: Load, scene: Scene, killed: float, recovered: float, allowed: set[str]) -> dict[str, Any]:
+def _result(load: Load, scene: Scene, killed: float, recovered: float) -> dict[str, Any]:
     replies = load.replies
     good = sorted(reply.ended for reply in replies if reply.ok)
-    wrong = [reply for reply in replies if reply.ok and reply.version not in allowed]
-    mixed = stray(replies, scene.expected)
+    wrong, mixed = scene.wrong(replies), stray(replies, scene.expected)
     for reply in [*wrong, *mixed][:3]:
         print(f"wrong: {reply}")
     return {
