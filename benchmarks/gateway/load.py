@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 SECONDS = 120
 CHAT = "/v1/chat/completions"
+IDLE_SECONDS = 2.0
+"""Idle time after which a client takes a new connection: servers close those that are idle for 5 seconds."""
 FAILURES = (OSError, http.client.HTTPException)
 """What a request that never gets its whole answer raises."""
 
@@ -44,7 +46,7 @@ class Client:
     """One connection, kept open from one request to the next."""
 
     def __init__(self, address: str, token: str = "") -> None:
-        self.address = address
+        self.address, self._used = address, 0.0
         url = urlsplit(address)
         self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=SECONDS)
         self._headers = {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
@@ -56,6 +58,8 @@ class Client:
             OSError, HTTPException: no whole answer came; the next request takes a new connection.
         """
         content = None if body is None else json.dumps(body).encode()
+        if time.monotonic() - self._used > IDLE_SECONDS:
+            self._connection.close()
         try:
             self._connection.request("GET" if content is None else "POST", path, content, self._headers)
             response = self._connection.getresponse()
@@ -63,6 +67,8 @@ class Client:
         except FAILURES:
             self._connection.close()
             raise
+        finally:
+            self._used = time.monotonic()
 
     def ask(self, question: int, body: Mapping[str, Any]) -> Reply:
         """Ask for an answer in a chat."""
