@@ -58,10 +58,11 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int:
-        """Number of the process."""
+    def cpu_seconds(self) -> float:
+        """CPU time of the process so far."""
         assert self._process is not None
-        return self._process.pid
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def begin(self) -> None:
         """Start it without waiting."""

@@ -25,6 +25,9 @@ from lcia.instance import Instance
 ARMS = ("vllm", "vllm, streamed", "gateway", "gateway, task named")
 """Ways of asking; the first is that with which the others are compared. The gateway itself lets vLLM stream."""
 
+WARMING = 2
+"""Requests by each way that are not counted."""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -68,7 +71,7 @@ def latency(asked: Mapping[str, Way], requests: int) -> dict[str, Any]:
     clients = {arm: Client(way.address, way.token) for arm, way in asked.items()}
     times: dict[str, list[float]] = {arm: [] for arm in asked}
     arms, loads = list(asked), []
-    for number in range(-2, requests):
+    for number in range(-WARMING, requests):
         for turn in range(len(arms)):
             arm = arms[(number + turn) % len(arms)]
             seconds = _timed(clients[arm], asked[arm], number)
