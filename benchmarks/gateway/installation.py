@@ -197,7 +197,7 @@ def installation(folder: Path) -> Iterator[Installation]:
     """Everything but gateways, running; three versions were promoted. All of it ends with the block."""
     with ExitStack() as stack:
         try:
-            cluster = stack.enter_context(running())
+            cluster = stack.enter_context(running(synchronous_commit="on"))  # its own end must lose no decision
         except PostgresqlMissing as error:
             print(f"SQLite instead of PostgreSQL: {error}")
             cluster = None
