@@ -5,6 +5,7 @@ differ where the two best tokens (or choices) lie closer together than `evaluati
 round differently; the gap that was stored tells. The last line of the output is one JSON object.
 
     python -m benchmarks.gateway.equality --engine vllm --vllm http://127.0.0.1:8000
+    python -m benchmarks.gateway.equality --engine embedded --http    # through a whole gateway, the task not named
 """
 
 import argparse
@@ -12,28 +13,37 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from benchmarks.gateway.installation import RATE, body_of
+from benchmarks.gateway.load import Client, Reply, machine_load, wait_for
 from components.evaluation.prediction import ONLY_CHOICE, choices_of
 from components.evaluation.scored import scored_rows
 from components.model.base import load_reader
 from components.model.choosing import likeliest
 from components.model.prompts import Reader, Rendered, answer_tokens, control_of, render_prompt
 from components.model.reader import ImageReader
+from components.model.workbench import Workbench
 from components.serving import bundle
 from components.serving.contract import Contract, contract_of_task
+from components.serving.embedded import EmbeddedEngine
 from components.serving.engine import Engine, Job
 from components.serving.vllm_engine import VllmEngine
 from components.settings import Settings
 from components.settings.loading import home, load_settings
 from components.tasks.snapshot import load_snapshot
+from lcia.gateway.server import in_background
+from lcia.gateway.source import StateSource
 from lcia.instance import Instance
 
+HTTP_CLIENTS = 8
 UNDER_WAY = 16
 """Rows that an engine is asked at the same time, so that rows of different adapters meet in its batches."""
 
@@ -48,6 +58,8 @@ class Question:
     contract: Contract
     text: str
     gap: float
+    body: dict[str, Any]
+    """The same row as a chat request that does not name its task."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,8 @@ def questions(instance: Instance, reader: Reader, limit: int | None = None) -> l
             contract = contract_of_task(version, entry.name, choices_of(snapshot.task, example))
             contract = replace(contract, group=row["group"], adapter=adapters[row["group"]])
             prompt = render_prompt(reader, version.settings.base_model, example.instruction, example.input)
-            out.append(Question(entry.name, example.id, prompt, contract, row["text"], float(row["gap"])))
+            body = body_of({"instruction": example.instruction, "input": example.input or ""})
+            out.append(Question(entry.name, example.id, prompt, contract, row["text"], float(row["gap"]), body))
     return out
 
 
@@ -138,13 +151,48 @@ async def measure(
         seconds = time.monotonic() - start
     finally:
         await engine.close()
+    return _summary(engine.name, asked, differences, seconds)
+
+
+def over_http(instance: Instance, settings: Settings, tie_gap: float, limit: int | None = None) -> dict[str, object]:
+    """Ask every row through a gateway, which finds task and group itself."""
+    asked = questions(instance, load_reader(settings.base_model, Path(settings.storage.models)), limit)
+    source, differences = StateSource(lambda: instance), []
+    with tempfile.TemporaryDirectory() as cache:
+        gateway = settings.gateway.model_copy(update={"cache": cache, "rate": RATE, "answer_seconds": 600.0})
+        with in_background(settings.model_copy(update={"gateway": gateway}), source) as (address, running):
+            if not wait_for(lambda: running.follower.ready, 300):
+                raise SystemExit(running.follower.problem)
+            start = time.monotonic()
+            with ThreadPoolExecutor(HTTP_CLIENTS) as pool:
+                replies = list(pool.map(lambda each: _ask(address, each), asked))
+            seconds = time.monotonic() - start
+    for question, reply in zip(asked, replies, strict=True):
+        if not reply.ok or reply.text != question.text.strip():
+            near = reply.ok and question.gap <= tie_gap
+            differences.append(Difference(question.task, question.row, question.text, reply.text, question.gap, near))
+    return _summary(f"{gateway.engine}, over HTTP", asked, differences, seconds)
+
+
+def _ask(address: str, question: Question) -> Reply:
+    client = Client(address)
+    body = question.body if not question.contract.choices else {**question.body, "choices": question.contract.choices}
+    reply = client.ask(0, body)
+    client.close()
+    return reply
+
+
+def _summary(
+    engine: str, asked: Sequence[Question], differences: Sequence[Difference], seconds: float
+) -> dict[str, object]:
     return {
-        "engine": engine.name,
+        "engine": engine,
         "rows": len(asked),
         "differing": len(differences),
         "share": round(len(differences) / len(asked), 4),
         "near_ties": sum(difference.near_tie for difference in differences),
         "seconds": round(seconds, 1),
+        "load": machine_load(),
         "differences": [asdict(difference) for difference in differences],
     }
 
@@ -154,7 +202,12 @@ def vllm_engine(settings: Settings) -> Engine:
     return VllmEngine(settings.gateway)
 
 
-ENGINES: Mapping[str, Callable[[Settings], Engine]] = {"vllm": vllm_engine}
+def embedded_engine(settings: Settings) -> Engine:
+    """The engine `embedded`: the base model in this process."""
+    return EmbeddedEngine(lambda: Workbench.load(settings))
+
+
+ENGINES: Mapping[str, Callable[[Settings], Engine]] = {"vllm": vllm_engine, "embedded": embedded_engine}
 
 
 def main() -> None:
@@ -163,12 +216,17 @@ def main() -> None:
     parser.add_argument("--engine", choices=list(ENGINES), default="vllm")
     parser.add_argument("--vllm", nargs="*", default=[], help="addresses of vLLM servers")
     parser.add_argument("--adapters", type=Path, help="folder for adapters, if the servers see another /tmp")
+    parser.add_argument("--http", action="store_true", help="through a gateway and its router")
     parser.add_argument("--rows", type=int, help="rows of each task, default all")
     arguments = parser.parse_args()
     settings = load_settings(None, (), {})
     instance = Instance.open(home(), settings)
     gateway = settings.gateway.model_copy(update={"engine": arguments.engine, "vllm": tuple(arguments.vllm)})
-    engine = ENGINES[arguments.engine](settings.model_copy(update={"gateway": gateway}))
+    settings = settings.model_copy(update={"gateway": gateway})
+    if arguments.http:
+        print(json.dumps(over_http(instance, settings, settings.evaluation.tie_gap, arguments.rows)))
+        return
+    engine = ENGINES[arguments.engine](settings)
     with tempfile.TemporaryDirectory() as scratch, suppress(KeyboardInterrupt):
         adapters = arguments.adapters or Path(scratch)
         result = asyncio.run(measure(instance, engine, adapters, settings.evaluation.tie_gap, arguments.rows))

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -47,7 +48,29 @@ class Cluster:
     """Of its socket; short, for a socket's path has at most 107 bytes."""
     programs: Path
     """Where `pg_dump` and the others are."""
+    command: tuple[str | Path, ...] = ()
+    """Command line of the server."""
+    server: "subprocess.Popen[bytes] | None" = None
     made: int = 0
+
+    def start(self) -> None:
+        """Start the server, which is not running; returns when it answers."""
+        with (self.folder / "server.log").open("ab") as log:
+            self.server = subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            )
+        _wait(self, self.server)
+
+    def kill(self) -> None:
+        """End all its processes as a machine that loses its power does."""
+        if self.server is not None:
+            with contextlib.suppress(OSError):  # it may have ended already
+                pid = self.server.pid
+                backends = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+                for process in (pid, *map(int, backends)):  # each backend leads a session of its own
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+            self.server.wait()
 
     def url(self, name: str, user: str = "postgres") -> str:
         """SQLAlchemy URL of a database, for one of its accounts."""
@@ -106,7 +129,7 @@ def running(**options: str) -> Iterator[Cluster]:
         as_other = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
         os.chown(folder, account.pw_uid, account.pw_gid)
     data = folder / "data"
-    server: subprocess.Popen[bytes] | None = None
+    cluster = Cluster(folder, bin_folder)
     try:
         subprocess.run(
             [setpriv, *as_other, bin_folder / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
@@ -114,28 +137,22 @@ def running(**options: str) -> Iterator[Cluster]:
             check=True, capture_output=True, cwd=folder,
         )  # fmt: skip
         settings = [part for name, value in {**_OPTIONS, **options}.items() for part in ("-c", f"{name}={value}")]
-        with (folder / "server.log").open("wb") as log:
-            # SIGINT, PostgreSQL's fast shutdown, also comes when this process dies
-            as_other += ["--pdeathsig", "INT"]
-            server = subprocess.Popen(
-                [setpriv, *as_other, bin_folder / "postgres", "-D", data, "-k", folder, *settings],
-                stdout=log, stderr=log, cwd=folder, start_new_session=True,
-            )  # fmt: skip
-        cluster = Cluster(folder, bin_folder)
-        _wait(cluster, server)
+        # SIGINT, PostgreSQL's fast shutdown, also comes when this process dies
+        as_other += ["--pdeathsig", "INT"]
+        cluster.command = (setpriv, *as_other, bin_folder / "postgres", "-D", data, "-k", folder, *settings)
+        cluster.start()
         cluster.execute(f"CREATE DATABASE {TEMPLATE}")
         template = Database(cluster.url(TEMPLATE))
         template.migrate()
         template.engine.dispose()
         yield cluster
     finally:
-        if server is not None:
-            server.send_signal(2)
+        if cluster.server is not None:
+            cluster.server.send_signal(2)
             try:
-                server.wait(20)
+                cluster.server.wait(20)
             except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+                cluster.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
