@@ -49,7 +49,7 @@ def test_places_are_limited_for_all_and_for_each_and_given_back():
     admission = Admission(GatewaySettings(waiting=8))
     one, two = Asker("one", tries=False), Asker("two", tries=False)
     with admission.place(one), admission.place(one):
-        with pytest.raises(TooBusy, match="2 requests of this token"), admission.place(one):
+        with pytest.raises(TooBusy, match="2 answers of this token"), admission.place(one):
             pass
         with admission.place(two):
             assert admission.total == 3
