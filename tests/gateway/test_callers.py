@@ -58,7 +58,7 @@ def test_places_are_limited_for_all_and_for_each_and_given_back():
     places = [admission.place(LOCAL) for _ in range(8)]
     for place in places:
         place.__enter__()
-    with pytest.raises(TooBusy, match="8 requests are under way"), admission.place(two):
+    with pytest.raises(TooBusy, match="8 answers are under way"), admission.place(two):
         pass
 
 
