@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
+from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
-from components.model.adapters import CONFIG, WEIGHTS, read_weights
+from components.model.adapters import CONFIG, WEIGHTS, AdapterSlot, read_weights
 from components.model.prompts import Rendered
 from components.model.stepwise import Decoded, decode
 from components.model.vision import Sight
@@ -19,8 +21,14 @@ from components.model.workbench import Workbench
 from components.serving.engine import EngineDown, Job, Step
 
 Value = TypeVar("Value")
+OWNERS: "WeakKeyDictionary[AdapterSlot, EmbeddedEngine]" = WeakKeyDictionary()
+"""Engine that works on a slot, by slot: `Workbench.load` gives all callers of a process the same one."""
 CHOICES_AT_ONCE = 16
 """Answers that are read together when their likelihoods are compared."""
+
+
+class SlotTaken(LciaError):
+    """Two engines on one adapter slot would answer with each other's adapters."""
 
 
 class EmbeddedEngine:
@@ -64,11 +72,21 @@ class EmbeddedEngine:
         return self._bench
 
     async def start(self) -> None:
-        """Load the base model."""
-        self._bench = await self._do(self._load)
+        """Load the base model.
+
+        Raises:
+            SlotTaken: another engine of this process works on the same loaded model.
+        """
+        bench = await self._do(self._load)
+        owner = OWNERS.setdefault(bench.slot, self)
+        if owner is not self:
+            raise SlotTaken("another gateway of this process works on the same loaded model; start a process for each")
+        self._bench = bench
 
     async def close(self) -> None:
         """End the thread after its present step."""
+        if self._bench is not None and OWNERS.get(self._bench.slot) is self:
+            del OWNERS[self._bench.slot]
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def put(self, digest: str, folder: Path) -> None:

@@ -9,7 +9,7 @@ from components.evaluation.prediction import Evaluator
 from components.model.adapters import AdapterError, store_adapter
 from components.model.generation import generate_greedy
 from components.model.prompts import Rendered, answer_tokens, render_prompt
-from components.serving.embedded import EmbeddedEngine
+from components.serving.embedded import EmbeddedEngine, SlotTaken
 from components.serving.engine import EngineDown, Job, Sampling
 from components.storage.objects import canonical
 
@@ -134,6 +134,14 @@ def test_adapters_come_and_go(engine, tiny_bench, tmp_path):
     assert own.report == {"adapters": 1, "running": 0}
     with pytest.raises(EngineDown, match="not loaded yet"):
         _ = EmbeddedEngine(lambda: tiny_bench).bench
+
+
+def test_two_engines_never_share_a_model(engine, tiny_bench):
+    own, _ = engine
+    with pytest.raises(SlotTaken, match="start a process for each"):
+        asyncio.run(EmbeddedEngine(lambda: tiny_bench).start())
+    asyncio.run(own.close())
+    asyncio.run(EmbeddedEngine(lambda: tiny_bench).start())
 
 
 def test_an_adapter_of_another_shape_is_refused(engine, tiny_bench, tmp_path):
