@@ -1,5 +1,6 @@
 """Environment to set before the heavy libraries are imported: state inside `LCIA_HOME`, telemetry off, quiet."""
 
+import logging
 import os
 import unicodedata
 import warnings
@@ -68,6 +69,9 @@ def prepare(home: Path) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # at its import it misses a package that nothing here needs
     try:
         Path.home()
     except RuntimeError:  # a container's user without HOME and without a name; libraries ask for it

@@ -1,5 +1,6 @@
 """Gateway process: uvicorn runs the routes, and a task of the same loop follows decisions."""
 
+import logging
 import os
 import socket
 import threading
@@ -31,6 +32,8 @@ from lcia.gateway.source import DecisionSource, ServerSource, StateSource
 from lcia.instance import Instance
 from lcia.service import patience
 from lcia.service.listening import listening_at, log_plainly
+
+LOG = logging.getLogger("lcia.gateway")
 
 
 class GatewayRefused(LciaError):
@@ -115,7 +118,7 @@ def prepare(settings: Settings, bundle: Bundle | None) -> tuple[Engine, Facts]:
             return load_reader(own.base_model, models), own.base_model, locate(own.base_model, models)[1]
 
         return VllmEngine(own.gateway), facts
-    engine = EmbeddedEngine(lambda: Workbench.load(own))
+    engine = EmbeddedEngine(lambda: Workbench.load(own, announce=LOG.info))
     return engine, lambda: (engine.bench.base.reader, engine.bench.base.settings, engine.bench.base.digest)
 
 
