@@ -71,7 +71,7 @@ def prepare(home: Path) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("bitsandbytes").setLevel(
         logging.ERROR
-    )  # at its import it misses a package that nothing here needs
+    )  # misses a package, needlessly
     try:
         Path.home()
     except RuntimeError:  # a container's user without HOME and without a name; libraries ask for it
