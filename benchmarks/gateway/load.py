@@ -97,14 +97,6 @@ class Load:
     again: list[Reply] = field(default_factory=list)
     """Of the requests that failed: replies of another gateway, asked once more at once."""
 
-    def since(self, moment: float) -> list[Reply]:
-        """Replies to requests that began after a moment."""
-        return [reply for reply in self.replies if reply.began >= moment]
-
-    def until(self, condition: Callable[[], bool], seconds: float = SECONDS) -> bool:
-        """Wait for something; False if it did not come within so many seconds."""
-        return wait_for(condition, seconds)
-
 
 @contextmanager
 def under_load(
