@@ -69,9 +69,7 @@ def prepare(home: Path) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # misses a package, needlessly
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # misses a package, needlessly
     try:
         Path.home()
     except RuntimeError:  # a container's user without HOME and without a name; libraries ask for it
