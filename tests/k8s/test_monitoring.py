@@ -9,7 +9,7 @@ import yaml
 from components.settings import Settings, StorageSettings
 from components.storage import leases
 from lcia import server
-from lcia.gateway.measures import Measures
+from lcia.gateway.measures import Meter
 from lcia.instance import Instance
 from lcia.service import metrics
 from lcia.worker.rounds import Rounds
@@ -34,19 +34,19 @@ def _printed(tmp_path: Path) -> set[str]:
 
 def _of_gateways() -> set[str]:
     """Names of the samples on the page of a gateway that has answered one request and failed at another."""
-    measures = Measures()
-    measures.answered("g1", "router", seconds=0.2, first=0.1, prompt=9, written=3)
-    measures.failed(None, "error")
-    page = measures.page(running=1, ready=True, version=3, decided=3).decode()
+    measures = Meter()
+    measures.count_answer("g1", "router", seconds=0.2, first=0.1, prompt=9, output=3)
+    measures.count_failure(None, "error")
+    page = measures.page(running=1, ready=True, version=3, target=3).decode()
     return set(re.findall(r"^(lcia_gateway_\w+)[{ ]", page, re.MULTILINE))
 
 
 def test_a_gateway_counts_what_rules_and_autoscaler_read() -> None:
     assert {"lcia_gateway_ready", "lcia_gateway_running", "lcia_gateway_request_seconds_bucket"} <= _of_gateways()
-    measures = Measures()
-    measures.failed("g1", "error")
-    measures.answered("g1", "router", seconds=0.2, first=None, prompt=9, written=0)
-    page = measures.page(running=2, ready=False, version=None, decided=3).decode()
+    measures = Meter()
+    measures.count_failure("g1", "error")
+    measures.count_answer("g1", "router", seconds=0.2, first=None, prompt=9, output=0)
+    page = measures.page(running=2, ready=False, version=None, target=3).decode()
     for sample in (
         'lcia_gateway_requests_total{group="g1",outcome="error"} 1.0',
         'lcia_gateway_requests_total{group="g1",outcome="ok"} 1.0',

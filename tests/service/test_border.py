@@ -78,7 +78,7 @@ def proxy_to(port: int, prefix: str, *, strips: bool) -> type[BaseHTTPRequestHan
 def serving(app: object) -> Iterator[int]:
     """The application behind uvicorn, as `lcia serve` runs it; its port."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", proxy_headers=False, **patience.options()))  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(app, **patience.options()))  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
