@@ -113,7 +113,7 @@ async def answer(engine: Engine, reader: Reader, question: Question) -> str:
 
 
 async def compare(
-    engine: Engine, reader: Reader, asked: Iterable[Question], tie_gap: float, shown: Callable[[str], None] = print
+    engine: Engine, reader: Reader, asked: Iterable[Question], tie_gap: float, say: Callable[[str], None] = print
 ) -> list[Difference]:
     """Rows that the engine answers differently from what is stored, in the order of the questions."""
     places = asyncio.Semaphore(UNDER_WAY)
@@ -124,7 +124,7 @@ async def compare(
         if text == question.text:
             return None
         tie = question.gap <= tie_gap
-        shown(
+        say(
             f"{question.task} {question.row[:12]}: stored {question.text!r}, now {text!r}, "
             f"gap {question.gap:.3g}{' (near tie)' if tie else ''}"
         )

@@ -25,11 +25,11 @@ def settings_of(bundle: Bundle | None, here: Settings) -> Settings:
     """
     if bundle is None or not bundle.pool.groups:
         return here
-    own, place = bundle.settings.base_model, list(MACHINE)
+    own, keys = bundle.settings.base_model, list(MACHINE)
     with suppress(BaseModelError):
         if locate(here.base_model, Path(here.storage.models))[1] == bundle.pool.base_model:
-            place += ["name", "revision"]
-    base = own.model_copy(update={name: getattr(here.base_model, name) for name in place})
+            keys += ["name", "revision"]
+    base = own.model_copy(update={name: getattr(here.base_model, name) for name in keys})
     return here.model_copy(update={"base_model": base, "adapter": bundle.settings.adapter})
 
 
