@@ -24,11 +24,10 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.gateway.installation import RATE, body_of
 from benchmarks.gateway.load import Client, Reply, machine_load, wait_for
-from components.evaluation.prediction import ONLY_CHOICE, choices_of
+from components.evaluation.prediction import choices_of
 from components.evaluation.scored import scored_rows
 from components.model.base import load_reader
-from components.model.choosing import likeliest
-from components.model.prompts import Reader, Rendered, answer_tokens, control_of, render_prompt
+from components.model.prompts import Reader, answer_tokens, control_of, render_prompt
 from components.model.reader import ImageReader
 from components.model.workbench import Workbench
 from components.serving import bundle
@@ -106,10 +105,8 @@ async def answer(engine: Engine, reader: Reader, question: Question) -> str:
     if not contract.choices:
         tokens = [step.id async for step in engine.generate(job)]
         return str(tokenizer.decode(tokens, skip_special_tokens=True))
-    rows = [Rendered(question.prompt, answer_tokens(reader, choice)) for choice in contract.choices]
-    values = await engine.likelihoods(job, [row.answer for row in rows])
-    by_token = decoding.length_normalisation == "tokens"
-    return contract.choices[likeliest(values, rows, by_token=by_token, alone=ONLY_CHOICE)[0]]
+    answers = [answer_tokens(reader, choice) for choice in contract.choices]
+    return contract.choose(await engine.likelihoods(job, answers), answers)
 
 
 async def compare(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from components.errors import LciaError
 from components.model.base import BaseModel
 from components.settings import AdapterSettings
-from components.storage.objects import ObjectStore
+from components.storage.objects import Json, ObjectStore, canonical, digest_of
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIGEST = "sha256:"
@@ -241,6 +241,12 @@ def _projector(base: BaseModel) -> str:
 def store_adapter(store: ObjectStore, files: Mapping[str, bytes]) -> str:
     """Put adapter files into the object store as a folder object; returns its digest."""
     return store.put_json({"kind": "folder", "files": {name: store.put(data) for name, data in files.items()}})
+
+
+def digest_of_files(files: Mapping[str, bytes]) -> str:
+    """Digest of a folder with these files, as the object store names it."""
+    names: Json = {name: digest_of(content) for name, content in files.items()}
+    return digest_of(canonical({"kind": "folder", "files": names}))
 
 
 def fetch_adapter(store: ObjectStore, digest: str) -> dict[str, Tensor]:

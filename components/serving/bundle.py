@@ -24,7 +24,7 @@ from components.audit.statement import FILE, Statement, StatementRefused
 from components.errors import LciaError
 from components.grouping.pool import Group, Pool
 from components.settings import Settings, stored_settings
-from components.storage.objects import Json, NotCanonical, ObjectStore, canonical, digest_of, parse_json
+from components.storage.objects import NotCanonical, ObjectStore, canonical, digest_of, parse_json
 from components.tasks.snapshot import header, load_snapshot
 from components.tasks.task_file import Task
 
@@ -174,14 +174,13 @@ def _name_base(adapter: Path, base_model: str, settings: Settings, models: Path)
 
 
 def _adapter(folder: Path, group: Group, base_model: str, settings: Settings) -> dict[str, "Tensor"]:
-    from components.model.adapters import CONFIG, WEIGHTS, read_weights
+    from components.model.adapters import CONFIG, WEIGHTS, digest_of_files, read_weights
 
     place = f"adapters/{group.id}"
     names = {name: _bytes(folder, f"{place}/{name}") for name in (CONFIG, WEIGHTS)}
     if (folder / place / BASE).exists():
         names[CONFIG] = _with_digest(names[CONFIG], _json(folder, f"{place}/{BASE}")[0], base_model, settings)
-    files: Json = {name: digest_of(data) for name, data in names.items()}
-    digest = digest_of(canonical({"kind": "folder", "files": files}))
+    digest = digest_of_files(names)
     if digest != group.adapter:
         raise BundleRefused(
             f"the adapter of group {group.id} in {folder} has digest {digest[:12]}, the manifest says "

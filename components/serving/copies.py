@@ -82,11 +82,8 @@ class Copies:
         digests: set[str] = set()
         adapters: set[str] = set()
         for version in versions:
-            contents = bundle.parts(self._store, version)
-            adapters |= set(contents.folders.values())
-            digests |= {version, *contents.files.values(), *contents.folders.values()}
-            for digest in contents.folders.values():
-                digests |= set(self._store.folder_files(digest).values())
+            adapters |= set(bundle.parts(self._store, version).folders.values())
+            digests |= bundle.digests(self._store, version)
         for folder in (self._folder / "adapters").glob("*"):
             if folder.name not in adapters and self._store.exists(folder.name):  # an engine may keep folders of its own
                 shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import save
 
 from components.model.adapters import CONFIG, WEIGHTS, AdapterError, is_lora, read_weights
-from components.storage.objects import Json, canonical, digest_of
 
 
 def neutral_files(folder: Path) -> dict[str, bytes]:
@@ -33,12 +32,6 @@ def neutral_files(folder: Path) -> dict[str, bytes]:
         raise AdapterError(f"the adapter in {folder} holds no tensor of LoRA, and vLLM loads nothing else")
     pair = {name: torch.zeros_like(weights[name]) for name in weights if _layer(name) == _layer(first)}
     return {CONFIG: config, WEIGHTS: save(pair, metadata={"format": "pt"})}
-
-
-def digest_of_files(files: Mapping[str, bytes]) -> str:
-    """Digest of a folder with these files, as the object store names it."""
-    names: Json = {name: digest_of(content) for name, content in files.items()}
-    return digest_of(canonical({"kind": "folder", "files": names}))
 
 
 def write_neutral(files: Mapping[str, bytes], folder: Path) -> None:

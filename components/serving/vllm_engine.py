@@ -17,10 +17,10 @@ from pathlib import Path
 import httpx2
 
 from components.errors import LciaError
-from components.model.adapters import AdapterError
+from components.model.adapters import AdapterError, digest_of_files
 from components.model.reader import FIRST
 from components.serving.engine import EngineDown, Job, NotAbleTo, Step
-from components.serving.neutral import digest_of_files, neutral_files, write_neutral
+from components.serving.neutral import neutral_files, write_neutral
 from components.serving.vllm_server import AdapterRefused, ModelUnknown, RequestFails, ServerFails, VllmServer
 from components.settings.gateway import GatewaySettings
 

@@ -141,16 +141,15 @@ class Follower:
 
     async def _serve(self, answer: Mapping[str, Any]) -> None:
         """Serve the champion of an answer of `serving`, if it holds."""
+        decision, before = answer["champion"], self.champion
+        if decision and before and (before.digest, self._epoch) == (decision["digest"], decision["epoch"]):
+            return  # as at nearly every look: nothing is read and no signature is checked again
         last = max(self._epoch, self._kept_epoch())
-        decision = proofs.need_decision(answer["champion"], last)
-        if decision is None:
+        if proofs.need_decision(decision, last) is None:
             if self.champion is None:
                 await self._start(None)
                 self.champion = Loaded.of(None, None, self._base, self.reader, self._settings.grouping)
                 self._live.append(self.champion)
-            return
-        before = self.champion
-        if before is not None and (before.digest, self._epoch) == (decision["digest"], decision["epoch"]):
             return
         epoch = proofs.epoch_of(self._settings, decision, answer["assistant"], last)
         if before is None or before.digest != decision["digest"]:

@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from components.promotion.trial_counts import BUCKETS
 from components.serving.loaded import Loaded
 from components.storage.objects import Json
 
-BOUNDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
-"""Upper bounds of the buckets of durations, in seconds; the last bucket has none."""
 MIRRORED = 8
 """Requests that are mirrored at the same time; more are answered without being mirrored."""
 KEPT = 20
@@ -39,7 +38,7 @@ class TrialTraffic:
         self.id, self.kind, self.share, self.candidate = trial, kind, share, candidate
         self._slow = slow_seconds
         self._counts: dict[str, Counter[str]] = {"champion": Counter(), "candidate": Counter()}
-        self._latency = {arm: [0] * (len(BOUNDS) + 1) for arm in self._counts}
+        self._latency = {arm: [0] * len(BUCKETS) for arm in self._counts}
         self._pairs: Counter[str] = Counter()
         self._changed: list[dict[str, str]] = []
         self._rated: set[str] = set()
@@ -60,7 +59,7 @@ class TrialTraffic:
         counts = self._counts[arm]
         counts["requests"] += 1
         counts.update({name: int(bad) for name, bad in self._bad(outcome).items()})
-        self._latency[arm][bisect_left(BOUNDS, outcome.seconds)] += 1
+        self._latency[arm][bisect_left(BUCKETS[:-1], outcome.seconds)] += 1
 
     def rate(self, arm: Arm, answer: str, *, good: bool) -> None:
         """Count feedback on an answer of one arm; the first verdict on it counts, for all that come."""

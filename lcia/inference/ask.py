@@ -1,7 +1,7 @@
 """Work with a version's weights: ask it, export it for other programs, predict its test rows again."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +46,7 @@ def ask(
     bench = bench_of(instance.settings, serving_bundle)
     pictures = pictures_of([(str(path), _content(path)) for path in images], instance.settings)
     answer = Assistant(bench, serving_bundle, instance.settings.grouping).answer([(instruction, text, pictures)])[0]
-    return {
-        "answer": answer.text,
-        "version": version.number if version else None,
-        "group": answer.group,
-        "similarity": answer.similarity if version else None,
-        "nearest_task": answer.nearest_task,
-    }
+    return _reply(version.number if version else None, vars(answer))
 
 
 def ask_gateway(
@@ -74,7 +68,11 @@ def ask_gateway(
     model = "base" if base else f"{name}@{reference}" if reference else name
     files = [_content(path) for path in images]
     answer = GatewayAnswerer(settings).answer(model, instruction, text, files)
-    version = None if base else answer["version"]
+    return _reply(None if base else answer["version"], answer)
+
+
+def _reply(version: int | None, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer as `lcia ask` prints it; `version` None: the base model's alone."""
     return {
         "answer": answer["text"],
         "version": version,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.model.adapters import CONFIG, WEIGHTS, AdapterError, store_adapter
-from components.serving.neutral import digest_of_files, neutral_files, write_neutral
+from components.model.adapters import CONFIG, WEIGHTS, AdapterError, digest_of_files, store_adapter
+from components.serving.neutral import neutral_files, write_neutral
 
 
 @pytest.fixture
