@@ -131,7 +131,9 @@ class Forgetting:
         return Work([self.evaluator.query(snapshot.task, row, adapter) for row in rows], "choose")
 
     def _candidate(self, tuning: Mapping[str, Any], point: str, config: str) -> Pool:
-        entry = GroupTask(self.snapshot.digest, self.name, self.snapshot.instructions(), tuning["kept_rows"])
+        has_inputs = any(row.input or row.images for row in self.snapshot.rows("train"))
+        instructions = self.snapshot.instructions()
+        entry = GroupTask(self.snapshot.digest, self.name, instructions, tuning["kept_rows"], has_inputs)
         return extend(
             self.champion.pool,
             entry,

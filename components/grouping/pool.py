@@ -32,6 +32,8 @@ class GroupTask:
     name: str
     instructions: tuple[str, ...]
     kept_rows: str | None = None
+    has_inputs: bool = True
+    """False if every row is an instruction alone."""
 
     def __post_init__(self) -> None:
         _check_digest(self.task, f"task {self.name!r}")
@@ -185,6 +187,7 @@ class Pool:
                             "name": entry.name,
                             "instructions": list(entry.instructions),
                             "kept_rows": entry.kept_rows,
+                            **({} if entry.has_inputs else {"has_inputs": False}),
                         }
                         for entry in group.tasks
                     ],
@@ -243,8 +246,10 @@ def distinct_instructions(instructions: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read_task(entry: Mapping[str, Any]) -> GroupTask:
-    values = _fields(entry, ("task", "name", "instructions", "kept_rows"), "task of a group")
-    return GroupTask(values["task"], values["name"], tuple(values["instructions"]), values["kept_rows"])
+    keys = ("task", "name", "instructions", "kept_rows", *(("has_inputs",) if "has_inputs" in entry else ()))
+    values = _fields(entry, keys, "task of a group")
+    texts, has_inputs = tuple(values["instructions"]), bool(values.get("has_inputs", True))
+    return GroupTask(values["task"], values["name"], texts, values["kept_rows"], has_inputs)
 
 
 def _fields(value: object, keys: Sequence[str], what: str) -> Mapping[str, Any]:

@@ -141,8 +141,10 @@ class PseudoRehearsalSettings(Section):
     the share of the group's earlier tasks that it applies to."""
     tasks: Literal["without_rows", "all"] = "without_rows"
     """Earlier tasks to recall: those without kept rows, or all."""
-    rows: Annotated[int, Field(ge=1)] = 60
-    """Recalled rows made for one tuning run, spread evenly over the group's earlier tasks."""
+    rows_per_task: Annotated[int, Field(ge=1)] = 30
+    """Recalled rows made for each earlier task of the group, in one tuning run."""
+    rows: Annotated[int, Field(ge=1)] = 300
+    """Most recalled rows of one tuning run, spread evenly over these tasks; each costs an answer by the parent."""
     written: Fraction = 0.5
     """Share of their inputs that the base model writes; the rest are the new task's own."""
 

@@ -9,6 +9,7 @@ images, the input is always one of its own with its images: the base model write
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -35,6 +36,8 @@ class Recollection:
 
     instructions: tuple[str, ...]
     limit: int
+    has_inputs: bool = True
+    """False if every row was an instruction alone; it is recalled as such."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,22 @@ def recall_prompts(
     settings: PseudoRehearsalSettings,
     seed: int,
 ) -> list[Recall]:
-    """Prompts in even shares over `tasks`; prompts longer than the base model's limit are left out."""
+    """Prompts in even shares over `tasks`; prompts longer than the base model's limit are left out.
+
+    Each task has up to `rows_per_task` of them, so that their number grows with the tasks until it reaches `rows`. Where
+    even shares leave a remainder, or there are more tasks than rows, chance decides which tasks have one more.
+    """
     draw = random.Random(seed)  # noqa: S311 - not cryptography
-    turns = [tasks[i % len(tasks)] for i in range(settings.rows if tasks else 0)]
+    turns = _turns(tasks, settings, draw)
     instructions = [draw.choice(task.instructions) for task in turns]
-    order = draw.sample(range(len(turns)), len(turns))
+    alone = [i for i, task in enumerate(turns) if not task.has_inputs]
+    order = [i for i in draw.sample(range(len(turns)), len(turns)) if turns[i].has_inputs]
     shows = any(images for _, images in inputs)
-    count = 0 if shows else round(settings.written * len(turns)) if inputs else len(turns)
+    count = 0 if shows else round(settings.written * len(order)) if inputs else len(order)
     with slot.switched_off():
         texts = write_inputs(base, [instructions[i] for i in order[:count]], seed)
-    own: dict[int, Input] = dict(zip(order, ((text, ()) for text in texts), strict=False))
+    own: dict[int, Input] = dict.fromkeys(alone, ("", ()))
+    own.update(zip(order, ((text, ()) for text in texts), strict=False))
     own.update((i, draw.choice(inputs)) for i in order[count:])
     out = []
     for i, task in enumerate(turns):
@@ -72,6 +81,25 @@ def recall_prompts(
             continue
         out.append(Recall(prompt, task.limit))
     return out
+
+
+def _turns(
+    tasks: Sequence[Recollection], settings: PseudoRehearsalSettings, draw: random.Random
+) -> list[Recollection]:
+    """The task of each recalled row.
+
+    A task of instructions alone has no more rows than instructions: a repeated one would say nothing new.
+    """
+    count = min(settings.rows, settings.rows_per_task * len(tasks))
+    order = draw.sample(range(len(tasks)), len(tasks))
+    most = [settings.rows_per_task if t.has_inputs else min(settings.rows_per_task, len(t.instructions)) for t in tasks]
+    shares = Counter[int]()
+    while count and any(shares[k] < most[k] for k in order):
+        for k in order:
+            if count and shares[k] < most[k]:
+                shares[k] += 1
+                count -= 1
+    return [tasks[k] for k in range(len(tasks)) for _ in range(shares[k])]
 
 
 def write_inputs(base: BaseModel, instructions: Sequence[str], seed: int) -> list[str]:

@@ -167,7 +167,9 @@ def _recall(
 ) -> list[Recall]:
     """Prompts of earlier tasks for the parent to answer; none of their rows is read."""
     recollections = [
-        Recollection(entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens)
+        Recollection(
+            entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens, entry.has_inputs
+        )
         for entry in tasks
     ]
     inputs = [(row.input or "", row.images) for row in snapshot.rows("train") if row.input or row.images]

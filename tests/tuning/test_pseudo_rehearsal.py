@@ -1,5 +1,7 @@
 """What is recalled of earlier tasks, from what, and that recalling holds the parent's answers."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -13,10 +15,14 @@ TASKS = (Recollection(("Say yes or no.", "Answer yes or no."), 4), Recollection(
 INPUTS = ("The first text.", "Another one", "and a third")
 
 
-def recalled(bench, written: float = 0.5, rows: int = 12, inputs=INPUTS, seed: int = 0):
-    settings = PseudoRehearsalSettings(share=0.3, rows=rows, written=written)
+def recalled(bench, written: float = 0.5, rows: int = 12, inputs=INPUTS, seed: int = 0, tasks=TASKS, each: int = 30):
+    settings = PseudoRehearsalSettings(share=0.3, rows=rows, rows_per_task=each, written=written)
     shown = [(text, ()) for text in inputs]
-    return recall_prompts(bench.base, bench.slot, TASKS, shown, settings, seed)
+    return recall_prompts(bench.base, bench.slot, tasks, shown, settings, seed)
+
+
+def task_of(recall) -> Recollection:
+    return next(task for task in TASKS if task.limit == recall.limit)
 
 
 def prompts_of(bench, task: Recollection, texts) -> set[tuple[int, ...]]:
@@ -33,13 +39,28 @@ def loud(bench) -> dict[str, torch.Tensor]:
     return bench.slot.tensors()
 
 
-def test_tasks_take_turns_and_only_the_new_tasks_inputs_are_used(tiny_bench) -> None:
+def test_tasks_have_even_shares_and_only_the_new_tasks_inputs_are_used(tiny_bench) -> None:
     recalls = recalled(tiny_bench, written=0)
-    assert len(recalls) == 12
-    for i, recall in enumerate(recalls):
-        task = TASKS[i % 2]
-        assert recall.prompt in prompts_of(tiny_bench, task, INPUTS)
-        assert recall.limit == task.limit
+    assert Counter(recall.limit for recall in recalls) == {4: 6, 9: 6}
+    assert all(recall.prompt in prompts_of(tiny_bench, task_of(recall), INPUTS) for recall in recalls)
+
+
+def test_recalled_rows_grow_with_the_tasks_up_to_their_limit(tiny_bench) -> None:
+    assert [len(recalled(tiny_bench, written=0, each=3, tasks=TASKS * n)) for n in (1, 2, 5)] == [6, 12, 12]
+
+
+def test_every_task_is_recalled_sooner_or_later_however_many_there_are(tiny_bench) -> None:
+    many = [Recollection((f"Do work number {number}.",), number + 1) for number in range(20)]
+    runs = [recalled(tiny_bench, written=0, rows=12, tasks=many, seed=seed) for seed in range(12)]
+    assert all(len({recall.limit for recall in run}) == 12 for run in runs)
+    assert {recall.limit for run in runs for recall in run} == set(range(1, 21))
+
+
+def test_a_task_of_instructions_alone_is_recalled_without_inputs_and_each_instruction_once(tiny_bench) -> None:
+    bare = Recollection(("Name a colour.", "Name a river."), 4, has_inputs=False)
+    recalls = recalled(tiny_bench, tasks=(bare, TASKS[1]))
+    assert Counter(recall.limit for recall in recalls) == {4: 2, 9: 10}
+    assert {recall.prompt for recall in recalls if recall.limit == 4} == prompts_of(tiny_bench, bare, [None])
 
 
 def test_the_written_share_is_the_base_models_whatever_the_adapter(tiny_bench) -> None:
@@ -47,12 +68,9 @@ def test_the_written_share_is_the_base_models_whatever_the_adapter(tiny_bench) -
     plain = recalled(tiny_bench, written=0.5)
     loud(tiny_bench)
     assert recalled(tiny_bench, written=0.5) == plain
-    given = [r.prompt in prompts_of(tiny_bench, TASKS[i % 2], INPUTS) for i, r in enumerate(plain)]
-    assert sum(given) == 6
-    assert not any(
-        r.prompt in prompts_of(tiny_bench, TASKS[i % 2], INPUTS)
-        for i, r in enumerate(recalled(tiny_bench, inputs=(), written=0))
-    )
+    assert sum(r.prompt in prompts_of(tiny_bench, task_of(r), INPUTS) for r in plain) == 6
+    without = recalled(tiny_bench, inputs=(), written=0)
+    assert not any(r.prompt in prompts_of(tiny_bench, task_of(r), INPUTS) for r in without)
 
 
 def test_equal_seeds_recall_alike_and_others_do_not(tiny_bench) -> None:
@@ -117,4 +135,5 @@ def test_distilled_rows_hold_the_parents_distribution(tiny_bench, take_example, 
 
     slot.load(parent)
     before = logits()
-    assert divergence(0.5) < 0.6 * divergence(0)
+    ratio = divergence(0.5) / divergence(0)
+    assert ratio < 0.6, ratio
