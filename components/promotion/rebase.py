@@ -21,7 +21,7 @@ from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import decide
 from components.promotion.evidence import gate_inputs, rebase_card
 from components.quality.assessment import estimate
-from components.settings import Settings
+from components.settings import Settings, length
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks.snapshot import load_snapshot
 
@@ -84,7 +84,7 @@ def reassess(
 
     `group`: the group of the new line with the tasks of the champion's group, or `new`.
     """
-    snapshot = load_snapshot(store, lesson.entry.task)
+    snapshot = load_snapshot(store, lesson.entry.task).taught_from(lesson.rows, lesson.entry.instructions)
     decision = decide(pool, lesson.entry.instructions, settings.grouping, placement=group)
     return {
         **{name: earlier[name] for name in ("kind", "schema", "submitted_task", "task", "validation", "drift")},
@@ -95,6 +95,7 @@ def reassess(
         "group": decision.group if decision.action == "reuse" else None,
         "grouping": decision.to_json(),
         "estimate": estimate(settings, snapshot, pool, decision),
+        "length": length(snapshot.splits["train"].rows, settings.tuning).to_json(),
         "reports": dict(earlier["reports"]),
         "rows": {"train": lesson.rows, "instructions": list(lesson.entry.instructions)},
     }

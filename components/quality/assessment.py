@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.grouping.pool import Pool
+from components.grouping.pool import Group, Pool
 from components.grouping.router import GroupingDecision
 from components.quality.known import ChampionScore, Known, judge_known
 from components.quality.omissions import Omission, as_records
-from components.settings import Settings
+from components.settings import Settings, TuningSettings, length
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import Snapshot, without_rows
 
@@ -64,6 +64,7 @@ def assess(
         "validation": validation,
         "drift": drift,
         "estimate": estimate(settings, clean, pool, decision),
+        "length": length(clean.splits["train"].rows, settings.tuning).to_json(),
         "reports": {
             "validation": validation_record["report"],
             "drift": drift_record["report"],
@@ -97,15 +98,33 @@ def _opinion(
 
 
 def estimate(settings: Settings, snapshot: Snapshot, pool: Pool, decision: GroupingDecision) -> dict[str, int]:
-    """Work of learning the task: optimizer steps, training rows, predictions."""
+    """Work of learning the task in full length: optimizer steps, rows, predictions; an early stop makes it less.
+
+    `row_visits` counts every row each time it is read with gradients: the task's own, those of earlier tasks, and those
+    that the Fisher information is measured on, twice where a group learns again.
+    """
     tuning, evaluation = settings.tuning, settings.evaluation
-    rows = min(snapshot.splits["train"].rows, tuning.max_rows or snapshot.splits["train"].rows)
-    prior = len(pool.group(decision.group).tasks) if decision.action == "reuse" and decision.group else 0
+    group = pool.group(decision.group) if decision.action == "reuse" and decision.group else None
+    prior = len(group.tasks) if group else 0
     points = 2 + len(tuning.curve) if prior else 1
     validation = snapshot.splits["validation"].rows
     validation = min(validation, evaluation.validation_rows or validation)
+    planned = length(snapshot.splits["train"].rows, tuning)
+    learnt = round(planned.visits / (1 - _share_on_top(tuning, snapshot, group)))
+    fisher = min(tuning.ema.fisher_rows, planned.drawn) if tuning.ema.rule == "curvature" else 0
     return {
-        "steps": tuning.steps,
-        "training_rows": rows,
+        "steps": planned.steps,
+        "training_rows": planned.read,
+        "row_visits": learnt + fisher * (2 if prior else 1),
         "predictions": points * validation * (1 + prior) + snapshot.splits["test"].rows * (2 + prior),
     }
+
+
+def _share_on_top(tuning: TuningSettings, snapshot: Snapshot, group: Group | None) -> float:
+    """Share of rows of earlier tasks and of pseudo-labelled ones among all rows of the steps."""
+    share = tuning.pseudo_labels.share if snapshot.unlabelled_split else 0.0
+    if group is None:
+        return share
+    kept = sum(entry.kept_rows is not None for entry in group.tasks) / len(group.tasks) if tuning.rehearsal.share else 0
+    recalled = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - kept
+    return share + tuning.rehearsal.share * kept + tuning.pseudo_rehearsal.share * recalled

@@ -14,6 +14,7 @@ from components.settings.learning import (
     RehearsalSettings,
     TuningSettings,
 )
+from components.settings.length import Length, length
 from components.settings.loading import SettingsError, changed_keys, differences, home, load_settings
 from components.settings.packages import PackageSettings
 from components.settings.policy import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
@@ -45,6 +46,7 @@ __all__ = [
     "GatewaySettings",
     "GroupingSettings",
     "KnownSettings",
+    "Length",
     "MailSettings",
     "NotifySettings",
     "PackageSettings",
@@ -68,6 +70,7 @@ __all__ = [
     "changed_keys",
     "differences",
     "home",
+    "length",
     "load_settings",
     "stored_settings",
 ]

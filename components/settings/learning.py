@@ -104,10 +104,10 @@ class EmaSettings(Section):
     alpha_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Lower bound of alpha = 1 - beta in `scale_free`."""
     horizon: Annotated[float, Field(gt=0)] = 3.0
-    """`scale_free` bounds alpha by horizon / steps, so that the EMA can't catch up with theta at the end."""
+    """`scale_free` bounds alpha by horizon / planned steps, so that the EMA can't catch up with theta at the end."""
     smoothing: Fraction | None = None
-    """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of `steps`; 0 is
-    none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
+    """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of the
+    planned steps; 0 is none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
     kappa: Annotated[float, Field(ge=0)] = 3.0
     """`curvature`: strength of the pull towards the parent after each step; use 30 if nothing else protects."""
     tau: Annotated[float, Field(ge=0)] = 0.1
@@ -172,17 +172,28 @@ class PseudoLabelSettings(Section):
 class TuningSettings(Section):
     """Continual tuning of one group's adapter on one task."""
 
-    steps: Annotated[int, Field(ge=1)] = 120
-    """Optimizer steps."""
-    batch_size: Annotated[int, Field(ge=1)] = 4
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the task's training rows, within `min_steps` and `max_steps`."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps in place of `epochs`, whatever `min_steps` and `max_steps` say; None leaves it to `epochs`."""
+    min_steps: Annotated[int, Field(ge=1)] = 60
+    """Fewest optimizer steps: a task of few rows, or one learnt again from kept rows, is read more often than `epochs`
+    says."""
+    max_steps: Annotated[int, Field(ge=1)] = 3000
+    """Most optimizer steps that `epochs` may lead to: the upper bound of a tuning's cost. `lcia plan` says how many
+    rows it leaves out."""
+    early_stopping: bool = True
+    """Measure validation rows of the task about every half pass, keep the best weights, and stop after two
+    measurements without a gain once every row was read."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
     """New rows per optimizer step."""
     rows_per_pass: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     """Rows read at a time, their gradients adding up to a step's; None reads all at once, `auto` halves the number
     until they fit into memory."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input, and compute the rest again for the gradients: less memory, more time."""
-    max_rows: Annotated[int, Field(ge=1)] | None = 240
-    """Training rows used, drawn at random; None uses all."""
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    """Most training rows used, drawn at random; None uses all."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Peak learning rate of AdamW."""
     projector_learning_rate: Annotated[float, Field(gt=0)] | None = None

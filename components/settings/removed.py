@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from components.settings.root import Settings
+from components.settings.root import Settings, with_later_keys
 
 
 class RemovedKey(NamedTuple):
@@ -51,7 +51,7 @@ def stored_settings(content: Mapping[str, Any]) -> Settings:
     Raises:
         ValidationError: no release wrote this content.
     """
-    return Settings.model_validate(_rewritten(content, _present))
+    return Settings.model_validate(with_later_keys(_rewritten(content, _present)))
 
 
 def without_defaults_removed(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """The whole of zenml.yaml."""
 
+from collections.abc import Mapping
+from copy import deepcopy
+from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.settings.cluster import ClusterSettings, Schedule, ScheduleName
 from components.settings.gateway import GatewaySettings
@@ -16,6 +19,7 @@ from components.settings.learning import (
 )
 from components.settings.packages import PackageSettings
 from components.settings.policy import PolicySettings
+from components.settings.profiles import Profile, below
 from components.settings.quality import QualitySettings
 from components.settings.section import Section
 from components.settings.services import (
@@ -29,17 +33,36 @@ from components.settings.services import (
     StorageSettings,
 )
 
-LATER = (
-    ("adapter", "projector"),
-    ("tuning", "projector_learning_rate"),
-    ("tuning", "decay"),
-    ("tuning", "rows_per_pass"),
-    ("tuning", "gradient_checkpointing"),
-    ("base_model", "quantization"),
-    ("policy", "approval", "unknown_sender"),
+LATER: Mapping[tuple[str, ...], Any] = MappingProxyType(
+    {
+        ("adapter", "projector"): False,
+        ("tuning", "projector_learning_rate"): None,
+        ("tuning", "decay"): "linear",
+        ("tuning", "rows_per_pass"): None,
+        ("tuning", "gradient_checkpointing"): False,
+        ("tuning", "epochs"): 3.0,
+        ("tuning", "min_steps"): 60,
+        ("tuning", "max_steps"): 3000,
+        ("tuning", "early_stopping"): False,
+        ("base_model", "quantization"): None,
+        ("policy", "approval", "unknown_sender"): 1,
+    }
 )
-"""Keys that are younger than some versions: at their defaults they are not part of a version's content, so that its
-digest stays the same."""
+"""Keys that are younger than some versions, and the values that those were made with. At them they are not part of a
+version's content, so that its digest stays the same; whatever their defaults are later, a version without them is read
+with these. (Versions without `epochs` have `steps`, beside which it and its bounds say nothing.)"""
+
+
+def with_later_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of a stored version, with the keys of `LATER` that it is too old to have."""
+    values = deepcopy(dict(content))
+    for (*sections, key), value in LATER.items():
+        node: Any = values
+        for section in sections:
+            node = node.get(section) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.setdefault(key, value)
+    return values
 
 
 class Settings(Section):
@@ -47,6 +70,8 @@ class Settings(Section):
 
     assistant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")] = "assistant"
     """Name of the assistant: the registered model and the lineage."""
+    profile: Profile = "default"
+    """Defaults below all that is set otherwise: `quick` for a trial in minutes, `paper` for the paper's choices."""
     storage: StorageSettings = StorageSettings()
     registry: RegistrySettings = RegistrySettings()
     base_model: BaseModelSettings = BaseModelSettings()
@@ -71,9 +96,18 @@ class Settings(Section):
     zenml: dict[str, Any] = Field(default_factory=dict)
     """ZenML run configuration, checked against ZenML's own field names and passed on."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _over_profile(cls, values: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+        return below(values, values.get("profile", "default")) if isinstance(values, dict) else values
+
     def content(self) -> dict[str, Any]:
-        """The settings that a version may depend on: all but those about storage and machines."""
+        """The settings that a version may depend on: all but those about storage and machines.
+
+        A profile is on record by the values that it led to.
+        """
         machine: dict[str, Any] = {
+            "profile": True,
             "base_model": set(MACHINE),
             "storage": True,
             "registry": True,
@@ -90,13 +124,12 @@ class Settings(Section):
             "zenml": True,
         }
         content = self.model_dump(mode="json", exclude=machine)
-        usual = type(self)().model_dump(mode="json")
-        for *sections, key in LATER:
-            here, there = content, usual
+        for (*sections, key), value in LATER.items():
+            node = content
             for section in sections:
-                here, there = here[section], there[section]
-            if here[key] == there[key]:
-                del here[key]
+                node = node[section]
+            if node[key] == value:
+                del node[key]
         return content
 
     def for_steps(self) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from torch import Tensor
 from components.model.adapters import AdapterSlot, is_lora
 from components.model.prompts import Rendered
 from components.model.trunk import State, Trunk
-from components.settings import TuningSettings
+from components.settings import Length, TuningSettings
 from components.tuning.curvature import diagonal_fisher
 from components.tuning.dynamic_ema import DynamicEMA
+from components.tuning.early_stopping import Check, EarlyStopping, checks_of
 from components.tuning.points import Points, Tensors, TuningFailed
+from components.tuning.rehearsal import select_rows
 
 FALLBACKS_SHOWN = 10
 
@@ -38,10 +40,11 @@ class TuningResult:
     """Points of the stability-plasticity curve, and the course of the run.
 
     `points` maps `ema`, `live` and `mix-<lambda>` (`mix-<lambda>-<lambda>` for the lower and upper layers) to
-    adapters; `curvature` sums the normalised Fisher of the group's tasks, this one included, the
-    earlier ones decayed (None for rules that do not use it). `losses` is the mean over each step's rows,
+    adapters. `curvature` sums the normalised Fisher of the group's tasks, the earlier ones decayed; a rule that does
+    not use it adds nothing and hands on the parent's (None without one). `losses` is the mean over each step's rows,
     `old_losses` over its rows of earlier tasks (None for a step without one; empty where no step had one).
-    `fallbacks` counts the updates that fell back, for the tensors with most of them.
+    `fallbacks` counts the updates that fell back, for the tensors with most of them. `stopping` says why the run
+    ended, and has the step whose weights the points are laid out from.
     """
 
     points: dict[str, Tensors]
@@ -51,11 +54,22 @@ class TuningResult:
     history: dict[str, list[float]]
     fallback_share: float
     fallbacks: dict[str, int]
-    rows: int
+    length: Length
+    stopping: dict[str, Any]
     kept_rows: int
     recalled_rows: int
     resumed_across: tuple[str, ...] = ()
     """Other kinds of machine that did earlier steps; with any, the last bits may differ."""
+
+    @property
+    def rows(self) -> int:
+        """Training rows of the task that were drawn."""
+        return self.length.drawn
+
+
+def fisher_rows(count: int, settings: TuningSettings) -> list[int]:
+    """The task's rows, of `count`, that its Fisher is measured on: drawn at random, for rows may lie in an order."""
+    return select_rows(count, settings.ema.fisher_rows, settings.seed) if settings.ema.rule == "curvature" else []
 
 
 class Run:
@@ -69,7 +83,9 @@ class Run:
         states: Mapping[int, State],
         parent: Parent | None,
         settings: TuningSettings,
+        stopping: EarlyStopping,
     ) -> None:
+        self.stopping, self.steps = stopping, stopping.length.steps
         self.trunk, self.slot, self.rows, self.states = trunk, slot, rows, states
         self.parent, self.settings, self.ranks = parent, settings, trunk.base.ranks
         limit = settings.rows_per_pass
@@ -91,7 +107,7 @@ class Run:
         self.ema = DynamicEMA(
             self.parameters,
             self.rule,
-            steps=settings.steps,
+            steps=self.steps,
             peak_lr=settings.learning_rate,
             beta=ema.beta,
             rho=ema.rho,
@@ -105,6 +121,7 @@ class Run:
         self.points = Points(self.names, settings, has_parent=self.rule != "none")
         self.losses: list[Tensor] = []  # (2,) per step: over all rows, over those of earlier tasks (nan without)
         self.teacher: dict[int, Tensor] = {}
+        self.best: dict[str, Tensor] = {}  # state of the best measurement, on the CPU
         numerics = trunk.base.numerics
         self.place = f"{numerics['device']}, {torch.get_num_threads()} threads, torch {numerics['torch']}"
         self.place += f", {self.ranks.count} processes" if self.ranks.count > 1 else ""
@@ -131,10 +148,10 @@ class Run:
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to a tenth of the peak at the last step, or a cosine to zero."""
-        warmup = max(1, round(self.settings.warmup * self.settings.steps))
+        warmup = max(1, round(self.settings.warmup * self.steps))
         if step < warmup:
             return self.settings.learning_rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, self.settings.steps - warmup)
+        progress = (step - warmup) / max(1, self.steps - warmup)
         factor = 1 - 0.9 * progress if self.settings.decay == "linear" else 0.5 * (1 + cos(pi * progress))
         return self.settings.learning_rate * factor
 
@@ -195,13 +212,14 @@ class Run:
         return losses
 
     def _losses(self, rows: Sequence[int]) -> Tensor:
-        bfloat16 = self.trunk.base.model.dtype == torch.bfloat16
-        with (
-            torch.autocast(self.trunk.base.device.type, torch.bfloat16, enabled=bfloat16),
-            self.trunk.recomputing(active=self.settings.gradient_checkpointing),
-        ):
-            logits = self.trunk.answer_logits([self.states[i] for i in rows], [len(self.rows[i].prompt) for i in rows])
+        with self.trunk.recomputing(active=self.settings.gradient_checkpointing):
+            logits = self._logits(rows)
         return torch.stack([self._row_loss(i, values) for i, values in zip(rows, logits, strict=True)])
+
+    def _logits(self, rows: Sequence[int]) -> list[Tensor]:
+        bfloat16 = self.trunk.base.model.dtype == torch.bfloat16
+        with torch.autocast(self.trunk.base.device.type, torch.bfloat16, enabled=bfloat16):
+            return self.trunk.answer_logits([self.states[i] for i in rows], [len(self.rows[i].prompt) for i in rows])
 
     def _row_loss(self, row: int, logits: Tensor) -> Tensor:
         """Mean over the answer's tokens, so that a row with a long answer weighs as much as one with a label."""
@@ -220,6 +238,43 @@ class Run:
             batch = rows[start : start + batch_rows]
             for i, output in zip(batch, self.trunk.outputs([self.states[i] for i in batch]), strict=True):
                 self.teacher[i] = output[len(self.rows[i].prompt) - 1 : -1].clone()
+
+    @torch.no_grad()
+    def validate(self, step: int, rows: range, batch_rows: int) -> None:
+        """Measure the validation rows after `step` steps; the state is kept if it is the best so far.
+
+        Each process reads its share of them, and all get the same sums.
+        """
+        self.slot.dropout(active=False)
+        own = list(rows[self.ranks.number :: self.ranks.count])
+        sums = torch.zeros(2, device=self.parameters[0].device)
+        for start in range(0, len(own), batch_rows):
+            batch = own[start : start + batch_rows]
+            for i, logits in zip(batch, self._logits(batch), strict=True):
+                answer = torch.tensor(self.rows[i].answer, device=logits.device)
+                loss = torch.nn.functional.cross_entropy(logits, answer)
+                sums += torch.stack([(logits.argmax(-1) == answer).all().to(loss), loss])
+        most = len(rows[:: self.ranks.count])
+        if self.trunk.base.is_sharded and ceil(len(own) / batch_rows) < ceil(most / batch_rows):
+            self._logits(rows[:1])  # every process makes the same passes, or they wait for one another for ever
+        self.ranks.add_up([sums])
+        hits, loss_sum = sums.tolist()
+        if self.stopping.add(Check(step, hits / len(rows), loss_sum / len(rows))):
+            self.best = {key: value.cpu().clone() for key, value in self._protected().items()}
+
+    def _protected(self) -> dict[str, Tensor]:
+        """Live weights and, where the rule keeps them apart, theta*."""
+        tensors = {f"live.{name}": p.detach() for name, p in zip(self.names, self.parameters, strict=True)}
+        if self.rule not in ("none", "curvature"):
+            tensors |= {f"average.{name}": t for name, t in zip(self.names, self.ema.average, strict=True)}
+        return tensors
+
+    @torch.no_grad()
+    def _take_best(self) -> None:
+        """Go back to the state of the best measurement, if there was any."""
+        for key, tensor in self._protected().items():
+            if self.best:
+                tensor.copy_(self.best[key])
 
     def check(self) -> None:
         """Fail as soon as a checkpoint would store a run that has diverged.
@@ -242,9 +297,11 @@ class Run:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
+        tensors |= {f"best.{key}": value for key, value in self.best.items()}
         tensors["losses"] = torch.stack(self.losses)
         on_cpu = {key: value.cpu().contiguous().clone() for key, value in tensors.items()}
         metadata = {"step": step, "places": [*self.places, self.place], "rows_per_pass": self.rows_per_pass}
+        metadata["checks"] = self.stopping.checks
         data: bytes = save(on_cpu, metadata={key: json.dumps(value) for key, value in metadata.items()})
         return data
 
@@ -278,20 +335,24 @@ class Run:
                 state.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.ema.load_state_dict(_part(tensors, "ema."))
+        self.best, self.stopping.checks = _part(tensors, "best."), checks_of(metadata.get("checks", []))
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
-    def finish(self, before: Tensors, new: Sequence[int], rehearsal_rows: int, recall_rows: int) -> TuningResult:
-        """Average, measure the curvature and lay out the curve."""
+    def finish(
+        self, before: Tensors, measured: Sequence[int], rehearsal_rows: int, recall_rows: int
+    ) -> TuningResult:
+        """Go back to the best state, average, measure the curvature on the rows `measured`, and lay out the curve."""
+        self._take_best()
         live = self.slot.tensors()
         if all(torch.equal(live[name], before[name]) for name in live):
             raise TuningFailed("tuning did not change the adapter at all; check tuning.learning_rate and steps")
-        curvature = None
+        curvature = self.parent.curvature if self.parent else None
         if self.settings.ema.rule == "curvature":
-            curvature = self._curvature(len(new))
+            curvature = self._curvature(measured)
         share, fallbacks = self.ema.fallback_share(), self._fallbacks()
         if share > self.settings.ema.max_fallback:
-            most = ", ".join(f"{name} ({count} of {self.settings.steps})" for name, count in [*fallbacks.items()][:3])
+            most = ", ".join(f"{name} ({count} of {len(self.losses)})" for name, count in [*fallbacks.items()][:3])
             raise TuningFailed(
                 f"{share:.0%} of the EMA updates of rule {self.rule!r} fell back to a fixed beta, more than "
                 f"tuning.ema.max_fallback ({self.settings.ema.max_fallback:.0%}), most of them at {most}: the rule "
@@ -307,27 +368,35 @@ class Run:
             fallback_share=share,
             resumed_across=tuple(self.places),
             fallbacks=fallbacks,
-            rows=len(new),
+            length=self.stopping.length,
+            stopping=self.stopping.record(len(self.losses)),
             kept_rows=rehearsal_rows,
             recalled_rows=recall_rows,
         )
 
-    def _curvature(self, count: int) -> Tensors:
-        """decay F_old + F_new; on a reused group theta* is consolidated with F_old and F_new first."""
-        rows = range(min(self.settings.ema.fisher_rows, count))
-        fisher = diagonal_fisher(
-            self.trunk,
-            self.slot,
-            [self.states[i] for i in rows],
-            [len(self.rows[i].prompt) for i in rows],
-            self.settings.seed,
-        )
-        self.ranks.take_first(fisher)
+    def _curvature(self, rows: Sequence[int]) -> Tensors:
+        """decay F_old + F_new, with F_new at theta*, the point that is laid out as `ema`.
+
+        A new group has one point, the live weights. In a reused one theta* is first consolidated with F_old and the
+        Fisher at the live weights, which the average is taken from; F_new is then measured again, on the same rows and
+        with the same draws, where the quadratic that the next task is pulled by has its centre. That second
+        measurement costs as much as the first, one pass over `fisher_rows` rows.
+        """
+        fisher = self._fisher(rows)
         if self.rule == "curvature":
             self.ema.consolidate(fisher, self.settings.ema.tau)
+            with self.ema.swap():
+                fisher = self._fisher(rows)
         old = self.parent.curvature if self.parent and self.parent.curvature else {}
         decays = {name: self.settings.ema.decay * f for name, f in old.items()}
         return {n: (f.cpu() + decays[n] if n in decays else f.cpu()) for n, f in zip(self.names, fisher, strict=True)}
+
+    def _fisher(self, rows: Sequence[int]) -> list[Tensor]:
+        """Diagonal Fisher at the weights in the slot."""
+        states, lengths = [self.states[i] for i in rows], [len(self.rows[i].prompt) for i in rows]
+        fisher = diagonal_fisher(self.trunk, self.slot, states, lengths, self.settings.seed)
+        self.ranks.take_first(fisher)
+        return fisher
 
     def _fallbacks(self) -> dict[str, int]:
         counts = sorted(self.ema.fallbacks().items(), key=lambda item: -item[1])

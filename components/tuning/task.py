@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import Tensor
 from components.grouping.pool import Group, GroupTask, Pool
 from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, read_weights, store_adapter
-from components.model.prompts import Rendered, render
+from components.model.prompts import Rendered, TooLong, render
 from components.model.workbench import Workbench
-from components.settings import Settings, TuningSettings
+from components.settings import Settings, TuningSettings, length
 from components.storage.objects import ObjectStore, Scratch
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot, load_snapshot
+from components.tuning.early_stopping import validation_rows
 from components.tuning.pseudo_labels import Labeller, pseudo_label
 from components.tuning.pseudo_rehearsal import Recall, Recollection, recall_prompts
 from components.tuning.rehearsal import scale_shares, select_rows
@@ -45,7 +47,9 @@ def tune_task(
     parent = _parent(store, bench.slot, group) if group else None
     scratch = store.scratch(scratch_key)
 
-    def run(checkpoints: Checkpoints, pseudo: Sequence[Rendered] = ()) -> TuningResult:
+    def run(
+        checkpoints: Checkpoints, pseudo: Sequence[Rendered] = (), validation: Sequence[Rendered] = ()
+    ) -> TuningResult:
         return tune(
             bench.trunk,
             bench.slot,
@@ -58,6 +62,7 @@ def tune_task(
             progress,
             earlier.recalls,
             pseudo,
+            validation,
         )
 
     labels: _Labels | None = None
@@ -65,14 +70,28 @@ def tune_task(
         labels = _Labels.read(scratch, store)
         if labels is None:
             by = settings.tuning.pseudo_labels.labeller
+            # no early stopping here: the validation rows are to show how far the first pass's answers can be trusted
             first = run(_FirstPass(scratch)) if by == "self" else None
             labels = _label(store, settings, bench, snapshot, pool, first, progress)
             labels.write(scratch)
-    result = run(scratch, _render(bench, labels.rows) if labels else ())
+    validation = _validation(settings, bench, snapshot) if settings.tuning.early_stopping else []
+    result = run(scratch, _render(bench, labels.rows) if labels else (), validation)
     record = _record(store, settings, bench, snapshot, group, result)
     if labels:
         record["pseudo_labels"] = labels.record
     return store.put_json(record)
+
+
+def _validation(settings: Settings, bench: Workbench, snapshot: Snapshot) -> list[Rendered]:
+    """The task's validation rows for early stopping, drawn at random; those that are too long are left out."""
+    rows, tuning = snapshot.rows("validation"), settings.tuning
+    planned = length(snapshot.splits["train"].rows, tuning)
+    count = validation_rows(planned, settings.evaluation.validation_rows)
+    out = []
+    for i in select_rows(len(rows), count, tuning.seed):
+        with suppress(TooLong):
+            out += _render(bench, [rows[i]])
+    return out
 
 
 def _render(bench: Workbench, rows: tuple[Example, ...] | list[Example]) -> list[Rendered]:
@@ -203,6 +222,8 @@ def _record(
         "curvature": _store_tensors(store, result.curvature),
         "kept_rows": _keep_rows(store, settings, snapshot),
         "rows": result.rows,
+        "length": result.length.to_json(),
+        "stopping": result.stopping,
         "rehearsed_rows": result.kept_rows,
         "recalled_rows": result.recalled_rows,
         "losses": result.losses,

@@ -6,6 +6,7 @@ the whole batch, and every process makes the same optimizer step and EMA update 
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Protocol
 
 from components.model.adapters import AdapterSlot
@@ -13,12 +14,13 @@ from components.model.memory import enough_memory
 from components.model.prompts import Rendered
 from components.model.ranks import shares
 from components.model.trunk import State, Trunk
-from components.settings import TuningSettings
+from components.settings import TuningSettings, length
+from components.tuning.early_stopping import EarlyStopping
 from components.tuning.points import Tensors, TuningFailed
 from components.tuning.progress_curves import FILE as CURVES
 from components.tuning.pseudo_rehearsal import Recall, parents_answers
 from components.tuning.rehearsal import batches, select_rows
-from components.tuning.run import Parent, Run, TuningResult
+from components.tuning.run import Parent, Run, TuningResult, fisher_rows
 from components.tuning.stopping import put_off
 
 __all__ = ["Checkpoints", "Parent", "Tensors", "TuningFailed", "TuningResult", "tune"]
@@ -53,10 +55,12 @@ def tune(
     progress: Progress | None = None,
     recalls: Sequence[Recall] = (),
     pseudo: Sequence[Rendered] = (),
+    validation: Sequence[Rendered] = (),
 ) -> TuningResult:
     """Tune the adapter in `slot` on `new` rows with `rehearsal_rows` of earlier tasks mixed in.
 
-    `pseudo` rows are the new task's too, labelled by a model (pseudo_labels.py), and come on top of `new`.
+    `pseudo` rows are the new task's too, labelled by a model (pseudo_labels.py), and come on top of `new`. With
+    `validation` rows, which are never learnt from, the run may end early (early_stopping.py).
 
     A new group (`parent` None) trains plainly, as published; a reused one starts from its parent's weights
     with a fresh optimizer, under the EMA rule of the settings. Without `checkpoints` a run cannot be resumed.
@@ -67,7 +71,7 @@ def tune(
         OutOfMemory: the device has not enough memory, whatever `rows_per_pass` allows.
         RanksDisagree: processes that share the run no longer have the same rows, checkpoint or weights.
     """
-    indices = select_rows(len(new), settings.max_rows, settings.seed)
+    indices, planned = select_rows(len(new), settings.max_rows, settings.seed), length(len(new), settings)
     rehearsal_rows = rehearsal_rows if settings.rehearsal.share > 0 else ()
     if parent is None:
         slot.initialise(settings.seed)
@@ -76,37 +80,43 @@ def tune(
         slot.load(parent.adapter)
     recall_rows = parents_answers(trunk.base, slot, recalls, batch_rows)
     rows = [new[i] for i in indices] + list(rehearsal_rows) + recall_rows + list(pseudo)
+    stopping = EarlyStopping(planned, len(validation) if settings.early_stopping else 0)
+    held_out = range(len(rows), len(rows) + stopping.rows)
+    rows += validation[: stopping.rows]
     old = range(len(indices), len(indices) + len(rehearsal_rows) + len(recall_rows))
     sources = [
         (len(rehearsal_rows), settings.rehearsal.share),
         (len(recall_rows), settings.pseudo_rehearsal.share),
         (len(pseudo), settings.pseudo_labels.share),
     ]
-    plan = batches(len(indices), sources, settings.steps, settings.batch_size, settings.seed)
+    plan = batches(len(indices), sources, planned.steps, settings.batch_size, settings.seed)
     ranks = trunk.base.ranks
     parts = [part[ranks.number] for part in shares(plan, ranks.count)]
     read = (
         plan if trunk.base.is_sharded else [[batch[k] for k in part] for batch, part in zip(plan, parts, strict=True)]
     )
-    needs_state = sorted({i for batch in read for i in batch} | set(range(min(settings.ema.fisher_rows, len(indices)))))
+    measured = fisher_rows(len(indices), settings)
+    needs_state = sorted({*chain(*read), *measured, *held_out[ranks.number :: ranks.count]})
     ranks.agree("the rows to learn from", repr([row.tokens for row in rows]).encode())
     states = _trunk_states(trunk, rows, needs_state, batch_rows, progress)
     before = slot.tensors()
-    run = Run(trunk, slot, rows, states, parent, settings)
+    run = Run(trunk, slot, rows, states, parent, settings, stopping)
     teacher_rows = old if settings.rehearsal.targets == "parent" else old[len(rehearsal_rows) :]
     run.distil([i for i in needs_state if i in teacher_rows], batch_rows)
     step = run.restore(checkpoints.read(CHECKPOINT)) if checkpoints else 0
     if progress and step:
-        progress("tune", step, settings.steps)
+        progress("tune", step, planned.steps)
     try:
         with put_off() as stop, enough_memory("while tuning", MEMORY):
-            while step < settings.steps:
+            while not stopping.is_over(step):
                 run.step(step, plan[step], parts[step], old)
                 step += 1
                 if progress:
-                    progress("tune", 1, settings.steps)
+                    progress("tune", 1, planned.steps)
+                if stopping.is_due(step):
+                    run.validate(step, held_out, batch_rows)
                 stop.due = ranks.any(stop.due)
-                if step % settings.checkpoint_every == 0 or step == settings.steps or stop.due:
+                if step % settings.checkpoint_every == 0 or stopping.is_over(step) or stop.due:
                     run.check()
                     if checkpoints and ranks.first:
                         checkpoints.write(CHECKPOINT, run.checkpoint(step))
@@ -115,7 +125,7 @@ def tune(
                     stop.obey()
     finally:
         slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
-    return run.finish(before, indices, len(rehearsal_rows), len(recall_rows))
+    return run.finish(before, measured, len(rehearsal_rows), len(recall_rows))
 
 
 def _trunk_states(
