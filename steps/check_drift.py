@@ -8,6 +8,7 @@ from zenml.types import HTMLString
 from components.quality.drift import DriftResult
 from components.quality.drift import check_drift as measure_drift
 from components.quality.drift_report import drift_html, evidently_report
+from components.tasks.sampling import sample_rows
 from components.tasks.snapshot import Snapshot, load_snapshot
 from steps.order import Context, open_order
 
@@ -72,7 +73,9 @@ def _why_untried(context: Context) -> str:
 def _champion(
     context: Context, bench: "Workbench", snapshot: Snapshot, aside: set[str], result: DriftResult
 ) -> dict[str, Any] | None:
-    rows = [row for row in snapshot.rows("validation") if row.id not in aside][: context.settings.quality.known.rows]
+    usable = [row for row in snapshot.rows("validation") if row.id not in aside]
+    seed = f"{snapshot.digest} {context.settings.tuning.seed}"
+    rows = sample_rows(usable, context.settings.quality.known.rows, seed)
     if not rows:
         return None
     from components.evaluation.champion_score import champion_score

@@ -12,6 +12,7 @@ from components.quality.drift import GroupProposal
 from components.settings import Settings
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks import progress
+from components.tasks.replaced import replaced_tasks
 from components.tasks.snapshot import Snapshot, load_snapshot
 
 
@@ -138,6 +139,11 @@ class LearnContext(Context):
         assessment = self.assessment()
         snapshot, rows = load_snapshot(self.store, assessment["task"]), assessment.get("rows")
         return snapshot.taught_from(rows["train"], rows["instructions"]) if rows else snapshot
+
+    def replaced(self) -> dict[str, str]:
+        """Names of the parent's tasks that another replaces, maybe the one to learn -> `name@version` of that one."""
+        pool, learning = self.pool(NO_BASE_MODEL), self.snapshot().task
+        return replaced_tasks(self.store, pool, self.order.superseded, learning)
 
 
 def open_order(store: str, order: str) -> Context:

@@ -7,7 +7,7 @@ first task of a group is tuned plainly by every method, so it is tuned once.
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -287,13 +287,13 @@ class Chains:
             return rule
         names = rule.partition(":")[2].split(",") if ":" in rule else list(points)
         margin = self.settings.evaluation.choice_margin
-        before = {t: _mean(self.validation(parent.key, parent.adapter, t)) for t in parent.tasks}
+        before = {t: self.validation(parent.key, parent.adapter, t) for t in parent.tasks}
         scores = []
         for name in names:
             key, adapter = f"{run}-{name}", points[name]
-            prior = {t: _mean(self.validation(key, adapter, t)) for t in parent.tasks}
-            scores.append(Point(name, _mean(self.validation(key, adapter, task)), prior))
-        return choose_point(scores, before, margin)[0].name
+            prior = {t: self.validation(key, adapter, t) for t in parent.tasks}
+            scores.append(Point(name, self.validation(key, adapter, task), prior))
+        return choose_point(scores, before, margin).point.name
 
     def validation(self, key: str, adapter: Tensors, task: str) -> list[float]:
         """Scores of the rows that points are chosen on."""
@@ -314,11 +314,6 @@ class Chains:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return sum(values) / len(values)
 
 
 def _write(file: Path, content: Any) -> None:

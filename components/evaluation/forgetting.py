@@ -7,7 +7,7 @@ tasks keep their prediction where their key is the same (`carrying`). A random s
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,17 +15,23 @@ from typing import Any
 import torch
 
 from components.evaluation.carrying import EVALUATED, Ask, Predictor, Stored, Version, Work, mean
-from components.evaluation.choose import Point, choose_point
+from components.evaluation.choose import Choice, Point, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
 from components.evaluation.scored import mean_score, with_present_scores
+from components.grouping.order import learnt_order
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
 from components.storage.objects import ObjectStore
+from components.tasks.rows import Example
+from components.tasks.sampling import sample_rows
 from components.tasks.snapshot import Snapshot, load_snapshot
 from components.tuning.tuner import Checkpoints
+
+CANARY_ROWS = 4
+"""Rows on which the adapter is shown to do something at all; the largest logits in memory."""
 
 __all__ = ["EvaluationFailed", "Forgetting", "ParentVersion"]
 
@@ -50,6 +56,8 @@ class Forgetting:
     snapshot: Snapshot
     progress: Progress | None = None
     work: Checkpoints | None = None
+    replaced: Collection[str] = ()
+    """Names of the champion's tasks that others replace: shown, but not protected."""
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -70,9 +78,9 @@ class Forgetting:
         """
         self._check_champion()
         self._canary(tuning["points"]["live"])
-        points, before, validation = self._validate(tuning)
-        choice, reason = choose_point(points, before, self.settings.evaluation.choice_margin)
-        pool = self._candidate(tuning, choice.name, config)
+        points, before = self._validate(tuning)
+        choice = choose_point(points, before, self.settings.evaluation.choice_margin)
+        pool = self._candidate(tuning, choice.point.name, config)
         parent, candidate = (Version.of(p, self.settings) for p in (self.champion.pool, pool))
         champion = self._champion_predictions(parent)
         predictions, moves = self._predict(candidate, parent, champion)
@@ -89,11 +97,15 @@ class Forgetting:
             "numerics": base.numerics,
             "numerics_digest": base.numerics_digest,
             "contract": self.evaluator.contract,
-            "chosen": choice.name,
-            "reason": reason,
-            "before": dict(before),
-            "points": [{"name": p.name, "new": p.new, "prior": dict(p.prior)} for p in points],
-            "validation": {"candidate": validation[choice.name], "live": validation["live"]},
+            "chosen": choice.point.name,
+            "reason": choice.reason,
+            "before": {name: mean(scores) for name, scores in before.items()},
+            "points": [self._shown(point, choice) for point in points],
+            "validation": {
+                "candidate": choice.point.new,
+                "live": next(point.new for point in points if point.name == "live"),
+                "rows": {name: len(scores) for name, scores in before.items()},
+            },
             "predictions": {n: task.predictions for n, task in predictions.items()},
             "routes": {n: task.routes for n, task in predictions.items()},
             "scores": {n: task.score for n, task in predictions.items()},
@@ -111,10 +123,11 @@ class Forgetting:
 
     # -- choosing -----------------------------------------------------------------------------------
 
-    def _validate(self, tuning: Mapping[str, Any]) -> tuple[list[Point], dict[str, float], dict[str, list[float]]]:
-        """Validation scores of every point, of the champion on the group's prior tasks, and per row."""
+    def _validate(self, tuning: Mapping[str, Any]) -> tuple[list[Point], dict[str, list[float]]]:
+        """Validation scores, row by row, of every point, and of the champion on the group's protected tasks."""
         group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
-        entries = [e for e in group.tasks if self._measurable(e)] if group else []
+        protected = [e for e in group.tasks if e.name not in self.replaced] if group else []
+        entries = [e for e in protected if self._measurable(e)]
         prior = {e.name: load_snapshot(self.store, e.task) for e in entries}
         names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))  # protected first: they win ties
         own = {self.name: self.snapshot}
@@ -122,13 +135,23 @@ class Forgetting:
         trials += [(p, n, s, tuning["points"][p]) for p in names for n, s in (own | prior).items()]
         results = self.predictor.fresh([self._choosing(s, a) for _, _, s, a in trials], scores_only=True)
         scores = {(p, n): [m.score for m in each] for (p, n, _, _), each in zip(trials, results, strict=True)}
-        points = [Point(p, mean(scores[p, self.name]), {n: mean(scores[p, n]) for n in prior}) for p in names]
-        before = {n: mean(scores[None, n]) for n in prior}
-        return points, before, {p: scores[p, self.name] for p in names}
+        points = [Point(p, scores[p, self.name], {n: scores[p, n] for n in prior}) for p in names]
+        return points, {n: scores[None, n] for n in prior}
 
     def _choosing(self, snapshot: Snapshot, adapter: str) -> Work:
-        rows = snapshot.rows("validation")[: self.settings.evaluation.validation_rows]
+        rows = self._sample(snapshot, self.settings.evaluation.validation_rows)
         return Work([self.evaluator.query(snapshot.task, row, adapter) for row in rows], "choose")
+
+    def _sample(self, snapshot: Snapshot, limit: int | None) -> list[Example]:
+        """Validation rows drawn at random, the same in each run."""
+        seed = f"{snapshot.digest} {self.settings.tuning.seed}"
+        return sample_rows(snapshot.rows("validation"), limit, seed)
+
+    @staticmethod
+    def _shown(point: Point, choice: Choice) -> dict[str, Any]:
+        scores = {"new": mean(point.new), "prior": {name: mean(rows) for name, rows in point.prior.items()}}
+        loss = choice.losses.get(point.name)
+        return {"name": point.name, **scores, **({"loss": loss.to_json()} if loss else {})}
 
     def _candidate(self, tuning: Mapping[str, Any], point: str, config: str) -> Pool:
         has_inputs = any(row.input or row.images for row in self.snapshot.rows("train"))
@@ -144,6 +167,8 @@ class Forgetting:
             config=config,
             settings=self.settings.grouping,
             overrides=changed_keys(self.settings),
+            learnt=learnt_order(self.store, self.champion.pool),
+            replaced=self.replaced,
         )
 
     # -- predicting ---------------------------------------------------------------------------------
@@ -279,13 +304,17 @@ class Forgetting:
     @torch.no_grad()
     def _canary(self, adapter: str) -> None:
         """The adapter must change the logits of a real row, or nothing measured here means anything."""
-        row, base = self.snapshot.rows("validation")[0], self.evaluator.trunk.base
-        example = render(base.reader, base.settings, row.instruction, row.input, row.output, row.images)
-        states = self.evaluator.trunk.states([example.tokens], 1)
-        slot, trunk = self.evaluator.slot, self.evaluator.trunk
+        base, trunk, slot = self.evaluator.trunk.base, self.evaluator.trunk, self.evaluator.slot
+        examples = [
+            render(base.reader, base.settings, row.instruction, row.input, row.output, row.images)
+            for row in self._sample(self.snapshot, CANARY_ROWS)
+        ]
+        states = trunk.states([example.tokens for example in examples], CANARY_ROWS)
+        lengths = [len(example.prompt) for example in examples]
         slot.load(slot.fetch(self.store, adapter))
-        adapter_logits = trunk.answer_logits(states, [len(example.prompt)])[0]
+        with_adapter = trunk.answer_logits(states, lengths)
         with slot.switched_off():
-            base_logits = trunk.answer_logits(states, [len(example.prompt)])[0]
-        if not (adapter_logits - base_logits).abs().max().item() > 1e-4:
+            alone = trunk.answer_logits(states, lengths)
+        changes = [(one - other).abs().max() for one, other in zip(with_adapter, alone, strict=True)]
+        if not torch.stack(changes).max().item() > 1e-4:
             raise EvaluationFailed("the tuned adapter does not change the model's output; it is not applied")

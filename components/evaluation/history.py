@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from components.evaluation.accuracy_matrix import CONFIDENCE, AccuracyMatrix
 from components.evaluation.pictures import curve_png
@@ -174,17 +174,21 @@ def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
 def curve_picture(record: Record, margin: float) -> bytes | None:
     """The curve's points with the chosen one as PNG; None if there was nothing to choose."""
     points = curve_points(record)
-    return curve_png(points, record["chosen"], margin) if points else None
+    return curve_png(points, record["chosen"], margin, drop=curve_drop(record)) if points else None
 
 
 def curve_points(record: Record) -> list[tuple[str, float, float]]:
-    """Each point's name, score of the new task and largest drop of a prior one; empty with nothing to choose."""
-    before = record["before"]
-    points = [
-        (p["name"], p["new"], max((before[task] - score for task, score in p["prior"].items()), default=0.0))
-        for p in record["points"]
-    ]
+    """Each point's name, score of the new task and drop of the prior ones; empty with nothing to choose."""
+    average, before, points = curve_drop(record) == "average", record["before"], []
+    for p in record["points"]:
+        drops = [before[task] - score for task, score in p["prior"].items()] or [0.0]
+        points.append((p["name"], p["new"], fmean(drops) if average else max(drops)))
     return points if len(points) > 1 else []
+
+
+def curve_drop(record: Record) -> Literal["average", "largest"]:
+    """The drop that the choice looked at, of all prior tasks or of the one that drops most, as earlier releases did."""
+    return "average" if any("loss" in point for point in record["points"]) else "largest"
 
 
 def _new_task(store: ObjectStore, record: Record) -> str:

@@ -133,11 +133,14 @@ def _loss_of(matrix: AccuracyMatrix, task: int) -> float:
     return scores[0] - scores[-1] if scores else 0.0
 
 
-def curve_png(points: Sequence[tuple[str, float, float]], choice: str, margin: float | None = None) -> bytes:
+def curve_png(
+    points: Sequence[tuple[str, float, float]], choice: str, margin: float | None = None, drop: str = "average"
+) -> bytes:
     """The stability-plasticity curve of one tuning run on validation data.
 
-    Each point is `(name, score of the new task, largest drop of a prior task)`, fractions; `margin` is the
-    drop allowed. A line joins the mixes of one share, from the parent's side to the live weights.
+    Each point is `(name, score of the new task, drop of the prior tasks)`, fractions; `margin` is the drop allowed,
+    `drop` says whether it is their average or the largest. A line joins the mixes of one share, from the parent's side
+    to the live weights.
     """
     figure = _figure(width=7.2, height=5.2)
     axes = figure.subplots()
@@ -164,7 +167,8 @@ def curve_png(points: Sequence[tuple[str, float, float]], choice: str, margin: f
     axes.set_ylim(low, high)
     axes.set_title("Stability and plasticity of the tuned adapters, on validation rows", fontsize=11)
     axes.set_xlabel("score of the new task  (right: learnt more)")
-    axes.set_ylabel("largest drop of an earlier task  (up: forgot more)")
+    earlier = "average drop of the earlier tasks" if drop == "average" else "largest drop of an earlier task"
+    axes.set_ylabel(f"{earlier}  (up: forgot more)")
     axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
     _grid(axes)
     together: dict[tuple[float, float], list[str]] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import log_ndtr, ndtr, ndtri
 
 from components.errors import LciaError
 from components.proportions import Interval
@@ -154,6 +154,23 @@ def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) 
     estimate = (1 + np.count_nonzero(means <= margin)) / (len(means) + 1)
     unseen = float(ndtr(-math.sqrt(len(before) * beyond / (1 - beyond)))) if beyond < 1 else 0.0
     return float(max(estimate, unseen))
+
+
+def drop_p_values(differences: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """P-value of each task's drop against the hypothesis that no task drops, adjusted for the number of tasks.
+
+    `differences` (rows,) are reference minus candidate, task after task; `starts` (tasks,) is where each begins. Under
+    the hypothesis each difference is as likely the other way round, so the variance of a task's sum is its sum of
+    squares; a sum (per root of rows) is judged by the largest that all tasks could have by chance. This is max-T of
+    Westfall and Young 1993, Resampling-Based Multiple Testing, with the normal limit in place of resampling. It sees a
+    single drop among many tasks better than `holm` does: rows that one task loses don't widen its own yardstick alone.
+    """
+    roots = np.sqrt(np.diff([*starts, len(differences)]))
+    sums = np.add.reduceat(differences, starts) / roots
+    spreads = np.sqrt(np.add.reduceat(differences**2, starts)) / roots
+    moving = spreads[spreads > 0]
+    adjusted = -np.expm1(log_ndtr(sums[:, None] / moving[None, :]).sum(axis=1))
+    return np.asarray(np.where(sums > 0, adjusted, 1.0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

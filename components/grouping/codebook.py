@@ -13,6 +13,8 @@ from components.grouping.pool import Group
 from components.settings import GroupingSettings
 
 _DECIMALS = 6
+_TIE = 0.5 * 10**-_DECIMALS
+"""Similarities that are shown alike are alike: the last bits of a product differ between machines."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,43 @@ UNROUTED = Route(None, 0.0, 0.0, None, exact=False)
 class Codebook:
     """Unit centroids of all tasks: (tasks, columns). Of a sparse encoding only the columns that any text used.
 
-    `starts[g]` is the first task of group g; a group's tasks stand together.
+    `starts[g]` is the first task of group g; a group's tasks stand together. Of tasks whose similarities differ by at
+    most `tie` the one of the highest rank is the nearest.
     """
 
     encoder: Encoder
     entries: tuple[tuple[str, str, tuple[str, ...]], ...]
     groups: tuple[str, ...]
     starts: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    tie: float
     columns: NDArray[np.int64] | None
     centroids: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, groups: Sequence[Group], settings: GroupingSettings, extra: Sequence[str] = ()) -> Self:
-        """The codebook of groups under the configured encoder, fitted on their instructions and `extra`."""
+    def fit(
+        cls,
+        groups: Sequence[Group],
+        settings: GroupingSettings,
+        extra: Sequence[str] = (),
+        precedence: Sequence[str] | None = None,
+    ) -> Self:
+        """The codebook of groups under the configured encoder, fitted on their instructions and `extra`; see `of`."""
         texts = [text for group in groups for entry in group.tasks for text in entry.instructions]
-        return cls.of(groups, fit_encoder(settings, [*texts, *extra]), extra)
+        return cls.of(groups, fit_encoder(settings, [*texts, *extra]), extra, precedence)
 
     @classmethod
-    def of(cls, groups: Sequence[Group], encoder: Encoder, extra: Sequence[str] = ()) -> Self:
-        """The codebook of groups under a fitted encoder; `extra` are texts whose columns are needed as well."""
+    def of(
+        cls,
+        groups: Sequence[Group],
+        encoder: Encoder,
+        extra: Sequence[str] = (),
+        precedence: Sequence[str] | None = None,
+    ) -> Self:
+        """The codebook of groups under a fitted encoder; `extra` are texts whose columns are needed as well.
+
+        `precedence` is the pool's: names of tasks, of which the last wins a tie; None: the first in the pool does.
+        """
         entries = tuple((group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks)
         vectors = encoder.encode([text for _, _, texts in entries for text in texts])
         columns = None
@@ -65,7 +85,11 @@ class Codebook:
         sums = ones @ vectors
         centroids = _unit(np.asarray(sums.todense() if isinstance(sums, csr_matrix) else sums))
         starts = np.cumsum([0, *(len(group.tasks) for group in groups)], dtype=np.int64)[:-1]
-        return cls(encoder, entries, tuple(group.id for group in groups), starts, columns, centroids)
+        ids = tuple(group.id for group in groups)
+        if precedence is None:
+            return cls(encoder, entries, ids, starts, -np.arange(len(entries)), 0.0, columns, centroids)
+        ranks = np.array([precedence.index(name) for _, name, _ in entries], dtype=np.int64)
+        return cls(encoder, entries, ids, starts, ranks, _TIE, columns, centroids)
 
     def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
         """Rows of texts over the codebook's columns, at most of unit length."""
@@ -84,7 +108,8 @@ class Codebook:
             return [Route(None, 0.0, 0.0, None, exact=False)] * rows.shape[0]
         similarities = self.similarities(rows)
         best = self.per_group(similarities)
-        first = best.argmax(axis=1)
+        nearest = self.nearest(similarities)
+        first = np.searchsorted(self.starts, nearest, side="right") - 1
         each = np.arange(len(best))
         similarity = best[each, first]
         best[each, first] = -1.0
@@ -93,8 +118,8 @@ class Codebook:
         for i in each:
             near = six_digits(similarity[i])
             group = self.groups[first[i]] if near >= threshold and near > 0 else None
-            nearest = self.nearest_task(similarities[i], first[i])
-            routes.append(Route(group, near, six_digits(second[i]), nearest, exact=False))
+            name = self.entries[nearest[i]][1]
+            routes.append(Route(group, near, six_digits(second[i]), name, exact=False))
         return routes
 
     def per_group(self, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,12 +127,19 @@ class Codebook:
         best: NDArray[np.float64] = np.maximum.reduceat(similarities, self.starts, axis=1)
         return best
 
-    def nearest_task(self, similarities: NDArray[np.float64], group: int) -> str:
-        """Name of the group's task that one text's similarities (tasks,) are greatest to, the earliest if several."""
-        start = self.starts[group]
-        end = self.starts[group + 1] if group + 1 < len(self.starts) else len(similarities)
-        _, name, _ = self.entries[int(start) + int(similarities[start:end].argmax())]
-        return name
+    def nearest(self, similarities: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The nearest task of each text: (texts, tasks) to (texts,)."""
+        near = similarities >= similarities.max(axis=1, keepdims=True) - self.tie
+        places: NDArray[np.int64] = np.where(near, self.ranks, np.iinfo(np.int64).min).argmax(axis=1)
+        return places
+
+    def nearest_of(self, similarities: NDArray[np.float64], group: int) -> int:
+        """The group's task that one text, with its similarities (tasks,), is nearest to."""
+        start = int(self.starts[group])
+        end = int(self.starts[group + 1]) if group + 1 < len(self.starts) else len(similarities)
+        others = np.full(len(similarities), -1.0)
+        others[start:end] = similarities[start:end]
+        return int(self.nearest(others[None, :])[0])
 
 
 def centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -124,6 +124,24 @@ class Pool:
         """Group id by name of each task."""
         return {entry.name: group.id for group in self.groups for entry in group.tasks}
 
+    def precedence(self) -> tuple[str, ...] | None:
+        """Names of the tasks by their claim on what several have in common, the strongest last.
+
+        The newest that no other replaces comes last. None in versions of earlier releases: there the first in the pool
+        has it, and goes on having it.
+        """
+        learnt = self.router.get("learnt")
+        if learnt is None:
+            return None
+        names = {entry.name for entry in self.tasks()}
+        if len(learnt) != len(names) or set(learnt) != names:
+            raise PoolError(
+                f"the pool's router names the tasks {sorted(learnt)}, expected those of its groups, {sorted(names)}; "
+                "restore the manifest object from a backup"
+            )
+        replaced = set(self.router.get("replaced", ()))
+        return tuple(sorted(learnt, key=lambda name: name not in replaced))
+
     def next_group_id(self) -> str:
         """An id that no group has."""
         return f"g{1 + max((int(group.id[1:]) for group in self.groups), default=0)}"

@@ -8,7 +8,7 @@ the task's too, exactly as the version that would follow from it. Nothing here i
 is a sentence model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -92,14 +92,16 @@ def decide(
     if not texts:
         raise PlacementError("the task has no instruction, expected at least one row with one; check its splits")
     bounds = thresholds(settings)
-    codebook = Codebook.fit(pool.groups, settings, extra=texts)
+    codebook = Codebook.fit(pool.groups, settings, texts, pool.precedence())
     rows = codebook.encode(texts)
     similarities = codebook.similarities(centroid(rows)[None, :])
+    nearest = [codebook.nearest_of(similarities[0], g) for g in range(len(codebook.groups))]
     scores = [
-        GroupScore(group, six_digits(similarity), codebook.nearest_task(similarities[0], g))
-        for g, (group, similarity) in enumerate(zip(codebook.groups, codebook.per_group(similarities)[0], strict=True))
+        GroupScore(group, six_digits(similarity), codebook.entries[task][1])
+        for group, similarity, task in zip(codebook.groups, codebook.per_group(similarities)[0], nearest, strict=True)
     ]
-    order = sorted(scores, key=lambda score: -score.similarity)
+    places = sorted(range(len(scores)), key=lambda g: (-scores[g].similarity, -codebook.ranks[nearest[g]]))
+    order = [scores[g] for g in places]
     best = order[0].similarity if order else 0.0
     second = order[1].similarity if len(order) > 1 else 0.0
     action, group, explanation = _rule(pool, order, settings, bounds, placement)
@@ -134,8 +136,16 @@ def extend(
     settings: GroupingSettings,
     assurance: Assurance = "asserted",
     overrides: Sequence[str] = (),
+    learnt: Sequence[str] | None = None,
+    replaced: Collection[str] = (),
 ) -> Pool:
-    """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions."""
+    """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions.
+
+    What several tasks have in common goes to the newest of them that no other replaces: `learnt` names the tasks of
+    `pool`, oldest first (default: as it says itself, else in its order), `replaced` those that others replace.
+    """
+    if learnt is None:
+        learnt = pool.router.get("learnt") or [task.name for task in pool.tasks()]
     larger = pool.with_task(
         entry,
         group=group,
@@ -147,7 +157,8 @@ def extend(
         assurance=assurance,
         overrides=overrides,
     )
-    return Pool.from_manifest({**larger.to_manifest(), "router": fit_state(larger.groups, settings)})
+    state = {**fit_state(larger.groups, settings), "learnt": [*learnt, entry.name], "replaced": sorted(replaced)}
+    return Pool.from_manifest({**larger.to_manifest(), "router": state})
 
 
 def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, Any]:
@@ -167,7 +178,8 @@ class Router:
         self._codebook = codebook
         self._threshold = threshold
         self._exact: dict[str, tuple[str, str]] = {}
-        for group, name, texts in codebook.entries:
+        for place in sorted(range(len(codebook.entries)), key=lambda i: -codebook.ranks[i]):
+            group, name, texts = codebook.entries[place]
             for text in texts:
                 self._exact.setdefault(_plain(text), (group, name))
 
@@ -196,7 +208,7 @@ class Router:
                 "`encoder`; restore the manifest object from a backup"
             )
         encoder = read_encoder(state, settings or GroupingSettings())
-        return cls(Codebook.of(pool.groups, encoder), float(threshold))
+        return cls(Codebook.of(pool.groups, encoder, precedence=pool.precedence()), float(threshold))
 
     def route(self, instruction: str) -> Route:
         """The group of one request's instruction, or None for the base model."""
@@ -216,7 +228,7 @@ class Router:
         return self.route(first_part or lines[0])
 
     def route_many(self, instructions: Sequence[str]) -> list[Route]:
-        """`route` for each, in order; an instruction of the codebook goes to the group that has it first."""
+        """`route` for each, in order; an instruction of the codebook goes to the task that has the claim on it."""
         routes: dict[str, Route] = {}
         unseen = []
         for text in dict.fromkeys(instructions):

@@ -1,6 +1,5 @@
 """Evidence: the gate's input about a candidate, and the record that approvals are bound to."""
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +12,9 @@ from components.gate.levels import reserve_rows
 from components.gate.power import TaskRows
 from components.gate.report import GateReport, present_form
 from components.grouping.pool import Pool
-from components.promotion.superseding import replacements
 from components.settings import Settings
-from components.storage.objects import ObjectMissing, ObjectStore
+from components.storage.objects import ObjectStore
+from components.tasks.replaced import replaced_tasks
 from components.tasks.snapshot import load_snapshot
 
 Record = Mapping[str, Any]
@@ -96,16 +95,6 @@ def prior_task(
     return PriorTask(
         name, task, group, _scores(before), _scores(anchor), _scores(after), any_change, reserve, looks + 1
     )
-
-
-def replaced_tasks(store: ObjectStore, pool: Pool, declarations: Mapping[str, str]) -> dict[str, str]:
-    """Names in the pool of replaced tasks -> `name@version` of what replaces them."""
-    tasks = {}
-    for entry in pool.tasks():
-        with contextlib.suppress(ObjectMissing):  # withdrawn
-            tasks[entry.name] = load_snapshot(store, entry.task).task
-    labels = replacements(tasks.values(), declarations)
-    return {name: labels[task.label] for name, task in tasks.items() if task.label in labels}
 
 
 def evidence_record(

@@ -1,10 +1,7 @@
-"""Superseding: learnt tasks that later ones replace leave the family of tasks that a candidate must not forget.
+"""Declarations of people that one learnt task replaces another.
 
-A package says so with `supersedes` in task.yaml, which counts if both tasks have one owner; otherwise a person has to
-declare it, or a site could take another's task out of the gate. See docs/decisions/0016.
+`components.tasks.replaced` adds those of packages. See docs/decisions/0016.
 """
-
-from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
 
@@ -13,7 +10,7 @@ from components.errors import LciaError
 from components.promotion.reasons import need_reason
 from components.tasks import queue
 from components.tasks.queue import QueueItem
-from components.tasks.task_file import Task
+from components.tasks.replaced import reaches
 
 ANSWER = "superseded_by"
 """Answer in the queue item of a replaced task: `name@version` of the task that replaces it."""
@@ -21,17 +18,6 @@ ANSWER = "superseded_by"
 
 class SupersedeRefused(LciaError):
     """The declaration would have no effect, or close a circle."""
-
-
-def replacements(tasks: Iterable[Task], declarations: Mapping[str, str]) -> dict[str, str]:
-    """`name@version` of every replaced task -> that of its replacement; both have to be learnt."""
-    by_label = {task.label: task for task in tasks}
-    successors = {old: new for old, new in declarations.items() if old in by_label and new in by_label}
-    for task in by_label.values():
-        old = by_label.get(task.supersedes or "")
-        if old is not None and old.owner == task.owner and not _reaches(successors, task.label, old.label):
-            successors.setdefault(old.label, task.label)
-    return successors
 
 
 def declarations(connection: Connection, assistant: str) -> dict[str, str]:
@@ -54,7 +40,7 @@ def declare(connection: Connection, old: QueueItem, new: QueueItem, actor: Actor
     standing = declarations(connection, old.assistant)
     if standing.get(label(old)) == label(new):
         return old
-    if old.id == new.id or _reaches(standing, label(new), label(old)):
+    if old.id == new.id or reaches(standing, label(new), label(old)):
         raise SupersedeRefused(
             f"{label(old)} can't be superseded by {label(new)}: it is the same task, or supersedes that one itself"
         )
@@ -65,13 +51,3 @@ def declare(connection: Connection, old: QueueItem, new: QueueItem, actor: Actor
 def label(item: QueueItem) -> str:
     """`name@version`."""
     return f"{item.name}@{item.version}"
-
-
-def _reaches(successors: Mapping[str, str], start: str, end: str) -> bool:
-    """True if following replacements from `start` leads to `end`."""
-    at: str | None = start
-    for _ in range(len(successors) + 1):
-        if at == end:
-            return True
-        at = successors.get(at) if at else None
-    return False

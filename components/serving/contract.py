@@ -57,14 +57,28 @@ def contract_of(bundle: Bundle | None, route: Route, choices: Sequence[str] = ()
 def contract_of_task(bundle: Bundle, name: str, choices: Sequence[str] = ()) -> Contract:
     """Contract of a task that the caller names; no router is involved.
 
+    `name@version` is that very task. A name alone is its newest version that no other task replaces; in versions made
+    by earlier releases it is the first one learnt.
+
     Raises:
         NoSuchTask: the version has not learnt it.
     """
-    group = next((g.id for g in bundle.pool.groups if name in {entry.name for entry in g.tasks}), None)
-    if group is None:
-        names = ", ".join(sorted(entry.name for entry in bundle.pool.tasks())) or "none yet"
+    groups = bundle.pool.groups_by_name()
+    entry = _named(bundle, name)
+    if entry is None:
+        names = ", ".join(sorted(groups)) or "none yet"
         raise NoSuchTask(f"version {bundle.version[:12]} has not learnt a task {name!r}; it knows: {names}")
-    return _of(bundle, group, name, choices)
+    return _of(bundle, groups[entry], entry, choices)
+
+
+def _named(bundle: Bundle, name: str) -> str | None:
+    """Name in the pool of the task that a caller means."""
+    tasks = {entry.name: bundle.tasks[entry.task] for entry in bundle.pool.tasks()}
+    exact = next((own for own, task in tasks.items() if task.label == name), None)
+    precedence = bundle.pool.precedence()
+    if exact is not None or precedence is None:
+        return exact or (name if name in tasks else None)
+    return next((own for own in reversed(precedence) if tasks[own].name == name), None)
 
 
 def _of(bundle: Bundle, group: str, name: str, choices: Sequence[str]) -> Contract:

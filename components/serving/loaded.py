@@ -94,7 +94,7 @@ class Loaded:
         route, contract = UNROUTED, BASE
         if task is not None and self.bundle is not None:
             contract = contract_of_task(self.bundle, task, choices)
-            route = Route(contract.group, 1.0, 0.0, task, exact=True)
+            route = Route(contract.group, 1.0, 0.0, contract.task, exact=True)
         elif not alone and self.router is not None:
             route = conversation.route(self.router)
             contract = contract_of(self.bundle, route, choices)

@@ -90,12 +90,11 @@ def contracts(bundle: Bundle) -> list[dict[str, Any]]:
     asks for that.
     """
     out: list[dict[str, Any]] = []
-    for group in bundle.pool.groups:
-        for entry in group.tasks:
-            contract = contract_of_task(bundle, entry.name)
-            request: dict[str, Any] = {"task": entry.name, "model": group.id}
-            if contract.decoding.mode == "choose":
-                out.append({**request, "choices": list(contract.choices)})
-            else:
-                out.append({**request, "max_tokens": contract.decoding.max_new_tokens})
+    for entry in bundle.pool.tasks():
+        contract = contract_of_task(bundle, entry.name)
+        request: dict[str, Any] = {"task": entry.name, "model": contract.group}
+        if contract.decoding.mode == "choose":
+            out.append({**request, "choices": list(contract.choices)})
+        else:
+            out.append({**request, "max_tokens": contract.decoding.max_new_tokens})
     return [*out, {"task": None, "model": None, "max_tokens": BASE.decoding.max_new_tokens}]

@@ -233,10 +233,10 @@ class TuningSettings(Section):
 class EvaluationSettings(Section):
     """Prediction and scoring on all tasks."""
 
-    validation_rows: Annotated[int, Field(ge=1)] | None = 100
-    """Validation rows per task used to choose a point on the curve; None uses all."""
+    validation_rows: Annotated[int, Field(ge=1)] | None = None
+    """Validation rows per task, drawn at random, to choose a point on the curve; None uses all."""
     choice_margin: Fraction = 0.02
-    """Largest drop of a prior task's validation score at a point that may be chosen for the new task's gain."""
+    """Drop of earlier tasks' validation scores that a chosen point may not be shown to exceed: of all, or of one."""
     batch_rows: Annotated[int, Field(ge=1)] = 32
     """Rows per forward pass."""
     recheck_rows: Annotated[int, Field(ge=0)] = 8

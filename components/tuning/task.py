@@ -1,11 +1,12 @@
 """The work of the step `tune`: objects in, one tuning record out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -36,15 +37,18 @@ def tune_task(
     group_id: str | None,
     scratch_key: str,
     progress: Progress | None = None,
+    replaced: Collection[str] = (),
 ) -> str:
     """Tune `group_id` (None opens a group) of `pool` on a task; returns the tuning record's digest.
 
-    An interrupted call continues at its last checkpoint and ends in the same digest.
+    Tasks of the pool whose names are in `replaced` are neither rehearsed nor recalled. An interrupted call continues at
+    its last checkpoint and ends in the same digest.
     """
     group = pool.group(group_id) if group_id else None
     new = _render(bench, snapshot.rows("train"))
-    earlier = _Earlier.of(store, settings, bench, snapshot, group)
-    parent = _parent(store, bench.slot, group) if group else None
+    protected = tuple(entry for entry in group.tasks if entry.name not in replaced) if group else ()
+    earlier = _Earlier.of(store, settings, bench, snapshot, protected)
+    parent = _parent(store, bench.slot, group, protects=bool(protected)) if group else None
     scratch = store.scratch(scratch_key)
 
     def run(
@@ -72,7 +76,8 @@ def tune_task(
             by = settings.tuning.pseudo_labels.labeller
             # no early stopping here: the validation rows are to show how far the first pass's answers can be trusted
             first = run(_FirstPass(scratch)) if by == "self" else None
-            labels = _label(store, settings, bench, snapshot, pool, first, progress)
+            priors = [load_snapshot(store, entry.task) for entry in pool.tasks() if entry.name not in replaced]
+            labels = _label(store, settings, bench, snapshot, priors, pool, first, progress)
             labels.write(scratch)
     validation = _validation(settings, bench, snapshot) if settings.tuning.early_stopping else []
     result = run(scratch, _render(bench, labels.rows) if labels else (), validation)
@@ -136,6 +141,7 @@ def _label(
     settings: Settings,
     bench: Workbench,
     snapshot: Snapshot,
+    priors: Sequence[Snapshot],
     pool: Pool,
     first: TuningResult | None,
     progress: Progress | None,
@@ -151,14 +157,13 @@ def _label(
         return [route.group for route in router.route_many(texts)] if router else ["first pass"] * len(texts)
 
     labeller = Labeller(bench.trunk, bench.slot, routes, adapters, settings.evaluation.batch_rows)
-    priors = [load_snapshot(store, entry.task) for entry in pool.tasks()]
     tuning = settings.tuning
     return _Labels(*pseudo_label(labeller, snapshot, priors, tuning.pseudo_labels, tuning.seed, progress))
 
 
 @dataclass(frozen=True)
 class _Earlier:
-    """The group's earlier tasks in a tuning run: kept rows, prompts to recall, shares scaled to both."""
+    """Earlier tasks of the group, without replaced ones: kept rows, prompts to recall, shares scaled to both."""
 
     rows: list[Rendered]
     recalls: list[Recall]
@@ -166,9 +171,14 @@ class _Earlier:
 
     @classmethod
     def of(
-        cls, store: ObjectStore, settings: Settings, bench: Workbench, snapshot: Snapshot, group: Group | None
+        cls,
+        store: ObjectStore,
+        settings: Settings,
+        bench: Workbench,
+        snapshot: Snapshot,
+        entries: Sequence[GroupTask],
     ) -> "_Earlier":
-        tuning, entries = settings.tuning, group.tasks if group else ()
+        tuning = settings.tuning
         with_rows = [entry for entry in entries if entry.kept_rows and store.why_erased(entry.kept_rows) is None]
         rehearsal = with_rows if tuning.rehearsal.share > 0 else []
         every = tuning.pseudo_rehearsal.tasks == "all"
@@ -195,8 +205,11 @@ def _recall(
     return recall_prompts(bench.base, bench.slot, recollections, inputs, tuning.pseudo_rehearsal, tuning.seed)
 
 
-def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:
+def _parent(store: ObjectStore, slot: AdapterSlot, group: Group, *, protects: bool) -> Parent:
+    """The group's adapter and curvature; a group all of whose tasks are replaced has none that would hold it back."""
     curvature = read_weights(store.get(group.curvature)) if group.curvature else None
+    if curvature and not protects:
+        curvature = {name: torch.zeros_like(tensor) for name, tensor in curvature.items()}
     return Parent(slot.fetch(store, group.adapter), curvature)
 
 

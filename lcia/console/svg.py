@@ -63,7 +63,7 @@ def lines(
 
 def curve(points: Sequence[tuple[str, float, float]], chosen: str, limit: float | None, words: str,
           across: str = "", up: str = "") -> Markup:  # fmt: skip
-    """Points `(name, score of the new task, largest drop of a prior one)`, the chosen one marked."""
+    """Points `(name, score of the new task, drop of the prior ones)`, the chosen one marked."""
     ys = [y for _, _, y in points] + ([limit] if limit is not None else [])
     frame = _Frame([x for _, x, _ in points], ys, None, None, 0.06)
     parts = frame.axes(across, up)

@@ -12,8 +12,8 @@ from typing import Any
 from components.errors import LciaError
 from components.evaluation.accuracy_matrix import AccuracyMatrix
 from components.evaluation.history import Stage, row_scores, stage, stage_matrix, task_scores
-from components.promotion.evidence import replaced_tasks
 from components.storage.objects import ObjectStore
+from components.tasks.replaced import replaced_tasks
 from lcia.instance import Instance
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
-from components.evaluation.history import curve_points, flip_counts
+from components.evaluation.history import curve_drop, curve_points, flip_counts
 from components.gate.report import present_form
 from components.promotion import candidates, champion, policy
 from components.promotion.candidates import Candidate
@@ -220,6 +220,7 @@ def charts(instance: Instance, version: Candidate) -> dict[str, Any]:
     bounds = zip(history["beta_low"], history["beta_high"], strict=True)
     return {
         "points": curve_points(evaluation),
+        "drop": curve_drop(evaluation),
         "margin": instance.settings.evaluation.choice_margin,
         "loss": series["loss"],
         "old_loss": series.get("loss_earlier_tasks", []),

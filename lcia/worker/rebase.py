@@ -10,13 +10,14 @@ from components.grouping.pool import Pool
 from components.promotion import approvals, candidates
 from components.promotion import rebase as judgement
 from components.promotion.candidates import Candidate
-from components.promotion.evidence import fallback_share, replaced_tasks
+from components.promotion.evidence import fallback_share
 from components.promotion.rebase import Lesson
 from components.registry.publication import publication
 from components.settings import changed_keys
 from components.storage.database import now
 from components.storage.leases import Lease
 from components.tasks import queue
+from components.tasks.replaced import replaced_tasks
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.operations import delivery

@@ -48,16 +48,16 @@ class LearnKeys:
     def of(cls, order: LearnOrder, record: Mapping[str, Any], settings: Mapping[str, Json]) -> "LearnKeys":
         """Keys of an order; `record` is the content of its assessment."""
         rows = {"rows": record["rows"]["train"]} if "rows" in record else {}
+        replacements = {"superseded": order.superseded} if order.superseded else {}
         tune = step_key(
             "tune",
-            {"task": record["task"], "parent": order.parent, "group": record["group"], **rows},
+            {"task": record["task"], "parent": order.parent, "group": record["group"], **rows, **replacements},
             {name: settings[name] for name in ("base_model", "adapter", "tuning")},
             TUNE,
         )
         evaluate = step_key("evaluate", {"tune": tune, "lineage": list(order.lineage)}, settings, EVALUATE)
         inputs = {"evaluate": evaluate, "assessment": order.assessment, "attempt": order.attempt, "looks": order.looks}
-        replacements = {"superseded": order.superseded} if order.superseded else {}
-        return cls(tune, evaluate, step_key("learn", {**inputs, **replacements}, settings, LEARN))
+        return cls(tune, evaluate, step_key("learn", inputs, settings, LEARN))
 
 
 @dataclass(frozen=True)
