@@ -175,8 +175,9 @@ def _recall(
 
 
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group) -> Parent:
-    curvature = read_weights(store.get(group.curvature)) if group.curvature else None
-    return Parent(slot.fetch(store, group.adapter), curvature)
+    adapter = slot.fetch(store, group.adapter)  # first: it says what does not fit, and why
+    curvature = slot.importance(read_weights(store.get(group.curvature))) if group.curvature else None
+    return Parent(adapter, curvature)
 
 
 def _record(
