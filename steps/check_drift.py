@@ -57,10 +57,10 @@ def _bench(context: Context, *, data_refused: bool) -> tuple["Workbench | None",
     if data_refused:
         return None, "its data are refused"
     from components.model.base import BaseModelError
-    from components.model.workbench import Workbench
+    from components.model.ranks import ALONE
 
     try:
-        return Workbench.load(context.settings), ""
+        return context.bench(ALONE), ""
     except BaseModelError as error:
         return None, f"the base model is not on this machine ({error})"
 

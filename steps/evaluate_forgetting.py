@@ -31,10 +31,9 @@ def work(context: LearnContext, ranks: Ranks, tuning: str) -> str:
     """Evaluate, in each of the processes that share it."""
     from components.evaluation.forgetting import Forgetting, ParentVersion
     from components.evaluation.prediction import Evaluator
-    from components.model.workbench import Workbench
 
     record = context.store.get_json(tuning)
-    bench = Workbench.load(context.settings, ranks=ranks)
+    bench = context.bench(ranks, adapters=record["points"].values())
     return Forgetting(
         context.store,
         context.settings,

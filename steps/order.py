@@ -1,7 +1,8 @@
 """Order of a run: an immutable object, named by digest; steps read no file, database or environment beside it."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +15,10 @@ from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks import progress
 from components.tasks.replaced import replaced_tasks
 from components.tasks.snapshot import Snapshot, load_snapshot
+
+if TYPE_CHECKING:
+    from components.model.ranks import Ranks
+    from components.model.workbench import Workbench
 
 
 class OtherBaseModel(LciaError):
@@ -85,6 +90,17 @@ class Context:
                 "or let the other model learn every task again: `lcia rebase`"
             )
         return pool
+
+    def bench(
+        self, ranks: "Ranks", announce: Callable[[str], None] | None = None, adapters: Iterable[str] = ()
+    ) -> "Workbench":
+        """The loaded base model with a slot for the parent's adapters and further `adapters`."""
+        from components.model.workbench import Workbench
+
+        bench = Workbench.load(self.settings, announce, ranks)
+        pool = self.pool(NO_BASE_MODEL)
+        bench.fit(self.store, [*(group.adapter for group in pool.groups), *adapters])
+        return bench
 
     def prior(self) -> list[Snapshot]:
         """Snapshots of every task the parent has learnt."""

@@ -34,11 +34,10 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
 
 def work(context: LearnContext, ranks: Ranks) -> str:
     """Tune, in each of the processes that share it."""
-    from components.model.workbench import Workbench
     from components.tuning.task import tune_task
 
     progress = ProgressCounter(context.report) if ranks.first else None
-    bench = Workbench.load(context.settings, progress.say if progress else None, ranks)
+    bench = context.bench(ranks, progress.say if progress else None)
     return tune_task(
         context.store,
         context.settings,

@@ -69,6 +69,11 @@ class BaseModel:
         return self.settings.sharded and self.ranks.count > 1
 
     @property
+    def on_gpu(self) -> bool:
+        """True if it runs on a GPU; layers that are to be spread may still be elsewhere."""
+        return str(self.numerics["device"]).startswith("cuda")
+
+    @property
     def reader(self) -> Reader:
         """Reader that turns examples into tokens."""
         return self.sight.reader if self.sight else self.tokenizer

@@ -13,6 +13,7 @@ from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
 from components.grouping.codebook import UNROUTED, Route
 from components.grouping.router import Router
+from components.model.adapters import first_layer_of
 from components.model.generation import generate_greedy
 from components.model.prompts import Rendered, answer_tokens, render_prompt
 from components.model.workbench import Workbench
@@ -86,6 +87,8 @@ class Assistant:
         """Answers under one contract."""
         bench, base = self._bench, self._bench.base
         adapter = self._bundle.adapters[contract.group] if self._bundle and contract.group else None
+        if adapter:
+            bench.cover(first_layer_of(adapter))
         if contract.choices:
             evaluator = Evaluator(bench.trunk, bench.slot, batch_rows)
             answers = [answer_tokens(base.reader, choice) for choice in contract.choices]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
-from components.model.adapters import CONFIG, WEIGHTS, AdapterSlot, read_weights
+from components.model.adapters import CONFIG, WEIGHTS, AdapterSlot, first_layer, read_weights
 from components.model.prompts import Rendered
 from components.model.stepwise import Decoded, decode
 from components.model.vision import Sight
@@ -163,9 +163,11 @@ class EmbeddedEngine:
         return None if digest is None else self._adapters[digest]
 
     def _read(self, digest: str, folder: Path) -> Mapping[str, Tensor]:
-        slot = self.bench.slot
-        slot.need_shape(json.loads((folder / CONFIG).read_bytes()), digest)
-        return read_weights((folder / WEIGHTS).read_bytes())
+        bench, config = self.bench, json.loads((folder / CONFIG).read_bytes())
+        bench.cover(first_layer(config))
+        self._in_slot = None
+        bench.slot.need_shape(config, digest)
+        return bench.slot.complete(read_weights((folder / WEIGHTS).read_bytes()))
 
     async def _do(self, work: Callable[[], Value]) -> Value:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

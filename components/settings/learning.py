@@ -51,8 +51,9 @@ class AdapterSettings(Section):
     """LoRA scale numerator: the update is (alpha / r) B A."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout during training."""
-    top_layers: Annotated[int, Field(ge=1)] | Literal["all"] = 6
-    """Adapters sit on the last k decoder layers; all below is the frozen trunk. `all` disables the trunk."""
+    top_layers: Annotated[int, Field(ge=1)] | Literal["all", "auto"] = "auto"
+    """Adapters sit on the last k decoder layers; all below is the frozen trunk. `all` disables the trunk. `auto` takes
+    all on a GPU and 12 on a CPU, and at least as many as the version's adapters have."""
     modules: tuple[str, ...] = (
         "q_proj",
         "k_proj",

@@ -312,7 +312,9 @@ class Run:
         return {"losses": losses, "old_losses": old_losses, "history": self.ema.history(), "rule": self.rule}
 
     def restore(self, data: bytes | None) -> int:
-        """Continue from a checkpoint, if there is one; returns the number of steps already done.
+        """Continue from a checkpoint of this very adapter, if there is one; returns the number of steps already done.
+
+        A machine on which `adapter.top_layers: auto` is another depth starts anew.
 
         Raises:
             RanksDisagree: the processes do not find the same checkpoint.
@@ -321,6 +323,9 @@ class Run:
         if data is None:
             return 0
         tensors, metadata = load(data), _metadata(data)
+        shapes = {name.removeprefix("live."): t.shape for name, t in tensors.items() if name.startswith("live.")}
+        if shapes != {name: p.shape for name, p in zip(self.names, self.parameters, strict=True)}:
+            return 0
         step: int = metadata["step"]
         self.places = [place for place in metadata.get("places", []) if place != self.place]
         if self.settings.rows_per_pass == "auto" and not self.trunk.base.is_sharded:  # noqa: S105 - no password

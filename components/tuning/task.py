@@ -207,10 +207,11 @@ def _recall(
 
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group, *, protects: bool) -> Parent:
     """The group's adapter and curvature; a group all of whose tasks are replaced has none that would hold it back."""
-    curvature = read_weights(store.get(group.curvature)) if group.curvature else None
+    adapter = slot.fetch(store, group.adapter)  # first: it says what does not fit, and why
+    curvature = slot.importance(read_weights(store.get(group.curvature))) if group.curvature else None
     if curvature and not protects:
         curvature = {name: torch.zeros_like(tensor) for name, tensor in curvature.items()}
-    return Parent(slot.fetch(store, group.adapter), curvature)
+    return Parent(adapter, curvature)
 
 
 def _record(

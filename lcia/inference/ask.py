@@ -9,7 +9,7 @@ from components.audit import statement
 from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
 from components.promotion import statements
-from components.settings import MACHINE, Settings
+from components.settings import Settings
 from components.tasks import isolation
 from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
 from components.tasks.problems import Problem, printable, read_regular
@@ -99,15 +99,11 @@ def pictures_of(files: Sequence[tuple[str, bytes]], settings: Settings) -> list[
 
 
 def bench_of(settings: Settings, version: "Bundle | None") -> "Workbench":
-    """Base model of the settings; if the version was tuned on another one (`lcia rebase`), that one."""
+    """The base model of a version under its own settings; without a version, that of the settings here."""
     from components.model.workbench import Workbench
+    from components.serving.loaded import settings_of
 
-    bench = Workbench.load(settings)
-    if version is None or not version.pool.groups or bench.base.digest == version.pool.base_model:
-        return bench
-    here = {name: getattr(settings.base_model, name) for name in MACHINE}
-    own = {"base_model": version.settings.base_model.model_copy(update=here), "adapter": version.settings.adapter}
-    return Workbench.load(settings.model_copy(update=own))
+    return Workbench.load(settings_of(version, settings))
 
 
 def export(instance: Instance, reference: str | None, folder: Path) -> dict[str, Any]:

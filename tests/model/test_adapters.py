@@ -139,7 +139,10 @@ def test_objects_that_are_no_adapter_are_refused(tiny_bench, store) -> None:
         fetch_adapter(store, broken)
 
 
-@pytest.mark.parametrize("change", [{"alpha": 4.0}, {"rank": 2}, {"top_layers": 1}, {"modules": ("q_proj",)}])
+@pytest.mark.parametrize(
+    "change",
+    [{"alpha": 4.0}, {"rank": 2}, {"rank": 8, "alpha": 16}, {"top_layers": 3}, {"modules": ("q_proj",)}],
+)
 def test_an_adapter_made_under_other_settings_is_refused(tiny_bench, store, load_tiny, tiny_settings, change) -> None:
     other = AdapterSlot(load_tiny(), tiny_settings.adapter.model_copy(update=change))
     digest = store_adapter(store, other.files(noise(other), tiny_bench.base.digest))

@@ -118,7 +118,7 @@ def test_a_damaged_checkpoint_starts_from_the_beginning(store, settings, tiny_be
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"alpha": 32.0}, "adapter.alpha"), ({"rank": 2}, "adapter.rank"), ({"top_layers": 1}, "adapter.top_layers"),
+    [({"alpha": 32.0}, "adapter.alpha"), ({"rank": 2}, "adapter.rank"), ({"top_layers": 1}, "adapter.top_layers is 1;"),
      ({"modules": ("q_proj",)}, "adapter.modules")],
 )  # fmt: skip
 def test_a_parent_made_under_other_adapter_settings_is_refused(
