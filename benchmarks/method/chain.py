@@ -27,9 +27,10 @@ from components.settings import Settings, load_settings
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks.package import read_package
 from components.tasks.snapshot import Snapshot, take_snapshot
+from components.tasks.task_file import Split
 from components.tuning.pseudo_rehearsal import Recollection, recall_prompts
-from components.tuning.rehearsal import select_rows
-from components.tuning.tuner import Parent, Tensors, tune
+from components.tuning.rehearsal import batches, select_rows
+from components.tuning.tuner import Parent, Tensors, TuningResult, tune
 
 A = (
     "movie_sentiment", "request_domain", "passive_voice", "booking_slot",
@@ -45,18 +46,26 @@ ORDERS = {"a": A, "b": B, "a4": A[:4], "b4": B[:4], "quick": A[:3]}
 GROUPS = {"movie_sentiment": "sentiment", "product_sentiment": "sentiment"}
 """Groups of the eight tasks by the router's defaults; every other task has a group of its own."""
 
-BASIS = (
-    "tuning.steps=60",
-    "tuning.learning_rate=0.003",
+MACHINE = (
     "base_model.dtype=bfloat16",
     "base_model.threads=1",
-    "adapter.top_layers=6",
     "tuning.ema.max_fallback=1",
     "tuning.checkpoint_every=1000000",
 )
 """Settings of every run: a bfloat16 base with float32 adapters nearly halves the time on a CPU with AVX512-BF16, and
 two processes of one thread use two cores better than one of two."""
-TEST_ROWS, VALIDATION_ROWS, PASSING_ROWS = 200, 30, 100
+SHORT = (
+    "tuning.steps=60",
+    "tuning.batch_size=4",
+    "tuning.max_rows=240",
+    "tuning.learning_rate=0.003",
+    "tuning.early_stopping=false",
+    "tuning.ema.decay=1",
+    "tuning.pseudo_rehearsal.rows_per_task=1000",
+    "adapter.top_layers=6",
+)
+"""60 steps of four rows: the length at which most methods were compared. `shipped` leaves these to the defaults."""
+TEST_ROWS, VALIDATION_ROWS, PASSING_ROWS = 200, 100, 100
 """Rows per score: on the diagonal and in the last row, for choosing, and in between."""
 
 
@@ -93,6 +102,8 @@ class Outcome:
     order: Sequence[str]
     scores: list[dict[str, list[float]]] = field(default_factory=list)
     cpu_seconds: float = 0.0
+    visits: int = 0
+    """Rows read in all steps, those of earlier tasks among them."""
     adapters: int = 0
     points: list[str] = field(default_factory=list)
 
@@ -132,16 +143,18 @@ class CachedTrunk(Trunk):
 class Chains:
     """The loaded model, the example tasks and the folder in which results are kept."""
 
-    def __init__(self, folder: Path, overrides: Sequence[str] = ()) -> None:
-        self.folder, self.overrides = folder, tuple(overrides)
+    def __init__(
+        self, folder: Path, overrides: Sequence[str] = (), *, shipped: bool = False, split: Split = "test"
+    ) -> None:
+        self.folder, self.split = folder, split
+        self.overrides = (*MACHINE, *(() if shipped else SHORT), *overrides)
         self.settings = self._settings((), 0)
         base = load_base(self.settings.base_model, folder / "models")
         self.slot = AdapterSlot(base, self.settings.adapter)
         store = ObjectStore(f"file://{folder / 'objects'}")
         examples = Path(__file__).parents[2] / "examples" / "tasks"
         self.tasks: dict[str, Snapshot] = {n: take_snapshot(read_package(examples / n), store) for n in A}
-        layers = str(self.settings.adapter.top_layers)
-        self.trunk = CachedTrunk(base, self.slot, folder / f"trunk-{layers}.safetensors")
+        self.trunk = CachedTrunk(base, self.slot, folder / f"trunk-{base.layers - self.slot.first_layer}.safetensors")
         self.base = base
         self._rows = {(n, s): self._render(n, s) for n in self.tasks for s in ("train", "validation", "test")}
         limits = {"train": 10**6, "validation": VALIDATION_ROWS, "test": TEST_ROWS}
@@ -150,7 +163,7 @@ class Chains:
         self.evaluator = Evaluator(self.trunk, self.slot, 16)
 
     def _settings(self, extra: Sequence[str], seed: int) -> Settings:
-        values = [*BASIS, *self.overrides, *extra, f"tuning.seed={seed}"]
+        values = [*self.overrides, *extra, f"tuning.seed={seed}"]
         return load_settings(None, values, {}, self.folder)
 
     def _render(self, task: str, split: str) -> list[Rendered]:
@@ -167,35 +180,36 @@ class Chains:
             node, facts = self.learn(method, nodes.get(group), task, seed)
             nodes[group] = node
             outcome.cpu_seconds += facts["cpu_seconds"]
+            outcome.visits += facts["visits"]
             outcome.points.append(facts["point"])
             outcome.scores.append({})
             last = j == len(ORDERS[order]) - 1
             for each in nodes.values():
                 for prior in each.tasks:
                     rows = TEST_ROWS if last or prior == task else PASSING_ROWS
-                    outcome.scores[j][prior] = self.scores(each.key, each.adapter, prior, "test", rows)
+                    outcome.scores[j][prior] = self.scores(each.key, each.adapter, prior, self.split, rows)
         outcome.adapters = len(nodes)
         return outcome
 
-    def joint(self, method: Method, order: str, seed: int) -> Outcome:
-        """All tasks at once in one adapter from scratch: as many steps as a chain takes in all."""
+    def joint(self, method: Method, order: str, seed: int, visits: int) -> Outcome:
+        """All tasks at once in one adapter from scratch, with as many rows read as a chain reads in all (`visits`)."""
         tasks = ORDERS[order]
         rows = [row for t in tasks for row in self._chosen(t, seed)]
-        steps = self.settings.tuning.steps * len(tasks)
-        settings = self._settings(
-            (*method.settings, f"tuning.steps={steps}", "tuning.max_rows=null", "tuning.ema.rule=none"), seed
-        )
+        steps = round(visits / self.settings.tuning.batch_size)
+        own = (f"tuning.steps={steps}", "tuning.max_rows=null", "tuning.ema.rule=none")
+        settings = self._settings((*method.settings, *own), seed)
         key = "joint-" + digest_of(canonical([sorted(tasks), settings.tuning.model_dump(mode="json")]))[:18]
         file = self.folder / "runs" / f"{key}.safetensors"
         if not file.exists():
+            held_out = [row for t in tasks for row in self._held_out(t)]
             began = time.process_time()
-            result = tune(self.trunk, self.slot, rows, (), None, settings.tuning, None, 16)
+            result = tune(self.trunk, self.slot, rows, (), None, settings.tuning, None, 16, validation=held_out)
             _write(file, result.points["live"])
-            _write(file.with_suffix(".json"), {"cpu_seconds": round(time.process_time() - began, 1)})
-        adapter = load_file(file)
-        outcome = Outcome(tasks, cpu_seconds=json.loads(file.with_suffix(".json").read_text())["cpu_seconds"])
-        outcome.adapters = 1
-        outcome.scores.append({t: self.scores(key, adapter, t, "test", TEST_ROWS) for t in tasks})
+            facts = {"cpu_seconds": round(time.process_time() - began, 1), "visits": _visits(result, settings)}
+            _write(file.with_suffix(".json"), facts)
+        adapter, facts = load_file(file), json.loads(file.with_suffix(".json").read_text())
+        outcome = Outcome(tasks, cpu_seconds=facts["cpu_seconds"], visits=facts["visits"], adapters=1)
+        outcome.scores.append({t: self.scores(key, adapter, t, self.split, TEST_ROWS) for t in tasks})
         return outcome
 
     def _chosen(self, task: str, seed: int) -> list[Rendered]:
@@ -203,16 +217,21 @@ class Chains:
         rows = self._rows[task, "train"]
         return [rows[i] for i in select_rows(len(rows), self.settings.tuning.max_rows, seed)]
 
+    def _held_out(self, task: str) -> list[Rendered]:
+        """Rows that decide when a run ends; none where it always ends at its length."""
+        return self._rows[task, "validation"] if self.settings.tuning.early_stopping else []
+
     def learn(self, method: Method, parent: Node | None, task: str, seed: int) -> tuple[Node, dict[str, Any]]:
         """The group after one more task, from the cache or by tuning."""
-        extra = method.settings if parent else ("tuning.ema.rule=curvature", "tuning.rehearsal.share=0")
+        first = ("tuning.ema.rule=curvature", "tuning.rehearsal.share=0", "tuning.pseudo_rehearsal.share=0")
+        extra = method.settings if parent else first
         settings = self._settings(extra, seed)
         inputs = {
             "parent": parent.key if parent else None,
             "tasks": [*parent.tasks, task] if parent else [task],
             "tuning": settings.tuning.model_dump(mode="json"),
             "adapter": settings.adapter.model_dump(mode="json"),
-            "version": 1,
+            "version": 2,
         }
         if method.variant and (parent or method.base):
             inputs["variant"] = method.variant
@@ -262,6 +281,7 @@ class Chains:
                 None,
                 16,
                 recalls=recalls,
+                validation=self._held_out(task),
             )
         curvature = undamped(result.curvature, given, old) if given is not old else result.curvature
         cost = time.process_time() - began
@@ -272,6 +292,8 @@ class Chains:
         content = {
             "points": list(result.points),
             "cpu_seconds": round(cost, 1),
+            "visits": _visits(result, settings),
+            "steps": len(result.losses),
             "fallback_share": result.fallback_share,
             "loss": [round(x, 4) for x in result.losses],
             "beta": [round(x, 4) for x in result.history["beta_median"]],
@@ -310,6 +332,17 @@ class Chains:
             values += [prediction.score for prediction in predictions]
             _write(file, values)
         return values[:rows]
+
+
+def _visits(result: TuningResult, settings: Settings) -> int:
+    """Rows read in the steps that a run made, each as often as it came up."""
+    tuning = settings.tuning
+    sources = [
+        (result.kept_rows, tuning.rehearsal.share),
+        (result.recalled_rows, tuning.pseudo_rehearsal.share),
+    ]
+    plan = batches(result.rows, sources, len(result.losses), tuning.batch_size, tuning.seed)
+    return sum(len(batch) for batch in plan)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:

@@ -85,13 +85,17 @@ _ALL = [
     *(Method(f"curvature decay:{x}", _curvature(30, 0.3, f"tuning.ema.decay={x}"), "ema") for x in (0, 0.5, 0.8)),
     *(Method(f"curvature damping:{x}", _curvature(30, 0.3), "ema", f"damping:{x}") for x in (0.1, 1.0)),
     Method("O-LoRA", _plain(), "live", "orthogonal:0.5", ("adapter.rank=64", "adapter.alpha=128")),
-    Method("joint", _plain()),
+    Method("default", point="choose"),
+    Method("default, no rows", ("tuning.rehearsal.rows_per_task=0", "tuning.rehearsal.share=0"), "choose"),
+    Method("joint:plain", _plain()),
+    Method("joint:default", _plain()),
 ]
 METHODS = {method.name: method for method in _ALL}
 SETS = {
     "main": [
         "plain", "fixed:0.95", "fixed:0.98", "fixed:0.99", "curvature both", "pseudo-rehearsal:0.2",
-        "pseudo-rehearsal + curvature:3", "rehearsal 5 %:0.2", "joint",
+        "pseudo-rehearsal + curvature:3", "rehearsal 5 %:0.2", "joint:plain",
     ],
+    "shipped": ["default", "default, no rows", "plain", "joint:default"],
     "all": list(METHODS),
 }  # fmt: skip

@@ -31,6 +31,14 @@ def main() -> None:
     parser.add_argument(
         "--layers", help="adapter.top_layers other than 6; the setting is then called single_12 and so on"
     )
+    parser.add_argument("--shipped", action="store_true", help="the shipped defaults instead of 60 short steps")
+    parser.add_argument(
+        "--split", choices=("validation", "test"), default="test", help="rows scored; choose on validation"
+    )
+    parser.add_argument(
+        "--override", action="append", default=[], help="a setting of all runs, such as tuning.epochs=1"
+    )
+    parser.add_argument("--label", help="name of the setting in the tables, if `--override` changes what it means")
     parser.add_argument("--quick", action="store_true", help="order `quick`: three tasks, 20 steps, not recorded")
     arguments = parser.parse_args()
     if arguments.quick and not (arguments.methods or arguments.set):
@@ -39,17 +47,17 @@ def main() -> None:
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
-    common = (*(("tuning.steps=20",) if arguments.quick else ()), *_depth(arguments.layers))
+    common = (*(("tuning.steps=20",) if arguments.quick else ()), *_depth(arguments.layers), *arguments.override)
     orders = ["quick"] if arguments.quick else arguments.orders.split(",")
     found: dict[str, float] = {}
     for base in dict.fromkeys(METHODS[name].base for name in names):
-        chains = Chains(arguments.work, (*common, *base))
+        chains = Chains(arguments.work, (*common, *base), shipped=arguments.shipped, split=arguments.split)
         for seed in map(int, arguments.seeds.split(",")):
             for order in orders:
                 for setting in arguments.settings.split(","):
                     for name in names:
                         if METHODS[name].base == base:
-                            label = f"{setting}_{arguments.layers}" if arguments.layers else setting
+                            label = "_".join(filter(None, (setting, arguments.layers, arguments.label)))
                             results = None if arguments.quick else arguments.results
                             outcome = _run(chains, METHODS[name], setting, label, order, seed, results)
                             if outcome is not None:
@@ -67,15 +75,21 @@ def _run(
     key = {"method": method.name, "setting": label, "order": order, "seed": seed}
     if results and results.exists() and any(_is(line, key) for line in results.read_text().splitlines()):
         return None
-    outcome = chains.joint(method, order, seed) if method.name == "joint" else chains.run(method, setting, order, seed)
+    family, _, reference = method.name.partition(":")
+    if family == "joint":
+        outcome = chains.joint(method, order, seed, chains.run(METHODS[reference], setting, order, seed).visits)
+    else:
+        outcome = chains.run(method, setting, order, seed)
     row = {
         **key,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "split": chains.split,
         "overrides": [*chains.overrides, *method.settings],
         "tasks": list(ORDERS[order]),
         "points": outcome.points,
         "adapters": outcome.adapters,
         "cpu_seconds": round(outcome.cpu_seconds, 1),
+        "visits": outcome.visits,
         "scores": [{t: "".join(str(int(s)) for s in scores) for t, scores in each.items()} for each in outcome.scores],
     }
     if results:

@@ -109,13 +109,13 @@ class EmaSettings(Section):
     smoothing: Fraction | None = None
     """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of the
     planned steps; 0 is none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
-    kappa: Annotated[float, Field(ge=0)] = 3.0
+    kappa: Annotated[float, Field(ge=0)] = 1.0
     """`curvature`: strength of the pull towards the parent after each step; use 30 if nothing else protects."""
-    tau: Annotated[float, Field(ge=0)] = 0.1
+    tau: Annotated[float, Field(ge=0)] = 0.03
     """`curvature`: weight of the old tasks' loss in the average at the end."""
-    decay: Annotated[float, Field(ge=0, le=1)] = 1.0
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.5
     """`curvature`: factor on the earlier tasks' Fisher when a task's own is added; 1 sums them all, so that the pull
-    grows with every task."""
+    grows with every task, and new ones are learnt ever less."""
     fisher_rows: Annotated[int, Field(ge=1)] = 60
     """`curvature`: training rows that the diagonal Fisher is estimated on."""
     max_fallback: Fraction = 0.05
@@ -125,7 +125,7 @@ class EmaSettings(Section):
 class RehearsalSettings(Section):
     """Rows of earlier tasks mixed into training, if their owners allow it."""
 
-    share: Fraction = 0.20
+    share: Fraction = 0.33
     """Share of kept rows of the group's earlier tasks among all rows of a step, on top of `batch_size` new ones; 0
     switches rehearsal off."""
     rows_per_task: Annotated[int, Field(ge=0)] = 30
@@ -137,10 +137,10 @@ class RehearsalSettings(Section):
 class PseudoRehearsalSettings(Section):
     """Recall of earlier tasks without their rows: their instructions with inputs they never had."""
 
-    share: Fraction = 0.20
+    share: Fraction = 0.33
     """Share of recalled rows among all rows of a step; 0 switches recall off. Like `rehearsal.share` it is scaled by
     the share of the group's earlier tasks that it applies to."""
-    tasks: Literal["without_rows", "all"] = "without_rows"
+    tasks: Literal["without_rows", "all"] = "all"
     """Earlier tasks to recall: those without kept rows, or all."""
     rows_per_task: Annotated[int, Field(ge=1)] = 30
     """Recalled rows made for each earlier task of the group, in one tuning run."""
