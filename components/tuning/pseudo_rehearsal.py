@@ -58,8 +58,8 @@ def recall_prompts(
 ) -> list[Recall]:
     """Prompts in even shares over `tasks`; prompts longer than the base model's limit are left out.
 
-    Each task has up to `rows_per_task` of them, so that their number grows with the tasks until it reaches `rows`. Where
-    even shares leave a remainder, or there are more tasks than rows, chance decides which tasks have one more.
+    Each task has up to `rows_per_task` of them, so that their number grows with the tasks until it reaches `rows`.
+    Where even shares leave a remainder, or there are more tasks than rows, chance decides which tasks have one more.
     """
     draw = random.Random(seed)  # noqa: S311 - not cryptography
     turns = _turns(tasks, settings, draw)
