@@ -12,8 +12,10 @@ _BODY = """
 <p>Rule <b>{{ r.rule }}</b>{% if r.rule == "none" %}: {{ plain }}{% endif %}.
 {{ r.rows }} rows of the task{% if r.rehearsed_rows %}, {{ r.rehearsed_rows }} kept rows of earlier tasks
 rehearsed{% endif %}{% if r.recalled_rows %}, {{ r.recalled_rows }} rows recalled by the parent{% endif %};
-{{ r.losses|length }} optimizer steps. Loss {{ "%.3f"|format(r.losses[0]) }} at the first step,
+{{ r.losses|length }} optimizer steps{% if r.stopping %}: {{ r.stopping.words }}{% endif %}.
+Loss {{ "%.3f"|format(r.losses[0]) }} at the first step,
 {{ "%.3f"|format(tail) }} over the last ten.
+{% for remark in r.length.remarks %}<b>{{ remark }}.</b> {% endfor %}
 {% if r.pseudo_labels %}<b>Pseudo-labels</b>: {{ r.pseudo_labels.words }}.{% endif %}</p>
 {% for name, caption in captions %}
 <figure style="margin: 1rem 0"><img alt="{{ name }}" src="data:image/png;base64,{{ pictures[name] }}" width="620">
@@ -67,7 +69,7 @@ def tuning_html(record: Mapping[str, Any]) -> str:
     last, fallbacks = record["losses"][-10:], record.get("fallbacks", {})
     body = fragment(
         _BODY,
-        r={"recalled_rows": 0, "pseudo_labels": None, **record},
+        r={"recalled_rows": 0, "pseudo_labels": None, "stopping": None, "length": {"remarks": ()}, **record},
         plain=_PLAIN,
         dynamic=record["rule"] in _DYNAMIC,
         fallbacks=sorted(fallbacks.items(), key=lambda item: -item[1])

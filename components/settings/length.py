@@ -74,7 +74,7 @@ def _remarks(plan: Length, wanted: int, settings: TuningSettings) -> tuple[str, 
     if causes:
         left = plan.available - plan.read
         remarks.append(
-            f"{left} of {plan.available} training rows will not be read: {' and '.join(causes)}; "
+            f"{left} of {plan.available} training rows are not read: {' and '.join(causes)}; "
             f"to read them, {' and '.join(ways)}"
         )
     if plan.read == plan.drawn and plan.steps < wanted:

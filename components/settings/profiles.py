@@ -18,6 +18,7 @@ PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
             "adapter": {"rank": 128, "alpha": 256.0, "dropout": 0.05, "top_layers": "all"},
             "tuning": {
                 "epochs": 1.0,
+                "min_steps": 1,
                 "early_stopping": False,
                 "learning_rate": 2e-4,
                 "warmup": 0.03,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from components.settings.profiles import PROFILES
 from components.settings.root import Settings
 
 WORDS = {"None": "null", "True": "true", "False": "false"}
@@ -33,7 +34,8 @@ class Key:
 
 def keys(prefix: str = "") -> list[Key]:
     """The keys that begin with `prefix`, in the order of the file."""
-    return [key for key in _walk(Settings, "", Settings().model_dump(mode="json")) if key.name.startswith(prefix)]
+    every = _walk(Settings, "", Settings().model_dump(mode="json"))
+    return [_with_profiles(key) if key.name == "profile" else key for key in every if key.name.startswith(prefix)]
 
 
 def words(entries: list[Key]) -> str:
@@ -57,6 +59,20 @@ def page() -> str:
         cells = (f"`{name}`", key.type, f"`{_text(key.default)}`", key.meaning)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _with_profiles(key: Key) -> Key:
+    """The key `profile`, with the values that each profile sets."""
+    values = {name: ", ".join(f"{k} {_text(v)}" for k, v in _flat(own)) for name, own in PROFILES.items() if own}
+    return replace(key, meaning=f"{key.meaning} {' '.join(f'`{name}`: {text}.' for name, text in values.items())}")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _walk(model: type[BaseModel], prefix: str, defaults: dict[str, Any]) -> Iterator[Key]:

@@ -344,9 +344,7 @@ class Run:
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
-    def finish(
-        self, before: Tensors, measured: Sequence[int], rehearsal_rows: int, recall_rows: int
-    ) -> TuningResult:
+    def finish(self, before: Tensors, measured: Sequence[int], rehearsal_rows: int, recall_rows: int) -> TuningResult:
         """Go back to the best state, average, measure the curvature on the rows `measured`, and lay out the curve."""
         self._take_best()
         live = self.slot.tensors()

@@ -1,7 +1,8 @@
 """Costs of learning a task: an estimate from earlier runs of this installation, and a measurement.
 
-A run's work is known before it starts: optimizer steps and predictions. Stated default speeds turn it into seconds, and
-the median ratio of actual to default over like runs corrects them: a ratio estimator, which one run already improves.
+A run's work is known before it starts: rows read and predictions; early stopping may make it less. Stated default
+speeds turn it into seconds, and the median ratio of actual to default over like runs corrects them: a ratio estimator,
+which one run already improves.
 Costs stand beside a version, never in it: its digest does not depend on how fast a machine is.
 """
 
@@ -17,10 +18,16 @@ from components.storage.objects import ObjectMissing
 from components.tasks import queue
 from lcia.instance import Instance
 
-SECONDS_PER_STEP = 0.35
+SECONDS_PER_VISIT_AND_LAYER = 0.012
+SECONDS_PER_ROW = 0.08
 SECONDS_PER_PREDICTION = 0.08
 SECONDS_AROUND = 20.0
-"""Default speeds, measured on the embedded 135M model with adapters on 6 layers, batches of 4, two CPU cores."""
+"""Default speeds, measured on the embedded 135M model with two CPU cores: a row read with gradients, for each adapted
+layer; a row's pass through the layers below; a prediction; and all else in a run."""
+EMBEDDED_LAYERS = {"all": 30, "auto": 12}
+"""Layers that a setting in words adapts on that model."""
+OLD_BATCH = 4
+"""Rows of a step in records that do not count the rows read."""
 CORES = 2.0
 """Cores that such a run keeps busy, until a run has been measured."""
 PAST_RUNS = 20
@@ -46,11 +53,12 @@ def measure() -> Iterator[Stopwatch]:
 
 
 def estimate(instance: Instance, work: Mapping[str, int]) -> dict[str, Any]:
-    """Seconds, hours and money that `work` (`steps`, `predictions`) will take, and the basis of the estimate."""
-    plain = default_seconds(work)
+    """Seconds, hours and money that `work` (rows read, predictions) will take, and the basis of the estimate."""
+    layers = _layers(instance.settings)
+    plain = default_seconds(work, layers)
     past = _past(instance)
     if past:
-        factor = statistics.median(run["actual"]["seconds"] / default_seconds(run["work"]) for run in past)
+        factor = statistics.median(run["actual"]["seconds"] / default_seconds(run["work"], layers) for run in past)
         cores = statistics.median(run["actual"]["cpu_hours"] * 3600 / run["actual"]["seconds"] for run in past)
         basis = f"{len(past)} earlier run{'s' if len(past) > 1 else ''} here"
     else:
@@ -60,9 +68,20 @@ def estimate(instance: Instance, work: Mapping[str, int]) -> dict[str, Any]:
     return {**_costs(instance.settings, seconds, seconds * cores), "basis": basis}
 
 
-def default_seconds(work: Mapping[str, int]) -> float:
-    """Seconds at the stated default speeds; always positive."""
-    return SECONDS_AROUND + SECONDS_PER_STEP * work["steps"] + SECONDS_PER_PREDICTION * work["predictions"]
+def default_seconds(work: Mapping[str, int], layers: int) -> float:
+    """Seconds at the stated default speeds with `layers` adapted layers; always positive.
+
+    Records of earlier releases have steps in place of the rows read.
+    """
+    visits = work.get("row_visits", OLD_BATCH * work["steps"])
+    learning = SECONDS_PER_ROW * work["training_rows"] + SECONDS_PER_VISIT_AND_LAYER * layers * visits
+    return SECONDS_AROUND + learning + SECONDS_PER_PREDICTION * work["predictions"]
+
+
+def _layers(settings: Settings) -> int:
+    """Adapted layers; those of the embedded model where the settings name no number, as no model is loaded here."""
+    layers = settings.adapter.top_layers
+    return layers if isinstance(layers, int) else EMBEDDED_LAYERS[layers]
 
 
 def record(

@@ -176,6 +176,8 @@ class Advance:
         work = record["estimate"]
         forecast = estimates.estimate(instance, work)
         self.say(f"  about {forecast['seconds']:.0f} seconds ({forecast['basis']})")
+        for remark in record.get("length", {}).get("remarks", ()):
+            self.say(f"  {remark}")
         # a run that goes on from a checkpoint says nothing about how long a whole one takes
         partial = bool(earlier) or bool(read_curves(instance.store.scratch(keys.tune)))
         load()

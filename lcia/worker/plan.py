@@ -98,6 +98,7 @@ def _summary(instance: Instance, digest: str) -> dict[str, Any]:
         "drift": {"verdict": drift["verdict"], "reasons": drift["reasons"]},
         "grouping": record["grouping"],
         "estimate": record["estimate"],
+        "length": record["length"],
         "cost": estimates.estimate(instance, record["estimate"]),
         "gate": {
             "now": _power(instance, record["group"], beside, attempt) if beside else None,

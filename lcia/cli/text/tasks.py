@@ -35,6 +35,7 @@ def plan(value: Value) -> str:
         f"  drift: {drift['verdict']}",
         *([f"  grouping: {value['grouping']['words']}"] if value["grouping"]["words"] not in reasons else []),
         f"  work: {work}",
+        *(f"  {remark}" for remark in value["length"]["remarks"]),
         f"  estimate: {cost(value['cost'])} (from {value['cost']['basis']})",
     ]
     now, later = value["gate"]["now"], value["gate"]["later"]
