@@ -36,6 +36,7 @@ LATER = (
     ("tuning", "rows_per_pass"),
     ("tuning", "gradient_checkpointing"),
     ("base_model", "quantization"),
+    ("base_model", "date"),
     ("policy", "approval", "unknown_sender"),
 )
 """Keys that are younger than some versions: at their defaults they are not part of a version's content, so that its
