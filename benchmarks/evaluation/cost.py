@@ -166,11 +166,11 @@ def _plain(chain: Chain, queries: list[Query], batch_rows: int) -> list[tuple]:
     (adapter,) = {query.adapter for query in queries}
     slot, base = chain.bench.slot, chain.bench.base
     slot.load(slot.fetch(chain.store, adapter))
-    limit, end = queries[0].task.decoding.max_new_tokens, base.tokenizer.eos_token_id
+    limit = queries[0].task.decoding.max_new_tokens
     prompts = [query.rendering.prompt for query in queries]
     results = []
     for start in range(0, len(prompts), batch_rows):  # rows one by one share no prefix either
-        results += generate_greedy(base.model, prompts[start : start + batch_rows], limit, end, batch_rows)
+        results += generate_greedy(base.model, prompts[start : start + batch_rows], limit, base.ends, batch_rows)
     texts = [base.tokenizer.decode(each.tokens, skip_special_tokens=True) for each in results]
     scores = [METRICS[q.task.metric](text, q.example.output) for q, text in zip(queries, texts, strict=True)]
     return list(zip(texts, scores, [each.gap for each in results], strict=True))

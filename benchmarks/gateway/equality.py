@@ -100,8 +100,7 @@ async def answer(engine: Engine, reader: Reader, question: Question) -> str:
     """Text that the engine's tokens stand for, or the likeliest choice."""
     tokenizer: PreTrainedTokenizerBase = control_of(reader).tokenizer
     contract, decoding = question.contract, question.contract.decoding
-    end = tokenizer.eos_token_id
-    job = Job(question.prompt, contract.adapter, decoding.max_new_tokens, end)
+    job = Job(question.prompt, contract.adapter, decoding.max_new_tokens, control_of(reader).ends)
     if not contract.choices:
         tokens = [step.id async for step in engine.generate(job)]
         return str(tokenizer.decode(tokens, skip_special_tokens=True))

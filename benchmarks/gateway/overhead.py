@@ -46,14 +46,14 @@ def ways(instance: Instance, rows: Sequence[Mapping[str, Any]], vllm: str, gatew
     version, settings = bundle.from_store(instance.store, champion.digest), instance.settings
     reader = load_reader(settings.base_model, Path(settings.storage.models))
     loaded = Loaded.of(champion.number, version, settings.base_model, reader, settings.grouping)
-    end = control_of(reader).tokenizer.eos_token_id
+    ends = control_of(reader).ends
     whole, streamed, chats, named = [], [], [], []
     for row in rows:
         question = loaded.question(Conversation((("user", row["messages"][-1]["content"]),)))
         contract = question.contract
         if contract.choices or contract.adapter is None:
             continue
-        job = Job(question.prompt, contract.adapter, contract.decoding.max_new_tokens, end)
+        job = Job(question.prompt, contract.adapter, contract.decoding.max_new_tokens, ends)
         body = wire.completion(job, contract.adapter)
         streamed.append(body)
         whole.append({name: value for name, value in body.items() if name != "stream_options"} | {"stream": False})

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from components.evaluation.metrics import BINARY, METRICS
 from components.model.adapters import AdapterSlot
+from components.model.base import BaseModel
 from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import Begun, continue_greedy, generate_greedy
 from components.model.memory import enough_memory
@@ -79,6 +80,7 @@ class Evaluator:
             "base": base.digest,
             "system_prompt": base.settings.system_prompt,
             "max_tokens": base.settings.max_tokens,
+            **_ends(base),
         }
         return digest_of(canonical(parts))
 
@@ -95,6 +97,7 @@ class Evaluator:
             "numerics": base.numerics_digest,
             "base": base.digest,
             "tokens": list(rendering.prompt),
+            **_ends(base),
         }
         controls = [choice for choice in parts["choices"] if control_of(base.reader).spells_control(choice)]
         if controls:  # once read as control tokens: a prediction of then is another one
@@ -146,17 +149,17 @@ class Evaluator:
     def _generate(
         self, queries: Sequence[Query], read: "_Reading", scores_only: bool, progress: Progress | None
     ) -> list[Prediction]:
-        tokenizer = self.trunk.base.tokenizer
+        tokenizer, ends = self.trunk.base.tokenizer, self.trunk.base.ends
         out: list[Prediction] = []
         misses: list[int] = []
         certificates = self._certify([q.rendering for q in queries], read)
         for index, certificate in enumerate(certificates):
             query, limit = queries[index], queries[index].task.decoding.max_new_tokens
             tokens, gap = certificate.tokens[:limit], min(certificate.gaps[:limit])
-            complete = len(tokens) == limit or tokens[-1] == tokenizer.eos_token_id
-            text = tokenizer.decode([t for t in tokens if t != tokenizer.eos_token_id], skip_special_tokens=True)
+            complete = len(tokens) == limit or tokens[-1] in ends
+            text = tokenizer.decode([t for t in tokens if t not in ends], skip_special_tokens=True)
             if complete:
-                cut = tokens[-1] != tokenizer.eos_token_id
+                cut = tokens[-1] not in ends
                 out.append(Prediction(text, METRICS[query.task.metric](text, query.example.output), gap, cut))
             else:
                 out.append(Prediction(None, 0.0, gap))  # to be decoded below, unless it is lost already
@@ -179,7 +182,7 @@ class Evaluator:
     ) -> list[tuple[list[int], float]]:
         """Tokens and smallest gap of greedy decoding for `misses`, which have begun without reaching their end."""
         base = self.trunk.base
-        model, end = base.model, base.tokenizer.eos_token_id
+        model, ends = base.model, base.ends
         if self.trunk.split:
             rows = []
             for index in misses:
@@ -189,7 +192,7 @@ class Evaluator:
                 read = (*query.rendering.prompt, *certificate.tokens[:-1])
                 position = base.sight.position(read) if base.sight else None
                 rows.append(Begun(certificate.tokens[-1], length, certificate.pasts, limit, position))
-            results = continue_greedy(model, rows, end, self.batch_rows, progress)
+            results = continue_greedy(model, rows, ends, self.batch_rows, progress)
             pairs = [(certificates[index], result) for index, result in zip(misses, results, strict=True)]
             return [([*k.tokens, *result.tokens], min(*k.gaps, result.gap)) for k, result in pairs]
         by_index: dict[int, tuple[list[int], float]] = {}
@@ -198,18 +201,18 @@ class Evaluator:
             by_limit[queries[index].task.decoding.max_new_tokens].append(index)
         for limit, members in by_limit.items():
             prompts = [queries[i].rendering.prompt for i in members]
-            results = generate_greedy(model, prompts, limit, end, self.batch_rows, progress, base.sight)
+            results = generate_greedy(model, prompts, limit, ends, self.batch_rows, progress, base.sight)
             by_index.update((i, (list(result.tokens), result.gap)) for i, result in zip(members, results, strict=True))
         return [by_index[index] for index in misses]
 
     def _certify(self, rows: Sequence[Rendered], read: "_Reading") -> list["_Certified"]:
-        end = self.trunk.base.tokenizer.eos_token_id
+        ends = self.trunk.base.ends
 
         def certify(logits: Tensor, row: Rendered, pasts: tuple[Past, ...]) -> _Certified:
             top = logits.topk(2, dim=-1)
             greedy = top.indices[:, 0].tolist()
             pairs = enumerate(zip(greedy, row.answer, strict=True), 1)
-            count = next((i for i, (ours, theirs) in pairs if ours != theirs or ours == end), len(greedy))
+            count = next((i for i, (ours, theirs) in pairs if ours != theirs or ours in ends), len(greedy))
             return _Certified(greedy[:count], (top.values[:count, 0] - top.values[:count, 1]).tolist(), pasts)
 
         return read(rows, certify, keep_past=self.trunk.split)
@@ -262,6 +265,11 @@ class Evaluator:
             if size <= CACHE_BYTES:
                 break
             size -= memory(self._cache.pop(batch))
+
+
+def _ends(base: BaseModel) -> dict[str, list[int]]:
+    """End tokens as part of a key, if there are others than the tokenizer's own, which were the only ones once."""
+    return {} if base.ends == (base.tokenizer.eos_token_id,) else {"ends": list(base.ends)}
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ DIGEST = "sha256:"
 SHAPING = {"target_modules": "adapter.modules", "modules_to_save": "adapter.projector"}
 """Keys of PEFT's configuration that all adapters of a pool share, and the settings behind them."""
 CPU_LAYERS = 12
-"""Layers that `adapter.top_layers: auto` adapts on a CPU. Four tasks with an adapter each ended at .619 / .780 / .811 on
-6 / 12 / 30 layers of the embedded model (docs/decisions/0037): most of the gain at less than half of the work."""
+"""Layers that `adapter.top_layers: auto` adapts on a CPU. Four tasks with an adapter each ended at .619 / .780 / .811
+on 6 / 12 / 30 layers of the embedded model (docs/decisions/0037): most of the gain at less than half of the work."""
 NUMBERS = re.compile(r"\(\d+(\|\d+)*\)")
 """Layers in the pattern that names a multimodal base model's modules."""
 PROJECTORS = ("multi_modal_projector", "connector", "merger", "aligner", "mlp1", "embed_vision")

@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from components.errors import LciaError
 from components.model.memory import enough_memory
-from components.model.prompts import Reader
+from components.model.prompts import Reader, control_of
 from components.model.ranks import ALONE, Ranks
 from components.model.reader import ImageReader, ProcessorUnusable, sees
 from components.model.vision import Sight
@@ -77,6 +77,11 @@ class BaseModel:
     def reader(self) -> Reader:
         """Reader that turns examples into tokens."""
         return self.sight.reader if self.sight else self.tokenizer
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end an answer, the one that is learnt first."""
+        return control_of(self.reader).ends
 
     @property
     def layers(self) -> int:

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from components.errors import LciaError
+from components.model.chat import end_tokens
 
 BRACKETED = re.compile(r"[<\[{(|].*\w.*[>\]})|]", re.DOTALL)
 """Added tokens that are not declared special and still control, such as `<think>`, `[TOOL_CALLS]`, `<|fim_prefix|>`."""
@@ -49,17 +50,26 @@ class Script:
 class ControlTokens:
     """The control tokens of one tokenizer: `ids`, and `names` from strings to ids (None: a placeholder without one)."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, placeholders: Iterable[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, placeholders: Iterable[str] = (), template: str | None = None
+    ) -> None:
+        """`placeholders` and `template`, the chat template, are those of a multimodal base model's processor."""
         by_name = {
             str(token.content): int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if controls(token)
         }
-        self.tokenizer = tokenizer
+        self.tokenizer, self._template = tokenizer, template
         self.names: dict[str, int | None] = {**dict.fromkeys(placeholders), **by_name}
         longest_first = sorted(self.names, key=len, reverse=True)
         self._strings = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self.ids = set(by_name.values()) - {tokenizer.unk_token_id}  # what no vocabulary holds is unknown, not control
         self._secret = secrets.token_hex(16)
         self._mark = re.compile(rf"{self._secret}m(\d+)m")
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end an answer, the one that is learnt first; see `end_tokens`."""
+        template = self._template or (self.tokenizer.get_chat_template() if self.tokenizer.chat_template else None)
+        return end_tokens(self.tokenizer, template, self.ids, parts=self._template is not None)
 
     def script(self, texts: Sequence[str]) -> Script:
         """Texts with their control strings marked."""

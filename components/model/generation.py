@@ -5,7 +5,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from components.model.trunk import Past
+from components.model.trunk import Past, windows
 from components.model.vision import Sight
 
 
@@ -30,25 +30,27 @@ def generate_greedy(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    end_token: int,
+    ends: Collection[int],
     batch_rows: int,
     progress: Callable[[int], None] | None = None,
     sight: Sight | None = None,
 ) -> list[Generated]:
-    """Greedy continuation of every prompt until `end_token` or `max_new_tokens` tokens.
+    """Greedy continuation of every prompt until one of `ends` or `max_new_tokens` tokens.
 
     Prompts with images need the model's `sight`; they are read one by one, then continued together.
     """
     out = [Generated((), 0.0)] * len(prompts)
     visual = [i for i, prompt in enumerate(prompts) if sight and Sight.opening_length(prompt)]
     if sight and visual:
-        results = _continue_visual(model, sight, [prompts[i] for i in visual], max_new_tokens, end_token, batch_rows)
+        results = _continue_visual(model, sight, [prompts[i] for i in visual], max_new_tokens, ends, batch_rows)
         for index, result in zip(visual, results, strict=True):
             out[index] = result
         if progress:
             progress(len(visual))
     plain = [i for i in range(len(prompts)) if i not in set(visual)] if visual else range(len(prompts))
-    for prefix, places in shared_prefixes([prompts[i] for i in plain]):
+    longest = max(map(len, prompts), default=0) + max_new_tokens
+    share = _may_share(model, longest)
+    for prefix, places in shared_prefixes([prompts[i] for i in plain]) if share else [(0, list(range(len(plain))))]:
         members = [plain[place] for place in places]
         cache = None
         if prefix:
@@ -59,13 +61,20 @@ def generate_greedy(
         for start in range(0, len(order), batch_rows):
             batch = order[start : start + batch_rows]
             tails = [prompts[i][prefix:] for i in batch]
-            for index, result in zip(
-                batch, _decode(model, tails, prefix, cache, max_new_tokens, end_token), strict=True
-            ):
+            for index, result in zip(batch, _decode(model, tails, prefix, cache, max_new_tokens, ends), strict=True):
                 out[index] = result
             if progress:
                 progress(len(batch))
     return out
+
+
+def _may_share(model: PreTrainedModel, longest: int) -> bool:
+    """True if padding may stand between a prefix and the rest of a row.
+
+    Windows go by places in the cache, in which padding counts, so no row may come to the end of one.
+    """
+    kinds = windows(model.get_decoder())
+    return kinds is not None and all(window is None or longest <= window for window in kinds.values())
 
 
 def _continue_visual(
@@ -73,7 +82,7 @@ def _continue_visual(
     sight: Sight,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    end_token: int,
+    ends: Collection[int],
     batch_rows: int,
 ) -> list[Generated]:
     """As `generate_greedy`, for prompts with images."""
@@ -85,15 +94,15 @@ def _continue_visual(
             cache = DynamicCache()
             top = sight.logits(prompt, cache).float().topk(2)
             token, gap = int(top.indices[0]), float(top.values[0] - top.values[1])
-            first.append(Generated(() if token == end_token else (token,), gap))
-            if token != end_token and max_new_tokens > 1:
+            first.append(Generated(() if token in ends else (token,), gap))
+            if token not in ends and max_new_tokens > 1:
                 layers = {number: (layer.keys[0], layer.values[0]) for number, layer in enumerate(cache.layers)}
                 past = Past(layers, torch.arange(len(prompt), device=model.device))
                 rows.append(Begun(token, len(prompt), (past,), max_new_tokens - 1, sight.position(prompt)))
             else:
                 rows.append(Begun(token, 0, (), 0))
         going = [place for place, row in enumerate(rows) if row.limit]
-        continuations = continue_greedy(model, [rows[place] for place in going], end_token, batch_rows)
+        continuations = continue_greedy(model, [rows[place] for place in going], ends, batch_rows)
         for place, rest in zip(going, continuations, strict=True):
             head = first[place]
             first[place] = Generated((*head.tokens, *rest.tokens), min(head.gap, rest.gap))
@@ -107,13 +116,13 @@ def _decode(
     prefix: int,
     prefix_cache: DynamicCache | None,
     max_new_tokens: int,
-    end_token: int,
+    ends: Collection[int],
 ) -> list[Generated]:
     ids, mask, positions = left_padded(tails, model.device, prefix)
     cache = copy.deepcopy(prefix_cache) if prefix_cache is not None else DynamicCache()
     if prefix_cache is not None:
         cache.batch_repeat_interleave(len(tails))
-    return _loop(model, ids, mask, positions, cache, [max_new_tokens] * len(tails), end_token)
+    return _loop(model, ids, mask, positions, cache, [max_new_tokens] * len(tails), ends)
 
 
 @dataclass(frozen=True)
@@ -135,11 +144,11 @@ class Begun:
 def continue_greedy(
     model: PreTrainedModel,
     rows: Sequence[Begun],
-    end_token: int,
+    ends: Collection[int],
     batch_rows: int,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
-    """Greedy continuation of each row until `end_token` or its limit; the adapter must be the one of `pasts`."""
+    """Greedy continuation of each row until one of `ends` or its limit; the adapter must be the one of `pasts`."""
     out = [Generated((), float("inf"))] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: (rows[i].limit, rows[i].length, i))
     for start in range(0, len(order), batch_rows):
@@ -153,7 +162,7 @@ def continue_greedy(
         places = [[row.length if row.position is None else row.position] for row in members]
         positions = torch.tensor(places, device=model.device)
         limits = [row.limit for row in members]
-        results = _loop(model, ids, mask, positions, _joint_cache(members, width), limits, end_token)
+        results = _loop(model, ids, mask, positions, _joint_cache(members, width), limits, ends)
         for index, result in zip(batch, results, strict=True):
             out[index] = result
         if progress:
@@ -185,29 +194,29 @@ def _loop(
     positions: Tensor,
     cache: DynamicCache,
     limits: Sequence[int],
-    end_token: int,
+    ends: Collection[int],
 ) -> list[Generated]:
     """Read `ids` (rows, width) after what is in `cache`, then decode up to `limits` tokens a row."""
     rows = len(limits)
     tokens: list[list[int]] = [[] for _ in range(rows)]
     gaps: list[float] = [float("inf")] * rows
     running = list(range(rows))  # row numbers still in the batch, in order
-    ends: set[int] = set()
-    while len(ends) < rows:
+    over: set[int] = set()
+    while len(over) < rows:
         logits = next_logits(model, ids, mask, positions, cache)
         top = logits.float().topk(2, dim=-1)
         best = top.indices[:, 0].tolist()
         gap = (top.values[:, 0] - top.values[:, 1]).tolist()
         for place, i in enumerate(running):
-            if i in ends:
+            if i in over:
                 continue
             gaps[i] = min(gaps[i], gap[place])
-            if best[place] != end_token:
+            if best[place] not in ends:
                 tokens[i].append(best[place])
-            if best[place] == end_token or len(tokens[i]) == limits[i]:
-                ends.add(i)
+            if best[place] in ends or len(tokens[i]) == limits[i]:
+                over.add(i)
         ids = torch.tensor(best, device=model.device)[:, None]
-        going = [place for place, i in enumerate(running) if i not in ends]
+        going = [place for place, i in enumerate(running) if i not in over]
         if 0 < 2 * len(going) <= len(running):  # rows that ended no longer cost anything
             keep = torch.tensor(going, device=model.device)
             cache.batch_select_indices(keep)

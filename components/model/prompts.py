@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TypeAlias
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from components.errors import LciaError
+from components.model.chat import frozen
 from components.model.control import ContentRefused, ControlTokens, Script, control_tokens
 from components.model.reader import ImageReader
 from components.settings import BaseModelSettings
@@ -57,8 +59,7 @@ def answer_tokens(reader: Reader, output: str) -> tuple[int, ...]:
         ContentRefused: the tokenizer can't take it as text.
     """
     control = control_of(reader)
-    end: int = control.tokenizer.eos_token_id
-    return (*control.content(output), end)
+    return (*control.content(output), control.ends[0])
 
 
 def turns_of(settings: BaseModelSettings, instruction: str, text: str | None) -> list[Turn]:
@@ -78,7 +79,10 @@ def layout(
     script = control_of(reader).script([content for _, content in turns])
     messages = [{"role": role, "content": text} for (role, _), text in zip(turns, script.texts, strict=True)]
     try:
-        prompt = reader.text(messages, images) if isinstance(reader, ImageReader) else _by_template(reader, messages)
+        if isinstance(reader, ImageReader):
+            prompt = reader.text(messages, images, settings.date)
+        else:
+            prompt = _by_template(reader, messages, settings.date)
     except TemplateError as error:
         raise ContentRefused(
             f"the chat template of {settings.name} refuses the turns {', '.join(role for role, _ in turns)}: {error}; "
@@ -151,10 +155,13 @@ def render(
     return Rendered(prompt, answer)
 
 
-def _by_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]]) -> str:
+def _by_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], day: date) -> str:
     if tokenizer.chat_template is None:
         return "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
-    return str(tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, tokenize=False))
+    template = frozen(tokenizer.get_chat_template(), day)
+    return str(
+        tokenizer.apply_chat_template(list(turns), chat_template=template, add_generation_prompt=True, tokenize=False)
+    )
 
 
 def _need_whole(settings: BaseModelSettings, turns: Sequence[Turn], script: Script, prompt: str) -> None:

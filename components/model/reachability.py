@@ -50,11 +50,12 @@ def out_of_reach(
 
 
 def _fault_of_text(reader: Reader, task: Task, answer: str, tokens: tuple[int, ...]) -> Iterator[OutOfReach]:
-    tokenizer, limit, body = control_of(reader).tokenizer, task.decoding.max_new_tokens, tokens[:-1]
+    control, limit, body = control_of(reader), task.decoding.max_new_tokens, tokens[:-1]
+    tokenizer = control.tokenizer
     if len(body) > limit:
         yield OutOfReach(f"{len(body)} tokens, decoding.max_new_tokens is {limit}", len(body))
-    if tokenizer.eos_token_id in body:
-        place = body.index(tokenizer.eos_token_id)
+    place = next((place for place, token in enumerate(body) if token in control.ends), None)
+    if place is not None:
         yield OutOfReach(f"the end token stands in it, after {place} tokens: an answer ends there")
     text = tokenizer.decode(list(body), skip_special_tokens=True)
     whole = task.metric in BINARY

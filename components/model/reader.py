@@ -7,6 +7,7 @@ and the order of batches need to know of nothing but tokens. `plain` gives the i
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +27,7 @@ from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
 
 from components.errors import LciaError
+from components.model.chat import frozen
 from components.model.control import PLACEHOLDERS, ControlTokens
 from components.storage.objects import canonical, digest_of
 from components.tasks.images import Picture
@@ -50,7 +52,8 @@ class ImageReader:
         self.processor, self.image_token = processor, image_token
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
         placeholders = {getattr(processor, name, None) for name in PLACEHOLDERS}
-        self.control = ControlTokens(self.tokenizer, {each for each in placeholders if isinstance(each, str)})
+        names = {each for each in placeholders if isinstance(each, str)}
+        self.control = ControlTokens(self.tokenizer, names, getattr(processor, "chat_template", None))
         self._blocks: dict[int, tuple[str, tuple[Picture, ...]]] = {}
         self._prompts: OrderedDict[_Key, list[int]] = OrderedDict()
 
@@ -150,8 +153,11 @@ class ImageReader:
         begin = self.tokenizer.bos_token
         return begin is None or not text.startswith(begin)
 
-    def text(self, turns: Sequence[Mapping[str, str]], images: int) -> str:
-        """The turns by the chat template, or plainly without one; images come before the text of the last turn."""
+    def text(self, turns: Sequence[Mapping[str, str]], images: int, day: date) -> str:
+        """The turns by the chat template, or plainly without one; images come before the text of the last turn.
+
+        `day` is the date that the template may ask for.
+        """
         template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         if template is None:
             plain = "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
@@ -159,7 +165,7 @@ class ImageReader:
         parts = [{"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
         parts[-1]["content"] = [{"type": "image"}] * images + list(parts[-1]["content"])
         text = ProcessorMixin.apply_chat_template(  # not the class's own, which may ask for a video processor
-            self.processor, parts, chat_template=template, add_generation_prompt=True, tokenize=False
+            self.processor, parts, chat_template=frozen(template, day), add_generation_prompt=True, tokenize=False
         )
         return str(text)
 

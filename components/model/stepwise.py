@@ -1,6 +1,6 @@
 """Decoding of one answer token by token, for streams; greedy decoding as in `generation.generate_greedy`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +29,7 @@ def decode(
     model: PreTrainedModel,
     prompt: Sequence[int],
     limit: int,
-    end_token: int,
+    ends: Collection[int],
     *,
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -37,7 +37,7 @@ def decode(
     alternatives: int = 0,
     sight: Sight | None = None,
 ) -> Iterator[Decoded]:
-    """Tokens of an answer, as they are decoded, until `end_token` (left out) or `limit` of them.
+    """Tokens of an answer, as they are decoded, until one of `ends` (left out) or `limit` of them.
 
     Temperature 0 takes the likeliest token; else one is drawn, with `seed`, from the smallest set whose share reaches
     `top_p`. Each step reads the adapter that is in the slot then: it must be the same at all of them. A prompt with
@@ -51,7 +51,7 @@ def decode(
         logits = next_logits(model, *left_padded([prompt], model.device), cache)[0]
     for count in range(limit):
         token = _pick(logits, temperature, top_p, generator)
-        if token == end_token:
+        if token in ends:
             return
         yield _step(logits, token, alternatives)
         if count + 1 < limit:

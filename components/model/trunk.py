@@ -15,6 +15,9 @@ So is every row if the base is spread over processes, which must run the same la
 
 An architecture that cannot be split (no Llama-like decoder, or a split that changes its output) runs
 whole each time: slower, otherwise the same.
+
+Layers with a sliding window see only the tokens that are less than a window back. In a pack they stand at other places
+than in their row, so the window goes by positions in the row.
 """
 
 import copy
@@ -46,6 +49,10 @@ Progress = Callable[[int], None]
 
 SAMPLES = ("Name the river that flows through the town.", "Count the apples that are left in the basket.")
 """Instructions on which a split is compared with the whole."""
+BEYOND = 32
+"""Tokens by which a row on which a split is compared exceeds the model's longest window."""
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""Kinds of layers, as transformers names them."""
 AGAIN = partial(checkpoint, use_reentrant=False)
 
 
@@ -86,7 +93,8 @@ class Trunk:
         self.base = base
         self.head = base.model.get_output_embeddings()
         self._decoder = decoder
-        self.split = isinstance(layers, nn.ModuleList) and hasattr(decoder, "norm")
+        self._windows = windows(decoder)
+        self.split = isinstance(layers, nn.ModuleList) and hasattr(decoder, "norm") and self._windows is not None
         self.keeps_images = slot.first_layer > 0 and not slot.projector
         if base.sight:
             base.sight.forget()
@@ -231,17 +239,10 @@ class Trunk:
         return places[:, None]
 
     def _run(self, part: nn.Module, pack: Pack, cache: DynamicCache | None, **inputs: Tensor) -> Tensor:
-        device = self.base.device
-        mask = torch.full((len(pack.tokens),) * 2, torch.finfo(self.base.model.dtype).min, dtype=self.base.model.dtype)
-        for path in pack.paths:  # a token sees the tokens before it in the rows it belongs to
-            order = path[:, None] >= path[None, :]
-            mask[path[:, None], path[None, :]] = torch.where(order, 0.0, mask[path[:, None], path[None, :]])
-        for path, opening in self._openings(pack):
-            if opening.mutual is not None:
-                start, mutual = path[: opening.length], opening.mutual.cpu()
-                mask[start[:, None], start[None, :]] = torch.where(mutual, 0.0, mask[start[:, None], start[None, :]])
+        masks = {kind: self._mask(pack, window) for kind, window in (self._windows or {}).items()}
         result = part(
-            attention_mask=mask[None, None].to(device),
+            # a model whose layers are all of one kind takes no mapping
+            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
             position_ids=self._positions(pack),
             past_key_values=cache,
             use_cache=cache is not None,
@@ -249,6 +250,26 @@ class Trunk:
         )
         output: Tensor = result.last_hidden_state[0]
         return output
+
+    def _mask(self, pack: Pack, window: int | None) -> Tensor:
+        """Mask of a pack (1, 1, tokens, tokens): each token sees those before it in the rows it belongs to.
+
+        `window` is the number of tokens, itself among them, that it sees at most; images that see each other whatever
+        their order do so whatever their distance.
+        """
+        dtype = self.base.model.dtype
+        visible = torch.zeros((len(pack.tokens),) * 2, dtype=torch.bool)
+        for path in pack.paths:
+            place = torch.arange(len(path))
+            distance = place[:, None] - place[None, :]
+            seen = (distance >= 0) & (distance < window) if window else distance >= 0
+            visible[path[:, None], path[None, :]] |= seen
+        for path, opening in self._openings(pack):
+            if opening.mutual is not None:
+                start, mutual = path[: opening.length], opening.mutual.cpu()
+                visible[start[:, None], start[None, :]] |= mutual | mutual.T
+        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+        return mask[None, None].to(self.base.device)
 
     def _whole(self, states: Sequence[State]) -> list[Tensor]:
         if self.base.sight and any(Sight.opening_length(state.tokens) for state in states):
@@ -273,11 +294,29 @@ class Trunk:
         settings = self.base.settings.model_copy(update={"max_tokens": 2**31})
         texts = [render(self.base.reader, settings, text, "The cat saw the dog.", "It did.").tokens for text in SAMPLES]
         rows: list[Tokens] = [*texts, (*texts[0][:-4], *texts[1][-2:])]
+        # a window shows only in a row that exceeds it, if rows can
+        longest = max((window or 0 for window in (self._windows or {}).values()), default=0)
+        if longest and (length := min(self.base.settings.max_tokens, longest + BEYOND)) > longest:
+            rows.append((texts[0] * length)[:length])
         if self.base.sight:
             images = [render(self.base.reader, settings, "a", "b", "c", [picture]).tokens for picture in _samples()]
             rows += [*images, (*images[0], *images[1][-2:])]
         pairs = zip(self._whole([State(tuple(r), None) for r in rows]), self.outputs(self.states(rows, 2)), strict=True)
         return all(bool((a - b).float().norm() <= 0.05 * a.float().norm()) for a, b in pairs)
+
+
+def windows(decoder: nn.Module) -> dict[str, int | None] | None:
+    """Kinds of a decoder's layers with their window (None: all tokens), None if it has others than these two.
+
+    A decoder that does not say of which kind its layers are has one kind, whose window is the configuration's.
+    """
+    config: Any = getattr(decoder, "config", None)
+    window: int | None = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if not kinds:
+        return {FULL: window}
+    by_kind = {FULL: None, SLIDING: window}
+    return {kind: by_kind[kind] for kind in by_kind if kind in kinds} if set(kinds) <= by_kind.keys() else None
 
 
 def _layers(cache: DynamicCache | None) -> dict[int, tuple[Tensor, Tensor]]:

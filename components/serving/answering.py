@@ -52,14 +52,13 @@ async def answer(engine: Engine, reader: Reader, question: Question, wishes: Wis
         NotAbleTo: the task chooses among answers, and the caller asks for what only generated ones have.
         EngineDown: see `Engine.generate`.
     """
-    contract, tokenizer = question.contract, control_of(reader).tokenizer
+    contract, control = question.contract, control_of(reader)
     if contract.choices:
         yield await _choice(engine, reader, question, wishes)
         return
     limit = wishes.limit or contract.decoding.max_new_tokens
-    end = tokenizer.eos_token_id
-    job = Job(question.prompt, contract.adapter, limit, end, wishes.sampling, wishes.alternatives)
-    text, count = TextStream(tokenizer, wishes.stops), 0
+    job = Job(question.prompt, contract.adapter, limit, control.ends, wishes.sampling, wishes.alternatives)
+    text, count = TextStream(control.tokenizer, wishes.stops), 0
     async with aclosing(engine.generate(job)) as steps:
         async for step in steps:
             count += 1
@@ -78,6 +77,6 @@ async def _choice(engine: Engine, reader: Reader, question: Question, wishes: Wi
             "nothing: leave them out"
         )
     answers: Sequence[tuple[int, ...]] = [answer_tokens(reader, choice) for choice in contract.choices]
-    job = Job(question.prompt, contract.adapter, 1, control_of(reader).tokenizer.eos_token_id)
+    job = Job(question.prompt, contract.adapter, 1, control_of(reader).ends)
     choice = contract.choose(await engine.likelihoods(job, answers), answers)
     return Part(choice.strip(), len(answers[contract.choices.index(choice)]), finish="stop")

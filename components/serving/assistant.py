@@ -97,7 +97,7 @@ class Assistant:
             return [contract.choose([next(likelihoods) for _ in answers], answers) for _ in prompts]
         if adapter:
             bench.slot.load(adapter)
-        limit, end = contract.decoding.max_new_tokens, base.tokenizer.eos_token_id
+        limit = contract.decoding.max_new_tokens
         with nullcontext() if adapter else bench.slot.switched_off():
-            results = generate_greedy(base.model, prompts, limit, end, batch_rows, sight=base.sight)
+            results = generate_greedy(base.model, prompts, limit, base.ends, batch_rows, sight=base.sight)
         return [str(base.tokenizer.decode(each.tokens, skip_special_tokens=True)) for each in results]

@@ -111,7 +111,7 @@ class EmbeddedEngine:
             base.model,
             job.prompt,
             job.limit,
-            job.end_token,
+            job.ends,
             temperature=job.sampling.temperature,
             top_p=job.sampling.top_p,
             seed=job.sampling.seed,

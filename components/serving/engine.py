@@ -42,8 +42,8 @@ class Job:
     """Digest of an adapter that was put into the engine; None: the base model alone."""
     limit: int
     """Most tokens of the answer."""
-    end_token: int
-    """Token that ends the answer; the only one that does."""
+    ends: tuple[int, ...]
+    """Tokens that end the answer; no others do."""
     sampling: Sampling = GREEDY
     logprobs: int | None = None
     """Number of alternatives to report for each token; None reports no log-probabilities."""

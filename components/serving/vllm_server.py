@@ -107,7 +107,7 @@ class VllmServer:
         """
         with _down_if_any_fails():
             self.version = wire.version(await self._request("GET", wire.VERSION, LOOK_SECONDS))
-            await self._logprobs(Job((0,), None, 1, 0), 0, [()], WARM_SECONDS)
+            await self._logprobs(Job((0,), None, 1, (0,)), 0, [()], WARM_SECONDS)
 
     async def load(self, digest: str, path: str) -> None:
         """Load an adapter under its digest; nothing is done if the server has it.

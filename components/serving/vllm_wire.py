@@ -114,7 +114,7 @@ def completion(job: Job, model: str) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "seed": sampling.seed,
         "ignore_eos": True,
-        "stop_token_ids": [job.end_token],
+        "stop_token_ids": list(job.ends),
         "return_token_ids": True,
         "stream": True,
     }
@@ -182,13 +182,14 @@ def fragment(content: bytes, job: Job, count: int) -> Fragment:
     steps = _steps(choice, job)
     if reason is None and count + len(ids) <= job.limit:
         return Fragment(steps, ended=False)
-    if reason == "stop" and ids and ids[-1] == job.end_token and count + len(ids) <= job.limit:
+    if reason == "stop" and ids and ids[-1] in job.ends and count + len(ids) <= job.limit:
         return Fragment(steps[:-1], ended=True)
     if reason == "length" and count + len(ids) == job.limit:
         return Fragment(steps, ended=True)
     raise AnswerUnreadable(
         f"an answer ended with {visible(str(reason))[:40]!r} after {count + len(ids)} tokens; expected token "
-        f"{job.end_token} or {job.limit} tokens. Start vLLM as docs/gateway.md says, without limits of its own"
+        f"{' or '.join(map(str, job.ends))}, or {job.limit} tokens. "
+        "Start vLLM as docs/gateway.md says, without limits of its own"
     )
 
 

@@ -1,5 +1,6 @@
 """Settings that shape a version: base model, adapter, grouping, tuning, evaluation."""
 
+import datetime as dt
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -20,6 +21,9 @@ class BaseModelSettings(Section):
     """Number type of the frozen base; adapters and their EMA are always float32."""
     system_prompt: str = "Answer with the result only."
     """System line of the chat template, part of every rendered prompt."""
+    date: dt.date = dt.date(2026, 1, 1)
+    """Date for chat templates that write today's into the prompt (Llama 3.2, SmolLM3): the same every day, so that a
+    prompt is always the same tokens."""
     max_tokens: Annotated[int, Field(ge=16)] = 256
     """Longest rendered example, prompt and answer, in tokens; longer ones are refused."""
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -44,7 +44,9 @@ LATER: Mapping[tuple[str, ...], Any] = MappingProxyType(
         ("tuning", "min_steps"): 60,
         ("tuning", "max_steps"): 3000,
         ("tuning", "early_stopping"): False,
+        ("tuning", "pseudo_rehearsal", "rows_per_task"): 60,
         ("base_model", "quantization"): None,
+        ("base_model", "date"): "2026-01-01",
         ("policy", "approval", "unknown_sender"): 1,
     }
 )

@@ -126,10 +126,9 @@ class Labeller:
         prompts = [
             render_prompt(base.reader, base.settings, row.instruction, row.input or "", row.images) for row in rows
         ]
-        end = tokenizer.eos_token_id
         for row, result in zip(
             rows,
-            generate_greedy(self.slot.model, prompts, limit, end, self.batch_rows, report, base.sight),
+            generate_greedy(self.slot.model, prompts, limit, base.ends, self.batch_rows, report, base.sight),
             strict=True,
         ):
             text = tokenizer.decode(result.tokens, skip_special_tokens=True).strip()

@@ -112,15 +112,14 @@ def write_inputs(base: BaseModel, instructions: Sequence[str], seed: int) -> lis
 
 def parents_answers(base: BaseModel, slot: AdapterSlot, recalls: Sequence[Recall], batch_rows: int) -> list[Rendered]:
     """The recalled rows with the answers that the adapter in `slot` gives (greedy)."""
-    end = base.tokenizer.eos_token_id
     out: dict[int, Rendered] = {}
     for limit in sorted({recall.limit for recall in recalls}):
         members = [i for i, recall in enumerate(recalls) if recall.limit == limit]
         answers = generate_greedy(
-            slot.model, [recalls[i].prompt for i in members], limit, end, batch_rows, sight=base.sight
+            slot.model, [recalls[i].prompt for i in members], limit, base.ends, batch_rows, sight=base.sight
         )
         for i, answer in zip(members, answers, strict=True):
-            out[i] = Rendered(recalls[i].prompt, (*answer.tokens, end))
+            out[i] = Rendered(recalls[i].prompt, (*answer.tokens, base.ends[0]))
     return [out[i] for i in range(len(recalls))]
 
 

@@ -263,7 +263,7 @@ class Follower:
     async def _warm(self, engine: Engine, adapter: str) -> None:
         """Let an adapter read something, so that the first request does not wait for it."""
         prompt = render_turns(self.reader, self._base, turns_of(self._base, "Hello", None))
-        async for _ in engine.generate(Job(prompt, adapter, 1, self.tokenizer.eos_token_id)):
+        async for _ in engine.generate(Job(prompt, adapter, 1, control_of(self.reader).ends)):
             pass
 
     def _leave(self, version: Loaded) -> None:

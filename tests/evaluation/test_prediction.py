@@ -38,7 +38,7 @@ def plain(bench, queries, adapters):
 
 def _greedy(bench, query):
     limit = query.task.decoding.max_new_tokens
-    return bench.base.model, [query.rendering.prompt], limit, bench.base.tokenizer.eos_token_id, 1
+    return bench.base.model, [query.rendering.prompt], limit, bench.base.ends, 1
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "token_f1", "rouge_l"])

@@ -31,7 +31,7 @@ def reference(base, prompt, limit: int) -> tuple[int, ...]:
 @pytest.mark.parametrize("batch_rows", [1, 5, 64])
 def test_mixed_lengths_give_the_text_of_transformers(tiny_base, prompts, batch_rows) -> None:
     end = tiny_base.tokenizer.eos_token_id
-    ours = generate_greedy(tiny_base.model, prompts, 10, end, batch_rows)
+    ours = generate_greedy(tiny_base.model, prompts, 10, (end,), batch_rows)
     for prompt, generated in zip(prompts, ours, strict=True):
         assert generated.tokens == reference(tiny_base, prompt, 10)
         assert generated.gap > 0
@@ -39,10 +39,10 @@ def test_mixed_lengths_give_the_text_of_transformers(tiny_base, prompts, batch_r
 
 def test_rows_end_at_the_end_token_each_at_its_own_step(tiny_base, prompts) -> None:
     """Any frequent token can be the end token: rows of one batch then stop at different steps."""
-    free = generate_greedy(tiny_base.model, prompts, 12, 10**9, 64)
+    free = generate_greedy(tiny_base.model, prompts, 12, (10**9,), 64)
     counts = [token for generated in free for token in generated.tokens[1:]]
     end = max(set(counts), key=counts.count)
-    stopped = generate_greedy(tiny_base.model, prompts, 12, end, 64)
+    stopped = generate_greedy(tiny_base.model, prompts, 12, (end,), 64)
     lengths = set()
     for whole, cut in zip(free, stopped, strict=True):
         tokens = whole.tokens
@@ -54,7 +54,7 @@ def test_rows_end_at_the_end_token_each_at_its_own_step(tiny_base, prompts) -> N
 
 def test_the_gap_is_the_smallest_on_the_way(tiny_base, prompts) -> None:
     prompt = prompts[0]
-    (generated,) = generate_greedy(tiny_base.model, [prompt], 6, 10**9, 1)
+    (generated,) = generate_greedy(tiny_base.model, [prompt], 6, (10**9,), 1)
     with torch.no_grad():
         logits = tiny_base.model(input_ids=torch.tensor([[*prompt, *generated.tokens]])).logits[0, len(prompt) - 1 : -1]
     top = logits.topk(2, dim=-1).values
@@ -63,7 +63,7 @@ def test_the_gap_is_the_smallest_on_the_way(tiny_base, prompts) -> None:
 
 def test_the_limit_holds_and_progress_counts(tiny_base, prompts) -> None:
     done: list[int] = []
-    ours = generate_greedy(tiny_base.model, prompts, 1, 10**9, 7, done.append)
+    ours = generate_greedy(tiny_base.model, prompts, 1, (10**9,), 7, done.append)
     assert {len(g.tokens) for g in ours} == {1}
     assert sum(done) == len(prompts)
     assert generate_greedy(tiny_base.model, [], 3, 2, 4) == []
@@ -75,7 +75,7 @@ def test_with_an_adapter_in_the_slot_too(tiny_bench, prompts) -> None:
     with torch.no_grad():
         for parameter in slot.parameters.values():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
-    ours = generate_greedy(base.model, prompts[:12], 6, base.tokenizer.eos_token_id, 5)
+    ours = generate_greedy(base.model, prompts[:12], 6, base.ends, 5)
     assert [g.tokens for g in ours] == [reference(base, p, 6) for p in prompts[:12]]
 
 
@@ -87,7 +87,7 @@ def test_going_on_from_a_pass_of_the_trunk_is_as_if_decoded_from_the_start(tiny_
         for parameter in slot.parameters.values():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
     end, limit = base.tokenizer.eos_token_id, 7
-    whole = generate_greedy(base.model, prompts, limit, 10**9, 8)
+    whole = generate_greedy(base.model, prompts, limit, (10**9,), 8)
     for known in (1, 3):  # tokens that the pass has read or told already; their last is still to be read
         states = trunk.states([(*p, *g.tokens) for p, g in zip(prompts, whole, strict=True)], 9, keep_past=True)
         upper: list = []
@@ -99,7 +99,7 @@ def test_going_on_from_a_pass_of_the_trunk_is_as_if_decoded_from_the_start(tiny_
         ]
         for stop in (10**9, end):
             done: list[int] = []
-            made = continue_greedy(base.model, rows, stop, batch_rows, done.append)
+            made = continue_greedy(base.model, rows, (stop,), batch_rows, done.append)
             assert sum(done) == len(prompts)
             for generated, full in zip(made, whole, strict=True):
                 rest = full.tokens[known:]

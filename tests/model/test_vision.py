@@ -137,7 +137,7 @@ def test_decoding_is_the_models_own(load, name):
     loud(slot)
     prompts = [row.prompt for row in rows_of(base)]
     end = base.tokenizer.eos_token_id
-    ours = generate_greedy(base.model, prompts, 8, end, 3, sight=base.sight)
+    ours = generate_greedy(base.model, prompts, 8, (end,), 3, sight=base.sight)
     for prompt, made in zip(prompts, ours, strict=True):
         theirs = base.model.generate(
             **own_inputs(base, prompt), max_new_tokens=8, do_sample=False, eos_token_id=end, pad_token_id=0

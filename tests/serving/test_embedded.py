@@ -41,7 +41,7 @@ def engine(tiny_bench, store, tmp_path):
 
 def jobs(bench, adapters, limit=8, **fields):
     """A job for each prompt with each adapter and with none."""
-    end = 10**9
+    end = (10**9,)
     prompts = [render_prompt(bench.base.reader, bench.base.settings, "Do it.", text) for text in PROMPTS]
     return [Job(prompt, adapter, limit, end, **fields) for prompt in prompts for adapter in [*adapters, None]]
 
@@ -62,10 +62,10 @@ def test_answers_side_by_side_are_those_of_each_adapter_alone(engine, tiny_bench
     for job, result in zip(asked, together, strict=True):
         if job.adapter:
             tiny_bench.slot.load(adapters[job.adapter])
-            (alone,) = generate_greedy(tiny_bench.base.model, [job.prompt], job.limit, job.end_token, 1)
+            (alone,) = generate_greedy(tiny_bench.base.model, [job.prompt], job.limit, job.ends, 1)
         else:
             with tiny_bench.slot.switched_off():
-                (alone,) = generate_greedy(tiny_bench.base.model, [job.prompt], job.limit, job.end_token, 1)
+                (alone,) = generate_greedy(tiny_bench.base.model, [job.prompt], job.limit, job.ends, 1)
         assert result == alone.tokens
     assert len(set(together)) > len(PROMPTS), "the adapters differ"
 
@@ -100,7 +100,7 @@ def test_the_end_token_seeds_and_log_probabilities(engine, tiny_bench):
     one, two = asyncio.run(steps()), asyncio.run(steps())
     assert one == two
     assert all(step.logprob is not None and len(step.top) == 2 for step in one)
-    ended = Job(job.prompt, job.adapter, job.limit, one[3].id, job.sampling)
+    ended = Job(job.prompt, job.adapter, job.limit, (one[3].id,), job.sampling)
     assert asyncio.run(tokens(own, ended)) == tuple(step.id for step in one[:3])
 
 

@@ -74,28 +74,28 @@ def test_the_least_busy_server_with_the_adapter_is_chosen():
     see(a, {DIGEST}, under_way=3)
     see(b, {DIGEST}, under_way=1)
     see(c, set(), under_way=0)
-    job = Job((1, 2), DIGEST, 8, 0)
+    job = Job((1, 2), DIGEST, 8, (0,))
     nobody = vllm_engine._Tries()
     assert engine._choose(job, 8, nobody) is b
-    assert engine._choose(Job((1, 2), None, 8, 0), 8, nobody) is c
+    assert engine._choose(Job((1, 2), None, 8, (0,)), 8, nobody) is c
     assert engine._choose(job, 8, vllm_engine._Tries(failures={b: "it failed"})) is a
     b.fail("it is gone")
     assert engine._choose(job, 8, nobody) is a
     a.fail("so is this one")
     with pytest.raises(EngineDown, match="it is gone"):
         engine._choose(job, 8, nobody)
-    assert engine._choose(Job((1, 2), None, 8, 0), 8, nobody) is c
+    assert engine._choose(Job((1, 2), None, 8, (0,)), 8, nobody) is c
 
 
 def test_prompts_that_vllm_has_no_room_for_are_refused_before_it_is_asked():
     engine = engine_of("http://a", "http://b")
     see(engine._servers[0], set(), room=10)
     see(engine._servers[1], set(), under_way=9, room=12)
-    assert engine._choose(Job((1, 2), None, 10, 0), 10, vllm_engine._Tries()) is engine._servers[1]
+    assert engine._choose(Job((1, 2), None, 10, (0,)), 10, vllm_engine._Tries()) is engine._servers[1]
     with pytest.raises(NotAbleTo, match=r"13 tokens.*--max-model-len is 12"):
-        engine._choose(Job((1, 2), None, 11, 0), 11, vllm_engine._Tries())
+        engine._choose(Job((1, 2), None, 11, (0,)), 11, vllm_engine._Tries())
     with pytest.raises(NotAbleTo, match="images"):
-        engine._choose(Job((1, FIRST + 5), None, 2, 0), 2, vllm_engine._Tries())
+        engine._choose(Job((1, FIRST + 5), None, 2, (0,)), 2, vllm_engine._Tries())
 
 
 def test_an_engine_is_ready_if_each_adapter_is_on_a_server_that_is_up():
@@ -120,8 +120,8 @@ def test_servers_that_are_gone_are_taken_out_by_the_request_that_meets_them():
     async def scenario() -> None:
         engine = engine_of("http://127.0.0.1:9", "http://localhost:9")
         for ask in (
-            lambda: text(engine, Job((1,), None, 4, 0)),
-            lambda: engine.likelihoods(Job((1,), None, 4, 0), [(3,)]),
+            lambda: text(engine, Job((1,), None, 4, (0,))),
+            lambda: engine.likelihoods(Job((1,), None, 4, (0,)), [(3,)]),
         ):
             for server in engine._servers:
                 see(server, set())
@@ -182,7 +182,7 @@ class Fleet:
     def ours(self, job: Job) -> tuple[int, ...]:
         """Greedy tokens of transformers; the gap of the two best logits must be wide enough to tell."""
         with self.applied(job.adapter):
-            result = generate_greedy(self.bench.base.model, [job.prompt], job.limit, job.end_token, 1)[0]
+            result = generate_greedy(self.bench.base.model, [job.prompt], job.limit, job.ends, 1)[0]
         assert result.gap > 1e-4, "a tie proves nothing; take another prompt"
         return result.tokens
 
@@ -264,9 +264,9 @@ class TestRealServers:
     pytestmark = needs_vllm
 
     def test_greedy_answers_are_those_of_transformers(self, fleet):
-        jobs = [Job(p, a, 24, 2) for p in fleet.prompts for a in (None, *(each.digest for each in fleet.adapters))]
+        jobs = [Job(p, a, 24, (2,)) for p in fleet.prompts for a in (None, *(each.digest for each in fleet.adapters))]
         # a token that does occur ends the next ones
-        jobs += [Job(job.prompt, job.adapter, 24, fleet.ours(job)[3]) for job in jobs]
+        jobs += [Job(job.prompt, job.adapter, 24, (fleet.ours(job)[3],)) for job in jobs]
 
         async def scenario() -> list[tuple[int, ...]]:
             async with fleet.engine() as engine:
@@ -279,7 +279,7 @@ class TestRealServers:
         assert all(len(answer) <= 3 for answer in answers[9:])
 
     def test_likelihoods_are_those_of_transformers(self, fleet):
-        jobs = [Job(p, a, 1, 2) for p in fleet.prompts for a in (None, *(each.digest for each in fleet.adapters))]
+        jobs = [Job(p, a, 1, (2,)) for p in fleet.prompts for a in (None, *(each.digest for each in fleet.adapters))]
         answers = [(40, 50, 2), (40, 51, 52, 2), (60, 2), (2,)]  # beginnings are shared, and an empty text is one
 
         async def scenario() -> list[list[float]]:
@@ -292,7 +292,7 @@ class TestRealServers:
 
     def test_log_probabilities_are_those_before_temperature(self, fleet):
         sampling = Sampling(temperature=1.5, top_p=0.9, seed=7)
-        job = Job(fleet.prompts[0], fleet.adapters[0].digest, 12, 2, sampling, logprobs=3)
+        job = Job(fleet.prompts[0], fleet.adapters[0].digest, 12, (2,), sampling, logprobs=3)
 
         async def scenario() -> list[list[Step]]:
             async with fleet.engine() as engine:
@@ -301,7 +301,7 @@ class TestRealServers:
         steps, again = asyncio.run(scenario())
         tokens = tuple(step.id for step in steps)
         assert tokens == tuple(step.id for step in again)
-        assert tokens != fleet.ours(Job(job.prompt, job.adapter, 12, 2))
+        assert tokens != fleet.ours(Job(job.prompt, job.adapter, 12, (2,)))
         for step, logits in zip(steps, fleet.our_logits(job, tokens).log_softmax(-1), strict=True):
             values, ids = logits.topk(3)
             assert step.logprob == pytest.approx(float(logits[step.id]), abs=1e-3)
@@ -310,7 +310,7 @@ class TestRealServers:
 
     def test_adapters_come_and_go_under_their_digests(self, fleet):
         a, b = fleet.adapters
-        job = Job(fleet.prompts[0], a.digest, 8, 2)
+        job = Job(fleet.prompts[0], a.digest, 8, (2,))
 
         async def scenario() -> None:
             async with fleet.engine() as engine:
@@ -331,7 +331,7 @@ class TestRealServers:
         asyncio.run(scenario())
 
     def test_an_adapter_that_another_client_unloads_is_loaded_again_for_the_request(self, fleet):
-        job = Job(fleet.prompts[1], fleet.adapters[0].digest, 8, 2)
+        job = Job(fleet.prompts[1], fleet.adapters[0].digest, 8, (2,))
 
         async def scenario() -> None:
             async with fleet.engine(0) as engine, fleet.engine(0) as other:
@@ -350,7 +350,7 @@ class TestRealServers:
                 with pytest.raises(AdapterError, match=r"gateway\.vllm_folder"):
                     await engine.put("ef" * 32, a.folder)  # it is there, but under another name
                 await engine.put(a.digest, tmp_path / "the gateway's own")
-                job = Job(fleet.prompts[0], a.digest, 8, 2)
+                job = Job(fleet.prompts[0], a.digest, 8, (2,))
                 assert await text(engine, job) == fleet.ours(job)
 
         asyncio.run(scenario())
@@ -373,14 +373,14 @@ class TestRealServers:
         asyncio.run(scenario())
 
     def test_closing_an_answer_ends_the_work_at_vllm(self, fleet):
-        job = Job(fleet.prompts[0], None, 199, 2)
+        job = Job(fleet.prompts[0], None, 199, (2,))
 
         async def scenario() -> None:
             async with fleet.engine(0) as engine:
                 async with aclosing(engine.generate(job)) as steps:
                     step = await anext(steps)
                     assert engine.report["servers"][0]["under_way"] == 1
-                assert step.id == fleet.ours(Job(job.prompt, None, 1, 2))[0]
+                assert step.id == fleet.ours(Job(job.prompt, None, 1, (2,)))[0]
                 assert engine.report["servers"][0]["under_way"] == 0
                 task = asyncio.create_task(text(engine, job))
                 await until(lambda: engine.report["servers"][0]["under_way"] == 1, 10)
@@ -405,7 +405,7 @@ class TestRealServers:
 
     def test_a_server_that_stands_still_is_taken_out_and_comes_back(self, fleet, monkeypatch):
         monkeypatch.setattr("components.serving.vllm_server.LOOK_SECONDS", 1.0)
-        job = Job(fleet.prompts[0], fleet.adapters[0].digest, 8, 2)
+        job = Job(fleet.prompts[0], fleet.adapters[0].digest, 8, (2,))
 
         async def scenario() -> None:
             async with fleet.engine() as engine:
@@ -423,7 +423,7 @@ class TestRealServers:
 
     def test_under_load_a_killed_server_costs_only_what_it_had_begun(self, fleet):
         a = fleet.adapters[0]
-        jobs = [Job(fleet.prompts[n % 3], a.digest, 60, 2) for n in range(24)]
+        jobs = [Job(fleet.prompts[n % 3], a.digest, 60, (2,)) for n in range(24)]
         right = {job: fleet.ours(job) for job in set(jobs)}
 
         async def scenario() -> list[tuple[int, ...] | BaseException]:
@@ -444,7 +444,7 @@ class TestRealServers:
 
     def test_a_restarted_server_has_the_adapters_before_it_gets_traffic(self, fleet):
         a, b = fleet.adapters
-        jobs = [Job(prompt, each.digest, 8, 2) for prompt in fleet.prompts for each in (a, b)]
+        jobs = [Job(prompt, each.digest, 8, (2,)) for prompt in fleet.prompts for each in (a, b)]
         right = [fleet.ours(job) for job in jobs]
 
         async def scenario() -> None:

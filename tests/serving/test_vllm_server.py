@@ -14,7 +14,7 @@ from components.serving import vllm_server
 from components.serving.engine import Job, NotAbleTo
 from components.serving.vllm_server import AdapterRefused, ModelUnknown, RequestFails, ServerFails, VllmServer
 
-JOB = Job((1, 2), None, 4, 0)
+JOB = Job((1, 2), None, 4, (0,))
 Write = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
 """Writes the answer to a request, which begins with the given bytes."""
 

@@ -8,7 +8,7 @@ import pytest
 from components.serving import vllm_wire as wire
 from components.serving.engine import Job, Sampling, Step
 
-JOB = Job((1, 50, 60), None, 6, 2)
+JOB = Job((1, 50, 60), None, 6, (2,))
 MODELS = b"""{"object":"list","data":[{"id":"/models/base","object":"model","created":1796050369,"owned_by":"vllm",
 "root":"/models/base","parent":null,"max_model_len":512,"permission":[{"id":"modelperm-80fe25f5ec17ee63",
 "object":"model_permission","created":1796050369,"allow_create_engine":false,"allow_sampling":true,
@@ -50,7 +50,7 @@ def test_a_greedy_request_leaves_nothing_to_the_server_s_defaults():
 
 
 def test_a_sampled_request_carries_its_own_choices():
-    body = wire.completion(Job((1,), "ab", 3, 2, Sampling(0.7, 0.9, 11), logprobs=4), "ab")
+    body = wire.completion(Job((1,), "ab", 3, (2,), Sampling(0.7, 0.9, 11), logprobs=4), "ab")
     assert (body["temperature"], body["top_p"], body["seed"], body["logprobs"]) == (0.7, 0.9, 11, 4)
 
 
@@ -94,22 +94,22 @@ def test_an_answer_that_does_not_keep_to_the_job_is_refused(content, count):
 
 
 def test_log_probabilities_come_with_the_likeliest_first():
-    job = Job((1,), None, 6, 2, logprobs=2)
+    job = Job((1,), None, 6, (2,), logprobs=2)
     step = wire.fragment(WITH_LOGPROBS, job, 0).steps[0]
     assert step == Step(34, -1.1516655683517456, ((288, -0.4251469373703003), (34, -1.1516655683517456)))
-    assert wire.fragment(WITH_LOGPROBS, Job((1,), None, 6, 2, logprobs=0), 0).steps[0].top == ()
+    assert wire.fragment(WITH_LOGPROBS, Job((1,), None, 6, (2,), logprobs=0), 0).steps[0].top == ()
 
 
 @pytest.mark.parametrize("top", [{"@": -1.0}, {"token_id:x": -1.0}])
 def test_tokens_named_by_their_text_are_refused(top):
     logprobs = {"token_logprobs": [-1.0], "top_logprobs": [top]}
     with pytest.raises(wire.AnswerUnreadable, match="by its text"):
-        wire.fragment(event(token_ids=[34], logprobs=logprobs), Job((1,), None, 6, 2, logprobs=1), 0)
+        wire.fragment(event(token_ids=[34], logprobs=logprobs), Job((1,), None, 6, (2,), logprobs=1), 0)
 
 
 def test_tokens_without_their_log_probabilities_are_refused():
     with pytest.raises(wire.AnswerUnreadable, match="without the log-probabilities"):
-        wire.fragment(FIRST, Job((1,), None, 6, 2, logprobs=1), 0)
+        wire.fragment(FIRST, Job((1,), None, 6, (2,), logprobs=1), 0)
 
 
 def test_answers_are_read_token_by_token_and_shared_beginnings_once():

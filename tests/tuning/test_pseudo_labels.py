@@ -125,7 +125,7 @@ def test_the_labeller_answers_as_one_row_at_a_time_does(tiny_bench, take_example
         base = bench.base
         if mode == "generate":
             prompt = render_prompt(base.tokenizer, base.settings, row.instruction, row.input)
-            (made,) = generate_greedy(bench.slot.model, [prompt], 4, base.tokenizer.eos_token_id, 1)
+            (made,) = generate_greedy(bench.slot.model, [prompt], 4, base.ends, 1)
             text = base.tokenizer.decode(made.tokens, skip_special_tokens=True).strip()
             assert answer.text == (text if text and len(made.tokens) < 4 else None)
             assert answer.gap == pytest.approx(made.gap, abs=1e-4)

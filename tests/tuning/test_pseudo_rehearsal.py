@@ -95,7 +95,7 @@ def test_the_answers_are_the_adapters_own(tiny_bench) -> None:
     base, recalls = tiny_bench.base, recalled(tiny_bench, written=0)
     end = base.tokenizer.eos_token_id
     for recall, row in zip(recalls, parents_answers(base, tiny_bench.slot, recalls, 4), strict=True):
-        (alone,) = generate_greedy(base.model, [recall.prompt], recall.limit, end, 1)
+        (alone,) = generate_greedy(base.model, [recall.prompt], recall.limit, (end,), 1)
         assert row.prompt == recall.prompt
         assert row.answer == (*alone.tokens, end)
 

@@ -140,3 +140,39 @@ def test_the_parent_is_where_a_reused_group_starts(store, learn, take_example, e
     before, after = (fetch_adapter(store, r["points"]["live"]) for r in (first, second))
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-4)
+
+
+def test_a_group_that_learnt_on_fewer_layers_goes_on_under_a_deeper_default(
+    store, learn, take_example, empty, settings, load_tiny
+) -> None:
+    shallow = settings.adapter.model_copy(update={"top_layers": 1})
+    base = load_tiny()
+    slot = AdapterSlot(base, shallow)
+    old = Workbench(base, slot, Trunk(base, slot))
+    first, pool = learn(
+        take_example("movie_sentiment"), empty, settings=settings.model_copy(update={"adapter": shallow}), bench=old
+    )
+    deeper = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"top_layers": "auto"})})
+    base = load_tiny()
+    slot = AdapterSlot(base, deeper.adapter)
+    bench = Workbench(base, slot, Trunk(base, slot))
+    bench.fit(store, [group.adapter for group in pool.groups])
+    second, grown = learn(take_example("product_sentiment"), pool, "g1", settings=deeper, bench=bench)
+    assert (second["rule"], second["group"]) == ("curvature", "g1")
+    parent, live = slot.fetch(store, first["points"]["live"]), fetch_adapter(store, second["points"]["live"])
+    moved = {name.split(".layers.")[1][0] for name, t in live.items() if not torch.equal(t, parent[name])}
+    assert moved == {"0", "1", "2", "3"}, "it learnt on the new layers too"
+    curvature = read_weights(store.get(second["curvature"]))
+    assert {n: t.shape for n, t in curvature.items()} == {n: t.shape for n, t in live.items()}
+    assert min(second["losses"][3:]) < second["losses"][0]
+    third, _ = learn(take_example("movie_sentiment", train=8), grown, "g1", settings=deeper, bench=bench)
+    assert third["points"].keys() == second["points"].keys()
+
+
+def test_a_checkpoint_of_another_depth_is_left_aside(store, settings, tiny_bench, load_tiny, take_example, empty):
+    snapshot = take_example("movie_sentiment")
+    whole = tune_task(store, settings, tiny_bench, snapshot, empty, None, "deep")
+    base = load_tiny()
+    slot = AdapterSlot(base, settings.adapter.model_copy(update={"top_layers": 1}))
+    tune_task(store, settings, Workbench(base, slot, Trunk(base, slot)), snapshot, empty, None, "key")
+    assert tune_task(store, settings, tiny_bench, snapshot, empty, None, "key") == whole

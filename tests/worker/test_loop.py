@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
-from small_loop import OPS, SITE, TASKS, Learnt, learn, promote, write_package
+from small_loop import OPS, SITE, TASKS, Learnt, SmallLoop, learn, promote, write_package
 
 import components.tuning.task
+from components.model.adapters import config_of
 from components.registry.registry import ALIAS
 from components.tasks import queue
+from lcia.inference import ask
 from lcia.instance import Instance
 from lcia.operations import audit, decisions, figures, tasks, versions
 from lcia.operations import status as status_operations
@@ -280,3 +282,26 @@ def _mlflow(instance: Instance) -> Any:
 
     uri = instance.settings.registry.tracking_uri
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def test_groups_of_fewer_layers_go_on_under_the_deeper_default(pending: SmallLoop) -> None:
+    """Versions of the release before have adapters on fewer layers, here one, than `auto` takes, here all four."""
+    promote(pending.open())
+    instance = pending.open("adapter.top_layers=auto")
+
+    def layers(group: str) -> list[int]:
+        adapter = instance.pool(champion).group(group).adapter
+        return list(config_of(instance.store, adapter)["layers_to_transform"])
+
+    learn(instance, pending.package(PASSIVE))
+    champion = promote(instance)
+    assert (layers("g1"), layers("g2")) == ([3], [0, 1, 2, 3])
+    before, after = (instance.store.get_json(digest) for digest in instance.lineage(champion)[-2:])
+    assert after["predictions"][MOVIE] == before["predictions"][MOVIE], "carried over by key"
+    assert after["recheck"]["rows"] == 2
+    learn(instance, pending.package(PRODUCT))
+    champion = promote(instance)
+    assert layers("g1") == [0, 1, 2, 3]
+    question = "Decide whether the film review snippet is positive or negative."
+    answers = [ask.ask(instance, question, "I liked it.", version, base=False) for version in (None, "1", "2")]
+    assert [(answer["version"], answer["group"]) for answer in answers] == [(3, "g1"), (1, "g1"), (2, "g1")]
