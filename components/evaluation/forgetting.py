@@ -104,8 +104,8 @@ class Forgetting:
             "validation": {
                 "candidate": choice.point.new,
                 "live": next(point.new for point in points if point.name == "live"),
-                "rows": {name: len(scores) for name, scores in before.items()},
             },
+            "validation_rows": {name: len(scores) for name, scores in before.items()},
             "predictions": {n: task.predictions for n, task in predictions.items()},
             "routes": {n: task.routes for n, task in predictions.items()},
             "scores": {n: task.score for n, task in predictions.items()},

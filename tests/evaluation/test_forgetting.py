@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from components.evaluation.forgetting import EvaluationFailed, Forgetting, ParentVersion
-from components.evaluation.history import report
+from components.evaluation.history import curve_drop, curve_points, report
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
+from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, store_adapter
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
@@ -122,6 +123,11 @@ def test_a_second_task_of_the_group_is_chosen_on_the_curve(world, movie, product
     assert record["parent"] == movie.digest
     assert record["before"].keys() == record["points"][0]["prior"].keys() == {"movie_sentiment"}
     assert record["chosen"] in ("ema", "mix-0.5", "live")
+    assert record["validation_rows"] == {"movie_sentiment": 6}
+    for point in record["points"]:
+        drop = record["before"]["movie_sentiment"] - point["prior"]["movie_sentiment"]
+        assert point["loss"]["mean"] == pytest.approx(drop)
+        assert point["loss"]["worst"] == "movie_sentiment"
     new = next(p["new"] for p in record["points"] if p["name"] == record["chosen"])
     assert new == pytest.approx(sum(record["validation"]["candidate"]) / 6)
     assert record["carried"] == 0  # the group's adapter is another one: nothing can be carried over
@@ -353,6 +359,58 @@ def test_the_next_version_of_a_task_stands_beside_the_first(world, movie) -> Non
     }
     assert record["before"].keys() == {"movie_sentiment"}
     assert record["champion"]["movie_sentiment"] == movie.evaluation["predictions"]["movie_sentiment"]
+
+
+def test_a_replaced_task_is_shown_but_not_counted_and_keeps_no_shared_instruction(world, movie) -> None:
+    old, new = movie.pool.tasks()[0], world.take("movie_sentiment", version="2", train=14, test=6)
+    tuning = world.tune(new, movie.pool, "g1")
+    evaluation = world.evaluation(new, movie)
+    evaluation.replaced = {old.name}
+    second = world.champion(evaluation.run(tuning, CONFIG))
+    record = second.evaluation
+    assert record["before"] == {}
+    assert "nothing to protect" in record["reason"]
+    assert record["predictions"].keys() == {"movie_sentiment", "movie_sentiment@2"}
+    assert second.pool.router["replaced"] == ["movie_sentiment"]
+    assert {r.nearest_task for r in Router.of(second.pool).route_many(old.instructions)} == {"movie_sentiment@2"}
+    later = world.learn(world.take("grammar_check"), second)
+    assert later.pool.router["learnt"] == ["movie_sentiment", "movie_sentiment@2", "grammar_check"]
+
+
+def test_a_champion_whose_router_names_no_order_is_carried_on(world, product, grammar) -> None:
+    """A version of an earlier release: shared instructions go on where they went, and all is carried over."""
+    state = {key: value for key, value in product.pool.router.items() if key not in ("learnt", "replaced")}
+    pool = replace(product.pool, router=state)
+    old = ParentVersion(world.store.put_json(pool.to_manifest()), pool, product.evaluation)
+    after = world.learn(world.take("grammar_check"), old)
+    assert after.evaluation["carried"] == grammar.evaluation["carried"] == 16
+    assert after.pool.router == grammar.pool.router
+
+
+def test_points_are_chosen_on_rows_drawn_from_the_whole_split(world, product) -> None:
+    evaluation = world.evaluation(world.take("grammar_check"), product, validation_rows=3)
+    rows = evaluation.snapshot.rows("validation")
+    samples = []
+    for seed in range(20):
+        tuning = evaluation.settings.tuning.model_copy(update={"seed": seed})
+        evaluation.settings = evaluation.settings.model_copy(update={"tuning": tuning})
+        work = evaluation._choosing(evaluation.snapshot, product.pool.groups[0].adapter)
+        samples.append([query.example.id for query in work.queries])
+    assert {len(sample) for sample in samples} == {3}
+    assert {row for sample in samples for row in sample} == {row.id for row in rows}
+
+
+def test_curves_of_records_of_earlier_releases_show_what_they_were_chosen_by(product) -> None:
+    record = {
+        "before": {"a": 0.9, "b": 0.5},
+        "points": [{"name": n, "new": 0.5, "prior": {"a": 0.8, "b": 0.5}} for n in ("ema", "live")],
+    }
+    assert curve_drop(record) == "largest"
+    assert curve_points(record)[0] == ("ema", 0.5, pytest.approx(0.1))
+    assert curve_drop(product.evaluation) == "average"
+    for (name, new, drop), point in zip(curve_points(product.evaluation), product.evaluation["points"], strict=True):
+        assert (name, new) == (point["name"], point["new"])
+        assert drop == pytest.approx(point["loss"]["mean"])
 
 
 def test_progress_ends_where_it_says(world, product) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.grouping.pool import GroupTask, Pool
+from components.grouping.pool import GroupTask, Pool, PoolError
 from components.grouping.report import grouping_html
 from components.grouping.router import (
     PlacementError,
@@ -164,11 +164,76 @@ def test_requests_go_to_their_group_or_to_none(examples):
         assert router.route(text).group is None, text
 
 
-def test_exact_hit_in_two_groups_goes_to_the_first(examples):
-    settings = GroupingSettings(rule="per_task")
+def shared(examples, rule="per_task", **fields):
+    """Two tasks with the same instructions, the second learnt later."""
+    settings = GroupingSettings(rule=rule)
     pool, _ = learn_all(examples, ["passive_voice"], settings)
-    pool, _ = learn(pool, "copy", examples["passive_voice"], settings)
-    assert {route.group for route in Router.of(pool).route_many(list(examples["passive_voice"]))} == {"g1"}
+    copy = GroupTask("c0" * 32, "copy", examples["passive_voice"])
+    return extend(
+        pool, copy, group="g1" if rule == "single" else None, adapter="f" * 64, curvature=None, parent=None,
+        config="c" * 64, settings=settings, **fields,
+    )  # fmt: skip
+
+
+def routed(pool, texts):
+    return {(route.group, route.nearest_task) for route in Router.of(pool).route_many(list(texts))}
+
+
+def as_before(pool):
+    """The version as releases made it whose router didn't say who has the claim on shared instructions."""
+    state = {key: value for key, value in pool.router.items() if key not in ("learnt", "replaced")}
+    return Pool.from_manifest({**pool.to_manifest(), "router": state})
+
+
+ASKED_OTHERWISE = ("Please put this sentence into the passive voice.", "Rewrite it in passive voice, please.")
+
+
+@pytest.mark.parametrize("texts", [None, ASKED_OTHERWISE])
+@pytest.mark.parametrize(("rule", "group"), [("per_task", "g2"), ("single", "g1")])
+def test_what_two_tasks_have_in_common_goes_to_the_newest(examples, rule, group, texts):
+    pool = shared(examples, rule)
+    asked = examples["passive_voice"] if texts is None else texts
+    assert routed(pool, asked) == {(group, "copy")}
+    assert routed(as_before(pool), asked) == {("g1", "passive_voice")}, "a version made before routes as it did"
+
+
+@pytest.mark.parametrize("texts", [None, ASKED_OTHERWISE])
+def test_a_replaced_task_has_no_claim_however_new_it_is(examples, texts):
+    pool = shared(examples, replaced=["copy"])
+    assert routed(pool, examples["passive_voice"] if texts is None else texts) == {("g1", "passive_voice")}
+
+
+def test_what_only_a_replaced_task_has_still_reaches_it(examples):
+    pool, _ = learn_all(examples, ["passive_voice"])
+    grown = extend(
+        pool, GroupTask("c0" * 32, "grammar", examples["grammar_check"]), group=None, adapter="f" * 64, curvature=None,
+        parent=None, config="c" * 64, settings=DEFAULT, replaced=["passive_voice"],
+    )  # fmt: skip
+    assert routed(grown, examples["passive_voice"]) == {("g1", "passive_voice")}
+
+
+def test_the_newest_across_groups_is_the_one_learnt_last(examples):
+    """An old group that learns again comes first in the pool."""
+    pool = shared(examples)
+    again = extend(
+        pool, GroupTask("d0" * 32, "third", examples["passive_voice"]), group="g1", adapter="e" * 64, curvature=None,
+        parent=None, config="c" * 64, settings=DEFAULT,
+    )  # fmt: skip
+    assert [entry.name for entry in again.tasks()] == ["passive_voice", "third", "copy"]
+    assert again.router["learnt"] == ["passive_voice", "copy", "third"]
+    assert routed(again, examples["passive_voice"]) == {("g1", "third")}
+
+
+def test_a_task_like_two_groups_joins_that_of_the_newest(examples):
+    pool = shared(examples)
+    assert decide(pool, examples["passive_voice"], DEFAULT).group == "g2"
+    assert decide(as_before(pool), examples["passive_voice"], DEFAULT).group == "g1"
+
+
+def test_a_router_that_names_other_tasks_is_an_error(examples):
+    pool = shared(examples)
+    with pytest.raises(PoolError, match=r"names the tasks \['passive_voice'\], expected those of its groups"):
+        Router.from_manifest({**pool.to_manifest(), "router": {**pool.router, "learnt": ["passive_voice"]}})
 
 
 def test_route_many_is_quick_and_equals_route(examples):

@@ -7,33 +7,9 @@ import pytest
 
 from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence, NewTask, PriorTask
-from components.promotion.superseding import replacements
 from components.settings import GateSettings
-from components.tasks.task_file import Task
 
 GOOD, LOST = (1.0,) * 200, (0.0,) * 60 + (1.0,) * 140
-
-
-def _task(name: str, version: str = "1", owner: str = "site", supersedes: str | None = None) -> Task:
-    told = {"name": name, "version": version, "owner": owner, "supersedes": supersedes}
-    return Task(description="x", licence="CC0-1.0", **told)  # type: ignore[arg-type]
-
-
-def test_a_package_replaces_a_task_of_its_own_owner_only() -> None:
-    old, new = _task("a"), _task("a", "2", supersedes="a@1")
-    assert replacements([old, new], {}) == {"a@1": "a@2"}
-    assert replacements([old, _task("b", owner="other", supersedes="a@1")], {}) == {}
-    assert replacements([new], {}) == {}, "what was never learnt can't be replaced"
-
-
-def test_a_person_may_replace_any_learnt_task() -> None:
-    tasks = [_task("a"), _task("b", owner="other")]
-    assert replacements(tasks, {"a@1": "b@1", "c@1": "b@1", "b@1": "c@1"}) == {"a@1": "b@1"}
-
-
-def test_packages_can_not_undo_what_people_declared() -> None:
-    tasks = [_task("a", supersedes="b@1"), _task("b")]
-    assert replacements(tasks, {"a@1": "b@1"}) == {"a@1": "b@1"}
 
 
 @pytest.fixture

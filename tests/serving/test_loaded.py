@@ -1,12 +1,16 @@
 """A version that is ready to be asked: its tasks by name and by route, and the settings that it fixed."""
 
+from dataclasses import replace
+
 import pytest
 
+from components.grouping.router import extend
 from components.model.prompts import render_prompt
 from components.serving import bundle
-from components.serving.contract import BASE, NoSuchTask
+from components.serving.contract import BASE, NoSuchTask, contract_of_task
 from components.serving.conversation import Conversation
 from components.serving.loaded import Loaded, settings_of
+from components.settings import GroupingSettings
 
 QUESTION = ("user", "Rewrite the sentence in the passive voice.\nThe doctor thanked the manager.")
 
@@ -29,6 +33,41 @@ def test_a_named_task_needs_no_router(version):
     with pytest.raises(NoSuchTask, match=r"has not learnt a task 'nope'; it knows: movie_sentiment, passive_voice"):
         loaded.question(odd, task="nope")
     assert loaded.tasks == ("movie_sentiment", "product_sentiment", "passive_voice")
+
+
+@pytest.fixture
+def refreshed(learnt):
+    """The third version after it learnt a second version of its first task, with the same instructions."""
+    files = bundle.from_store(learnt.loop.open().store, learnt.digests[-1])
+    pool, entry = files.pool, files.pool.tasks()[0]
+    task = files.tasks[entry.task].model_copy(update={"version": "2", "choices": ("bad", "good")})
+    again = replace(entry, task="2" * 64, name=f"{entry.name}@2")
+    grown = extend(
+        pool, again, group="g1", adapter="a" * 64, curvature=None, parent=None, config=str(pool.config),
+        settings=GroupingSettings(), replaced=[entry.name],
+    )  # fmt: skip
+    return replace(files, pool=grown, tasks={**files.tasks, again.task: task})
+
+
+def test_a_name_means_its_newest_version_and_a_label_the_very_one(refreshed):
+    assert contract_of_task(refreshed, "movie_sentiment").task == "movie_sentiment@2"
+    assert contract_of_task(refreshed, "movie_sentiment").choices == ("bad", "good")
+    assert contract_of_task(refreshed, "movie_sentiment@2").task == "movie_sentiment@2"
+    assert contract_of_task(refreshed, "movie_sentiment@1").task == "movie_sentiment"
+    state = {key: value for key, value in refreshed.pool.router.items() if key not in ("learnt", "replaced")}
+    old = replace(refreshed, pool=replace(refreshed.pool, router=state))
+    assert contract_of_task(old, "movie_sentiment").task == "movie_sentiment", "as the release that made it said"
+    assert contract_of_task(old, "movie_sentiment@2").task == "movie_sentiment@2"
+
+
+def test_a_shared_instruction_is_answered_under_the_newer_tasks_decoding(refreshed, version, tiny_base):
+    _, settings = version
+    loaded = Loaded.of(4, refreshed, settings.base_model, tiny_base.tokenizer, settings.grouping)
+    instruction = refreshed.pool.tasks()[0].instructions[0]
+    asked = loaded.question(Conversation((("user", f"{instruction}\nA fine film."),)))
+    assert (asked.contract.task, asked.contract.choices) == ("movie_sentiment@2", ("bad", "good"))
+    named = loaded.question(Conversation((("user", "x"),)), task="movie_sentiment")
+    assert named.route.nearest_task == "movie_sentiment@2"
 
 
 def test_the_prompt_is_that_of_a_row_and_choices_are_the_tasks_or_the_callers(version, tiny_base):

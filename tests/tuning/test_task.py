@@ -78,6 +78,39 @@ def test_tasks_without_kept_rows_are_recalled_instead(learn, take_example, empty
     assert (second["rehearsed_rows"], second["recalled_rows"]) == seen
 
 
+@pytest.mark.parametrize("train_rows", [30, 0])
+def test_replaced_tasks_are_neither_rehearsed_nor_recalled_nor_held_on_to(
+    store, learn, take_example, empty, settings, tiny_bench, train_rows
+):
+    pseudo = settings.tuning.pseudo_rehearsal.model_copy(update={"share": 0.2, "rows": 8})
+    changed = settings.model_copy(update={"tuning": TUNING.model_copy(update={"pseudo_rehearsal": pseudo})})
+    retention = Retention(train_rows=train_rows)
+    first, pool = learn(take_example("movie_sentiment", retention=retention), empty, settings=changed)
+    new = take_example("product_sentiment")
+
+    def tune(name: str, replaced: tuple[str, ...]) -> dict:
+        return store.get_json(tune_task(store, changed, tiny_bench, new, pool, "g1", name, replaced=replaced))
+
+    held, free = tune("held", ()), tune("free", ("movie_sentiment",))
+    assert held["rehearsed_rows"] + held["recalled_rows"] > 0
+    assert (free["rehearsed_rows"], free["recalled_rows"]) == (0, 0)
+
+    def held_by(record: dict) -> float:
+        tensors = read_weights(store.get(record["curvature"])).values()
+        return float(torch.cat([tensor.flatten() for tensor in tensors]).mean())
+
+    assert held_by(free) == pytest.approx(held_by(first), rel=0.01)
+    assert held_by(held) == pytest.approx((1 + TUNING.ema.decay) * held_by(first), rel=0.01)
+
+
+def test_only_the_tasks_that_stand_are_rehearsed(store, learn, take_example, empty, settings, tiny_bench) -> None:
+    _, pool = learn(take_example("movie_sentiment", retention=Retention(train_rows=5)), empty)
+    _, pool = learn(take_example("product_sentiment", retention=Retention(train_rows=7)), pool, "g1")
+    third = take_example("movie_sentiment", version="2")
+    digest = tune_task(store, settings, tiny_bench, third, pool, "g1", "third", replaced=("movie_sentiment",))
+    assert store.get_json(digest)["rehearsed_rows"] == 7
+
+
 def test_kept_rows_are_no_more_than_owner_and_settings_allow(store, learn, take_example, empty, settings) -> None:
     def kept(train_rows: int, rows_per_task: int, share: float) -> int:
         rehearsal = settings.tuning.rehearsal.model_copy(update={"rows_per_task": rows_per_task, "share": share})
