@@ -22,6 +22,7 @@ from components.tuning.rehearsal import batches, scale_shares
 from infra import environment
 from lcia.instance import Instance, actor
 from lcia.operations import decisions, tasks
+from lcia.operations.costs import costs_of
 from lcia.worker import loop
 
 SITE, SECOND = actor("site"), actor("second-person")
@@ -124,11 +125,13 @@ def _evidence(instance: Instance, item: QueueItem) -> dict[str, Any]:
     evaluation, tuning = store.get_json(evidence["evaluation"]), store.get_json(evidence["tuning"])
     pool = instance.pool(candidate.parent) if candidate.parent else None
     group = pool.group(tuning["group"]) if pool and tuning["group"] else None
-    visits = count_visits(store, instance.settings, tuning, group)
+    visits, cost = count_visits(store, instance.settings, tuning, group), costs_of(instance, item)
     return {
         **facts,
         "verdict": candidate.verdict,
         "group": instance.pool(candidate.digest).groups_by_name()[item.name],
+        "group_tasks": 1 + len(group.tasks if group else ()),
+        "learn_seconds": cost["actual"]["seconds"] if cost else None,
         "groups": len(instance.pool(candidate.digest).groups),
         "chosen": evaluation["chosen"],
         "predicted": evaluation["predicted"],
