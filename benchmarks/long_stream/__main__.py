@@ -1,0 +1,3 @@
+from benchmarks.long_stream.run import main
+
+main()
