@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from benchmarks.method.chain import BASIS, Chains
+from benchmarks.method.chain import Chains
 from components.model.prompts import Rendered, render
 from components.settings import TuningSettings, load_settings
 from components.storage.objects import ObjectStore, canonical, digest_of
@@ -68,7 +68,8 @@ class Bench:
 
     def settings(self, seed: int, share: float = 0.0, precision: float = 0.9) -> TuningSettings:
         """Plain tuning on all rows there are."""
-        values = [*BASIS, "tuning.max_rows=null", "tuning.ema.rule=none", f"tuning.seed={seed}"]
+        values = [*self.chains.overrides, "tuning.max_rows=null", "tuning.ema.rule=none", f"tuning.seed={seed}"]
+        values += ["tuning.rehearsal.share=0", "tuning.pseudo_rehearsal.share=0"]
         values += [f"tuning.pseudo_labels.share={share}", f"tuning.pseudo_labels.precision={precision}"]
         return load_settings(None, values, {}, self.folder).tuning
 

@@ -23,11 +23,8 @@ from components.storage.keys import step_key
 from components.storage.objects import ObjectStore, canonical, parse_json
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
-from components.tasks.task_file import Split
 from components.tuning.tuner import Checkpoints
 
-EVALUATED: tuple[Split, ...] = ("validation", "test")
-"""Splits without which nothing can be measured."""
 Rows = list[dict[str, Any]]
 PORTION = 4
 """Batches predicted between two writes to the work area."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from components.evaluation.carrying import EVALUATED, Ask, Predictor, Stored, Version, Work, mean
+from components.evaluation.carrying import Ask, Predictor, Stored, Version, Work, mean
 from components.evaluation.choose import Choice, Point, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
@@ -28,6 +28,7 @@ from components.storage.objects import ObjectStore
 from components.tasks.rows import Example
 from components.tasks.sampling import sample_rows
 from components.tasks.snapshot import Snapshot, load_snapshot
+from components.tasks.task_file import EVALUATED
 from components.tuning.tuner import Checkpoints
 
 CANARY_ROWS = 4
@@ -154,9 +155,14 @@ class Forgetting:
         return {"name": point.name, **scores, **({"loss": loss.to_json()} if loss else {})}
 
     def _candidate(self, tuning: Mapping[str, Any], point: str, config: str) -> Pool:
-        has_inputs = any(row.input or row.images for row in self.snapshot.rows("train"))
-        instructions = self.snapshot.instructions()
-        entry = GroupTask(self.snapshot.digest, self.name, instructions, tuning["kept_rows"], has_inputs)
+        entry = GroupTask(
+            self.snapshot.digest,
+            self.name,
+            self.snapshot.instructions(),
+            tuning["kept_rows"],
+            has_inputs=any(row.input or row.images for row in self.snapshot.rows("train")),
+            kept_questions=tuning.get("kept_questions"),
+        )
         return extend(
             self.champion.pool,
             entry,

@@ -34,10 +34,13 @@ class GroupTask:
     kept_rows: str | None = None
     has_inputs: bool = True
     """False if every row is an instruction alone."""
+    kept_questions: str | None = None
+    """Unlabelled rows kept for recall."""
 
     def __post_init__(self) -> None:
         _check_digest(self.task, f"task {self.name!r}")
         _check_digest(self.kept_rows, f"kept_rows of task {self.name!r}", optional=True)
+        _check_digest(self.kept_questions, f"kept_questions of task {self.name!r}", optional=True)
         if not self.instructions or len(set(self.instructions)) != len(self.instructions):
             raise PoolError(
                 f"task {self.name!r} has {len(self.instructions)} instructions with repetitions or none "
@@ -206,6 +209,7 @@ class Pool:
                             "instructions": list(entry.instructions),
                             "kept_rows": entry.kept_rows,
                             **({} if entry.has_inputs else {"has_inputs": False}),
+                            **({"kept_questions": entry.kept_questions} if entry.kept_questions else {}),
                         }
                         for entry in group.tasks
                     ],
@@ -264,10 +268,18 @@ def distinct_instructions(instructions: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read_task(entry: Mapping[str, Any]) -> GroupTask:
-    keys = ("task", "name", "instructions", "kept_rows", *(("has_inputs",) if "has_inputs" in entry else ()))
-    values = _fields(entry, keys, "task of a group")
-    texts, has_inputs = tuple(values["instructions"]), bool(values.get("has_inputs", True))
-    return GroupTask(values["task"], values["name"], texts, values["kept_rows"], has_inputs)
+    usual = ("task", "name", "instructions", "kept_rows")
+    values = _fields(
+        entry, (*usual, *(key for key in ("has_inputs", "kept_questions") if key in entry)), "task of a group"
+    )
+    return GroupTask(
+        values["task"],
+        values["name"],
+        tuple(values["instructions"]),
+        values["kept_rows"],
+        bool(values.get("has_inputs", True)),
+        values.get("kept_questions"),
+    )
 
 
 def _fields(value: object, keys: Sequence[str], what: str) -> Mapping[str, Any]:

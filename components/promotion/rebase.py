@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from components.evaluation.carrying import EVALUATED
 from components.evaluation.history import has_predictions
 from components.evaluation.reports import gate_html
 from components.evaluation.scored import with_present_scores
@@ -24,6 +23,7 @@ from components.quality.assessment import estimate
 from components.settings import Settings, length
 from components.storage.objects import ObjectMissing, ObjectStore
 from components.tasks.snapshot import load_snapshot
+from components.tasks.task_file import EVALUATED
 
 Record = Mapping[str, Any]
 

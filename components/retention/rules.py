@@ -153,12 +153,11 @@ def _over(item: QueueItem, retention: Retention, today: date) -> str | None:
 
 
 def _kept_rows(index: Index, task: str) -> set[str]:
-    """Training rows that were kept for rehearsal."""
-    digests = {value["kept_rows"] for _, value in index.of_kind("tuning") if value["task"] == task}
+    """Training rows that were kept for rehearsal, and unlabelled ones for recall."""
+    records = [value for _, value in index.of_kind("tuning") if value["task"] == task]
     for _, pool in index.of_kind("pool"):
-        entries = (entry for group in pool["groups"] for entry in group["tasks"])
-        digests |= {entry["kept_rows"] for entry in entries if entry["task"] == task}
-    return {str(digest) for digest in digests if digest}
+        records += [entry for group in pool["groups"] for entry in group["tasks"] if entry["task"] == task]
+    return {str(digest) for each in records for key in ("kept_rows", "kept_questions") if (digest := each.get(key))}
 
 
 def _routes(index: Index, dead: Mapping[str, str]) -> dict[str, str]:

@@ -24,6 +24,8 @@ from components.tasks.yaml_lines import Document, parse_yaml
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+EVALUATED: tuple[Split, ...] = ("validation", "test")
+"""Splits that are never learnt from."""
 TASK_FILE = "task.yaml"
 MAX_TASK_FILE_BYTES = 64 * 1024
 

@@ -3,7 +3,8 @@
 After Robins (1995), "Catastrophic forgetting, rehearsal and pseudorehearsal": the old network labels made-up
 inputs, and the new one must go on agreeing with it there. Here a recalled row is an *instruction* of an
 earlier task, which every version names anyway, with an *input* that the task never had: one of the new
-task's, or one that the base model, which has seen no rows either, writes below the instruction. The parent
+task's, or one that the base model, which has seen no rows either, writes below the instruction. If the owner of a task
+handed in unlabelled rows and lets some stay, its own questions come first. The parent
 adapter answers; its distribution at each token of the answer is the target (distillation). If the new task shows
 images, the input is always one of its own with its images: the base model writes texts only.
 """
@@ -23,6 +24,7 @@ from components.model.generation import generate_greedy, left_padded, next_logit
 from components.model.prompts import Rendered, TooLong, control_of, render_prompt
 from components.settings import PseudoRehearsalSettings
 from components.tasks.images import Picture
+from components.tasks.rows import Unlabelled
 
 Input: TypeAlias = tuple[str, tuple[Picture, ...]]
 """Text and images that an instruction is applied to."""
@@ -38,6 +40,8 @@ class Recollection:
     limit: int
     has_inputs: bool = True
     """False if every row was an instruction alone; it is recalled as such."""
+    questions: tuple[Unlabelled, ...] = ()
+    """Questions of its own that may be asked again: unlabelled rows that were kept."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +67,34 @@ def recall_prompts(
     """
     draw = random.Random(seed)  # noqa: S311 - not cryptography
     turns = _turns(tasks, settings, draw)
-    instructions = [draw.choice(task.instructions) for task in turns]
-    alone = [i for i, task in enumerate(turns) if not task.has_inputs]
-    order = [i for i in draw.sample(range(len(turns)), len(turns)) if turns[i].has_inputs]
+    own = _own_questions(turns, draw)
+    instructions = [own[i].instruction if i in own else draw.choice(task.instructions) for i, task in enumerate(turns)]
+    contents: dict[int, Input] = {i: (row.input or "", row.images) for i, row in own.items()}
+    contents.update((i, ("", ())) for i, task in enumerate(turns) if i not in own and not task.has_inputs)
+    order = [i for i in draw.sample(range(len(turns)), len(turns)) if i not in contents]
     shows = any(images for _, images in inputs)
     count = 0 if shows else round(settings.written * len(order)) if inputs else len(order)
     with slot.switched_off():
         texts = write_inputs(base, [instructions[i] for i in order[:count]], seed)
-    own: dict[int, Input] = dict.fromkeys(alone, ("", ()))
-    own.update(zip(order, ((text, ()) for text in texts), strict=False))
-    own.update((i, draw.choice(inputs)) for i in order[count:])
+    contents.update(zip(order, ((text, ()) for text in texts), strict=False))
+    contents.update((i, draw.choice(inputs)) for i in order[count:])
     out = []
     for i, task in enumerate(turns):
         try:
-            prompt = render_prompt(base.reader, base.settings, instructions[i], *own[i])
+            prompt = render_prompt(base.reader, base.settings, instructions[i], *contents[i])
         except TooLong:
             continue
         out.append(Recall(prompt, task.limit))
     return out
 
 
-def _turns(
-    tasks: Sequence[Recollection], settings: PseudoRehearsalSettings, draw: random.Random
-) -> list[Recollection]:
+def _own_questions(turns: Sequence[Recollection], draw: random.Random) -> dict[int, Unlabelled]:
+    """Questions of their own by turn, each at most once; a task's first turns have them."""
+    queues = {id(task): draw.sample(task.questions, len(task.questions)) for task in turns}
+    return {i: queue.pop() for i, task in enumerate(turns) if (queue := queues[id(task)])}
+
+
+def _turns(tasks: Sequence[Recollection], settings: PseudoRehearsalSettings, draw: random.Random) -> list[Recollection]:
     """The task of each recalled row.
 
     A task of instructions alone has no more rows than instructions: a repeated one would say nothing new.

@@ -17,8 +17,9 @@ from components.model.prompts import Rendered, TooLong, render
 from components.model.workbench import Workbench
 from components.settings import Settings, TuningSettings, length
 from components.storage.objects import ObjectStore, Scratch
-from components.tasks.rows import Example
+from components.tasks.rows import Example, Unlabelled
 from components.tasks.snapshot import Snapshot, load_snapshot
+from components.tasks.task_file import EVALUATED
 from components.tuning.early_stopping import validation_rows
 from components.tuning.pseudo_labels import Labeller, pseudo_label
 from components.tuning.pseudo_rehearsal import Recall, Recollection, recall_prompts
@@ -194,15 +195,22 @@ class _Earlier:
 def _recall(
     store: ObjectStore, bench: Workbench, snapshot: Snapshot, tasks: list[GroupTask], tuning: TuningSettings
 ) -> list[Recall]:
-    """Prompts of earlier tasks for the parent to answer; none of their rows is read."""
-    recollections = [
-        Recollection(
-            entry.instructions, load_snapshot(store, entry.task).task.decoding.max_new_tokens, entry.has_inputs
-        )
-        for entry in tasks
-    ]
-    inputs = [(row.input or "", row.images) for row in snapshot.rows("train") if row.input or row.images]
+    """Prompts of earlier tasks for the parent to answer; no labelled row of theirs is read.
+
+    The new task lends its inputs, those of its unlabelled rows among them.
+    """
+    rows = [*snapshot.rows("train"), *snapshot.unlabelled_rows()]
+    inputs = [(row.input or "", row.images) for row in rows if row.input or row.images]
+    recollections = [_recollection(store, entry) for entry in tasks]
     return recall_prompts(bench.base, bench.slot, recollections, inputs, tuning.pseudo_rehearsal, tuning.seed)
+
+
+def _recollection(store: ObjectStore, entry: GroupTask) -> Recollection:
+    questions: list[Unlabelled] = []
+    if entry.kept_questions and store.why_erased(entry.kept_questions) is None:
+        questions = [Unlabelled.from_row(row, store.get) for row in store.get_lines(entry.kept_questions)]
+    limit = load_snapshot(store, entry.task).task.decoding.max_new_tokens
+    return Recollection(entry.instructions, limit, entry.has_inputs, tuple(questions))
 
 
 def _parent(store: ObjectStore, slot: AdapterSlot, group: Group, *, protects: bool) -> Parent:
@@ -235,6 +243,7 @@ def _record(
         "points": adapters,
         "curvature": _store_tensors(store, result.curvature),
         "kept_rows": _keep_rows(store, settings, snapshot),
+        **({"kept_questions": questions} if (questions := _keep_questions(store, settings, snapshot)) else {}),
         "rows": result.rows,
         "length": result.length.to_json(),
         "stopping": result.stopping,
@@ -257,9 +266,29 @@ def _store_tensors(store: ObjectStore, tensors: dict[str, Tensor] | None) -> str
 
 def _keep_rows(store: ObjectStore, settings: Settings, snapshot: Snapshot) -> str | None:
     """Training rows kept for later rehearsal, within what the task's owner allows."""
-    rehearsal = settings.tuning.rehearsal
-    limit = min(rehearsal.rows_per_task, snapshot.task.retention.train_rows) if rehearsal.share > 0 else 0
+    limit = _kept(settings, snapshot)
     if limit == 0:
         return None
     rows = snapshot.rows("train")
     return store.put_lines([rows[i].to_row() for i in select_rows(len(rows), limit, settings.tuning.seed)])
+
+
+def _keep_questions(store: ObjectStore, settings: Settings, snapshot: Snapshot) -> str | None:
+    """Unlabelled rows kept for recall, within what the owner allows beside the training rows that are kept.
+
+    Questions that the task is evaluated on are left out.
+    """
+    recall = settings.tuning.pseudo_rehearsal
+    held_out = {row.question for split in EVALUATED for row in snapshot.rows(split)}
+    rows = [row for row in snapshot.unlabelled_rows() if row.question not in held_out]
+    room = snapshot.task.retention.train_rows - min(_kept(settings, snapshot), len(snapshot.rows("train")))
+    limit = min(recall.rows_per_task, room) if recall.share > 0 else 0
+    if limit <= 0 or not rows:
+        return None
+    return store.put_lines([rows[i].to_row() for i in select_rows(len(rows), limit, settings.tuning.seed)])
+
+
+def _kept(settings: Settings, snapshot: Snapshot) -> int:
+    """Most training rows to keep."""
+    rehearsal = settings.tuning.rehearsal
+    return min(rehearsal.rows_per_task, snapshot.task.retention.train_rows) if rehearsal.share > 0 else 0

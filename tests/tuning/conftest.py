@@ -1,10 +1,18 @@
 """Rows and a parent adapter for tuning on the tiny model."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from components.model.prompts import Rendered, render
+from components.tasks.package import Package, read_package
+from components.tasks.rows import Unlabelled
+from components.tasks.snapshot import take_snapshot
 from components.tuning.tuner import Parent
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 
 
 @pytest.fixture
@@ -26,3 +34,22 @@ def parent(tiny_bench) -> Parent:
     shapes = {name: p.shape for name, p in tiny_bench.slot.parameters.items()}
     adapter = {name: torch.randn(shape, generator=draw) * 0.05 for name, shape in shapes.items()}
     return Parent(adapter, {name: torch.rand(shape, generator=draw) * 2 for name, shape in shapes.items()})
+
+
+@pytest.fixture
+def take_unlabelled(store):
+    """A small task whose answer is always `negative`, so that the tiny model learns it, with unlabelled rows."""
+
+    def take(name: str, unlabelled: list[Unlabelled] | int, **changes):
+        package = read_package(EXAMPLES / name)
+        rows = {split: [replace(row, output="negative") for row in package.splits[split]] for split in package.splits}
+        splits = {"train": tuple(rows["train"][:16]), "validation": package.splits["validation"][:6]}
+        splits["test"] = package.splits["test"][:8]
+        if isinstance(unlabelled, int):
+            splits["validation"] = tuple(rows["validation"][:20])
+            unlabelled = [Unlabelled(r.instruction, r.input) for r in rows["train"][16 : 16 + unlabelled]]
+        return take_snapshot(
+            Package(package.path, package.task.model_copy(update=changes), splits, (), tuple(unlabelled)), store
+        )
+
+    return take

@@ -15,10 +15,14 @@ from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
 from components.model.generation import generate_greedy
 from components.model.prompts import render, render_prompt
-from components.settings import EmaSettings, PseudoLabelSettings, TuningSettings
-from components.tasks.package import Package, read_package
+from components.settings import (
+    EmaSettings,
+    PseudoLabelSettings,
+    PseudoRehearsalSettings,
+    RehearsalSettings,
+    TuningSettings,
+)
 from components.tasks.rows import Example, Unlabelled
-from components.tasks.snapshot import take_snapshot
 from components.tasks.task_file import Decoding
 from components.tuning.pseudo_labels import Guess, Labeller, WordingAnswer, calibrate, guess, usable_rows
 from components.tuning.task import tune_task
@@ -179,6 +183,8 @@ LEARNING = TuningSettings(
     learning_rate=2e-2,
     checkpoint_every=2,
     ema=EmaSettings(rule="curvature", fisher_rows=3),
+    rehearsal=RehearsalSettings(share=0.2),
+    pseudo_rehearsal=PseudoRehearsalSettings(share=0.2),
     pseudo_labels=PseudoLabelSettings(share=0.5, labeller="self", precision=0.5, rows=30),
 )
 
@@ -186,23 +192,6 @@ LEARNING = TuningSettings(
 @pytest.fixture
 def settings(tiny_settings):
     return tiny_settings.model_copy(update={"tuning": LEARNING})
-
-
-@pytest.fixture
-def take_unlabelled(store):
-    """A small task whose answer is always `negative`, so that the tiny model learns it, with unlabelled rows."""
-
-    def take(name: str, unlabelled: list[Unlabelled] | int):
-        package = read_package(EXAMPLES / name)
-        rows = {split: [replace(row, output="negative") for row in package.splits[split]] for split in package.splits}
-        splits = {"train": tuple(rows["train"][:16]), "validation": package.splits["validation"][:6]}
-        splits["test"] = package.splits["test"][:8]
-        if isinstance(unlabelled, int):
-            splits["validation"] = tuple(rows["validation"][:20])
-            unlabelled = [Unlabelled(r.instruction, r.input) for r in rows["train"][16 : 16 + unlabelled]]
-        return take_snapshot(Package(package.path, package.task, splits, (), tuple(unlabelled)), store)
-
-    return take
 
 
 def changed(settings, **values):
