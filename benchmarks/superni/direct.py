@@ -40,7 +40,7 @@ class Direct:
     def joint(self, visits: int, say: Callable[[str], None]) -> dict[str, Any]:
         """All tasks at once for `visits` row visits, less than a batch short of them."""
         rows = [row for snapshot in self.snapshots for row in self._train(snapshot)]
-        own = exact_steps(self.settings, visits // self.settings.tuning.batch_size)
+        own = joint_settings(self.settings, visits)
         say(f"joint: {len(rows)} rows, {own.steps} steps of {own.batch_size}")
         began = time.process_time()
         adapter = self._tune(rows, None, own, ObjectStore(self.folder.as_uri()).scratch(f"joint-{own.steps}"))
@@ -94,6 +94,6 @@ def method_settings(overrides: Sequence[str], tasks: int, home: Path, *, wide: b
     return load_settings(None, [*overrides, *adapter], {}, home)
 
 
-def exact_steps(settings: Settings, steps: int) -> TuningSettings:
-    """Tuning settings for so many steps on all rows."""
-    return settings.tuning.model_copy(update={"steps": steps, "max_rows": None})
+def joint_settings(settings: Settings, visits: int) -> TuningSettings:
+    """Tuning settings that read `visits` rows, less than a batch short of them, out of all rows."""
+    return settings.tuning.model_copy(update={"steps": visits // settings.tuning.batch_size, "max_rows": None})
