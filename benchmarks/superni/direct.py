@@ -21,7 +21,7 @@ from components.settings import Settings, TuningSettings, load_settings
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import Snapshot
 from components.tuning.rehearsal import select_rows
-from components.tuning.tuner import Parent, Tensors, tune
+from components.tuning.tuner import Parent, Tensors, TuningResult, tune
 
 ORTHOGONAL = "orthogonal:0.5"
 """Weight of O-LoRA's penalty, as in benchmarks/method."""
@@ -43,10 +43,11 @@ class Direct:
         own = joint_settings(self.settings, visits)
         say(f"joint: {len(rows)} rows, {own.steps} steps of {own.batch_size}")
         began = time.process_time()
-        adapter = self._tune(rows, None, own, ObjectStore(self.folder.as_uri()).scratch(f"joint-{own.steps}"))
+        result = self._tune(rows, None, own, ObjectStore(self.folder.as_uri()).scratch(f"joint-{own.steps}"))
+        adapter = result.points["live"]
         final = [self._scores(snapshot, adapter) for snapshot in self.snapshots]
         triangle = [final[: j + 1] for j in range(len(final))]
-        cost = {"cpu_seconds": round(time.process_time() - began, 1), "visits": own.steps * own.batch_size}
+        cost = {"cpu_seconds": round(time.process_time() - began, 1), "visits": len(result.losses) * own.batch_size}
         return {"scores": triangle, **cost}
 
     def olora(self, say: Callable[[str], None]) -> dict[str, Any]:
@@ -59,20 +60,22 @@ class Direct:
                 say(f"olora: {snapshot.task.name}")
                 began = time.process_time()
                 with applied(ORTHOGONAL, self.bench.slot, number):
-                    save_file(self._tune(self._train(snapshot), parent, own, None), file)
-                adapter = load_file(file)
+                    result = self._tune(self._train(snapshot), parent, own, None)
+                adapter = result.points["live"]
+                save_file(adapter, file)
                 scores = [self._scores(each, adapter) for each in self.snapshots[: number + 1]]
-                row = {"scores": scores, "cpu_seconds": time.process_time() - began}
+                row = {"scores": scores, "visits": len(result.losses) * own.batch_size}
+                row["cpu_seconds"] = time.process_time() - began
                 facts.write_text(json.dumps(row), encoding="utf-8")
             content = json.loads(facts.read_text(encoding="utf-8"))
             parent = Parent(load_file(file), None)
             triangle.append(content["scores"])
-            cost, visits = cost + content["cpu_seconds"], visits + own.steps * own.batch_size
+            cost, visits = cost + content["cpu_seconds"], visits + content["visits"]
         return {"scores": triangle, "cpu_seconds": round(cost, 1), "visits": visits}
 
-    def _tune(self, rows: Sequence[Rendered], parent: Parent | None, own: TuningSettings, scratch: Any) -> Tensors:
+    def _tune(self, rows: Sequence[Rendered], parent: Parent | None, own: TuningSettings, scratch: Any) -> TuningResult:
         bench, batch = self.bench, self.settings.evaluation.batch_rows
-        return tune(bench.trunk, bench.slot, rows, (), parent, own, scratch, batch).points["live"]
+        return tune(bench.trunk, bench.slot, rows, (), parent, own, scratch, batch)
 
     def _train(self, snapshot: Snapshot) -> list[Rendered]:
         """The rows of a task that a worker's run of the same seed is tuned on."""

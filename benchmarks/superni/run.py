@@ -31,7 +31,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="folder with SuperNI's tasks, as SAPT's repository has it")
     parser.add_argument("--order", choices=ORDERS, default="1")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", help=f"separated by commas; default all: {', '.join(METHODS)}")
     parser.add_argument("--tasks", type=int, default=15, help="number of tasks, the first of the order")
     parser.add_argument("--shortest", action="store_true", help="of the order, the tasks with the shortest inputs")
     parser.add_argument("--rows", type=int, help="most training rows a task, drawn at random; default all")
@@ -44,10 +44,10 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.quick:
         arguments.tasks, arguments.shortest, arguments.rows, arguments.test_rows = 2, True, 60, 20
-        arguments.methods = "plain,per_task"
+        arguments.methods = arguments.methods or "plain,per_task"
         arguments.set = [*arguments.set, "tuning.steps=8", "evaluation.validation_rows=10"]
     arguments.work = arguments.work.absolute()
-    arguments.methods = arguments.methods.split(",")
+    arguments.methods = arguments.methods.split(",") if arguments.methods else list(METHODS)
     unknown = [name for name in arguments.methods if name not in METHODS]
     if unknown:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
