@@ -3,7 +3,8 @@
     python -m benchmarks.superni --data CL_Benchmark/SuperNI --order 1 --methods default,plain,replay_10 --work DIR
 
 Each method has an installation of its own below --work, and a line in results.jsonl there when it ends; an interrupted
-call goes on where it was. Everything is the shipped default but the settings of methods.py and those of --set.
+call goes on where it was. Everything is the shipped default but the settings of methods.py and those of --set. The last
+line is one JSON object.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from typing import Any
 from benchmarks.superni.folder import ORDERS, Source, cut, read_tasks, shortest, write_package
 from benchmarks.superni.methods import GOES_ON, METHODS, Method
 from benchmarks.superni.report import events, read, table
+from benchmarks.superni.scores import figures
 
+FIGURES = ("avg_acc", "forgetting", "bwt", "new_acc")
 RESULTS = "results.jsonl"
 FROM_WORKER = ("default_one", "default", "plain", "replay_10", "replay_2", "no_rows_one", "no_rows", "per_task")
 """Methods whose state gives rows and visits to those of the tuner: the first of these that has ended."""
@@ -73,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join(dict.fromkeys(note for source in sources for note in source.notes)))
     print("\n".join(sentence for line in lines for sentence in events(line)))
     print(f"settings of all: {' '.join([*GOES_ON, *arguments.set])}\n\n{table(lines)}")
+    print(json.dumps({line["method"]: {name: getattr(figures(line), name) for name in FIGURES} for line in lines}))
 
 
 def one(name: str, argv: Sequence[str]) -> None:
