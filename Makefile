@@ -21,7 +21,7 @@ help:
 	@echo "make new-decision TITLE=\"...\"  begin the next decision record and list it"
 	@echo "make messages update the console's translation catalogues from its sources"
 	@echo "make pictures TOKEN=...  take a picture of every page of a running console, into build/pictures (docs/console.md)"
-	@echo "make bench-NAME  run benchmarks/NAME; QUICK=1 for minutes instead of hours"
+	@echo "make bench-NAME  run benchmarks/NAME; QUICK=1 for minutes instead of hours; DATA=FOLDER where it needs one"
 	@echo "make lock     resolve pyproject.toml again into requirements.lock (needs uv)"
 	@echo "make images   build the three container images and save them in build/"
 	@echo "make serve    run one server from those images: PostgreSQL, MLflow, service, worker (docs/server.md)"
@@ -105,7 +105,7 @@ messages: $(STAMP)
 
 # QUICK=1 makes it minutes instead of up to hours; the last line is one JSON object with the headline figures.
 bench-%: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(if $(QUICK),--quick)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA))
 
 # uv resolves, without hashes and with "+cpu" cut off so that the lock fits any build of the same torch; then it finds the
 # hashes of every file that PyPI has of these versions. Of builds of torch in the folder UV_FIND_LINKS they are taken there.

@@ -21,7 +21,7 @@ from components.settings import Settings, TuningSettings, load_settings
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import Snapshot
 from components.tuning.rehearsal import select_rows
-from components.tuning.tuner import Parent, Tensors, tune
+from components.tuning.tuner import Parent, Tensors, TuningResult, tune
 
 ORTHOGONAL = "orthogonal:0.5"
 """Weight of O-LoRA's penalty, as in benchmarks/method."""
@@ -40,13 +40,14 @@ class Direct:
     def joint(self, visits: int, say: Callable[[str], None]) -> dict[str, Any]:
         """All tasks at once for `visits` row visits, less than a batch short of them."""
         rows = [row for snapshot in self.snapshots for row in self._train(snapshot)]
-        own = exact_steps(self.settings, visits // self.settings.tuning.batch_size)
+        own = joint_settings(self.settings, visits)
         say(f"joint: {len(rows)} rows, {own.steps} steps of {own.batch_size}")
         began = time.process_time()
-        adapter = self._tune(rows, None, own, ObjectStore(self.folder.as_uri()).scratch(f"joint-{own.steps}"))
+        result = self._tune(rows, None, own, ObjectStore(self.folder.as_uri()).scratch(f"joint-{own.steps}"))
+        adapter = result.points["live"]
         final = [self._scores(snapshot, adapter) for snapshot in self.snapshots]
         triangle = [final[: j + 1] for j in range(len(final))]
-        cost = {"cpu_seconds": round(time.process_time() - began, 1), "visits": own.steps * own.batch_size}
+        cost = {"cpu_seconds": round(time.process_time() - began, 1), "visits": len(result.losses) * own.batch_size}
         return {"scores": triangle, **cost}
 
     def olora(self, say: Callable[[str], None]) -> dict[str, Any]:
@@ -59,20 +60,22 @@ class Direct:
                 say(f"olora: {snapshot.task.name}")
                 began = time.process_time()
                 with applied(ORTHOGONAL, self.bench.slot, number):
-                    save_file(self._tune(self._train(snapshot), parent, own, None), file)
-                adapter = load_file(file)
+                    result = self._tune(self._train(snapshot), parent, own, None)
+                adapter = result.points["live"]
+                save_file(adapter, file)
                 scores = [self._scores(each, adapter) for each in self.snapshots[: number + 1]]
-                row = {"scores": scores, "cpu_seconds": time.process_time() - began}
+                row = {"scores": scores, "visits": len(result.losses) * own.batch_size}
+                row["cpu_seconds"] = time.process_time() - began
                 facts.write_text(json.dumps(row), encoding="utf-8")
             content = json.loads(facts.read_text(encoding="utf-8"))
             parent = Parent(load_file(file), None)
             triangle.append(content["scores"])
-            cost, visits = cost + content["cpu_seconds"], visits + own.steps * own.batch_size
+            cost, visits = cost + content["cpu_seconds"], visits + content["visits"]
         return {"scores": triangle, "cpu_seconds": round(cost, 1), "visits": visits}
 
-    def _tune(self, rows: Sequence[Rendered], parent: Parent | None, own: TuningSettings, scratch: Any) -> Tensors:
+    def _tune(self, rows: Sequence[Rendered], parent: Parent | None, own: TuningSettings, scratch: Any) -> TuningResult:
         bench, batch = self.bench, self.settings.evaluation.batch_rows
-        return tune(bench.trunk, bench.slot, rows, (), parent, own, scratch, batch).points["live"]
+        return tune(bench.trunk, bench.slot, rows, (), parent, own, scratch, batch)
 
     def _train(self, snapshot: Snapshot) -> list[Rendered]:
         """The rows of a task that a worker's run of the same seed is tuned on."""
@@ -94,6 +97,6 @@ def method_settings(overrides: Sequence[str], tasks: int, home: Path, *, wide: b
     return load_settings(None, [*overrides, *adapter], {}, home)
 
 
-def exact_steps(settings: Settings, steps: int) -> TuningSettings:
-    """Tuning settings for so many steps on all rows."""
-    return settings.tuning.model_copy(update={"steps": steps, "max_rows": None})
+def joint_settings(settings: Settings, visits: int) -> TuningSettings:
+    """Tuning settings that read `visits` rows, less than a batch short of them, out of all rows."""
+    return settings.tuning.model_copy(update={"steps": visits // settings.tuning.batch_size, "max_rows": None})

@@ -3,7 +3,8 @@
     python -m benchmarks.superni --data CL_Benchmark/SuperNI --order 1 --methods default,plain,replay_10 --work DIR
 
 Each method has an installation of its own below --work, and a line in results.jsonl there when it ends; an interrupted
-call goes on where it was. Everything is the shipped default but the settings of methods.py and those of --set.
+call goes on where it was. Everything is the shipped default but the settings of methods.py and those of --set. The last
+line is one JSON object.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from typing import Any
 from benchmarks.superni.folder import ORDERS, Source, cut, read_tasks, shortest, write_package
 from benchmarks.superni.methods import GOES_ON, METHODS, Method
 from benchmarks.superni.report import events, read, table
+from benchmarks.superni.scores import figures
 
+FIGURES = ("avg_acc", "forgetting", "bwt", "new_acc")
 RESULTS = "results.jsonl"
 FROM_WORKER = ("default_one", "default", "plain", "replay_10", "replay_2", "no_rows_one", "no_rows", "per_task")
 """Methods whose state gives rows and visits to those of the tuner: the first of these that has ended."""
@@ -31,7 +34,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="folder with SuperNI's tasks, as SAPT's repository has it")
     parser.add_argument("--order", choices=ORDERS, default="1")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", help=f"separated by commas; default all: {', '.join(METHODS)}")
     parser.add_argument("--tasks", type=int, default=15, help="number of tasks, the first of the order")
     parser.add_argument("--shortest", action="store_true", help="of the order, the tasks with the shortest inputs")
     parser.add_argument("--rows", type=int, help="most training rows a task, drawn at random; default all")
@@ -44,10 +47,10 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.quick:
         arguments.tasks, arguments.shortest, arguments.rows, arguments.test_rows = 2, True, 60, 20
-        arguments.methods = "plain,per_task"
+        arguments.methods = arguments.methods or "plain,per_task"
         arguments.set = [*arguments.set, "tuning.steps=8", "evaluation.validation_rows=10"]
     arguments.work = arguments.work.absolute()
-    arguments.methods = arguments.methods.split(",")
+    arguments.methods = arguments.methods.split(",") if arguments.methods else list(METHODS)
     unknown = [name for name in arguments.methods if name not in METHODS]
     if unknown:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
@@ -73,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join(dict.fromkeys(note for source in sources for note in source.notes)))
     print("\n".join(sentence for line in lines for sentence in events(line)))
     print(f"settings of all: {' '.join([*GOES_ON, *arguments.set])}\n\n{table(lines)}")
+    print(json.dumps({line["method"]: {name: getattr(figures(line), name) for name in FIGURES} for line in lines}))
 
 
 def one(name: str, argv: Sequence[str]) -> None:
