@@ -1,3 +1,4 @@
 from benchmarks.long_stream.run import main
 
-main()
+if __name__ == "__main__":  # processes that read packages are started anew and import this module
+    main()

@@ -65,7 +65,7 @@ def load_settings(
 
 def changed_keys(settings: Settings) -> list[str]:
     """Dotted names of the content settings that differ from the defaults, sorted."""
-    return sorted(differences(settings.content(), Settings().content()))
+    return sorted(differences(settings.content(whole=True), Settings().content(whole=True)))
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

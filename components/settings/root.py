@@ -103,10 +103,10 @@ class Settings(Section):
     def _over_profile(cls, values: Any) -> Any:  # noqa: ANN401 - whatever a file holds
         return below(values, values.get("profile", "default")) if isinstance(values, dict) else values
 
-    def content(self) -> dict[str, Any]:
+    def content(self, *, whole: bool = False) -> dict[str, Any]:
         """The settings that a version may depend on: all but those about storage and machines.
 
-        A profile is on record by the values that it led to.
+        A profile is on record by the values that it led to. With `whole` the keys of `LATER` are there at any value.
         """
         machine: dict[str, Any] = {
             "profile": True,
@@ -130,7 +130,7 @@ class Settings(Section):
             node = content
             for section in sections:
                 node = node[section]
-            if node[key] == value:
+            if node[key] == value and not whole:
                 del node[key]
         return content
 

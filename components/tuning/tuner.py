@@ -84,21 +84,28 @@ def tune(
     held_out = range(len(rows), len(rows) + stopping.rows)
     rows += validation[: stopping.rows]
     old = range(len(indices), len(indices) + len(rehearsal_rows) + len(recall_rows))
-    sources = [
-        (len(rehearsal_rows), settings.rehearsal.share),
-        (len(recall_rows), settings.pseudo_rehearsal.share),
-        (len(pseudo), settings.pseudo_labels.share),
-    ]
-    plan = batches(len(indices), sources, planned.steps, settings.batch_size, settings.seed)
+    plan = batches(
+        len(indices),
+        [
+            (len(rehearsal_rows), settings.rehearsal.share),
+            (len(recall_rows), settings.pseudo_rehearsal.share),
+            (len(pseudo), settings.pseudo_labels.share),
+        ],
+        planned.steps,
+        settings.batch_size,
+        settings.seed,
+    )
     ranks = trunk.base.ranks
     parts = [part[ranks.number] for part in shares(plan, ranks.count)]
     read = (
         plan if trunk.base.is_sharded else [[batch[k] for k in part] for batch, part in zip(plan, parts, strict=True)]
     )
     measured = fisher_rows(len(indices), settings)
-    needs_state = sorted({*chain(*read), *measured, *held_out[ranks.number :: ranks.count]})
+    needs_state = sorted({*chain(*read), *measured})
     ranks.agree("the rows to learn from", repr([row.tokens for row in rows]).encode())
+    # apart: rows read together round alike, so that measuring validation rows changes nothing about the others
     states = _trunk_states(trunk, rows, needs_state, batch_rows, progress)
+    states |= _trunk_states(trunk, rows, held_out[ranks.number :: ranks.count], batch_rows, progress)
     before = slot.tensors()
     run = Run(trunk, slot, rows, states, parent, settings, stopping)
     teacher_rows = old if settings.rehearsal.targets == "parent" else old[len(rehearsal_rows) :]

@@ -8,7 +8,9 @@ from components.model.adapters import AdapterSlot
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
 from components.settings import EmaSettings, RehearsalSettings, TuningSettings
+from components.tuning.curvature import diagonal_fisher
 from components.tuning.curve import layer_groups
+from components.tuning.rehearsal import select_rows
 from components.tuning.tuner import Parent, TuningFailed, TuningResult, tune
 
 RULES = ("none", "fixed", "paper", "released", "scale_free", "curvature")
@@ -179,3 +181,49 @@ def test_curvature_without_a_stored_one_is_refused(tiny_bench, rows, parent) -> 
 def test_an_adapter_that_did_not_move_is_refused(tiny_bench, rows, parent) -> None:
     with pytest.raises(TuningFailed, match="did not change the adapter"):
         run(tiny_bench, rows, parent, changed("fixed", learning_rate=1e-30))
+
+
+def test_the_fisher_is_measured_on_rows_drawn_at_random(tiny_bench, rows, parent, monkeypatch) -> None:
+    """Packages are often sorted by label: the first rows would be one label's."""
+    prompts = [len(row.prompt) for row in rows[0]]
+    seen: list[list[tuple[int, ...]]] = []
+
+    def watching(trunk, slot, states, lengths, seed):
+        seen.append([state.tokens[:length] for state, length in zip(states, lengths, strict=True)])
+        return diagonal_fisher(trunk, slot, states, lengths, seed)
+
+    monkeypatch.setattr("components.tuning.run.diagonal_fisher", watching)
+    settings = changed("curvature", max_rows=None)
+    for seed in range(4):
+        run(tiny_bench, rows, None, settings.model_copy(update={"seed": seed}))
+    assert all(len(drawn) == 3 for drawn in seen)
+    first = [row.prompt[: prompts[i]] for i, row in enumerate(rows[0][:3])]
+    assert sum(drawn == first for drawn in seen) <= 1
+    assert len({str(drawn) for drawn in seen}) > 1
+
+
+def test_the_fisher_that_is_stored_is_that_of_theta_star(tiny_bench, rows, parent) -> None:
+    """Of the parent's curvature nothing is kept (decay 0), so what is stored is F_new alone."""
+    settings = changed("curvature", decay=0.0, kappa=0.0, tau=3.0)
+    result = run(tiny_bench, rows, parent, settings)
+
+    def fisher_at(point: str) -> dict[str, torch.Tensor]:
+        tiny_bench.slot.load(result.points[point])
+        measured = [rows[0][i] for i in select_rows(12, settings.max_rows, settings.seed)]
+        measured = [measured[i] for i in select_rows(10, 3, settings.seed)]
+        states = tiny_bench.trunk.states([row.tokens for row in measured], 8)
+        values = diagonal_fisher(tiny_bench.trunk, tiny_bench.slot, states, [len(r.prompt) for r in measured], 0)
+        return dict(zip(tiny_bench.slot.parameters, values, strict=True))
+
+    def apart(point: str) -> float:
+        return sum(float((result.curvature[n] - f).abs().sum()) for n, f in fisher_at(point).items())
+
+    assert apart("ema") < 1e-3 * apart("live")
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "curvature"])
+def test_another_rule_hands_the_curvature_on(rule, tiny_bench, rows, parent) -> None:
+    result = run(tiny_bench, rows, parent, changed(rule))
+    assert all(torch.equal(result.curvature[name], old) for name, old in parent.curvature.items())
+    assert run(tiny_bench, rows, Parent(parent.adapter, None), changed(rule)).curvature is None
+    run(tiny_bench, rows, Parent(result.points["live"], result.curvature), changed("curvature"))
