@@ -73,7 +73,7 @@ class Retention(_Strict):
     """Rows that the owner allows to be kept after the task is learnt."""
 
     train_rows: Annotated[int, Field(ge=0)] = 0
-    """Training rows kept for rehearsal; 0 keeps none."""
+    """Training rows kept for rehearsal, and unlabelled ones for recall with what they leave; 0 keeps none."""
     evaluation_rows: bool = True
     """True keeps validation and test rows; without them forgetting can't be measured."""
     until: date | None = None
