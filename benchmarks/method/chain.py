@@ -266,7 +266,7 @@ class Chains:
                 rehearsal += [rows[i] for i in select_rows(len(rows), tuning.rehearsal.rows_per_task, seed)]
         if parent and tuning.pseudo_rehearsal.share > 0:
             recollections = [self._recollection(prior) for prior in parent.tasks]
-            inputs = [row.input for row in self.tasks[task].rows("train") if row.input]
+            inputs = [(row.input, ()) for row in self.tasks[task].rows("train") if row.input]
             recalls = recall_prompts(self.base, self.slot, recollections, inputs, tuning.pseudo_rehearsal, seed)
         old = parent.curvature if parent else None
         given = damped(variant, old)
