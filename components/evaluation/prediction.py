@@ -19,7 +19,7 @@ from components.evaluation.metrics import BINARY, METRICS
 from components.model.adapters import AdapterSlot
 from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import Begun, continue_greedy, generate_greedy
-from components.model.memory import enough_memory
+from components.model.memory import enough_memory, give_back
 from components.model.packing import batches_of_similar
 from components.model.prompts import Rendered, answer_tokens, control_of, render
 from components.model.trunk import Past, State, Trunk, memory
@@ -59,7 +59,7 @@ class Prediction:
     cut: bool = False
 
 
-CACHE_BYTES = 2**30
+CACHE_BYTES = 2**29
 """Most memory that trunk states of examples may take between two calls."""
 
 
@@ -262,6 +262,7 @@ class Evaluator:
             if size <= CACHE_BYTES:
                 break
             size -= memory(self._cache.pop(batch))
+        give_back()
 
 
 @dataclass(frozen=True)
