@@ -38,11 +38,15 @@ def together(step: StepName, work: Work, context: LearnContext, store: str, orde
         return _on_nodes(cluster, step, context, store, order, *rest)
     count = number_of(context.settings.base_model)
     if count == 1:
-        return work(context, ALONE, *rest)
-    answer = f"answer-{uuid.uuid4().hex}"
+        answer = work(context, ALONE, *rest)
+        from components.model.memory import give_back  # torch, which a process that only compiles does not have
+
+        give_back()  # the later steps run in this process too
+        return answer
+    place = f"answer-{uuid.uuid4().hex}"
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     program = ["--shutdown-timeout", str(GRACE_SECONDS), "--module", "steps.rank"]
-    arguments = ["--answer", answer, "--watch", str(os.getpid()), step, store, order, *rest]
+    arguments = ["--answer", place, "--watch", str(os.getpid()), step, store, order, *rest]
     # each process would otherwise take all cores for itself
     threads = str(max(1, (os.cpu_count() or 1) // count))
     home = {name: value for name, value in os.environ.items() if name == "LCIA_HOME"}
@@ -57,7 +61,7 @@ def together(step: StepName, work: Work, context: LearnContext, store: str, orde
         finally:
             launcher.terminate()
             launcher.wait()
-    return _answer(area(context, order), answer, count, f"ended with {launcher.returncode}")
+    return _answer(area(context, order), place, count, f"ended with {launcher.returncode}")
 
 
 def _on_nodes(

@@ -20,7 +20,7 @@ from components.model.adapters import AdapterSlot
 from components.model.base import BaseModel
 from components.model.choosing import likeliest, log_likelihood
 from components.model.generation import Begun, continue_greedy, generate_greedy
-from components.model.memory import enough_memory
+from components.model.memory import enough_memory, give_back
 from components.model.packing import batches_of_similar
 from components.model.prompts import Rendered, answer_tokens, control_of, render
 from components.model.trunk import Past, State, Trunk, memory
@@ -60,7 +60,7 @@ class Prediction:
     cut: bool = False
 
 
-CACHE_BYTES = 2**30
+CACHE_BYTES = 2**29
 """Most memory that trunk states of examples may take between two calls."""
 
 
@@ -265,6 +265,7 @@ class Evaluator:
             if size <= CACHE_BYTES:
                 break
             size -= memory(self._cache.pop(batch))
+        give_back()
 
 
 def _ends(base: BaseModel) -> dict[str, list[int]]:

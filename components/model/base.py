@@ -30,7 +30,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from components.errors import LciaError
-from components.model.memory import enough_memory
+from components.model.memory import enough_memory, give_back
 from components.model.prompts import Reader, control_of
 from components.model.ranks import ALONE, Ranks
 from components.model.reader import ImageReader, ProcessorUnusable, sees
@@ -332,6 +332,7 @@ def _convert_once(folder: Path, source: Path, digest: str, convert: Callable[[Pa
             raise BaseModelError(f"the embedded model could not be converted into {store}: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    give_back()
     return folder
 
 
