@@ -65,10 +65,10 @@ def trunk(base):
 
 
 def rows(*lengths: int) -> list[tuple[int, ...]]:
-    """Rows that share their first 20 tokens, but for the last row; all others come in one pack."""
+    """Rows that share their first 30 tokens, but for the last row; all others come in one pack."""
     draw = torch.Generator().manual_seed(3)
-    start = tuple(torch.randint(3, 700, (20,), generator=draw).tolist())
-    out = [(*start, *torch.randint(3, 700, (n - 20,), generator=draw).tolist()) for n in lengths]
+    start = tuple(torch.randint(3, 700, (30,), generator=draw).tolist())
+    out = [(*start, *torch.randint(3, 700, (n - 30,), generator=draw).tolist()) for n in lengths]
     return [*out, tuple(torch.randint(3, 700, (45,), generator=draw).tolist())]
 
 
@@ -79,7 +79,7 @@ def test_the_kinds_of_layers_are_known(architecture, base, trunk) -> None:
 
 @torch.no_grad()
 def test_the_split_model_is_the_whole_one_beyond_the_window(base, trunk) -> None:
-    tokens = rows(60, 33, 47, 21)
+    tokens = rows(60, 33, 47, 31)
     decoder = base.model.get_decoder()
     for row, ours in zip(tokens, trunk.outputs(trunk.states(tokens, 8)), strict=True):
         theirs = decoder(input_ids=torch.tensor([row])).last_hidden_state[0]
@@ -97,7 +97,7 @@ def generated(base, prompt, limit: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("batch_rows", [1, 5])
 def test_decoding_is_the_models_own_beyond_the_window(base, trunk, batch_rows) -> None:
-    prompts = rows(60, 33, 47, 21)
+    prompts = rows(60, 33, 47, 31)
     expected = [generated(base, prompt, 20) for prompt in prompts]
     assert [each.tokens for each in generate_greedy(base.model, prompts, 20, (702,), batch_rows)] == expected
     one_by_one = [tuple(step.token for step in decode(base.model, prompt, 20, (702,))) for prompt in prompts]
@@ -106,7 +106,7 @@ def test_decoding_is_the_models_own_beyond_the_window(base, trunk, batch_rows) -
 
 @torch.no_grad()
 def test_going_on_from_the_trunks_past_is_the_models_own(base, trunk) -> None:
-    prompts = rows(60, 33, 47, 21)
+    prompts = rows(60, 33, 47, 31)
     states = trunk.states(prompts, 8, keep_past=True)
     upper: list = []
     firsts = [int(base.model.lm_head(out[-1]).argmax()) for out in trunk.outputs(states, upper)]
