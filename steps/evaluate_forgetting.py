@@ -42,5 +42,5 @@ def work(context: LearnContext, ranks: Ranks, tuning: str) -> str:
         context.snapshot(),
         ProgressCounter(context.report) if ranks.first else None,
         context.store.scratch(context.order.scratch) if context.order.scratch else None,
-        context.replaced(),
+        context.replacements(),
     ).run(record, context.config())

@@ -156,7 +156,7 @@ class LearnContext(Context):
         snapshot, rows = load_snapshot(self.store, assessment["task"]), assessment.get("rows")
         return snapshot.taught_from(rows["train"], rows["instructions"]) if rows else snapshot
 
-    def replaced(self) -> dict[str, str]:
+    def replacements(self) -> dict[str, str]:
         """Names of the parent's tasks that another replaces, maybe the one to learn -> `name@version` of that one."""
         pool, learning = self.pool(NO_BASE_MODEL), self.snapshot().task
         return replaced_tasks(self.store, pool, self.order.superseded, learning)

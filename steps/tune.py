@@ -47,5 +47,5 @@ def work(context: LearnContext, ranks: Ranks) -> str:
         context.assessment()["group"],
         context.order.scratch,
         progress,
-        context.replaced(),
+        context.replacements(),
     )

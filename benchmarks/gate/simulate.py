@@ -263,16 +263,20 @@ def report_decay(quick: bool, runs: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="200 rows, up to 20 tasks, fewer tables")
-    options = parser.parse_args()
+    print(json.dumps(run(parser.parse_args().quick)))
+
+
+def run(quick: bool) -> dict[str, float]:
+    """Print every table; returns the headline figures."""
     runs, began = 10_000, time.process_time()
-    results = [simulate(cell, runs, 1) for cell in grid(options.quick)]
+    results = [simulate(cell, runs, 1) for cell in grid(quick)]
     results = [simulate(s.cell, CLOSE_RUNS, 1) if s.cell.margins >= 1 and s.passed > 0.045 else s for s in results]
     harmless = [s for s in results if not s.cell.margins]
     powers = {s.cell: printed_power(s.cell, max(10, 400 // s.cell.tasks), 2) for s in harmless}
     report_grid(results, powers)
-    least = report_needed(options.quick, runs)
+    least = report_needed(quick, runs)
     with_reserve = report_reserve(runs)
-    over = report_decay(options.quick, runs)
+    over = report_decay(quick, runs)
     policy = GateSettings()
     sizes = {s.cell.rows for s in results}
     exact = max(exact_level(n, d, policy.step_margin, level(policy, 1)) for n in sizes for d in (0.02, 0.05, 0.10))
@@ -287,11 +291,11 @@ def main() -> None:
     print(f"three attempts at the margin, any passes: at most {attempts:.4f}")
     print(f"least P(pass) of a harmless candidate where tasks have the rows the policy demands: {least:.3f}")
     print(f"most lineages over the lifetime budget: {over:.4f}; CPU time {time.process_time() - began:.0f} s")
-    print(json.dumps({
+    return {
         "passed_at_margin": round(at_margin.passed, 4),
         "failed_at_zero": round(max(s.failed for s in harmless), 4),
         "power_error": round(error, 4),
-    }))  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

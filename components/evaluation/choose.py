@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.statistics import drop_p_values, p_value, score_arrays
+from components.evaluation.statistics import Scores, drop_p_values, p_value, score_arrays
 
 ALPHA = 0.05
 """Probability, at most, that a point which loses nothing is left out; both tests share it."""
-Rows = Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Point:
     """Validation scores of one tuned adapter, row by row: on the new task and on each prior task of its group."""
 
     name: str
-    new: Rows
-    prior: Mapping[str, Rows]
+    new: Scores
+    prior: Mapping[str, Scores]
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,18 @@ class Loss:
     shown: str
 
     @property
-    def counted(self) -> float:
+    def beyond(self) -> float:
         """The mean drop as far as it is beyond one standard error; negative if the tasks gained."""
         return math.copysign(max(abs(self.mean) - self.error, 0.0), self.mean)
 
     def to_json(self) -> dict[str, Any]:
         """For the evaluation record."""
-        names = ("mean", "error", "counted", "worst", "largest", "shown")
+        names = ("mean", "error", "beyond", "worst", "largest", "shown")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
-class Choice:
+class PointChoice:
     """The chosen point, the reason in words, and what each point loses, by name; empty without prior tasks."""
 
     point: Point
@@ -66,7 +65,7 @@ class Choice:
     losses: Mapping[str, Loss]
 
 
-def choose_point(points: Sequence[Point], before: Mapping[str, Rows], margin: float) -> Choice:
+def choose_point(points: Sequence[Point], before: Mapping[str, Scores], margin: float) -> PointChoice:
     """The point best for the group among those not shown to lose more than `margin` of prior tasks.
 
     `before` are the scores of the prior tasks before tuning, on the same rows. If every point is shown to lose more,
@@ -78,7 +77,7 @@ def choose_point(points: Sequence[Point], before: Mapping[str, Rows], margin: fl
     if not before:
         best = max(points, key=_new)
         words = f"{best.name}: best validation score of the new task ({_new(best):.3f}); nothing to protect"
-        return Choice(best, words, {})
+        return PointChoice(best, words, {})
     losses = {point.name: _loss(point, before, margin) for point in points}
     admissible = [point for point in points if not losses[point.name].shown]
     if not admissible:
@@ -87,16 +86,16 @@ def choose_point(points: Sequence[Point], before: Mapping[str, Rows], margin: fl
             f"{least.name}: every point is shown to lose more than {margin:.3f} of earlier tasks; this one loses "
             f"least, {losses[least.name].mean:.3f}{_average(losses[least.name])}"
         )
-        return Choice(least, reason, losses)
-    best = max(admissible, key=lambda p: round(_new(p) - losses[p.name].tasks * losses[p.name].counted, 9))
-    return Choice(best, _reason(best, losses[best.name], len(admissible), len(points), margin), losses)
+        return PointChoice(least, reason, losses)
+    best = max(admissible, key=lambda p: round(_new(p) - losses[p.name].tasks * losses[p.name].beyond, 9))
+    return PointChoice(best, _reason(best, losses[best.name], len(admissible), len(points), margin), losses)
 
 
 def _new(point: Point) -> float:
     return float(np.mean(point.new))
 
 
-def _loss(point: Point, before: Mapping[str, Rows], margin: float) -> Loss:
+def _loss(point: Point, before: Mapping[str, Scores], margin: float) -> Loss:
     pairs = _Pairs(before, point.prior)
     tasks = len(pairs.names)
     worst = int(pairs.drops.argmax())
@@ -108,11 +107,11 @@ def _loss(point: Point, before: Mapping[str, Rows], margin: float) -> Loss:
         error,
         pairs.names[worst],
         float(pairs.drops[worst]),
-        _shown(pairs, margin),
+        _proof(pairs, margin),
     )
 
 
-def _shown(pairs: "_Pairs", margin: float) -> str:
+def _proof(pairs: "_Pairs", margin: float) -> str:
     """Drop beyond the margin that chance doesn't explain, in words."""
     tasks = len(pairs.names)
     level = ALPHA / 2 if tasks > 1 else ALPHA
@@ -120,9 +119,9 @@ def _shown(pairs: "_Pairs", margin: float) -> str:
         drop = float(pairs.differences.mean())
         return f"{drop:.3f} over the {len(pairs.differences)} rows of earlier tasks"
     if tasks > 1:
-        lost = (pairs.drops > margin) & (drop_p_values(pairs.differences, pairs.starts) <= level)
-        if lost.any():
-            worst = int(np.where(lost, pairs.drops, -1.0).argmax())
+        losers = (pairs.drops > margin) & (drop_p_values(pairs.differences, pairs.starts) <= level)
+        if losers.any():
+            worst = int(np.where(losers, pairs.drops, -1.0).argmax())
             return f"{pairs.drops[worst]:.3f} of {pairs.names[worst]}"
     return ""
 
@@ -130,7 +129,7 @@ def _shown(pairs: "_Pairs", margin: float) -> str:
 class _Pairs:
     """Rows of all prior tasks end to end, before and after: task i begins at `starts[i]`."""
 
-    def __init__(self, before: Mapping[str, Rows], after: Mapping[str, Rows]) -> None:
+    def __init__(self, before: Mapping[str, Scores], after: Mapping[str, Scores]) -> None:
         self.names = list(before)
         parts = [score_arrays(before[name], after[name]) for name in self.names]
         self.before, self.after = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -149,8 +148,8 @@ def _reason(best: Point, loss: Loss, admissible: int, points: int, margin: float
     change = "as much as before"
     if round(loss.mean, 3):
         change = f"{abs(loss.mean):.3f} {'less' if loss.mean > 0 else 'more'} than before"
-        if loss.counted:
-            change += f", of which {abs(loss.counted):.3f} counts: the part beyond one standard error"
+        if loss.beyond:
+            change += f", of which {abs(loss.beyond):.3f} counts: the part beyond one standard error"
         else:
             change += f", which is within one standard error ({loss.error:.3f}) and counts as nothing"
     return (

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from components.evaluation.carrying import Ask, Predictor, Stored, Version, Work, mean
-from components.evaluation.choose import Choice, Point, choose_point
+from components.evaluation.choose import Point, PointChoice, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
 from components.evaluation.scored import mean_score, with_present_scores
@@ -101,10 +101,10 @@ class Forgetting:
             "chosen": choice.point.name,
             "reason": choice.reason,
             "before": {name: mean(scores) for name, scores in before.items()},
-            "points": [self._shown(point, choice) for point in points],
+            "points": [self._point_record(point, choice) for point in points],
             "validation": {
-                "candidate": choice.point.new,
-                "live": next(point.new for point in points if point.name == "live"),
+                "candidate": list(choice.point.new),
+                "live": list(next(point.new for point in points if point.name == "live")),
             },
             "validation_rows": {name: len(scores) for name, scores in before.items()},
             "predictions": {n: task.predictions for n, task in predictions.items()},
@@ -127,8 +127,8 @@ class Forgetting:
     def _validate(self, tuning: Mapping[str, Any]) -> tuple[list[Point], dict[str, list[float]]]:
         """Validation scores, row by row, of every point, and of the champion on the group's protected tasks."""
         group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
-        protected = [e for e in group.tasks if e.name not in self.replaced] if group else []
-        entries = [e for e in protected if self._measurable(e)]
+        tasks = [e for e in group.tasks if e.name not in self.replaced] if group else []
+        entries = [e for e in tasks if self._measurable(e)]
         prior = {e.name: load_snapshot(self.store, e.task) for e in entries}
         names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))  # protected first: they win ties
         own = {self.name: self.snapshot}
@@ -149,8 +149,8 @@ class Forgetting:
         return sample_rows(snapshot.rows("validation"), limit, seed)
 
     @staticmethod
-    def _shown(point: Point, choice: Choice) -> dict[str, Any]:
-        scores = {"new": mean(point.new), "prior": {name: mean(rows) for name, rows in point.prior.items()}}
+    def _point_record(point: Point, choice: PointChoice) -> dict[str, Any]:
+        scores = {"new": mean(list(point.new)), "prior": {name: mean(list(rows)) for name, rows in point.prior.items()}}
         loss = choice.losses.get(point.name)
         return {"name": point.name, **scores, **({"loss": loss.to_json()} if loss else {})}
 
@@ -174,7 +174,7 @@ class Forgetting:
             settings=self.settings.grouping,
             overrides=changed_keys(self.settings),
             learnt=learnt_order(self.store, self.champion.pool),
-            replaced=self.replaced,
+            without_claim=self.replaced,
         )
 
     # -- predicting ---------------------------------------------------------------------------------

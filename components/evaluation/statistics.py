@@ -169,8 +169,8 @@ def drop_p_values(differences: NDArray[np.float64], starts: NDArray[np.int64]) -
     sums = np.add.reduceat(differences, starts) / roots
     spreads = np.sqrt(np.add.reduceat(differences**2, starts)) / roots
     moving = spreads[spreads > 0]
-    adjusted = -np.expm1(log_ndtr(sums[:, None] / moving[None, :]).sum(axis=1))
-    return np.asarray(np.where(sums > 0, adjusted, 1.0))
+    p_values = -np.expm1(log_ndtr(sums[:, None] / moving[None, :]).sum(axis=1))
+    return np.asarray(np.where(sums > 0, p_values, 1.0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -142,8 +142,8 @@ class Pool:
                 f"the pool's router names the tasks {sorted(learnt)}, expected those of its groups, {sorted(names)}; "
                 "restore the manifest object from a backup"
             )
-        replaced = set(self.router.get("replaced", ()))
-        return tuple(sorted(learnt, key=lambda name: name not in replaced))
+        weak = set(self.router.get("replaced", ()))
+        return tuple(sorted(learnt, key=lambda name: name not in weak))
 
     def next_group_id(self) -> str:
         """An id that no group has."""

@@ -137,12 +137,12 @@ def extend(
     assurance: Assurance = "asserted",
     overrides: Sequence[str] = (),
     learnt: Sequence[str] | None = None,
-    replaced: Collection[str] = (),
+    without_claim: Collection[str] = (),
 ) -> Pool:
     """The pool after `group` learnt a task (None opens one), its router fitted again on all instructions.
 
     What several tasks have in common goes to the newest of them that no other replaces: `learnt` names the tasks of
-    `pool`, oldest first (default: as it says itself, else in its order), `replaced` those that others replace.
+    `pool`, oldest first (default: as it says itself, else in its order), `without_claim` those that others replace.
     """
     if learnt is None:
         learnt = pool.router.get("learnt") or [task.name for task in pool.tasks()]
@@ -157,7 +157,7 @@ def extend(
         assurance=assurance,
         overrides=overrides,
     )
-    state = {**fit_state(larger.groups, settings), "learnt": [*learnt, entry.name], "replaced": sorted(replaced)}
+    state = {**fit_state(larger.groups, settings), "learnt": [*learnt, entry.name], "replaced": sorted(without_claim)}
     return Pool.from_manifest({**larger.to_manifest(), "router": state})
 
 

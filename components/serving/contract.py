@@ -64,14 +64,14 @@ def contract_of_task(bundle: Bundle, name: str, choices: Sequence[str] = ()) -> 
         NoSuchTask: the version has not learnt it.
     """
     groups = bundle.pool.groups_by_name()
-    entry = _named(bundle, name)
+    entry = _entry_of(bundle, name)
     if entry is None:
         names = ", ".join(sorted(groups)) or "none yet"
         raise NoSuchTask(f"version {bundle.version[:12]} has not learnt a task {name!r}; it knows: {names}")
     return _of(bundle, groups[entry], entry, choices)
 
 
-def _named(bundle: Bundle, name: str) -> str | None:
+def _entry_of(bundle: Bundle, name: str) -> str | None:
     """Name in the pool of the task that a caller means."""
     tasks = {entry.name: bundle.tasks[entry.task] for entry in bundle.pool.tasks()}
     exact = next((own for own, task in tasks.items() if task.label == name), None)

@@ -38,18 +38,18 @@ def tune_task(
     group_id: str | None,
     scratch_key: str,
     progress: Progress | None = None,
-    replaced: Collection[str] = (),
+    leave_out: Collection[str] = (),
 ) -> str:
     """Tune `group_id` (None opens a group) of `pool` on a task; returns the tuning record's digest.
 
-    Tasks of the pool whose names are in `replaced` are neither rehearsed nor recalled. An interrupted call continues at
-    its last checkpoint and ends in the same digest.
+    Tasks of the pool that `leave_out` names, since others replace them, are neither rehearsed nor recalled. An
+    interrupted call continues at its last checkpoint and ends in the same digest.
     """
     group = pool.group(group_id) if group_id else None
     new = _render(bench, snapshot.rows("train"))
-    protected = tuple(entry for entry in group.tasks if entry.name not in replaced) if group else ()
-    earlier = _Earlier.of(store, settings, bench, snapshot, protected)
-    parent = _parent(store, bench.slot, group, protects=bool(protected)) if group else None
+    standing = tuple(entry for entry in group.tasks if entry.name not in leave_out) if group else ()
+    earlier = _Earlier.of(store, settings, bench, snapshot, standing)
+    parent = _parent(store, bench.slot, group, protects=bool(standing)) if group else None
     scratch = store.scratch(scratch_key)
 
     def run(
@@ -77,7 +77,7 @@ def tune_task(
             by = settings.tuning.pseudo_labels.labeller
             # no early stopping here: the validation rows are to show how far the first pass's answers can be trusted
             first = run(_FirstPass(scratch)) if by == "self" else None
-            priors = [load_snapshot(store, entry.task) for entry in pool.tasks() if entry.name not in replaced]
+            priors = [load_snapshot(store, entry.task) for entry in pool.tasks() if entry.name not in leave_out]
             labels = _label(store, settings, bench, snapshot, priors, pool, first, progress)
             labels.write(scratch)
     validation = _validation(settings, bench, snapshot) if settings.tuning.early_stopping else []

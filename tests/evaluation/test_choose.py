@@ -103,7 +103,7 @@ def test_what_is_within_one_standard_error_counts_as_nothing() -> None:
     prior = {"a": flipped(100, 3, 2), "b": flipped(100, 2, 2)}
     choice = choose_point([Point("ema", rows(50), before), Point("live", rows(51), prior)], before, MARGIN)
     loss = choice.losses["live"]
-    assert (loss.mean, loss.counted) == (pytest.approx(0.005), 0.0)
+    assert (loss.mean, loss.beyond) == (pytest.approx(0.005), 0.0)
     assert loss.error == pytest.approx((5 + 4) ** 0.5 / 200)
     assert choice.reason == (
         "live: best for all 3 tasks of the group among the 2 of 2 points not shown to lose more than 0.020 of earlier "
@@ -117,7 +117,7 @@ def test_what_the_tasks_gain_counts_as_well() -> None:
     points = [Point("ema", rows(50), {"a": flipped(100, 0, 12)}), Point("live", rows(55), before)]
     choice = choose_point(points, before, MARGIN)
     assert choice.point.name == "ema"
-    assert choice.losses["ema"].counted == pytest.approx(-(0.12 - 0.12**0.5 / 10))
+    assert choice.losses["ema"].beyond == pytest.approx(-(0.12 - 0.12**0.5 / 10))
     assert "0.120 more than before, of which 0.085 counts: the part beyond one standard error" in choice.reason
 
 

@@ -199,7 +199,7 @@ def test_what_two_tasks_have_in_common_goes_to_the_newest(examples, rule, group,
 
 @pytest.mark.parametrize("texts", [None, ASKED_OTHERWISE])
 def test_a_replaced_task_has_no_claim_however_new_it_is(examples, texts):
-    pool = shared(examples, replaced=["copy"])
+    pool = shared(examples, without_claim=["copy"])
     assert routed(pool, examples["passive_voice"] if texts is None else texts) == {("g1", "passive_voice")}
 
 
@@ -207,7 +207,7 @@ def test_what_only_a_replaced_task_has_still_reaches_it(examples):
     pool, _ = learn_all(examples, ["passive_voice"])
     grown = extend(
         pool, GroupTask("c0" * 32, "grammar", examples["grammar_check"]), group=None, adapter="f" * 64, curvature=None,
-        parent=None, config="c" * 64, settings=DEFAULT, replaced=["passive_voice"],
+        parent=None, config="c" * 64, settings=DEFAULT, without_claim=["passive_voice"],
     )  # fmt: skip
     assert routed(grown, examples["passive_voice"]) == {("g1", "passive_voice")}
 

@@ -44,7 +44,7 @@ def refreshed(learnt):
     again = replace(entry, task="2" * 64, name=f"{entry.name}@2")
     grown = extend(
         pool, again, group="g1", adapter="a" * 64, curvature=None, parent=None, config=str(pool.config),
-        settings=GroupingSettings(), replaced=[entry.name],
+        settings=GroupingSettings(), without_claim=[entry.name],
     )  # fmt: skip
     return replace(files, pool=grown, tasks={**files.tasks, again.task: task})
 

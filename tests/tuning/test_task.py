@@ -94,8 +94,8 @@ def test_replaced_tasks_are_neither_rehearsed_nor_recalled_nor_held_on_to(
     first, pool = learn(take_example("movie_sentiment", retention=retention), empty, settings=changed)
     new = take_example("product_sentiment")
 
-    def tune(name: str, replaced: tuple[str, ...]) -> dict:
-        return store.get_json(tune_task(store, changed, tiny_bench, new, pool, "g1", name, replaced=replaced))
+    def tune(name: str, leave_out: tuple[str, ...]) -> dict:
+        return store.get_json(tune_task(store, changed, tiny_bench, new, pool, "g1", name, leave_out=leave_out))
 
     held, free = tune("held", ()), tune("free", ("movie_sentiment",))
     assert held["rehearsed_rows"] + held["recalled_rows"] > 0
@@ -113,7 +113,7 @@ def test_only_the_tasks_that_stand_are_rehearsed(store, learn, take_example, emp
     _, pool = learn(take_example("movie_sentiment", retention=Retention(train_rows=5)), empty)
     _, pool = learn(take_example("product_sentiment", retention=Retention(train_rows=7)), pool, "g1")
     third = take_example("movie_sentiment", version="2")
-    digest = tune_task(store, settings, tiny_bench, third, pool, "g1", "third", replaced=("movie_sentiment",))
+    digest = tune_task(store, settings, tiny_bench, third, pool, "g1", "third", leave_out=("movie_sentiment",))
     assert store.get_json(digest)["rehearsed_rows"] == 7
 
 

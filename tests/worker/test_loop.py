@@ -9,6 +9,7 @@ import yaml
 from small_loop import OPS, SITE, TASKS, Learnt, SmallLoop, learn, promote, write_package
 
 import components.tuning.task
+from components.grouping.router import Router
 from components.model.adapters import config_of
 from components.registry.registry import ALIAS
 from components.tasks import queue
@@ -305,3 +306,26 @@ def test_groups_of_fewer_layers_go_on_under_the_deeper_default(pending: SmallLoo
     question = "Decide whether the film review snippet is positive or negative."
     answers = [ask.ask(instance, question, "I liked it.", version, base=False) for version in (None, "1", "2")]
     assert [(answer["version"], answer["group"]) for answer in answers] == [(3, "g1"), (1, "g1"), (2, "g1")]
+
+
+def test_replaced_tasks_are_left_out_of_tuning_and_choice_and_lose_their_instructions(champion: SmallLoop) -> None:
+    """One is replaced by the package that is learnt, one by a person's declaration; both shared the group."""
+    instance = champion.open("quality.known.rows=0")
+    tasks.supersede(instance, OPS, f"{PRODUCT}@1", f"{PASSIVE}@1", "the site asks no more")
+    package = write_package(champion.packages / "new", MOVIE, first=40, version="2", supersedes=f"{MOVIE}@1")
+    item = learn(instance, package)
+    assert item["state"] == "candidate", item["reason"]
+    shown = versions.show(instance, "4")
+    store, evidence = instance.store, shown["evidence"]
+    tuning, evaluation = (store.get_json(evidence[step]) for step in ("tuning", "evaluation"))
+    assert (tuning["group"], tuning["rehearsed_rows"], tuning["recalled_rows"]) == ("g1", 0, 0)
+    assert evaluation["before"] == {}
+    assert evaluation["scores"].keys() == {*TASKS, f"{MOVIE}@2"}, "they are shown all the same"
+    replaced = {row["task"]: row["superseded_by"] for row in shown["gate"]["rows"] if row["rule"] == "superseded"}
+    assert replaced == {MOVIE: f"{MOVIE}@2", PRODUCT: f"{PASSIVE}@1"}
+    pool = instance.pool(shown["version"]["digest"])
+    assert pool.router["replaced"] == sorted(replaced)
+    shared = set(pool.tasks()[0].instructions) & set(pool.group_of(evaluation["task"]).tasks[-1].instructions)
+    assert shared
+    for version, name in ((pool, f"{MOVIE}@2"), (instance.pool(instance.champion().digest), MOVIE)):
+        assert {route.nearest_task for route in Router.of(version).route_many(sorted(shared))} == {name}

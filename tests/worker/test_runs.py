@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lcia.worker.runs import ASSESS, EVALUATE, LEARN, TUNE
+from components.settings import Settings
+from lcia.worker.runs import ASSESS, EVALUATE, LEARN, TUNE, LearnKeys
+from steps.order import LearnOrder
 
 STEPS = Path(__file__).parents[2] / "steps"
 BELOW = {"errors", "settings", "storage", "visible"}
@@ -25,3 +27,13 @@ def test_a_result_is_made_again_when_code_of_its_step_changes(steps: tuple[str, 
     for step in steps:
         imports = set(re.findall(r"components\.([a-z_]+)", (STEPS / f"{step}.py").read_text()))
         assert imports - BELOW <= set(folders), step
+
+
+def test_a_replaced_task_makes_tuning_and_evaluation_others() -> None:
+    """A run that goes on after people declared something must not mix two sets of replaced tasks."""
+    order = LearnOrder(settings="s", package="p", assessment="a")
+    record, settings = {"task": "t", "group": "g1"}, Settings().content()
+    keys = LearnKeys.of(order, record, settings)
+    again = LearnKeys.of(order.model_copy(update={"superseded": {"a@1": "b@1"}}), record, settings)
+    assert LearnKeys.of(order, record, settings) == keys
+    assert not {keys.tune, keys.evaluate, keys.learn} & {again.tune, again.evaluate, again.learn}
