@@ -153,8 +153,13 @@ def _rows(file: Path, content: Mapping[str, Any]) -> tuple[Row, ...]:
             raise FolderUnusable(
                 f"{file}, instance {number}: expected an input and an output, a text or a list of them"
             )
-        rows.append(Row(instance["input"], outputs))
+        rows.append(Row(_lines(instance["input"]), tuple(map(_lines, outputs))))
     return tuple(rows)
+
+
+def _lines(text: str) -> str:
+    """The text with line ends as the product reads them, so that a row is found again by its input."""
+    return text.replace("\r\n", "\n")
 
 
 def _text(value: Any) -> str:

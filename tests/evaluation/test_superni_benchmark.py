@@ -138,6 +138,15 @@ class TestSuperniPackage:
         assert package.splits["test"][0] == Example("Name the day.", "The lake is deep on day 1000.", "day 1000")
         assert [len(package.splits[s]) for s in ("train", "validation", "test")] == [50, 30, 12]
 
+    def test_a_row_is_found_again_by_its_input(self, tmp_path):
+        rows = [{"input": f"Day {n}.\r\n  It rained. ", "output": f"day {n}"} for n in range(80)]
+        task = write_task(tmp_path, "task1_days", Instances=rows)
+        test = [{"input": f"Night {n}.\r\n  It rained. ", "output": [f"night {n}", "dark"]} for n in range(12)]
+        (task / "test.json").write_text(json.dumps({"Instances": test}), encoding="utf-8")
+        parts = cut(read_tasks(tmp_path, ["task1_days"])[0], 0)
+        package = read_package(write_package(parts, tmp_path / "packages", 0))
+        assert best_scores(["dark"] * 12, package.splits["test"], parts.references) == [1.0] * 12
+
     def test_an_owner_may_allow_no_row(self, tmp_path):
         package = read_package(write_package(cut(source(tmp_path), 0), tmp_path / "packages", 0))
         assert package.task.retention.train_rows == 0
