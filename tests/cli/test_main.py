@@ -140,6 +140,10 @@ def test_plan_assesses_and_changes_nothing(lcia: "Lcia", champion: SmallLoop, tm
     told = ended.json
     assert ended.code == told["exit_code"]
     assert told["verdict"] in ("learn", "hold", "nothing_to_learn")
+    told_length = told["length"]
+    assert (told_length["rows_read"], told["estimate"]["training_rows"], told["estimate"]["steps"]) == (12, 12, 6)
+    left_out = f"{told_length['rows'] - 12} of {told_length['rows']} training rows are not read: tuning.steps is 6"
+    assert told_length["remarks"][0].startswith(left_out)
     now, later = told["gate"]["now"], told["gate"]["later"]
     assert [task["name"] for task in now["tasks"]] == [MOVIE, PRODUCT]
     assert now["tasks"][0]["look"] == 2, "version 2 was compared with its anchor"
@@ -147,6 +151,7 @@ def test_plan_assesses_and_changes_nothing(lcia: "Lcia", champion: SmallLoop, tm
     assert later["rows_needed"] >= 100
     assert "WARNING: policy: A candidate without any true change" in ended.err
     words = lcia(champion, "plan", package, "--set", "policy.gate.step_margin=0.5").out
+    assert f"  {left_out}, of 2 rows each; to read them, set tuning.steps to null\n" in words
     assert "test rows each, for all 3 tasks of its group would do" in words
     assert lcia(champion, "status", "--json").json == before
 

@@ -65,6 +65,16 @@ def test_tuning_page():
     assert "Fallbacks" not in tuning_html(tuning_record("curvature", 20))
 
 
+def test_the_tuning_page_says_why_it_ended_and_which_rows_were_not_read():
+    words = "stopped after step 150 of 225: no gain on validation since step 100"
+    facts = {"stopping": {"words": words}, "length": {"remarks": [f"9400 of 10000 training rows {HOSTILE}"]}}
+    html = tuning_html(tuning_record("curvature", 150, **facts))
+    assert_self_contained(html)
+    assert f"150 optimizer steps: {words}." in html
+    assert "<b>9400 of 10000 training rows &lt;script&gt;" in html
+    assert "optimizer steps." in tuning_html(tuning_record("curvature", 20))  # as records of earlier releases are
+
+
 def test_a_plain_tuning_has_only_its_loss_to_show():
     plain = tuning_record("none", 6, old_losses=[], rehearsed_rows=0, points={"live": ""})
     assert list(tuning_pictures(plain)) == ["loss"]
