@@ -42,4 +42,4 @@ def work(context: LearnContext, ranks: Ranks, tuning: str) -> str:
         context.snapshot(),
         ProgressCounter(context.report) if ranks.first else None,
         context.store.scratch(context.order.scratch) if context.order.scratch else None,
-    ).run(record, context.config())
+    ).run(record, context.config(bench.base.settings.longest))

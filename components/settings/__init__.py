@@ -4,6 +4,7 @@ from components.settings.cluster import ClusterSettings, Schedule
 from components.settings.gateway import GatewaySettings, TrialSettings
 from components.settings.learning import (
     MACHINE,
+    MOST_TOKENS,
     AdapterSettings,
     BaseModelSettings,
     EmaSettings,
@@ -33,6 +34,7 @@ from components.settings.services import (
 
 __all__ = [
     "MACHINE",
+    "MOST_TOKENS",
     "AdapterSettings",
     "ApprovalSettings",
     "AuditSettings",
