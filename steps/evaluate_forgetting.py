@@ -43,4 +43,4 @@ def work(context: LearnContext, ranks: Ranks, tuning: str) -> str:
         ProgressCounter(context.report) if ranks.first else None,
         context.store.scratch(context.order.scratch) if context.order.scratch else None,
         context.replacements(),
-    ).run(record, context.config())
+    ).run(record, context.config(bench.base.settings.longest))

@@ -10,7 +10,7 @@ from components.errors import LciaError
 from components.grouping.pool import Pool
 from components.grouping.router import GroupingDecision, decide
 from components.quality.drift import GroupProposal
-from components.settings import Settings
+from components.settings import Settings, stored_settings
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks import progress
 from components.tasks.replaced import replaced_tasks
@@ -109,6 +109,11 @@ class Context:
         pool = Pool.from_manifest(self.store.get_json(self.order.parent))
         return [load_snapshot(self.store, entry.task) for entry in pool.tasks()]
 
+    def shortens(self, max_tokens: int) -> bool:
+        """True if the parent was made with longer rows than `max_tokens`."""
+        config = self.pool(NO_BASE_MODEL).config
+        return config is not None and stored_settings(self.store.get_json(config)).base_model.longest > max_tokens
+
     def decision(self, snapshot: Snapshot) -> GroupingDecision:
         """Group that learns a task: the router's answer, or a person's if the order has one."""
         pool = self.pool(NO_BASE_MODEL)
@@ -126,9 +131,13 @@ class Context:
         """The parent's evaluation record."""
         return self.store.get_json(self.order.lineage[-1]) if self.order.lineage else None
 
-    def config(self) -> str:
-        """Digest of the settings that a version's content depends on; stored as an object."""
-        return self.store.put_json(self.settings.content())
+    def config(self, max_tokens: int) -> str:
+        """Digest of the settings that a version's content depends on; stored as an object.
+
+        `max_tokens` is the number that stands for `auto` with the base model at hand.
+        """
+        base = self.settings.base_model.model_copy(update={"max_tokens": max_tokens})
+        return self.store.put_json(self.settings.model_copy(update={"base_model": base}).content())
 
     def report(self, what: str, count: int, total: int) -> None:
         """Report the progress of the run to people who watch."""

@@ -20,6 +20,7 @@ def validate_data(
 
     Raises:
         SeesNoImages: the task shows images, and the base model reads text only.
+        TooLong: rows of an earlier task exceed a `base_model.max_tokens` that was lowered.
         ContentRefused: a text that the base model's tokenizer or chat template can't take as text.
     """
     from components.model.base import BaseModelError
@@ -35,6 +36,8 @@ def validate_data(
         tokens, no_tokenizer = None, str(error)
     if tokens:
         tokens.need_text(snapshot)
+        if context.shortens(tokens.settings.longest):
+            tokens.need_room(context.prior())
     background = Background(
         same_type=context.proposal(snapshot).tasks,
         own_hashes=context.order.fingerprints.get(task),

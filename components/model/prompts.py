@@ -124,9 +124,9 @@ def render_turns(
         ids = reader.prompt(prompt, images, strings)
     else:
         ids = control_of(reader).encode(prompt, strings, special=reader.chat_template is None)
-    if len(ids) >= settings.max_tokens:
+    if len(ids) >= settings.longest:
         raise TooLong(
-            f"a prompt has {len(ids)} tokens and base_model.max_tokens is {settings.max_tokens}: "
+            f"a prompt has {len(ids)} tokens and base_model.max_tokens is {settings.longest}: "
             f"{turns[-1][1][:60]!r}...; shorten the example or raise the setting"
         )
     return tuple(ids)
@@ -147,10 +147,10 @@ def render(
         SeesNoImages, ContentRefused, ProcessorUnusable: see `render_prompt`.
     """
     prompt, answer = render_prompt(reader, settings, instruction, text, images), answer_tokens(reader, output)
-    if len(prompt) + len(answer) > settings.max_tokens:
+    if len(prompt) + len(answer) > settings.longest:
         raise TooLong(
             f"an example has {len(prompt) + len(answer)} tokens and base_model.max_tokens is "
-            f"{settings.max_tokens}: {user_text(instruction, text)[:60]!r}...; shorten it or raise the setting"
+            f"{settings.longest}: {user_text(instruction, text)[:60]!r}...; shorten it or raise the setting"
         )
     return Rendered(prompt, answer)
 

@@ -102,7 +102,7 @@ class Room:
         """Of the configured base model."""
         limitless = settings.model_copy(update={"max_tokens": 2**31})
         around = len(render(reader, limitless, "a", None, "a").tokens)
-        return cls(reader, limitless, around, settings.max_tokens)
+        return cls(reader, limitless, around, settings.longest)
 
     def beyond(self, row: Example, answer: int) -> int:
         """Tokens of the prompt and `answer` tokens if they exceed the context, else 0."""

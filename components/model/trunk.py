@@ -296,7 +296,7 @@ class Trunk:
         rows: list[Tokens] = [*texts, (*texts[0][:-4], *texts[1][-2:])]
         # a window shows only in a row that exceeds it, if rows can
         longest = max((window or 0 for window in (self._windows or {}).values()), default=0)
-        if longest and (length := min(self.base.settings.max_tokens, longest + BEYOND)) > longest:
+        if longest and (length := min(self.base.settings.longest, longest + BEYOND)) > longest:
             rows.append((texts[0] * length)[:length])
         if self.base.sight:
             images = [render(self.base.reader, settings, "a", "b", "c", [picture]).tokens for picture in _samples()]

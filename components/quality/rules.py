@@ -39,8 +39,8 @@ SUITE_VERSION = 3
 """Goes up with every change of a rule or of a column's meaning; two results compare only within one version."""
 
 
-TooLong: TypeAlias = Callable[[Sequence[Example]], Sequence[int]]
-"""Per row its tokens if prompt and output exceed the base model's context, else 0."""
+TooLong: TypeAlias = Callable[[Task, Sequence[Example]], Sequence[int]]
+"""Per row its tokens if prompt and answer exceed the base model's context, else 0."""
 
 
 BadImages: TypeAlias = Callable[[Sequence[Example]], Sequence[str]]
@@ -101,7 +101,7 @@ def split_frame(
         "near": around.near[split],
         "script": foreign_scripts(examples),
         "personal": [_personal(example) for example in examples],
-        "too_long": list(around.too_long(examples)) if around.too_long else [0] * len(examples),
+        "too_long": list(around.too_long(task, examples)) if around.too_long else [0] * len(examples),
         "unreachable": reach_column(around.reach, task, examples),
         "compared_words": compared_words(task, examples),
     }

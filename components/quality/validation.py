@@ -258,7 +258,7 @@ def _rows_aside(split: Split, frame: "pd.DataFrame") -> Iterator[Quarantined]:
         if leak:
             yield Quarantined(split, int(row), row_id, f"the same question is in {leak}")
         elif tokens:
-            yield Quarantined(split, int(row), row_id, f"prompt and output take {tokens} tokens, more than the context")
+            yield Quarantined(split, int(row), row_id, f"prompt and answer take {tokens} tokens, more than the context")
 
 
 def _verdict(checks: Sequence[Check], aside: Sequence[Quarantined]) -> Verdict:

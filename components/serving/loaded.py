@@ -85,11 +85,11 @@ class Loaded:
             NoSuchTask: the version has not learnt `task`.
             TooLong, ContentRefused, SeesNoImages, ProcessorUnusable: the base model can't read it.
         """
-        size, most = sum(len(content) for _, content in conversation.turns), DENSEST * self.base.max_tokens
+        size, most = sum(len(content) for _, content in conversation.turns), DENSEST * self.base.longest
         if size > most:  # seconds of work, for a refusal
             raise TooLong(
                 f"the conversation has {size} characters, expected at most {most} where base_model.max_tokens is "
-                f"{self.base.max_tokens}; send a shorter one"
+                f"{self.base.longest}; send a shorter one"
             )
         route, contract = UNROUTED, BASE
         if task is not None and self.bundle is not None:

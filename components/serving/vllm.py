@@ -54,7 +54,7 @@ def gateway_arguments(settings: Settings, base_model: str, models: Path, groups:
         raise NotAbleTo(f"{PROJECTOR}; use gateway.engine embedded")
     adapters = max(1, groups)
     name, options = _options(settings, base_model, models, adapters + 1)
-    room = settings.base_model.max_tokens + settings.gateway.new_tokens
+    room = settings.base_model.longest + settings.gateway.new_tokens
     return name, [*options, "--max-cpu-loras", str(VERSIONS * adapters + 1), "--max-model-len", str(room)]
 
 

@@ -4,6 +4,7 @@ from components.settings.cluster import ClusterSettings, Schedule
 from components.settings.gateway import GatewaySettings, TrialSettings
 from components.settings.learning import (
     MACHINE,
+    MOST_TOKENS,
     AdapterSettings,
     BaseModelSettings,
     EmaSettings,
@@ -34,6 +35,7 @@ from components.settings.services import (
 
 __all__ = [
     "MACHINE",
+    "MOST_TOKENS",
     "AdapterSettings",
     "ApprovalSettings",
     "AuditSettings",

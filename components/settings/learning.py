@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from components.settings.section import Fraction, Section
 
+MOST_TOKENS = 2048
+"""Most tokens that `base_model.max_tokens: auto` takes: attention over a row grows with the square of its length."""
+
 
 class BaseModelSettings(Section):
     """The frozen base model: any Hugging Face causal language model, or one that reads images and text."""
@@ -24,8 +27,9 @@ class BaseModelSettings(Section):
     date: dt.date = dt.date(2026, 1, 1)
     """Date for chat templates that write today's into the prompt (Llama 3.2, SmolLM3): the same every day, so that a
     prompt is always the same tokens."""
-    max_tokens: Annotated[int, Field(ge=16)] = 256
-    """Longest rendered example, prompt and answer, in tokens; longer ones are refused."""
+    max_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
+    """Longest rendered example, prompt and answer, in tokens; longer ones are refused. `auto` takes the base model's
+    context, at most 2048: on every machine the same. A version keeps the number."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of torch; None takes the number of physical cores that the process may use."""
     quantization: Literal["nf4"] | None = None
@@ -34,6 +38,11 @@ class BaseModelSettings(Section):
     """Processes that share a tuning or an evaluation, each with a GPU of its own; `auto`: one per GPU, else one."""
     sharded: bool = False
     """Spread the base model's layers over these processes (FSDP), for a model that a single GPU can't hold."""
+
+    @property
+    def longest(self) -> int:
+        """`max_tokens` as a number; the most that `auto` takes, if the base model was not looked up yet."""
+        return MOST_TOKENS if self.max_tokens == "auto" else self.max_tokens
 
     @model_validator(mode="after")
     def _whole_layers_are_spread(self) -> Self:

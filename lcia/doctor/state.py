@@ -135,7 +135,8 @@ def check_model(subject: Installation) -> Iterator[Finding]:
         yield Finding("model", "ok", f"{base.name} is installed; the first run converts it once, about 20 seconds")
         return
     model = load_base(base, models)
-    sentence = f"{base.name} loads on {model.device.type}, digest {model.digest[:12]}"
+    length = f"rows of up to {model.settings.longest} tokens (base_model.max_tokens is {base.max_tokens})"
+    sentence = f"{base.name} loads on {model.device.type}, digest {model.digest[:12]}, {length}"
     db = open_database(subject)
     if db is not None:
         with db.read() as connection:

@@ -13,7 +13,7 @@ from limits import parse
 
 from components.audit.keys import read_public_key
 from components.errors import LciaError
-from components.model.base import load_reader, locate
+from components.model.base import locate, reader_and_settings, with_length
 from components.model.prompts import Reader
 from components.model.workbench import Workbench
 from components.serving.bundle import Bundle
@@ -115,7 +115,8 @@ def prepare(settings: Settings, bundle: Bundle | None) -> tuple[Engine, Facts]:
 
         def facts() -> tuple[Reader, BaseModelSettings, str]:
             models = Path(own.storage.models)
-            return load_reader(own.base_model, models), own.base_model, locate(own.base_model, models)[1]
+            reader, base, _ = reader_and_settings(own.base_model, models)
+            return reader, base, locate(base, models)[1]
 
         return VllmEngine(own.gateway), facts
     engine = EmbeddedEngine(lambda: Workbench.load(own, announce=LOG.info))
@@ -136,7 +137,9 @@ def vllm_command(settings: Settings, open_state: Callable[[], Instance], environ
     bundle = Copies(Path(settings.gateway.cache), source.part).bundle(champion["digest"]) if champion else None
     own = settings_of(bundle, settings)
     models = Path(own.storage.models)
-    return gateway_command(own, locate(own.base_model, models)[1], models, len(bundle.pool.groups) if bundle else 0)
+    folder, digest = locate(own.base_model, models)
+    own = own.model_copy(update={"base_model": with_length(own.base_model, folder)})
+    return gateway_command(own, digest, models, len(bundle.pool.groups) if bundle else 0)
 
 
 def source_of(open_state: Callable[[], Instance], environment: Mapping[str, str]) -> DecisionSource:

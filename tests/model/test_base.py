@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.model.base import BaseModelError, load_base
+from components.model.base import BaseModelError, load_base, reader_and_settings
 from components.settings import BaseModelSettings
 
 
@@ -124,3 +124,23 @@ def test_an_embedded_model_that_does_not_exist_is_named(tmp_path) -> None:
 def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(load_tiny) -> None:
     with pytest.raises(BaseModelError, match="torch sees no GPU"):
         load_tiny(device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("positions", "tokenizer", "tokens"),
+    [(8192, None, 2048), (512, None, 512), (8192, 1024, 1024), (8192, 10**30, 2048), (1024, 4096, 1024)],
+)
+def test_auto_takes_the_models_context_up_to_2048_tokens(copy, tmp_path, positions, tokenizer, tokens) -> None:
+    for name, key, value in (
+        ("config.json", "max_position_embeddings", positions),
+        ("tokenizer_config.json", "model_max_length", tokenizer),
+    ):
+        content = json.loads((copy / name).read_text())
+        (copy / name).write_text(json.dumps({**content, key: value} if value else content))
+    auto = BaseModelSettings(name=str(copy), device="cpu")
+    base = load_base(auto, tmp_path / "store")
+    _, settings, context = reader_and_settings(auto, tmp_path / "store")
+    assert base.settings.max_tokens == settings.max_tokens == settings.longest == tokens
+    assert context == min(positions, tokenizer or positions)
+    explicit = load_base(auto.model_copy(update={"max_tokens": 300}), tmp_path / "store")
+    assert explicit.settings.max_tokens == 300

@@ -154,7 +154,7 @@ def test_soft_findings_carry_masked_values_and_long_rows_are_set_aside(snapshot_
     train[9] = row("строка")
     train.append(row("long " * 100))
     settings = ValidationSettings(min_rows=5)
-    too_long = Background(too_long=lambda rows: [200 * (len(r.input) > 400) for r in rows])
+    too_long = Background(too_long=lambda _, rows: [200 * (len(r.input) > 400) for r in rows])
     task = snapshot_of(train, plain("validation", 20), plain("test", 20))
     result = validate(task, [], settings, too_long)
     assert result.verdict == "warn"
