@@ -22,7 +22,7 @@ PATIENCE = 2
 """Measurements without a gain that end a run."""
 
 
-class Check(NamedTuple):
+class ValidationScore(NamedTuple):
     """Measurement after `step` steps."""
 
     step: int
@@ -43,7 +43,7 @@ class EarlyStopping:
     rows: int
 
     def __post_init__(self) -> None:
-        self.checks: list[Check] = []
+        self.checks: list[ValidationScore] = []
         affordable = int(COST * self.length.visits) // self.rows if self.rows else 0
         count = max(2, min(MOST, affordable, round(2 * self.length.epochs)))
         self.every = max(1, self.length.steps // count)
@@ -52,13 +52,13 @@ class EarlyStopping:
         """True if validation rows are to be measured after this many steps."""
         return self.rows > 0 and (step % self.every == 0 or step == self.length.steps)
 
-    def add(self, check: Check) -> bool:
+    def add(self, check: ValidationScore) -> bool:
         """Note a measurement; True if it is better than all before it."""
         self.checks.append(check)
         return self.best is check
 
     @property
-    def best(self) -> Check | None:
+    def best(self) -> ValidationScore | None:
         """The best measurement, of equal ones the first."""
         return max(self.checks, key=lambda c: (c.score, -c.loss), default=None)
 
@@ -67,8 +67,8 @@ class EarlyStopping:
         if step >= self.length.steps:
             return True
         best = self.best
-        stalled = best is not None and len(self.checks) - self.checks.index(best) > PATIENCE
-        return stalled and step * self.length.batch_size >= self.length.drawn
+        flat = best is not None and len(self.checks) - self.checks.index(best) > PATIENCE
+        return flat and step * self.length.batch_size >= self.length.drawn
 
     def record(self, steps: int) -> dict[str, Any]:
         """Measurements and the step whose weights were kept, for the record of a run that made `steps` steps."""
@@ -76,14 +76,14 @@ class EarlyStopping:
         return {"checks": [list(check) for check in self.checks], "step": step, "words": self._words(steps, step)}
 
     def _words(self, steps: int, step: int) -> str:
-        planned = self.length.steps
-        if steps < planned:
-            return f"stopped after step {steps} of {planned}: no gain on validation since step {step}"
+        most = self.length.steps
+        if steps < most:
+            return f"stopped after step {steps} of {most}: no gain on validation since step {step}"
         if step < steps:
-            return f"ran all {planned} steps; the weights are those of step {step}, the best on validation"
-        return f"ran all {planned} steps"
+            return f"ran all {most} steps; the weights are those of step {step}, the best on validation"
+        return f"ran all {most} steps"
 
 
-def checks_of(values: Sequence[Sequence[float]]) -> list[Check]:
+def checks_of(values: Sequence[Sequence[float]]) -> list[ValidationScore]:
     """Measurements from a checkpoint."""
-    return [Check(int(step), score, loss) for step, score, loss in values]
+    return [ValidationScore(int(step), score, loss) for step, score, loss in values]

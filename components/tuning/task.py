@@ -91,8 +91,8 @@ def tune_task(
 def _validation(settings: Settings, bench: Workbench, snapshot: Snapshot) -> list[Rendered]:
     """The task's validation rows for early stopping, drawn at random; those that are too long are left out."""
     rows, tuning = snapshot.rows("validation"), settings.tuning
-    planned = length(snapshot.splits["train"].rows, tuning)
-    count = validation_rows(planned, settings.evaluation.validation_rows)
+    span = length(snapshot.splits["train"].rows, tuning)
+    count = validation_rows(span, settings.evaluation.validation_rows)
     out = []
     for i in select_rows(len(rows), count, tuning.seed):
         with suppress(TooLong):
@@ -266,7 +266,7 @@ def _store_tensors(store: ObjectStore, tensors: dict[str, Tensor] | None) -> str
 
 def _keep_rows(store: ObjectStore, settings: Settings, snapshot: Snapshot) -> str | None:
     """Training rows kept for later rehearsal, within what the task's owner allows."""
-    limit = _kept(settings, snapshot)
+    limit = _row_limit(settings, snapshot)
     if limit == 0:
         return None
     rows = snapshot.rows("train")
@@ -281,14 +281,14 @@ def _keep_questions(store: ObjectStore, settings: Settings, snapshot: Snapshot) 
     recall = settings.tuning.pseudo_rehearsal
     held_out = {row.question for split in EVALUATED for row in snapshot.rows(split)}
     rows = [row for row in snapshot.unlabelled_rows() if row.question not in held_out]
-    room = snapshot.task.retention.train_rows - min(_kept(settings, snapshot), len(snapshot.rows("train")))
+    room = snapshot.task.retention.train_rows - min(_row_limit(settings, snapshot), len(snapshot.rows("train")))
     limit = min(recall.rows_per_task, room) if recall.share > 0 else 0
     if limit <= 0 or not rows:
         return None
     return store.put_lines([rows[i].to_row() for i in select_rows(len(rows), limit, settings.tuning.seed)])
 
 
-def _kept(settings: Settings, snapshot: Snapshot) -> int:
+def _row_limit(settings: Settings, snapshot: Snapshot) -> int:
     """Most training rows to keep."""
     rehearsal = settings.tuning.rehearsal
     return min(rehearsal.rows_per_task, snapshot.task.retention.train_rows) if rehearsal.share > 0 else 0

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load, save
 
 from components.settings import RehearsalSettings, TuningSettings, length
-from components.tuning.early_stopping import Check, EarlyStopping, validation_rows
+from components.tuning.early_stopping import EarlyStopping, ValidationScore, validation_rows
 from components.tuning.run import Run
 from components.tuning.tuner import CHECKPOINT, tune
 from tests.tuning.test_tuner import Killed, Memory, assert_equal, changed
@@ -16,7 +16,7 @@ QUIET = RehearsalSettings(share=0)
 def stopping(rows: int = 600, measured: int = 100, scores=(), **settings) -> EarlyStopping:
     one = EarlyStopping(length(rows, TuningSettings(**settings)), measured)
     for i, score in enumerate(scores, 1):
-        one.add(Check(i * one.every, *(score if isinstance(score, tuple) else (score, 1.0))))
+        one.add(ValidationScore(i * one.every, *(score if isinstance(score, tuple) else (score, 1.0))))
     return one
 
 
