@@ -199,7 +199,7 @@ def _recall(
 
     The new task lends its inputs, those of its unlabelled rows among them.
     """
-    rows = [*snapshot.rows("train"), *snapshot.unlabelled_rows()]
+    rows: list[Example | Unlabelled] = [*snapshot.rows("train"), *snapshot.unlabelled_rows()]
     inputs = [(row.input or "", row.images) for row in rows if row.input or row.images]
     recollections = [_recollection(store, entry) for entry in tasks]
     return recall_prompts(bench.base, bench.slot, recollections, inputs, tuning.pseudo_rehearsal, tuning.seed)
