@@ -45,7 +45,6 @@ ELSEWHERE = {
     "promotion/statements": "audit/test_statement.py",
     "promotion/trial_end": "promotion/test_trials.py",
     "promotion/trial_rows": "promotion/test_trials.py",
-    "quality/assessment": "worker/test_rebase.py",
     "quality/drift_report": "quality/test_admixture.py",
     "quality/image_samples": "quality/test_image_checks.py",
     "quality/leaks": "quality/test_fingerprints.py",

@@ -109,12 +109,12 @@ def estimate(settings: Settings, snapshot: Snapshot, pool: Pool, decision: Group
     points = 2 + len(tuning.curve) if prior else 1
     validation = snapshot.splits["validation"].rows
     validation = min(validation, evaluation.validation_rows or validation)
-    planned = length(snapshot.splits["train"].rows, tuning)
-    learnt = round(planned.visits / (1 - _share_on_top(tuning, snapshot, group)))
-    fisher = min(tuning.ema.fisher_rows, planned.drawn) if tuning.ema.rule == "curvature" else 0
+    span = length(snapshot.splits["train"].rows, tuning)
+    learnt = round(span.visits / (1 - _share_on_top(tuning, snapshot, group)))
+    fisher = min(tuning.ema.fisher_rows, span.drawn) if tuning.ema.rule == "curvature" else 0
     return {
-        "steps": planned.steps,
-        "training_rows": planned.read,
+        "steps": span.steps,
+        "training_rows": span.read,
         "row_visits": learnt + fisher * (2 if prior else 1),
         "predictions": points * validation * (1 + prior) + snapshot.splits["test"].rows * (2 + prior),
     }
@@ -125,6 +125,7 @@ def _share_on_top(tuning: TuningSettings, snapshot: Snapshot, group: Group | Non
     share = tuning.pseudo_labels.share if snapshot.unlabelled_split else 0.0
     if group is None:
         return share
-    kept = sum(entry.kept_rows is not None for entry in group.tasks) / len(group.tasks) if tuning.rehearsal.share else 0
-    recalled = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - kept
-    return share + tuning.rehearsal.share * kept + tuning.pseudo_rehearsal.share * recalled
+    with_rows = sum(entry.kept_rows is not None for entry in group.tasks) / len(group.tasks)
+    with_rows = with_rows if tuning.rehearsal.share > 0 else 0.0
+    recall = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - with_rows
+    return share + tuning.rehearsal.share * with_rows + tuning.pseudo_rehearsal.share * recall

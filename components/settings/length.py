@@ -54,14 +54,14 @@ def length(rows: int, settings: TuningSettings) -> Length:
 
     Where the bounds contradict each other, `max_steps` holds.
     """
-    drawn = min(rows, settings.max_rows or rows)
-    wanted = ceil(settings.epochs * drawn / settings.batch_size)
-    steps = settings.steps or min(max(wanted, settings.min_steps), settings.max_steps)
-    plain = Length(rows, drawn, steps, settings.batch_size)
-    return Length(rows, drawn, steps, settings.batch_size, _remarks(plain, wanted, settings))
+    pool = min(rows, settings.max_rows or rows)
+    goal = ceil(settings.epochs * pool / settings.batch_size)
+    steps = settings.steps or min(max(goal, settings.min_steps), settings.max_steps)
+    plain = Length(rows, pool, steps, settings.batch_size)
+    return Length(rows, pool, steps, settings.batch_size, _remarks(plain, goal, settings))
 
 
-def _remarks(plan: Length, wanted: int, settings: TuningSettings) -> tuple[str, ...]:
+def _remarks(plan: Length, goal: int, settings: TuningSettings) -> tuple[str, ...]:
     by_steps = "tuning.steps" if settings.steps else "tuning.max_steps"
     causes, ways = list[str](), list[str]()
     if plan.drawn < plan.available:
@@ -72,12 +72,12 @@ def _remarks(plan: Length, wanted: int, settings: TuningSettings) -> tuple[str, 
         ways.append("set tuning.steps to null" if settings.steps else "raise tuning.max_steps or tuning.batch_size")
     remarks = []
     if causes:
-        left = plan.available - plan.read
+        unread = plan.available - plan.read
         remarks.append(
-            f"{left} of {plan.available} training rows are not read: {' and '.join(causes)}; "
+            f"{unread} of {plan.available} training rows are not read: {' and '.join(causes)}; "
             f"to read them, {' and '.join(ways)}"
         )
-    if plan.read == plan.drawn and plan.steps < wanted:
+    if plan.read == plan.drawn and plan.steps < goal:
         remarks.append(
             f"the rows are read {plan.epochs:.2g} times instead of {settings.epochs:g}: tuning.max_steps is "
             f"{plan.steps}; raise it for more passes"

@@ -260,9 +260,9 @@ class Run:
         self.ranks.add_up([sums])
         hits, loss_sum = sums.tolist()
         if self.stopping.add(Check(step, hits / len(rows), loss_sum / len(rows))):
-            self.best = {key: value.cpu().clone() for key, value in self._protected().items()}
+            self.best = {key: value.cpu().clone() for key, value in self._state().items()}
 
-    def _protected(self) -> dict[str, Tensor]:
+    def _state(self) -> dict[str, Tensor]:
         """Live weights and, where the rule keeps them apart, theta*."""
         tensors = {f"live.{name}": p.detach() for name, p in zip(self.names, self.parameters, strict=True)}
         if self.rule not in ("none", "curvature"):
@@ -272,7 +272,7 @@ class Run:
     @torch.no_grad()
     def _take_best(self) -> None:
         """Go back to the state of the best measurement, if there was any."""
-        for key, tensor in self._protected().items():
+        for key, tensor in self._state().items():
             if self.best:
                 tensor.copy_(self.best[key])
 
@@ -339,15 +339,15 @@ class Run:
         self.losses = list(tensors["losses"].to(self.parameters[0].device).unbind())
         return step
 
-    def finish(self, before: Tensors, measured: Sequence[int], rehearsal_rows: int, recall_rows: int) -> TuningResult:
-        """Go back to the best state, average, measure the curvature on the rows `measured`, and lay out the curve."""
+    def finish(self, before: Tensors, sample: Sequence[int], rehearsal_rows: int, recall_rows: int) -> TuningResult:
+        """Go back to the best state, average, measure the curvature on the rows `sample`, and lay out the curve."""
         self._take_best()
         live = self.slot.tensors()
         if all(torch.equal(live[name], before[name]) for name in live):
             raise TuningFailed("tuning did not change the adapter at all; check tuning.learning_rate and steps")
         curvature = self.parent.curvature if self.parent else None
         if self.settings.ema.rule == "curvature":
-            curvature = self._curvature(measured)
+            curvature = self._curvature(sample)
         share, fallbacks = self.ema.fallback_share(), self._fallbacks()
         if share > self.settings.ema.max_fallback:
             most = ", ".join(f"{name} ({count} of {len(self.losses)})" for name, count in [*fallbacks.items()][:3])

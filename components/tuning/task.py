@@ -85,8 +85,8 @@ def tune_task(
 def _validation(settings: Settings, bench: Workbench, snapshot: Snapshot) -> list[Rendered]:
     """The task's validation rows for early stopping, drawn at random; those that are too long are left out."""
     rows, tuning = snapshot.rows("validation"), settings.tuning
-    planned = length(snapshot.splits["train"].rows, tuning)
-    count = validation_rows(planned, settings.evaluation.validation_rows)
+    span = length(snapshot.splits["train"].rows, tuning)
+    count = validation_rows(span, settings.evaluation.validation_rows)
     out = []
     for i in select_rows(len(rows), count, tuning.seed):
         with suppress(TooLong):

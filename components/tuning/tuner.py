@@ -71,7 +71,7 @@ def tune(
         OutOfMemory: the device has not enough memory, whatever `rows_per_pass` allows.
         RanksDisagree: processes that share the run no longer have the same rows, checkpoint or weights.
     """
-    indices, planned = select_rows(len(new), settings.max_rows, settings.seed), length(len(new), settings)
+    indices, span = select_rows(len(new), settings.max_rows, settings.seed), length(len(new), settings)
     rehearsal_rows = rehearsal_rows if settings.rehearsal.share > 0 else ()
     if parent is None:
         slot.initialise(settings.seed)
@@ -80,7 +80,7 @@ def tune(
         slot.load(parent.adapter)
     recall_rows = parents_answers(trunk.base, slot, recalls, batch_rows)
     rows = [new[i] for i in indices] + list(rehearsal_rows) + recall_rows + list(pseudo)
-    stopping = EarlyStopping(planned, len(validation) if settings.early_stopping else 0)
+    stopping = EarlyStopping(span, len(validation) if settings.early_stopping else 0)
     held_out = range(len(rows), len(rows) + stopping.rows)
     rows += validation[: stopping.rows]
     old = range(len(indices), len(indices) + len(rehearsal_rows) + len(recall_rows))
@@ -91,7 +91,7 @@ def tune(
             (len(recall_rows), settings.pseudo_rehearsal.share),
             (len(pseudo), settings.pseudo_labels.share),
         ],
-        planned.steps,
+        span.steps,
         settings.batch_size,
         settings.seed,
     )
@@ -100,8 +100,8 @@ def tune(
     read = (
         plan if trunk.base.is_sharded else [[batch[k] for k in part] for batch, part in zip(plan, parts, strict=True)]
     )
-    measured = fisher_rows(len(indices), settings)
-    needs_state = sorted({*chain(*read), *measured})
+    sample = fisher_rows(len(indices), settings)
+    needs_state = sorted({*chain(*read), *sample})
     ranks.agree("the rows to learn from", repr([row.tokens for row in rows]).encode())
     # apart: rows read together round alike, so that measuring validation rows changes nothing about the others
     states = _trunk_states(trunk, rows, needs_state, batch_rows, progress)
@@ -112,14 +112,14 @@ def tune(
     run.distil([i for i in needs_state if i in teacher_rows], batch_rows)
     step = run.restore(checkpoints.read(CHECKPOINT)) if checkpoints else 0
     if progress and step:
-        progress("tune", step, planned.steps)
+        progress("tune", step, span.steps)
     try:
         with put_off() as stop, enough_memory("while tuning", MEMORY):
             while not stopping.is_over(step):
                 run.step(step, plan[step], parts[step], old)
                 step += 1
                 if progress:
-                    progress("tune", 1, planned.steps)
+                    progress("tune", 1, span.steps)
                 if stopping.is_due(step):
                     run.validate(step, held_out, batch_rows)
                 stop.due = ranks.any(stop.due)
@@ -132,7 +132,7 @@ def tune(
                     stop.obey()
     finally:
         slot.dropout(active=False)  # the process goes on with the same slot, whatever happened
-    return run.finish(before, measured, len(rehearsal_rows), len(recall_rows))
+    return run.finish(before, sample, len(rehearsal_rows), len(recall_rows))
 
 
 def _trunk_states(
