@@ -125,8 +125,7 @@ def _share_on_top(tuning: TuningSettings, snapshot: Snapshot, group: Group | Non
     share = tuning.pseudo_labels.share if snapshot.unlabelled_split else 0.0
     if group is None:
         return share
-    with_rows = (
-        sum(entry.kept_rows is not None for entry in group.tasks) / len(group.tasks) if tuning.rehearsal.share else 0
-    )
-    without = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - with_rows
-    return share + tuning.rehearsal.share * with_rows + tuning.pseudo_rehearsal.share * without
+    with_rows = sum(entry.kept_rows is not None for entry in group.tasks) / len(group.tasks)
+    with_rows = with_rows if tuning.rehearsal.share > 0 else 0.0
+    recall = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - with_rows
+    return share + tuning.rehearsal.share * with_rows + tuning.pseudo_rehearsal.share * recall

@@ -54,11 +54,11 @@ def length(rows: int, settings: TuningSettings) -> Length:
 
     Where the bounds contradict each other, `max_steps` holds.
     """
-    count = min(rows, settings.max_rows or rows)
-    goal = ceil(settings.epochs * count / settings.batch_size)
+    pool = min(rows, settings.max_rows or rows)
+    goal = ceil(settings.epochs * pool / settings.batch_size)
     steps = settings.steps or min(max(goal, settings.min_steps), settings.max_steps)
-    plain = Length(rows, count, steps, settings.batch_size)
-    return Length(rows, count, steps, settings.batch_size, _remarks(plain, goal, settings))
+    plain = Length(rows, pool, steps, settings.batch_size)
+    return Length(rows, pool, steps, settings.batch_size, _remarks(plain, goal, settings))
 
 
 def _remarks(plan: Length, goal: int, settings: TuningSettings) -> tuple[str, ...]:

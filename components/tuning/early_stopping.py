@@ -67,8 +67,8 @@ class EarlyStopping:
         if step >= self.length.steps:
             return True
         best = self.best
-        flat = best is not None and len(self.checks) - self.checks.index(best) > PATIENCE
-        return flat and step * self.length.batch_size >= self.length.drawn
+        no_gain = best is not None and len(self.checks) - self.checks.index(best) > PATIENCE
+        return no_gain and step * self.length.batch_size >= self.length.drawn
 
     def record(self, steps: int) -> dict[str, Any]:
         """Measurements and the step whose weights were kept, for the record of a run that made `steps` steps."""
@@ -76,12 +76,12 @@ class EarlyStopping:
         return {"checks": [list(check) for check in self.checks], "step": step, "words": self._words(steps, step)}
 
     def _words(self, steps: int, step: int) -> str:
-        most = self.length.steps
-        if steps < most:
-            return f"stopped after step {steps} of {most}: no gain on validation since step {step}"
+        goal = self.length.steps
+        if steps < goal:
+            return f"stopped after step {steps} of {goal}: no gain on validation since step {step}"
         if step < steps:
-            return f"ran all {most} steps; the weights are those of step {step}, the best on validation"
-        return f"ran all {most} steps"
+            return f"ran all {goal} steps; the weights are those of step {step}, the best on validation"
+        return f"ran all {goal} steps"
 
 
 def checks_of(values: Sequence[Sequence[float]]) -> list[ValidationScore]:
