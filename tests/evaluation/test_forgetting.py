@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from components.evaluation.history import curve_drop, curve_points, report
 from components.evaluation.prediction import Evaluator
 from components.grouping.pool import Pool
 from components.grouping.router import Router
-from components.model.adapters import AdapterSlot, store_adapter
+from components.model.adapters import AdapterSlot, config_of, store_adapter
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
 from components.settings import Settings
@@ -433,3 +434,34 @@ def test_progress_ends_where_it_says(world, product) -> None:
         "predict grammar_check, candidate, reading": 8,
     }.items():
         assert seen[stage] == sum(totals[stage]) == rows
+
+
+def test_groups_on_fewer_layers_go_on_in_a_deeper_slot_and_their_predictions_carry_over(
+    tiny_settings, load_tiny, quick, example_in, tmp_path
+) -> None:
+    store = ObjectStore(f"file://{tmp_path}/objects")
+
+    def world_with(top_layers) -> World:
+        base, adapter = load_tiny(), tiny_settings.adapter.model_copy(update={"top_layers": top_layers})
+        slot = AdapterSlot(base, adapter)
+        settings = tiny_settings.model_copy(update={"tuning": quick, "adapter": adapter})
+        return World(store, settings, Workbench(base, slot, Trunk(base, slot)), partial(example_in, store))
+
+    before = world_with(1)
+    movie = before.learn(before.take("movie_sentiment"), before.nobody)
+    now = world_with("auto")
+    grammar = now.learn(now.take("grammar_check"), movie)
+    layers = [config_of(store, group.adapter)["layers_to_transform"] for group in grammar.pool.groups]
+    assert layers == [[3], [0, 1, 2, 3]]
+    assert grammar.pool.groups[0].adapter == movie.pool.groups[0].adapter, "untouched, so the same object"
+    assert grammar.evaluation["predictions"]["movie_sentiment"] == movie.evaluation["predictions"]["movie_sentiment"]
+    assert grammar.evaluation["recheck"]["rows"] > 0
+    product = now.learn(now.take("product_sentiment"), grammar, "g1")
+    assert config_of(store, product.pool.group("g1").adapter)["layers_to_transform"] == [0, 1, 2, 3]
+    fresh = Evaluator(now.bench.trunk, now.bench.slot, 8)
+    snapshot = now.take("movie_sentiment")
+    queries = [fresh.query(snapshot.task, row, movie.pool.groups[0].adapter) for row in snapshot.rows("test")]
+    adapters = {movie.pool.groups[0].adapter: now.bench.slot.fetch(store, movie.pool.groups[0].adapter)}
+    rows = now.rows(movie, "movie_sentiment")
+    assert [query.key for query in queries] == [row["key"] for row in rows]
+    assert [prediction.text for prediction in fresh.predict(queries, adapters)] == [row["text"] for row in rows]

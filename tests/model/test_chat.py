@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from transformers.utils import chat_template_utils
@@ -60,7 +60,7 @@ def test_what_stands_around_the_date_stays(start, folder, tmp_path) -> None:
     reader = load_reader(settings_of(folder()), tmp_path / "store")
     ours, theirs = (
         reader.apply_chat_template(turns, chat_template=each, tokenize=False)
-        for each in (at_date(template, datetime.now().date()), template)
+        for each in (at_date(template, datetime.now(UTC).date()), template)
     )
     assert ours == theirs
 
@@ -69,7 +69,7 @@ def test_a_prompt_is_the_same_on_every_day(folder, tmp_path, monkeypatch) -> Non
     place = folder(LLAMA)
     reader = load_reader(settings_of(place), tmp_path / "store")
     texts = []
-    for today in (datetime(2026, 11, 30, 9, 5), datetime(2027, 2, 1, 23, 59)):
+    for today in (datetime(2026, 11, 30, 9, 5, tzinfo=UTC), datetime(2027, 2, 1, 23, 59, tzinfo=UTC)):
 
         class Clock(datetime):
             @classmethod

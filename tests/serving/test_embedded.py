@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from components.evaluation.prediction import Evaluator
-from components.model.adapters import AdapterError, store_adapter
+from components.model.adapters import AdapterError, AdapterSlot, store_adapter
 from components.model.generation import generate_greedy
 from components.model.prompts import Rendered, answer_tokens, render_prompt
 from components.serving.embedded import EmbeddedEngine, SlotTaken
@@ -153,3 +153,38 @@ def test_an_adapter_of_another_shape_is_refused(engine, tiny_bench, tmp_path):
         (folder / name).write_bytes(content.replace(b'"lora_alpha": 8', b'"lora_alpha": 9'))
     with pytest.raises(AdapterError, match="lora_alpha 9"):
         asyncio.run(own.put(canonical("x").hex(), folder))
+
+
+def test_a_deeper_adapter_deepens_the_slot_while_answers_are_under_way(
+    engine, tiny_bench, load_tiny, tiny_settings, store, tmp_path
+):
+    """A candidate on trial may have more layers than the champion beside it."""
+    own, adapters = engine
+    shallow = next(iter(adapters))
+    first, second = jobs(tiny_bench, [shallow])[:2]
+    expected = asyncio.run(tokens(own, first))
+    slot = AdapterSlot(load_tiny(), tiny_settings.adapter.model_copy(update={"top_layers": "all"}))
+    generator = torch.Generator().manual_seed(7)
+    tensors = {name: torch.randn(p.shape, generator=generator) * 0.3 for name, p in slot.parameters.items()}
+    deep = store_adapter(store, slot.files(tensors, tiny_bench.base.digest))
+    slot.load(tensors)
+    (alone,) = generate_greedy(slot.model, [first.prompt], first.limit, first.ends, 1)
+
+    async def put_on_the_way():
+        stream = own.generate(first)
+        head = await anext(stream)
+        await own.put(deep, store.get_folder(deep, tmp_path / deep))
+        return (head.id, *[step.id async for step in stream])
+
+    assert asyncio.run(put_on_the_way()) == expected
+    assert (tiny_bench.slot.first_layer, tiny_bench.trunk.split) == (0, True)
+    assert asyncio.run(tokens(own, Job(first.prompt, deep, first.limit, first.ends))) == alone.tokens
+    assert asyncio.run(tokens(own, first)) == expected
+    assert second.adapter is None
+    values = asyncio.run(own.likelihoods(first, [(5, 9), (7,)]))
+    assert values == pytest.approx(
+        Evaluator(tiny_bench.trunk, tiny_bench.slot, 4).likelihoods(
+            [Rendered(first.prompt, answer) for answer in ((5, 9), (7,))], adapters[shallow]
+        ),
+        abs=1e-4,
+    )
