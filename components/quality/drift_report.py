@@ -16,6 +16,7 @@ from components.quality.image_samples import STATISTICS
 from components.quality.samples import Effect, Sample
 from components.tasks.images import Picture
 from components.tasks.rows import Example
+from components.tasks.sampling import sample_rows
 from components.tasks.snapshot import Snapshot
 from components.words import words
 
@@ -97,7 +98,8 @@ def _evidently_page(snapshot: Snapshot, earlier: Sequence[Example]) -> str:
     choices, rows = snapshot.task.choices, snapshot.rows("train")
     counts = dict(_COUNTS)
     if any(row.images for row in rows) and (not earlier or any(row.images for row in earlier)):
-        rows, earlier = rows[:MAX_IMAGE_ROWS], earlier[-MAX_IMAGE_ROWS:]
+        rows = tuple(sample_rows(rows, MAX_IMAGE_ROWS, snapshot.digest))
+        earlier = sample_rows(earlier, MAX_IMAGE_ROWS, snapshot.digest)
         counts |= {f"image {name}": partial(_of_image, statistic) for name, statistic in STATISTICS.items()}
     labels = {choice: f"{index} {_harmless(choice)}" for index, choice in enumerate(choices or (), start=1)}
     definition = DataDefinition(numerical_columns=list(counts), categorical_columns=["output"] if labels else None)

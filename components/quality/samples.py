@@ -11,6 +11,7 @@ from components.quality.scripts import letters
 from components.quality.two_samples import Numbers, bootstrap, ks_distance, stability_index, text_auc
 from components.storage.objects import ObjectMissing
 from components.tasks.rows import Example
+from components.tasks.sampling import sample_rows
 from components.tasks.snapshot import Snapshot
 from components.tasks.task_file import Split
 
@@ -60,7 +61,7 @@ class Sample:
     def together(cls, label: str, samples: Sequence["Sample"]) -> "Sample":
         """Several tasks as one, with about as many rows of each."""
         least = max(min(len(sample.rows) for sample in samples), MAX_ROWS // len(samples))
-        rows = tuple(row for sample in samples for row in sample.rows[:least])
+        rows = tuple(row for sample in samples for row in sample_rows(sample.rows, least, sample.digest))
         return cls(label, "", rows, tuple(sorted({row.instruction for row in rows})))
 
     def lengths(self) -> Numbers:
