@@ -24,10 +24,11 @@ from components.model.prompts import Rendered, render
 from components.model.reader import ImageReader, on_device
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
-from components.settings import AdapterSettings, BaseModelSettings, EmaSettings, TuningSettings
+from components.settings import AdapterSettings, BaseModelSettings, EmaSettings, TuningSettings, length
 from components.tasks.rows import Example
 from components.tuning import tuner
 from components.tuning.rehearsal import batches
+from components.tuning.early_stopping import EarlyStopping
 from components.tuning.run import Run
 from components.tuning.tuner import Parent
 
@@ -190,7 +191,8 @@ class Contest:
 
     def _schedule(self) -> Callable[[int], float]:
         """The product's learning rates, one more than there are steps: torch's scheduler asks for the next."""
-        run = Run(self.bench.trunk, self.bench.slot, [], {}, None, self.tuning())
+        whole = EarlyStopping(length(len(self.rows), self.tuning()), 0)
+        run = Run(self.bench.trunk, self.bench.slot, [], {}, None, self.tuning(), whole)
         return [run.learning_rate(step) for step in range(len(self.plan) + 1)].__getitem__
 
     def _collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -27,14 +27,18 @@ from components.model.packing import packs
 from components.model.prompts import Rendered, render
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
-from components.settings import BaseModelSettings, EmaSettings, Settings, StorageSettings, TuningSettings
+from components.settings import BaseModelSettings, EmaSettings, Settings, StorageSettings, TuningSettings, length
 from components.tasks.package import read_package
 from components.tuning import tuner
 from components.tuning.rehearsal import batches, select_rows
+from components.tuning.early_stopping import EarlyStopping
 from components.tuning.run import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 LCIA = "lcia"
+ROWS = 240
+"""Training rows drawn from a task."""
+
 INGREDIENTS = {
     "no trunk cache": {"cached": False},
     "logits everywhere": {"answers_only": False},
@@ -92,14 +96,14 @@ class Contest:
     def rows(self, task: str) -> list[Rendered]:
         """The 240 training rows the product would use."""
         train = read_package(EXAMPLES / task).splits["train"]
-        indices = select_rows(len(train), self.settings.tuning.max_rows, 0)
+        indices = select_rows(len(train), ROWS, 0)
         base = self.bench.base
         return [
             render(base.tokenizer, base.settings, r.instruction, r.input, r.output) for r in (train[i] for i in indices)
         ]
 
     def tuning(self, steps: int, ema: EmaSettings = PLAIN) -> TuningSettings:
-        return TuningSettings(steps=steps, checkpoint_every=10**6, ema=ema)
+        return TuningSettings(steps=steps, batch_size=4, checkpoint_every=10**6, ema=ema)
 
     def lcia(
         self, trunk: Trunk, rows: list[Rendered], steps: int, ema: EmaSettings = PLAIN
@@ -113,7 +117,8 @@ class Contest:
         """The same by SFTTrainer."""
         self.bench.slot.initialise(0)
         tuning = self.tuning(len(plan))
-        schedule = Run(self.bench.trunk, self.bench.slot, [], {}, None, tuning).learning_rate
+        whole = EarlyStopping(length(ROWS, tuning), 0)
+        schedule = Run(self.bench.trunk, self.bench.slot, [], {}, None, tuning, whole).learning_rate
         run = self.baselines[name].train(plan, self.bench.slot.tensors(), tuning, schedule)
         return run.losses, run.clock
 

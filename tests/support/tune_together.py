@@ -41,11 +41,15 @@ def main(folder: Path) -> None:
         stopped_at(*told["stop"])
     for name, changes in told["runs"].items():
         tuning = TuningSettings.model_validate(changes)
-        result = tune(bench.trunk, bench.slot, new, kept, parent, tuning, area.scratch(name), batch_rows=8)
+        result = tune(
+            bench.trunk, bench.slot, new, kept, parent, tuning, area.scratch(name), batch_rows=8,
+            validation=[Rendered(tuple(p), tuple(a)) for p, a in told.get("validation", ())],
+        )  # fmt: skip
         tensors = {f"{point}/{n}": t for point, each in result.points.items() for n, t in each.items()}
         tensors |= {f"curvature/{n}": t for n, t in (result.curvature or {}).items()}
         save_file(tensors, folder / f"{name}.{ranks.number}.safetensors")
         told_after = {"losses": result.losses, "old": result.old_losses, "across": result.resumed_across}
+        told_after["stopping"] = result.stopping
         (folder / f"{name}.{ranks.number}.json").write_text(json.dumps(told_after))
     held = sum(getattr(p, "_local_tensor", p).nbytes for p in bench.base.model.get_decoder().layers.parameters())
     (folder / f"held.{ranks.number}.json").write_text(json.dumps(held))

@@ -98,6 +98,24 @@ def test_several_end_where_one_does(count, tiny_settings, rows, parent, alone, t
             torch.testing.assert_close(several[0][f"curvature/{n}"], tensor, rtol=1e-2, atol=1e-3)
 
 
+def test_several_measure_and_stop_alike(tiny_bench, tiny_settings, rows, parent, tmp_path) -> None:
+    """Five validation rows among two processes, with a base that is whole in each and one that is spread."""
+    settings = changed("scale_free", steps=12, checkpoint_every=2, learning_rate=1e-3)
+    validation = [[r.prompt, r.answer] for r in rows[0][:5]]
+    one = tune(tiny_bench.trunk, tiny_bench.slot, *rows, parent, settings, None, 2, validation=rows[0][:5])
+    spread = tiny_settings.base_model.model_copy(update={"sharded": True})
+    for name, model in (("whole", tiny_settings.base_model), ("spread", spread)):
+        group = tiny_settings.model_copy(update={"base_model": model})
+        ended = tune_together(tmp_path / name, group, rows, parent, {"run": settings}, 2, validation=validation)
+        assert ended.code == 0, ended.said
+        several = ended.adapters("run")
+        assert all(torch.equal(tensor, several[1][key]) for key, tensor in several[0].items())
+        assert apart(one, several[0], parent) < 1e-3
+        checks, own = ended.told("run")["stopping"]["checks"], one.stopping["checks"]
+        assert [check[:2] for check in checks] == [list(check[:2]) for check in own]
+        assert [check[2] for check in checks] == pytest.approx([check[2] for check in own], rel=1e-4)
+
+
 def test_one_that_is_drained_stops_all_and_another_number_goes_on(tiny_settings, rows, parent, alone, tmp_path) -> None:
     settings = RUNS["curvature"].model_copy(update={"checkpoint_every": 100})
     folder = tmp_path / "together"
