@@ -8,6 +8,8 @@ from zenml.types import HTMLString
 from components.quality.drift import DriftResult
 from components.quality.drift import check_drift as measure_drift
 from components.quality.drift_report import drift_html, evidently_report
+from components.settings import Settings
+from components.tasks.rows import Example
 from components.tasks.sampling import sample_rows
 from components.tasks.snapshot import Snapshot, load_snapshot
 from steps.order import Context, open_order
@@ -73,9 +75,7 @@ def _why_untried(context: Context) -> str:
 def _champion(
     context: Context, bench: "Workbench", snapshot: Snapshot, aside: set[str], result: DriftResult
 ) -> dict[str, Any] | None:
-    usable = [row for row in snapshot.rows("validation") if row.id not in aside]
-    seed = f"{snapshot.digest} {context.settings.tuning.seed}"
-    rows = sample_rows(usable, context.settings.quality.known.rows, seed)
+    rows = rows_to_try(snapshot, aside, context.settings)
     if not rows:
         return None
     from components.evaluation.champion_score import champion_score
@@ -83,3 +83,9 @@ def _champion(
     pool = context.pool(bench.base.digest)
     arguments = (snapshot, rows, result.nearest, context.evaluation())
     return champion_score(context.store, context.settings, bench, pool, *arguments).to_json()
+
+
+def rows_to_try(snapshot: Snapshot, aside: set[str], settings: Settings) -> list[Example]:
+    """Validation rows, without those set `aside`, that the champion predicts: drawn at random, the same each time."""
+    usable = [row for row in snapshot.rows("validation") if row.id not in aside]
+    return sample_rows(usable, settings.quality.known.rows, f"{snapshot.digest} {settings.tuning.seed}")

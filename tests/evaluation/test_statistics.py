@@ -8,6 +8,7 @@ from components.evaluation.statistics import (
     StatisticsError,
     bootstrap_interval,
     compare,
+    drop_p_values,
     holm,
     p_value,
     tango_interval,
@@ -160,3 +161,28 @@ def test_wrong_scores_are_refused():
         tango_interval(3, 3, 5, 0.05)
     with pytest.raises(StatisticsError, match="no rows"):
         bootstrap_interval([], 0.05)
+
+
+def test_the_largest_of_several_drops_is_judged_as_resampling_judges_it():
+    """Oracle: Westfall and Young's own way, by turning the sign of each difference at random."""
+    generator = np.random.default_rng(3)
+    counts = (40, 80, 160, 80)
+    parts = [generator.choice([-1.0, 0.0, 0.0, 0.5, 1.0], n) for n in counts]
+    differences, starts = np.concatenate(parts), np.cumsum([0, *counts[:-1]])
+    signs = generator.choice([-1.0, 1.0], (20_000, len(differences)))
+    sums = np.add.reduceat(signs * differences, starts, axis=1) / np.sqrt(counts)
+    own = np.array([part.sum() / np.sqrt(len(part)) for part in parts])
+    resampled = (sums.max(axis=1)[:, None] >= own).mean(axis=0)
+    expected = np.where(own > 0, resampled, 1.0)
+    assert drop_p_values(differences, starts) == pytest.approx(expected, abs=0.03)
+    assert 0.001 < expected.min() < 0.5
+
+
+def test_one_drop_is_judged_by_the_number_of_tasks():
+    lost, still = np.array([1.0] * 9 + [0.0] * 91), np.array([1.0, -1.0] + [0.0] * 98)
+    alone = drop_p_values(lost, np.array([0]))[0]
+    assert alone == pytest.approx(norm.sf(3))
+    among = drop_p_values(np.concatenate([lost, *[still] * 29]), np.arange(0, 3000, 100))
+    assert among[0] == pytest.approx(norm.sf(3) + 29 * norm.sf(9 / 2**0.5), rel=0.01)
+    assert (among[1:] == 1).all(), "what didn't drop on the whole is not judged"
+    assert (drop_p_values(np.zeros(30), np.array([0, 10])) == 1).all()
