@@ -27,8 +27,8 @@ from components.model.workbench import Workbench
 from components.settings import AdapterSettings, BaseModelSettings, EmaSettings, TuningSettings, length
 from components.tasks.rows import Example
 from components.tuning import tuner
-from components.tuning.rehearsal import batches
 from components.tuning.early_stopping import EarlyStopping
+from components.tuning.rehearsal import batches
 from components.tuning.run import Run
 from components.tuning.tuner import Parent
 

@@ -30,8 +30,8 @@ from components.model.workbench import Workbench
 from components.settings import BaseModelSettings, EmaSettings, Settings, StorageSettings, TuningSettings, length
 from components.tasks.package import read_package
 from components.tuning import tuner
-from components.tuning.rehearsal import batches, select_rows
 from components.tuning.early_stopping import EarlyStopping
+from components.tuning.rehearsal import batches, select_rows
 from components.tuning.run import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"

@@ -112,6 +112,7 @@ def _summary(instance: Instance) -> None:
     print(f"{'verified' if verification.ok else 'NOT VERIFIED'}: {verification.message}")
     print("\n=== where to look next")
     print("  .venv/bin/lcia status | show | matrix | ask ... | gateway | audit verify")
+    print("  learnt with the profile quick; `lcia run` takes that of zenml.yaml (`lcia settings profile`)")
     uri = instance.settings.registry.tracking_uri
     print(f"  MLflow (versions, reports):  .venv/bin/mlflow ui --backend-store-uri {shlex.quote(uri)}")
     folder = shlex.quote(str(instance.home / "zenml"))

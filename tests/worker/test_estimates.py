@@ -35,9 +35,7 @@ def test_more_rows_read_and_more_layers_take_longer():
     seconds = default_seconds(WORK, 6)
     assert default_seconds(WORK | {"row_visits": 4500}, 6) > 1.5 * seconds
     assert default_seconds(WORK, 12) > 1.2 * seconds
-    assert (
-        default_seconds(WORK | {"steps": 1}, 6) == seconds
-    )  # steps of one row or of a hundred cost what their rows do
+    assert default_seconds(WORK | {"steps": 1}, 6) == seconds  # rows cost, steps do not
 
 
 def test_a_record_of_the_release_before_counts_steps_of_four_rows():
