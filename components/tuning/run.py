@@ -7,7 +7,7 @@ whole batch before anything reads them.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, cos, isnan, pi
+from math import ceil, cos, isfinite, isnan, pi
 from typing import Any
 
 import torch
@@ -244,6 +244,9 @@ class Run:
         """Measure the validation rows after `step` steps; the state is kept if it is the best so far.
 
         Each process reads its share of them, and all get the same sums.
+
+        Raises:
+            TuningFailed: the loss is not finite.
         """
         self.slot.dropout(active=False)
         own = list(rows[self.ranks.number :: self.ranks.count])
@@ -259,6 +262,10 @@ class Run:
             self._logits(rows[:1])  # every process makes the same passes, or they wait for one another for ever
         self.ranks.add_up([sums])
         hits, loss_sum = sums.tolist()
+        if not isfinite(loss_sum):
+            raise TuningFailed(
+                f"the loss on validation rows is not finite after step {step}; lower tuning.learning_rate"
+            )
         if self.stopping.add(ValidationScore(step, hits / len(rows), loss_sum / len(rows))):
             self.best = {key: value.cpu().clone() for key, value in self._weights().items()}
 

@@ -7,7 +7,7 @@ from safetensors.torch import load, save
 from components.settings import RehearsalSettings, TuningSettings, length
 from components.tuning.early_stopping import EarlyStopping, ValidationScore, validation_rows
 from components.tuning.run import Run
-from components.tuning.tuner import CHECKPOINT, tune
+from components.tuning.tuner import CHECKPOINT, TuningFailed, tune
 from tests.tuning.test_tuner import Killed, Memory, assert_equal, changed
 
 QUIET = RehearsalSettings(share=0)
@@ -161,6 +161,12 @@ def test_a_measurement_is_the_share_of_whole_answers_and_changes_nothing(tiny_be
     nothing = run(tiny_bench, rows, None, changed("fixed", rehearsal=QUIET, learning_rate=1e-6), rows[0])
     assert {score for _, score, _ in nothing.stopping["checks"]} == {0}
     assert plain.stopping == {"checks": [], "step": 40, "words": "ran all 40 steps"}
+
+
+def test_weights_that_are_not_finite_after_the_last_step_fail(tiny_bench, rows) -> None:
+    """The losses of the steps were taken before; without the measurement nobody would have noticed."""
+    with pytest.raises(TuningFailed, match="the validation loss is not finite after step 1; lower"):
+        run(tiny_bench, rows, None, changed(steps=1, warmup=0.0, learning_rate=1e38), rows[0])
 
 
 def test_switched_off_it_measures_nothing(tiny_bench, rows, parent) -> None:
