@@ -32,7 +32,6 @@ ELSEWHERE = {
     "model/ranks": "steps/test_processes.py",
     "model/reader": "model/test_vision.py",
     "model/sharding": "model/test_trunk.py",
-    "model/workbench": "model/test_trunk.py",
     "notices/channels": "notices/test_notices.py",
     "pages": "console/test_rendering.py",
     "promotion/automatic": "storage/test_privileges.py",

@@ -203,8 +203,8 @@ def context_of(folder: Path) -> int | None:
         lengths.append(getattr(text, "max_position_embeddings", None))
     with suppress(OSError, ValueError):
         lengths.append(json.loads((folder / "tokenizer_config.json").read_text()).get("model_max_length"))
-    known = [int(length) for length in lengths if isinstance(length, int | float) and SANE[0] <= length <= SANE[1]]
-    return min(known, default=None)
+    sane = [int(length) for length in lengths if isinstance(length, int | float) and SANE[0] <= length <= SANE[1]]
+    return min(sane, default=None)
 
 
 def reader_and_settings(settings: BaseModelSettings, store: Path) -> tuple[Reader, BaseModelSettings, int | None]:

@@ -20,13 +20,13 @@ CLOCK = "strftime_now"
 DIRECTIVES = (*(f"%-{letter}" for letter in "dmyjHIMS"), *(f"%{letter}" for letter in "aAbBcdfGHIjmMpSuUVwWxXyY"))
 
 
-def frozen(template: str, day: date) -> str:
+def with_date(template: str, day: date) -> str:
     """A chat template under which it is midnight of `day`; one that asks for no date stays as it is."""
-    return _frozen(template, day) if CLOCK in template else template
+    return _with_date(template, day) if CLOCK in template else template
 
 
 @lru_cache(maxsize=8)
-def _frozen(template: str, day: date) -> str:
+def _with_date(template: str, day: date) -> str:
     now = datetime.combine(day, time())
     steps = "".join(f" | replace({_quoted(one)}, {_quoted(now.strftime(one))})" for one in DIRECTIVES)
     # the empty text at the end: Jinja drops a line break behind a block, which would be the template's own
