@@ -20,20 +20,20 @@ CLOCK = "strftime_now"
 DIRECTIVES = (*(f"%-{letter}" for letter in "dmyjHIMS"), *(f"%{letter}" for letter in "aAbBcdfGHIjmMpSuUVwWxXyY"))
 
 
-def at_date(template: str, day: date) -> str:
+def with_date(template: str, day: date) -> str:
     """A chat template under which it is midnight of `day`; one that asks for no date stays as it is."""
-    return _with_clock(template, day) if CLOCK in template else template
+    return _with_date(template, day) if CLOCK in template else template
 
 
 @lru_cache(maxsize=8)
-def _with_clock(template: str, day: date) -> str:
+def _with_date(template: str, day: date) -> str:
     now = datetime.combine(day, time())
-    steps = "".join(f" | replace({_literal(one)}, {_literal(now.strftime(one))})" for one in DIRECTIVES)
+    steps = "".join(f" | replace({_quoted(one)}, {_quoted(now.strftime(one))})" for one in DIRECTIVES)
     # the empty text at the end: Jinja drops a line break behind a block, which would be the template's own
     return f"{{% macro {CLOCK}(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}{{{{ '' }}}}{template}"
 
 
-def _literal(text: str) -> str:
+def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -46,7 +46,7 @@ def end_tokens(
     and Phi-3 end turns with one of the latter. `parts`: the template takes contents as lists of parts.
     """
     own = int(tokenizer.eos_token_id)
-    every = [own, *sorted(_config_ends(Path(tokenizer.name_or_path)) & set(control) - {own})]
+    every = [own, *sorted(_configured(Path(tokenizer.name_or_path)) & set(control) - {own})]
     if len(every) > 1 and template is not None:
         after = _after_answer(tokenizer, template, parts=parts)
         names = {token: str(tokenizer.convert_ids_to_tokens(token)) for token in every}
@@ -67,7 +67,7 @@ def _after_answer(tokenizer: PreTrainedTokenizerBase, template: str, *, parts: b
     return text.rpartition(answer)[2]
 
 
-def _config_ends(folder: Path) -> set[int]:
+def _configured(folder: Path) -> set[int]:
     """End tokens by the base model's generation configuration or, without one, its configuration."""
     for name in ("generation_config.json", "config.json"):
         try:

@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from components.errors import LciaError
-from components.model.chat import at_date
+from components.model.chat import with_date
 from components.model.control import ContentRefused, ControlTokens, Script, control_tokens
 from components.model.reader import ImageReader
 from components.settings import BaseModelSettings
@@ -158,7 +158,7 @@ def render(
 def _by_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], day: date) -> str:
     if tokenizer.chat_template is None:
         return "\n\n".join(turn["content"] for turn in turns) + "\n\n### Answer:\n"
-    template = at_date(tokenizer.get_chat_template(), day)
+    template = with_date(tokenizer.get_chat_template(), day)
     return str(
         tokenizer.apply_chat_template(list(turns), chat_template=template, add_generation_prompt=True, tokenize=False)
     )

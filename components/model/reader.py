@@ -27,7 +27,7 @@ from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
 
 from components.errors import LciaError
-from components.model.chat import at_date
+from components.model.chat import with_date
 from components.model.control import PLACEHOLDERS, ControlTokens
 from components.storage.objects import canonical, digest_of
 from components.tasks.images import Picture
@@ -165,7 +165,7 @@ class ImageReader:
         parts = [{"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
         parts[-1]["content"] = [{"type": "image"}] * images + list(parts[-1]["content"])
         text = ProcessorMixin.apply_chat_template(  # not the class's own, which may ask for a video processor
-            self.processor, parts, chat_template=at_date(template, day), add_generation_prompt=True, tokenize=False
+            self.processor, parts, chat_template=with_date(template, day), add_generation_prompt=True, tokenize=False
         )
         return str(text)
 

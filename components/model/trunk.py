@@ -262,8 +262,8 @@ class Trunk:
         for path in pack.paths:
             place = torch.arange(len(path))
             distance = place[:, None] - place[None, :]
-            open_to = (distance >= 0) & (distance < window) if window else distance >= 0
-            visible[path[:, None], path[None, :]] |= open_to
+            near = (distance >= 0) & (distance < window) if window else distance >= 0
+            visible[path[:, None], path[None, :]] |= near
         for path, opening in self._openings(pack):
             if opening.mutual is not None:
                 start, mutual = path[: opening.length], opening.mutual.cpu()

@@ -10,7 +10,7 @@ from transformers.utils import chat_template_utils
 from components.evaluation.prediction import Evaluator
 from components.model.adapters import AdapterSlot
 from components.model.base import load_base, load_reader
-from components.model.chat import at_date
+from components.model.chat import with_date
 from components.model.generation import generate_greedy
 from components.model.prompts import answer_tokens, render, render_prompt
 from components.model.stepwise import decode
@@ -51,7 +51,7 @@ def settings_of(place, **fields) -> BaseModelSettings:
 
 
 def test_a_template_that_asks_for_no_date_stays_as_it_is() -> None:
-    assert at_date(PHI, date(2026, 1, 1)) is PHI
+    assert with_date(PHI, date(2026, 1, 1)) is PHI
 
 
 @pytest.mark.parametrize("start", ["", "\n", "  \n"])
@@ -60,7 +60,7 @@ def test_what_stands_around_the_date_stays(start, folder, tmp_path) -> None:
     reader = load_reader(settings_of(folder()), tmp_path / "store")
     ours, theirs = (
         reader.apply_chat_template(turns, chat_template=each, tokenize=False)
-        for each in (at_date(template, datetime.now(UTC).date()), template)
+        for each in (with_date(template, datetime.now(UTC).date()), template)
     )
     assert ours == theirs
 
