@@ -1,4 +1,4 @@
 from benchmarks.superni.run import main
 
-if __name__ == "__main__":  # processes that read packages are started anew and import this module
+if __name__ == "__main__":
     main()
