@@ -161,7 +161,9 @@ def group(*kept: bool) -> Group:
 
 class TestEqualVisits:
     def visits(self, tmp_path, earlier, rehearsed=0, recalled=0, *overrides):
-        settings = load_settings(None, ["tuning.batch_size=4", *overrides], {}, tmp_path)
+        settings = load_settings(
+            None, ["tuning.batch_size=4", "tuning.pseudo_rehearsal.tasks=without_rows", *overrides], {}, tmp_path
+        )
         record = {"rows": 40, "rehearsed_rows": rehearsed, "recalled_rows": recalled, "losses": [1.0] * 8}
         return count_visits(ObjectStore(tmp_path.as_uri()), settings, record, earlier)
 

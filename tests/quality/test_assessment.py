@@ -40,7 +40,7 @@ def work(snapshot, pool: Pool, **tuning) -> dict[str, int]:
     ],
 )
 def test_rows_read_are_counted_with_those_of_earlier_tasks(take_example, pool, kept, visits) -> None:
-    shares = {"rehearsal": {"share": 0.2}, "pseudo_rehearsal": {"share": 0.3}}
+    shares = {"rehearsal": {"share": 0.2}, "pseudo_rehearsal": {"share": 0.3, "tasks": "without_rows"}}
     told = work(take_example("movie_sentiment", train=600), pool(*kept), **shares)
     assert {name: told[name] for name in NEW} == NEW
     assert told["row_visits"] == round(visits)

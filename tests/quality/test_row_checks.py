@@ -161,7 +161,7 @@ def test_soft_findings_carry_masked_values_and_long_rows_are_set_aside(snapshot_
     found = {check.name: (check.rows, check.found) for check in result.checks if not check.success}
     assert found == {"personal_data": ((5,), ("e-mail j***@***.org",)), "scripts": ((10,), ("cyrillic",))}
     assert [(aside.row, aside.reason) for aside in result.quarantined_rows] == [
-        (200, "prompt and output take 200 tokens, more than the context")
+        (200, "prompt and answer take 200 tokens, more than the context")
     ]
     assert result.to_json()["suite"] == {"name": "lcia-task-rows", "version": 3}
     strict = settings.model_copy(update={"max_too_long": 0.001})

@@ -39,7 +39,7 @@ def test_what_does_not_fit_is_halved_and_stays_so(tiny_bench, rows, parent, monk
     with monkeypatch.context() as patched:
         tried = full_beyond(patched, 3)
         found = run(tiny_bench, rows, parent, settings, memory)
-    assert tried[:3] == [10, 5, 3], "8 new rows, 2 old ones"
+    assert tried[:3] == [11, 6, 3], "8 new rows, 3 old ones"
     assert max(tried[3:]) == 3, "what was found is kept"
     assert_equal(found, singly)
     assert _metadata(memory.files[CHECKPOINT])["rows_per_pass"] == 3
