@@ -165,8 +165,8 @@ def test_a_measurement_is_the_share_of_whole_answers_and_changes_nothing(tiny_be
 
 def test_weights_that_are_not_finite_after_the_last_step_fail(tiny_bench, rows) -> None:
     """The losses of the steps were taken before; without the measurement nobody would have noticed."""
-    with pytest.raises(TuningFailed, match="the validation loss is not finite after step 1; lower"):
-        run(tiny_bench, rows, None, changed(steps=1, warmup=0.0, learning_rate=1e38), rows[0])
+    with pytest.raises(TuningFailed, match="on validation rows is not finite after step 1; lower"):
+        run(tiny_bench, rows, None, changed(steps=1, warmup=0.0, learning_rate=1e35), rows[0])
 
 
 def test_switched_off_it_measures_nothing(tiny_bench, rows, parent) -> None:
