@@ -62,7 +62,7 @@ def test_equal_seeds_recall_alike_and_others_do_not(tiny_bench) -> None:
 def test_nothing_known_recalls_nothing_and_long_inputs_are_left_out(tiny_bench) -> None:
     settings = PseudoRehearsalSettings(share=0.3)
     assert recall_prompts(tiny_bench.base, tiny_bench.slot, (), [(text, ()) for text in INPUTS], settings, 0) == []
-    assert recalled(tiny_bench, written=0, inputs=("word " * 400,)) == []
+    assert recalled(tiny_bench, written=0, inputs=("word " * 800,)) == []
 
 
 def test_written_inputs_are_one_line_each(tiny_bench) -> None:
