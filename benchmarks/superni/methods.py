@@ -17,7 +17,6 @@ GOES_ON = (
     "quality.validation.min_rows=10",
     "quality.validation.max_characters=100000",
     "quality.validation.max_too_long=0.5",
-    "base_model.max_tokens=1024",
 )
 """Settings with which a stream goes on to its end: a candidate that the gate refuses may be approved, a task that the
 champion does already is learnt, two tasks have fewer than 20 test rows, some texts are long. Every table names them."""
