@@ -86,7 +86,7 @@ _ALL = [
     *(Method(f"curvature damping:{x}", _curvature(30, 0.3), "ema", f"damping:{x}") for x in (0.1, 1.0)),
     Method("O-LoRA", _plain(), "live", "orthogonal:0.5", ("adapter.rank=64", "adapter.alpha=128")),
     Method("default", point="choose"),
-    Method("default, no rows", ("tuning.rehearsal.rows_per_task=0", "tuning.rehearsal.share=0"), "choose"),
+    Method("default, no rows", ("tuning.rehearsal.share=0", "tuning.pseudo_rehearsal.share=0.66"), "choose"),
     Method("joint:plain", _plain()),
     Method("joint:default", _plain()),
 ]

@@ -127,5 +127,8 @@ def _share_on_top(tuning: TuningSettings, snapshot: Snapshot, group: Group | Non
         return share
     with_rows = sum(entry.kept_rows is not None for entry in group.tasks) / len(group.tasks)
     with_rows = with_rows if tuning.rehearsal.share > 0 else 0.0
-    recall = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - with_rows
-    return share + tuning.rehearsal.share * with_rows + tuning.pseudo_rehearsal.share * recall
+    recalled_tasks = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - with_rows
+    recall = tuning.pseudo_rehearsal.share * recalled_tasks
+    if recall > 0:  # it fills in for rehearsal
+        recall += tuning.rehearsal.share * (1 - with_rows)
+    return share + tuning.rehearsal.share * with_rows + recall

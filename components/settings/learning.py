@@ -122,9 +122,9 @@ class EmaSettings(Section):
     smoothing: Fraction | None = None
     """`paper`, `released`, `scale_free`: window of the running geometric mean of alpha, as a share of the
     planned steps; 0 is none, None takes the rule's own (0.05 in `scale_free`, none in the published rules)."""
-    kappa: Annotated[float, Field(ge=0)] = 1.0
+    kappa: Annotated[float, Field(ge=0)] = 3.0
     """`curvature`: strength of the pull towards the parent after each step; use 30 if nothing else protects."""
-    tau: Annotated[float, Field(ge=0)] = 0.03
+    tau: Annotated[float, Field(ge=0)] = 0.1
     """`curvature`: weight of the old tasks' loss in the average at the end."""
     decay: Annotated[float, Field(ge=0, le=1)] = 0.5
     """`curvature`: factor on the earlier tasks' Fisher when a task's own is added; 1 sums them all, so that the pull
@@ -152,7 +152,8 @@ class PseudoRehearsalSettings(Section):
 
     share: Fraction = 0.33
     """Share of recalled rows among all rows of a step; 0 switches recall off. Like `rehearsal.share` it is scaled by
-    the share of the group's earlier tasks that it applies to."""
+    the share of the group's earlier tasks that it applies to. Tasks without kept rows have their part of
+    `rehearsal.share` recalled as well."""
     tasks: Literal["without_rows", "all"] = "all"
     """Earlier tasks to recall: those without kept rows, or all."""
     rows_per_task: Annotated[int, Field(ge=1)] = 30

@@ -78,6 +78,7 @@ def test_old_rows_take_their_share_by_the_tasks_they_stand_for() -> None:
         return round(scaled.rehearsal.share, 9), round(scaled.pseudo_rehearsal.share, 9)
 
     assert shares(4, 0, 4) == (0.2, 0)
-    assert shares(1, 3, 4) == (0.05, 0.225)
+    assert shares(1, 3, 4) == (0.05, 0.375), "three tasks of four have their part of both shares recalled"
+    assert shares(0, 4, 4) == (0, 0.5)
     assert shares(4, 4, 4) == (0.2, 0.3)
     assert shares(0, 0, 0) == (0, 0)
