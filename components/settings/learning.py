@@ -198,7 +198,7 @@ class TuningSettings(Section):
     """Most optimizer steps that `epochs` may lead to: the upper bound of a tuning's cost. `lcia plan` says how many
     rows it leaves out."""
     early_stopping: bool = True
-    """Measure validation rows of the task about every half pass, keep the best weights, and stop after two
+    """Measure validation rows of the task about every half pass, keep the best weights, and stop after three
     measurements without a gain once every row was read."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """New rows per optimizer step."""

@@ -18,7 +18,7 @@ COST = 1 / 3
 about a third of the time."""
 MOST = 10
 """Most measurements of a run."""
-PATIENCE = 2
+PATIENCE = 3
 """Measurements without a gain that end a run."""
 
 
@@ -63,7 +63,7 @@ class EarlyStopping:
         return max(self.checks, key=lambda c: (c.score, -c.loss), default=None)
 
     def is_over(self, step: int) -> bool:
-        """True after the last step, or once two measurements in a row were no gain and every row was read."""
+        """True after the last step, or once three measurements in a row were no gain and every row was read."""
         if step >= self.length.steps:
             return True
         best = self.best

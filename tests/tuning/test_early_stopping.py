@@ -49,28 +49,29 @@ def test_few_validation_rows_for_a_short_run(rows, settings, limit, expected) ->
     [
         ((0.5, 0.6, 0.7), 3, False),
         ((0.5, 0.7, 0.6), 2, False),
-        ((0.5, 0.7, 0.7, 0.6), 2, True),
+        ((0.5, 0.7, 0.7, 0.6), 2, False),
+        ((0.5, 0.7, 0.7, 0.6, 0.6), 2, True),
         ((0.7, 0.6), 1, False),
-        ((0.7, 0.6, 0.6), 1, True),
+        ((0.7, 0.6, 0.6, 0.6), 1, True),
         (((0.7, 2.0), (0.7, 1.9), (0.7, 1.8)), 3, False),  # of equal shares the lower loss
-        (((0.7, float("nan")), (0.7, float("nan")), (0.7, float("nan"))), 1, True),
+        (((0.7, float("nan")), (0.7, float("nan")), (0.7, float("nan")), (0.7, float("nan"))), 1, True),
     ],
 )
-def test_two_measurements_without_a_gain_end_it(scores, kept, over) -> None:
+def test_three_measurements_without_a_gain_end_it(scores, kept, over) -> None:
     one = stopping(scores=scores, max_steps=10_000)
     assert one.best == one.checks[kept - 1]
     assert one.is_over(len(scores) * one.every) is over
 
 
 def test_it_never_ends_before_every_row_was_read() -> None:
-    one = stopping(scores=(0.9, 0.1, 0.1), epochs=1.0)
+    one = stopping(scores=(0.9, 0.1, 0.1, 0.1), epochs=1.0)
     assert not one.is_over(74)
     assert one.is_over(75)
 
 
 def test_the_end_is_put_into_words() -> None:
-    assert stopping(scores=(0.5, 0.7, 0.6, 0.6)).record(148)["words"] == (
-        "stopped after step 148 of 225: no gain on validation since step 74"
+    assert stopping(scores=(0.5, 0.7, 0.6, 0.6, 0.6)).record(185)["words"] == (
+        "stopped after step 185 of 225: no gain on validation since step 74"
     )
     assert stopping(scores=(0.5, 0.7)).record(225)["words"] == (
         "ran all 225 steps; the weights are those of step 74, the best on validation"
@@ -102,7 +103,7 @@ def test_a_run_ends_in_the_weights_of_its_best_measurement(rule, tiny_bench, row
     result = run(tiny_bench, rows, parent, settings, rows[0][:3])
     step = result.stopping["checks"][1][0]
     assert result.stopping["step"] == step
-    assert len(result.losses) == result.stopping["checks"][3][0] < 24
+    assert len(result.losses) == result.stopping["checks"][4][0] < 24
     until = changed(rule, steps=24, early_stopping=False, kappa=1.0)
     whole = Run.step
 
