@@ -11,7 +11,13 @@ PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
     {
         "quick": {
             "adapter": {"top_layers": 6},
-            "tuning": {"epochs": 2.0, "max_rows": 240, "batch_size": 4},
+            "tuning": {
+                "epochs": 2.0,
+                "max_rows": 240,
+                "batch_size": 4,
+                "rehearsal": {"share": 0.2},
+                "pseudo_rehearsal": {"share": 0.2, "tasks": "without_rows"},
+            },
         },
         "default": {},
         "paper": {
