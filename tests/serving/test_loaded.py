@@ -103,7 +103,7 @@ def test_a_version_fixes_prompt_limits_and_shape_and_the_machine_keeps_its_place
     own = settings_of(loaded.bundle, other)
     assert (own.base_model.system_prompt, own.base_model.max_tokens) == (
         settings.base_model.system_prompt,
-        settings.base_model.max_tokens,
+        loaded.bundle.settings.base_model.max_tokens,
     )
     assert own.adapter == loaded.bundle.settings.adapter
     assert (own.base_model.threads, own.base_model.name) == (7, other.base_model.name)
