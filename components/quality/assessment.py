@@ -8,7 +8,7 @@ from components.grouping.pool import Group, Pool
 from components.grouping.router import GroupingDecision
 from components.quality.known import ChampionScore, Known, judge_known
 from components.quality.omissions import Omission, as_records
-from components.settings import Settings, TuningSettings, length
+from components.settings import Settings, TuningSettings, length, old_shares
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import Snapshot, without_rows
 
@@ -128,7 +128,4 @@ def _share_on_top(tuning: TuningSettings, snapshot: Snapshot, group: Group | Non
     with_rows = sum(entry.kept_rows is not None for entry in group.tasks) / len(group.tasks)
     with_rows = with_rows if tuning.rehearsal.share > 0 else 0.0
     recalled_tasks = 1 if tuning.pseudo_rehearsal.tasks == "all" else 1 - with_rows
-    recall = tuning.pseudo_rehearsal.share * recalled_tasks
-    if recall > 0:  # it fills in for rehearsal
-        recall += tuning.rehearsal.share * (1 - with_rows)
-    return share + tuning.rehearsal.share * with_rows + recall
+    return share + sum(old_shares(tuning, with_rows, recalled_tasks))

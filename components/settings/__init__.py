@@ -15,7 +15,7 @@ from components.settings.learning import (
     RehearsalSettings,
     TuningSettings,
 )
-from components.settings.length import Length, length
+from components.settings.length import Length, length, old_shares
 from components.settings.loading import SettingsError, changed_keys, differences, home, load_settings
 from components.settings.packages import PackageSettings
 from components.settings.policy import ApprovalSettings, GateSettings, PolicySettings, SiteApproval
@@ -74,5 +74,6 @@ __all__ = [
     "home",
     "length",
     "load_settings",
+    "old_shares",
     "stored_settings",
 ]

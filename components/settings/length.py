@@ -83,3 +83,15 @@ def _remarks(plan: Length, goal: int, settings: TuningSettings) -> tuple[str, ..
             f"{plan.steps}; raise it for more passes"
         )
     return tuple(remarks)
+
+
+def old_shares(settings: TuningSettings, with_rows: float, recall_tasks: float) -> tuple[float, float]:
+    """Shares of kept and of recalled rows among all rows of a step.
+
+    `with_rows` and `recall_tasks` are the shares of the earlier tasks that are rehearsed and recalled. Recall fills
+    in for rehearsal: tasks without kept rows have their part of both shares recalled.
+    """
+    recall = settings.pseudo_rehearsal.share * recall_tasks
+    if recall > 0:
+        recall += settings.rehearsal.share * (1 - with_rows)
+    return settings.rehearsal.share * with_rows, recall

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from components.settings.loading import leaves
 from components.settings.profiles import PROFILES
 from components.settings.root import Settings
 
@@ -63,16 +64,8 @@ def page() -> str:
 
 def _with_profiles(key: Key) -> Key:
     """The key `profile`, with the values that each profile sets."""
-    values = {name: ", ".join(f"{k} {_text(v)}" for k, v in _flat(own)) for name, own in PROFILES.items() if own}
+    values = {name: ", ".join(f"{k} {_text(v)}" for k, v in leaves(own)) for name, own in PROFILES.items() if own}
     return replace(key, meaning=f"{key.meaning} {' '.join(f'`{name}`: {text}.' for name, text in values.items())}")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _walk(model: type[BaseModel], prefix: str, defaults: dict[str, Any]) -> Iterator[Key]:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from components.settings import TuningSettings
+from components.settings import TuningSettings, old_shares
 
 
 def select_rows(count: int, limit: int | None, seed: int) -> list[int]:
@@ -41,18 +41,13 @@ def batches(new: int, sources: Sequence[tuple[int, float]], steps: int, batch_si
 
 
 def scale_shares(settings: TuningSettings, rehearsal_tasks: int, recall_tasks: int, tasks: int) -> TuningSettings:
-    """The settings with both shares of old rows scaled by the share of the earlier tasks they are for.
-
-    Recall fills in for rehearsal: tasks without kept rows have their part of both shares recalled.
-    """
-    rehearsal, pseudo, count = settings.rehearsal, settings.pseudo_rehearsal, max(tasks, 1)
-    recall = pseudo.share * recall_tasks / count
-    if recall > 0:
-        recall += rehearsal.share * (tasks - rehearsal_tasks) / count
+    """The settings with both shares of old rows scaled by the share of the earlier tasks they are for."""
+    count = max(tasks, 1)
+    rehearsal, recall = old_shares(settings, rehearsal_tasks / count, recall_tasks / count)
     return settings.model_copy(
         update={
-            "rehearsal": rehearsal.model_copy(update={"share": rehearsal.share * rehearsal_tasks / count}),
-            "pseudo_rehearsal": pseudo.model_copy(update={"share": recall}),
+            "rehearsal": settings.rehearsal.model_copy(update={"share": rehearsal}),
+            "pseudo_rehearsal": settings.pseudo_rehearsal.model_copy(update={"share": recall}),
         }
     )
 

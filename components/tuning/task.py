@@ -266,11 +266,7 @@ def _store_tensors(store: ObjectStore, tensors: dict[str, Tensor] | None) -> str
 
 def _keep_rows(store: ObjectStore, settings: Settings, snapshot: Snapshot) -> str | None:
     """Training rows kept for later rehearsal, within what the task's owner allows."""
-    limit = _row_limit(settings, snapshot)
-    if limit == 0:
-        return None
-    rows = snapshot.rows("train")
-    return store.put_lines([rows[i].to_row() for i in select_rows(len(rows), limit, settings.tuning.seed)])
+    return _keep(store, snapshot.rows("train"), _row_limit(settings, snapshot), settings.tuning.seed)
 
 
 def _keep_questions(store: ObjectStore, settings: Settings, snapshot: Snapshot) -> str | None:
@@ -282,10 +278,13 @@ def _keep_questions(store: ObjectStore, settings: Settings, snapshot: Snapshot) 
     held_out = {row.question for split in EVALUATED for row in snapshot.rows(split)}
     rows = [row for row in snapshot.unlabelled_rows() if row.question not in held_out]
     room = snapshot.task.retention.train_rows - min(_row_limit(settings, snapshot), len(snapshot.rows("train")))
-    limit = min(recall.rows_per_task, room) if recall.share > 0 else 0
-    if limit <= 0 or not rows:
-        return None
-    return store.put_lines([rows[i].to_row() for i in select_rows(len(rows), limit, settings.tuning.seed)])
+    return _keep(store, rows, min(recall.rows_per_task, room) if recall.share > 0 else 0, settings.tuning.seed)
+
+
+def _keep(store: ObjectStore, rows: Sequence[Example | Unlabelled], limit: int, seed: int) -> str | None:
+    """Digest of at most `limit` of the rows, drawn at random; None if there are none to keep."""
+    places = select_rows(len(rows), limit, seed) if limit > 0 else ()
+    return store.put_lines([rows[i].to_row() for i in places]) if places else None
 
 
 def _row_limit(settings: Settings, snapshot: Snapshot) -> int:

@@ -8,6 +8,7 @@ from components.evaluation.scored import scored_rows
 from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
 from components.promotion.candidates import Candidate
+from components.settings.loading import leaves
 from components.settings.removed import without_defaults_removed
 from lcia.instance import Instance
 from lcia.operations.figures import mean_of_rows
@@ -109,15 +110,7 @@ def _scores(
 def _settings(instance: Instance, old: Pool, new: Pool) -> Iterator[dict[str, Any]]:
     """Settings that the versions depend on and that differ, by dotted name."""
     before, after = (instance.store.get_json(pool.config) if pool.config else {} for pool in (old, new))
-    old_values, new_values = (dict(_flat(without_defaults_removed(content))) for content in (before, after))
+    old_values, new_values = (dict(leaves(without_defaults_removed(content))) for content in (before, after))
     for key in sorted({*old_values, *new_values}):
         if old_values.get(key) != new_values.get(key):
             yield {"key": key, "before": old_values.get(key), "after": new_values.get(key)}
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _flat(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", inner
