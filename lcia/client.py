@@ -50,7 +50,7 @@ def perform(
     need_plain(name, overrides)
     action = OPERATIONS[operation]
     content = action.check(params).model_dump(mode="json", exclude_none=True)
-    if action.changes:
+    if action.method == "POST":
         return _answer("POST", operation, seconds, json=content)
     return _answer("GET", operation, seconds, params=content)
 

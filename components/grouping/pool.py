@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from components.errors import LciaError
+from components.grouping.input_profile import InputProfile
 
 Assurance = Literal["asserted", "server"]
 
@@ -36,6 +37,10 @@ class GroupTask:
     """False if every row is an instruction alone."""
     kept_questions: str | None = None
     """Unlabelled rows kept for recall."""
+    wordings: tuple[str, ...] = ()
+    """Further ways to ask for the task, besides the instructions of its rows."""
+    inputs: InputProfile | None = None
+    """Typical inputs, where the owner lets rows be kept."""
 
     def __post_init__(self) -> None:
         _check_digest(self.task, f"task {self.name!r}")
@@ -47,6 +52,11 @@ class GroupTask:
                 f"at all, "
                 "expected at least one, each once; pass distinct_instructions(rows)"
             )
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All its ways to ask: instructions, then wordings that are none of them."""
+        return (*self.instructions, *(text for text in self.wordings if text not in self.instructions))
 
 
 @dataclass(frozen=True)
@@ -210,6 +220,8 @@ class Pool:
                             "kept_rows": entry.kept_rows,
                             **({} if entry.has_inputs else {"has_inputs": False}),
                             **({"kept_questions": entry.kept_questions} if entry.kept_questions else {}),
+                            **({"wordings": list(entry.wordings)} if entry.wordings else {}),
+                            **({"inputs": entry.inputs.to_json()} if entry.inputs else {}),
                         }
                         for entry in group.tasks
                     ],
@@ -269,9 +281,12 @@ def distinct_instructions(instructions: Sequence[str]) -> tuple[str, ...]:
 
 def _read_task(entry: Mapping[str, Any]) -> GroupTask:
     usual = ("task", "name", "instructions", "kept_rows")
-    values = _fields(
-        entry, (*usual, *(key for key in ("has_inputs", "kept_questions") if key in entry)), "task of a group"
-    )
+    further = ("has_inputs", "kept_questions", "wordings", "inputs")
+    values = _fields(entry, (*usual, *(key for key in further if key in entry)), "task of a group")
+    try:
+        inputs = InputProfile.from_json(values["inputs"]) if values.get("inputs") else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise PoolError(f"the inputs of task {values['name']!r} can't be read: {error}") from error
     return GroupTask(
         values["task"],
         values["name"],
@@ -279,6 +294,8 @@ def _read_task(entry: Mapping[str, Any]) -> GroupTask:
         values["kept_rows"],
         bool(values.get("has_inputs", True)),
         values.get("kept_questions"),
+        tuple(values.get("wordings", ())),
+        inputs,
     )
 
 

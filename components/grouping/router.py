@@ -12,10 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from components.errors import LciaError
-from components.grouping.codebook import UNROUTED, Codebook, Route, centroid, six_digits
+from components.grouping.codebook import Codebook, centroid, six_digits, texts_of
 from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
+from components.grouping.inputs import evidence
 from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
+from components.grouping.route import UNROUTED, Fallback, Route
+from components.grouping.tfidf import TfidfEncoder
 from components.settings import GroupingSettings
 
 Action = Literal["reuse", "open", "hold"]
@@ -95,6 +101,7 @@ def decide(
     codebook = Codebook.fit(pool.groups, settings, texts, pool.precedence())
     rows = codebook.encode(texts)
     similarities = codebook.similarities(centroid(rows)[None, :])
+    nothing = np.zeros((len(texts), len(codebook.entries)))
     nearest = [codebook.nearest_of(similarities[0], g) for g in range(len(codebook.groups))]
     scores = [
         GroupScore(group, six_digits(similarity), codebook.entries[task][1])
@@ -118,7 +125,7 @@ def decide(
         scores=tuple(order),
         per_instruction=tuple(
             InstructionMatch(text, route.group, route.similarity, route.runner_up)
-            for text, route in zip(texts, codebook.routes(rows, threshold=0.0), strict=True)
+            for text, route in zip(texts, codebook.routes(rows, nothing, [0.0] * len(texts)), strict=True)
         ),
         words=explanation,
     )
@@ -162,21 +169,52 @@ def extend(
 
 
 def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, Any]:
-    """The router's state for the manifest: the fitted encoder and the threshold for single requests."""
-    texts = [text for group in groups for entry in group.tasks for text in entry.instructions]
+    """The router's state for the manifest: the fitted encoder and the thresholds for single requests.
+
+    Unless the settings name one, a threshold is conformal: the least at which at most `grouping.general_share` of the
+    packaged general requests are let in, alone, or each with an input as one of the tasks has them.
+    """
+    encoder = fit_encoder(settings, texts_of(groups))
+    codebook = Codebook.of(groups, encoder)
+    alone = with_input = settings.request_threshold
+    if alone is None:
+        similarities = codebook.similarities(codebook.narrow(encoder.general()))
+        lowered = evidence(codebook.inputs.typical_log_ratios(len(similarities)))
+        alone, with_input = (
+            lets_in(scores.max(axis=1), settings.general_share) for scores in (similarities, similarities + lowered)
+        )
     return {
         "rule": settings.rule,
-        "request_threshold": thresholds(settings).request_threshold,
-        "encoder": fit_encoder(settings, texts).to_json(),
+        "request_threshold": alone,
+        "input_threshold": with_input,
+        "general_share": settings.general_share,
+        "fallback": settings.fallback,
+        "margin": settings.margin,
+        "encoder": encoder.to_json(),
     }
+
+
+def lets_in(scores: NDArray[np.float64], share: float) -> float:
+    """The least threshold of six digits that at most `share` of the scores reach (split conformal prediction)."""
+    order = np.sort(scores)[::-1]
+    last = float(order[min(int(share * len(order)), len(order) - 1)])
+    return min(max(round(last + 10**-6, 6), 10**-6), 1.0)
 
 
 class Router:
     """Routes single requests of one version. With TF-IDF thousands of requests take a second."""
 
-    def __init__(self, codebook: Codebook, threshold: float) -> None:
+    def __init__(
+        self,
+        codebook: Codebook,
+        thresholds: tuple[float, float],
+        fallback: Fallback = "answer",
+        margin: float = 0.0,
+    ) -> None:
+        """`thresholds` are those of requests alone and of requests with an input."""
         self._codebook = codebook
-        self._threshold = threshold
+        self._alone, self._with_input = thresholds
+        self._fallback, self._margin = fallback, margin
         self._exact: dict[str, tuple[str, str]] = {}
         for place in sorted(range(len(codebook.entries)), key=lambda i: -codebook.ranks[i]):
             group, name, texts = codebook.entries[place]
@@ -200,57 +238,76 @@ class Router:
         lies that the pool names.
         """
         if not pool.groups:
-            return cls(Codebook.fit((), GroupingSettings()), threshold=1.0)
+            return cls(Codebook.of((), TfidfEncoder.fit(())), (1.0, 1.0))
         threshold, state = pool.router.get("request_threshold"), pool.router.get("encoder")
+        with_input = pool.router.get("input_threshold", threshold)  # earlier releases read no input
         if not isinstance(threshold, int | float) or not isinstance(state, Mapping):
             raise RouterStateError(
                 f"the pool's router state has the keys {sorted(pool.router)}, expected `request_threshold` and "
                 "`encoder`; restore the manifest object from a backup"
             )
         encoder = read_encoder(state, settings or GroupingSettings())
-        return cls(Codebook.of(pool.groups, encoder, precedence=pool.precedence()), float(threshold))
+        return cls(
+            Codebook.of(pool.groups, encoder, precedence=pool.precedence()),
+            (float(threshold), float(with_input)),
+            pool.router.get("fallback", "answer"),
+            float(pool.router.get("margin", 0.0)),
+        )
 
-    def route(self, instruction: str) -> Route:
-        """The group of one request's instruction, or None for the base model."""
-        return self.route_many([instruction])[0]
+    def route(self, instruction: str, text: str | None = None, fallback: Fallback | None = None) -> Route:
+        """The group of one request's instruction and input, or None for the base model."""
+        return self.route_many([instruction], [text], fallback)[0]
 
-    def route_instruction(self, text: str, first_part: str | None = None) -> Route:
+    def route_turn(self, text: str, first_part: str | None = None, fallback: Fallback | None = None) -> Route:
         """The route of a text that begins with an instruction and may go on with an input.
 
-        The longest beginning that ends with a line and is in the codebook decides; else `first_part`, else the first
-        line.
+        The longest beginning that ends with a line and is in the codebook is the instruction; else `first_part`, else
+        the first line. The rest is the input.
         """
         lines = text.strip()[:_INSTRUCTION].split("\n")[:_LINES]
         for count in range(len(lines), 0, -1):
             hit = self._hit("\n".join(lines[:count]))
             if hit:
                 return hit
-        return self.route(first_part or lines[0])
+        instruction = first_part or lines[0]
+        return self.route(instruction, text.strip()[len(instruction.strip()) :].strip() or None, fallback)
 
-    def route_many(self, instructions: Sequence[str]) -> list[Route]:
-        """`route` for each, in order; an instruction of the codebook goes to the task that has the claim on it."""
-        routes: dict[str, Route] = {}
+    def route_many(
+        self,
+        instructions: Sequence[str],
+        inputs: Sequence[str | None] | None = None,
+        fallback: Fallback | None = None,
+    ) -> list[Route]:
+        """`route` for each, in order; an instruction of the codebook goes to the task that has the claim on it.
+
+        `fallback` stands in for the version's own.
+        """
+        requests = list(zip(instructions, inputs or [None] * len(instructions), strict=True))
+        routes: dict[tuple[str, str | None], Route] = {}
         unseen = []
-        for text in dict.fromkeys(instructions):
-            hit = self._hit(text)
+        for request in dict.fromkeys(requests):
+            hit = self._hit(request[0])
             if hit is None:
-                unseen.append(text)
+                unseen.append(request)
             else:
-                routes[text] = hit
+                routes[request] = hit
         for start in range(0, len(unseen), _CHUNK):
             routes.update(self._nearest(unseen[start : start + _CHUNK]))
-        return [routes[text] for text in instructions]
+        return [routes[request].settled(fallback or self._fallback, self._margin) for request in requests]
 
     def _hit(self, text: str) -> Route | None:
         """The route of an instruction of the codebook."""
         entry = self._exact.get(_plain(text))
         return Route(entry[0], 1.0, 0.0, entry[1], exact=True) if entry else None
 
-    def _nearest(self, texts: Sequence[str]) -> dict[str, Route]:
+    def _nearest(self, requests: Sequence[tuple[str, str | None]]) -> dict[tuple[str, str | None], Route]:
         book = self._codebook
-        if not book.groups or not texts:
-            return dict.fromkeys(texts, UNROUTED)
-        return dict(zip(texts, book.routes(book.encode(texts), self._threshold), strict=True))
+        if not book.groups or not requests:
+            return dict.fromkeys(requests, UNROUTED)
+        lowered = book.evidence([text for _, text in requests])
+        thresholds = [self._with_input if text and text.strip() else self._alone for _, text in requests]
+        routes = book.routes(book.encode([instruction for instruction, _ in requests]), lowered, thresholds)
+        return dict(zip(requests, routes, strict=True))
 
 
 def _rule(

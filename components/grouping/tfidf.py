@@ -7,7 +7,6 @@ known word with an old one would look identical to it.
 """
 
 import math
-import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,40 +16,21 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from components.grouping.content_words import words
+from components.grouping.general import general_requests
+from components.grouping.input_profile import InputProfile, Kind, profiled
+from components.grouping.input_words import WordInputs, bucket_counts
 from components.grouping.pool import EncoderStateError
 from components.words import is_unspaced
-from components.words import words as dictionary_words
 
 DIMENSION = 2**20
 """Columns of an encoding; a word's column is the CRC-32 of its UTF-8 bytes modulo this."""
 
-_KIND = "tfidf"
+_KIND: Kind = "tfidf"
 _ANALYSER = "words-en-1"
 """Names the tokeniser and the stop-word list below; a change of either needs a new name."""
 _WITH_DICTIONARY = "words-en-1+dictionary-1"
 """The same, with words cut by a dictionary in scripts that write no spaces; fitted if the pool has such texts."""
-
-_WORD = re.compile(r"\w+", re.UNICODE)
-_STOP_TEXT = """
-a about an and any are as at be been being but by can could did do does each either every for from had has
-have he her his how i if in into is it its may me might more most must my no nor not of off on one only or
-other our out over own shall she should so some such than that the their them then there these they this
-those through to too under up upon us very was we were what whether when where which while who whom whose
-why will with within without would yes you your
-"""
-_STOP_WORDS = frozenset(_STOP_TEXT.split())
-
-
-def words(text: str, *, dictionary: bool = False) -> list[str]:
-    """Content words of a text, lower case, in order; `dictionary` cuts them in scripts that write no spaces.
-
-    A text of stop words only keeps them all, and a text without any letter or digit is one token of its
-    own, so every text has at least one token.
-    """
-    parts = dictionary_words(text.lower()) if dictionary and is_unspaced(text) else [text.lower()]
-    tokens = [token for part in parts for token in ([part] if is_unspaced(part) else _WORD.findall(part))]
-    content = [token for token in tokens if token not in _STOP_WORDS]
-    return content or tokens or [f"\0{text.strip()}"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +79,21 @@ class TfidfEncoder:
             ),
             shape=(len(texts), DIMENSION),
         )
+
+    def general(self) -> csr_matrix:
+        """Unit rows of the general requests."""
+        return self.encode(general_requests())
+
+    def profile(self, texts: Sequence[str]) -> InputProfile | None:
+        """Typical inputs of a task; None where there are too few."""
+        texts = profiled(list(texts))
+        if not texts:
+            return None
+        return InputProfile(_KIND, len(texts), bucket_counts(texts).astype(np.int16))
+
+    def typical_inputs(self, profiles: Sequence[InputProfile | None]) -> WordInputs:
+        """The inputs of tasks, ready to be compared with those of requests."""
+        return WordInputs.of(profiles)
 
     def to_json(self) -> dict[str, Any]:
         """The whole state, for the pool manifest."""

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
-from components.grouping.codebook import UNROUTED, Route
+from components.grouping.route import UNROUTED, Route
 from components.grouping.router import Router
 from components.model.adapters import first_layer_of
 from components.model.generation import generate_greedy

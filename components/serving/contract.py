@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.errors import LciaError
-from components.grouping.codebook import Route
+from components.grouping.route import Route
 from components.model.choosing import likeliest
 from components.model.prompts import Rendered
 from components.serving.bundle import Bundle

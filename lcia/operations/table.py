@@ -7,7 +7,7 @@ An operation names its parameters, the function that does it, and the sites it i
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -31,6 +31,7 @@ from lcia.operations import (
     policy,
     registry,
     retention,
+    routing,
     serving,
     status,
     tasks,
@@ -63,6 +64,7 @@ from lcia.operations.params import (
     RetryParams,
     RevokeParams,
     RevokeTokenParams,
+    RouteParams,
     SupersedeParams,
     TasksParams,
     VersionParams,
@@ -93,6 +95,8 @@ class Operation:
     """The permission is needed at all of the sites; else one of them is enough."""
     about: Callable[[Instance, Any], str | None] | None = None
     """Somebody who may do it, being the person it is about."""
+    has_texts: bool = False
+    """True if its parameters hold people's texts, which no address and no log of addresses may show."""
 
     def check(self, params: Mapping[str, Any]) -> Params:
         """The parameters in their shape.
@@ -112,6 +116,11 @@ class Operation:
         if "actor" in inspect.signature(self.function).parameters:
             fields["actor"] = actor
         return self.function(instance, **fields)
+
+    @property
+    def method(self) -> Literal["GET", "POST"]:
+        """Its method over HTTP: POST if it changes something or takes texts."""
+        return "POST" if self.changes or self.has_texts else "GET"
 
     @property
     def summary(self) -> str:
@@ -182,6 +191,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("show", "look", False, VersionParams, versions.show),
         Operation("diff", "look", False, DiffParams, diff.diff),
         Operation("retention", "look", False, NoParams, retention.look),
+        Operation("route", "look", False, RouteParams, routing.route, has_texts=True),
         Operation("flips", "read_rows", False, FlipsParams, flips.flips),
         Operation("image", "read_rows", False, ImageParams, flips.png),
         Operation("entries", "audit", False, EntriesParams, audit.entries),

@@ -170,7 +170,7 @@ def make_app(
 
 
 def _add(app: FastAPI, instance: Instance, operation: Operation, who: Callable[[Request], Caller]) -> None:
-    where = Body() if operation.changes else Query()
+    where = Body() if operation.method == "POST" else Query()
 
     def endpoint(params: Any, caller: Annotated[Caller, Depends(who)]) -> Json:  # noqa: ANN401 - set below
         return perform(instance, operation, caller, params)
@@ -179,7 +179,7 @@ def _add(app: FastAPI, instance: Instance, operation: Operation, who: Callable[[
     app.add_api_route(
         f"/v1/{operation.name}",
         endpoint,
-        methods=["POST" if operation.changes else "GET"],
+        methods=[operation.method],
         summary=operation.summary,
         operation_id=operation.name,
         response_model=dict[str, Any] | None,

@@ -60,7 +60,7 @@ class Server:
         from lcia.operations.table import OPERATIONS
 
         headers = {"authorization": f"Bearer {self.tokens[name]}"} if name else {}
-        if operation in OPERATIONS and not OPERATIONS[operation].changes:
+        if operation in OPERATIONS and OPERATIONS[operation].method == "GET":
             return self.client.get(f"/v1/{operation}", params=params, headers=headers)
         return self.client.post(f"/v1/{operation}", json=params, headers=headers)
 
