@@ -1,7 +1,7 @@
-"""Route frozen requests over pools of tasks: right group, wrong group, none; unrelated requests alone and with an input.
+"""Route frozen requests over pools of tasks: to the right group, a wrong one, or none.
 
-python -m benchmarks.routing.measure                     # fresh and old requests, each encoder; writes risk_coverage.png
-python -m benchmarks.routing.measure --quick             # TF-IDF on the old requests, no picture
+python -m benchmarks.routing.measure               # fresh and old requests, each encoder; writes risk_coverage.png
+python -m benchmarks.routing.measure --quick       # TF-IDF on the old requests, no picture
 
 The last line is JSON: {"right", "wrong", "none_unrelated", "none_hard"} of the shipped encoder on the fresh requests.
 """
@@ -48,8 +48,9 @@ class Work:
     name: str
     instructions: dict[str, list[str]]
     inputs: dict[str, list[str]]
+    descriptions: dict[str, str]
     requests: dict[str, list[Asked]]
-    """`with_input` and `alone` belong to tasks; `unrelated` and `hard`, which has an input of a task, belong to none."""
+    """`with_input` and `alone` belong to tasks; `unrelated`, and `hard` with an input of a task, belong to none."""
 
 
 def old(draws: random.Random) -> Work:
@@ -63,6 +64,7 @@ def old(draws: random.Random) -> Work:
         "old",
         {name: sorted({row["instruction"] for row in splits["train"]}) for name, splits in rows.items()},
         {name: [row["input"] for row in splits["train"]] for name, splits in rows.items()},
+        {name: yaml.safe_load((EXAMPLES / name / "task.yaml").read_text())["description"] for name in rows},
         {
             "with_input": [Asked(name, text, draws.choice(inputs[name])) for name, text in pairs],
             "alone": [Asked(name, text, None) for name, text in pairs],
@@ -82,6 +84,7 @@ def fresh(draws: random.Random) -> Work:
         "fresh",
         {name: task["instructions"] for name, task in tasks.items()},
         {name: task["train_inputs"] for name, task in tasks.items()},
+        {name: task["description"] for name, task in tasks.items()},
         {
             "with_input": [
                 Asked(name, text, given)
@@ -100,7 +103,9 @@ def _rows(task: str, split: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def learn(work: Work, settings: GroupingSettings, wordings: dict[str, list[str]] | None = None) -> tuple[Pool, list[str]]:
+def learn(
+    work: Work, settings: GroupingSettings, wordings: dict[str, list[str]] | None = None
+) -> tuple[Pool, list[str]]:
     """The pool the product would make, and the tasks it held; where it holds one, a person joins it to the nearest."""
     pool, held = Pool.empty("benchmark", "b" * 64), []
     for i, name in enumerate(work.instructions):
@@ -109,7 +114,8 @@ def learn(work: Work, settings: GroupingSettings, wordings: dict[str, list[str]]
         if decision.action == "hold":
             held.append(f"{name} ({decision.similarity:.2f} to {decision.scores[0].nearest_task})")
         profile = fit_encoder(settings, texts).profile(work.inputs[name])
-        entry = GroupTask(f"{i:064x}", name, texts, wordings=tuple((wordings or {}).get(name, ())), inputs=profile)
+        further = (work.descriptions[name], *(wordings or {}).get(name, ()))
+        entry = GroupTask(f"{i:064x}", name, texts, wordings=further, inputs=profile)
         pool = extend(
             pool, entry, group=None if decision.action == "open" else decision.group, adapter="f" * 64, curvature=None,
             parent=None, config="c" * 64, settings=settings,
@@ -164,7 +170,9 @@ def report(work: Work, routes: dict[str, list[Route]], home: dict[str, str]) -> 
         wrong = [not r and not n for r, n in zip(right, none, strict=True)]
         nearest = [home[str(route.nearest_task)] == home[str(one.task)] for one, route in pairs if route.nearest_task]
         counts[kind] = (sum(right), sum(wrong), len(pairs))
-        print(f"  {kind:12} right {_rate(right)}  wrong {_rate(wrong)}  to none {_rate(none)}  nearest {_rate(nearest)}")
+        print(
+            f"  {kind:12} right {_rate(right)}  wrong {_rate(wrong)}  to none {_rate(none)}  nearest {_rate(nearest)}"
+        )
     kept_out = {kind: [route.group is None for route in routes[kind]] for kind in ("unrelated", "hard")}
     for kind, none in kept_out.items():
         print(f"  {kind:12} to none {_rate(none)}")
@@ -206,7 +214,9 @@ def more_wordings(work: Work, settings: GroupingSettings) -> None:
     for count in (3, 6, 12):
         right = wrong = total = kept_out = 0
         for first in (0, 1):
-            every = {name: [one for one in work.requests["with_input"] if one.task == name] for name in work.instructions}
+            every = {
+                name: [one for one in work.requests["with_input"] if one.task == name] for name in work.instructions
+            }
             wordings = {name: [one.instruction for one in asked[first::2][:count]] for name, asked in every.items()}
             pool, _ = learn(work, settings, wordings)
             router, home = Router.of(pool, settings), pool.groups_by_name()

@@ -21,7 +21,7 @@ from components.grouping.router import Router
 from components.settings import Settings
 from components.storage.keys import step_key
 from components.storage.objects import ObjectStore, canonical, parse_json
-from components.tasks.rows import Example
+from components.tasks.rows import Example, Unlabelled
 from components.tasks.snapshot import Snapshot
 from components.tuning.tuner import Checkpoints
 
@@ -47,9 +47,10 @@ class Version:
         adapters: dict[str | None, str | None] = {group.id: group.adapter for group in pool.groups}
         return cls(pool, Router.of(pool, settings.grouping), {**adapters, None: None})
 
-    def groups(self, instructions: Sequence[str]) -> list[str | None]:
-        """The group of each instruction, None if the base model answers alone."""
-        return [route.group for route in self.router.route_many(instructions)]
+    def groups(self, rows: Sequence[Example | Unlabelled]) -> list[str | None]:
+        """The group of each row, None if the base model answers alone; nobody is asked back."""
+        instructions, inputs = [row.instruction for row in rows], [row.input for row in rows]
+        return [route.group for route in self.router.route_many(instructions, inputs, "answer")]
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Predictor:
 
     def _open(self, version: Version, ask: Ask) -> "_Opened":
         examples = ask.snapshot.rows("test")
-        groups = version.groups([example.instruction for example in examples])
+        groups = version.groups(examples)
         rows = self.read(ask.earlier) if ask.earlier else []
         old = {row["key"]: row for row in rows if row["text"] is not None}
         return _Opened(groups, self.queries(version, ask.snapshot, examples, groups), old)

@@ -39,7 +39,7 @@ def champion_score(
     """
     version = Version.of(pool, settings)
     predictor = Predictor(store, settings, Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows))
-    queries = predictor.queries(version, snapshot, rows, version.groups([row.instruction for row in rows]))
+    queries = predictor.queries(version, snapshot, rows, version.groups(rows))
     scores = [prediction.score for prediction in predictor.fresh([Work(queries, "champion")], scores_only=True)[0]]
     before = _scores(store, nearest, evaluation)
     return ChampionScore(

@@ -19,6 +19,8 @@ from components.evaluation.choose import Point, PointChoice, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
 from components.evaluation.scored import mean_score, with_present_scores
+from components.grouping.encoders import fit_encoder
+from components.grouping.input_profile import InputProfile
 from components.grouping.order import learnt_order
 from components.grouping.pool import GroupTask, Pool
 from components.grouping.router import extend
@@ -86,7 +88,7 @@ class Forgetting:
         champion = self._champion_predictions(parent)
         predictions, moves = self._predict(candidate, parent, champion)
         own = pool.group_of(self.snapshot.digest)
-        routes = candidate.groups([example.instruction for example in self.snapshot.rows("test")])
+        routes = candidate.groups(self.snapshot.rows("test"))
         repeats = recheck(self.predictor, candidate, predictions, self.snapshot.digest)
         base = self.evaluator.trunk.base
         record = {
@@ -162,6 +164,8 @@ class Forgetting:
             tuning["kept_rows"],
             has_inputs=any(row.input or row.images for row in self.snapshot.rows("train")),
             kept_questions=tuning.get("kept_questions"),
+            wordings=(self.snapshot.task.description, *self.snapshot.task.wordings),
+            inputs=self._typical_inputs(),
         )
         return extend(
             self.champion.pool,
@@ -176,6 +180,13 @@ class Forgetting:
             learnt=learnt_order(self.store, self.champion.pool),
             without_claim=self.replaced,
         )
+
+    def _typical_inputs(self) -> InputProfile | None:
+        """Sums over the training rows' inputs; none where the owner lets no training row be kept."""
+        if not self.snapshot.task.retention.train_rows:
+            return None
+        encoder = fit_encoder(self.settings.grouping, self.snapshot.instructions())
+        return encoder.profile([row.input or "" for row in self.snapshot.rows("train")])
 
     # -- predicting ---------------------------------------------------------------------------------
 
@@ -226,7 +237,10 @@ class Forgetting:
         return Ask(load_snapshot(self.store, entry.task), f"predict {entry.name}, candidate", earlier)
 
     def _tasks_carried(self, candidate: Version, parent: Version, champion: Mapping[str, Stored]) -> set[str]:
-        """Prior tasks whose every test instruction goes to the group it went to, under the adapter it had."""
+        """Prior tasks whose every test instruction goes to the group it went to, under the adapter it had.
+
+        Only instructions that a task has word by word: where others go depends on the row's input too.
+        """
         record = self.champion.evaluation
         if record is None or record.get("contract") != self.evaluator.contract:
             return set()
@@ -236,9 +250,13 @@ class Forgetting:
             if name != self.name and task.routes
         }
         texts = list(dict.fromkeys(text for went in routes.values() for text in went))
-        now = dict(zip(texts, candidate.groups(texts), strict=True))
+        now = candidate.router.exact(texts)
         same = {group for group, adapter in parent.adapters.items() if candidate.adapters.get(group, "") == adapter}
-        return {n for n, went in routes.items() if all(now[t] == g and g in same for t, g in went.items())}
+        return {
+            n
+            for n, went in routes.items()
+            if all(g is not None and now.get(t) == g and g in same for t, g in went.items())
+        }
 
     def _task(self, version: Version, task: str, what: str, *, scores_only: bool = False) -> Stored:
         snapshot = load_snapshot(self.store, task)

@@ -93,7 +93,7 @@ def recheck(predictor: Predictor, version: Version, predictions: Mapping[str, St
 def _again(predictor: Predictor, version: Version, task: str, sample: Sequence[int]) -> Rows:
     snapshot = load_snapshot(predictor.store, task)
     examples = [snapshot.rows("test")[i] for i in sample]
-    groups = version.groups([example.instruction for example in examples])
+    groups = version.groups(examples)
     queries = predictor.queries(version, snapshot, examples, groups)
     return [
         {"key": q.key, "text": p.text, "score": score_of(snapshot, q.example, p.text), "gap": p.gap}

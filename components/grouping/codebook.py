@@ -1,7 +1,7 @@
 """The instructions a pool has learnt, encoded: one unit centroid per task, and how near texts are to each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -15,6 +15,8 @@ from components.grouping.route import UNROUTED, Route
 from components.settings import GroupingSettings
 
 _DECIMALS = 6
+MOST_TEXTS = 200
+"""Texts of a task that are compared with each other."""
 _TIE = 0.5 * 10**-_DECIMALS
 """Similarities that are shown alike are alike: the last bits of a product differ between machines."""
 
@@ -45,8 +47,12 @@ class Codebook:
         extra: Sequence[str] = (),
         precedence: Sequence[str] | None = None,
     ) -> Self:
-        """The codebook of groups under the configured encoder, fitted on their instructions and `extra`; see `of`."""
-        return cls.of(groups, fit_encoder(settings, [*texts_of(groups), *extra]), extra, precedence)
+        """The codebook of groups by the instructions of their rows alone, as tasks are placed; see `of`.
+
+        The configured encoder is fitted on those and `extra`.
+        """
+        bare = [replace(group, tasks=tuple(replace(t, wordings=()) for t in group.tasks)) for group in groups]
+        return cls.of(bare, fit_encoder(settings, [*texts_of(bare), *extra]), extra, precedence)
 
     @classmethod
     def of(
@@ -158,6 +164,18 @@ class Codebook:
 def texts_of(groups: Sequence[Group]) -> list[str]:
     """All ways to ask for the tasks of groups."""
     return [text for group in groups for entry in group.tasks for text in entry.texts]
+
+
+def own_similarities(codebook: "Codebook") -> NDArray[np.float64]:
+    """Cosine of each text of a task with the centroid of the task's other texts; none of tasks with a single text."""
+    out: list[float] = []
+    for _, _, texts in codebook.entries:
+        if len(texts) > 1:
+            rows = codebook.encode(texts[:MOST_TEXTS])
+            dense = np.asarray(rows.todense() if isinstance(rows, csr_matrix) else rows)
+            others = _unit(dense.sum(axis=0) - dense)
+            out += (dense * others).sum(axis=1).tolist()
+    return np.array(out)
 
 
 def centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ class Thresholds:
 
 CALIBRATED = {
     "tfidf": Thresholds(threshold=0.50, review_band=0.04),
-    "embedding": Thresholds(threshold=0.74, review_band=0.02),
+    "embedding": Thresholds(threshold=0.55, review_band=0.02),
 }
 """Thresholds per encoder, measured in benchmarks/grouping on work that is not among the example tasks."""
 

@@ -38,7 +38,7 @@ class GroupTask:
     kept_questions: str | None = None
     """Unlabelled rows kept for recall."""
     wordings: tuple[str, ...] = ()
-    """Further ways to ask for the task, besides the instructions of its rows."""
+    """Its description and further ways to ask for it, besides the instructions of its rows."""
     inputs: InputProfile | None = None
     """Typical inputs, where the owner lets rows be kept."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import LciaError
-from components.grouping.codebook import Codebook, centroid, six_digits, texts_of
+from components.grouping.codebook import Codebook, centroid, own_similarities, six_digits, texts_of
 from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
 from components.grouping.inputs import evidence
 from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
@@ -27,6 +27,8 @@ from components.settings import GroupingSettings
 Action = Literal["reuse", "open", "hold"]
 
 _CHUNK = 4096
+_LEAST_FOREIGN = 0.8
+"""Share of general requests that must count as foreign; if fewer do, the tasks' own wordings say nothing."""
 _INSTRUCTION, _LINES = 32768, 64
 """Characters and lines of a text in which its instruction is looked for."""
 
@@ -172,7 +174,8 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
     """The router's state for the manifest: the fitted encoder and the thresholds for single requests.
 
     Unless the settings name one, a threshold is conformal: the least at which at most `grouping.general_share` of the
-    packaged general requests are let in, alone, or each with an input as one of the tasks has them.
+    packaged general requests are let in, alone, or each with an input as one of the tasks has them. General requests as
+    near to a task as its own wordings are to each other ask for that very task, and are left out.
     """
     encoder = fit_encoder(settings, texts_of(groups))
     codebook = Codebook.of(groups, encoder)
@@ -180,8 +183,12 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
     if alone is None:
         similarities = codebook.similarities(codebook.narrow(encoder.general()))
         lowered = evidence(codebook.inputs.typical_log_ratios(len(similarities)))
+        foreign = similarities.max(axis=1) < _nearest_own(codebook)
+        if foreign.mean() < _LEAST_FOREIGN:
+            foreign[:] = True
         alone, with_input = (
-            lets_in(scores.max(axis=1), settings.general_share) for scores in (similarities, similarities + lowered)
+            lets_in(scores[foreign].max(axis=1), settings.general_share)
+            for scores in (similarities, similarities + lowered)
         )
     return {
         "rule": settings.rule,
@@ -192,6 +199,12 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
         "margin": settings.margin,
         "encoder": encoder.to_json(),
     }
+
+
+def _nearest_own(codebook: Codebook) -> float:
+    """Similarity above which a general request counts as one for the task: three in four own wordings are nearer."""
+    own = own_similarities(codebook)
+    return float(np.quantile(own, 0.25)) if len(own) else 1.0
 
 
 def lets_in(scores: NDArray[np.float64], share: float) -> float:
@@ -294,6 +307,11 @@ class Router:
         for start in range(0, len(unseen), _CHUNK):
             routes.update(self._nearest(unseen[start : start + _CHUNK]))
         return [routes[request].settled(fallback or self._fallback, self._margin) for request in requests]
+
+    def exact(self, instructions: Sequence[str]) -> dict[str, str]:
+        """Group of each instruction that a task has word by word; such a request goes there whatever its input."""
+        hits = {text: self._exact.get(_plain(text)) for text in instructions}
+        return {text: hit[0] for text, hit in hits.items() if hit}
 
     def _hit(self, text: str) -> Route | None:
         """The route of an instruction of the codebook."""

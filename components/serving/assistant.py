@@ -65,7 +65,7 @@ class Assistant:
             SeesNoImages, ProcessorUnusable: images that the base model can't read.
         """
         base = self._bench.base
-        routes = self._routes([request[0] for request in requests])
+        routes = self._routes(requests)
         prompts = [render_prompt(base.reader, base.settings, *request) for request in requests]
         alike: dict[Contract, list[int]] = defaultdict(list)
         for i, route in enumerate(routes):
@@ -80,8 +80,10 @@ class Assistant:
             for text, route in zip(texts, routes, strict=True)
         ]
 
-    def _routes(self, instructions: Sequence[str]) -> list[Route]:
-        return self._router.route_many(instructions) if self._router else [UNROUTED] * len(instructions)
+    def _routes(self, requests: Sequence[Request]) -> list[Route]:
+        if self._router is None:
+            return [UNROUTED] * len(requests)
+        return self._router.route_many([request[0] for request in requests], [request[1] for request in requests])
 
     def _answer_alike(self, contract: Contract, prompts: Sequence[tuple[int, ...]], batch_rows: int) -> list[str]:
         """Answers under one contract."""

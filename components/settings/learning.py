@@ -98,8 +98,8 @@ class GroupingSettings(Section):
     review_band: Fraction | None = None
     """A best similarity within threshold ± band holds the task for a person."""
     request_threshold: Fraction | None = None
-    """Least score at which a single request is routed to a group; below it the base model answers. None sets it for each
-    version by `general_share`."""
+    """Least score at which a single request is routed to a group; below it the base model answers. None sets it for
+    each version by `general_share`."""
     general_share: Annotated[float, Field(gt=0, lt=1)] = 0.04
     """Share of general requests, which belong to no task, that a version's router may let in."""
     fallback: Literal["answer", "ask", "base"] = "answer"

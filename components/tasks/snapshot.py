@@ -156,6 +156,8 @@ def header(digest: str, value: dict[str, Json]) -> Task:
 
 def _manifest(task: Task, splits: dict[Split, SplitRef], unlabelled_split: SplitRef | None) -> dict[str, Any]:
     content = task.model_dump(mode="json")
+    if not task.wordings:  # tasks without any have the digest that earlier releases gave them
+        del content["wordings"]
     entries = [*splits.items(), *([(UNLABELLED, unlabelled_split)] if unlabelled_split else [])]
     refs = {split: {"object": ref.object, "rows": ref.rows} for split, ref in entries}
     return {"kind": "task", "schema": SCHEMA, **content, "splits": refs}

@@ -48,6 +48,7 @@ def _inside(name: str) -> str:
     return name
 
 
+Wording = Annotated[str, Field(max_length=1000), AfterValidator(_plain)]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_plain)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}@[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
@@ -94,6 +95,8 @@ class Task(_Strict):
     choices: Annotated[tuple[Line, ...], Field(min_length=2)] | None = None
     """All answers there are, in the order in which they are shown; None for free text."""
     retention: Retention = Retention()
+    wordings: Annotated[tuple[Wording, ...], Field(max_length=200)] = ()
+    """Further ways in which people ask for the task, besides the instructions of its rows; the router knows them."""
     licence: Line
     """Licence of the rows, an SPDX identifier where there is one."""
     supersedes: Label | None = None

@@ -88,13 +88,13 @@ class Offer:
 
 
 class Labeller:
-    """The base model with the adapter that each instruction is routed to (None: the base model alone)."""
+    """The base model with the adapter that each row is routed to (None: the base model alone)."""
 
     def __init__(
         self,
         trunk: Trunk,
         slot: AdapterSlot,
-        routes: Callable[[Sequence[str]], list[str | None]],
+        routes: Callable[[Sequence[Unlabelled]], list[str | None]],
         adapters: Mapping[str, Mapping[str, Tensor]],
         batch_rows: int,
     ) -> None:
@@ -105,7 +105,7 @@ class Labeller:
         """Answers under the task's decoding contract."""
         out = [WordingAnswer(None, 0.0)] * len(rows)
         by_adapter: dict[str | None, list[int]] = defaultdict(list)
-        for index, route in enumerate(self._routes([row.instruction for row in rows])):
+        for index, route in enumerate(self._routes(rows)):
             by_adapter[route].append(index)
         report = (lambda n: progress("label", n, len(rows))) if progress else None
         for adapter in sorted(by_adapter, key=str):

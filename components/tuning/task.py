@@ -154,8 +154,11 @@ def _label(
     else:
         router, adapters = None, {"first pass": first.points["live"]}
 
-    def routes(texts: Sequence[str]) -> list[str | None]:
-        return [route.group for route in router.route_many(texts)] if router else ["first pass"] * len(texts)
+    def routes(rows: Sequence[Unlabelled]) -> list[str | None]:
+        if router is None:
+            return ["first pass"] * len(rows)
+        instructions, inputs = [row.instruction for row in rows], [row.input for row in rows]
+        return [route.group for route in router.route_many(instructions, inputs, "answer")]
 
     labeller = Labeller(bench.trunk, bench.slot, routes, adapters, settings.evaluation.batch_rows)
     tuning = settings.tuning

@@ -117,6 +117,14 @@ Version = Annotated[
         autocompletion=completion.versions,
     ),
 ]
+FallbackOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback",
+        metavar="answer|ask|base",
+        help="Where two tasks are about as likely: the nearer answers, you are asked which, or the base model answers.",
+    ),
+]
 Number = Annotated[
     str, typer.Argument(metavar="N", help="Number or digest of a version.", autocompletion=completion.versions)
 ]

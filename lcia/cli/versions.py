@@ -14,6 +14,7 @@ from lcia.cli.app import (
     All,
     As,
     Config,
+    FallbackOption,
     Json,
     Maybe,
     Number,
@@ -148,6 +149,50 @@ def ask(
             here_only("ask")
             value = answers.ask(open_instance(config), instruction, text, version, base=base, images=images)
     emit(value, as_json=as_json, text=versions.answer, as_is=("answer",))
+
+
+@verb(
+    LOOK,
+    'lcia route "Is this film any good?" --input "A dull and endless film."',
+    "lcia route --batch requests.jsonl --version 4",
+)
+def route(
+    instruction: Annotated[
+        str | None, typer.Argument(metavar="INSTRUCTION", help="The instruction, as people type it.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--input", metavar="TEXT", help="Input that belongs to the instruction.")
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            "--batch", metavar="FILE", help='Rows {"instruction": ..., "input": ...}; prints a line for each.'
+        ),
+    ] = None,
+    fallback: FallbackOption = None,
+    version: Version = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say which task would answer a request, how sure that is, and why; loads no base model.
+
+    With --batch each line of output is one JSON object, in the order of the rows.
+    """
+    from lcia.cli import batches
+
+    requests = batches.requests(instruction, text, batch)
+    with quiet_stdout(as_json=as_json or batch is not None):
+        answers = [
+            perform("route", None, config, requests=some, version=version, fallback=fallback)
+            for some in batches.portions(requests)
+        ]
+    if batch is not None:
+        for answer in answers:
+            for one in answer["routes"]:
+                emit({"version": answer["version"], **one}, as_json=True, text="")
+        return
+    value = {"version": answers[0]["version"], "digest": answers[0]["digest"], **answers[0]["routes"][0]}
+    emit(value, as_json=as_json, text=versions.route)
 
 
 @verb(LOOK, "lcia reevaluate", "lcia reevaluate 3 --json")

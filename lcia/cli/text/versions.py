@@ -176,6 +176,22 @@ def answer(value: Value) -> str:
     )
 
 
+def route(value: Value) -> str:
+    """`lcia route`."""
+    if value["ask"]:
+        head = f"unsure: {' or '.join(value['ask'])}"
+    else:
+        head = f"{value['task']} (group {value['group']})" if value["group"] else "none: the base model answers"
+    lines = [head, f"  {value['why']}"]
+    if value["runner_up"]:
+        lines.append(
+            f"  next nearest of another group: {value['runner_up']['task']}, {value['runner_up']['score']:.3f}"
+        )
+    if value["version"] is not None:
+        lines.append(f"  version {value['version']}")
+    return "\n".join(lines)
+
+
 def reevaluation(value: Value) -> str:
     """`lcia reevaluate`: the rows that differ, one per line."""
     mismatches = value["mismatches"]
