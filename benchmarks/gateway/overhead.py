@@ -143,7 +143,7 @@ def router(encoder: str) -> dict[str, Any]:
     requests = yaml.safe_load((HERE / "requests.yaml").read_text(encoding="utf-8"))
     settings = GroupingSettings.model_validate({"encoder": encoder})
     pool, _ = learn(list(requests["tasks"]), settings)
-    route = Router.of(pool, settings).route_turn
+    route = Router.of(pool, settings).route_instruction
     texts = [text for each in requests["tasks"].values() for text in each] + requests["unrelated"]
     known = [text for entry in pool.tasks() for text in entry.instructions]
     out: dict[str, Any] = {"requests": len(texts), "load": machine_load()}

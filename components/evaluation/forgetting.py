@@ -23,6 +23,7 @@ from components.grouping.encoders import fit_encoder
 from components.grouping.input_profile import InputProfile
 from components.grouping.order import learnt_order
 from components.grouping.pool import GroupTask, Pool
+from components.grouping.rewording import Rewording
 from components.grouping.router import extend
 from components.model.prompts import render
 from components.settings import Settings, changed_keys
@@ -117,6 +118,7 @@ class Forgetting:
             "champion": {n: task.predictions for n, task in champion.items()},
             "anchors": self._anchors(predictions),
             "not_measurable": [e.name for e in pool.tasks() if e.name not in predictions],
+            "rewording": Rewording.of(candidate.router, parent.router, self.name).to_json(),
             "routing_share": sum(group == (own.id if own else None) for group in routes) / len(routes),
             "carried": self.predictor.carried_rows,
             "predicted": self.predictor.predicted_rows,

@@ -19,6 +19,8 @@ from components.gate.inputs import GateEvidence, GateEvidenceError, NewTask, Pri
 from components.gate.levels import anchor_level, look_levels
 from components.gate.power import LEAST_POWER, Power, TaskRows, level, policy_power
 from components.gate.report import GateReport, GateRow, RowVerdict, Verdict
+from components.grouping.rewording import Rewording
+from components.proportions import wilson_interval
 from components.settings import GateSettings
 
 
@@ -261,7 +263,8 @@ def _lost_rows(tasks: Sequence[str]) -> list[GateRow]:
 
 
 def _arrival_rows(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> tuple[GateRow, ...]:
-    return _validation_row(evidence), _drift_row(evidence), _routing_row(evidence, new, policy)
+    rows = (_validation_row(evidence), _drift_row(evidence), _routing_row(evidence, new, policy))
+    return (*rows, _reworded_row(evidence.rewording, policy)) if evidence.rewording else rows
 
 
 def _validation_row(evidence: GateEvidence) -> GateRow:
@@ -285,6 +288,19 @@ def _routing_row(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> 
     verdict: RowVerdict = "pass" if share >= policy.min_routing else "fail"
     words = f"{share:.1%} of the new task's test rows reach its group; needed {policy.min_routing:.1%}"
     return GateRow("routing", new.name, verdict, share, None, None, policy.min_routing, words)
+
+
+def _reworded_row(rewording: Rewording, policy: GateSettings) -> GateRow:
+    """Requests in other words: the new task must not take those of earlier ones."""
+    lost = wilson_interval(rewording.prior_lost, rewording.prior_of)
+    share = rewording.prior_lost / rewording.prior_of if rewording.prior_of else 0.0
+    verdict: RowVerdict = "fail" if rewording.prior_of and lost.low > policy.max_rerouted else "pass"
+    words = (
+        f"{rewording.prior_lost} of {rewording.prior_of} wordings of earlier tasks, each left out in turn, no longer reach"
+        f" their group; allowed {policy.max_rerouted:.1%} with confidence. Of the new task's own {rewording.new_of}, "
+        f"{rewording.new_right} reach it; {rewording.let_in} of {rewording.general} general requests reach some task"
+    )
+    return GateRow("reworded", None, verdict, share, lost.low, lost.high, policy.max_rerouted, words)
 
 
 def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:

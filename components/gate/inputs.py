@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.errors import LciaError
+from components.grouping.rewording import Rewording
 
 
 class GateEvidenceError(LciaError):
@@ -63,7 +64,8 @@ class GateEvidence:
     `new` is None if no task was learnt and only the base model changed: then `validation`, `drift` and `routing_share`,
     which are about the new task, are ignored. `not_taught`: tasks of the champion that the candidate was not taught
     because no rows of them are kept. `drift_accepted`: a person released a task that was held for extreme drift.
-    `routing_share`: share of the new task's test rows that the candidate's router sends to its group.
+    `routing_share`: share of the new task's test rows that the candidate's router sends to its group. `rewording`: the
+    same for requests in other words; None in evidence of earlier releases.
     `fallback_share` and `fallback_limit`: share of EMA updates that fell back to a fixed beta, and
     `tuning.ema.max_fallback`; None if the rule has no fallback. `attempt` counts from 1 per name and owner.
     `costs`: measured seconds or bytes, shown only.
@@ -74,6 +76,7 @@ class GateEvidence:
     validation: Literal["pass", "warn", "refuse"] = "pass"
     drift: Literal["known", "related", "new", "extreme"] = "known"
     routing_share: float = 1.0
+    rewording: Rewording | None = None
     fallback_share: float | None = None
     fallback_limit: float = 0.05
     attempt: int = 1

@@ -76,7 +76,7 @@ class Codebook:
         spans = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
         ones = csr_matrix((np.ones(spans[-1]), np.arange(spans[-1]), spans), shape=(len(entries), vectors.shape[0]))
         sums = ones @ vectors
-        centroids = _unit(np.asarray(sums.todense() if isinstance(sums, csr_matrix) else sums))
+        centroids = unit_rows(np.asarray(sums.todense() if isinstance(sums, csr_matrix) else sums))
         starts = np.cumsum([0, *(len(group.tasks) for group in groups)], dtype=np.int64)[:-1]
         ids = tuple(group.id for group in groups)
         inputs = encoder.typical_inputs([entry.inputs for group in groups for entry in group.tasks])
@@ -114,9 +114,14 @@ class Codebook:
         thresholds: Sequence[float],
     ) -> list[Route]:
         """The nearest group of each row, None if it is below its threshold; `lowered` is `evidence` of the inputs."""
+        return self.routes_by(self.similarities(rows), lowered, thresholds)
+
+    def routes_by(
+        self, similarities: NDArray[np.float64], lowered: NDArray[np.float64], thresholds: Sequence[float]
+    ) -> list[Route]:
+        """The same from similarities to each task: (requests, tasks)."""
         if not self.groups:
-            return [UNROUTED] * rows.shape[0]
-        similarities = self.similarities(rows)
+            return [UNROUTED] * len(similarities)
         scores = similarities + lowered
         best = self.per_group(scores)
         nearest = self.nearest(scores)
@@ -173,18 +178,19 @@ def own_similarities(codebook: "Codebook") -> NDArray[np.float64]:
         if len(texts) > 1:
             rows = codebook.encode(texts[:MOST_TEXTS])
             dense = np.asarray(rows.todense() if isinstance(rows, csr_matrix) else rows)
-            others = _unit(dense.sum(axis=0) - dense)
+            others = unit_rows(dense.sum(axis=0) - dense)
             out += (dense * others).sum(axis=1).tolist()
     return np.array(out)
 
 
 def centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
     """The unit vector towards the mean of the rows: (columns,)."""
-    unit: NDArray[np.float64] = _unit(np.asarray(rows.sum(axis=0)).reshape(1, -1))[0]
+    unit: NDArray[np.float64] = unit_rows(np.asarray(rows.sum(axis=0)).reshape(1, -1))[0]
     return unit
 
 
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def unit_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows at unit length; zeros stay zeros."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     return unit

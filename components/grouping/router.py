@@ -225,8 +225,8 @@ class Router:
         margin: float = 0.0,
     ) -> None:
         """`thresholds` are those of requests alone and of requests with an input."""
-        self._codebook = codebook
-        self._alone, self._with_input = thresholds
+        self.codebook = codebook
+        self.threshold, self._with_input = thresholds
         self._fallback, self._margin = fallback, margin
         self._exact: dict[str, tuple[str, str]] = {}
         for place in sorted(range(len(codebook.entries)), key=lambda i: -codebook.ranks[i]):
@@ -271,7 +271,7 @@ class Router:
         """The group of one request's instruction and input, or None for the base model."""
         return self.route_many([instruction], [text], fallback)[0]
 
-    def route_turn(self, text: str, first_part: str | None = None, fallback: Fallback | None = None) -> Route:
+    def route_instruction(self, text: str, first_part: str | None = None, fallback: Fallback | None = None) -> Route:
         """The route of a text that begins with an instruction and may go on with an input.
 
         The longest beginning that ends with a line and is in the codebook is the instruction; else `first_part`, else
@@ -308,6 +308,19 @@ class Router:
             routes.update(self._nearest(unseen[start : start + _CHUNK]))
         return [routes[request].settled(fallback or self._fallback, self._margin) for request in requests]
 
+    def meant(self, text: str, between: tuple[str, str]) -> Route | None:
+        """The route to the one of two tasks that a text names, after the caller was asked; None if it names none."""
+        named = [name for name in between if _plain(name).lower() in _plain(text).lower()]
+        groups = {name: group for group, name, _ in self.codebook.entries}
+        return Route(groups[named[0]], 1.0, 0.0, named[0], exact=True) if len(named) == 1 else None
+
+    def general_routes(self) -> list[Route]:
+        """Routes of the packaged general requests, which belong to no task."""
+        rows = self.codebook.narrow(self.codebook.encoder.general())
+        number = rows.shape[0]
+        nothing = np.zeros((number, len(self.codebook.entries)))
+        return self.codebook.routes(rows, nothing, [self.threshold] * number)
+
     def exact(self, instructions: Sequence[str]) -> dict[str, str]:
         """Group of each instruction that a task has word by word; such a request goes there whatever its input."""
         hits = {text: self._exact.get(_plain(text)) for text in instructions}
@@ -319,11 +332,11 @@ class Router:
         return Route(entry[0], 1.0, 0.0, entry[1], exact=True) if entry else None
 
     def _nearest(self, requests: Sequence[tuple[str, str | None]]) -> dict[tuple[str, str | None], Route]:
-        book = self._codebook
+        book = self.codebook
         if not book.groups or not requests:
             return dict.fromkeys(requests, UNROUTED)
         lowered = book.evidence([text for _, text in requests])
-        thresholds = [self._with_input if text and text.strip() else self._alone for _, text in requests]
+        thresholds = [self._with_input if text and text.strip() else self.threshold for _, text in requests]
         routes = book.routes(book.encode([instruction for instruction, _ in requests]), lowered, thresholds)
         return dict(zip(requests, routes, strict=True))
 

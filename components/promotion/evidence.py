@@ -12,6 +12,7 @@ from components.gate.levels import reserve_rows
 from components.gate.power import TaskRows
 from components.gate.report import GateReport, present_form
 from components.grouping.pool import Pool
+from components.grouping.rewording import Rewording
 from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.replaced import replaced_tasks
@@ -67,6 +68,7 @@ def gate_evidence(
         validation=validation["verdict"],
         drift=drift["verdict"],
         routing_share=evaluation["routing_share"],
+        rewording=Rewording.from_json(evaluation["rewording"]) if "rewording" in evaluation else None,
         fallback_share=fallback_share(tuning),
         fallback_limit=settings.tuning.ema.max_fallback,
         attempt=attempt,

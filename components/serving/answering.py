@@ -53,6 +53,9 @@ async def answer(engine: Engine, reader: Reader, question: Question, wishes: Wis
         EngineDown: see `Engine.generate`.
     """
     contract, control = question.contract, control_of(reader)
+    if contract.question:
+        yield Part(contract.question, finish="stop")
+        return
     if contract.choices:
         yield await _choice(engine, reader, question, wishes)
         return

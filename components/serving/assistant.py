@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
-from components.grouping.route import UNROUTED, Route
+from components.grouping.route import UNROUTED, Fallback, Route
 from components.grouping.router import Router
 from components.model.adapters import first_layer_of
 from components.model.generation import generate_greedy
@@ -57,15 +57,17 @@ class Assistant:
         self._bench, self._bundle = bench, bundle
         self._router = Router.of(bundle.pool, grouping or bundle.settings.grouping) if bundle else None
 
-    def answer(self, requests: Sequence[Request], batch_rows: int = 16) -> list[Answer]:
-        """Answers to `(instruction, input)` or `(instruction, input, images)`, in order.
+    def answer(
+        self, requests: Sequence[Request], batch_rows: int = 16, fallback: Fallback | None = None
+    ) -> list[Answer]:
+        """Answers to `(instruction, input)` or `(instruction, input, images)`, in order; `fallback` is not the version's.
 
         Raises:
             TooLong: a prompt that does not fit into the base model's context.
             SeesNoImages, ProcessorUnusable: images that the base model can't read.
         """
         base = self._bench.base
-        routes = self._routes(requests)
+        routes = self._routes(requests, fallback)
         prompts = [render_prompt(base.reader, base.settings, *request) for request in requests]
         alike: dict[Contract, list[int]] = defaultdict(list)
         for i, route in enumerate(routes):
@@ -80,13 +82,16 @@ class Assistant:
             for text, route in zip(texts, routes, strict=True)
         ]
 
-    def _routes(self, requests: Sequence[Request]) -> list[Route]:
+    def _routes(self, requests: Sequence[Request], fallback: Fallback | None) -> list[Route]:
         if self._router is None:
             return [UNROUTED] * len(requests)
-        return self._router.route_many([request[0] for request in requests], [request[1] for request in requests])
+        instructions, inputs = [request[0] for request in requests], [request[1] for request in requests]
+        return self._router.route_many(instructions, inputs, fallback)
 
     def _answer_alike(self, contract: Contract, prompts: Sequence[tuple[int, ...]], batch_rows: int) -> list[str]:
         """Answers under one contract."""
+        if contract.question:
+            return [contract.question] * len(prompts)
         bench, base = self._bench, self._bench.base
         adapter = self._bundle.adapters[contract.group] if self._bundle and contract.group else None
         if adapter:

@@ -35,6 +35,8 @@ class Contract:
     decoding: Decoding
     choices: tuple[str, ...] = ()
     """Answers to choose from by likelihood; empty: the answer is generated."""
+    question: str = ""
+    """Answer that asks the caller back; empty: the request is answered."""
 
     def choose(self, likelihoods: Sequence[float], answers: Sequence[tuple[int, ...]]) -> str:
         """The likeliest choice; `answers` are the choices' token ids, `likelihoods` theirs, end token included."""
@@ -49,6 +51,8 @@ BASE = Contract(None, None, None, FREE)
 
 def contract_of(bundle: Bundle | None, route: Route, choices: Sequence[str] = ()) -> Contract:
     """Contract of a request that was routed; `choices` are the request's own, for tasks whose rows have their own."""
+    if bundle is not None and route.unsure_between is not None:
+        return Contract(None, None, None, FREE, question=_question(bundle, route.unsure_between))
     if bundle is None or route.group is None or route.nearest_task is None:
         return BASE
     return _of(bundle, route.group, route.nearest_task, choices)
@@ -69,6 +73,13 @@ def contract_of_task(bundle: Bundle, name: str, choices: Sequence[str] = ()) -> 
         names = ", ".join(sorted(groups)) or "none yet"
         raise NoSuchTask(f"version {bundle.version[:12]} has not learnt a task {name!r}; it knows: {names}")
     return _of(bundle, groups[entry], entry, choices)
+
+
+def _question(bundle: Bundle, between: tuple[str, str]) -> str:
+    """Words that ask which of two tasks is meant; an answer that names one settles it."""
+    descriptions = {entry.name: bundle.tasks[entry.task].description for entry in bundle.pool.tasks()}
+    first, second = (f"{name} ({descriptions[name]})" for name in between)
+    return f"Which do you mean: {first} or {second}? Please answer with one of the two names."
 
 
 def _entry_of(bundle: Bundle, name: str) -> str | None:

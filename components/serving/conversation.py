@@ -8,7 +8,7 @@ line, that a task has learnt word by word; else its first part if the turn came 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.grouping.route import Route
+from components.grouping.route import Fallback, Route
 from components.grouping.router import Router
 from components.model.prompts import Turn
 from components.settings import BaseModelSettings
@@ -36,12 +36,21 @@ class Conversation:
         system = [("system", settings.system_prompt)] if settings.system_prompt else []
         return list(self.complete(settings)[:-1]) == system
 
-    def route(self, router: Router) -> Route:
-        """Route of the last turn, else of the newest one before it that a group answers: people go on with a task."""
+    def route(self, router: Router, fallback: Fallback | None = None) -> Route:
+        """Route of the last turn, else of the newest one before it that a group answers: people go on with a task.
+
+        A turn that names one of the two tasks that an earlier one was unsure between says which is meant.
+        """
         users = [content for role, content in self.turns if role == "user"]
-        last = router.route_turn(users[-1], self.first_part)
-        earlier = (router.route_turn(content) for content in reversed(users[:-1]))
-        return last if last.group else next((route for route in earlier if route.group), last)
+        last = router.route_instruction(users[-1], self.first_part, fallback)
+        if last.exact and last.group:
+            return last
+        for content in reversed(users[:-1]):
+            route = router.route_instruction(content, None, fallback)
+            meant = router.meant(users[-1], route.unsure_between) if route.unsure_between else None
+            if meant or (route.group and not last.group and not last.unsure_between):
+                return meant or route
+        return last
 
 
 def texts_of(parts: Sequence[str]) -> tuple[str, str | None]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.grouping.route import UNROUTED, Route
+from components.grouping.route import UNROUTED, Fallback, Route
 from components.grouping.router import Router
 from components.model.base import BaseModelError, locate
 from components.model.prompts import Reader, TooLong, render_turns
@@ -77,7 +77,13 @@ class Loaded:
         return cls(number, bundle.version, bundle, base, reader, router, adapters)
 
     def question(
-        self, conversation: Conversation, *, task: str | None = None, alone: bool = False, choices: Sequence[str] = ()
+        self,
+        conversation: Conversation,
+        *,
+        task: str | None = None,
+        alone: bool = False,
+        choices: Sequence[str] = (),
+        fallback: Fallback | None = None,
     ) -> Question:
         """Tokens and contract of a request: of the nearest task, of `task` by name, or of the base model `alone`.
 
@@ -96,7 +102,7 @@ class Loaded:
             contract = contract_of_task(self.bundle, task, choices)
             route = Route(contract.group, 1.0, 0.0, contract.task, exact=True)
         elif not alone and self.router is not None:
-            route = conversation.route(self.router)
+            route = conversation.route(self.router, fallback)
             contract = contract_of(self.bundle, route, choices)
         prompt = render_turns(self.reader, self.base, conversation.complete(self.base), conversation.images)
         return Question(prompt, contract, route, alone or task is not None, conversation.is_row(self.base))

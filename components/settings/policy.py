@@ -27,6 +27,8 @@ class GateSettings(Section):
     """Distance by which the new task may stay below the live weights on validation and still count as learnt."""
     min_routing: Fraction = 0.99
     """Least share of the new task's test rows that the candidate's router must send to the task's group."""
+    max_rerouted: Fraction = 0.1
+    """Share of earlier tasks' wordings that a candidate may route elsewhere than before; more with confidence fails."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """Attempts at tasks of one name and owner, on any champion, since the last promotion of one; attempt k is tested at
     (1 - confidence) / 2^(k-1)."""

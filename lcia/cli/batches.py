@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from components.errors import LciaError
+from components.grouping.route import Fallback
 from components.tasks.problems import Problem, read_regular
 
 PORTION = 200
@@ -52,6 +53,20 @@ def _row(line: str, where: str) -> dict[str, Any]:
     if text is not None and not isinstance(text, str):
         raise BatchRefused(f"{where} has an `input` that is no text; {expected}")
     return {"instruction": row["instruction"], "input": text}
+
+
+def fallback(name: str | None) -> Fallback | None:
+    """A fallback by its name.
+
+    Raises:
+        BatchRefused: there is none of that name.
+    """
+    for one in get_args(Fallback):
+        if name == one:
+            return one  # type: ignore[no-any-return] # one of the literal's own
+    if name is not None:
+        raise BatchRefused(f"--fallback is {name!r}, expected {', '.join(get_args(Fallback))}")
+    return None
 
 
 def portions(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lcia.cli import completion
+from lcia.cli import batches, completion
 from lcia.cli.app import (
     DO,
     LOOK,
@@ -132,6 +132,7 @@ def ask(
     ] = [],  # noqa: B006
     version: Version = None,
     base: Annotated[bool, typer.Option("--base", help="Ask the base model without adapters.")] = False,
+    fallback: FallbackOption = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
@@ -141,13 +142,15 @@ def ask(
     """
     from lcia.inference import ask as answers
 
+    how = batches.fallback(fallback)
     with quiet_stdout(as_json=as_json):
         _, _, settings = read_settings(config, None, touch=not on_server())
         if settings.gateway.address:
-            value = answers.ask_gateway(settings, instruction, text, version, base=base, images=images)
+            value = answers.ask_gateway(settings, instruction, text, version, base=base, images=images, fallback=how)
         else:
             here_only("ask")
-            value = answers.ask(open_instance(config), instruction, text, version, base=base, images=images)
+            instance = open_instance(config)
+            value = answers.ask(instance, instruction, text, version, base=base, images=images, fallback=how)
     emit(value, as_json=as_json, text=versions.answer, as_is=("answer",))
 
 
@@ -178,12 +181,10 @@ def route(
 
     With --batch each line of output is one JSON object, in the order of the rows.
     """
-    from lcia.cli import batches
-
-    requests = batches.requests(instruction, text, batch)
+    requests, how = batches.requests(instruction, text, batch), batches.fallback(fallback)
     with quiet_stdout(as_json=as_json or batch is not None):
         answers = [
-            perform("route", None, config, requests=some, version=version, fallback=fallback)
+            perform("route", None, config, requests=some, version=version, fallback=how)
             for some in batches.portions(requests)
         ]
     if batch is not None:

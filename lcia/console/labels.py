@@ -70,6 +70,7 @@ NAMES: Mapping[str, str] = {
     "validation": _("data checks"),
     "drift": _("drift"),
     "routing": _("routing"),
+    "reworded": _("requests in other words"),
     "fallback": _("fallbacks"),
     "attempts": _("attempts"),
     "new task": _("new task"),
@@ -200,6 +201,7 @@ HINTS: Mapping[str, str] = {
     "not taught": _("No rows of this task are kept, so another base model could not learn it."),
     "new task": _("Whether the new task was learnt at all."),
     "routing": _("Share of the new task's requests that reach the adapter that learnt it."),
+    "reworded": _("Whether earlier tasks are still found by people who word their requests differently."),
     "attempts": _("Each further attempt at the same task is judged more strictly."),
     "reserve": _("Test rows held back, used only if the others do not decide."),
     "power": _("How likely these rules are to let a harmless version pass."),
@@ -252,7 +254,7 @@ def gate_row(say: Say, row: Mapping[str, Any]) -> str:
     return say(message) % numbers
 
 
-_SHARES = frozenset({"routing", "fallback", "power", "power as seen"})
+_SHARES = frozenset({"routing", "reworded", "fallback", "power", "power as seen"})
 _DROP = {
     "pass": _("Lost %(value)s, at most %(high)s with confidence: within the limit of %(limit)s."),
     "fail": _("Lost %(value)s: with confidence more than the limit of %(limit)s."),
@@ -267,6 +269,7 @@ _SENTENCES: Mapping[tuple[str, str], str] = {
     ("not measurable", ""): _("No test rows are kept here: forgetting can't be measured."),
     ("attempts", ""): _("Attempt %(value)s of at most %(limit)s at this task."),
     ("routing", ""): _("%(value)s of its test rows reach its group; %(limit)s are needed."),
+    ("reworded", ""): _("%(value)s of the wordings of earlier tasks no longer reach their group; %(limit)s may."),
     ("fallback", ""): _("%(value)s of the updates fell back to a fixed rate; %(limit)s are allowed."),
     ("power", ""): _("A version that does no harm passes these rules with probability %(value)s."),
     ("power as seen", ""): _("With as many changed rows as here it passes with probability %(value)s."),

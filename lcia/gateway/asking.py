@@ -216,7 +216,12 @@ class Gateway:
 
     async def _question(self, target: Target, conversation: Conversation, body: Body) -> Question:
         return await asyncio.to_thread(
-            target.loaded.question, conversation, task=target.task, alone=target.alone, choices=body.choices or ()
+            target.loaded.question,
+            conversation,
+            task=target.task,
+            alone=target.alone,
+            choices=body.choices or (),
+            fallback=body.fallback,
         )
 
     async def _parts(self, question: Question, wishes: Wishes, count: int) -> AsyncGenerator[tuple[int, Part], None]:

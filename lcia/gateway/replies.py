@@ -51,6 +51,7 @@ class Reply:
         """Version, group and route behind the answer."""
         route, contract = self.question.route, self.question.contract
         how = "named" if self.question.named else "exact" if route.exact else "near" if route.group else "none"
+        how = "ask" if route.unsure_between else how
         return {
             "version": self.loaded.number,
             "digest": self.loaded.digest,
@@ -58,6 +59,7 @@ class Reply:
             "task": contract.task,
             "route": how,
             "similarity": round(route.similarity, 6),
+            "unsure_between": list(route.unsure_between) if route.unsure_between else None,
             "as_evaluated": self.question.is_row and self.wishes.keeps(contract),
             "answer": self.id,
         }

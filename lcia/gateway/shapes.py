@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from components.errors import LciaError
+from components.grouping.route import Fallback
 from components.serving.conversation import Conversation, texts_of
 from components.serving.engine import Sampling
 
@@ -140,6 +141,8 @@ class CommonFields(Shape):
     """End user, so that a trial gives one user answers of one version; neither kept nor logged."""
     choices: Annotated[list[Choice], Field(min_length=1, max_length=64)] | None = None
     """Answers to choose from, for tasks whose rows have their own; not a field of OpenAI's."""
+    fallback: Fallback | None = None
+    """Where two tasks are about as likely, in place of the version's own setting; not a field of OpenAI's."""
 
     @model_validator(mode="before")
     @classmethod

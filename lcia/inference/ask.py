@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from components.audit import statement
 from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
+from components.grouping.route import Fallback
 from components.promotion import statements
 from components.settings import Settings
 from components.tasks import isolation
@@ -30,6 +31,7 @@ def ask(
     *,
     base: bool,
     images: Sequence[Path] = (),
+    fallback: Fallback | None = None,
 ) -> dict[str, Any]:
     """Answer one instruction by a version (default: the champion) or by the base model alone.
 
@@ -45,7 +47,9 @@ def ask(
     serving_bundle = bundle.from_store(instance.store, version.digest) if version else None
     bench = bench_of(instance.settings, serving_bundle)
     pictures = pictures_of([(str(path), _content(path)) for path in images], instance.settings)
-    answer = Assistant(bench, serving_bundle, instance.settings.grouping).answer([(instruction, text, pictures)])[0]
+    answer = Assistant(bench, serving_bundle, instance.settings.grouping).answer(
+        [(instruction, text, pictures)], fallback=fallback
+    )[0]
     return _reply(version.number if version else None, vars(answer))
 
 
@@ -57,6 +61,7 @@ def ask_gateway(
     *,
     base: bool,
     images: Sequence[Path] = (),
+    fallback: Fallback | None = None,
 ) -> dict[str, Any]:
     """Answer one instruction by the gateway that the settings name, as `ask` does.
 
@@ -67,7 +72,7 @@ def ask_gateway(
     name = settings.assistant
     model = "base" if base else f"{name}@{reference}" if reference else name
     files = [_content(path) for path in images]
-    answer = GatewayAnswerer(settings).answer(model, instruction, text, files)
+    answer = GatewayAnswerer(settings).answer(model, instruction, text, files, fallback)
     return _reply(None if base else answer["version"], answer)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 
 from components.errors import LciaError
+from components.grouping.route import Fallback
 from components.settings import Settings
 from lcia.inference.process import PATIENCE
 
@@ -41,7 +42,14 @@ class GatewayAnswerer:
     def end(self) -> None:
         """Nothing to end: the gateway is a process of its own."""
 
-    def answer(self, model: str, instruction: str, text: str | None, images: Sequence[bytes] = ()) -> dict[str, Any]:
+    def answer(
+        self,
+        model: str,
+        instruction: str,
+        text: str | None,
+        images: Sequence[bytes] = (),
+        fallback: Fallback | None = None,
+    ) -> dict[str, Any]:
         """Answer of one model of the gateway's: `text`, `group`, `similarity`, `nearest_task`, `version`.
 
         Raises:
@@ -49,7 +57,9 @@ class GatewayAnswerer:
         """
         parts: list[dict[str, Any]] = [{"type": "text", "text": each} for each in (instruction, text) if each]
         parts += [{"type": "image_url", "image_url": {"url": _data(image)}} for image in images]
-        body = {"model": model, "messages": [{"role": "user", "content": parts}]}
+        body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": parts}]}
+        if fallback is not None:
+            body["fallback"] = fallback
         value = self._send(body)
         facts = value["lcia"]
         return {
