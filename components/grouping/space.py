@@ -44,7 +44,9 @@ class Space:
         signs = np.sign(directions[np.arange(rank), np.abs(directions).argmax(axis=1)])  # an axis has no sign
         return cls(
             np.round(vectors.mean(axis=0) * _WHOLE).astype(np.int16),
-            np.round(directions * signs[:, None] * (_BYTE / np.abs(directions).max())).astype(np.int8),
+            np.ascontiguousarray(
+                np.round(directions * signs[:, None] * (_BYTE / np.abs(directions).max())).astype(np.int8)
+            ),
             tuple(round(float(np.sqrt(rest / value)), _DECIMALS) for value in values[-rank:]),
             round(float(1 / np.sqrt(rest)), _DECIMALS),
         )

@@ -60,7 +60,7 @@ class Assistant:
     def answer(
         self, requests: Sequence[Request], batch_rows: int = 16, fallback: Fallback | None = None
     ) -> list[Answer]:
-        """Answers to `(instruction, input)` or `(instruction, input, images)`, in order; `fallback` is not the version's.
+        """Answers to `(instruction, input)` or `(instruction, input, images)`, in order.
 
         Raises:
             TooLong: a prompt that does not fit into the base model's context.

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.grouping.embedding import PACKAGED, EmbeddingEncoder, EncoderModelError
+from components.grouping.embedding import EmbeddingEncoder, general_texts, general_vectors, origin
 from components.grouping.encoders import CALIBRATED, thresholds
+from components.grouping.general import VECTORS, general_inputs, general_requests
 from components.grouping.pool import EncoderStateError, GroupTask, Pool
 from components.grouping.router import Router, decide, extend
+from components.grouping.sentence_model import PACKAGED, EncoderModelError, SentenceModel
+from components.grouping.space import Space
 from components.settings import GroupingSettings
 
-PACKAGE = next(iter(PACKAGED.values()))[0]
-needs_package = pytest.mark.skipif(
-    importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} (extra `embedding`) is not installed"
-)
+PACKAGE = next(iter(PACKAGED))
 TEXTS = (
     "Negate this sentence.",
     "Rewrite it in the passive voice.",
@@ -79,7 +79,7 @@ def test_encoding_is_the_unit_mean_of_the_token_vectors(folder):
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    rows = EmbeddingEncoder.load(str(folder)).encode(TEXTS)
+    rows = SentenceModel.load(str(folder)).vectors(TEXTS)
     assert rows.shape == (len(TEXTS), 16)
     for text, row in zip(TEXTS[:4], rows, strict=False):
         with torch.no_grad():
@@ -90,9 +90,9 @@ def test_encoding_is_the_unit_mean_of_the_token_vectors(folder):
 
 def test_long_texts_are_cut_and_company_changes_nothing(folder):
     long = "negate " * 600
-    alone = EmbeddingEncoder.load(str(folder)).encode([long])
-    fresh = EmbeddingEncoder(folder, "another instance")
-    assert np.allclose(fresh.encode([long, *TEXTS])[0], alone[0], atol=1e-6)
+    alone = SentenceModel.load(str(folder)).vectors([long])
+    fresh = SentenceModel(folder, "another instance")
+    assert np.allclose(fresh.vectors([long, *TEXTS])[0], alone[0], atol=1e-6)
 
 
 def test_the_digest_names_the_content_not_the_place(folder, tmp_path):
@@ -100,16 +100,19 @@ def test_the_digest_names_the_content_not_the_place(folder, tmp_path):
 
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     (copy / "README.md").write_text("notes")
-    first = EmbeddingEncoder.load(str(folder))
-    assert EmbeddingEncoder.load(str(copy)).digest == first.digest
-    assert EmbeddingEncoder.load(str(save_encoder(tmp_path / "other", seed=1))).digest != first.digest
+    first = EmbeddingEncoder.fit(str(folder))
+    digest = first.model.digest
+    assert SentenceModel.load(str(copy)).digest == digest
+    assert SentenceModel.load(str(save_encoder(tmp_path / "other", seed=1))).digest != digest
     state = json.loads(json.dumps(first.to_json()))
     assert str(folder) not in json.dumps(state)
-    assert EmbeddingEncoder.from_json(state, str(copy)).digest == first.digest
+    again = EmbeddingEncoder.from_json(state, str(copy))
+    assert again.model.digest == digest
+    assert np.array_equal(again.encode(TEXTS[:2]), first.encode(TEXTS[:2]))
 
 
 def test_another_or_missing_model_is_refused(folder, tmp_path):
-    state = EmbeddingEncoder.load(str(folder)).to_json()
+    state = EmbeddingEncoder.fit(str(folder)).to_json()
     other = save_encoder(tmp_path / "other", seed=1)
     with pytest.raises(EncoderModelError, match=r"grouping\.encoder_model name the folder of the right one"):
         EmbeddingEncoder.from_json(state, str(other))
@@ -127,17 +130,17 @@ def test_unsafe_broken_or_incomplete_models_are_refused(folder, tmp_path):
     pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     with pytest.raises(EncoderModelError, match=r"no \.safetensors weights"):
-        EmbeddingEncoder.load(str(pickled))
+        SentenceModel.load(str(pickled))
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(EncoderModelError, match="does not load"):
-        EmbeddingEncoder.load(str(broken)).encode(TEXTS)
+        SentenceModel.load(str(broken)).vectors(TEXTS)
     partial = Path(shutil.copytree(folder, tmp_path / "partial"))
     weights = load_file(partial / "model.safetensors")
     weights.pop("encoder.layer.0.attention.self.query.weight")
     save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EncoderModelError, match="drawn at random"):
-        EmbeddingEncoder.load(str(partial)).encode(TEXTS)
+        SentenceModel.load(str(partial)).vectors(TEXTS)
 
 
 def test_a_pool_names_what_routes_it_and_follows_a_moved_model(folder, tmp_path):
@@ -146,7 +149,7 @@ def test_a_pool_names_what_routes_it_and_follows_a_moved_model(folder, tmp_path)
     settings = GroupingSettings(encoder="embedding", encoder_model=str(folder), request_threshold=0.99)
     pool = learn(Pool.empty("assistant", "b" * 64), "negate", TEXTS[:1], settings)
     pool = learn(pool, "passive", TEXTS[1:2], settings)
-    assert pool.router["encoder"]["model"] == EmbeddingEncoder.load(str(folder)).digest
+    assert pool.router["encoder"]["model"] == SentenceModel.load(str(folder)).digest
     assert pool.router["request_threshold"] == 0.99
     assert Router.of(pool, settings).route(TEXTS[0]).group == "g1"
     moved = settings.model_copy(update={"encoder_model": str(shutil.copytree(folder, tmp_path / "moved"))})
@@ -157,11 +160,10 @@ def test_a_pool_names_what_routes_it_and_follows_a_moved_model(folder, tmp_path)
 
 
 def test_each_encoder_has_its_own_thresholds_and_settings_win():
-    assert thresholds(GroupingSettings()) == CALIBRATED["tfidf"]
-    assert thresholds(GroupingSettings(encoder="embedding")) == CALIBRATED["embedding"]
-    own = thresholds(GroupingSettings(encoder="embedding", threshold=0.0, request_threshold=0.9))
+    assert thresholds(GroupingSettings()) == CALIBRATED["embedding"]
+    assert thresholds(GroupingSettings(encoder="tfidf")) == CALIBRATED["tfidf"]
+    own = thresholds(GroupingSettings(encoder="embedding", threshold=0.0))
     assert (own.threshold, own.review_band) == (0.0, CALIBRATED["embedding"].review_band)
-    assert own.request_threshold == 0.9
 
 
 def test_tfidf_grouping_and_routing_need_no_torch():
@@ -170,7 +172,7 @@ def test_tfidf_grouping_and_routing_need_no_torch():
         "from components.grouping.pool import GroupTask, Pool\n"
         "from components.grouping.router import Router, decide, extend\n"
         "from components.settings import GroupingSettings\n"
-        "s = GroupingSettings()\n"
+        "s = GroupingSettings(encoder='tfidf')\n"
         "p = Pool.empty('assistant', 'b' * 64)\n"
         "decide(p, ['Negate this.'], s)\n"
         "p = extend(p, GroupTask('1' * 64, 'negate', ('Negate this.',)), group=None, adapter='f' * 64,\n"
@@ -186,11 +188,10 @@ def test_tfidf_grouping_and_routing_need_no_torch():
 
 def test_a_packaged_model_that_is_absent_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(EncoderModelError, match="pip install"):
-        EmbeddingEncoder.load(next(iter(PACKAGED)))
+    with pytest.raises(EncoderModelError, match="install it"):
+        SentenceModel.load(PACKAGE)
 
 
-@needs_package
 def test_the_packaged_model_tells_work_apart_that_shares_no_word():
     settings = GroupingSettings(encoder="embedding")
     pool = learn(
@@ -207,5 +208,47 @@ def test_the_packaged_model_tells_work_apart_that_shares_no_word():
 
 def test_control_tokens_in_an_instruction_are_text(folder):
     """The encoder's words know no brackets: "[PAD]" is what "[pad]" is, unknown letters, and no padding."""
-    spelled, unknown = EmbeddingEncoder.load(str(folder)).encode(["negate [PAD] this [UNK]", "negate [pad] this [unk]"])
+    texts = ["negate [PAD] this [UNK]", "negate [pad] this [unk]"]
+    spelled, unknown = SentenceModel.load(str(folder)).vectors(texts)
     assert np.allclose(spelled, unknown)
+
+
+def test_the_stored_vectors_are_those_of_the_packaged_model():
+    """A sample: a change of the texts, of the model or of its reading must write the file again."""
+    model = SentenceModel.load(PACKAGE)
+    from safetensors import safe_open
+
+    with safe_open(VECTORS, "numpy") as file:
+        assert file.metadata() == origin(model), "run `python -m benchmarks.routing.vectors`"
+    stored = dict(zip(("requests", "inputs"), general_vectors(model), strict=True))
+    for name, texts in general_texts().items():
+        places = range(0, len(texts), len(texts) // 6)
+        fresh = model.vectors([texts[i] for i in places])
+        assert np.abs(stored[name][list(places)] - fresh).max() < 0.002
+
+
+def test_general_texts_are_many_and_none_stands_twice():
+    for texts, least in ((general_requests(), 1500), (general_inputs(), 500)):
+        assert len(set(texts)) == len(texts) >= least
+        assert all(text == text.strip() != "" for text in texts)
+
+
+def test_a_space_evens_out_what_general_texts_have_in_common():
+    draw = np.random.default_rng(0)
+    vectors = draw.standard_normal((4000, 60)) * np.linspace(5, 0.5, 60) + 3
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    space = Space.fit(vectors)
+    moved = space.transform(vectors)
+    before, after = (np.linalg.eigvalsh(np.cov(rows.T)) for rows in (vectors, moved))
+    assert after[-40:].max() / after[-40:].min() < 2.5 < before[-40:].max() / before[-40:].min()
+    assert np.abs(moved.mean(axis=0)).max() < 0.05
+    assert np.median(after) == pytest.approx(1, abs=0.5)
+
+
+def test_a_space_comes_back_to_the_bit():
+    vectors = np.random.default_rng(1).standard_normal((200, 50)) / 7
+    space = Space.fit(vectors)
+    again = Space.from_json(json.loads(json.dumps(space.to_json())))
+    assert np.array_equal(again.transform(vectors), space.transform(vectors))
+    with pytest.raises(EncoderStateError, match="restore the manifest"):
+        Space.from_json({**space.to_json(), "factors": [1.0, 2.0]})

@@ -75,7 +75,8 @@ def test_examples_group_the_same_in_any_order_and_none_is_near_the_threshold(exa
 
 def test_similarity_is_mean_pairwise_cosine_over_self_similarity(examples):
     """The oracle: all pairs, one by one."""
-    pool, _ = learn_all(examples, ["movie_sentiment"])
+    words = GroupingSettings(encoder="tfidf")
+    pool, _ = learn_all(examples, ["movie_sentiment"], words)
     a, b = examples["movie_sentiment"], examples["product_sentiment"]
     encoder = TfidfEncoder.fit([*a, *b])
     rows = {text: np.asarray(encoder.encode([text]).todense()).ravel() for text in {*a, *b}}
@@ -84,7 +85,7 @@ def test_similarity_is_mean_pairwise_cosine_over_self_similarity(examples):
         return np.mean([rows[x] @ rows[y] for x in left for y in right])
 
     expected = mean(a, b) / np.sqrt(mean(a, a) * mean(b, b))
-    assert decide(pool, b, DEFAULT).similarity == pytest.approx(expected, abs=1e-6)
+    assert decide(pool, b, words).similarity == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_task_matches_itself_with_one(examples):
@@ -105,7 +106,7 @@ def test_rules_single_and_per_task(examples):
 
 def test_review_band_holds_and_a_person_places(examples):
     pool, _ = learn_all(examples, ["passive_voice"])
-    near = GroupingSettings(threshold=0.34, review_band=0.05)
+    near = GroupingSettings(encoder="tfidf", threshold=0.34, review_band=0.05)
     decision = decide(pool, examples["negate_sentence"], near)
     assert decision.action == "hold"
     assert "review band" in decision.words
