@@ -32,6 +32,7 @@ from components.tasks.rows import Example
 from components.tasks.sampling import sample_rows
 from components.tasks.snapshot import Snapshot, load_snapshot
 from components.tasks.task_file import EVALUATED
+from components.tasks.wordings import with_wordings, wordings_of
 from components.tuning.tuner import Checkpoints
 
 CANARY_ROWS = 4
@@ -166,11 +167,11 @@ class Forgetting:
             tuning["kept_rows"],
             has_inputs=any(row.input or row.images for row in self.snapshot.rows("train")),
             kept_questions=tuning.get("kept_questions"),
-            wordings=(self.snapshot.task.description, *self.snapshot.task.wordings),
+            wordings=wordings_of(self.snapshot.task),
             inputs=self._typical_inputs(),
         )
         return extend(
-            self.champion.pool,
+            with_wordings(self.store, self.champion.pool),
             entry,
             group=tuning["group"],
             adapter=tuning["points"][point],

@@ -297,7 +297,7 @@ def _reworded_row(rewording: Rewording, policy: GateSettings) -> GateRow:
     verdict: RowVerdict = "fail" if rewording.prior_of and lost.low > policy.max_rerouted else "pass"
     words = (
         f"{rewording.prior_lost} of {rewording.prior_of} wordings of earlier tasks, each left out in turn, no longer "
-        f"reach their group; allowed {policy.max_rerouted:.1%} with confidence. Of the new task's own {rewording.new_of}, "
+        f"reach their group; allowed {policy.max_rerouted:.1%} with confidence. Of the new task's {rewording.new_of}, "
         f"{rewording.new_right} reach it; {rewording.let_in} of {rewording.general} general requests reach some task"
     )
     return GateRow("reworded", None, verdict, share, lost.low, lost.high, policy.max_rerouted, words)

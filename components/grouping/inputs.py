@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from components.grouping.input_profile import InputProfile, Kind
 
-WEIGHT = 0.02
+WEIGHT = 0.03
 """Similarity for each unit of log share."""
-FLOOR = -6.0
+FLOOR = -5.0
 """Least log share: what an input can say against a task ends at `WEIGHT * FLOOR`; instructions stay stronger."""
 
 

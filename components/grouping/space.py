@@ -42,11 +42,10 @@ class Space:
         rest = float(values[:-rank].mean())
         directions = axes[:, -rank:].T
         signs = np.sign(directions[np.arange(rank), np.abs(directions).argmax(axis=1)])  # an axis has no sign
+        scales = signs[:, None] * _BYTE / np.abs(directions).max()
         return cls(
             np.round(vectors.mean(axis=0) * _WHOLE).astype(np.int16),
-            np.ascontiguousarray(
-                np.round(directions * signs[:, None] * (_BYTE / np.abs(directions).max())).astype(np.int8)
-            ),
+            np.ascontiguousarray(np.round(directions * scales).astype(np.int8)),
             tuple(round(float(np.sqrt(rest / value)), _DECIMALS) for value in values[-rank:]),
             round(float(1 / np.sqrt(rest)), _DECIMALS),
         )
