@@ -2,7 +2,7 @@
 
 Every object that is named has to be there; only one that was erased on purpose, and left a note, may be absent. Not
 followed: ancestors, whose decisions rested on their own evidence, and rows of predictions, whose texts refer to
-nothing. Some digests name no object: those of the base model, of the numerics, of keys.
+nothing. Some digests name no object: those of the base model, of the sentence model, of the numerics, of keys.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,11 @@ from components.storage.reach import digests_in, images
 
 _NOT_ENTERED = frozenset({"parent", "parents", "rows"})
 _NO_OBJECTS = frozenset(
-    {"base_model", "base", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row", "id", "people"}
-)
+    {
+        "base_model", "base", "encoder", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row", "id",
+        "people", "instructions", "wordings",
+    }
+)  # fmt: skip
 """Fields whose digests name no stored object: models, numerics, keys, rows of a task, and people's names and words."""
 
 

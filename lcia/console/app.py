@@ -35,6 +35,7 @@ from lcia.console.views import (
     overview,
     people,
     policy,
+    routing,
     statistics,
     task,
     versions,
@@ -44,7 +45,7 @@ from lcia.service.callers import PERSON, NotSignedIn
 from lcia.service.limits import Rates
 from lcia.service.sign_in import CSRF, NEXT, new_csrf, sign_in_with_token
 
-VIEWS = (overview, task, candidate, ask, in_use, versions, compare, log, statistics, policy, people)
+VIEWS = (overview, task, candidate, ask, routing, in_use, versions, compare, log, statistics, policy, people)
 """Modules with a function `routes`."""
 YEAR = 365 * 24 * 3600
 
