@@ -1,9 +1,9 @@
 """Route frozen requests over pools of tasks: to the right group, a wrong one, or none.
 
-python -m benchmarks.routing.measure               # fresh and old requests, each encoder; writes risk_coverage.png
+python -m benchmarks.routing.measure               # every set and encoder; writes risk_coverage.png
 python -m benchmarks.routing.measure --quick       # TF-IDF on the old requests, no picture
 
-The last line is JSON: {"right", "wrong", "none_unrelated", "none_hard"} of the shipped encoder on the fresh requests.
+The last line is JSON: {"right", "wrong", "none_unrelated", "none_hard"} of the shipped encoder on the later requests.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from components.settings import GroupingSettings
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples" / "tasks"
+SETS = ("old", "fresh", "later")
+"""On `old` the constants were chosen; `fresh` was looked at once before the last of them was set; `later` after."""
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
@@ -74,14 +76,14 @@ def old(draws: random.Random) -> Work:
     )
 
 
-def fresh(draws: random.Random) -> Work:
-    """Sixteen tasks on which nothing was chosen."""
-    tasks = yaml.safe_load((HERE / "fresh_tasks.yaml").read_text(encoding="utf-8"))
-    requests = yaml.safe_load((HERE / "fresh_requests.yaml").read_text(encoding="utf-8"))
+def written(name: str, draws: random.Random) -> Work:
+    """Tasks and requests written for this benchmark: `fresh` or `later`."""
+    tasks = yaml.safe_load((HERE / f"{name}_tasks.yaml").read_text(encoding="utf-8"))
+    requests = yaml.safe_load((HERE / f"{name}_requests.yaml").read_text(encoding="utf-8"))
     every = [text for task in tasks.values() for text in task["test_inputs"]]
     own = requests["tasks"]
     return Work(
-        "fresh",
+        name,
         {name: task["instructions"] for name, task in tasks.items()},
         {name: task["train_inputs"] for name, task in tasks.items()},
         {name: task["description"] for name, task in tasks.items()},
@@ -132,13 +134,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="TF-IDF on the old requests, no picture")
     parser.add_argument("--missed", action="store_true", help="print each request that went wrong")
-    parser.add_argument("--only", choices=("old", "fresh"), help="one of the two sets")
+    parser.add_argument("--only", choices=SETS, help="one of the sets")
     arguments = parser.parse_args()
     curves, headline = {}, {}
-    makers = {"old": old, "fresh": fresh}
-    names = ["old"] if arguments.quick else [arguments.only] if arguments.only else list(makers)
+    names = ["old"] if arguments.quick else [arguments.only] if arguments.only else list(SETS)
     for name in names:
-        work = makers[name](random.Random(1))
+        work = old(random.Random(1)) if name == "old" else written(name, random.Random(1))
         for encoder in ("tfidf",) if arguments.quick else ("tfidf", "embedding"):
             settings = GroupingSettings(encoder=encoder)
             pool, held = learn(work, settings)
@@ -157,7 +158,7 @@ def main() -> None:
                 more_wordings(work, settings)
     if not arguments.quick:
         draw(curves, HERE / "risk_coverage.png")
-    print(json.dumps(headline.get(("fresh", "embedding")) or next(iter(headline.values()))))
+    print(json.dumps(headline.get((names[-1], "embedding")) or next(iter(headline.values()))))
 
 
 def report(work: Work, routes: dict[str, list[Route]], home: dict[str, str]) -> dict[str, float]:
@@ -244,15 +245,21 @@ def curve(work: Work, routes: dict[str, list[Route]], home: dict[str, str]) -> l
 
 
 def draw(curves: dict[tuple[str, str], list[RiskPoint]], path: Path) -> None:
-    colours = {("old", "tfidf"): "#dba58e", ("old", "embedding"): "#8fb3cc", ("fresh", "tfidf"): "#b4532a"}
+    styles = {"old": ":", "fresh": "--", "later": "-"}
     figure, axes = plt.subplots(figsize=(6.4, 4.2), dpi=130)
     for (name, encoder), points in curves.items():
-        colour = colours.get((name, encoder), "#1f5f8b")
+        colour = {"tfidf": "#b4532a"}.get(encoder, "#1f5f8b")
         coverage = [point.coverage.share for point in points]
-        axes.plot(coverage, [point.risk.share for point in points], color=colour, label=f"{encoder}, {name} requests")
-        axes.fill_between(
-            coverage, [p.risk.low for p in points], [p.risk.high for p in points], color=colour, alpha=0.15, linewidth=0
+        axes.plot(
+            coverage,
+            [point.risk.share for point in points],
+            color=colour,
+            linestyle=styles[name],
+            label=f"{encoder}, {name}",
         )
+        if name == "later":
+            low, high = [p.risk.low for p in points], [p.risk.high for p in points]
+            axes.fill_between(coverage, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xlabel("coverage: share of all requests that are routed to a group")
     axes.set_ylabel("risk: share of those routed wrongly")
     axes.set_xlim(0, 1)
