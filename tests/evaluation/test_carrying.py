@@ -15,7 +15,8 @@ from components.evaluation.carrying import Predictor, Version
 from components.evaluation.forgetting import Forgetting, ParentVersion
 from components.evaluation.prediction import Evaluator
 from components.evaluation.recheck import EvaluationFailed, Mismatch, compare, reevaluate
-from components.grouping.pool import Pool
+from components.grouping.pool import GroupTask, Pool
+from components.grouping.router import extend
 from components.model.adapters import AdapterSlot, store_adapter
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
@@ -99,7 +100,8 @@ def tuning_of(world: World, pool: Pool, kind: str, seed: int) -> dict[str, Any]:
 STEP = st.tuples(
     st.sampled_from(["open", "reuse"]),
     st.integers(0, 40),  # the task
-    st.sampled_from([None, 0.0, 0.35, 0.8]),  # another threshold re-routes requests; each version refits the encoder
+    st.sampled_from([None, 0.0, 0.35, 0.8]),  # another threshold re-routes requests
+    st.sampled_from(["embedding", "tfidf"]),  # so does another encoder; word counts are fitted again in each version
     st.one_of(st.none(), st.integers(0, 3)),  # roll back to this version first
 )
 
@@ -111,10 +113,10 @@ STEP = st.tuples(
 def test_what_is_carried_over_is_what_would_be_computed(world, steps) -> None:
     champion = ParentVersion(None, Pool.empty("assistant", world.bench.base.digest), None)
     history: list[ParentVersion] = []
-    for number, (kind, seed, threshold, back) in enumerate(steps):
+    for number, (kind, seed, threshold, encoder, back) in enumerate(steps):
         if back is not None and back < len(history):
             champion = history[back]
-        grouping = GroupingSettings(request_threshold=threshold)
+        grouping = GroupingSettings(request_threshold=threshold, encoder=encoder)
         snapshot = world.task(number, seed)
         tuning = tuning_of(world, champion.pool, kind, 100 * number + seed)
         _, carried = world.evaluate(champion, snapshot, tuning, grouping)
@@ -243,6 +245,21 @@ class TestReevaluate:
 
 
 def test_a_version_routes_as_its_router_does(world) -> None:
+    rows = [Example(text, word, "yes") for text in INSTRUCTIONS for word in (None, *WORDS)]
     nobody = Version.of(Pool.empty("assistant", world.bench.base.digest), world.settings)
-    assert nobody.groups(INSTRUCTIONS) == [None] * len(INSTRUCTIONS)
+    assert nobody.groups(rows) == [None] * len(rows)
     assert nobody.adapters == {None: None}
+    grouping = GroupingSettings(request_threshold=0.01, fallback="ask", margin=1.0)
+    pool = nobody.pool
+    for name, texts in (("film", INSTRUCTIONS[:2]), ("english", INSTRUCTIONS[3:4])):
+        entry = GroupTask(name[0] * 64, name, texts)
+        pool = extend(
+            pool, entry, group=None, adapter="f" * 64, curvature=None, parent=None, config=CONFIG, settings=grouping
+        )
+    version = Version.of(pool, world.settings)
+    inputs = [row.input for row in rows]
+    asked = version.router.route_many([row.instruction for row in rows], inputs)
+    assert any(route.unsure_between for route in asked)
+    answered = version.router.route_many([row.instruction for row in rows], inputs, "answer")
+    assert version.groups(rows) == [route.group for route in answered]
+    assert {"g1", "g2"} <= set(version.groups(rows))

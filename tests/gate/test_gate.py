@@ -8,6 +8,7 @@ from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence, GateEvidenceError, NewTask, PriorTask
 from components.gate.power import LEAST_POWER, TaskRows, policy_power
 from components.gate.report import GateReport
+from components.grouping.rewording import Rewording
 from components.settings import GateSettings
 
 POLICY = GateSettings()
@@ -196,6 +197,38 @@ def test_other_rules(values, rule, verdict):
     report = decide_gate(evidence(**values), POLICY)
     assert row(report, rule).verdict == verdict
     assert report.verdict == verdict
+
+
+def reworded(lost: int, of: int, let_in: int = 0) -> Rewording:
+    return Rewording(
+        new_right=9, new_of=10, prior_right=of - lost, prior_of=of, prior_lost=lost, let_in=let_in, general=1600
+    )
+
+
+@pytest.mark.parametrize(
+    ("rewording", "verdict"),
+    [
+        (reworded(0, 0), "pass"),
+        (reworded(0, 40), "pass"),
+        (reworded(6, 40), "pass"),  # 15 %, but 10 % are within its interval
+        (reworded(12, 40), "fail"),
+        (reworded(1, 2), "pass"),
+        (reworded(0, 40, let_in=1600), "pass"),  # shown, not judged
+    ],
+)
+def test_requests_in_other_words_must_still_reach_earlier_tasks(rewording, verdict):
+    report = decide_gate(evidence(rewording=rewording), POLICY)
+    found = row(report, "reworded")
+    assert (found.verdict, found.limit, report.verdict) == (verdict, POLICY.max_rerouted, verdict)
+    assert found.value == pytest.approx(rewording.prior_lost / max(rewording.prior_of, 1))
+    assert f"{rewording.prior_lost} of {rewording.prior_of} wordings" in found.words
+    assert f"{rewording.let_in} of 1600 general requests" in found.words
+    lenient = POLICY.model_copy(update={"max_rerouted": 0.5})
+    assert row(decide_gate(evidence(rewording=rewording), lenient), "reworded").verdict == "pass"
+
+
+def test_evidence_of_earlier_releases_says_nothing_of_other_words():
+    assert "reworded" not in {each.rule for each in decide_gate(evidence(), POLICY).rows}
 
 
 def test_later_attempts_are_tested_harder():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from components.grouping.codebook import UNROUTED
+from components.grouping.route import UNROUTED
 from components.serving.answering import Wishes, answer
 from components.serving.contract import BASE, Contract
 from components.serving.embedded import EmbeddedEngine

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.grouping.codebook import Route
+from components.grouping.route import Route
 from components.grouping.router import Router
 from components.model.prompts import render_prompt, render_turns
 from components.serving.conversation import Conversation, texts_of
@@ -37,9 +37,9 @@ class Exact(Router):
         self._exact = {" ".join(text.split()): ("g1", "task") for text in texts}
         self._near, self.asked = near, []
 
-    def route(self, instruction):
+    def route(self, instruction, text=None, fallback=None):
         """The route of an instruction that no task has."""
-        self.asked.append(instruction)
+        self.asked.append((instruction, text))
         return self._near or Route(None, 0.0, 0.0, None, exact=False)
 
 
@@ -57,7 +57,8 @@ class Exact(Router):
 def test_the_longest_beginning_that_a_task_has_decides(text, hit):
     router = Exact(["Do it.", "Two lines\nof instruction."])
     assert router.route_instruction(text).exact is hit
-    assert router.asked == ([] if hit else [text.split("\n")[0]])
+    first, _, rest = text.partition("\n")
+    assert router.asked == ([] if hit else [(first, rest or None)])
 
 
 def test_parts_of_a_turn_are_instruction_and_input():
@@ -65,7 +66,7 @@ def test_parts_of_a_turn_are_instruction_and_input():
     assert texts_of(["a\nb"]) == ("a\nb", None)
     router = Exact([])
     router.route_instruction("Two lines\nof a new instruction.\ninput", "Two lines\nof a new instruction.")
-    assert router.asked == ["Two lines\nof a new instruction."]
+    assert router.asked == [("Two lines\nof a new instruction.", "input")]
 
 
 def test_a_turn_that_resembles_nothing_goes_on_with_the_newest_one_that_did():
