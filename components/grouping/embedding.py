@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from components.grouping.general import VECTORS, general_inputs, general_requests
+from components.grouping.general import VECTORS, foreign_requests, general_inputs, general_requests
 from components.grouping.input_profile import InputProfile, Kind, profiled
 from components.grouping.inputs import means
 from components.grouping.pool import EncoderStateError
@@ -46,6 +46,11 @@ class EmbeddingEncoder:
         sentences = SentenceModel.load(model)
         return cls(sentences, *_spaces(sentences))
 
+    @property
+    def kind(self) -> Kind:
+        """Its name in settings and manifests."""
+        return _KIND
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Unit rows, shape (texts, dimension). Equal up to about 1e-6 whatever other texts are in the call."""
         return self._unit(self.model.vectors(texts))
@@ -53,6 +58,10 @@ class EmbeddingEncoder:
     def general(self) -> NDArray[np.float64]:
         """Unit rows of the general requests."""
         return self._unit(general_vectors(self.model)[0])
+
+    def foreign(self) -> list[NDArray[np.float64]]:
+        """Unit rows of the general requests in each other language."""
+        return [self._unit(rows) for rows in general_vectors(self.model)[2:]]
 
     def _unit(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.requests is None or not len(vectors):
@@ -137,20 +146,20 @@ class EmbeddingInputs:
 
 
 @lru_cache(maxsize=2)
-def general_vectors(model: SentenceModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Vectors of the general requests and of the general inputs: of the packaged model off a file, else computed."""
+def general_vectors(model: SentenceModel) -> tuple[NDArray[np.float64], ...]:
+    """Vectors of `general_texts`, in their order: of the packaged model off a file, else computed."""
     if VECTORS.exists():
         with safe_open(VECTORS, "numpy") as file:
             if file.metadata() == origin(model):
-                requests, inputs = (file.get_tensor(name) / file.get_tensor("scale") for name in ("requests", "inputs"))
-                return requests.astype(np.float64), inputs.astype(np.float64)
-    texts = general_texts()
-    return model.vectors(texts["requests"], remember=False), model.vectors(texts["inputs"], remember=False)
+                scale = file.get_tensor("scale")
+                return tuple((file.get_tensor(name) / scale).astype(np.float64) for name in general_texts())
+    return tuple(model.vectors(texts, remember=False) for texts in general_texts().values())
 
 
 def general_texts() -> dict[str, list[str]]:
-    """The general texts as they are read."""
-    return {"requests": list(general_requests()), "inputs": [text[:_READ] for text in general_inputs()]}
+    """The general texts as they are read: requests and inputs in English, then requests in each other language."""
+    english = {"requests": list(general_requests()), "inputs": [text[:_READ] for text in general_inputs()]}
+    return english | {language: list(texts) for language, texts in foreign_requests().items()}
 
 
 def origin(model: SentenceModel) -> dict[str, str]:
@@ -160,5 +169,5 @@ def origin(model: SentenceModel) -> dict[str, str]:
 
 @lru_cache(maxsize=2)
 def _spaces(model: SentenceModel) -> tuple[Space, Space]:
-    requests, inputs = general_vectors(model)
+    requests, inputs = general_vectors(model)[:2]
     return Space.fit(requests), Space.fit(inputs)

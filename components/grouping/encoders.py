@@ -9,20 +9,29 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from components.grouping.embedding import EmbeddingEncoder
-from components.grouping.input_profile import InputProfile
+from components.grouping.input_profile import InputProfile, Kind
 from components.grouping.inputs import TypicalInputs
+from components.grouping.sentence_model import PACKAGED
 from components.grouping.tfidf import TfidfEncoder
 from components.settings import GroupingSettings
+from components.words import is_unspaced
 
 
 class Encoder(Protocol):
     """Turns texts into unit rows whose dot products are similarities."""
 
+    @property
+    def kind(self) -> Kind:
+        """Its name in settings and manifests."""
+
     def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
         """Unit rows, shape (texts, columns)."""
 
     def general(self) -> csr_matrix | NDArray[np.float64]:
-        """Unit rows of the general requests."""
+        """Unit rows of the general requests in English."""
+
+    def foreign(self) -> Sequence[csr_matrix | NDArray[np.float64]]:
+        """Unit rows of the general requests in each other language."""
 
     def profile(self, texts: Sequence[str]) -> InputProfile | None:
         """Typical inputs of a task; None where there are too few."""
@@ -49,9 +58,9 @@ CALIBRATED = {
 """Thresholds per encoder, measured in benchmarks/grouping on work that is not among the example tasks."""
 
 
-def thresholds(settings: GroupingSettings) -> Thresholds:
-    """Thresholds of the settings or, if they set none, those that their encoder was calibrated to."""
-    own = CALIBRATED[settings.encoder]
+def thresholds(settings: GroupingSettings, kind: Kind) -> Thresholds:
+    """Thresholds of the settings or, if they set none, those that an encoder was calibrated to."""
+    own = CALIBRATED[kind]
 
     def choose(setting: float | None, default: float) -> float:
         return default if setting is None else setting
@@ -68,9 +77,22 @@ def fit_encoder(settings: GroupingSettings, texts: Iterable[str]) -> Encoder:
     Raises:
         EncoderModelError: the sentence model is missing or does not load.
     """
-    if settings.encoder == "embedding":
+    every = list(texts)
+    if kind_of(settings, every) == "embedding":
         return EmbeddingEncoder.fit(settings.encoder_model)
-    return TfidfEncoder.fit(texts)
+    return TfidfEncoder.fit(every)
+
+
+def kind_of(settings: GroupingSettings, texts: Sequence[str]) -> Kind:
+    """The encoder for a pool of these instructions.
+
+    `auto` is the sentence model, but word counts where most instructions are in a script that writes no spaces: the
+    packaged model knows English.
+    """
+    if settings.encoder != "auto":
+        return settings.encoder
+    is_packaged = settings.encoder_model in PACKAGED
+    return "tfidf" if is_packaged and 2 * sum(map(is_unspaced, texts)) > len(texts) else "embedding"
 
 
 def read_encoder(state: Mapping[str, Any], settings: GroupingSettings) -> Encoder:

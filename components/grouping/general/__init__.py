@@ -19,6 +19,12 @@ def general_requests() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
+def foreign_requests() -> dict[str, tuple[str, ...]]:
+    """Instructions without an input in other languages than English, by language."""
+    return {file.suffixes[0][1:]: _lines(file.name) for file in sorted(_FOLDER.glob("requests.*.txt"))}
+
+
+@lru_cache(maxsize=1)
 def general_inputs() -> tuple[str, ...]:
     """Short texts as they come with an instruction."""
     return _lines("inputs.txt")

@@ -38,11 +38,14 @@ def _answer(console: Console, reader: Reader, fields: dict[str, str]) -> Respons
     try:
         answer = console.ask(reader, "route", requests=[asked], version=fields.get("version") or None)
     except LciaError as error:
-        return console.page(reader, "routing.html", 400, **values, why=str(error))
-    return console.page(reader, "routing.html", **values, version=answer["version"], route=answer["routes"][0])
+        return console.page(reader, "routing.html", 400, **{**values, "why": str(error)})
+    return console.page(
+        reader, "routing.html", **{**values, "version": answer["version"], "route": answer["routes"][0]}
+    )
 
 
 def _values(console: Console, reader: Reader, fields: dict[str, str]) -> dict[str, Any]:
     """The form as it was sent, and what may be chosen."""
     entries = console.ask(reader, "candidates")["candidates"]
-    return {"fields": fields, "versions": entries[: -OFFERED - 1 : -1], "longest": LONGEST}
+    shown = {"fields": fields, "versions": entries[: -OFFERED - 1 : -1], "longest": LONGEST}
+    return {**shown, "why": "", "version": None, "route": None}
