@@ -101,7 +101,7 @@ class GroupingSettings(Section):
     request_threshold: Fraction | None = None
     """Least score at which a single request is routed to a group; below it the base model answers. None sets it for
     each version by `general_share`."""
-    general_share: Annotated[float, Field(gt=0, lt=1)] = 0.04
+    general_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of general requests, which belong to no task, that a version's router may let in."""
     fallback: Literal["answer", "ask", "base"] = "answer"
     """Where two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or the base
