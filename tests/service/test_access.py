@@ -32,6 +32,7 @@ PARAMS = {
     "start-trial": {"version": "99", "kind": "shadow", "share": 1, "reason": "r"},
     "approve-trial": {"trial": 99, "reason": "r"},
     "stop-trial": {"trial": 99, "reason": "r"},
+    "route": {"requests": [{"instruction": "Do it."}]},
     "withdraw": {"task": "a@1", "reason": "r"},
     "retry": {"item": 99},
     "release": {"item": 99, "reason": "r"},
