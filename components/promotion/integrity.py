@@ -13,8 +13,8 @@ from components.storage.reach import digests_in, images
 _NOT_ENTERED = frozenset({"parent", "parents", "rows"})
 _NO_OBJECTS = frozenset(
     {
-        "base_model", "base", "encoder", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row", "id",
-        "people", "instructions", "wordings",
+        "base_model", "base", "encoder", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row",
+        "id", "people", "instructions", "wordings",
     }
 )  # fmt: skip
 """Fields whose digests name no stored object: models, numerics, keys, rows of a task, and people's names and words."""
