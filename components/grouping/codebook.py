@@ -15,8 +15,6 @@ from components.grouping.route import UNROUTED, Route
 from components.settings import GroupingSettings
 
 _DECIMALS = 6
-MOST_TEXTS = 200
-"""Texts of a task that are compared with each other."""
 _TIE = 0.5 * 10**-_DECIMALS
 """Similarities that are shown alike are alike: the last bits of a product differ between machines."""
 
@@ -169,18 +167,6 @@ class Codebook:
 def texts_of(groups: Sequence[Group]) -> list[str]:
     """All ways to ask for the tasks of groups."""
     return [text for group in groups for entry in group.tasks for text in entry.texts]
-
-
-def own_similarities(codebook: "Codebook") -> NDArray[np.float64]:
-    """Cosine of each text of a task with the centroid of the task's other texts; none of tasks with a single text."""
-    out: list[float] = []
-    for _, _, texts in codebook.entries:
-        if len(texts) > 1:
-            rows = codebook.encode(texts[:MOST_TEXTS])
-            dense = np.asarray(rows.todense() if isinstance(rows, csr_matrix) else rows)
-            others = unit_rows(dense.sum(axis=0) - dense)
-            out += (dense * others).sum(axis=1).tolist()
-    return np.array(out)
 
 
 def centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:

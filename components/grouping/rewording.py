@@ -12,8 +12,11 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from components.grouping.codebook import MOST_TEXTS, Codebook, unit_rows
+from components.grouping.codebook import Codebook, unit_rows
 from components.grouping.router import Router
+
+MOST_TEXTS = 200
+"""Wordings of a task that are left out in turn."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import LciaError
-from components.grouping.codebook import Codebook, centroid, own_similarities, six_digits, texts_of
+from components.grouping.codebook import Codebook, centroid, six_digits, texts_of
 from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
 from components.grouping.inputs import evidence
 from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
@@ -27,8 +27,6 @@ from components.settings import GroupingSettings
 Action = Literal["reuse", "open", "hold"]
 
 _CHUNK = 4096
-_LEAST_FOREIGN = 0.8
-"""Share of general requests that must count as foreign; if fewer do, the tasks' own wordings say nothing."""
 _INSTRUCTION, _LINES = 32768, 64
 """Characters and lines of a text in which its instruction is looked for."""
 
@@ -174,26 +172,13 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
     """The router's state for the manifest: the fitted encoder and the thresholds for single requests.
 
     Unless the settings name one, a threshold is conformal: the least at which at most `grouping.general_share` of the
-    packaged general requests are let in, alone, or each with an input as one of the tasks has them. General requests as
-    near to a task as its own wordings are to each other ask for that very task, and are left out. Those of each other
-    language count by themselves: where a pool speaks it, all its texts look alike to a model that doesn't.
+    packaged general requests are let in, alone, or each with an input as one of the tasks has them. Those of each
+    language count by themselves: to a model that doesn't know a pool's language all texts in it look alike.
     """
     encoder = fit_encoder(settings, texts_of(groups))
-    codebook = Codebook.of(groups, encoder)
     alone = with_input = settings.request_threshold
     if alone is None:
-        similarities = codebook.similarities(codebook.narrow(encoder.general()))
-        lowered = evidence(codebook.inputs.typical_log_ratios(len(similarities)))
-        foreign = similarities.max(axis=1) < _nearest_own(codebook)
-        if foreign.mean() < _LEAST_FOREIGN:
-            foreign[:] = True
-        alone, with_input = (
-            lets_in(scores[foreign].max(axis=1), settings.general_share)
-            for scores in (similarities, similarities + lowered)
-        )
-        others = [codebook.similarities(codebook.narrow(rows)).max(axis=1) for rows in encoder.foreign()]
-        least = max((lets_in(scores, settings.general_share) for scores in others), default=0.0)
-        alone, with_input = max(alone, least), max(with_input, least)
+        alone, with_input = _thresholds(Codebook.of(groups, encoder), settings.general_share)
     return {
         "rule": settings.rule,
         "request_threshold": alone,
@@ -205,10 +190,15 @@ def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, 
     }
 
 
-def _nearest_own(codebook: Codebook) -> float:
-    """Similarity above which a general request counts as one for the task: three in four own wordings are nearer."""
-    own = own_similarities(codebook)
-    return float(np.quantile(own, 0.25)) if len(own) else 1.0
+def _thresholds(codebook: Codebook, share: float) -> tuple[float, float]:
+    """Thresholds of requests alone and with an input: the highest over the languages of the general requests."""
+    bounds = []
+    for rows in (codebook.encoder.general(), *codebook.encoder.foreign()):
+        similarities = codebook.similarities(codebook.narrow(rows))
+        lowered = evidence(codebook.inputs.typical_log_ratios(len(similarities)))
+        bounds.append([lets_in(scores.max(axis=1), share) for scores in (similarities, similarities + lowered)])
+    alone, with_input = np.max(bounds, axis=0).tolist()
+    return alone, with_input
 
 
 def lets_in(scores: NDArray[np.float64], share: float) -> float:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from components.grouping.embedding import EmbeddingEncoder, general_texts, general_vectors, origin
-from components.grouping.encoders import CALIBRATED, thresholds
-from components.grouping.general import VECTORS, general_inputs, general_requests
+from components.grouping.encoders import CALIBRATED, kind_of, thresholds
+from components.grouping.general import VECTORS, foreign_requests, general_inputs, general_requests
 from components.grouping.pool import EncoderStateError, GroupTask, Pool
 from components.grouping.router import Router, decide, extend
 from components.grouping.sentence_model import PACKAGED, EncoderModelError, SentenceModel
@@ -160,10 +160,42 @@ def test_a_pool_names_what_routes_it_and_follows_a_moved_model(folder, tmp_path)
 
 
 def test_each_encoder_has_its_own_thresholds_and_settings_win():
-    assert thresholds(GroupingSettings()) == CALIBRATED["embedding"]
-    assert thresholds(GroupingSettings(encoder="tfidf")) == CALIBRATED["tfidf"]
-    own = thresholds(GroupingSettings(encoder="embedding", threshold=0.0))
+    assert thresholds(GroupingSettings(), "embedding") == CALIBRATED["embedding"]
+    assert thresholds(GroupingSettings(), "tfidf") == CALIBRATED["tfidf"]
+    own = thresholds(GroupingSettings(threshold=0.0), "embedding")
     assert (own.threshold, own.review_band) == (0.0, CALIBRATED["embedding"].review_band)
+
+
+JAPANESE = (
+    "この映画の感想が肯定的か否定的かを判断してください。",
+    "次の映画レビューは好意的ですか、それとも批判的ですか。",
+)
+
+
+def test_the_default_counts_words_where_the_packaged_model_knows_none(folder):
+    auto = GroupingSettings()
+    assert kind_of(auto, ["Negate this sentence.", *JAPANESE[:1]]) == "embedding"
+    assert kind_of(auto, ["Negate this sentence.", *JAPANESE]) == "tfidf"
+    assert kind_of(GroupingSettings(encoder="embedding"), JAPANESE) == "embedding"
+    assert kind_of(GroupingSettings(encoder_model=str(folder)), JAPANESE) == "embedding"  # it may know Japanese
+
+
+@pytest.mark.parametrize("encoder", ["tfidf", "embedding"])
+def test_a_pool_in_another_language_lets_in_no_more_than_its_share(encoder):
+    """To a model of English all Japanese texts look alike; 15 requests that have nothing to do with films."""
+    pool = learn(Pool.empty("assistant", "b" * 64), "film", JAPANESE, GroupingSettings(encoder=encoder))
+    foreign = [
+        "カレーの作り方を教えて", "東京から大阪まで何時間?", "二次方程式の解の公式は?", "猫の俳句を作って", "明日の天気は?",
+        "お詫びのメールを書いて", "英語に翻訳して", "誤字を直して", "世界で一番高い山は?", "ダイエットのコツは?",
+        "円周率を10桁まで", "結婚式のスピーチ", "この表を合計して", "履歴書の書き方", "引っ越しの手順は?",
+    ]  # fmt: skip
+    assert sum(route.group is not None for route in Router.of(pool).route_many(foreign)) <= 1
+
+
+def test_general_requests_come_in_several_languages():
+    assert {"ja", "de", "fr"} <= foreign_requests().keys()
+    for texts in foreign_requests().values():
+        assert len(set(texts)) == len(texts) >= 100
 
 
 def test_tfidf_grouping_and_routing_need_no_torch():
@@ -220,7 +252,7 @@ def test_the_stored_vectors_are_those_of_the_packaged_model():
 
     with safe_open(VECTORS, "numpy") as file:
         assert file.metadata() == origin(model), "run `python -m benchmarks.routing.vectors`"
-    stored = dict(zip(("requests", "inputs"), general_vectors(model), strict=True))
+    stored = dict(zip(general_texts(), general_vectors(model), strict=True))
     for name, texts in general_texts().items():
         places = range(0, len(texts), len(texts) // 6)
         fresh = model.vectors([texts[i] for i in places])
