@@ -185,7 +185,8 @@ def test_a_pool_in_another_language_lets_in_no_more_than_its_share(encoder):
     """To a model of English all Japanese texts look alike; 15 requests that have nothing to do with films."""
     pool = learn(Pool.empty("assistant", "b" * 64), "film", JAPANESE, GroupingSettings(encoder=encoder))
     foreign = [
-        "カレーの作り方を教えて", "東京から大阪まで何時間?", "二次方程式の解の公式は?", "猫の俳句を作って", "明日の天気は?",
+        "カレーの作り方を教えて", "東京から大阪まで何時間?", "二次方程式の解の公式は?", "猫の俳句を作って",
+        "明日の天気は?",
         "お詫びのメールを書いて", "英語に翻訳して", "誤字を直して", "世界で一番高い山は?", "ダイエットのコツは?",
         "円周率を10桁まで", "結婚式のスピーチ", "この表を合計して", "履歴書の書き方", "引っ越しの手順は?",
     ]  # fmt: skip
