@@ -45,10 +45,14 @@ class Conversation:
         last = router.route_instruction(users[-1], self.first_part, fallback)
         if last.exact and last.group:
             return last
-        for content in reversed(users[:-1]):
-            route = router.route_instruction(content, None, fallback)
-            choice = router.meant(users[-1], route.unsure_between) if route.unsure_between else None
-            if choice or (route.group and not last.group and not last.unsure_between):
+        goes_on = not last.group and not last.unsure_between
+        for place in reversed(range(len(users) - 1)):
+            route, choice = router.route_instruction(users[place], None, fallback), None
+            if route.unsure_between:
+                replies = users[:place:-1] if goes_on else users[-1:]
+                choices = (router.meant(text, route.unsure_between) for text in replies)
+                choice = next(filter(None, choices), None)
+            if choice or (route.group and goes_on):
                 return choice or route
         return last
 

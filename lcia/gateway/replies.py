@@ -60,7 +60,7 @@ class Reply:
             "route": how,
             "similarity": round(route.similarity, 6),
             "unsure_between": list(route.unsure_between) if route.unsure_between else None,
-            "as_evaluated": self.question.is_row and self.wishes.keeps(contract),
+            "as_evaluated": self.question.is_row and not contract.question and self.wishes.keeps(contract),
             "answer": self.id,
         }
 

@@ -11,6 +11,8 @@ from small_gateway import Running, gateway_on, rows_of
 from small_loop import TASKS, Learnt
 
 from components.evaluation.scored import scored_rows
+from components.grouping.route import Route
+from components.grouping.router import Router
 
 PASSIVE = "Rewrite the sentence in the passive voice.\nThe doctor thanked the manager."
 
@@ -132,7 +134,40 @@ def test_conversations_go_on_with_the_task_they_began_with(gateway):
     assert split["choices"] == gateway.chat(PASSIVE).json()["choices"]
 
 
+@pytest.fixture
+def unsure(monkeypatch):
+    """The router is unsure between two tasks of every instruction that none has."""
+    film = Route("g1", 0.6, 0.59, "movie_sentiment", exact=False, threshold=0.3, second_task="passive_voice")
+    monkeypatch.setattr(
+        Router,
+        "route_many",
+        lambda _, instructions, inputs, fallback: [film.settled(fallback or "answer", 0.05) for _ in instructions],
+    )
+
+
+@pytest.mark.usefixtures("unsure")
+def test_a_request_says_what_follows_where_two_tasks_are_about_as_likely(gateway):
+    nearer = gateway.chat("What about this?\nA fine film.").json()["lcia"]
+    assert (nearer["group"], nearer["task"], nearer["route"]) == ("g1", "movie_sentiment", "near")
+    assert nearer["unsure_between"] is None
+    alone = gateway.chat("What about this?\nA fine film.", fallback="base").json()["lcia"]
+    assert (alone["group"], alone["route"], alone["unsure_between"]) == (None, "none", None)
+    response = gateway.chat("What about this?\nA fine film.", fallback="ask")
+    assert response.headers["lcia-route"] == "ask"
+    asked, message = response.json()["lcia"], response.json()["choices"][0]["message"]
+    assert (asked["group"], asked["task"]) == (None, None)
+    assert asked["unsure_between"] == ["movie_sentiment", "passive_voice"]
+    assert asked["as_evaluated"] is False
+    assert message["content"].startswith("Which do you mean: movie_sentiment (")
+    turns = [{"role": "user", "content": "What about this?\nA fine film."}, message]
+    for words, group in (("passive_voice, please", "g2"), ("Movie_Sentiment", "g1"), ("neither", None)):
+        turns_now = [*turns, {"role": "user", "content": words}]
+        body = {"model": "assistant", "messages": turns_now, "fallback": "ask"}
+        assert gateway.post("/v1/chat/completions", body).json()["lcia"]["group"] == group
+
+
 REFUSALS = [
+    ({"fallback": "guess"}, 400, "bad_request", "fallback"),
     ({"model": "gpt-4"}, 404, "model_not_found", "no model 'gpt-4' is served here"),
     ({"model": "assistant:no_such"}, 404, "model_not_found", "has not learnt a task 'no_such'"),
     ({"model": "assistant@77"}, 400, "bad_request", "77"),

@@ -6,7 +6,7 @@ import pytest
 
 from components.grouping.route import UNROUTED
 from components.serving.answering import Wishes, answer
-from components.serving.contract import BASE, Contract
+from components.serving.contract import BASE, FREE, Contract
 from components.serving.embedded import EmbeddedEngine
 from components.serving.engine import NotAbleTo, Sampling
 from components.serving.loaded import Question
@@ -61,6 +61,12 @@ def test_the_likeliest_choice_is_one_part(ask):
 def test_a_choice_is_not_drawn_cut_or_explained(ask, wishes):
     with pytest.raises(NotAbleTo, match="task task chooses"):
         ask(CHOICES, wishes)
+
+
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes(limit=1), Wishes(sampling=Sampling(0.5), alternatives=1)])
+def test_a_question_back_is_one_part_that_no_model_wrote(ask, wishes):
+    (part,) = ask(Contract(None, None, None, FREE, question="Which do you mean?"), wishes)
+    assert (part.text, part.tokens, part.finish) == ("Which do you mean?", 0, "stop")
 
 
 def test_by_tokens_compares_means():

@@ -1,5 +1,7 @@
 """Conversations: the tokens of rows, and the instruction that the router goes by."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from components.grouping.route import Route
@@ -74,6 +76,50 @@ def test_a_turn_that_resembles_nothing_goes_on_with_the_newest_one_that_did():
     turns = [("user", "Do it.\nx"), ("assistant", "y"), ("user", "and now?")]
     assert Conversation(tuple(turns)).route(router).group == "g1"
     assert Conversation((("user", "and now?"),)).route(router).group is None
+
+
+UNSURE = Route("g1", 0.6, 0.59, "film", exact=False, threshold=0.3, second_task="voice")
+
+
+class Unsure(Exact):
+    """A router of two tasks that is unsure between them of each instruction but `Do it.` and `qqq`."""
+
+    def __init__(self):
+        super().__init__(["Do it."], UNSURE)
+        self.codebook = SimpleNamespace(entries=(("g1", "film", ()), ("g2", "voice", ())))
+
+    def route(self, instruction, text=None, fallback=None):
+        """The route of an instruction that no task has."""
+        near = super().route(instruction, text, fallback)
+        return Route(None, 0.0, 0.0, "film", exact=False) if instruction == "qqq" else near.settled(fallback, 0.05)
+
+
+def turns_of(*users):
+    """A conversation of these turns of the user's."""
+    return Conversation(tuple(turn for text in users for turn in (("user", text), ("assistant", "y")))[:-1])
+
+
+@pytest.mark.parametrize(
+    ("users", "fallback", "group", "asked"),
+    [
+        (["this?"], "answer", "g1", None),
+        (["this?"], "base", None, None),
+        (["this?"], "ask", None, ("film", "voice")),
+        (["this?", "the Voice one"], "ask", "g2", None),
+        (["this?", "film"], "ask", "g1", None),
+        (["this?", "film or voice"], "ask", None, ("film", "voice")),  # names both
+        (["this?", "qqq"], "ask", None, None),
+        (["Do it.", "qqq"], "ask", "g1", None),
+        (["Do it.", "this?"], "ask", None, ("film", "voice")),  # asked back rather than gone on with
+        (["this?", "voice", "qqq"], "ask", "g2", None),  # goes on with what was meant
+        (["this?", "voice", "film", "qqq"], "ask", "g1", None),
+        (["this?", "voice", "that?"], "ask", None, ("film", "voice")),
+        (["this?", "Do it."], "ask", "g1", None),
+    ],
+)
+def test_who_is_asked_back_says_which_task_is_meant(users, fallback, group, asked):
+    route = turns_of(*users).route(Unsure(), fallback)
+    assert (route.group, route.unsure_between) == (group, asked)
 
 
 def test_a_huge_text_is_looked_through_in_bounded_time():
