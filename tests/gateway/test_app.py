@@ -159,7 +159,8 @@ def test_a_request_says_what_follows_where_two_tasks_are_about_as_likely(gateway
     assert asked["unsure_between"] == ["movie_sentiment", "passive_voice"]
     assert asked["as_evaluated"] is False
     assert message["content"].startswith("Which do you mean: movie_sentiment (")
-    turns = [{"role": "user", "content": "What about this?\nA fine film."}, message]
+    turns = [{"role": "user", "content": "What about this?\nA fine film."}]
+    turns.append({"role": "assistant", "content": message["content"]})
     for words, group in (("passive_voice, please", "g2"), ("Movie_Sentiment", "g1"), ("neither", None)):
         turns_now = [*turns, {"role": "user", "content": words}]
         body = {"model": "assistant", "messages": turns_now, "fallback": "ask"}
