@@ -116,15 +116,15 @@ def test_the_labeller_answers_as_one_row_at_a_time_does(tiny_bench, take_example
     snapshot = take_example("movie_sentiment", decoding=Decoding(mode=mode, max_new_tokens=4), choices=("no", "oh my"))
     task = snapshot.task.model_copy(update={"choices": None}) if mode == "generate" else snapshot.task
     rows = [Unlabelled(row.instruction, row.input) for row in snapshot.rows("validation")]
-    half = {row.instruction for row in rows[:3]}
+    half = {row.input for row in rows[:3]}
 
-    def routes(texts):
-        return ["parent" if text in half else None for text in texts]
+    def routes(every):
+        return ["parent" if row.input in half else None for row in every]
 
     labeller = Labeller(bench.trunk, bench.slot, routes, {"parent": parent.adapter}, 4)
     for row, answer in zip(rows, labeller.answers(task, rows), strict=True):
         bench.slot.load(parent.adapter)
-        if row.instruction not in half:
+        if row.input not in half:
             bench.slot.load({name: torch.zeros_like(t) for name, t in parent.adapter.items()})
         base = bench.base
         if mode == "generate":
