@@ -98,29 +98,29 @@ class Codebook:
         return np.asarray(rows @ self.centroids.T)
 
     def evidence(self, inputs: Sequence[str | None]) -> NDArray[np.float64]:
-        """What inputs say against each task, at most 0: (inputs, tasks); 0 where there is no input."""
-        given = [place for place, text in enumerate(inputs) if text and text.strip()]
-        lowered = np.zeros((len(inputs), len(self.entries)))
-        if given:
-            lowered[given] = evidence(self.inputs.log_ratios([str(inputs[place]) for place in given]))
-        return lowered
+        """Evidence of inputs against each task, at most 0: (inputs, tasks); 0 where there is no input."""
+        places = [place for place, text in enumerate(inputs) if text and text.strip()]
+        penalties = np.zeros((len(inputs), len(self.entries)))
+        if places:
+            penalties[places] = evidence(self.inputs.log_ratios([str(inputs[place]) for place in places]))
+        return penalties
 
     def routes(
         self,
         rows: csr_matrix | NDArray[np.float64],
-        lowered: NDArray[np.float64],
+        penalties: NDArray[np.float64],
         thresholds: Sequence[float],
     ) -> list[Route]:
-        """The nearest group of each row, None if it is below its threshold; `lowered` is `evidence` of the inputs."""
-        return self.routes_by(self.similarities(rows), lowered, thresholds)
+        """The nearest group of each row, None if it is below its threshold; `penalties` is `evidence` of the inputs."""
+        return self.routes_by(self.similarities(rows), penalties, thresholds)
 
     def routes_by(
-        self, similarities: NDArray[np.float64], lowered: NDArray[np.float64], thresholds: Sequence[float]
+        self, similarities: NDArray[np.float64], penalties: NDArray[np.float64], thresholds: Sequence[float]
     ) -> list[Route]:
         """The same from similarities to each task: (requests, tasks)."""
         if not self.groups:
             return [UNROUTED] * len(similarities)
-        scores = similarities + lowered
+        scores = similarities + penalties
         best = self.per_group(scores)
         nearest = self.nearest(scores)
         groups = np.searchsorted(self.starts, nearest, side="right") - 1
@@ -129,7 +129,7 @@ class Codebook:
         routes = []
         for i in range(len(best)):
             near, second = float(similarities[i, nearest[i]]), int(best[i].argmax()) if len(self.groups) > 1 else None
-            score = six_digits(near) + round(float(lowered[i, nearest[i]]), _DECIMALS)
+            score = six_digits(near) + round(float(penalties[i, nearest[i]]), _DECIMALS)
             routes.append(
                 Route(
                     self.groups[groups[i]] if score >= thresholds[i] and near > 0 else None,
@@ -137,7 +137,7 @@ class Codebook:
                     0.0 if second is None else six_digits(best[i, second]),
                     self.entries[nearest[i]][1],
                     exact=False,
-                    evidence=round(float(lowered[i, nearest[i]]), _DECIMALS),
+                    evidence=round(float(penalties[i, nearest[i]]), _DECIMALS),
                     threshold=thresholds[i],
                     second_task=None if second is None else self.entries[self.nearest_of(scores[i], second)][1],
                 )

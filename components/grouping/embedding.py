@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from components.grouping.general import VECTORS, foreign_requests, general_inputs, general_requests
-from components.grouping.input_profile import InputProfile, Kind, profiled
+from components.grouping.input_profile import InputProfile, Kind, even_sample
 from components.grouping.inputs import means
 from components.grouping.pool import EncoderStateError
 from components.grouping.sentence_model import EncoderModelError, SentenceModel
@@ -72,7 +72,7 @@ class EmbeddingEncoder:
 
     def profile(self, texts: Sequence[str]) -> InputProfile | None:
         """Typical inputs of a task; None where there are too few."""
-        texts = profiled(list(texts))
+        texts = even_sample(list(texts))
         if not texts or self.inputs is None:
             return None
         mean = self.input_vectors(texts).mean(axis=0)

@@ -34,7 +34,7 @@ class InputProfile:
 
     def to_json(self) -> dict[str, Any]:
         """State for the manifest."""
-        return {"kind": self.kind, "rows": self.rows, "values": packed(self.values)}
+        return {"kind": self.kind, "rows": self.rows, "values": to_base64(self.values)}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Self:
@@ -46,16 +46,16 @@ class InputProfile:
         kind = state["kind"]
         if kind not in ("embedding", "tfidf"):
             raise ValueError(f"an input profile of kind {kind!r}, expected embedding or tfidf")
-        return cls(kind, int(state["rows"]), unpacked(state["values"], np.int16))
+        return cls(kind, int(state["rows"]), from_base64(state["values"], np.int16))
 
 
-def packed(values: NDArray[Any]) -> str:
+def to_base64(values: NDArray[Any]) -> str:
     """Whole numbers as base64 of their little-endian bytes."""
     return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()
 
 
-def unpacked(text: str, kind: type[np.integer[Any]]) -> NDArray[Any]:
-    """Read back `packed`.
+def from_base64(text: str, kind: type[np.integer[Any]]) -> NDArray[Any]:
+    """Read back `to_base64`.
 
     Raises:
         ValueError: not base64, or no whole number of numbers.
@@ -63,7 +63,7 @@ def unpacked(text: str, kind: type[np.integer[Any]]) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=np.dtype(kind).newbyteorder("<")).astype(kind)
 
 
-def profiled(texts: list[str]) -> list[str]:
+def even_sample(texts: list[str]) -> list[str]:
     """Texts that a profile is made of, spread evenly over those that are not empty; none where they are too few."""
     texts = [text for text in texts if text.strip()]
     if len(texts) < LEAST_ROWS:

@@ -25,7 +25,7 @@ _LENGTH = 12
 
 
 def bucket_counts(texts: Sequence[str]) -> NDArray[np.int64]:
-    """How often words of each bucket occur in texts: (buckets,), at most 32767 each."""
+    """Counts of the words of each bucket in texts: (buckets,), at most 32767 each."""
     buckets = [zlib.crc32(w.encode("utf-8", "surrogatepass")) % BUCKETS for text in texts for w in _words(text)]
     return np.minimum(np.bincount(np.array(buckets, dtype=np.int64), minlength=BUCKETS), 2**15 - 1)
 

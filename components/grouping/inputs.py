@@ -36,8 +36,8 @@ def evidence(log_ratios: NDArray[np.float64]) -> NDArray[np.float64]:
     every = np.concatenate([log_ratios, np.zeros((len(log_ratios), 1))], axis=1)
     every -= every.max(axis=1, keepdims=True)
     shares = every - np.log(np.exp(every).sum(axis=1, keepdims=True))
-    lowered: NDArray[np.float64] = WEIGHT * np.maximum(shares[:, :-1], FLOOR)
-    return lowered
+    penalties: NDArray[np.float64] = WEIGHT * np.maximum(shares[:, :-1], FLOOR)
+    return penalties
 
 
 def means(

@@ -68,7 +68,7 @@ def left_out(router: Router) -> dict[tuple[str, str], bool]:
     Tasks of a single wording, and wordings that several tasks share, are not in it.
     """
     book = router.codebook
-    shared = Counter(text for _, _, texts in book.entries for text in texts)
+    owners = Counter(text for _, _, texts in book.entries for text in texts)
     out: dict[tuple[str, str], bool] = {}
     for place, (group, name, every) in enumerate(book.entries):
         texts = every[:MOST_TEXTS]
@@ -76,7 +76,7 @@ def left_out(router: Router) -> dict[tuple[str, str], bool]:
             continue
         similarities = _without_itself(book, place, texts)
         routes = book.routes_by(similarities, np.zeros_like(similarities), [router.threshold] * len(texts))
-        out |= {(name, t): r.group == group for t, r in zip(texts, routes, strict=True) if shared[t] == 1}
+        out |= {(name, t): r.group == group for t, r in zip(texts, routes, strict=True) if owners[t] == 1}
     return out
 
 

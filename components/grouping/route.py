@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 Fallback = Literal["answer", "ask", "base"]
-"""What follows where two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or
+"""Choices where two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or
 the base model answers. A request that resembles no task goes to the base model under each."""
 
 
@@ -24,7 +24,7 @@ class Route:
     exact: bool
     """True if the instruction is one of the task's, word by word, or the caller named the task."""
     evidence: float = 0.0
-    """What the input says against the nearest task, at most 0."""
+    """Evidence of the input against the nearest task, at most 0."""
     threshold: float = 0.0
     second_task: str | None = None
     """The nearest task of another group."""
@@ -33,10 +33,10 @@ class Route:
 
     @property
     def score(self) -> float:
-        """What is compared with the threshold."""
+        """Similarity and evidence together, as compared with the threshold."""
         return round(self.similarity + self.evidence, 6)
 
-    def settled(self, fallback: Fallback, margin: float) -> Self:
+    def resolve(self, fallback: Fallback, margin: float) -> Self:
         """The route where a score less than `margin` above the runner-up's counts as unsure."""
         unsure = self.group is not None and not self.exact and self.score - self.runner_up < margin
         if fallback == "answer" or not unsure or self.runner_up < self.threshold:

@@ -195,8 +195,8 @@ def _thresholds(codebook: Codebook, share: float) -> tuple[float, float]:
     bounds = []
     for rows in (codebook.encoder.general(), *codebook.encoder.foreign()):
         similarities = codebook.similarities(codebook.narrow(rows))
-        lowered = evidence(codebook.inputs.typical_log_ratios(len(similarities)))
-        bounds.append([lets_in(scores.max(axis=1), share) for scores in (similarities, similarities + lowered)])
+        penalties = evidence(codebook.inputs.typical_log_ratios(len(similarities)))
+        bounds.append([lets_in(scores.max(axis=1), share) for scores in (similarities, similarities + penalties)])
     alone, with_input = np.max(bounds, axis=0).tolist()
     return alone, with_input
 
@@ -300,13 +300,13 @@ class Router:
                 routes[request] = hit
         for start in range(0, len(unseen), _CHUNK):
             routes.update(self._nearest(unseen[start : start + _CHUNK]))
-        return [routes[request].settled(fallback or self._fallback, self._margin) for request in requests]
+        return [routes[request].resolve(fallback or self._fallback, self._margin) for request in requests]
 
-    def meant(self, text: str, between: tuple[str, str]) -> Route | None:
+    def choice_of(self, text: str, between: tuple[str, str]) -> Route | None:
         """The route to the one of two tasks that a text names, after the caller was asked; None if it names none."""
-        named = [name for name in between if _plain(name).lower() in _plain(text).lower()]
+        matches = [name for name in between if _plain(name).lower() in _plain(text).lower()]
         groups = {name: group for group, name, _ in self.codebook.entries}
-        return Route(groups[named[0]], 1.0, 0.0, named[0], exact=True) if len(named) == 1 else None
+        return Route(groups[matches[0]], 1.0, 0.0, matches[0], exact=True) if len(matches) == 1 else None
 
     def general_routes(self) -> list[Route]:
         """Routes of the packaged general requests, which belong to no task."""
@@ -329,9 +329,9 @@ class Router:
         book = self.codebook
         if not book.groups or not requests:
             return dict.fromkeys(requests, UNROUTED)
-        lowered = book.evidence([text for _, text in requests])
+        penalties = book.evidence([text for _, text in requests])
         thresholds = [self._with_input if text and text.strip() else self.threshold for _, text in requests]
-        routes = book.routes(book.encode([instruction for instruction, _ in requests]), lowered, thresholds)
+        routes = book.routes(book.encode([instruction for instruction, _ in requests]), penalties, thresholds)
         return dict(zip(requests, routes, strict=True))
 
 

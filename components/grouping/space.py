@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from components.grouping.input_profile import packed, unpacked
+from components.grouping.input_profile import from_base64, to_base64
 from components.grouping.pool import EncoderStateError
 
 RANK = 40
@@ -55,14 +55,14 @@ class Space:
         axes = self.directions.astype(np.float64)
         axes /= np.linalg.norm(axes, axis=1, keepdims=True)
         rows = vectors - self.centre / _WHOLE
-        moved: NDArray[np.float64] = rows + ((rows @ axes.T) * (np.array(self.factors) - 1)) @ axes
-        return moved * self.scale
+        out: NDArray[np.float64] = rows + ((rows @ axes.T) * (np.array(self.factors) - 1)) @ axes
+        return out * self.scale
 
     def to_json(self) -> dict[str, Any]:
         """State for the manifest."""
         return {
-            "centre": packed(self.centre),
-            "directions": packed(self.directions),
+            "centre": to_base64(self.centre),
+            "directions": to_base64(self.directions),
             "factors": list(self.factors),
             "scale": self.scale,
         }
@@ -75,9 +75,9 @@ class Space:
             EncoderStateError: numbers that don't fit together.
         """
         try:
-            centre = unpacked(state["centre"], np.int16)
+            centre = from_base64(state["centre"], np.int16)
             factors = tuple(map(float, state["factors"]))
-            directions = unpacked(state["directions"], np.int8).reshape(len(factors), len(centre))
+            directions = from_base64(state["directions"], np.int8).reshape(len(factors), len(centre))
             return cls(centre, directions, factors, float(state["scale"]))
         except (KeyError, TypeError, ValueError) as error:
             raise EncoderStateError(

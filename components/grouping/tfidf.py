@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 from components.grouping.content_words import words
 from components.grouping.general import foreign_requests, general_requests
-from components.grouping.input_profile import InputProfile, Kind, profiled
+from components.grouping.input_profile import InputProfile, Kind, even_sample
 from components.grouping.input_words import WordInputs, bucket_counts
 from components.grouping.pool import EncoderStateError
 from components.words import is_unspaced
@@ -95,7 +95,7 @@ class TfidfEncoder:
 
     def profile(self, texts: Sequence[str]) -> InputProfile | None:
         """Typical inputs of a task; None where there are too few."""
-        texts = profiled(list(texts))
+        texts = even_sample(list(texts))
         if not texts:
             return None
         return InputProfile(_KIND, len(texts), bucket_counts(texts).astype(np.int16))

@@ -50,7 +50,7 @@ class Conversation:
             route, choice = router.route_instruction(users[place], None, fallback), None
             if route.unsure_between:
                 replies = users[:place:-1] if goes_on else users[-1:]
-                choices = (router.meant(text, route.unsure_between) for text in replies)
+                choices = (router.choice_of(text, route.unsure_between) for text in replies)
                 choice = next(filter(None, choices), None)
             if choice or (route.group and goes_on):
                 return choice or route

@@ -141,7 +141,7 @@ def unsure(monkeypatch):
     monkeypatch.setattr(
         Router,
         "route_many",
-        lambda _, instructions, inputs, fallback: [film.settled(fallback or "answer", 0.05) for _ in instructions],
+        lambda _, instructions, inputs, fallback: [film.resolve(fallback or "answer", 0.05) for _ in instructions],
     )
 
 

@@ -91,7 +91,7 @@ class Unsure(Exact):
     def route(self, instruction, text=None, fallback=None):
         """The route of an instruction that no task has."""
         near = super().route(instruction, text, fallback)
-        return Route(None, 0.0, 0.0, "film", exact=False) if instruction == "qqq" else near.settled(fallback, 0.05)
+        return Route(None, 0.0, 0.0, "film", exact=False) if instruction == "qqq" else near.resolve(fallback, 0.05)
 
 
 def turns_of(*users):

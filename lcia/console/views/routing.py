@@ -34,9 +34,12 @@ def routes(console: Console) -> APIRouter:
 
 def _answer(console: Console, reader: Reader, fields: dict[str, str]) -> Response:
     values = _values(console, reader, fields)
-    asked = {"instruction": fields.get("instruction", "").strip(), "input": fields.get("input", "").strip() or None}
+    request_fields = {
+        "instruction": fields.get("instruction", "").strip(),
+        "input": fields.get("input", "").strip() or None,
+    }
     try:
-        answer = console.ask(reader, "route", requests=[asked], version=fields.get("version") or None)
+        answer = console.ask(reader, "route", requests=[request_fields], version=fields.get("version") or None)
     except LciaError as error:
         return console.page(reader, "routing.html", 400, **{**values, "why": str(error)})
     return console.page(
@@ -47,5 +50,5 @@ def _answer(console: Console, reader: Reader, fields: dict[str, str]) -> Respons
 def _values(console: Console, reader: Reader, fields: dict[str, str]) -> dict[str, Any]:
     """The form as it was sent, and what may be chosen."""
     entries = console.ask(reader, "candidates")["candidates"]
-    shown = {"fields": fields, "versions": entries[: -OFFERED - 1 : -1], "longest": LONGEST}
-    return {**shown, "why": "", "version": None, "route": None}
+    values = {"fields": fields, "versions": entries[: -OFFERED - 1 : -1], "longest": LONGEST}
+    return {**values, "why": "", "version": None, "route": None}
