@@ -243,7 +243,7 @@ def test_only_one_module_gives_content_to_a_tokenizer():
         for file in files
         if re.search(r"(?<!convert_)(?<!def )tokenizer\(|tokenizer\.encode|backend_tok", file.read_text())
     }
-    assert calls == {"control", "embedding", "reader"}  # the reader's call is that of a processor
+    assert calls == {"control", "sentence_model", "reader"}  # the reader's call is that of a processor
 
 
 def test_no_control_token_is_missed_in_what_this_installation_knows(tiny_base):
