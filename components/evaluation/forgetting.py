@@ -19,6 +19,7 @@ from components.evaluation.choose import Point, PointChoice, choose_point
 from components.evaluation.prediction import Evaluator, Progress
 from components.evaluation.recheck import EvaluationFailed, recheck
 from components.evaluation.scored import mean_score, with_present_scores
+from components.grouping.codebook import texts_of
 from components.grouping.encoders import fit_encoder
 from components.grouping.input_profile import InputProfile
 from components.grouping.order import learnt_order
@@ -188,7 +189,8 @@ class Forgetting:
         """Sums over the training rows' inputs; none where the owner lets no training row be kept."""
         if not self.snapshot.task.retention.train_rows:
             return None
-        encoder = fit_encoder(self.settings.grouping, self.snapshot.instructions())
+        texts = [*texts_of(self.champion.pool.groups), *self.snapshot.instructions()]
+        encoder = fit_encoder(self.settings.grouping, texts)  # of the whole pool: `auto` goes by all its texts
         return encoder.profile([row.input or "" for row in self.snapshot.rows("train")])
 
     # -- predicting ---------------------------------------------------------------------------------
