@@ -23,9 +23,9 @@ from matplotlib import pyplot as plt
 from components.grouping.calibration import Rate, RiskPoint, risk_coverage
 from components.grouping.encoders import fit_encoder
 from components.grouping.pool import GroupTask, Pool, distinct_instructions
-from components.grouping.route import Fallback, Route
+from components.grouping.route import Route
 from components.grouping.router import Router, decide, extend
-from components.settings import GroupingSettings
+from components.settings import Fallback, GroupingSettings
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples" / "tasks"

@@ -49,8 +49,7 @@ class Version:
 
     def groups(self, rows: Sequence[Example | Unlabelled]) -> list[str | None]:
         """The group of each row, None if the base model answers alone; nobody is asked back."""
-        instructions, inputs = [row.instruction for row in rows], [row.input for row in rows]
-        return [route.group for route in self.router.route_many(instructions, inputs, "answer")]
+        return self.router.groups_of(rows)
 
 
 @dataclass(frozen=True)

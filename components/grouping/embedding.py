@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from components.grouping.general import VECTORS, foreign_requests, general_inputs, general_requests
-from components.grouping.input_profile import InputProfile, Kind, even_sample
+from components.grouping.input_profile import WHOLE, InputProfile, Kind, even_sample
 from components.grouping.inputs import means
 from components.grouping.pool import EncoderStateError
 from components.grouping.sentence_model import EncoderModelError, SentenceModel
@@ -20,7 +20,6 @@ from components.storage.objects import canonical, digest_of
 _KIND: Kind = "embedding"
 _POOLING = "mean-256"
 """Mean over at most 256 tokens, special ones included, then unit length; a change needs a new name."""
-_WHOLE = 2**15 - 1
 _TEMPER = 0.2
 """Factor on log ratios: a text's numbers are not independent, so their sum claims too much. At .2 the shares of further
 training rows of the example tasks are likeliest, from 20 inputs a task to 150 (benchmarks/routing)."""
@@ -76,7 +75,7 @@ class EmbeddingEncoder:
         if not texts or self.inputs is None:
             return None
         mean = self.input_vectors(texts).mean(axis=0)
-        return InputProfile(_KIND, len(texts), np.round(mean * _WHOLE).astype(np.int16))
+        return InputProfile(_KIND, len(texts), np.round(mean * WHOLE).astype(np.int16))
 
     def typical_inputs(self, profiles: Sequence[InputProfile | None]) -> "EmbeddingInputs":
         """The inputs of tasks, ready to be compared with those of requests."""
@@ -84,7 +83,7 @@ class EmbeddingEncoder:
         if space is None:
             return EmbeddingInputs(self, np.zeros((len(profiles), 0)))
         rows, has_one = means(profiles, _KIND, len(space.centre))
-        return EmbeddingInputs(self, np.where(has_one[:, None], space.transform(rows / _WHOLE), 0.0))
+        return EmbeddingInputs(self, np.where(has_one[:, None], space.transform(rows / WHOLE), 0.0))
 
     def input_vectors(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Unit rows of inputs, of which only the beginning is read; shape (texts, dimension)."""

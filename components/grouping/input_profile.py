@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["embedding", "tfidf"]
+WHOLE = 2**15 - 1
+"""A component of 1 as a whole number of 16 bits; the most that a count can be."""
 LEAST_ROWS = 20
 """Inputs that a profile needs; a sum of fewer could say too much about each."""
 MOST_ROWS = 200

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from components.grouping.content_words import words
 from components.grouping.general import general_inputs
-from components.grouping.input_profile import InputProfile
+from components.grouping.input_profile import WHOLE, InputProfile
 from components.grouping.inputs import means
 
 BUCKETS = 1024
@@ -27,7 +27,7 @@ _LENGTH = 12
 def bucket_counts(texts: Sequence[str]) -> NDArray[np.int64]:
     """Counts of the words of each bucket in texts: (buckets,), at most 32767 each."""
     buckets = [zlib.crc32(w.encode("utf-8", "surrogatepass")) % BUCKETS for text in texts for w in _words(text)]
-    return np.minimum(np.bincount(np.array(buckets, dtype=np.int64), minlength=BUCKETS), 2**15 - 1)
+    return np.minimum(np.bincount(np.array(buckets, dtype=np.int64), minlength=BUCKETS), WHOLE)
 
 
 def _words(text: str) -> list[str]:

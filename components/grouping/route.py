@@ -1,11 +1,9 @@
 """Route of one request: the group that answers it, how sure that is, and why."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-Fallback = Literal["answer", "ask", "base"]
-"""Choices where two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or
-the base model answers. A request that resembles no task goes to the base model under each."""
+from components.settings import Fallback
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ is a sentence model.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ from components.grouping.codebook import Codebook, centroid, six_digits, texts_o
 from components.grouping.encoders import Thresholds, fit_encoder, read_encoder, thresholds
 from components.grouping.inputs import evidence
 from components.grouping.pool import Assurance, Group, GroupTask, Pool, distinct_instructions
-from components.grouping.route import UNROUTED, Fallback, Route
+from components.grouping.route import UNROUTED, Route
 from components.grouping.tfidf import TfidfEncoder
-from components.settings import GroupingSettings
+from components.settings import Fallback, GroupingSettings
 
 Action = Literal["reuse", "open", "hold"]
 
@@ -37,6 +37,18 @@ class RouterStateError(LciaError):
 
 class PlacementError(LciaError):
     """A task that cannot be placed as asked."""
+
+
+class RowTexts(Protocol):
+    """A row of a task, as far as it is routed."""
+
+    @property
+    def instruction(self) -> str:
+        """The text that says what to do."""
+
+    @property
+    def input(self) -> str | None:
+        """The text that it is about, if any."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +331,11 @@ class Router:
         """Group of each instruction that a task has word by word; such a request goes there whatever its input."""
         hits = {text: self._exact.get(_plain(text)) for text in instructions}
         return {text: hit[0] for text, hit in hits.items() if hit}
+
+    def groups_of(self, rows: Sequence[RowTexts]) -> list[str | None]:
+        """The group of each row of a task, None if the base model answers alone; nobody is asked back."""
+        instructions, inputs = [row.instruction for row in rows], [row.input for row in rows]
+        return [route.group for route in self.route_many(instructions, inputs, "answer")]
 
     def _hit(self, text: str) -> Route | None:
         """The route of an instruction of the codebook."""

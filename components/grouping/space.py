@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from components.grouping.input_profile import from_base64, to_base64
+from components.grouping.input_profile import WHOLE, from_base64, to_base64
 from components.grouping.pool import EncoderStateError
 
 RANK = 40
@@ -44,7 +44,7 @@ class Space:
         signs = np.sign(directions[np.arange(rank), np.abs(directions).argmax(axis=1)])  # an axis has no sign
         scales = signs[:, None] * _BYTE / np.abs(directions).max()
         return cls(
-            np.round(vectors.mean(axis=0) * _WHOLE).astype(np.int16),
+            np.round(vectors.mean(axis=0) * WHOLE).astype(np.int16),
             np.ascontiguousarray(np.round(directions * scales).astype(np.int8)),
             tuple(round(float(np.sqrt(rest / value)), _DECIMALS) for value in values[-rank:]),
             round(float(1 / np.sqrt(rest)), _DECIMALS),
@@ -54,7 +54,7 @@ class Space:
         """Rows in this space: (texts, columns) to the same shape."""
         axes = self.directions.astype(np.float64)
         axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-        rows = vectors - self.centre / _WHOLE
+        rows = vectors - self.centre / WHOLE
         out: NDArray[np.float64] = rows + ((rows @ axes.T) * (np.array(self.factors) - 1)) @ axes
         return out * self.scale
 
@@ -86,7 +86,5 @@ class Space:
             ) from error
 
 
-_WHOLE = 2**15 - 1
-"""A component of 1 as a whole number of 16 bits."""
 _BYTE = 127
 _DECIMALS = 6

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from components.errors import LciaError
 from components.evaluation.prediction import Evaluator
-from components.grouping.route import UNROUTED, Fallback, Route
+from components.grouping.route import UNROUTED, Route
 from components.grouping.router import Router
 from components.model.adapters import first_layer_of
 from components.model.generation import generate_greedy
@@ -19,7 +19,7 @@ from components.model.prompts import Rendered, answer_tokens, render_prompt
 from components.model.workbench import Workbench
 from components.serving.bundle import Bundle
 from components.serving.contract import Contract, contract_of
-from components.settings import GroupingSettings
+from components.settings import Fallback, GroupingSettings
 from components.tasks.images import Picture
 
 Request: TypeAlias = tuple[str, str | None] | tuple[str, str | None, Sequence[Picture]]

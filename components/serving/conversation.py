@@ -8,10 +8,10 @@ line, that a task has learnt word by word; else its first part if the turn came 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.grouping.route import Fallback, Route
+from components.grouping.route import Route
 from components.grouping.router import Router
 from components.model.prompts import Turn
-from components.settings import BaseModelSettings
+from components.settings import BaseModelSettings, Fallback
 from components.tasks.images import Picture
 
 

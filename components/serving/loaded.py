@@ -5,14 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.grouping.route import UNROUTED, Fallback, Route
+from components.grouping.route import UNROUTED, Route
 from components.grouping.router import Router
 from components.model.base import BaseModelError, locate
 from components.model.prompts import Reader, TooLong, render_turns
 from components.serving.bundle import Bundle
 from components.serving.contract import BASE, Contract, contract_of, contract_of_task
 from components.serving.conversation import Conversation
-from components.settings import MACHINE, BaseModelSettings, GroupingSettings, Settings
+from components.settings import MACHINE, BaseModelSettings, Fallback, GroupingSettings, Settings
 
 DENSEST = 64
 """Characters for each token of the base model's limit, beyond which a conversation is not even read."""

@@ -1,7 +1,7 @@
 """Settings that shape a version: base model, adapter, grouping, tuning, evaluation."""
 
 import datetime as dt
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -81,6 +81,11 @@ class AdapterSettings(Section):
     """Multimodal base models: train the projector between vision tower and language model too, whole, one per group."""
 
 
+Fallback: TypeAlias = Literal["answer", "ask", "base"]
+"""Choices where two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or
+the base model answers. A request that resembles no task goes to the base model under each."""
+
+
 class GroupingSettings(Section):
     """Grouping of instructions: the group whose adapter they share."""
 
@@ -103,7 +108,7 @@ class GroupingSettings(Section):
     each version by `general_share`."""
     general_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of general requests, which belong to no task, that a version's router may let in."""
-    fallback: Literal["answer", "ask", "base"] = "answer"
+    fallback: Fallback = "answer"
     """If two tasks are about as likely: the nearer one answers, the caller is asked which one is meant, or the base
     model answers. A request that resembles no task goes to the base model."""
     margin: Fraction = 0.05

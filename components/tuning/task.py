@@ -155,10 +155,7 @@ def _label(
         router, adapters = None, {"first pass": first.points["live"]}
 
     def routes(rows: Sequence[Unlabelled]) -> list[str | None]:
-        if router is None:
-            return ["first pass"] * len(rows)
-        instructions, inputs = [row.instruction for row in rows], [row.input for row in rows]
-        return [route.group for route in router.route_many(instructions, inputs, "answer")]
+        return router.groups_of(rows) if router else ["first pass"] * len(rows)
 
     labeller = Labeller(bench.trunk, bench.slot, routes, adapters, settings.evaluation.batch_rows)
     tuning = settings.tuning

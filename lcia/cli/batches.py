@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from components.errors import LciaError
-from components.grouping.route import Fallback
+from components.settings import Fallback
 from components.tasks.problems import Problem, read_regular
 
 PORTION = 200

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from components.errors import LciaError
-from components.grouping.route import Fallback
 from components.serving.conversation import Conversation, texts_of
 from components.serving.engine import Sampling
+from components.settings import Fallback
 
 HARMLESS = frozenset(
     {"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"}

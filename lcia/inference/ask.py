@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from components.audit import statement
 from components.audit.log import SYSTEM, append
 from components.audit.statement import StatementRefused
-from components.grouping.route import Fallback
 from components.promotion import statements
-from components.settings import Settings
+from components.settings import Fallback, Settings
 from components.tasks import isolation
 from components.tasks.images import MAX_IMAGE_BYTES, ImageRefused, Picture
 from components.tasks.problems import Problem, printable, read_regular

@@ -8,8 +8,7 @@ from typing import Any
 import httpx2
 
 from components.errors import LciaError
-from components.grouping.route import Fallback
-from components.settings import Settings
+from components.settings import Fallback, Settings
 from lcia.inference.process import PATIENCE
 
 TOKEN, OWN = "LCIA_GATEWAY_TOKEN", "LCIA_TOKEN"

@@ -1,13 +1,14 @@
 """Parameters of the operations: the shapes that command line and service check alike."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.errors import LciaError
 from components.identity.access import EVERYWHERE, Permission
 from components.roles import Role
+from components.settings import Fallback
 
 Number = Annotated[str, Field(min_length=1, max_length=64, description="A version's number, or its digest.")]
 Maybe = Annotated[str | None, Field(max_length=64, description="A version's number or digest; default the champion.")]
@@ -48,9 +49,7 @@ class RouteParams(VersionParams):
     """Requests to route by a version."""
 
     requests: Annotated[tuple[RouteRequest, ...], Field(min_length=1, max_length=500)]
-    fallback: Annotated[
-        Literal["answer", "ask", "base"] | None, Field(description="Other than the version's own, for these requests.")
-    ] = None
+    fallback: Annotated[Fallback | None, Field(description="Other than the version's own, for these requests.")] = None
 
 
 class FlipsParams(Params):

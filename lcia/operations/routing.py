@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 from components.grouping.pool import Pool
-from components.grouping.route import UNROUTED, Fallback
+from components.grouping.route import UNROUTED
 from components.grouping.router import Router
-from components.settings import GroupingSettings
+from components.settings import Fallback, GroupingSettings
 from components.storage.objects import ObjectStore
 from lcia.instance import Instance
 from lcia.operations.params import RouteRequest

@@ -8,10 +8,7 @@ from fastapi.responses import Response
 
 from components.errors import LciaError
 from lcia.console.base import Console, Reader, form_of
-from lcia.console.views.ask import LONGEST
-
-OFFERED = 100
-"""Versions to choose from, the newest first."""
+from lcia.console.views.ask import LONGEST, OFFERED
 
 
 def routes(console: Console) -> APIRouter:
