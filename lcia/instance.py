@@ -155,10 +155,18 @@ class Instance:
         return record
 
     def learnt(self, digest: str | None) -> list[dict[str, Any]]:
-        """Evidence records of what a version and its ancestors learnt, oldest first.
+        """Evidence records of what a version and its ancestors learnt, oldest first: without changes of wordings."""
+        return [record for record in self._line(digest) if record["tuning"] is not None]
+
+    def lineage(self, digest: str | None) -> list[str]:
+        """Evaluation records of a version and its ancestors, oldest first.
 
         A version on another base model (`lcia rebase`) learnt everything again, so its line begins with it.
         """
+        return [str(record["evaluation"]) for record in self._line(digest)]
+
+    def _line(self, digest: str | None) -> list[dict[str, Any]]:
+        """Evidence records of a version and its ancestors, oldest first."""
         if digest is None:
             return []
         with self.db.read() as connection:
@@ -169,10 +177,6 @@ class Instance:
                 records = [self.store.get_json(link) for link in record["rebase"]["links"][:-1]]
             records.append(record)
         return records
-
-    def lineage(self, digest: str | None) -> list[str]:
-        """Evaluation records of a version and its ancestors, oldest first; see `learnt`."""
-        return [str(record["evaluation"]) for record in self.learnt(digest)]
 
     def anchor_looks(self) -> dict[str, int]:
         """Number of candidates, accepted or not, that were compared with each task's anchor so far."""

@@ -1,4 +1,7 @@
-"""Step: choose the point on the curve, predict every task, measure forgetting; an interrupted call goes on."""
+"""Step: choose the point on the curve, predict every task, measure forgetting; an interrupted call goes on.
+
+After a change of wordings there is no curve, and only what the router sends elsewhere is predicted.
+"""
 
 from typing import Annotated
 
@@ -22,25 +25,31 @@ def evaluate_forgetting(
         "evaluate_forgetting", work, context, store, order, tuning
     )
     records = [context.store.get_json(d) for d in (*context.order.lineage, digest)]
-    facts = {name: records[-1][name] for name in ("chosen", "scores", "predicted", "carried")}
-    log_metadata({**facts, "reason": f"point {records[-1]['reason']}"})
+    facts = {name: records[-1][name] for name in ("scores", "predicted", "carried")}
+    if context.order.wordings is None:
+        facts |= {"chosen": records[-1]["chosen"], "reason": f"point {records[-1]['reason']}"}
+    log_metadata(facts)
     return digest, HTMLString(report(context.store, records, context.settings.evaluation.choice_margin))
 
 
 def work(context: LearnContext, ranks: Ranks, tuning: str) -> str:
     """Evaluate, in each of the processes that share it."""
-    from components.evaluation.forgetting import Forgetting, ParentVersion
+    from components.evaluation.carrying import Predictor
+    from components.evaluation.forgetting import Forgetting
     from components.evaluation.prediction import Evaluator
+    from components.evaluation.prior_tasks import ParentVersion, PriorTasks
+    from components.evaluation.rerouting import Rerouting
 
-    record = context.store.get_json(tuning)
-    bench = context.bench(ranks, adapters=record["points"].values())
-    return Forgetting(
-        context.store,
-        context.settings,
-        Evaluator(bench.trunk, bench.slot, context.settings.evaluation.batch_rows),
-        ParentVersion(context.order.parent, context.pool(bench.base.digest), context.evaluation()),
-        context.snapshot(),
-        ProgressCounter(context.report) if ranks.first else None,
-        context.store.scratch(context.order.scratch) if context.order.scratch else None,
-        context.replacements(),
-    ).run(record, context.config(bench.base.settings.longest))
+    store, settings, change = context.store, context.settings, context.change()
+    record = {} if change else store.get_json(tuning)
+    bench = context.bench(ranks, adapters=record.get("points", {}).values())
+    evaluator = Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows)
+    champion = ParentVersion(context.order.parent, context.pool(bench.base.digest), context.evaluation())
+    progress = ProgressCounter(context.report) if ranks.first else None
+    work_area = store.scratch(context.order.scratch) if context.order.scratch else None
+    config = context.config(bench.base.settings.longest)
+    if change:
+        tasks = PriorTasks(Predictor(store, settings, evaluator, work_area, progress), champion)
+        return Rerouting(tasks, context.replacements()).run(change, config)
+    snapshot, replaced = context.snapshot(), context.replacements()
+    return Forgetting(store, settings, evaluator, champion, snapshot, progress, work_area, replaced).run(record, config)

@@ -7,7 +7,7 @@ from zenml.types import HTMLString
 
 from components.evaluation.reports import gate_html
 from components.gate.gate import decide_gate
-from components.promotion.evidence import gate_evidence
+from components.promotion.evidence import gate_evidence, wordings_gate_evidence
 from steps.order import open_learning
 
 
@@ -18,17 +18,24 @@ def gate(
     """Digest of the gate's report: pass, fail or inconclusive, one row per rule."""
     context = open_learning(store, order)
     objects = context.store
-    evidence = gate_evidence(
-        objects,
-        context.settings,
-        context.assessment(),
-        objects.get_json(tuning),
-        objects.get_json(evaluation),
-        attempt=context.order.attempt,
-        drift_accepted=context.order.released,
-        looks=context.order.looks,
-        declarations=context.order.superseded,
-    )
+    facts: dict[str, Any] = {
+        "attempt": context.order.attempt,
+        "looks": context.order.looks,
+        "declarations": context.order.superseded,
+    }
+    record = objects.get_json(evaluation)
+    if context.order.wordings:
+        evidence = wordings_gate_evidence(objects, context.settings, record, **facts)
+    else:
+        evidence = gate_evidence(
+            objects,
+            context.settings,
+            context.assessment(),
+            objects.get_json(tuning),
+            record,
+            drift_accepted=context.order.released,
+            **facts,
+        )
     verdict = decide_gate(evidence, context.settings.policy.gate).to_json()
     log_metadata({"verdict": verdict["verdict"], "not_passed": _not_passed(verdict["rows"])})
     return objects.put_json(verdict), HTMLString(gate_html(verdict))

@@ -15,6 +15,7 @@ from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks import progress
 from components.tasks.replaced import replaced_tasks
 from components.tasks.snapshot import Snapshot, load_snapshot
+from components.tasks.wordings import WordingChange
 
 if TYPE_CHECKING:
     from components.model.ranks import Ranks
@@ -68,6 +69,8 @@ class LearnOrder(Order):
     """Outputs of steps already done under the same key."""
     scratch: str = ""
     """Name of the work area for checkpoints."""
+    wordings: str | None = None
+    """Change of wordings to evaluate; then nothing is tuned, and `assessment` is empty."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +166,16 @@ class LearnContext(Context):
         """The task to learn, with the rows to learn it from, as the assessment says."""
         assessment = self.assessment()
         snapshot, rows = load_snapshot(self.store, assessment["task"]), assessment.get("rows")
-        return snapshot.taught_from(rows["train"], rows["instructions"]) if rows else snapshot
+        return snapshot.taught_from(rows["train"], rows["instructions"], rows.get("wordings")) if rows else snapshot
+
+    def change(self) -> WordingChange | None:
+        """The change of wordings to evaluate, if the run is about one."""
+        return WordingChange.from_json(self.store.get_json(self.order.wordings)) if self.order.wordings else None
 
     def replacements(self) -> dict[str, str]:
         """Names of the parent's tasks that another replaces, maybe the one to learn -> `name@version` of that one."""
-        pool, learning = self.pool(NO_BASE_MODEL), self.snapshot().task
-        return replaced_tasks(self.store, pool, self.order.superseded, learning)
+        learning = None if self.order.wordings else self.snapshot().task
+        return replaced_tasks(self.store, self.pool(NO_BASE_MODEL), self.order.superseded, learning)
 
 
 def open_order(store: str, order: str) -> Context:

@@ -6,12 +6,13 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from components.evaluation.accuracy_matrix import CONFIDENCE, AccuracyMatrix
-from components.evaluation.pictures import curve_png
+from components.evaluation.pictures import curve_png, heat_map_png, history_png
 from components.evaluation.reports import Flip, FlipCount, evaluation_html
 from components.evaluation.scored import scored_rows
 from components.evaluation.statistics import compare
 from components.grouping.pool import Pool
 from components.proportions import Interval
+from components.settings import EvaluationSettings
 from components.storage.objects import ObjectStore
 from components.tasks.snapshot import load_snapshot
 
@@ -21,15 +22,15 @@ Record = Mapping[str, Any]
 class Stage(NamedTuple):
     """One version of a lineage, as far as its row of the accuracy matrix goes."""
 
-    task: str
-    """Name, in its pool, of the task that it learnt."""
+    task: str | None
+    """Name, in its pool, of the task that it learnt; None for a change of wordings."""
     predictions: Mapping[str, str]
     """Task name -> digest of its test predictions; without the tasks that keep no rows."""
 
 
 def stage(store: ObjectStore, record: Record) -> Stage:
     """The stage that an evaluation record is about."""
-    return Stage(_new_task(store, record), record["predictions"])
+    return Stage(_new_task(store, record) if record["task"] else None, record["predictions"])
 
 
 def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMatrix:
@@ -40,10 +41,17 @@ def lineage_matrix(store: ObjectStore, records: Sequence[Record]) -> AccuracyMat
 def stage_matrix(store: ObjectStore, stages: Sequence[Stage], *, per_row: bool = True) -> AccuracyMatrix:
     """`A[j, i]` of stages, oldest first; without `per_row` there are no intervals, and a page of it is quick.
 
-    Predictions that many versions carry over are looked up once.
+    Predictions that many versions carry over are looked up once. A version that learnt nothing has no row of its own:
+    its predictions stand for those of the version before.
     """
-    names = [each.task for each in stages]
-    rows = [[each.predictions.get(name) for name in names[: j + 1]] for j, each in enumerate(stages)]
+    taught: list[tuple[str, Mapping[str, str]]] = []
+    for each in stages:
+        if each.task is not None:
+            taught.append((each.task, each.predictions))
+        elif taught:
+            taught[-1] = (taught[-1][0], each.predictions)
+    names = [task for task, _ in taught]
+    rows = [[predictions.get(name) for name in names[: j + 1]] for j, (_, predictions) in enumerate(taught)]
     cells = {digest: row_scores(store, digest) for digest in {cell for row in rows for cell in row}}
     if per_row:
         return AccuracyMatrix.from_scores(names, [[cells[cell] for cell in row] for row in rows])
@@ -135,8 +143,8 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
     """The evaluation report of the newest record, self-contained HTML."""
     newest = records[-1]
     pool = Pool.from_manifest(store.get_json(newest["pool"]))
-    notes = [
-        f"Chosen point {newest['reason']}.",
+    notes = [f"Chosen point {newest['reason']}."] if newest["task"] else []
+    notes += [
         (
             f"{newest['carried']} predictions carried over by proof, {newest['predicted']} made; "
             f"{newest['recheck']['rows']} carried ones predicted again, "
@@ -149,7 +157,7 @@ def report(store: ObjectStore, records: Sequence[Record], margin: float) -> str:
     curve = curve_picture(newest, margin)
     return evaluation_html(
         lineage_matrix(store, records),
-        title=f"Evaluation of {_new_task(store, newest)}",
+        title=f"Evaluation of {_new_task(store, newest)}" if newest["task"] else "Evaluation of a change of wordings",
         groups=pool.groups_by_name(),
         flips=flip_counts(store, newest),
         against_anchor=against_anchor(store, newest),
@@ -171,6 +179,14 @@ def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
     return notes
 
 
+def pictures(store: ObjectStore, records: Sequence[Record], settings: EvaluationSettings) -> dict[str, bytes]:
+    """Pictures of the newest of a lineage's records, PNG by name."""
+    matrix, pool = lineage_matrix(store, records), Pool.from_manifest(store.get_json(records[-1]["pool"]))
+    drawn = {"heat_map": heat_map_png(matrix), "history": history_png(matrix, pool.groups_by_name())}
+    curve = curve_picture(records[-1], settings.choice_margin)
+    return drawn | ({"curve": curve} if curve else {})
+
+
 def curve_picture(record: Record, margin: float) -> bytes | None:
     """The curve's points with the chosen one as PNG; None if there was nothing to choose."""
     points = curve_points(record)
@@ -179,6 +195,8 @@ def curve_picture(record: Record, margin: float) -> bytes | None:
 
 def curve_points(record: Record) -> list[tuple[str, float, float]]:
     """Each point's name, score of the new task and drop of the prior ones; empty with nothing to choose."""
+    if record["task"] is None:
+        return []
     average, before, points = curve_drop(record) == "average", record["before"], []
     for p in record["points"]:
         drops = [before[task] - score for task, score in p["prior"].items()] or [0.0]

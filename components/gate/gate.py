@@ -38,6 +38,7 @@ def decide_gate(evidence: GateEvidence, policy: GateSettings) -> GateReport:
     alpha = level(policy, evidence.attempt)
     early_rows = (
         *(_arrival_rows(evidence, evidence.new, policy) if evidence.new else ()),
+        *([_reworded_row(evidence, evidence.rewording, policy)] if evidence.rewording else ()),
         *_fallback_rows(evidence),
         _attempt_row(evidence, policy, alpha),
     )
@@ -263,8 +264,7 @@ def _lost_rows(tasks: Sequence[str]) -> list[GateRow]:
 
 
 def _arrival_rows(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> tuple[GateRow, ...]:
-    rows = (_validation_row(evidence), _drift_row(evidence), _routing_row(evidence, new, policy))
-    return (*rows, _reworded_row(evidence.rewording, policy)) if evidence.rewording else rows
+    return _validation_row(evidence), _drift_row(evidence), _routing_row(evidence, new, policy)
 
 
 def _validation_row(evidence: GateEvidence) -> GateRow:
@@ -290,14 +290,15 @@ def _routing_row(evidence: GateEvidence, new: NewTask, policy: GateSettings) -> 
     return GateRow("routing", new.name, verdict, share, None, None, policy.min_routing, words)
 
 
-def _reworded_row(rewording: Rewording, policy: GateSettings) -> GateRow:
-    """Requests in other words: the new task must not take those of earlier ones."""
+def _reworded_row(evidence: GateEvidence, rewording: Rewording, policy: GateSettings) -> GateRow:
+    """Requests in other words: the new task, or a task's new wordings, must not take those of other tasks."""
+    others, own = ("earlier tasks", "the new task's") if evidence.new else ("other tasks", "its own")
     interval = wilson_interval(rewording.prior_lost, rewording.prior_of)
     share = rewording.prior_lost / rewording.prior_of if rewording.prior_of else 0.0
     verdict: RowVerdict = "fail" if rewording.prior_of and interval.low > policy.max_rerouted else "pass"
     words = (
-        f"{rewording.prior_lost} of {rewording.prior_of} wordings of earlier tasks, each left out in turn, no longer "
-        f"reach their group; allowed {policy.max_rerouted:.1%} with confidence. Of the new task's {rewording.new_of}, "
+        f"{rewording.prior_lost} of {rewording.prior_of} wordings of {others}, each left out in turn, no longer "
+        f"reach their group; allowed {policy.max_rerouted:.1%} with confidence. Of {own} {rewording.new_of}, "
         f"{rewording.new_right} reach it; {rewording.let_in} of {rewording.general} general requests reach some task"
     )
     return GateRow("reworded", None, verdict, share, interval.low, interval.high, policy.max_rerouted, words)

@@ -61,11 +61,11 @@ class NewTask:
 class GateEvidence:
     """Everything the gate looks at. Shares are fractions.
 
-    `new` is None if no task was learnt and only the base model changed: then `validation`, `drift` and `routing_share`,
-    which are about the new task, are ignored. `not_taught`: tasks of the champion that the candidate was not taught
-    because no rows of them are kept. `drift_accepted`: a person released a task that was held for extreme drift.
-    `routing_share`: share of the new task's test rows that the candidate's router sends to its group. `rewording`: the
-    same for requests in other words; None in evidence of earlier releases.
+    `new` is None if no task was learnt and only the base model or wordings changed: then `validation`, `drift` and
+    `routing_share`, which are about the new task, are ignored. `not_taught`: tasks of the champion that the candidate
+    was not taught because no rows of them are kept. `drift_accepted`: a person released a task that was held for
+    extreme drift. `routing_share`: share of the new task's test rows that the candidate's router sends to its group.
+    `rewording`: the same for requests in other words; None in evidence of earlier releases.
     `fallback_share` and `fallback_limit`: share of EMA updates that fell back to a fixed beta, and
     `tuning.ema.max_fallback`; None if the rule has no fallback. `attempt` counts from 1 per name and owner.
     `costs`: measured seconds or bytes, shown only.

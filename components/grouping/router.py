@@ -9,7 +9,7 @@ is a sentence model.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -176,8 +176,13 @@ def extend(
         assurance=assurance,
         overrides=overrides,
     )
-    state = {**fit_state(larger.groups, settings), "learnt": [*learnt, entry.name], "replaced": sorted(without_claim)}
-    return Pool.from_manifest({**larger.to_manifest(), "router": state})
+    return refit(larger, settings, [*learnt, entry.name], without_claim)
+
+
+def refit(pool: Pool, settings: GroupingSettings, learnt: Sequence[str], without_claim: Collection[str] = ()) -> Pool:
+    """The pool with a router fitted on its groups as they are; `learnt` and `without_claim` are as in `extend`."""
+    state = {**fit_state(pool.groups, settings), "learnt": list(learnt), "replaced": sorted(without_claim)}
+    return replace(pool, router=state)
 
 
 def fit_state(groups: Sequence[Group], settings: GroupingSettings) -> dict[str, Any]:

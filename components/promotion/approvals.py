@@ -78,7 +78,8 @@ def check_evidence(store: ObjectStore, candidate: Candidate, trials: Sequence[st
             raise EvidenceVoid(f"the evidence of version {candidate.number} speaks of {subject}, expected {record}")
         check_version(store, candidate.digest)
         gate, evaluation = store.get_json(value["gate"]), store.get_json(value["evaluation"])
-        parts = [value["assessment"], value["tuning"], value["task"], *value["reports"].values()]
+        links = (value["assessment"], value["tuning"], value.get("wordings"), value["task"])
+        parts = [*filter(None, links), *value["reports"].values()]
         if isinstance(evaluation, dict) and "predictions" in evaluation:
             parts += [*evaluation["predictions"].values(), *evaluation["champion"].values()]
         _need_trials_of(store, candidate, trials)

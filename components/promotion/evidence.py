@@ -17,6 +17,7 @@ from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.replaced import replaced_tasks
 from components.tasks.snapshot import load_snapshot
+from components.tasks.wordings import WordingChange
 
 Record = Mapping[str, Any]
 
@@ -39,21 +40,12 @@ def gate_evidence(
     replaced tasks that people named, label to label; those that packages name are added.
     """
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
-    new = load_snapshot(store, evaluation["task"])
-    prior, name, share = [], "", settings.policy.gate.reserve_share
-    replaced_by = replaced_tasks(store, pool, declarations or {})
-    for group in pool.groups:
-        for entry in group.tasks:
-            if entry.task == new.digest:
-                name = entry.name
-            else:
-                look = (looks or {}).get(entry.name, 0)
-                task = prior_task(store, evaluation, entry.name, entry.task, group.id, share, look)
-                prior.append(replace(task, superseded_by=replaced_by.get(entry.name)))
+    new, share = load_snapshot(store, evaluation["task"]), settings.policy.gate.reserve_share
+    name = next(entry.name for entry in pool.tasks() if entry.task == new.digest)
     validation, drift = store.get_json(assessment["validation"]), store.get_json(assessment["drift"])
     predictions = scored_rows(store, evaluation["predictions"][name])
     return GateEvidence(
-        prior=tuple(prior),
+        prior=_prior_tasks(store, pool, evaluation, share, looks or {}, declarations or {}),
         new=NewTask(
             name=name,
             champion_test=_scores(scored_rows(store, evaluation["champion"][name])),
@@ -73,6 +65,47 @@ def gate_evidence(
         fallback_limit=settings.tuning.ema.max_fallback,
         attempt=attempt,
         drift_accepted=drift_accepted,
+    )
+
+
+def wordings_gate_evidence(
+    store: ObjectStore,
+    settings: Settings,
+    evaluation: Record,
+    *,
+    attempt: int,
+    looks: Mapping[str, int],
+    declarations: Mapping[str, str] | None = None,
+) -> GateEvidence:
+    """The gate's input about a change of wordings: every task is an earlier one; see `gate_evidence`."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    share = settings.policy.gate.reserve_share
+    return GateEvidence(
+        prior=_prior_tasks(store, pool, evaluation, share, looks, declarations or {}),
+        new=None,
+        rewording=Rewording.from_json(evaluation["rewording"]),
+        attempt=attempt,
+    )
+
+
+def _prior_tasks(
+    store: ObjectStore,
+    pool: Pool,
+    evaluation: Record,
+    share: float,
+    looks: Mapping[str, int],
+    declarations: Mapping[str, str],
+) -> tuple[PriorTask, ...]:
+    """All tasks of a pool but the one that was learnt."""
+    replaced_by = replaced_tasks(store, pool, declarations)
+    return tuple(
+        replace(
+            prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0)),
+            superseded_by=replaced_by.get(entry.name),
+        )
+        for group in pool.groups
+        for entry in group.tasks
+        if entry.task != evaluation["task"]
     )
 
 
@@ -117,6 +150,25 @@ def evidence_record(
     }
 
 
+def wordings_evidence_record(
+    evaluation: str, wordings: str, change: WordingChange, gate: str, reports: Mapping[str, str], content: Record
+) -> dict[str, Any]:
+    """The same for a change of wordings, the object `wordings`: nothing was assessed and nothing tuned."""
+    return {
+        "kind": "evidence",
+        "schema": 1,
+        "candidate": content["pool"],
+        "task": change.task,
+        "parent": content["parent"],
+        "assessment": None,
+        "tuning": None,
+        "wordings": wordings,
+        "evaluation": evaluation,
+        "gate": gate,
+        "reports": dict(reports),
+    }
+
+
 def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: GateReport) -> str:
     """Markdown about a version, for people who find it in a registry."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
@@ -132,6 +184,17 @@ def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: Gat
             *([f"Pseudo-labels: {tuning['pseudo_labels']['words']}."] if "pseudo_labels" in tuning else []),
         ],
     )
+
+
+def wordings_card(store: ObjectStore, evaluation: Record, change: WordingChange, gate: GateReport) -> str:
+    """Markdown about a version that learnt nothing, but knows a task by other wordings."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    moved = sum(move["rows"] for moves in evaluation["rerouted"].values() for move in moves)
+    notes = [
+        f"{len(change.add)} wordings are new, {len(change.remove)} were taken away.",
+        f"{moved} test rows go to another adapter than before.",
+    ]
+    return _card(pool, evaluation, gate, f"wordings of {change.label}", "No adapter was changed.", notes)
 
 
 def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, not_taught: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from components.gate.gate import decide_gate
 from components.gate.inputs import GateEvidence
 from components.gate.report import present_form
 from components.promotion.candidates import Candidate
-from components.promotion.evidence import gate_evidence, gate_inputs
+from components.promotion.evidence import gate_evidence, gate_inputs, wordings_gate_evidence
 from components.settings import GateSettings, Settings
 from components.storage.objects import Json, ObjectStore
 
@@ -122,6 +122,10 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
             attempt=before["attempt"],
             looks=looks,
         )
+    if "wordings" in record:
+        settings = Settings.model_validate({"policy": {"gate": policy.model_dump()}})
+        evidence = wordings_gate_evidence(store, settings, evaluation, attempt=before["attempt"], looks=looks)
+        return _with_replacements(evidence, rows)
     limits = {"tuning": {"ema": {"max_fallback": fallback[0]["limit"]}}} if fallback else {}
     settings = Settings.model_validate({"policy": {"gate": policy.model_dump()}, **limits})
     evidence = gate_evidence(
@@ -134,6 +138,11 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
         drift_accepted=all(row["verdict"] == "pass" for row in rows.get("drift", ())),
         looks=looks,
     )
+    return _with_replacements(evidence, rows)
+
+
+def _with_replacements(evidence: GateEvidence, rows: Mapping[str, list[Record]]) -> GateEvidence:
+    """The evidence with the replacements that the report names."""
     replacements = {row["task"]: row["superseded_by"] for row in rows.get("superseded", ())}
     return replace(
         evidence, prior=tuple(replace(task, superseded_by=replacements.get(task.name)) for task in evidence.prior)

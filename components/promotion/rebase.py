@@ -97,7 +97,11 @@ def reassess(
         "estimate": estimate(settings, snapshot, pool, decision),
         "length": length(snapshot.splits["train"].rows, settings.tuning).to_json(),
         "reports": dict(earlier["reports"]),
-        "rows": {"train": lesson.rows, "instructions": list(lesson.entry.instructions)},
+        "rows": {
+            "train": lesson.rows,
+            "instructions": list(lesson.entry.instructions),
+            "wordings": list(lesson.entry.wordings),
+        },
     }
 
 

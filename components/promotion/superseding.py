@@ -23,7 +23,7 @@ class SupersedeRefused(LciaError):
 def declarations(connection: Connection, assistant: str) -> dict[str, str]:
     """Replacements that people declared: `name@version` -> `name@version`."""
     items = queue.items(connection, assistant, ("promoted",))
-    return {label(item): str(item.answers[ANSWER]) for item in items if ANSWER in item.answers}
+    return {item.label: str(item.answers[ANSWER]) for item in items if ANSWER in item.answers}
 
 
 def declare(connection: Connection, old: QueueItem, new: QueueItem, actor: Actor, reason: str) -> QueueItem:
@@ -36,18 +36,13 @@ def declare(connection: Connection, old: QueueItem, new: QueueItem, actor: Actor
     need_reason(reason)
     for item in (old, new):
         if item.state != "promoted":
-            raise SupersedeRefused(f"{label(item)} is {item.state}, expected a learnt task; `lcia tasks` lists them")
+            raise SupersedeRefused(f"{item.label} is {item.state}, expected a learnt task; `lcia tasks` lists them")
     standing = declarations(connection, old.assistant)
-    if standing.get(label(old)) == label(new):
+    if standing.get(old.label) == new.label:
         return old
-    if old.id == new.id or reaches(standing, label(new), label(old)):
+    if old.id == new.id or reaches(standing, new.label, old.label):
         raise SupersedeRefused(
-            f"{label(old)} can't be superseded by {label(new)}: it is the same task, or supersedes that one itself"
+            f"{old.label} can't be superseded by {new.label}: it is the same task, or supersedes that one itself"
         )
-    append(connection, "task.superseded", actor, label(old), {"by": label(new), "reason": reason})
-    return queue.note(connection, old.id, {ANSWER: label(new)})
-
-
-def label(item: QueueItem) -> str:
-    """`name@version`."""
-    return f"{item.name}@{item.version}"
+    append(connection, "task.superseded", actor, old.label, {"by": new.label, "reason": reason})
+    return queue.note(connection, old.id, {ANSWER: new.label})

@@ -10,6 +10,7 @@ from components.registry.runs import MODEL_PATH
 from components.serving import bundle
 from components.storage.objects import Json, ObjectStore
 from components.tasks.snapshot import load_snapshot
+from components.tasks.wordings import WordingChange
 
 PICTURES = frozenset({"heat_map", "history", "loss", "beta", "distance", "curve"})
 
@@ -23,12 +24,11 @@ def publication(
 
     `lineage` are the evaluation records of the version and its ancestors, oldest first; `costs` are seconds.
     """
-    evaluation, tuning = store.get_json(evidence["evaluation"]), store.get_json(evidence["tuning"])
+    evaluation = store.get_json(evidence["evaluation"])
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     matrix = lineage_matrix(store, [store.get_json(digest) for digest in lineage])
     gate = GateReport.from_json(store.get_json(evidence["gate"]))
     parts = bundle.parts(store, evaluation["pool"])
-    group = pool.group_of(evaluation["task"])
     metrics: dict[str, Json] = {
         name: value
         for name in ("avg_acc", "new_acc", "bwt", "forgetting")
@@ -40,21 +40,16 @@ def publication(
             metrics["gate/" + "/".join(filter(None, (row.rule, row.task)))] = row.value
     metrics |= {f"cost/{name}_seconds": seconds for name, seconds in costs.items()}
     metrics |= {"cost/predicted": evaluation["predicted"], "cost/carried_over": evaluation["carried"]}
+    learning = _learning(store, evidence, evaluation, pool) if evidence["tuning"] else _no_learning(store, evidence)
     return {
         "params": {
-            "task": load_snapshot(store, evaluation["task"]).task.label,
-            "group": group.id if group else "",
-            "ema_rule": tuning["rule"],
-            "chosen_point": evaluation["chosen"],
-            "rows": tuning["rows"],
-            "rehearsed_rows": tuning["rehearsed_rows"],
-            "steps": len(tuning["losses"]),
+            "task": load_snapshot(store, evidence["task"]).task.label,
             "base_model": pool.base_model,
             "changed_settings": ", ".join(pool.overrides) or "none",
+            **learning.pop("params"),
         },
         "metrics": {name.replace(" ", "_"): value for name, value in metrics.items()},
-        "curves": evidence["tuning"],
-        "datasets": _datasets(store, evaluation["task"], group, tuning),
+        **learning,
         "description": store.get(evidence["reports"]["card"]).decode(),
         "files": {
             **{f"{MODEL_PATH}/{place}": digest for place, digest in parts.files.items()},
@@ -62,6 +57,29 @@ def publication(
         },
         "folders": {f"{MODEL_PATH}/{place}": digest for place, digest in parts.folders.items()},
     }
+
+
+def _learning(
+    store: ObjectStore, evidence: Mapping[str, Any], evaluation: Mapping[str, Any], pool: Pool
+) -> dict[str, Any]:
+    """What is said about a version that learnt a task."""
+    tuning, group = store.get_json(evidence["tuning"]), pool.group_of(evaluation["task"])
+    params: dict[str, Json] = {
+        "group": group.id if group else "",
+        "ema_rule": tuning["rule"],
+        "chosen_point": evaluation["chosen"],
+        "rows": tuning["rows"],
+        "rehearsed_rows": tuning["rehearsed_rows"],
+        "steps": len(tuning["losses"]),
+    }
+    datasets = _datasets(store, evaluation["task"], group, tuning)
+    return {"params": params, "curves": evidence["tuning"], "datasets": datasets}
+
+
+def _no_learning(store: ObjectStore, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said about a version that changed wordings alone."""
+    change = WordingChange.from_json(store.get_json(evidence["wordings"]))
+    return {"params": {"wordings_added": len(change.add), "wordings_removed": len(change.remove)}, "datasets": []}
 
 
 def _datasets(store: ObjectStore, task: str, group: Group | None, tuning: Mapping[str, Any]) -> list[dict[str, Json]]:

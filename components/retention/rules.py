@@ -31,8 +31,10 @@ def to_erase(index: Index, items: Sequence[QueueItem], versions: Sequence[Candid
     dead = {digest: why for digest, why in fates if why is not None and digest not in alive}
     dead |= _routes(index, dead)
     for item in items:
-        if item.state == "withdrawn":
-            dead |= dict.fromkeys(_instructions(index, item, versions), f"{label(item)} was withdrawn")
+        if item.state == "withdrawn" and item.changes_wordings:
+            dead[item.package] = f"{item.label} was withdrawn"
+        elif item.state == "withdrawn":
+            dead |= dict.fromkeys(_instructions(index, item, versions), f"{item.label} was withdrawn")
     return {digest: why for digest, why in dead.items() if digest in index.objects}
 
 
@@ -133,22 +135,22 @@ def _verdicts(
     if over is not None or item.state not in DECIDED:
         return over, over, over
     limit, rows = retention.train_rows, splits["train"]["rows"]
-    most = f"rows of {label(item)}: retention.train_rows is {limit}"
+    most = f"rows of {item.label}: retention.train_rows is {limit}"
     train = most if rows > limit else None
     no_labels = most if rows + splits.get(UNLABELLED, {"rows": 0})["rows"] > limit else None
     return (
         train,
         no_labels,
-        None if retention.evaluation_rows else f"rows of {label(item)}: retention.evaluation_rows is false",
+        None if retention.evaluation_rows else f"rows of {item.label}: retention.evaluation_rows is false",
     )
 
 
 def _over(item: QueueItem, retention: Retention, today: date) -> str | None:
     """Reason why nothing at all may be kept any more; None if there is none."""
     if item.state == "withdrawn":
-        return f"{label(item)} was withdrawn"
+        return f"{item.label} was withdrawn"
     if retention.until is not None and retention.until < today:
-        return f"rows of {label(item)}: retention.until {retention.until} has passed"
+        return f"rows of {item.label}: retention.until {retention.until} has passed"
     return None
 
 
@@ -173,8 +175,3 @@ def _routes(index: Index, dead: Mapping[str, str]) -> dict[str, str]:
                 fates.append((str(routes), dead.get(predictions, why_gone)))
     alive = {digest for digest, why in fates if why is None}
     return {digest: why for digest, why in fates if why is not None and digest not in alive}
-
-
-def label(item: QueueItem) -> str:
-    """`name@version`, the way people refer to it."""
-    return f"{item.name}@{item.version}"

@@ -16,13 +16,13 @@ from components.promotion import candidates, champion
 from components.promotion.candidates import Candidate
 from components.promotion.reasons import need_reason
 from components.registry.outbox import enqueue
-from components.retention.rules import REFUSE, label, snapshots, versions_with
+from components.retention.rules import REFUSE, snapshots, versions_with
 from components.storage.leases import Lease, check
 from components.storage.objects import Json
 from components.storage.reach import Index
 from components.storage.tables import candidates as candidates_table
 from components.storage.tables import promotions
-from components.tasks import queue
+from components.tasks import proposals, queue
 from components.tasks.queue import QueueItem
 
 
@@ -52,15 +52,15 @@ def find(connection: Connection, assistant: str, name: str) -> QueueItem:
     Raises:
         TaskUnknown: no task has this name, or several have.
     """
-    items = queue.items(connection, assistant)
+    items = [item for item in queue.items(connection, assistant) if not item.changes_wordings]
     if name.isdigit():
         matches = [item for item in items if item.id == int(name)]
     else:
-        matches = [item for item in items if name in (item.name, label(item))]
+        matches = [item for item in items if name in (item.name, item.label)]
         matches = [item for item in matches if item.state != "withdrawn"] or matches[-1:]
     if len(matches) == 1:
         return matches[0]
-    several = ", ".join(f"{item.id} ({label(item)})" for item in matches)
+    several = ", ".join(f"{item.id} ({item.label})" for item in matches)
     raise TaskUnknown(
         f"{name!r} is {'several tasks: ' + several if matches else 'no task of ' + assistant}; "
         "give a number or name@version as `lcia status` lists them"
@@ -95,13 +95,17 @@ def withdraw(
         return Withdrawal(item, tuple(versions), str(item.answers.get("withdrawn")), repeat=True)
     if policy == REFUSE:
         _need_other_champion(connection, item, versions)
+    for task in snapshots(index, item):
+        proposals.forget(connection, task=task)
+    own = [item.id, *_changes_of(connection, item)]
     for version in versions:
-        if version.state == "pending" and (version.item == item.id or policy == REFUSE):
-            _end(connection, version, item, actor, reason)
+        if version.state == "pending" and (version.item in own or policy == REFUSE):
+            _end(connection, version, item, own, actor, reason)
     answers = {"withdrawn": policy, "versions": [version.number for version in versions]}
-    after = queue.move(
-        connection, None, item.id, "withdrawn", f"withdrawn by {actor.name}: {reason}", actor=actor, answers=answers
-    )
+    for number in own:
+        why = f"withdrawn by {actor.name}: {reason}"
+        queue.move(connection, None, number, "withdrawn", why, actor=actor, answers=answers)
+    after = queue.item(connection, item.id)
     _mark(connection, [v for v in versions if v.state == "promoted"], after)
     return Withdrawal(after, tuple(versions), policy, repeat=False)
 
@@ -120,25 +124,36 @@ def _need_other_champion(connection: Connection, item: QueueItem, versions: Sequ
         else "no earlier champion is without it"
     )
     raise WithdrawalRefused(
-        f"version {version.number}, the champion, was tuned on the rows of {label(item)} and can't unlearn them, and "
+        f"version {version.number}, the champion, was tuned on the rows of {item.label} and can't unlearn them, and "
         f"retention.withdrawn_adapters is refuse: {way}; `--set retention.withdrawn_adapters=keep` erases the rows "
         "and lets marked versions stay in use. Nothing was changed"
     )
 
 
-def _end(connection: Connection, version: Candidate, item: QueueItem, actor: Actor, reason: str) -> None:
+def _changes_of(connection: Connection, item: QueueItem) -> list[int]:
+    """Numbers of the changes of a task's wordings that are not withdrawn yet."""
+    return [
+        each.id
+        for each in queue.items(connection, item.assistant)
+        if each.changes_wordings and each.label.startswith(f"{item.label}+") and each.state != "withdrawn"
+    ]
+
+
+def _end(
+    connection: Connection, version: Candidate, item: QueueItem, own: Sequence[int], actor: Actor, reason: str
+) -> None:
     """Reject a waiting candidate; a task that only built upon the withdrawn one is queued again."""
-    why = f"it has learnt {label(item)}, which was withdrawn: {reason}"
+    why = f"it has learnt {item.label}, which was withdrawn: {reason}"
     candidates.move(connection, version, "rejected", why)
     details: dict[str, Json] = {"evidence": version.evidence, "reason": why}
     log.append(connection, "candidate.rejected", actor, version.digest, details)
-    if version.item is not None and version.item != item.id:
-        queue.move(connection, None, version.item, "submitted", f"learns again without {label(item)}", actor=actor)
+    if version.item is not None and version.item not in own:
+        queue.move(connection, None, version.item, "submitted", f"learns again without {item.label}", actor=actor)
 
 
 def _mark(connection: Connection, versions: Sequence[Candidate], item: QueueItem) -> None:
     """Mark versions and their promotions, here and in the registry, as tuned on rows that were withdrawn."""
-    mark = f"tuned on rows of {label(item)}, withdrawn since"
+    mark = f"tuned on rows of {item.label}, withdrawn since"
     for version in versions:
         marks = sorted({*version.marks, mark})
         mine = candidates_table.c.digest == version.digest

@@ -28,6 +28,7 @@ from components.storage.tables import (
     signing_keys,
     tokens,
     trials,
+    wording_proposals,
 )
 
 Accounts: TypeAlias = frozenset[str | None]
@@ -253,6 +254,13 @@ _TRY_OUT = {
     "tests": {},
     "asked_at": _THEN,
 }
+_PROPOSAL = {
+    **dict.fromkeys(("assistant", "task", "label", "text", "made_by"), _ME),
+    "source": "model",
+    "times": 1,
+    "state": "open",
+    "at": _THEN,
+}
 _TRIALS: tuple[Trial, ...] = (
     *_LOG_TRIALS,
     ("empty the log", text("TRUNCATE log"), _NOBODY),
@@ -274,6 +282,8 @@ _TRIALS: tuple[Trial, ...] = (
     ("grant roles to people", insert(grants).values(person=_ME, role="admin", site="*"), _SERVICE),
     ("report as a gateway", insert(replicas).values(**_REPORT), _SERVICE),
     ("change policy", insert(policies).values(**_POLICY), _SERVICE),
+    ("propose a wording", insert(wording_proposals).values(**_PROPOSAL), _SERVICE),
+    ("forget proposed wordings", delete(wording_proposals).where(false()), frozenset({"service", "keeper"})),
     ("ask for a trial", insert(trials).values(**_TRY_OUT, state="waiting"), _SERVICE),
     ("begin a canary that nobody approved", insert(trials).values(**_TRY_OUT, state="under_way"), _NOBODY),
     ("put a policy in force that nobody proposed", insert(policies).values(**_ALONE), _NOBODY),

@@ -129,6 +129,9 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "trial_counts", ("counts", "at")),
         Right("INSERT", "trial_answers"),
         Right("DELETE", "trial_answers"),
+        Right("INSERT", "wording_proposals", after="state = 'open'"),
+        Right("UPDATE", "wording_proposals"),
+        Right("DELETE", "wording_proposals"),
     ),
     "promoter": (
         Right("UPDATE", "queue", _MOVE, "state = 'candidate'", "state IN ('promoted', 'submitted')"),
@@ -150,6 +153,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "candidates", (*_END, "marks")),
         Right("UPDATE", "promotions", ("marks",)),
         Right("DELETE", "results"),
+        Right("DELETE", "wording_proposals"),
         Right("INSERT", "outbox", after="kind IN ('forget', 'marks', 'state')"),
         *_leases("lineage"),
     ),

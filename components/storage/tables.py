@@ -457,3 +457,21 @@ trial_answers = Table(
     Column("candidate", Text, nullable=False),
     Column("at", Moment, nullable=False),
 )
+
+wording_proposals = Table(
+    "wording_proposals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assistant", String(64), nullable=False, index=True),
+    Column("task", String(64), nullable=False, index=True),  # snapshot of the task that it would be a wording of
+    Column("label", String(128), nullable=False),  # name@version, for people
+    Column("text", Text, nullable=False),
+    Column("source", String(16), nullable=False),  # model, or request: somebody asked so and no task answered
+    Column("times", Integer, nullable=False),  # how often it came
+    Column("state", String(16), nullable=False),  # open, accepted, declined
+    Column("made_by", String(256), nullable=False),
+    Column("at", Moment, nullable=False),  # when it came last
+    Column("decided_by", String(256)),
+    Column("decided_at", Moment),
+    Column("item", Integer, ForeignKey("queue.id")),  # the change that it became part of
+)

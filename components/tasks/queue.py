@@ -71,9 +71,9 @@ class QueueItem:
     id: int
     assistant: str
     package: str
-    """Folder object of the package as it was submitted."""
+    """Folder object of the package as it was submitted, or the object of a change of wordings."""
     task: str | None
-    """Digest of the task snapshot, once the package is read."""
+    """Digest of the task snapshot, once the package is read; None for a change of wordings."""
     name: str
     version: str
     owner: str
@@ -97,6 +97,16 @@ class QueueItem:
     """Splits that the package lacks and that `submit` cut from its training rows."""
     remarks: tuple[str, ...] = ()
     """Sentences about rows that `submit` rewrote or set aside."""
+
+    @property
+    def label(self) -> str:
+        """`name@version`, the way people refer to it."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def changes_wordings(self) -> bool:
+        """True for a change of a learnt task's wordings: `package` says which, and there are no rows."""
+        return "+" in self.version
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""

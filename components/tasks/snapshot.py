@@ -84,14 +84,15 @@ class Snapshot:
             return self.learnt_instructions
         return tuple(sorted({example.instruction for example in self.rows(split)}))
 
-    def taught_from(self, rows: str, instructions: Sequence[str]) -> "Snapshot":
+    def taught_from(self, rows: str, instructions: Sequence[str], wordings: Sequence[str] | None = None) -> "Snapshot":
         """The same task with the training rows that are still kept (`rows` is their object), and no unlabelled ones.
 
-        `instructions` are those of all the training rows it had.
+        `instructions` are those of all the training rows it had, `wordings` those that people have given it since.
         """
         train = SplitRef(rows, len(self.store.get_lines(rows)))
+        task = self.task if wordings is None else self.task.model_copy(update={"wordings": tuple(wordings)})
         return Snapshot(
-            self.digest, self.task, {**self.splits, "train": train}, self.store, learnt_instructions=tuple(instructions)
+            self.digest, task, {**self.splits, "train": train}, self.store, learnt_instructions=tuple(instructions)
         )
 
 

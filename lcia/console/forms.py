@@ -39,6 +39,8 @@ def _value(shape: type[Params], key: str, value: str) -> Any:  # noqa: ANN401 - 
         return value in ("on", "true", "1")
     if get_origin(kind) is dict:
         return _keys(value)
+    if get_origin(kind) is tuple:  # one a line
+        return [line.strip() for line in value.splitlines() if line.strip()]
     return value
 
 

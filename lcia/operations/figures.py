@@ -27,16 +27,15 @@ class Line:
 
     store: ObjectStore
     versions: Sequence[str]
-    """Digest of the version that each stage is about. Of what a version on another base model learnt again only the
-    last stage is a version."""
+    """Digest of the version that each row of the matrix is about. Of what a version on another base model learnt again
+    only the last is a version; a change of wordings has no row of its own."""
     stages: Sequence[Stage]
 
     @classmethod
     def of(cls, instance: Instance, digest: str | None) -> "Line":
         """The line that ends at a version; an empty one for None."""
-        records = instance.learnt(digest)
-        stages = [_stage(instance.store, str(record["evaluation"])) for record in records]
-        return cls(instance.store, [str(record["candidate"]) for record in records], stages)
+        stages = [_stage(instance.store, evaluation) for evaluation in instance.lineage(digest)]
+        return cls(instance.store, [str(record["candidate"]) for record in instance.learnt(digest)], stages)
 
     def matrix(self, *, per_row: bool = False) -> AccuracyMatrix:
         """The accuracy matrix; its intervals need `per_row`, which takes longer."""

@@ -16,6 +16,7 @@ Item = Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the task 
 Why = Annotated[str, Field(min_length=1, max_length=2000, description="Why; kept in the log.")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Short = Annotated[str, Field(min_length=1, max_length=64)]
+Wording = Annotated[str, Field(min_length=1, max_length=1000, description="A way to ask for a task.")]
 
 
 class FilterUnknown(LciaError):
@@ -154,6 +155,34 @@ class RegroupParams(AnswerParams):
     """The group that learns a task."""
 
     group: Short
+
+
+class WordingsParams(Params):
+    """A learnt task by name or `name@version`; none: all."""
+
+    task: Name | None = None
+
+
+class ChangeWordingsParams(Params):
+    """Wordings that a learnt task gains and loses."""
+
+    task: Name
+    add: Annotated[tuple[Wording, ...], Field(max_length=200)] = ()
+    remove: Annotated[tuple[Wording, ...], Field(max_length=200)] = ()
+
+
+class ProposeWordingsParams(Params):
+    """Wordings that a model proposes for a learnt task."""
+
+    task: Name
+    texts: Annotated[tuple[Wording, ...], Field(min_length=1, max_length=200)]
+
+
+class AnswerWordingsParams(Params):
+    """An answer to proposed wordings."""
+
+    numbers: Annotated[tuple[Annotated[int, Field(ge=1, le=2**31 - 1)], ...], Field(min_length=1, max_length=200)]
+    accept: bool
 
 
 class WithdrawParams(Params):

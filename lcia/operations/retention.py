@@ -17,10 +17,12 @@ from components.registry.outbox import backlog
 from components.retention import withdrawal
 from components.retention.sweep import Books, Plan, assistants, plan, sweep
 from components.retention.withdrawal import Withdrawal
+from components.storage.database import now
 from components.storage.fence import NotErased, OutsideRoot, erase, local_path
 from components.storage.leases import Lease
 from components.storage.reach import Index
 from components.storage.remains import copies_of
+from components.tasks import proposals
 from components.tasks.queue import QueueItem
 from infra import zenml_places
 from lcia.instance import Instance
@@ -49,6 +51,9 @@ def clean(instance: Instance, actor: Actor) -> dict[str, Any]:
     with _all_lineages(instance) as leases:
         sweep_plan, reports = _plan(instance), _old_reports(instance)
         sweep(instance.keeper, instance.store, sweep_plan, leases, actor)
+        with instance.keeper.begin() as connection:
+            oldest = now(connection) - timedelta(days=instance.settings.gateway.keep_days)
+            proposals.forget(connection, before=oldest)
         still_there = _erase_all(instance, reports)
     delivery.settle(instance)
     count = len(reports) - len(still_there)

@@ -148,9 +148,10 @@ def _tasks(
     tasks: dict[str, LearntTask] = {}
     for promotion in promotions:
         version = by_digest.get(promotion.version)
-        if version is None or promotion.version in tasks:
+        item = items.get(version.item or 0) if version else None
+        if version is None or promotion.version in tasks or (item and item.changes_wordings):
             continue
-        item, cost = items.get(version.item or 0), costs.get(version.item or 0)
+        cost = costs.get(version.item or 0)
         then, now = scores.get(promotion.version, (None, None))
         tasks[promotion.version] = LearntTask(
             task=version.task_name,

@@ -18,7 +18,7 @@ from components.identity.access import EVERYWHERE, Permission
 from components.promotion import candidates, trial_rows
 from components.retention import withdrawal
 from components.storage.objects import Json
-from components.tasks import queue
+from components.tasks import proposals, queue
 from lcia.instance import Instance
 from lcia.operations import (
     audit,
@@ -37,15 +37,18 @@ from lcia.operations import (
     tasks,
     trials,
     versions,
+    wordings,
 )
 from lcia.operations.params import (
     AddPersonParams,
     AnswerGrantParams,
     AnswerParams,
     AnswerPolicyParams,
+    AnswerWordingsParams,
     ApproveParams,
     BreakLeaseParams,
     CandidatesParams,
+    ChangeWordingsParams,
     CreateTokenParams,
     DecisionParams,
     DiffParams,
@@ -60,6 +63,7 @@ from lcia.operations.params import (
     PersonParams,
     ProofParams,
     ProposePolicyParams,
+    ProposeWordingsParams,
     RegroupParams,
     RetryParams,
     RevokeParams,
@@ -69,6 +73,7 @@ from lcia.operations.params import (
     TasksParams,
     VersionParams,
     WithdrawParams,
+    WordingsParams,
 )
 from lcia.operations.serving_params import ReportParams, ServingParams
 from lcia.operations.trial_params import StartTrialParams, TrialDecisionParams, TrialParams, TrialsParams
@@ -156,6 +161,17 @@ def _of_task(instance: Instance, params: Any) -> list[str]:  # noqa: ANN401 - an
         return [withdrawal.find(connection, instance.assistant, params.task).owner]
 
 
+def _of_wordings(instance: Instance, params: Any) -> list[str]:  # noqa: ANN401 - any params with a learnt task
+    return [EVERYWHERE] if params.task is None else [wordings.need_task(instance, params.task).owner]
+
+
+def _of_proposals(instance: Instance, params: AnswerWordingsParams) -> list[str]:
+    with instance.db.read() as connection:
+        tasks = {each.task for each in proposals.find(connection, instance.assistant, params.numbers)}
+    owners = {each.entry.task: each.owner for each in wordings.learnt_tasks(instance)}
+    return sorted({owners.get(task, EVERYWHERE) for task in tasks})
+
+
 def _of_all(_: Instance, __: Any) -> list[str]:  # noqa: ANN401 - any params
     """Tasks of everybody."""
     return [EVERYWHERE]
@@ -222,6 +238,12 @@ OPERATIONS: dict[str, Operation] = {
         Operation("release", "operate", True, AnswerParams, tasks.release, _of_item),
         Operation("regroup", "operate", True, RegroupParams, tasks.regroup, _of_item),
         Operation("cancel", "operate", True, AnswerParams, tasks.cancel, _of_item),
+        Operation("wordings", "submit", False, WordingsParams, wordings.wordings, _of_wordings),
+        Operation("change-wordings", "submit", True, ChangeWordingsParams, wordings.change, _of_wordings),
+        Operation("propose-wordings", "submit", True, ProposeWordingsParams, wordings.propose, _of_wordings),
+        Operation(
+            "answer-wordings", "submit", True, AnswerWordingsParams, wordings.answer, _of_proposals, everywhere=True
+        ),
         Operation("break-lease", "operate", True, BreakLeaseParams, leases.break_lease, _of_all),
         Operation("sync", "operate", True, NoParams, registry.sync, _of_all),
         Operation("sweep", "operate", True, NoParams, retention.clean, _of_all),

@@ -156,7 +156,8 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
     """The part of `show` that reads no predictions row by row; null for what was erased since."""
     store = instance.store
     evidence = instance.evidence(version)
-    evaluation, tuning = (_record(store, evidence[name]) for name in ("evaluation", "tuning"))
+    evaluation = _record(store, evidence["evaluation"])
+    tuning = _record(store, evidence["tuning"]) if evidence["tuning"] else None
     gate = present_form(_record(store, evidence["gate"]))
     assessment = _unless_erased(store, evidence["assessment"]) or {}
     drift, validation = (_unless_erased(store, assessment.get(name)) for name in ("drift", "validation"))
@@ -174,15 +175,13 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "drift": drift["verdict"] if drift else None,
         "drift_reasons": drift["reasons"] if drift else [],
         "validation": validation["verdict"] if validation else None,
-        "tuning": {
-            **{name: tuning[name] for name in ("rule", "rows", "rehearsed_rows", "fallback_share")},
-            "recalled_rows": tuning.get("recalled_rows", 0),
-        },
-        "chosen": {"point": evaluation["chosen"], "reason": evaluation["reason"], "points": evaluation["points"]},
+        "tuning": _tuning(tuning) if tuning else None,
+        "chosen": _chosen(evaluation) if tuning else None,
+        "wordings": _unless_erased(store, evidence.get("wordings")),
         "predictions": {"made": evaluation["predicted"], "carried_over": evaluation["carried"]},
         "proofs": evaluation.get("proofs", {}),
         "rerouted": evaluation.get("rerouted", {}),
-        "pseudo_labels": tuning.get("pseudo_labels"),
+        "pseudo_labels": tuning.get("pseudo_labels") if tuning else None,
         "rebase": evidence.get("rebase"),
         "trials": trials.trials(instance, version.digest)["trials"],
         "cost": costs_of(instance, item),
@@ -197,6 +196,15 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "decision": state,
         "evidence": {"digest": version.evidence, **evidence},
     }
+
+
+def _tuning(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("rule", "rows", "rehearsed_rows", "fallback_share")
+    return {**{name: tuning[name] for name in names}, "recalled_rows": tuning.get("recalled_rows", 0)}
+
+
+def _chosen(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    return {"point": evaluation["chosen"], "reason": evaluation["reason"], "points": evaluation["points"]}
 
 
 def change_counts(instance: Instance, version: Candidate) -> dict[str, Any]:
@@ -214,6 +222,8 @@ def change_counts(instance: Instance, version: Candidate) -> dict[str, Any]:
 def charts(instance: Instance, version: Candidate) -> dict[str, Any]:
     """Points of the curve between learning and keeping, and loss and beta over the steps, for drawing."""
     evidence = instance.evidence(version)
+    if evidence["tuning"] is None:  # a change of wordings
+        return {"points": [], "loss": [], "old_loss": [], "beta": []}
     tuning, evaluation = (_record(instance.store, evidence[name]) for name in ("tuning", "evaluation"))
     series, history = curves({"old_losses": (), **tuning}), tuning["history"]
     beta = series.get("beta", [])

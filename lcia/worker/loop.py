@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 from components.audit.log import Actor
@@ -26,8 +25,8 @@ from components.tuning.progress_curves import read_curves
 from infra.runs import StepFailed, describe_run, finished_outputs, load
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
-from lcia.worker import estimates, inbox, live_curves
-from lcia.worker.runs import ASSESS, LearnKeys, Runs, make_order, run_name
+from lcia.worker import estimates, inbox, live_curves, rewording
+from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, make_order, run_name
 from steps.order import LearnOrder, Order
 
 LOG = logging.getLogger("lcia.worker.loop")
@@ -88,19 +87,21 @@ class Advance:
     def run(self, item: QueueItem) -> QueueItem:
         """Bring the item as far as it can go now."""
         if item.state == "waiting":
-            item = self._move(item, "submitted", "nothing is undecided any more; assessed on the present champion")
+            item = self.move(item, "submitted", "nothing is undecided any more; assessed on the present champion")
         champion = self.instance.champion()
         parent = champion.digest if champion else None
+        if item.changes_wordings:
+            return rewording.advance(self, item, parent)
         if item.state == "learning" and self._assessment(item)["parent"] != parent:
-            item = self._move(item, "submitted", "the champion moved on; it is assessed again")
+            item = self.move(item, "submitted", "the champion moved on; it is assessed again")
         if item.state == "learning" and self._assessment(item)["grouping"].get("merge"):  # of an earlier release
-            item = self._move(item, "submitted", "groups are no longer merged at the cap; it is assessed again")
+            item = self.move(item, "submitted", "groups are no longer merged at the cap; it is assessed again")
         if item.state in ("submitted", "assessing"):
             item = self._assess(item, parent)
         return self._learn(item, parent) if item.state == "learning" else item
 
     def _assess(self, item: QueueItem, parent: str | None) -> QueueItem:
-        item = self._move(item, "assessing", "data validation, drift check and grouping")
+        item = self.move(item, "assessing", "data validation, drift check and grouping")
         self.say(f"{item.name}@{item.version}: assess_task (validation, drift, grouping)")
         order = self._order(item, parent).model_copy(update={"fingerprints": self._fingerprints(item, parent)})
         key = step_key(
@@ -129,19 +130,22 @@ class Advance:
         why, facts = "; ".join(record["reasons"]), {"task": record["submitted_task"], "reports": reports}
         if record["verdict"] == "refuse":
             folder = quarantine(self.instance.home, item.package, self._problems(record))
-            return self._move(item, "refused", f"{why}; the report is in {folder}", **facts)
+            return self.move(item, "refused", f"{why}; the report is in {folder}", **facts)
         if record["verdict"] == "hold":
-            return self._move(item, "held", why, **facts)
+            return self.move(item, "held", why, **facts)
         if record["verdict"] == "nothing_to_learn":
-            return self._move(item, "nothing_to_learn", why, **facts)
+            return self.move(item, "nothing_to_learn", why, **facts)
+        return self.begin(item, why, **facts)
+
+    def begin(self, item: QueueItem, why: str, **facts: Any) -> QueueItem:  # noqa: ANN401 - fields of the queue
+        """Let an assessed item go on to its candidate, or wait while another is undecided."""
         with self.instance.db.read() as connection:
             pending = candidates.versions(connection, self.instance.assistant, "pending")
         if pending:
             first = pending[0]
-            return self._move(
-                item, "waiting", f"version {first.number} ({first.task_name}) waits for people to decide", **facts
-            )
-        return self._move(item, "learning", why, launched_by=self.actor.name, **facts)
+            why = f"version {first.number} ({first.task_name}) waits for people to decide"
+            return self.move(item, "waiting", why, **facts)
+        return self.move(item, "learning", why, launched_by=self.actor.name, **facts)
 
     def _learn(self, item: QueueItem, parent: str | None) -> QueueItem:
         instance, assessment = self.instance, item.reports["assessment"]
@@ -155,10 +159,10 @@ class Advance:
             learning = self.learn(item, order)
         except StepFailed as failure:
             self.say(f"  failed: {failure}")
-            return self._move(item, "failed", str(failure))
-        return self._register(item, parent, learning)
+            return self.move(item, "failed", str(failure))
+        return self.register(item, parent, learning)
 
-    def learn(self, item: QueueItem, order: LearnOrder) -> "Learning":
+    def learn(self, item: QueueItem, order: LearnOrder) -> Learning:
         """Learn a task as its assessment says; finished steps are found again, an interrupted one goes on.
 
         Raises:
@@ -197,7 +201,8 @@ class Advance:
         seconds = {"learn": round(watch.seconds, 1), "estimated": forecast["seconds"]}
         return Learning(evidence, keys.tune, seconds, {"cost": cost})
 
-    def _register(self, item: QueueItem, parent: str | None, learning: "Learning") -> QueueItem:
+    def register(self, item: QueueItem, parent: str | None, learning: Learning) -> QueueItem:
+        """Turn a finished run into a candidate with its log entry."""
         instance = self.instance
         evidence = instance.store.get_json(learning.evidence)
         lineage = [*instance.lineage(parent), evidence["evaluation"]]
@@ -235,8 +240,8 @@ class Advance:
     def _refuse(self, item: QueueItem, failure: StepFailed) -> QueueItem:
         self.say(f"  {failure}")
         if failure.cause not in REFUSALS:
-            return self._move(item, "failed", str(failure))
-        return self._move(item, "refused", str(failure))
+            return self.move(item, "failed", str(failure))
+        return self.move(item, "refused", str(failure))
 
     # -- small pieces -------------------------------------------------------------------------------
 
@@ -272,21 +277,10 @@ class Advance:
         failures = [c for c in checks if c["severity"] == "hard" and not c["success"]]
         return [Problem(f"{c['split']} split", None, c["name"], str(c["seen"]), str(c["expected"])) for c in failures]
 
-    def _move(self, item: QueueItem, state: str, reason: str, **facts: Any) -> QueueItem:  # noqa: ANN401
+    def move(self, item: QueueItem, state: str, reason: str, **facts: Any) -> QueueItem:  # noqa: ANN401
+        """Change an item's state under the lease; see `queue.move`."""
         with self.instance.db.begin() as connection:
             return queue.move(connection, self.lease, item.id, state, reason, **facts)
-
-
-@dataclass(frozen=True)
-class Learning:
-    """Result of learning a task."""
-
-    evidence: str
-    run: str
-    """Name of the run under which MLflow showed the curves meanwhile."""
-    costs: dict[str, float] = field(default_factory=dict)
-    """Seconds; empty if the result was found again."""
-    reports: dict[str, str] = field(default_factory=dict)
 
 
 def what_next(candidate: Candidate, instance: Instance) -> str:

@@ -21,8 +21,8 @@ from components.tasks.replaced import replaced_tasks
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.operations import delivery
-from lcia.worker.loop import Advance, Learning, Say, what_next
-from lcia.worker.runs import make_order
+from lcia.worker.loop import Advance, Say, what_next
+from lcia.worker.runs import Learning, make_order
 
 
 class NothingToRebase(LciaError):
@@ -109,8 +109,9 @@ def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> 
     lineage: list[str] = []
     earlier = {record["task"]: record["assessment"] for record in instance.learnt(champion.digest)}
     with instance.db.read() as connection:
-        made_by = {v.task: v.item for v in candidates.versions(connection, instance.assistant) if v.item is not None}
-        items = {task: queue.item(connection, item) for task, item in made_by.items() if item is not None}
+        made_by = {v.item: v.task for v in candidates.versions(connection, instance.assistant) if v.item is not None}
+        taught = [each for each in queue.items(connection, instance.assistant) if not each.changes_wordings]
+    items = {made_by[item.id]: item for item in taught if item.id in made_by}
     groups: dict[str, str] = {}
     pool, old = (
         Pool.empty(instance.assistant, instance.pool(champion.digest).base_model),

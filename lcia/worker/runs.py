@@ -1,7 +1,7 @@
 """Pipeline runs of a worker, and results of their steps, which are found again by key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from components.storage import results
@@ -61,6 +61,18 @@ class LearnKeys:
 
 
 @dataclass(frozen=True)
+class Learning:
+    """Result of learning a task."""
+
+    evidence: str
+    run: str
+    """Name of the run under which MLflow showed the curves meanwhile."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """Seconds; empty if the result was found again."""
+    reports: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Runs:
     """Runs and results of the worker that holds `lease`."""
 
@@ -85,15 +97,16 @@ class Runs:
                 self.record(key, step, outputs[step])
 
     def run(self, pipeline: str, item: QueueItem, order: Order) -> PipelineRun:
-        """Run `assess_task` or `learn_task` on an item.
+        """Run `assess_task`, `learn_task` or `reword_task` on an item.
 
         Raises:
             StepFailed: with the step's own words.
         """
         from pipelines.assess_task import assess_task
         from pipelines.learn_task import learn_task
+        from pipelines.reword_task import reword_task
 
-        function = {"assess_task": assess_task, "learn_task": learn_task}[pipeline]
+        function = {"assess_task": assess_task, "learn_task": learn_task, "reword_task": reword_task}[pipeline]
         instance = self.instance
         digest = instance.store.put_json(order.model_dump(mode="json"))
         progress.clear(instance.store, item.package)
@@ -105,4 +118,4 @@ class Runs:
 
 def run_name(pipeline: str, item: QueueItem) -> str:
     """Name of a run in ZenML."""
-    return f"{pipeline}-{item.id}-{item.name}-{item.version}"
+    return f"{pipeline}-{item.id}-{item.name}-{item.version.replace('+', '-')}"

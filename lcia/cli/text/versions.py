@@ -68,16 +68,11 @@ def show(value: Value) -> str:
     version = value["version"]
     parent = version["parent"][:12] if version["parent"] else "the base model"
     label = f"version {version['number']} ({version['digest'][:12]})"
-    tuning = value["tuning"]
     lines = [
-        f"{label} learnt {version['task_name']} on {parent}: {version['state']}",
+        f"{label} {_deed(value)} on {parent}: {version['state']}",
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
-        *_other_base(value["rebase"]),
-        f"  grouping: {value['grouping']['words'] if value['grouping'] else ERASED}",
-        f"  validation {value['validation'] or ERASED}, drift {value['drift'] or ERASED}",
-        f"  tuned with rule {tuning['rule']} on {tuning['rows']} rows, {tuning['rehearsed_rows']} kept rows rehearsed",
-        f"  point {value['chosen']['reason']}",
+        *(_learning(value) if value["tuning"] else _wordings(value["wordings"])),
         f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
         *_carry_over(value),
         *([f"  pseudo-labels: {value['pseudo_labels']['words']}"] if value["pseudo_labels"] else []),
@@ -97,6 +92,31 @@ def show(value: Value) -> str:
     lines += [f"  {void(one)}" for one in value["not_counted"]]
     lines.append(f"  evidence {value['evidence']['digest']}")
     return "\n".join(lines)
+
+
+def _deed(value: Value) -> str:
+    name = value["version"]["task_name"]
+    return f"learnt {name}" if value["tuning"] else f"changes the wordings of {name.partition('+')[0]}"
+
+
+def _learning(value: Value) -> list[str]:
+    """Lines about what was learnt, and how."""
+    tuning = value["tuning"]
+    return [
+        *_other_base(value["rebase"]),
+        f"  grouping: {value['grouping']['words'] if value['grouping'] else ERASED}",
+        f"  validation {value['validation'] or ERASED}, drift {value['drift'] or ERASED}",
+        f"  tuned with rule {tuning['rule']} on {tuning['rows']} rows, {tuning['rehearsed_rows']} kept rows rehearsed",
+        f"  point {value['chosen']['reason']}",
+    ]
+
+
+def _wordings(change: Value | None) -> list[str]:
+    """Lines about a change of wordings."""
+    if change is None:
+        return [f"  wordings: {ERASED}"]
+    lines = [f"  new wording: {text}" for text in change["add"]]
+    return ["  nothing was tuned", *lines, *(f"  wording taken away: {text}" for text in change["remove"])]
 
 
 def _other_base(rebase: Value | None) -> list[str]:

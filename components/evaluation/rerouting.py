@@ -1,0 +1,71 @@
+"""Evaluation of a change of wordings: no adapter changes, so only rows that the router now sends elsewhere differ."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from components.evaluation.carrying import Version
+from components.evaluation.prior_tasks import PriorTasks
+from components.evaluation.recheck import recheck
+from components.grouping.order import learnt_order
+from components.grouping.pool import Pool
+from components.grouping.rewording import Rewording
+from components.grouping.router import refit
+from components.settings import changed_keys
+from components.tasks.wordings import WordingChange, with_wordings
+
+
+@dataclass(frozen=True)
+class Rerouting:
+    """One evaluation of a candidate that differs from the champion in wordings alone."""
+
+    tasks: PriorTasks
+    replaced: Collection[str] = ()
+    """Names of the champion's tasks that others replace."""
+
+    def run(self, change: WordingChange, config: str) -> str:
+        """Route every test row of every task again, predict those that go elsewhere; the record's digest.
+
+        Raises:
+            WordingsRefused: the change does not fit the champion.
+            EvaluationFailed: a carried prediction does not repeat.
+        """
+        tasks, store = self.tasks, self.tasks.store
+        tasks.check_champion()
+        pool = self._candidate(change, config)
+        parent, candidate = (Version.of(each, tasks.settings) for each in (tasks.champion.pool, pool))
+        before = tasks.under_champion(parent)
+        after, moves = tasks.under_candidate(candidate, parent, before)
+        name = next(entry.name for entry in pool.tasks() if entry.task == change.task)
+        base = tasks.predictor.evaluator.trunk.base
+        record: dict[str, Any] = {
+            "kind": "evaluation",
+            "schema": 1,
+            "task": None,
+            "parent": tasks.champion.digest,
+            "pool": store.put_json(pool.to_manifest()),
+            "numerics": base.numerics,
+            "numerics_digest": base.numerics_digest,
+            "contract": tasks.predictor.evaluator.contract,
+            "predictions": {n: task.predictions for n, task in after.items()},
+            "routes": {n: task.routes for n, task in after.items()},
+            "scores": {n: task.score for n, task in after.items()},
+            "proofs": {n: {"rows": task.rows, "from": dict(task.proof)} for n, task in after.items()},
+            "rerouted": moves,
+            "champion": {n: task.predictions for n, task in before.items()},
+            "anchors": tasks.anchors(after),
+            "not_measurable": [entry.name for entry in pool.tasks() if entry.name not in after],
+            "rewording": Rewording.of(candidate.router, parent.router, name).to_json(),
+            "carried": tasks.predictor.carried_rows,
+            "predicted": tasks.predictor.predicted_rows,
+            "recheck": recheck(tasks.predictor, candidate, after, f"{change.task} {change.number}"),
+        }
+        return store.put_json(record)
+
+    def _candidate(self, change: WordingChange, config: str) -> Pool:
+        champion, settings = self.tasks.champion, self.tasks.settings
+        changed = change.applied(with_wordings(self.tasks.store, champion.pool))
+        parents = () if champion.digest is None else (champion.digest,)
+        overrides = tuple(sorted(set(changed_keys(settings))))
+        pool = replace(changed, parents=parents, task=None, config=config, overrides=overrides)
+        return refit(pool, settings.grouping, learnt_order(self.tasks.store, champion.pool), self.replaced)

@@ -1,0 +1,167 @@
+"""Wordings of learnt tasks: what they are, what is proposed, and changes, which become candidates without training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from components.audit.log import Actor
+from components.grouping.pool import GroupTask
+from components.storage.objects import Json
+from components.tasks import proposals, queue
+from components.tasks.proposals import WordingProposal
+from components.tasks.queue import QueueItem
+from components.tasks.snapshot import load_snapshot
+from components.tasks.wordings import WordingChange, WordingsRefused, clean_wording, with_wordings
+from lcia.instance import Instance
+
+
+@dataclass(frozen=True)
+class LearntTask:
+    """A task of the champion."""
+
+    entry: GroupTask
+    label: str
+    owner: str
+
+
+def learnt_tasks(instance: Instance) -> list[LearntTask]:
+    """Tasks of the champion whose package is still known, each with its wordings."""
+    champion = instance.champion()
+    if champion is None:
+        return []
+    found = []
+    for entry in with_wordings(instance.store, instance.pool(champion.digest)).tasks():
+        if instance.store.exists(entry.task):
+            task = load_snapshot(instance.store, entry.task).task
+            found.append(LearntTask(entry, task.label, task.owner))
+    return found
+
+
+def need_task(instance: Instance, name: str) -> LearntTask:
+    """A task of the champion by its name or `name@version`.
+
+    Raises:
+        WordingsRefused: the champion has learnt no such task.
+    """
+    tasks = learnt_tasks(instance)
+    for task in tasks:
+        if name in (task.entry.name, task.label):
+            return task
+    names = ", ".join(task.entry.name for task in tasks) or "none yet"
+    raise WordingsRefused(f"the champion has learnt no task {name!r}; it knows {names}")
+
+
+def wordings(instance: Instance, task: str | None = None) -> dict[str, Any]:
+    """Ways to ask for the champion's tasks, or for one, and the proposals that wait for people."""
+    tasks = learnt_tasks(instance) if task is None else [need_task(instance, task)]
+    with instance.db.read() as connection:
+        waiting = proposals.waiting_for_people(connection, instance.assistant)
+    shown = {each.entry.task for each in tasks}
+    return {
+        "tasks": [
+            {
+                "task": each.entry.name,
+                "label": each.label,
+                "owner": each.owner,
+                "instructions": list(each.entry.instructions),
+                "wordings": list(each.entry.wordings),
+            }
+            for each in tasks
+        ],
+        "proposals": [each.to_json() for each in waiting if each.task in shown],
+    }
+
+
+def change(
+    instance: Instance, actor: Actor, task: str, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> dict[str, Json]:
+    """Give a task further wordings or take some from it; a worker makes a candidate of that.
+
+    Raises:
+        WordingsRefused: the champion has not learnt the task, or the change changes nothing.
+    """
+    learnt = need_task(instance, task)
+    with instance.db.begin() as connection:
+        return _submit(instance, connection, actor, learnt, tuple(map(clean_wording, add)), tuple(remove)).to_json()
+
+
+def propose(instance: Instance, actor: Actor, task: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Put wordings that a model made before people; those that the task has already are left out.
+
+    Raises:
+        WordingsRefused: the champion has not learnt the task, or a text can't be a wording.
+    """
+    learnt = need_task(instance, task)
+    fresh = [text for text in map(clean_wording, texts) if text not in learnt.entry.texts]
+    with instance.db.begin() as connection:
+        new = proposals.propose(
+            connection,
+            instance.assistant,
+            learnt.entry.task,
+            learnt.label,
+            fresh,
+            source="model",
+            made_by=actor.name,
+        )
+    return {"task": learnt.entry.name, "new": new}
+
+
+def answer(instance: Instance, actor: Actor, numbers: Sequence[int], *, accept: bool) -> dict[str, Any]:
+    """Accept proposed wordings, which makes one change for each task, or decline them.
+
+    Raises:
+        ProposalUnknown: one is not there, or was decided.
+        WordingsRefused: the champion has not learnt a task any more, or has the wording already.
+    """
+    tasks = {each.entry.task: each for each in learnt_tasks(instance)}
+    items: list[QueueItem] = []
+    with instance.db.begin() as connection:
+        found = proposals.find(connection, instance.assistant, numbers)
+        if not accept:
+            proposals.decide(connection, found, "declined", actor.name)
+            return {"declined": [each.id for each in found], "items": []}
+        for digest in dict.fromkeys(each.task for each in found):
+            mine = [each for each in found if each.task == digest]
+            if digest not in tasks:
+                raise WordingsRefused(f"the champion has not learnt {mine[0].label} any more; decline its proposals")
+            items.append(_accept(instance, connection, actor, tasks[digest], mine))
+    return {"declined": [], "items": [item.to_json() for item in items]}
+
+
+def _accept(
+    instance: Instance, connection: Connection, actor: Actor, learnt: LearntTask, accepted: Sequence[WordingProposal]
+) -> QueueItem:
+    item = _submit(instance, connection, actor, learnt, tuple(each.text for each in accepted), ())
+    proposals.decide(connection, accepted, "accepted", actor.name, item.id)
+    return item
+
+
+def _submit(
+    instance: Instance,
+    connection: Connection,
+    actor: Actor,
+    learnt: LearntTask,
+    add: tuple[str, ...],
+    remove: tuple[str, ...],
+) -> QueueItem:
+    """Put a change into the queue, checked against the champion."""
+    champion = instance.champion()
+    assert champion is not None  # noqa: S101 - it has learnt the task
+    earlier = [
+        each
+        for each in queue.items(connection, instance.assistant)
+        if each.changes_wordings and each.label.startswith(f"{learnt.label}+")
+    ]
+    made = WordingChange(learnt.entry.task, learnt.label, len(earlier) + 1, add, remove)
+    made.applied(with_wordings(instance.store, instance.pool(champion.digest)))
+    return queue.submit(
+        connection,
+        assistant=instance.assistant,
+        package=instance.store.put_json(made.to_json()),
+        name=learnt.label.partition("@")[0],
+        version=made.version,
+        owner=learnt.owner,
+        submitted_by=actor,
+    )

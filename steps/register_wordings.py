@@ -1,0 +1,33 @@
+"""Step: the evidence and model card of a change of wordings; the worker makes it a candidate."""
+
+from typing import Annotated
+
+from zenml import log_metadata, step
+from zenml.types import HTMLString
+
+from components.evaluation.history import pictures
+from components.gate.report import GateReport
+from components.promotion.evidence import wordings_card, wordings_evidence_record
+from components.tasks.wordings import WordingChange
+from steps.order import open_learning
+
+
+@step(enable_cache=False)
+def register_wordings(
+    store: str, order: str, evaluation: str, gate: str, evaluation_report: HTMLString, gate_report: HTMLString
+) -> Annotated[str, "evidence"]:
+    """Digest of the evidence record."""
+    context = open_learning(store, order)
+    objects, wordings = context.store, str(context.order.wordings)
+    content, verdict = objects.get_json(evaluation), GateReport.from_json(objects.get_json(gate))
+    change = WordingChange.from_json(objects.get_json(wordings))
+    reports = {
+        "evaluation": context.put_html(str(evaluation_report)),
+        "gate": context.put_html(str(gate_report)),
+        "card": objects.put(wordings_card(objects, content, change, verdict).encode()),
+    }
+    drawn = pictures(objects, [*map(objects.get_json, context.order.lineage), content], context.settings.evaluation)
+    reports |= {name: objects.put(picture) for name, picture in drawn.items()}
+    evidence = objects.put_json(wordings_evidence_record(evaluation, wordings, change, gate, reports, content))
+    log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})
+    return evidence
