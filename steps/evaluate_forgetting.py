@@ -47,9 +47,10 @@ def work(context: LearnContext, ranks: Ranks, tuning: str) -> str:
     champion = ParentVersion(context.order.parent, context.pool(bench.base.digest), context.evaluation())
     progress = ProgressCounter(context.report) if ranks.first else None
     work_area = store.scratch(context.order.scratch) if context.order.scratch else None
-    config = context.config(bench.base.settings.longest)
+    config, replacements = context.config(bench.base.settings.longest), context.replacements()
     if change:
         tasks = PriorTasks(Predictor(store, settings, evaluator, work_area, progress), champion)
-        return Rerouting(tasks, context.replacements()).run(change, config)
-    snapshot, replaced = context.snapshot(), context.replacements()
-    return Forgetting(store, settings, evaluator, champion, snapshot, progress, work_area, replaced).run(record, config)
+        return Rerouting(tasks, replacements).run(change, config)
+    return Forgetting(store, settings, evaluator, champion, context.snapshot(), progress, work_area, replacements).run(
+        record, config
+    )

@@ -35,8 +35,8 @@ def register_candidate(
         "card": objects.put(model_card(objects, content, objects.get_json(tuning), verdict).encode()),
     }
     records = [*map(objects.get_json, context.order.lineage), content]
-    drawn = tuning_pictures(objects.get_json(tuning)) | pictures(objects, records, context.settings.evaluation)
-    reports |= {name: objects.put(picture) for name, picture in drawn.items()}
+    images = tuning_pictures(objects.get_json(tuning)) | pictures(objects, records, context.settings.evaluation)
+    reports |= {name: objects.put(picture) for name, picture in images.items()}
     evidence = objects.put_json(evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content))
     log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})
     return evidence

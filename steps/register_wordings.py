@@ -26,8 +26,8 @@ def register_wordings(
         "gate": context.put_html(str(gate_report)),
         "card": objects.put(wordings_card(objects, content, change, verdict).encode()),
     }
-    drawn = pictures(objects, [*map(objects.get_json, context.order.lineage), content], context.settings.evaluation)
-    reports |= {name: objects.put(picture) for name, picture in drawn.items()}
+    images = pictures(objects, [*map(objects.get_json, context.order.lineage), content], context.settings.evaluation)
+    reports |= {name: objects.put(picture) for name, picture in images.items()}
     evidence = objects.put_json(wordings_evidence_record(evaluation, wordings, change, gate, reports, content))
     log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})
     return evidence

@@ -44,14 +44,14 @@ def stage_matrix(store: ObjectStore, stages: Sequence[Stage], *, per_row: bool =
     Predictions that many versions carry over are looked up once. A version that learnt nothing has no row of its own:
     its predictions stand for those of the version before.
     """
-    taught: list[tuple[str, Mapping[str, str]]] = []
+    lessons: list[tuple[str, Mapping[str, str]]] = []
     for each in stages:
         if each.task is not None:
-            taught.append((each.task, each.predictions))
-        elif taught:
-            taught[-1] = (taught[-1][0], each.predictions)
-    names = [task for task, _ in taught]
-    rows = [[predictions.get(name) for name in names[: j + 1]] for j, (_, predictions) in enumerate(taught)]
+            lessons.append((each.task, each.predictions))
+        elif lessons:
+            lessons[-1] = (lessons[-1][0], each.predictions)
+    names = [task for task, _ in lessons]
+    rows = [[predictions.get(name) for name in names[: j + 1]] for j, (_, predictions) in enumerate(lessons)]
     cells = {digest: row_scores(store, digest) for digest in {cell for row in rows for cell in row}}
     if per_row:
         return AccuracyMatrix.from_scores(names, [[cells[cell] for cell in row] for row in rows])
@@ -182,9 +182,9 @@ def _cut_notes(store: ObjectStore, record: Record) -> list[str]:
 def pictures(store: ObjectStore, records: Sequence[Record], settings: EvaluationSettings) -> dict[str, bytes]:
     """Pictures of the newest of a lineage's records, PNG by name."""
     matrix, pool = lineage_matrix(store, records), Pool.from_manifest(store.get_json(records[-1]["pool"]))
-    drawn = {"heat_map": heat_map_png(matrix), "history": history_png(matrix, pool.groups_by_name())}
+    images = {"heat_map": heat_map_png(matrix), "history": history_png(matrix, pool.groups_by_name())}
     curve = curve_picture(records[-1], settings.choice_margin)
-    return drawn | ({"curve": curve} if curve else {})
+    return images | ({"curve": curve} if curve else {})
 
 
 def curve_picture(record: Record, margin: float) -> bytes | None:
@@ -195,7 +195,7 @@ def curve_picture(record: Record, margin: float) -> bytes | None:
 
 def curve_points(record: Record) -> list[tuple[str, float, float]]:
     """Each point's name, score of the new task and drop of the prior ones; empty with nothing to choose."""
-    if record["task"] is None:
+    if "points" not in record:  # a change of wordings
         return []
     average, before, points = curve_drop(record) == "average", record["before"], []
     for p in record["points"]:

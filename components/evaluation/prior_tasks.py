@@ -39,7 +39,7 @@ class PriorTasks:
 
     @property
     def store(self) -> ObjectStore:
-        """Where all records are."""
+        """The store of all records."""
         return self.predictor.store
 
     @property

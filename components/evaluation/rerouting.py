@@ -64,8 +64,8 @@ class Rerouting:
 
     def _candidate(self, change: WordingChange, config: str) -> Pool:
         champion, settings = self.tasks.champion, self.tasks.settings
-        changed = change.applied(with_wordings(self.tasks.store, champion.pool))
+        groups = change.apply_to(with_wordings(self.tasks.store, champion.pool))
         parents = () if champion.digest is None else (champion.digest,)
         overrides = tuple(sorted(set(changed_keys(settings))))
-        pool = replace(changed, parents=parents, task=None, config=config, overrides=overrides)
+        pool = replace(groups, parents=parents, task=None, config=config, overrides=overrides)
         return refit(pool, settings.grouping, learnt_order(self.tasks.store, champion.pool), self.replaced)

@@ -189,10 +189,10 @@ def model_card(store: ObjectStore, evaluation: Record, tuning: Record, gate: Gat
 def wordings_card(store: ObjectStore, evaluation: Record, change: WordingChange, gate: GateReport) -> str:
     """Markdown about a version that learnt nothing, but knows a task by other wordings."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
-    moved = sum(move["rows"] for moves in evaluation["rerouted"].values() for move in moves)
+    count = sum(move["rows"] for moves in evaluation["rerouted"].values() for move in moves)
     notes = [
         f"{len(change.add)} wordings are new, {len(change.remove)} were taken away.",
-        f"{moved} test rows go to another adapter than before.",
+        f"{count} test rows go to another adapter than before.",
     ]
     return _card(pool, evaluation, gate, f"wordings of {change.label}", "No adapter was changed.", notes)
 

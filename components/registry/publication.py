@@ -62,7 +62,7 @@ def publication(
 def _learning(
     store: ObjectStore, evidence: Mapping[str, Any], evaluation: Mapping[str, Any], pool: Pool
 ) -> dict[str, Any]:
-    """What is said about a version that learnt a task."""
+    """Entries of a version that learnt a task."""
     tuning, group = store.get_json(evidence["tuning"]), pool.group_of(evaluation["task"])
     params: dict[str, Json] = {
         "group": group.id if group else "",
@@ -77,7 +77,7 @@ def _learning(
 
 
 def _no_learning(store: ObjectStore, evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said about a version that changed wordings alone."""
+    """Entries of a version that changed wordings alone."""
     change = WordingChange.from_json(store.get_json(evidence["wordings"]))
     return {"params": {"wordings_added": len(change.add), "wordings_removed": len(change.remove)}, "datasets": []}
 

@@ -25,6 +25,11 @@ class Conversation:
     first_part: str | None = None
     """First of several text parts of the last turn: the instruction, in the caller's own division."""
 
+    @property
+    def instruction(self) -> str:
+        """The instruction of the last turn as far as it can be told without a router: its first part or line."""
+        return self.first_part or self.turns[-1][1].strip().partition("\n")[0]
+
     def complete(self, settings: BaseModelSettings) -> tuple[Turn, ...]:
         """The turns with the system prompt of the base model's settings, unless the caller has one."""
         if self.turns[0][0] == "system" or not settings.system_prompt:

@@ -66,8 +66,8 @@ class GatewaySettings(Section):
     """Version that answers while a canary is under way: `both`, by the trial's share of callers; one of them alone, if
     something before the gateways splits the requests by that share."""
     keep: Literal["nothing", "masked"] = "nothing"
-    """Texts that are kept of answers which a trial changes: `nothing`, or `masked`, with personal data masked, for
-    `keep_days`."""
+    """Texts that are kept of answers which a trial changes, and of instructions that no task answered: `nothing`, or
+    `masked`, with personal data masked, for `keep_days`."""
     keep_days: Annotated[float, Field(gt=0)] = 30
     """Days after which texts that were kept are deleted."""
     trial: TrialSettings = TrialSettings()

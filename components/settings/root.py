@@ -27,6 +27,7 @@ from components.settings.services import (
     InboxSettings,
     NotifySettings,
     PriceSettings,
+    ProposalSettings,
     RegistrySettings,
     RetentionSettings,
     ServeSettings,
@@ -91,6 +92,7 @@ class Settings(Section):
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
     prices: PriceSettings = PriceSettings()
+    proposals: ProposalSettings = ProposalSettings()
     cluster: ClusterSettings | None = None
     """Runs on Kubernetes; null: on this machine."""
     schedules: dict[ScheduleName, Schedule] = Field(default_factory=dict)
@@ -118,6 +120,7 @@ class Settings(Section):
             "retention": True,
             "audit": True,
             "prices": True,
+            "proposals": True,
             "notify": True,
             "serve": True,
             "gateway": True,

@@ -85,6 +85,16 @@ class AuditSettings(Section):
     """Public key that the champion's statement must be signed with, or a later key that this one handed over to."""
 
 
+class ProposalSettings(Section):
+    """A model that proposes further ways to ask for a task; no version depends on it."""
+
+    address: str = ""
+    """Address of a server with OpenAI's API, as http://host:8000/v1; it gets a task's description and instructions,
+    no inputs and no answers. Empty: the base model proposes. LCIA_PROPOSER_KEY holds the server's key."""
+    model: str = ""
+    """Name of the model there."""
+
+
 class PriceSettings(Section):
     """Prices of an hour, for estimates; no version depends on them."""
 

@@ -37,7 +37,7 @@ class WordingProposal:
     text: str
     source: Source
     times: int
-    """How often it came."""
+    """Number of times that it came."""
     state: Literal["open", "accepted", "declined"]
     made_by: str
     at: datetime
@@ -49,8 +49,8 @@ class WordingProposal:
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
-        decided = self.decided_at and self.decided_at.isoformat()
-        return {**vars(self), "at": self.at.isoformat(), "decided_at": decided}
+        moment = self.decided_at and self.decided_at.isoformat()
+        return {**vars(self), "at": self.at.isoformat(), "decided_at": moment}
 
 
 def propose(
@@ -68,9 +68,9 @@ def propose(
     waiting = len(waiting_for_people(connection, assistant))
     for text in dict.fromkeys(texts):
         same = (table.c.assistant == assistant) & (table.c.task == task) & (table.c.text == text)
-        known = connection.execute(select(table.c.id).where(same)).scalar()
-        if known is not None:
-            connection.execute(update(table).where(table.c.id == known).values(times=table.c.times + 1, at=moment))
+        earlier = connection.execute(select(table.c.id).where(same)).scalar()
+        if earlier is not None:
+            connection.execute(update(table).where(table.c.id == earlier).values(times=table.c.times + 1, at=moment))
         elif waiting + new < MOST_OPEN:
             values = {"assistant": assistant, "task": task, "label": label, "text": text, "source": source}
             connection.execute(insert(table).values(**values, times=1, state="open", made_by=made_by, at=moment))

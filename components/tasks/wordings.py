@@ -36,7 +36,7 @@ class WordingChange:
         """Version under which it stands in the queue; no package can have it, for `+` is not allowed there."""
         return f"{self.label.partition('@')[2]}+wordings.{self.number}"
 
-    def applied(self, pool: Pool) -> Pool:
+    def apply_to(self, pool: Pool) -> Pool:
         """The pool's groups with the change; its router is still the one before.
 
         Raises:
@@ -45,8 +45,8 @@ class WordingChange:
         entry = next((each for each in pool.tasks() if each.task == self.task), None)
         if entry is None:
             raise WordingsRefused(f"the champion has not learnt {self.label}, so it has no wordings to change")
-        changed = self._entry(entry)
-        groups = [replace(g, tasks=tuple(changed if e is entry else e for e in g.tasks)) for g in pool.groups]
+        after = self._entry(entry)
+        groups = [replace(g, tasks=tuple(after if e is entry else e for e in g.tasks)) for g in pool.groups]
         return replace(pool, groups=tuple(groups))
 
     def _entry(self, entry: GroupTask) -> GroupTask:

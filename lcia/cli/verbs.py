@@ -3,7 +3,7 @@
 from lcia.cli.app import app
 
 # isort: off
-from lcia.cli import versions, doctor, tasks, decisions, retention, trials  # noqa: F401
+from lcia.cli import versions, doctor, tasks, decisions, wordings, retention, trials  # noqa: F401
 from lcia.cli import packages, audit, admin, database, cluster  # noqa: F401
 
 # isort: on

@@ -39,13 +39,14 @@ from lcia.console.views import (
     statistics,
     task,
     versions,
+    wordings,
 )
 from lcia.instance import Instance
 from lcia.service.callers import PERSON, NotSignedIn
 from lcia.service.limits import Rates
 from lcia.service.sign_in import CSRF, NEXT, new_csrf, sign_in_with_token
 
-VIEWS = (overview, task, candidate, ask, routing, in_use, versions, compare, log, statistics, policy, people)
+VIEWS = (overview, task, candidate, ask, routing, wordings, in_use, versions, compare, log, statistics, policy, people)
 """Modules with a function `routes`."""
 YEAR = 365 * 24 * 3600
 

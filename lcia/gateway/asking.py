@@ -25,6 +25,7 @@ from lcia.gateway.measures import Meter
 from lcia.gateway.replies import Answered, Kind, Reply
 from lcia.gateway.shapes import ChatRequest, CompletionRequest, Feedback, RequestRefused
 from lcia.gateway.trial_traffic import Arm, Observation, TrialTraffic
+from lcia.gateway.unrouted import Unrouted
 
 Body = ChatRequest | CompletionRequest
 Value = TypeVar("Value")
@@ -71,7 +72,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, follower: Follower, seal: Seal, tracer: Tracer) -> None:
         self.settings, self.follower, self.tracer = settings, follower, tracer
-        self.measures, self.admission = Meter(), Admission(settings.gateway)
+        self.measures, self.admission, self.unrouted = Meter(), Admission(settings.gateway), Unrouted()
         self._seal = seal
 
     @property
@@ -206,6 +207,8 @@ class Gateway:
                 raise
             finally:
                 self._count(target, outcome, group, time.monotonic() - began)
+        if self.settings.gateway.keep == "masked" and not question.named:
+            self.unrouted.add(conversation, question.route)
         usage, seconds = reply.usage(answers), time.monotonic() - began
         output = usage["completion_tokens"]
         self.measures.count_answer(group, reply.facts["route"], seconds, first, usage["prompt_tokens"], output)
@@ -300,6 +303,7 @@ class Gateway:
             "problem": follower.problem[:500],
             "trial": follower.trial.report() if follower.trial else None,
             **self.measures.report(),
+            **self.unrouted.report(),
         }
 
 

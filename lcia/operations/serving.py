@@ -1,6 +1,6 @@
 """Serving: the service's side of the gateways, which fetch decisions and versions from it and report what they do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,8 @@ from components.promotion.replicas import Fleet, Replica
 from components.serving import bundle
 from components.storage.objects import Json, ObjectStore
 from lcia.instance import Instance
-from lcia.operations.serving_params import LatencyParams, TrafficParams, TrialReportParams
+from lcia.operations import wordings
+from lcia.operations.serving_params import LatencyParams, TrafficParams, TrialReportParams, UnroutedParams
 
 REMEMBERED = 64
 """Versions whose objects are kept listed; the list of a version never changes."""
@@ -90,10 +91,13 @@ def report(
     traffic: Mapping[str, TrafficParams],
     latency: LatencyParams,
     trial: TrialReportParams | None,
+    no_route: Sequence[UnroutedParams] = (),
     *,
     ready: bool,
 ) -> dict[str, Any]:
     """Take in what a gateway answers with, and counts of its traffic; its next report replaces this one.
+
+    Requests that no task answered become proposed wordings, if `gateway.keep` allows keeping them here too.
 
     If a rule of a trial has enough evidence with these counts, the trial ends.
 
@@ -117,8 +121,10 @@ def report(
             trial=None if trial is None else trial.model_dump(exclude={"changed"}),
             actor=actor,
         )
+    gateway = instance.settings.gateway
+    if no_route and gateway.keep == "masked":
+        wordings.keep_unrouted(instance, actor, [(each.task, each.text) for each in no_route])
     if trial is not None:
-        gateway = instance.settings.gateway
         trials.record(
             instance.db,
             instance.store,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lcia.operations.params import Name, Params
+from lcia.operations.params import Name, Params, Wording
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -89,6 +89,14 @@ class TrialReportParams(Params):
     changed: Annotated[tuple[ChangedAnswerParams, ...], Field(max_length=20)] = ()
 
 
+class UnroutedParams(Params):
+    """An instruction that no task answered, personal data masked."""
+
+    task: Name
+    """Task that was nearest."""
+    text: Wording
+
+
 class ReportParams(Params):
     """Report of a gateway about itself."""
 
@@ -104,3 +112,4 @@ class ReportParams(Params):
     """By group, `none` for answers by none."""
     latency: LatencyParams = LatencyParams()
     trial: TrialReportParams | None = None
+    no_route: Annotated[tuple[UnroutedParams, ...], Field(max_length=50)] = ()

@@ -176,7 +176,7 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "drift_reasons": drift["reasons"] if drift else [],
         "validation": validation["verdict"] if validation else None,
         "tuning": _tuning(tuning) if tuning else None,
-        "chosen": _chosen(evaluation) if tuning else None,
+        "chosen": _choice(evaluation) if tuning else None,
         "wordings": _unless_erased(store, evidence.get("wordings")),
         "predictions": {"made": evaluation["predicted"], "carried_over": evaluation["carried"]},
         "proofs": evaluation.get("proofs", {}),
@@ -203,7 +203,7 @@ def _tuning(tuning: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: tuning[name] for name in names}, "recalled_rows": tuning.get("recalled_rows", 0)}
 
 
-def _chosen(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _choice(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     return {"point": evaluation["chosen"], "reason": evaluation["reason"], "points": evaluation["points"]}
 
 

@@ -1,13 +1,16 @@
 """Wordings of learnt tasks: what they are, what is proposed, and changes, which become candidates without training."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from components.audit.log import Actor
 from components.grouping.pool import GroupTask
+from components.storage.database import now
 from components.storage.objects import Json
 from components.tasks import proposals, queue
 from components.tasks.proposals import WordingProposal
@@ -31,12 +34,12 @@ def learnt_tasks(instance: Instance) -> list[LearntTask]:
     champion = instance.champion()
     if champion is None:
         return []
-    found = []
+    tasks = []
     for entry in with_wordings(instance.store, instance.pool(champion.digest)).tasks():
         if instance.store.exists(entry.task):
             task = load_snapshot(instance.store, entry.task).task
-            found.append(LearntTask(entry, task.label, task.owner))
-    return found
+            tasks.append(LearntTask(entry, task.label, task.owner))
+    return tasks
 
 
 def need_task(instance: Instance, name: str) -> LearntTask:
@@ -58,7 +61,7 @@ def wordings(instance: Instance, task: str | None = None) -> dict[str, Any]:
     tasks = learnt_tasks(instance) if task is None else [need_task(instance, task)]
     with instance.db.read() as connection:
         waiting = proposals.waiting_for_people(connection, instance.assistant)
-    shown = {each.entry.task for each in tasks}
+    digests = {each.entry.task for each in tasks}
     return {
         "tasks": [
             {
@@ -70,7 +73,7 @@ def wordings(instance: Instance, task: str | None = None) -> dict[str, Any]:
             }
             for each in tasks
         ],
-        "proposals": [each.to_json() for each in waiting if each.task in shown],
+        "proposals": [each.to_json() for each in waiting if each.task in digests],
     }
 
 
@@ -108,6 +111,28 @@ def propose(instance: Instance, actor: Actor, task: str, texts: Sequence[str]) -
     return {"task": learnt.entry.name, "new": new}
 
 
+def keep_unrouted(instance: Instance, actor: Actor, requests: Sequence[tuple[str, str]]) -> None:
+    """Put requests that no task answered before people, as wordings of the task that was nearest.
+
+    `requests` are names of tasks with texts; those of tasks that the champion has not learnt, and texts that can't be
+    wordings, are dropped. What is older than `gateway.keep_days` is deleted.
+    """
+    tasks = {each.entry.name: each for each in learnt_tasks(instance)}
+    texts: dict[str, list[str]] = {}
+    for name, text in requests:
+        with contextlib.suppress(WordingsRefused):
+            texts.setdefault(name, []).append(clean_wording(text))
+    with instance.db.begin() as connection:
+        oldest = now(connection) - timedelta(days=instance.settings.gateway.keep_days)
+        proposals.forget(connection, before=oldest)
+        for name in texts.keys() & tasks.keys():
+            entry, label = tasks[name].entry, tasks[name].label
+            new = [text for text in texts[name] if text not in entry.texts]
+            proposals.propose(
+                connection, instance.assistant, entry.task, label, new, source="request", made_by=actor.name
+            )
+
+
 def answer(instance: Instance, actor: Actor, numbers: Sequence[int], *, accept: bool) -> dict[str, Any]:
     """Accept proposed wordings, which makes one change for each task, or decline them.
 
@@ -118,12 +143,12 @@ def answer(instance: Instance, actor: Actor, numbers: Sequence[int], *, accept: 
     tasks = {each.entry.task: each for each in learnt_tasks(instance)}
     items: list[QueueItem] = []
     with instance.db.begin() as connection:
-        found = proposals.find(connection, instance.assistant, numbers)
+        matches = proposals.find(connection, instance.assistant, numbers)
         if not accept:
-            proposals.decide(connection, found, "declined", actor.name)
-            return {"declined": [each.id for each in found], "items": []}
-        for digest in dict.fromkeys(each.task for each in found):
-            mine = [each for each in found if each.task == digest]
+            proposals.decide(connection, matches, "declined", actor.name)
+            return {"declined": [each.id for each in matches], "items": []}
+        for digest in dict.fromkeys(each.task for each in matches):
+            mine = [each for each in matches if each.task == digest]
             if digest not in tasks:
                 raise WordingsRefused(f"the champion has not learnt {mine[0].label} any more; decline its proposals")
             items.append(_accept(instance, connection, actor, tasks[digest], mine))
@@ -131,10 +156,10 @@ def answer(instance: Instance, actor: Actor, numbers: Sequence[int], *, accept: 
 
 
 def _accept(
-    instance: Instance, connection: Connection, actor: Actor, learnt: LearntTask, accepted: Sequence[WordingProposal]
+    instance: Instance, connection: Connection, actor: Actor, learnt: LearntTask, mine: Sequence[WordingProposal]
 ) -> QueueItem:
-    item = _submit(instance, connection, actor, learnt, tuple(each.text for each in accepted), ())
-    proposals.decide(connection, accepted, "accepted", actor.name, item.id)
+    item = _submit(instance, connection, actor, learnt, tuple(each.text for each in mine), ())
+    proposals.decide(connection, mine, "accepted", actor.name, item.id)
     return item
 
 
@@ -154,14 +179,14 @@ def _submit(
         for each in queue.items(connection, instance.assistant)
         if each.changes_wordings and each.label.startswith(f"{learnt.label}+")
     ]
-    made = WordingChange(learnt.entry.task, learnt.label, len(earlier) + 1, add, remove)
-    made.applied(with_wordings(instance.store, instance.pool(champion.digest)))
+    change_ = WordingChange(learnt.entry.task, learnt.label, len(earlier) + 1, add, remove)
+    change_.apply_to(with_wordings(instance.store, instance.pool(champion.digest)))
     return queue.submit(
         connection,
         assistant=instance.assistant,
-        package=instance.store.put_json(made.to_json()),
+        package=instance.store.put_json(change_.to_json()),
         name=learnt.label.partition("@")[0],
-        version=made.version,
+        version=change_.version,
         owner=learnt.owner,
         submitted_by=actor,
     )

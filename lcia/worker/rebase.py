@@ -110,8 +110,8 @@ def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> 
     earlier = {record["task"]: record["assessment"] for record in instance.learnt(champion.digest)}
     with instance.db.read() as connection:
         made_by = {v.item: v.task for v in candidates.versions(connection, instance.assistant) if v.item is not None}
-        taught = [each for each in queue.items(connection, instance.assistant) if not each.changes_wordings]
-    items = {made_by[item.id]: item for item in taught if item.id in made_by}
+        tasks = [each for each in queue.items(connection, instance.assistant) if not each.changes_wordings]
+    items = {made_by[item.id]: item for item in tasks if item.id in made_by}
     groups: dict[str, str] = {}
     pool, old = (
         Pool.empty(instance.assistant, instance.pool(champion.digest).base_model),

@@ -25,7 +25,7 @@ def _assess(worker: "Advance", item: QueueItem, parent: str | None) -> QueueItem
     if parent is None:
         return worker.move(item, "refused", "there is no champion yet, so no task has wordings to change")
     try:
-        _change(worker, item).applied(with_wordings(worker.instance.store, worker.instance.pool(parent)))
+        _change(worker, item).apply_to(with_wordings(worker.instance.store, worker.instance.pool(parent)))
     except WordingsRefused as refusal:
         return worker.move(item, "refused", str(refusal))
     return worker.begin(item, "nothing is tuned; every test row is routed again")

@@ -9,19 +9,25 @@ from typing import Any
 import pytest
 import torch
 
+from components.evaluation.carrying import Predictor
 from components.evaluation.forgetting import EvaluationFailed, Forgetting, ParentVersion
 from components.evaluation.history import curve_drop, curve_points, report
 from components.evaluation.prediction import Evaluator
+from components.evaluation.prior_tasks import PriorTasks
+from components.evaluation.rerouting import Rerouting
+from components.gate.gate import decide_gate
 from components.grouping.pool import Pool
 from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, config_of, store_adapter
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
+from components.promotion.evidence import wordings_gate_evidence
 from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package
-from components.tasks.snapshot import Snapshot, take_snapshot
+from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
 from components.tasks.task_file import Decoding
+from components.tasks.wordings import WordingChange
 from components.tuning.task import tune_task
 
 CONFIG = "c" * 64
@@ -465,3 +471,30 @@ def test_groups_on_fewer_layers_go_on_in_a_deeper_slot_and_their_predictions_car
     rows = now.rows(movie, "movie_sentiment")
     assert [query.key for query in queries] == [row["key"] for row in rows]
     assert [prediction.text for prediction in fresh.predict(queries, adapters)] == [row["text"] for row in rows]
+
+
+def test_rows_that_a_new_wording_takes_are_predicted_by_the_other_adapter(world, grammar) -> None:
+    before = {entry.name: entry for entry in grammar.pool.tasks()}
+    movie_rows = world.rows(grammar, "movie_sentiment")
+    examples = load_snapshot(world.store, before["movie_sentiment"].task).rows("test")
+    taken = examples[0].instruction
+    change = WordingChange(before["grammar_check"].task, "grammar_check@1", 1, add=(taken,))
+    predictor = Predictor(world.store, world.settings, Evaluator(world.bench.trunk, world.bench.slot, 8))
+
+    after = world.champion(Rerouting(PriorTasks(predictor, grammar)).run(change, CONFIG))
+
+    assert [group.adapter for group in after.pool.groups] == [group.adapter for group in grammar.pool.groups]
+    count = sum(example.instruction == taken for example in examples)
+    assert after.evaluation["rerouted"]["movie_sentiment"] == [{"from": "g1", "to": "g2", "rows": count}]
+    assert after.evaluation["predicted"] >= count > 0
+    for example, old, new in zip(examples, movie_rows, world.rows(after, "movie_sentiment"), strict=True):
+        assert new["group"] == ("g2" if example.instruction == taken else "g1")
+        if example.instruction != taken:
+            assert (new["text"], new["key"]) == (old["text"], old["key"])
+    same = "product_sentiment"
+    if not any(taken in before[name].instructions for name in (same,)):
+        assert after.evaluation["predictions"][same] == grammar.evaluation["predictions"][same]
+    evidence = wordings_gate_evidence(world.store, world.settings, after.evaluation, attempt=1, looks={})
+    assert {task.name for task in evidence.prior if task.may_differ} == set(after.evaluation["rerouted"])
+    rules = {row.rule for row in decide_gate(evidence, world.settings.policy.gate).rows}
+    assert {"step", "lifetime", "unchanged", "reworded"} <= rules

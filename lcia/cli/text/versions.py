@@ -69,7 +69,7 @@ def show(value: Value) -> str:
     parent = version["parent"][:12] if version["parent"] else "the base model"
     label = f"version {version['number']} ({version['digest'][:12]})"
     lines = [
-        f"{label} {_deed(value)} on {parent}: {version['state']}",
+        f"{label} {_predicate(value)} on {parent}: {version['state']}",
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
         *(_learning(value) if value["tuning"] else _wordings(value["wordings"])),
@@ -94,7 +94,7 @@ def show(value: Value) -> str:
     return "\n".join(lines)
 
 
-def _deed(value: Value) -> str:
+def _predicate(value: Value) -> str:
     name = value["version"]["task_name"]
     return f"learnt {name}" if value["tuning"] else f"changes the wordings of {name.partition('+')[0]}"
 

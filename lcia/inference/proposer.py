@@ -1,0 +1,152 @@
+"""Proposals of further wordings for a learnt task, by the model that the settings name or by the base model.
+
+The model is shown the task's description and some ways to ask for it, never an input or an answer. Its texts are data
+from outside: read by type, bounded, and used by nobody before a person accepts them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import cycle, islice
+from typing import Any
+
+import httpx2
+
+from components.audit.log import Actor
+from components.errors import LciaError
+from components.grouping.pool import GroupTask, Pool
+from components.grouping.router import Router
+from components.settings import ProposalSettings, Settings
+from components.tasks.wordings import WordingsRefused, clean_wording
+from components.visible import visible
+from lcia.instance import Instance
+from lcia.operations import wordings
+
+KEY = "LCIA_PROPOSER_KEY"
+"""Variable with the key that the configured model's server is shown."""
+SHOWN = 8
+"""Ways to ask that the model is shown."""
+TRIES = 3
+"""Texts that the base model writes for each proposal that is wanted: many are repetitions or about something else."""
+LONGEST = 300
+"""Characters of a proposal; what is longer is no request but an answer."""
+TOKENS, TEMPERATURE, TOP_P = 40, 0.9, 0.95
+QUOTED = 300
+"""Characters of a refusal that are quoted."""
+PATIENCE = 120.0
+"""Seconds that the configured model's server may take."""
+
+
+class ProposerFailed(LciaError):
+    """The configured model does not answer, or answers something else than text."""
+
+
+def propose(instance: Instance, actor: Actor, task: str, count: int) -> dict[str, Any]:
+    """Let a model write about `count` wordings of a learnt task, and put the usable ones before people.
+
+    Texts that the champion's router takes for another task are left out: as wordings they would take its requests.
+
+    Raises:
+        WordingsRefused: the champion has not learnt the task.
+        ProposerFailed: the configured model does not answer.
+    """
+    learnt = wordings.need_task(instance, task)
+    settings = instance.settings
+    by_base_model = not settings.proposals.address
+    texts = (
+        _by_base_model(settings, learnt.entry, count) if by_base_model else _by_server(settings, learnt.entry, count)
+    )
+    usable, elsewhere = _usable(instance, learnt.entry, texts, count)
+    new = 0
+    if usable:
+        new = wordings.propose(instance, actor, learnt.label, usable)["new"]
+    return {"task": learnt.entry.name, "new": new, "texts": usable, "elsewhere": elsewhere}
+
+
+def _usable(instance: Instance, entry: GroupTask, texts: Iterator[str], count: int) -> tuple[list[str], int]:
+    """The first `count` new texts that are nearest to the task, and the number that were nearer to others."""
+    champion = instance.champion()
+    assert champion is not None  # noqa: S101 - it has learnt the task
+    pool = Pool.from_manifest(instance.store.get_json(champion.digest))
+    router, earlier, elsewhere = Router.of(pool, instance.settings.grouping), {_plain(t) for t in entry.texts}, 0
+    usable: list[str] = []
+    for text in texts:
+        try:
+            wording = clean_wording(text)
+        except WordingsRefused:
+            continue
+        if len(wording) > LONGEST or _plain(wording) in earlier:
+            continue
+        earlier.add(_plain(wording))
+        if router.route(wording).nearest_task != entry.name:
+            elsewhere += 1
+            continue
+        usable.append(wording)
+        if len(usable) == count:
+            break
+    return usable, elsewhere
+
+
+def _by_base_model(settings: Settings, entry: GroupTask, count: int) -> Iterator[str]:
+    """Texts of the base model alone, each from another of the task's wordings; the same in each run."""
+    from components.model.prompts import control_of, render_turns, turns_of
+    from components.model.stepwise import decode
+    from components.model.workbench import Workbench
+
+    bench = Workbench.load(settings)
+    base, reader = bench.base, bench.base.reader
+    for seed, text in enumerate(islice(cycle(entry.texts), TRIES * count)):
+        words = f'Say this request in other words, in one short sentence and nothing else: "{text}"'
+        prompt = render_turns(reader, base.settings, turns_of(base.settings, words, None))
+        with bench.slot.switched_off():
+            tokens = [
+                step.token
+                for step in decode(
+                    base.model, prompt, TOKENS, control_of(reader).ends, temperature=TEMPERATURE, top_p=TOP_P, seed=seed
+                )
+            ]
+        yield from list(_lines(control_of(reader).tokenizer.decode(tokens, skip_special_tokens=True)))[:1]
+
+
+def _by_server(settings: Settings, entry: GroupTask, count: int) -> Iterator[str]:
+    """Texts of the configured model, from one request."""
+    proposals = settings.proposals
+    description, *_ = entry.wordings or entry.instructions
+    examples = "\n".join(f"- {text}" for text in entry.texts[:SHOWN])
+    words = (
+        f"A task is described so: {description}\nPeople ask for it in these words:\n{examples}\n"
+        f"Write {count} other ways in which people would ask for it, different in words and style, one a line, and "
+        "nothing else."
+    )
+    body = {"model": proposals.model, "messages": [{"role": "user", "content": words}], "temperature": TEMPERATURE}
+    yield from _lines(_send(proposals, body))
+
+
+def _send(proposals: ProposalSettings, body: dict[str, Any]) -> str:
+    key, address = os.environ.get(KEY), f"{proposals.address.rstrip('/')}/chat/completions"
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        with httpx2.Client(timeout=PATIENCE, follow_redirects=False) as client:
+            reply = client.post(address, json=body, headers=headers)
+        text = reply.json()["choices"][0]["message"]["content"] if reply.is_success else None
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
+        raise ProposerFailed(
+            f"the model at {proposals.address} (proposals.address) gave no answer that can be read "
+            f"({type(error).__name__}); expected a server with OpenAI's API, as http://HOST:PORT/v1"
+        ) from error
+    if not isinstance(text, str):
+        words = visible(reply.text[:QUOTED])
+        raise ProposerFailed(f"the model at {proposals.address} answers with status {reply.status_code}: {words}")
+    return text
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines of an answer, without the numbers, dashes and quotes that models put around them."""
+    for line in text.splitlines():
+        plain = re.sub(r"^\s*(?:[-*•]|\d{1,3}[.)])\s*", "", line).strip().strip('"“”').strip()
+        if plain:
+            yield plain
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
