@@ -30,7 +30,7 @@ def test_commands_on_the_pages_parse(line: str) -> None:
     group = typer.main.get_command(app)
     context = group.make_context("lcia", words)
     name, command, rest = group.resolve_command(context, words)
-    if hasattr(command, "resolve_command") and not rest[0].startswith("-"):  # else the group's own list
+    if hasattr(command, "resolve_command") and rest and not rest[0].startswith("-"):  # else the group's own list
         _, command, rest = command.resolve_command(command.make_context(name, list(rest)), list(rest))
     command.make_context(name, list(rest))
 
