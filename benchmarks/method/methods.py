@@ -86,7 +86,7 @@ _ALL = [
     *(Method(f"curvature damping:{x}", _curvature(30, 0.3), "ema", f"damping:{x}") for x in (0.1, 1.0)),
     Method("O-LoRA", _plain(), "live", "orthogonal:0.5", ("adapter.rank=64", "adapter.alpha=128")),
     Method("default", point="choose"),
-    Method("default, no rows", ("tuning.rehearsal.share=0", "tuning.pseudo_rehearsal.share=0.66"), "choose"),
+    Method("default without rows", ("tuning.rehearsal.share=0", "tuning.pseudo_rehearsal.share=0.66"), "choose"),
     Method("joint:plain", _plain()),
     Method("joint:default", _plain()),
 ]
@@ -96,6 +96,6 @@ SETS = {
         "plain", "fixed:0.95", "fixed:0.98", "fixed:0.99", "curvature both", "pseudo-rehearsal:0.2",
         "pseudo-rehearsal + curvature:3", "rehearsal 5 %:0.2", "joint:plain",
     ],
-    "shipped": ["default", "default, no rows", "plain", "joint:default"],
+    "shipped": ["default", "default without rows", "plain", "joint:default"],
     "all": list(METHODS),
 }  # fmt: skip
