@@ -7,7 +7,7 @@ from outside: read by type, bounded, and used by nobody before a person accepts 
 import os
 import re
 from collections.abc import Iterator
-from itertools import cycle, islice
+from itertools import islice, takewhile
 from typing import Any
 
 import httpx2
@@ -30,7 +30,20 @@ TRIES = 3
 """Texts that the base model writes for each proposal that is wanted: many are repetitions or about something else."""
 LONGEST = 300
 """Characters of a proposal; what is longer is no request but an answer."""
-TOKENS, TEMPERATURE, TOP_P = 40, 0.9, 0.95
+TOKENS, TEMPERATURE, TOP_P = 60, 0.8, 0.95
+WRITTEN = 3
+"""Lines that are taken of one text of the base model: later ones drift away."""
+EXAMPLE = """Write short requests that ask for the same thing in other words.
+
+Thing: What the weather in a city is going to be.
+Requests:
+- Will it rain in Rome tomorrow?
+- How is the weather going to be?
+- Do I need an umbrella on Friday?
+- Tell me the forecast.
+- Is it going to be sunny?"""
+NEAR = 0.5
+"""Share of the router's threshold that a text needs to be taken for a request of the task at all."""
 QUOTED = 300
 """Characters of a refusal that are quoted."""
 PATIENCE = 120.0
@@ -78,8 +91,11 @@ def _usable(instance: Instance, entry: GroupTask, texts: Iterator[str], count: i
         if len(wording) > LONGEST or _plain(wording) in earlier:
             continue
         earlier.add(_plain(wording))
-        if router.route(wording).nearest_task != entry.name:
+        route = router.route(wording)
+        if route.nearest_task != entry.name:
             elsewhere += 1
+            continue
+        if route.similarity < NEAR * route.threshold:
             continue
         usable.append(wording)
         if len(usable) == count:
@@ -88,38 +104,45 @@ def _usable(instance: Instance, entry: GroupTask, texts: Iterator[str], count: i
 
 
 def _by_base_model(settings: Settings, entry: GroupTask, count: int) -> Iterator[str]:
-    """Texts of the base model alone, each from another of the task's wordings; the same in each run."""
+    """Texts of the base model alone, the same in each run: it goes on with a list of the task's wordings.
+
+    A small model asked to rephrase explains instead; shown a list like the one wanted, and its beginning, it lists.
+    """
     from components.model.prompts import control_of, render_turns, turns_of
     from components.model.stepwise import decode
     from components.model.workbench import Workbench
 
     bench = Workbench.load(settings)
-    base, reader = bench.base, bench.base.reader
-    for seed, text in enumerate(islice(cycle(entry.texts), TRIES * count)):
-        words = f'Say this request in other words, in one short sentence and nothing else: "{text}"'
-        prompt = render_turns(reader, base.settings, turns_of(base.settings, words, None))
+    base, control = bench.base, control_of(bench.base.reader)
+    words = f"{EXAMPLE}\n\nThing: {_description(entry)}\nRequests:"
+    prompt = render_turns(base.reader, base.settings, turns_of(base.settings, words, None))
+    for seed in range(TRIES * count):
+        begin = [entry.texts[(seed + place) % len(entry.texts)] for place in range(min(SHOWN, len(entry.texts)))]
+        started = "\n".join(f"- {text}" for text in begin) + "\n-"
+        tokens = (*prompt, *control.tokenizer.encode(started, add_special_tokens=False))
         with bench.slot.switched_off():
-            tokens = [
-                step.token
-                for step in decode(
-                    base.model, prompt, TOKENS, control_of(reader).ends, temperature=TEMPERATURE, top_p=TOP_P, seed=seed
-                )
-            ]
-        yield from list(_lines(control_of(reader).tokenizer.decode(tokens, skip_special_tokens=True)))[:1]
+            steps = decode(base.model, tokens, TOKENS, control.ends, temperature=TEMPERATURE, top_p=TOP_P, seed=seed)
+            text = control.tokenizer.decode([step.token for step in steps], skip_special_tokens=True)
+        first, *others = text.split("\n")
+        items = takewhile(lambda line: line.startswith("- "), others[:-1])  # the last line may be cut
+        yield from islice((line for each in (first, *items) for line in _lines(each)), WRITTEN)
 
 
 def _by_server(settings: Settings, entry: GroupTask, count: int) -> Iterator[str]:
     """Texts of the configured model, from one request."""
     proposals = settings.proposals
-    description, *_ = entry.wordings or entry.instructions
     examples = "\n".join(f"- {text}" for text in entry.texts[:SHOWN])
     words = (
-        f"A task is described so: {description}\nPeople ask for it in these words:\n{examples}\n"
+        f"A task is described so: {_description(entry)}\nPeople ask for it in these words:\n{examples}\n"
         f"Write {count} other ways in which people would ask for it, different in words and style, one a line, and "
         "nothing else."
     )
     body = {"model": proposals.model, "messages": [{"role": "user", "content": words}], "temperature": TEMPERATURE}
     yield from _lines(_send(proposals, body))
+
+
+def _description(entry: GroupTask) -> str:
+    return (entry.wordings or entry.instructions)[0]
 
 
 def _send(proposals: ProposalSettings, body: dict[str, Any]) -> str:
