@@ -118,8 +118,8 @@ def _by_base_model(settings: Settings, entry: GroupTask, count: int) -> Iterator
     prompt = render_turns(base.reader, base.settings, turns_of(base.settings, words, None))
     for seed in range(TRIES * count):
         begin = [entry.texts[(seed + place) % len(entry.texts)] for place in range(min(SHOWN, len(entry.texts)))]
-        started = "\n".join(f"- {text}" for text in begin) + "\n-"
-        tokens = (*prompt, *control.tokenizer.encode(started, add_special_tokens=False))
+        beginning = "\n".join(f"- {text}" for text in begin) + "\n-"
+        tokens = (*prompt, *control.tokenizer.encode(beginning, add_special_tokens=False))
         with bench.slot.switched_off():
             steps = decode(base.model, tokens, TOKENS, control.ends, temperature=TEMPERATURE, top_p=TOP_P, seed=seed)
             text = control.tokenizer.decode([step.token for step in steps], skip_special_tokens=True)

@@ -47,8 +47,8 @@ def _evaluate(worker: "Advance", item: QueueItem, parent: str | None) -> QueueIt
     key = step_key("learn", facts, instance.settings.content(), LEARN)
     evidence = worker.runs.find(key)
     if evidence is None:
-        known = {"evaluate_forgetting": worker.runs.find(evaluate)}
-        order = order.model_copy(update={"scratch": evaluate, "known": {k: v for k, v in known.items() if v}})
+        earlier = {"evaluate_forgetting": worker.runs.find(evaluate)}
+        order = order.model_copy(update={"scratch": evaluate, "known": {k: v for k, v in earlier.items() if v}})
         worker.say(f"{item.name}@{item.version}: reword_task (evaluate, gate, register)")
         try:
             run = worker.runs.run("reword_task", item, order)
