@@ -1,4 +1,4 @@
-"""Names of people, compared: different spellings of one name mean one person."""
+"""Names: different spellings of one name mean one person; and words for what the version of a task did."""
 
 import unicodedata
 
@@ -11,3 +11,9 @@ def fold(name: str) -> str:
 def same_person(first: str, second: str) -> bool:
     """True if two names mean one person."""
     return fold(first) == fold(second)
+
+
+def version_deed(task_name: str) -> str:
+    """The words for what a version did, by its `task_name`: `learnt NAME@VERSION`, or a change of wordings."""
+    label, wordings, _ = task_name.partition("+wordings.")
+    return f"changes the wordings of {label}" if wordings else f"learnt {task_name}"

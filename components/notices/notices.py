@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from components.audit import log
 from components.errors import LciaError
+from components.names import version_deed
 from components.promotion import candidates, quorum, replicas
 from components.promotion.trial_rows import CANARY, RULES
 from components.registry.outbox import backlog
@@ -268,7 +269,7 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
     words = {
         "version.differs": f"{what} does not answer as recorded: {details.get('differ')} of {details.get('rows')} rows "
         "differ by more than a near tie.",
-        "candidate.registered": f"{what} learnt {details.get('task_name')}: gate {details.get('verdict')}; "
+        "candidate.registered": f"{what} {version_deed(str(details.get('task_name')))}: gate {details.get('verdict')}; "
         "it waits for people to approve or reject it.",
         "champion.promoted": f"{what} is the champion (by {entry.actor.name}: {details.get('reason')}).",
         "champion.rolled_back": f"{what} is the champion again (by {entry.actor.name}: {details.get('reason')}).",

@@ -44,6 +44,7 @@ def diff(instance: Instance, before: str, after: str | None = None) -> dict[str,
             "only_after": [name for task, name in names[1].items() if task not in names[0]],
         },
         "groups": _groups(*pools),
+        "wordings": list(_wordings(*pools)),
         "comparable": same,
         "scores": [
             _scores(instance, evaluations[0], evaluations[1], names[0][task], names[1][task]) for task in common
@@ -79,6 +80,16 @@ def _groups(old: Pool, new: Pool) -> list[dict[str, Any]]:
             }
         )
     return groups
+
+
+def _wordings(old: Pool, new: Pool) -> Iterator[dict[str, Any]]:
+    """Tasks of both versions that are asked for in other ways than before."""
+    before = {entry.task: entry for entry in old.tasks()}
+    for entry in new.tasks():
+        texts = before[entry.task].texts if entry.task in before else entry.texts
+        added, removed = ([t for t in a if t not in b] for a, b in ((entry.texts, texts), (texts, entry.texts)))
+        if added or removed:
+            yield {"task": entry.name, "added": added, "removed": removed}
 
 
 def _scores(

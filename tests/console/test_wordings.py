@@ -68,3 +68,25 @@ def _actor():
     from components.audit.log import Actor
 
     return Actor("a model's friend", assured=False, how="asserted")
+
+
+def test_the_pages_of_such_a_version_and_its_item_say_that_nothing_was_learnt(champion, serve, visit):
+    """On a state of its own, as the version is promoted."""
+    from lcia.worker import loop
+
+    instance = champion.open()
+    item = wordings.change(instance, _actor(), "movie_sentiment", add=["Thumbs up?"])
+    loop.work(instance, _actor(), lambda _: None)
+    server = serve(champion)
+    visitor = visit(server, "submitter")
+    page = visitor.page("/versions/4")
+    assert "changes the wordings of movie_sentiment@1 and learnt nothing" in page
+    assert "Thumbs up?" in page
+    assert "How it was tuned" not in page
+    assert "movie_sentiment" in visitor.page(f"/tasks/{item['id']}")
+    server.ask("approver", "approve", version="4", reason="read")
+    assert "changed the wordings of movie_sentiment@1" in visitor.page("/versions")
+    assert "Thumbs up?" in visitor.page("/compare?v=3&v=4")
+    assert "Thumbs up?" in visitor.page("/wordings/movie_sentiment")
+    assert visitor.page("/")
+    assert visitor.page("/numbers")

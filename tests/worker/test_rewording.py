@@ -7,11 +7,25 @@ import pytest
 from small_loop import OPS, SITE, TASKS, SmallLoop, learn, promote, standing, write_package
 
 from components.audit.log import Actor
+from components.names import version_deed
 from components.retention import withdrawal
 from components.tasks import queue
 from components.tasks.wordings import WordingsRefused
+from lcia.cli.text import tables
 from lcia.instance import Instance
-from lcia.operations import audit, decisions, figures, retention, routing, statistics, tasks, versions, wordings
+from lcia.operations import (
+    audit,
+    decisions,
+    delivery,
+    diff,
+    figures,
+    retention,
+    routing,
+    statistics,
+    tasks,
+    versions,
+    wordings,
+)
 from lcia.operations.params import RouteRequest
 from lcia.worker import loop as worker
 
@@ -58,6 +72,13 @@ def test_a_change_of_wordings_makes_a_candidate_without_training(champion: Small
     assert figures.scores(instance, candidate.digest) == figures.scores(instance, before.digest)
     assert len(statistics.measure(instance).tasks) == 3
     assert audit.verify_live(instance)["ok"]
+    (row,) = diff.diff(instance, "3", "4")["wordings"]
+    assert row == {"task": MOVIE, "added": [NEW], "removed": []}
+    assert tables.diff(diff.diff(instance, "3", "4")).count(f"new wording of {MOVIE}: {NEW}") == 1
+    assert f"changes the wordings of {MOVIE}@1" in tables.lineage(versions.lineage(instance))
+    # MLflow has it as every version
+    assert delivery.standing(instance, candidate.digest)["registry_untold"] == []
+    assert version_deed(f"{MOVIE}@1") == f"learnt {MOVIE}@1"
 
 
 def test_a_task_learnt_afterwards_keeps_the_wording_and_rollback_takes_it_away(champion: SmallLoop, tmp_path) -> None:

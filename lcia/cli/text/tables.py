@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.names import version_deed
+
 Value = Mapping[str, Any]
 
 LONGEST = 50
@@ -104,7 +106,7 @@ def lineage(value: Value) -> str:
     for one in value["line"]:
         sign = "*" if one["champion"] else "o"
         marks = f"  [{', '.join(one['marks'])}]" if one["marks"] else ""
-        lines.append(f"{sign} version {one['number']} ({one['digest'][:12]}) learnt {one['task_name']}{marks}")
+        lines.append(f"{sign} version {one['number']} ({one['digest'][:12]}) {version_deed(one['task_name'])}{marks}")
         lines += [
             f"|   epoch {epoch['epoch']}: {epoch['kind']} by {epoch['by']}, {epoch['at'][:16]}: {epoch['reason']}"
             for epoch in one["epochs"]
@@ -123,7 +125,9 @@ def lineage(value: Value) -> str:
 def diff(value: Value) -> str:
     """`lcia diff A B`."""
     before, after = value["before"], value["after"]
-    lines = [f"version {v['version']} ({v['digest'][:12]}), {v['state']}, learnt {v['task']}" for v in (before, after)]
+    lines = [
+        f"version {v['version']} ({v['digest'][:12]}), {v['state']}, {version_deed(v['task'])}" for v in (before, after)
+    ]
     for key, number in (("only_before", before["version"]), ("only_after", after["version"])):
         if value["tasks"][key]:
             lines.append(f"tasks only in version {number}: {', '.join(value['tasks'][key])}")
@@ -153,6 +157,9 @@ def diff(value: Value) -> str:
     if rows:
         head = ("task", f"v{before['version']}", f"v{after['version']}", "gain", "95 % interval", "test rows")
         lines += table(head, rows)
+    for one in value.get("wordings", ()):  # a server of an earlier release says less
+        lines += [f"new wording of {one['task']}: {text}" for text in one["added"]]
+        lines += [f"wording taken from {one['task']}: {text}" for text in one["removed"]]
     lines += [f"setting {one['key']}: {one['before']} -> {one['after']}" for one in value["settings"]] or [
         "settings: the same"
     ]

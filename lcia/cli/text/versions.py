@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from components.names import version_deed
 from lcia.cli.text import trials
 from lcia.cli.text.status import quorum, void
 from lcia.cli.text.tasks import cost
@@ -69,7 +70,7 @@ def show(value: Value) -> str:
     parent = version["parent"][:12] if version["parent"] else "the base model"
     label = f"version {version['number']} ({version['digest'][:12]})"
     lines = [
-        f"{label} {_predicate(value)} on {parent}: {version['state']}",
+        f"{label} {version_deed(version['task_name'])} on {parent}: {version['state']}",
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
         *(_learning(value) if value["tuning"] else _wordings(value["wordings"])),
@@ -92,11 +93,6 @@ def show(value: Value) -> str:
     lines += [f"  {void(one)}" for one in value["not_counted"]]
     lines.append(f"  evidence {value['evidence']['digest']}")
     return "\n".join(lines)
-
-
-def _predicate(value: Value) -> str:
-    name = value["version"]["task_name"]
-    return f"learnt {name}" if value["tuning"] else f"changes the wordings of {name.partition('+')[0]}"
 
 
 def _learning(value: Value) -> list[str]:
