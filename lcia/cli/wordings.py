@@ -43,7 +43,7 @@ def list_wordings(
     """
     if context.invoked_subcommand is None:
         value = perform("wordings", name, config, task=task)
-        emit(value, as_json=as_json, text=texts.tasks, as_is=("wordings", "instructions", "text"))
+        emit(value, as_json=as_json, text=texts.tasks)
 
 
 @verb(DO, 'lcia wordings add movie_sentiment "Thumbs up or down?" "Did the critic like it?"', on=wordings)
@@ -83,7 +83,7 @@ def propose(
     instance = open_instance(config, overrides)
     with quiet_stdout(as_json=as_json):
         value = write(instance, actor(name), task, count)
-    emit(value, as_json=as_json, text=texts.proposals, as_is=("texts",))
+    emit(value, as_json=as_json, text=texts.proposals)
 
 
 @verb(DO, "lcia wordings accept 3 5 8", on=wordings)

@@ -15,6 +15,7 @@ from components.storage.objects import Json
 from components.tasks import proposals, queue
 from components.tasks.proposals import WordingProposal
 from components.tasks.queue import QueueItem
+from components.tasks.replaced import replaced_tasks
 from components.tasks.snapshot import load_snapshot
 from components.tasks.wordings import WordingChange, WordingsRefused, clean_wording, with_wordings
 from lcia.instance import Instance
@@ -171,7 +172,8 @@ def _submit(
     add: tuple[str, ...],
     remove: tuple[str, ...],
 ) -> QueueItem:
-    """Put a change into the queue, checked against the champion."""
+    """Put a change into the queue, checked against the champion and its other tasks."""
+    _need_nobody_elses(instance, learnt, add)
     champion = instance.champion()
     assert champion is not None  # noqa: S101 - it has learnt the task
     earlier = [
@@ -190,3 +192,16 @@ def _submit(
         owner=learnt.owner,
         submitted_by=actor,
     )
+
+
+def _need_nobody_elses(instance: Instance, learnt: LearntTask, add: Sequence[str]) -> None:
+    """Refuse wordings that another task has, unless a later one replaces it: the newer task would take its requests."""
+    champion = instance.champion()
+    assert champion is not None  # noqa: S101 - it has learnt the task
+    successors = replaced_tasks(instance.store, instance.pool(champion.digest), instance.replacements())
+    for other in learnt_tasks(instance):
+        if other.entry.task != learnt.entry.task and other.entry.name not in successors:
+            texts = {" ".join(text.split()) for text in other.entry.texts}
+            for text in add:
+                if text in texts:
+                    raise WordingsRefused(f"{text!r} is a way to ask for {other.label} already; leave it to that task")

@@ -110,6 +110,9 @@ def test_a_wording_is_taken_away_again_and_needless_changes_are_refused(champion
     ):
         with pytest.raises(WordingsRefused, match=words):
             reword(instance, **change)
+    taken = wordings.need_task(instance, PASSIVE).entry.instructions[0]
+    with pytest.raises(WordingsRefused, match="a way to ask for passive_voice@1 already"):
+        reword(instance, add=[f"  {taken} "])
     with pytest.raises(WordingsRefused, match="no task 'poetry'"):
         wordings.change(instance, SITE, "poetry", add=["Write a poem"])
     reword(instance, remove=list(entry.wordings))
