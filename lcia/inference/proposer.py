@@ -64,15 +64,9 @@ def propose(instance: Instance, actor: Actor, task: str, count: int) -> dict[str
         ProposerFailed: the configured model does not answer.
     """
     learnt = wordings.need_task(instance, task)
-    settings = instance.settings
-    by_base_model = not settings.proposals.address
-    texts = (
-        _by_base_model(settings, learnt.entry, count) if by_base_model else _by_server(settings, learnt.entry, count)
-    )
-    usable, elsewhere = _usable(instance, learnt.entry, texts, count)
-    new = 0
-    if usable:
-        new = wordings.propose(instance, actor, learnt.label, usable)["new"]
+    write = _by_server if instance.settings.proposals.address else _by_base_model
+    usable, elsewhere = _usable(instance, learnt.entry, write(instance.settings, learnt.entry, count), count)
+    new = wordings.propose(instance, actor, learnt.label, usable)["new"]
     return {"task": learnt.entry.name, "new": new, "texts": usable, "elsewhere": elsewhere}
 
 
