@@ -161,7 +161,7 @@ def main() -> None:
                 print("\n".join(missed(work, routes, home)))
             if name == "old":
                 more_wordings(work, settings)
-    if not arguments.quick:
+    if not arguments.quick and not arguments.only:
         draw(curves, HERE / "risk_coverage.png")
     print(json.dumps(headline.get((names[-1], "embedding")) or next(iter(headline.values()))))
 

@@ -113,7 +113,7 @@ def _by_base_model(settings: Settings, entry: GroupTask, count: int) -> Iterator
     for seed in range(TRIES * count):
         begin = [entry.texts[(seed + place) % len(entry.texts)] for place in range(min(SHOWN, len(entry.texts)))]
         beginning = "\n".join(f"- {text}" for text in begin) + "\n-"
-        tokens = (*prompt, *control.tokenizer.encode(beginning, add_special_tokens=False))
+        tokens = (*prompt, *control.content(beginning))
         with bench.slot.switched_off():
             steps = decode(base.model, tokens, TOKENS, control.ends, temperature=TEMPERATURE, top_p=TOP_P, seed=seed)
             text = control.tokenizer.decode([step.token for step in steps], skip_special_tokens=True)

@@ -87,9 +87,9 @@ def _wordings(old: Pool, new: Pool) -> Iterator[dict[str, Any]]:
     before = {entry.task: entry for entry in old.tasks()}
     for entry in new.tasks():
         texts = before[entry.task].texts if entry.task in before else entry.texts
-        added, removed = ([t for t in a if t not in b] for a, b in ((entry.texts, texts), (texts, entry.texts)))
-        if added or removed:
-            yield {"task": entry.name, "added": added, "removed": removed}
+        plus, minus = ([t for t in a if t not in b] for a, b in ((entry.texts, texts), (texts, entry.texts)))
+        if plus or minus:
+            yield {"task": entry.name, "added": plus, "removed": minus}
 
 
 def _scores(

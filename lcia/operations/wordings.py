@@ -22,7 +22,7 @@ from lcia.instance import Instance
 
 
 @dataclass(frozen=True)
-class LearntTask:
+class TaskWordings:
     """A task of the champion."""
 
     entry: GroupTask
@@ -30,7 +30,7 @@ class LearntTask:
     owner: str
 
 
-def learnt_tasks(instance: Instance) -> list[LearntTask]:
+def learnt_tasks(instance: Instance) -> list[TaskWordings]:
     """Tasks of the champion whose package is still known, each with its wordings."""
     champion = instance.champion()
     if champion is None:
@@ -39,11 +39,11 @@ def learnt_tasks(instance: Instance) -> list[LearntTask]:
     for entry in with_wordings(instance.store, instance.pool(champion.digest)).tasks():
         if instance.store.exists(entry.task):
             task = load_snapshot(instance.store, entry.task).task
-            tasks.append(LearntTask(entry, task.label, task.owner))
+            tasks.append(TaskWordings(entry, task.label, task.owner))
     return tasks
 
 
-def need_task(instance: Instance, name: str) -> LearntTask:
+def need_task(instance: Instance, name: str) -> TaskWordings:
     """A task of the champion by its name or `name@version`.
 
     Raises:
@@ -157,7 +157,7 @@ def answer(instance: Instance, actor: Actor, numbers: Sequence[int], *, accept: 
 
 
 def _accept(
-    instance: Instance, connection: Connection, actor: Actor, learnt: LearntTask, mine: Sequence[WordingProposal]
+    instance: Instance, connection: Connection, actor: Actor, learnt: TaskWordings, mine: Sequence[WordingProposal]
 ) -> QueueItem:
     item = _submit(instance, connection, actor, learnt, tuple(each.text for each in mine), ())
     proposals.decide(connection, mine, "accepted", actor.name, item.id)
@@ -168,7 +168,7 @@ def _submit(
     instance: Instance,
     connection: Connection,
     actor: Actor,
-    learnt: LearntTask,
+    learnt: TaskWordings,
     add: tuple[str, ...],
     remove: tuple[str, ...],
 ) -> QueueItem:
@@ -194,7 +194,7 @@ def _submit(
     )
 
 
-def _need_nobody_elses(instance: Instance, learnt: LearntTask, add: Sequence[str]) -> None:
+def _need_nobody_elses(instance: Instance, learnt: TaskWordings, add: Sequence[str]) -> None:
     """Refuse wordings that another task has, unless a later one replaces it: the newer task would take its requests."""
     champion = instance.champion()
     assert champion is not None  # noqa: S101 - it has learnt the task
