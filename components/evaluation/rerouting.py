@@ -14,6 +14,9 @@ from components.grouping.router import refit
 from components.settings import changed_keys
 from components.tasks.wordings import WordingChange, with_wordings
 
+LEARNING = ("adapter", "tuning")
+"""Sections of the settings that adapters are learnt by."""
+
 
 @dataclass(frozen=True)
 class Rerouting:
@@ -66,6 +69,19 @@ class Rerouting:
         champion, settings = self.tasks.champion, self.tasks.settings
         groups = change.apply_to(with_wordings(self.tasks.store, champion.pool))
         parents = () if champion.digest is None else (champion.digest,)
-        overrides = tuple(sorted(set(changed_keys(settings))))
-        pool = replace(groups, parents=parents, task=None, config=config, overrides=overrides)
+        own = {key for key in champion.pool.overrides if _is_of_learning(key)}
+        overrides = tuple(sorted(own | {key for key in changed_keys(settings) if not _is_of_learning(key)}))
+        pool = replace(groups, parents=parents, task=None, config=self._config(config), overrides=overrides)
         return refit(pool, settings.grouping, learnt_order(self.tasks.store, champion.pool), self.replaced)
+
+    def _config(self, config: str) -> str:
+        """The settings of the run, with those that the champion's adapters were learnt by: they stay what they are."""
+        store, earlier = self.tasks.store, self.tasks.champion.pool.config
+        if earlier is None:
+            return config
+        learnt_by = {name: store.get_json(earlier)[name] for name in LEARNING}
+        return store.put_json({**store.get_json(config), **learnt_by})
+
+
+def _is_of_learning(key: str) -> bool:
+    return key.partition(".")[0] in LEARNING

@@ -12,7 +12,6 @@ from components.promotion.candidates import Candidate
 from components.quality.fingerprints import result_name, store_fingerprints
 from components.quality.omissions import Omission
 from components.registry.publication import publication
-from components.settings import changed_keys
 from components.storage.keys import step_key
 from components.storage.leases import Lease
 from components.storage.objects import ObjectMissing
@@ -224,7 +223,7 @@ class Advance:
                 launched_by=item.launched_by or self.actor.name,
                 attempt=gate["attempt"],
                 item=item.id,
-                marks=[f"changed {key}" for key in changed_keys(instance.settings)]
+                marks=[f"changed {key}" for key in instance.pool(evidence["candidate"]).overrides]
                 + ([] if inbox.sender_known(item.submitted_by) else [candidates.SENDER_UNKNOWN]),
                 publication=page,
             )

@@ -120,6 +120,17 @@ def test_a_wording_is_taken_away_again_and_needless_changes_are_refused(champion
     assert wordings.need_task(instance, MOVIE).entry.wordings == (NEW,)
 
 
+def test_the_version_names_the_settings_its_adapters_were_learnt_by(champion: SmallLoop) -> None:
+    instance = champion.open("tuning.learning_rate=0.5", "grouping.margin=0.07")
+    reword(instance)
+    before, after = instance.champion(), instance.version("4")
+    configs = [instance.store.get_json(instance.pool(one.digest).config) for one in (before, after)]
+    assert configs[1]["tuning"] == configs[0]["tuning"]
+    assert configs[1]["grouping"]["margin"] == 0.07
+    assert set(after.marks) - set(before.marks) == {"changed grouping.margin"}
+    assert set(before.marks) <= set(after.marks)
+
+
 def test_it_waits_while_another_version_is_undecided(fourth: SmallLoop) -> None:
     instance = fourth.open()
     item = reword(instance)
