@@ -37,6 +37,16 @@ def register_candidate(
     records = [*map(objects.get_json, context.order.lineage), content]
     images = tuning_pictures(objects.get_json(tuning)) | pictures(objects, records, context.settings.evaluation)
     reports |= {name: objects.put(picture) for name, picture in images.items()}
-    evidence = objects.put_json(evidence_record(evaluation, context.order.assessment, tuning, gate, reports, content))
+    evidence = objects.put_json(
+        evidence_record(
+            content,
+            content["task"],
+            gate,
+            reports,
+            evaluation=evaluation,
+            assessment=context.order.assessment,
+            tuning=tuning,
+        )
+    )
     log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})
     return evidence

@@ -7,7 +7,7 @@ from zenml.types import HTMLString
 
 from components.evaluation.history import pictures
 from components.gate.report import GateReport
-from components.promotion.evidence import wordings_card, wordings_evidence_record
+from components.promotion.evidence import evidence_record, wordings_card
 from components.tasks.wordings import WordingChange
 from steps.order import open_learning
 
@@ -28,6 +28,8 @@ def register_wordings(
     }
     images = pictures(objects, [*map(objects.get_json, context.order.lineage), content], context.settings.evaluation)
     reports |= {name: objects.put(picture) for name, picture in images.items()}
-    evidence = objects.put_json(wordings_evidence_record(evaluation, wordings, change, gate, reports, content))
+    evidence = objects.put_json(
+        evidence_record(content, change.task, gate, reports, evaluation=evaluation, wordings=wordings)
+    )
     log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})
     return evidence

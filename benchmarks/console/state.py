@@ -82,8 +82,9 @@ class Lineage:
         gate = decide_gate(evidence, instance.settings.policy.gate)
         report = store.put(b"<!doctype html><title>report</title>")
         record = evidence_record(
-            store.put_json(evaluation), store.put_json(assessment), store.put_json(tuning),
-            store.put_json(gate.to_json()), {"gate": report}, evaluation,
+            evaluation, snapshot.digest, store.put_json(gate.to_json()), {"gate": report},
+            evaluation=store.put_json(evaluation), assessment=store.put_json(assessment),
+            tuning=store.put_json(tuning),
         )  # fmt: skip
         with instance.db.begin() as connection:
             candidate = candidates.register(

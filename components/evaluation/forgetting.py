@@ -84,20 +84,14 @@ class Forgetting:
         new, what = self.snapshot.digest, f"predict {self.name}, champion"
         champion[self.name] = self.prior.predict(parent, new, what, scores_only=True)
         predictions, moves = self.prior.under_candidate(candidate, parent, champion, self.name)
-        own_anchor = {"version": None, "predictions": predictions[self.name].predictions}
+        anchors = self.prior.anchors(predictions)
+        anchors[self.name] = {"version": None, "predictions": predictions[self.name].predictions}
         own = pool.group_of(self.snapshot.digest)
         routes = candidate.groups(self.snapshot.rows("test"))
         repeats = recheck(self.predictor, candidate, predictions, self.snapshot.digest)
-        base = self.evaluator.trunk.base
         record = {
-            "kind": "evaluation",
-            "schema": 1,
+            **self.prior.record(pool, champion, predictions, moves),
             "task": self.snapshot.digest,
-            "parent": self.champion.digest,
-            "pool": self.store.put_json(pool.to_manifest()),
-            "numerics": base.numerics,
-            "numerics_digest": base.numerics_digest,
-            "contract": self.evaluator.contract,
             "chosen": choice.point.name,
             "reason": choice.reason,
             "before": {name: mean(scores) for name, scores in before.items()},
@@ -107,18 +101,9 @@ class Forgetting:
                 "live": list(next(point.new for point in points if point.name == "live")),
             },
             "validation_rows": {name: len(scores) for name, scores in before.items()},
-            "predictions": {n: task.predictions for n, task in predictions.items()},
-            "routes": {n: task.routes for n, task in predictions.items()},
-            "scores": {n: task.score for n, task in predictions.items()},
-            "proofs": {n: {"rows": task.rows, "from": dict(task.proof)} for n, task in predictions.items()},
-            "rerouted": moves,
-            "champion": {n: task.predictions for n, task in champion.items()},
-            "anchors": {**self.prior.anchors(predictions), self.name: own_anchor},
-            "not_measurable": [e.name for e in pool.tasks() if e.name not in predictions],
+            "anchors": anchors,
             "rewording": Rewording.of(candidate.router, parent.router, self.name).to_json(),
             "routing_share": sum(group == (own.id if own else None) for group in routes) / len(routes),
-            "carried": self.predictor.carried_rows,
-            "predicted": self.predictor.predicted_rows,
             "recheck": repeats,
         }
         return self.store.put_json(record)

@@ -180,3 +180,31 @@ class PriorTasks:
             rests_on += [record["predictions"][entry.name], record["anchors"][entry.name]["predictions"]]
         permission = earlier or snapshot.task.retention.evaluation_rows
         return permission and all(self.store.why_erased(digest) is None for digest in rests_on)
+
+    def record(
+        self,
+        pool: Pool,
+        champion: Mapping[str, Stored],
+        predictions: Mapping[str, Stored],
+        moves: Mapping[str, list[dict[str, Any]]],
+    ) -> dict[str, Any]:
+        """The part of an evaluation record that says what a candidate `pool` predicts, and what that rests on."""
+        base = self.predictor.evaluator.trunk.base
+        return {
+            "kind": "evaluation",
+            "schema": 1,
+            "parent": self.champion.digest,
+            "pool": self.store.put_json(pool.to_manifest()),
+            "numerics": base.numerics,
+            "numerics_digest": base.numerics_digest,
+            "contract": self.predictor.evaluator.contract,
+            "predictions": {n: task.predictions for n, task in predictions.items()},
+            "routes": {n: task.routes for n, task in predictions.items()},
+            "scores": {n: task.score for n, task in predictions.items()},
+            "proofs": {n: {"rows": task.rows, "from": dict(task.proof)} for n, task in predictions.items()},
+            "rerouted": dict(moves),
+            "champion": {n: task.predictions for n, task in champion.items()},
+            "not_measurable": [entry.name for entry in pool.tasks() if entry.name not in predictions],
+            "carried": self.predictor.carried_rows,
+            "predicted": self.predictor.predicted_rows,
+        }

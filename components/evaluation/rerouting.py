@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 from components.evaluation.carrying import Version
 from components.evaluation.prior_tasks import PriorTasks
@@ -33,37 +32,22 @@ class Rerouting:
             WordingsRefused: the change does not fit the champion.
             EvaluationFailed: a carried prediction does not repeat.
         """
-        tasks, store = self.tasks, self.tasks.store
+        tasks = self.tasks
         tasks.check_champion()
         pool = self._candidate(change, config)
         parent, candidate = (Version.of(each, tasks.settings) for each in (tasks.champion.pool, pool))
         before = tasks.under_champion(parent)
         after, moves = tasks.under_candidate(candidate, parent, before)
         name = next(entry.name for entry in pool.tasks() if entry.task == change.task)
-        base = tasks.predictor.evaluator.trunk.base
-        record: dict[str, Any] = {
-            "kind": "evaluation",
-            "schema": 1,
+        anchors = tasks.anchors(after)
+        record = {
+            **tasks.record(pool, before, after, moves),
             "task": None,
-            "parent": tasks.champion.digest,
-            "pool": store.put_json(pool.to_manifest()),
-            "numerics": base.numerics,
-            "numerics_digest": base.numerics_digest,
-            "contract": tasks.predictor.evaluator.contract,
-            "predictions": {n: task.predictions for n, task in after.items()},
-            "routes": {n: task.routes for n, task in after.items()},
-            "scores": {n: task.score for n, task in after.items()},
-            "proofs": {n: {"rows": task.rows, "from": dict(task.proof)} for n, task in after.items()},
-            "rerouted": moves,
-            "champion": {n: task.predictions for n, task in before.items()},
-            "anchors": tasks.anchors(after),
-            "not_measurable": [entry.name for entry in pool.tasks() if entry.name not in after],
+            "anchors": anchors,
             "rewording": Rewording.of(candidate.router, parent.router, name).to_json(),
-            "carried": tasks.predictor.carried_rows,
-            "predicted": tasks.predictor.predicted_rows,
             "recheck": recheck(tasks.predictor, candidate, after, f"{change.task} {change.number}"),
         }
-        return store.put_json(record)
+        return tasks.store.put_json(record)
 
     def _candidate(self, change: WordingChange, config: str) -> Pool:
         champion, settings = self.tasks.champion, self.tasks.settings

@@ -133,39 +133,24 @@ def prior_task(
 
 
 def evidence_record(
-    evaluation: str, assessment: str, tuning: str, gate: str, reports: Mapping[str, str], content: Record
+    content: Record, task: str, gate: str, reports: Mapping[str, str], **links: str | None
 ) -> dict[str, Any]:
-    """The object whose digest approvals are bound to; `content` is the evaluation record."""
+    """The object whose digest approvals are bound to; `content` is the evaluation record.
+
+    `links` are the digests of what it rests on: `evaluation`, `assessment` and `tuning`; of a change of wordings, which
+    has neither of the last two, `wordings`.
+    """
     return {
         "kind": "evidence",
         "schema": 1,
         "candidate": content["pool"],
-        "task": content["task"],
-        "parent": content["parent"],
-        "assessment": assessment,
-        "tuning": tuning,
-        "evaluation": evaluation,
-        "gate": gate,
-        "reports": dict(reports),
-    }
-
-
-def wordings_evidence_record(
-    evaluation: str, wordings: str, change: WordingChange, gate: str, reports: Mapping[str, str], content: Record
-) -> dict[str, Any]:
-    """The same for a change of wordings, the object `wordings`: nothing was assessed and nothing tuned."""
-    return {
-        "kind": "evidence",
-        "schema": 1,
-        "candidate": content["pool"],
-        "task": change.task,
+        "task": task,
         "parent": content["parent"],
         "assessment": None,
         "tuning": None,
-        "wordings": wordings,
-        "evaluation": evaluation,
         "gate": gate,
         "reports": dict(reports),
+        **links,
     }
 
 
