@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,13 +17,14 @@ from components.evaluation.prediction import Evaluator
 from components.evaluation.prior_tasks import PriorTasks
 from components.evaluation.rerouting import Rerouting
 from components.gate.gate import decide_gate
+from components.grouping.encoders import fit_encoder
 from components.grouping.pool import Pool
 from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, config_of, store_adapter
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
 from components.promotion.evidence import wordings_gate_evidence
-from components.settings import Settings
+from components.settings import GroupingSettings, Settings
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package
 from components.tasks.snapshot import Snapshot, load_snapshot, take_snapshot
@@ -499,3 +501,19 @@ def test_rows_that_a_new_wording_takes_are_predicted_by_the_other_adapter(world,
     assert {task.name for task in evidence.prior if task.may_differ} == set(after.evaluation["rerouted"])
     rules = {row.rule for row in decide_gate(evidence, world.settings.policy.gate).rows}
     assert {"step", "lifetime", "unchanged", "reworded"} <= rules
+
+
+def test_typical_inputs_are_counted_by_the_encoder_of_the_whole_pool(world, grammar) -> None:
+    """By `auto` a Japanese task alone would be counted by words; among English ones that would compare with nothing."""
+    rows = [SimpleNamespace(input=f"この映画は{number}回見ても面白い。") for number in range(25)]
+    snapshot = SimpleNamespace(
+        task=SimpleNamespace(retention=SimpleNamespace(train_rows=30)),
+        instructions=lambda: ("このレビューは肯定的ですか。",),
+        rows=lambda _: rows,
+    )
+    evaluation = world.evaluation(snapshot, grammar)
+    evaluation.settings = evaluation.settings.model_copy(update={"grouping": GroupingSettings(encoder="auto")})
+    assert fit_encoder(evaluation.settings.grouping, snapshot.instructions()).kind == "tfidf"
+    profile = evaluation._typical_inputs()
+    assert profile is not None
+    assert profile.kind == "embedding"
