@@ -97,7 +97,8 @@ def withdraw(
         _need_other_champion(connection, item, versions)
     for task in snapshots(index, item):
         proposals.forget(connection, task=task)
-    own = [item.id, *_changes_of(connection, item)]
+    changes = proposals.changes_of(connection, item.assistant, item.label)
+    own = [item.id, *(each.id for each in changes if each.state != "withdrawn")]
     for version in versions:
         if version.state == "pending" and (version.item in own or policy == REFUSE):
             _end(connection, version, item, own, actor, reason)
@@ -128,15 +129,6 @@ def _need_other_champion(connection: Connection, item: QueueItem, versions: Sequ
         f"retention.withdrawn_adapters is refuse: {way}; `--set retention.withdrawn_adapters=keep` erases the rows "
         "and lets marked versions stay in use. Nothing was changed"
     )
-
-
-def _changes_of(connection: Connection, item: QueueItem) -> list[int]:
-    """Numbers of the changes of a task's wordings that are not withdrawn yet."""
-    return [
-        each.id
-        for each in queue.items(connection, item.assistant)
-        if each.changes_wordings and each.label.startswith(f"{item.label}+") and each.state != "withdrawn"
-    ]
 
 
 def _end(

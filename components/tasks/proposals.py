@@ -14,6 +14,8 @@ from components.errors import LciaError
 from components.storage.database import now
 from components.storage.objects import Json
 from components.storage.tables import wording_proposals as table
+from components.tasks import queue
+from components.tasks.queue import QueueItem
 
 Source: TypeAlias = Literal["model", "request"]
 MOST_OPEN = 1000
@@ -108,6 +110,12 @@ def decide(
     numbers = [each.id for each in proposals]
     values = {"state": state, "decided_by": by, "decided_at": now(connection), "item": item}
     connection.execute(update(table).where(table.c.id.in_(numbers)).values(**values))
+
+
+def changes_of(connection: Connection, assistant: str, label: str) -> list[QueueItem]:
+    """Items of the queue that change the wordings of the task `label`, in order."""
+    items = queue.items(connection, assistant)
+    return [item for item in items if item.changes_wordings and item.label.startswith(f"{label}+")]
 
 
 def forget(connection: Connection, *, task: str | None = None, before: datetime | None = None) -> None:

@@ -14,13 +14,13 @@ import httpx2
 
 from components.audit.log import Actor
 from components.errors import LciaError
-from components.grouping.pool import GroupTask, Pool
-from components.grouping.router import Router
+from components.grouping.pool import GroupTask
 from components.settings import ProposalSettings, Settings
 from components.tasks.wordings import WordingsRefused, clean_wording
 from components.visible import visible
 from lcia.instance import Instance
-from lcia.operations import wordings
+from lcia.operations import routing, wordings
+from lcia.operations.params import RouteRequest
 
 KEY = "LCIA_PROPOSER_KEY"
 """Variable with the key that the configured model's server is shown."""
@@ -72,10 +72,7 @@ def propose(instance: Instance, actor: Actor, task: str, count: int) -> dict[str
 
 def _usable(instance: Instance, entry: GroupTask, texts: Iterator[str], count: int) -> tuple[list[str], int]:
     """The first `count` new texts that are nearest to the task, and the number that were nearer to others."""
-    champion = instance.champion()
-    assert champion is not None  # noqa: S101 - it has learnt the task
-    pool = Pool.from_manifest(instance.store.get_json(champion.digest))
-    router, earlier, elsewhere = Router.of(pool, instance.settings.grouping), {_plain(t) for t in entry.texts}, 0
+    earlier, elsewhere = {_plain(t) for t in entry.texts}, 0
     usable: list[str] = []
     for text in texts:
         try:
@@ -85,11 +82,11 @@ def _usable(instance: Instance, entry: GroupTask, texts: Iterator[str], count: i
         if len(wording) > LONGEST or _plain(wording) in earlier:
             continue
         earlier.add(_plain(wording))
-        route = router.route(wording)
-        if route.nearest_task != entry.name:
+        route = routing.route(instance, [RouteRequest(instruction=wording)])["routes"][0]
+        if route["nearest_task"] != entry.name:
             elsewhere += 1
             continue
-        if route.similarity < NEAR * route.threshold:
+        if route["similarity"] < NEAR * route["threshold"]:
             continue
         usable.append(wording)
         if len(usable) == count:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from components.audit.log import Actor
-from components.grouping.pool import GroupTask
+from components.grouping.pool import GroupTask, Pool
 from components.storage.database import now
 from components.storage.objects import Json
 from components.tasks import proposals, queue
@@ -173,16 +173,13 @@ def _submit(
     remove: tuple[str, ...],
 ) -> QueueItem:
     """Put a change into the queue, checked against the champion and its other tasks."""
-    _need_nobody_elses(instance, learnt, add)
     champion = instance.champion()
     assert champion is not None  # noqa: S101 - it has learnt the task
-    earlier = [
-        each
-        for each in queue.items(connection, instance.assistant)
-        if each.changes_wordings and each.label.startswith(f"{learnt.label}+")
-    ]
-    change_ = WordingChange(learnt.entry.task, learnt.label, len(earlier) + 1, add, remove)
-    change_.apply_to(with_wordings(instance.store, instance.pool(champion.digest)))
+    pool = with_wordings(instance.store, instance.pool(champion.digest))
+    _need_nobody_elses(instance, pool, learnt, add)
+    number = len(proposals.changes_of(connection, instance.assistant, learnt.label)) + 1
+    change_ = WordingChange(learnt.entry.task, learnt.label, number, add, remove)
+    change_.apply_to(pool)
     return queue.submit(
         connection,
         assistant=instance.assistant,
@@ -194,11 +191,9 @@ def _submit(
     )
 
 
-def _need_nobody_elses(instance: Instance, learnt: TaskWordings, add: Sequence[str]) -> None:
+def _need_nobody_elses(instance: Instance, pool: Pool, learnt: TaskWordings, add: Sequence[str]) -> None:
     """Refuse wordings that another task has, unless a later one replaces it: the newer task would take its requests."""
-    champion = instance.champion()
-    assert champion is not None  # noqa: S101 - it has learnt the task
-    successors = replaced_tasks(instance.store, instance.pool(champion.digest), instance.replacements())
+    successors = replaced_tasks(instance.store, pool, instance.replacements())
     for other in learnt_tasks(instance):
         if other.entry.task != learnt.entry.task and other.entry.name not in successors:
             texts = {" ".join(text.split()) for text in other.entry.texts}
