@@ -17,7 +17,7 @@ from components.audit.log import Actor, ActorUnnamed, LogDamaged
 from components.errors import LciaError
 from components.gate.attempts import Family, attempts
 from components.grouping.pool import Pool
-from components.promotion import candidates, champion, policy, serving_watch, statements
+from components.promotion import candidates, champion, policy, serving_watch, statements, train
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import anchor_looks
 from components.promotion.statements import attest
@@ -138,6 +138,12 @@ class Instance:
             now = champion.current(connection, self.assistant)
             return candidates.get(connection, self.assistant, now.version) if now else None
 
+    def base(self) -> Candidate | None:
+        """Version that the next task is learnt on: the end of the train (`promotion/train.py`), or the champion."""
+        with self.db.read() as connection:
+            digest = train.end(connection, self.assistant, self.settings.policy.gate)
+            return candidates.get(connection, self.assistant, digest) if digest else None
+
     def version(self, reference: str | int | None) -> Candidate | None:
         """Version by number or digest; None gives the champion."""
         if reference is None:
@@ -178,11 +184,16 @@ class Instance:
             records.append(record)
         return records
 
-    def anchor_looks(self) -> dict[str, int]:
-        """Number of candidates, accepted or not, that were compared with each task's anchor so far."""
+    def anchor_looks(self, without: Candidate | None = None) -> dict[str, int]:
+        """Number of candidates, accepted or not, that were compared with each task's anchor so far.
+
+        A candidate that was carried over counts once; `without` is one that is about to be.
+        """
         with self.db.read() as connection:
             versions = candidates.versions(connection, self.assistant)
-        return anchor_looks(self.store, [str(self.evidence(version)["gate"]) for version in versions])
+        evidence = {version.evidence: self.evidence(version) for version in versions}
+        carried = {record.get("origin") for record in evidence.values()} | {without.evidence if without else None}
+        return anchor_looks(self.store, [str(one["gate"]) for name, one in evidence.items() if name not in carried])
 
     def next_attempt(self, name: str, owner: str) -> int:
         """Number of the next attempt at a task of this name and owner, counted from 1."""

@@ -62,7 +62,7 @@ def _bench(context: Context, *, data_refused: bool) -> tuple["Workbench | None",
     from components.model.ranks import ALONE
 
     try:
-        return context.bench(ALONE), ""
+        return context.bench(ALONE, adapters=context.adapters()), ""
     except BaseModelError as error:
         return None, f"the base model is not on this machine ({error})"
 

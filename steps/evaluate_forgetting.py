@@ -41,16 +41,24 @@ def work(context: LearnContext, ranks: Ranks, tuning: str) -> str:
     from components.evaluation.rerouting import Rerouting
 
     store, settings, change = context.store, context.settings, context.change()
-    record = {} if change else store.get_json(tuning)
-    bench = context.bench(ranks, adapters=record.get("points", {}).values())
+    record = {} if change else {**store.get_json(tuning), "group": context.assessment()["group"]}
+    bench = context.bench(ranks, adapters=[*context.adapters(), *record.get("points", {}).values()])
     evaluator = Evaluator(bench.trunk, bench.slot, settings.evaluation.batch_rows)
     champion = ParentVersion(context.order.parent, context.pool(bench.base.digest), context.evaluation())
     progress = ProgressCounter(context.report) if ranks.first else None
     work_area = store.scratch(context.order.scratch) if context.order.scratch else None
     config, replacements = context.config(bench.base.settings.longest), context.replacements()
     if change:
-        tasks = PriorTasks(Predictor(store, settings, evaluator, work_area, progress), champion)
+        tasks = PriorTasks(Predictor(store, settings, evaluator, work_area, progress), champion, context.origin())
         return Rerouting(tasks, replacements).run(change, config)
-    return Forgetting(store, settings, evaluator, champion, context.snapshot(), progress, work_area, replacements).run(
-        record, config
-    )
+    return Forgetting(
+        store,
+        settings,
+        evaluator,
+        champion,
+        context.snapshot(),
+        progress,
+        work_area,
+        replacements,
+        context.origin(),
+    ).run(record, config)

@@ -36,9 +36,9 @@ class Order(BaseModel):
     package: str
     """The package as it was submitted."""
     parent: str | None = None
-    """Champion's pool manifest; None before the first promotion."""
+    """Pool manifest of the version to learn on, the champion or one that waits for people; None before any."""
     lineage: tuple[str, ...] = ()
-    """Evaluation records of the champion and its ancestors, oldest first."""
+    """Evaluation records of the parent and its ancestors, oldest first."""
     placed: str | None = None
     """A person's placement of a held task: a group id or `new`."""
     released: bool = False
@@ -71,6 +71,8 @@ class LearnOrder(Order):
     """Name of the work area for checkpoints."""
     wordings: str | None = None
     """Change of wordings to evaluate; then nothing is tuned, and `assessment` is empty."""
+    origin: str | None = None
+    """Evidence of a version that learnt the same on a parent which people passed over: it is carried over."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,16 @@ class Context:
     def bench(
         self, ranks: "Ranks", announce: Callable[[str], None] | None = None, adapters: Iterable[str] = ()
     ) -> "Workbench":
-        """The loaded base model with a slot for the parent's adapters and further `adapters`."""
+        """The loaded base model with a slot for `adapters`."""
         from components.model.workbench import Workbench
 
         bench = Workbench.load(self.settings, announce, ranks)
-        pool = self.pool(NO_BASE_MODEL)
-        bench.fit(self.store, [*(group.adapter for group in pool.groups), *adapters])
+        bench.fit(self.store, adapters)
         return bench
+
+    def adapters(self) -> list[str]:
+        """The parent's adapters."""
+        return [group.adapter for group in self.pool(NO_BASE_MODEL).groups]
 
     def prior(self) -> list[Snapshot]:
         """Snapshots of every task the parent has learnt."""
@@ -167,6 +172,14 @@ class LearnContext(Context):
         assessment = self.assessment()
         snapshot, rows = load_snapshot(self.store, assessment["task"]), assessment.get("rows")
         return snapshot.taught_from(rows["train"], rows["instructions"], rows.get("wordings")) if rows else snapshot
+
+    def origin(self) -> dict[str, Any] | None:
+        """The evaluation record of the version that is carried over, if one is."""
+        return self.store.get_json(self.store.get_json(self.order.origin)["evaluation"]) if self.order.origin else None
+
+    def origin_link(self) -> dict[str, str]:
+        """The part of an evidence record that names the evidence of the version that is carried over, if one is."""
+        return {"origin": self.order.origin} if self.order.origin else {}
 
     def change(self) -> WordingChange | None:
         """The change of wordings to evaluate, if the run is about one."""

@@ -46,6 +46,7 @@ def register_candidate(
             evaluation=evaluation,
             assessment=context.order.assessment,
             tuning=tuning,
+            **context.origin_link(),
         )
     )
     log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})

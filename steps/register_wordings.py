@@ -29,7 +29,15 @@ def register_wordings(
     images = pictures(objects, [*map(objects.get_json, context.order.lineage), content], context.settings.evaluation)
     reports |= {name: objects.put(picture) for name, picture in images.items()}
     evidence = objects.put_json(
-        evidence_record(content, change.task, gate, reports, evaluation=evaluation, wordings=wordings)
+        evidence_record(
+            content,
+            change.task,
+            gate,
+            reports,
+            evaluation=evaluation,
+            wordings=wordings,
+            **context.origin_link(),
+        )
     )
     log_metadata({"version": content["pool"], "evidence": evidence, "verdict": verdict.verdict})
     return evidence

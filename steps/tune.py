@@ -7,7 +7,7 @@ from zenml.types import HTMLString
 
 from components.evaluation.tuning_report import tuning_html
 from components.model.ranks import Ranks
-from steps.order import LearnContext, open_learning
+from steps.order import NO_BASE_MODEL, LearnContext, open_learning
 from steps.processes import together
 from steps.progress import ProgressCounter
 
@@ -34,17 +34,20 @@ def tune(store: str, order: str) -> tuple[Annotated[str, "tuning"], Annotated[HT
 
 def work(context: LearnContext, ranks: Ranks) -> str:
     """Tune, in each of the processes that share it."""
+    from components.tuning.starting_point import adapters_read
     from components.tuning.task import tune_task
 
     progress = ProgressCounter(context.report) if ranks.first else None
-    bench = context.bench(ranks, progress.say if progress else None)
+    snapshot, group = context.snapshot(), context.assessment()["group"]
+    adapters = adapters_read(context.settings, snapshot, context.pool(NO_BASE_MODEL), group)
+    bench = context.bench(ranks, progress.say if progress else None, adapters)
     return tune_task(
         context.store,
         context.settings,
         bench,
-        context.snapshot(),
+        snapshot,
         context.pool(bench.base.digest),
-        context.assessment()["group"],
+        group,
         context.order.scratch,
         progress,
         context.replacements(),

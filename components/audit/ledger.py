@@ -50,6 +50,16 @@ class Ledger:
             if self.first_bad is None:
                 self.first_bad = f"entry {body['index']} ({body['action']}) lacks what every release wrote: {error!r}"
 
+    def set_aside(self, assistant: str) -> None:
+        """Supersede the undecided versions that do not lead back to the champion (`promotion/train.py`)."""
+        standing = {self.champions[assistant]["version"] if assistant in self.champions else None}
+        mine = {d: one for d, one in self.candidates.items() if one["assistant"] == assistant}
+        for digest, facts in sorted(mine.items(), key=lambda each: int(each[1].get("number", 0))):
+            if facts["state"] == "pending" and facts.get("parent") in standing:
+                standing.add(digest)
+            elif facts["state"] == "pending":
+                facts["state"] = "superseded"
+
 
 def _nothing(ledger: Ledger, body: Body, verb: str) -> None:
     """Apply an entry that changes none of the tables."""
@@ -80,6 +90,8 @@ def _candidate(ledger: Ledger, body: Body, verb: str) -> None:
         _approve(ledger, body, "reject", override=False)
         if digest in ledger.candidates:
             ledger.candidates[digest]["state"] = "rejected"
+            if any(one.get("parent") == digest for one in ledger.candidates.values()):
+                ledger.set_aside(ledger.candidates[digest]["assistant"])
 
 
 def _gate(ledger: Ledger, body: Body, verb: str) -> None:
@@ -144,11 +156,9 @@ def _champion(ledger: Ledger, body: Body, verb: str) -> None:
         )
     ledger.promotions[name, epoch] = decision
     ledger.champions[name] = {"version": digest, "epoch": epoch, "entry": body["index"]}
-    for other, candidate in ledger.candidates.items():
-        if candidate["assistant"] == name and candidate["state"] == "pending" and candidate.get("parent") != digest:
-            candidate["state"] = "promoted" if other == digest else "superseded"
     if digest in ledger.candidates:
         ledger.candidates[digest]["state"] = "promoted"
+    ledger.set_aside(name)
 
 
 def _policy(ledger: Ledger, body: Body, verb: str) -> None:

@@ -69,11 +69,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Ask:
-    """A task to predict; `earlier` holds an earlier version's rows, `what` is the label that people see."""
+    """A task to predict; `earlier` holds rows of earlier versions, `what` is the label that people see."""
 
     snapshot: Snapshot
     what: str
-    earlier: Stored | None = None
+    earlier: Sequence[Stored] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Predictor:
         version: Version,
         snapshot: Snapshot,
         what: str,
-        earlier: Stored | None = None,
+        earlier: Sequence[Stored] = (),
         *,
         scores_only: bool = False,
     ) -> Rows:
@@ -114,16 +114,18 @@ class Predictor:
 
     def tasks(self, version: Version, asks: Sequence[Ask], *, scores_only: bool = False) -> list[Rows]:
         """The same for several tasks, which processes that share the work predict side by side."""
-        drafts = [self._open(version, ask) for ask in asks]
+        drafts = [self._open(version, ask, scores_only=scores_only) for ask in asks]
         work = [Work([q for q in o.queries if q.key not in o.old], a.what) for a, o in zip(asks, drafts, strict=True)]
         predictions = self.fresh(work, scores_only=scores_only)
         return [self._rows(ask, each, iter(fresh)) for ask, each, fresh in zip(asks, drafts, predictions, strict=True)]
 
-    def _open(self, version: Version, ask: Ask) -> "_Opened":
+    def _open(self, version: Version, ask: Ask, *, scores_only: bool) -> "_Opened":
         examples = ask.snapshot.rows("test")
         groups = version.groups(examples)
-        rows = self.read(ask.earlier) if ask.earlier else []
-        old = {row["key"]: row for row in rows if row["text"] is not None}
+        old: dict[str, dict[str, Any]] = {}
+        for stored in reversed(ask.earlier):  # of several that have a key the first counts
+            rows = [{**row, "from": row.get("from") or stored.predictions} for row in self.read(stored)]
+            old |= {row["key"]: row for row in rows if scores_only or row["text"] is not None}
         return _Opened(groups, self.queries(version, ask.snapshot, examples, groups), old)
 
     def _rows(self, ask: Ask, draft: "_Opened", predictions: Iterator[Prediction]) -> Rows:
@@ -136,8 +138,7 @@ class Predictor:
                 text, gap, origin, cut = prediction.text, prediction.gap, None, prediction.cut
             else:
                 self.carried_rows += 1
-                text, gap, cut = row["text"], row["gap"], row.get("cut", False)
-                origin = row.get("from") or (ask.earlier.predictions if ask.earlier else None)
+                text, gap, cut, origin = row["text"], row["gap"], row.get("cut", False), row["from"]
             score = score_of(ask.snapshot, query.example, text)
             out.append(
                 {

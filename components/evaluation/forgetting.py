@@ -50,6 +50,8 @@ class Forgetting:
     work: Checkpoints | None = None
     replaced: Collection[str] = ()
     """Names of the champion's tasks that others replace: shown, but not protected."""
+    origin: Mapping[str, Any] | None = None
+    """Evaluation record of a version with the same tuning, made on another parent: what still holds is carried over."""
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -59,7 +61,7 @@ class Forgetting:
     @cached_property
     def prior(self) -> PriorTasks:
         """The champion's tasks."""
-        return PriorTasks(self.predictor, self.champion)
+        return PriorTasks(self.predictor, self.champion, self.origin)
 
     @cached_property
     def name(self) -> str:
@@ -75,9 +77,8 @@ class Forgetting:
         """
         self.prior.check_champion()
         self._canary(tuning["points"]["live"])
-        points, before = self._validate(tuning)
-        choice = choose_point(points, before, self.settings.evaluation.choice_margin)
-        pool = self._candidate(tuning, choice.point.name, config)
+        choice = self._choice_of_origin(tuning, config) or self._choice(tuning)
+        pool = self._candidate(tuning, choice["chosen"], config)
         parent, candidate = (Version.of(p, self.settings) for p in (self.champion.pool, pool))
         champion = self.prior.under_champion(parent)
         # Here only the score matters: a base model's long wrong answers need not be decoded to their end.
@@ -92,15 +93,7 @@ class Forgetting:
         record = {
             **self.prior.record(pool, champion, predictions, moves),
             "task": self.snapshot.digest,
-            "chosen": choice.point.name,
-            "reason": choice.reason,
-            "before": {name: mean(scores) for name, scores in before.items()},
-            "points": [self._point_record(point, choice) for point in points],
-            "validation": {
-                "candidate": list(choice.point.new),
-                "live": list(next(point.new for point in points if point.name == "live")),
-            },
-            "validation_rows": {name: len(scores) for name, scores in before.items()},
+            **choice,
             "anchors": anchors,
             "rewording": Rewording.of(candidate.router, parent.router, self.name).to_json(),
             "routing_share": sum(group == (own.id if own else None) for group in routes) / len(routes),
@@ -110,12 +103,49 @@ class Forgetting:
 
     # -- choosing -----------------------------------------------------------------------------------
 
+    def _choice(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of the record about the point on the curve."""
+        points, before = self._validate(tuning)
+        choice = choose_point(points, before, self.settings.evaluation.choice_margin)
+        return {
+            "chosen": choice.point.name,
+            "reason": choice.reason,
+            "before": {name: mean(scores) for name, scores in before.items()},
+            "points": [self._point_record(point, choice) for point in points],
+            "validation": {
+                "candidate": list(choice.point.new),
+                "live": list(next(point.new for point in points if point.name == "live")),
+            },
+            "validation_rows": {name: len(scores) for name, scores in before.items()},
+        }
+
+    def _choice_of_origin(self, tuning: Mapping[str, Any], config: str) -> dict[str, Any] | None:
+        """The same part as `origin` has it, if the same tasks were asked under the same settings and numerics."""
+        record = self.origin
+        if record is None:
+            return None
+        evaluator, made_with = self.evaluator, Pool.from_manifest(self.store.get_json(record["pool"])).config
+        same_model = (record["numerics_digest"], record["contract"]) == (
+            evaluator.trunk.base.numerics_digest,
+            evaluator.contract,
+        )
+        same_tasks = record["before"].keys() == {entry.name for entry in self._protected(tuning)}
+        if not same_model or not same_tasks or made_with is None:
+            return None
+        now, then = (self.store.get_json(digest)["evaluation"] for digest in (config, made_with))
+        names = ("chosen", "reason", "before", "points", "validation", "validation_rows")
+        return {name: record[name] for name in names} if now == then else None
+
+    def _protected(self, tuning: Mapping[str, Any]) -> list[GroupTask]:
+        """Tasks of the group that was tuned whose validation rows are to show what the tuning did to them."""
+        group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
+        tasks = [entry for entry in group.tasks if entry.name not in self.replaced] if group else []
+        return [entry for entry in tasks if self.prior.is_measurable(entry)]
+
     def _validate(self, tuning: Mapping[str, Any]) -> tuple[list[Point], dict[str, list[float]]]:
         """Validation scores, row by row, of every point, and of the champion on the group's protected tasks."""
         group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
-        tasks = [e for e in group.tasks if e.name not in self.replaced] if group else []
-        entries = [e for e in tasks if self.prior.is_measurable(e)]
-        prior = {e.name: load_snapshot(self.store, e.task) for e in entries}
+        prior = {entry.name: load_snapshot(self.store, entry.task) for entry in self._protected(tuning)}
         names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))  # protected first: they win ties
         own = {self.name: self.snapshot}
         trials = [(None, n, s, group.adapter) for n, s in prior.items()] if group else []

@@ -36,6 +36,8 @@ class PriorTasks:
 
     predictor: Predictor
     champion: ParentVersion
+    origin: Mapping[str, Any] | None = None
+    """Evaluation record of the version that this one carries over to another parent."""
 
     @property
     def store(self) -> ObjectStore:
@@ -85,7 +87,7 @@ class PriorTasks:
         same = self._tasks_carried(candidate, parent, {n: task for n, task in champion.items() if n != new})
         entries = [entry for entry in candidate.pool.tasks() if entry.name in champion]
         asks = {
-            e.name: self._ask(e, None if e.name == new else champion[e.name]) for e in entries if e.name not in same
+            e.name: self._ask(e, [] if e.name == new else [champion[e.name]]) for e in entries if e.name not in same
         }
         fresh = dict(zip(asks, self.predictor.tasks(candidate, list(asks.values())), strict=True))
         predictions: dict[str, Stored] = {}
@@ -99,13 +101,26 @@ class PriorTasks:
                 )
                 continue
             predictions[name] = self.predictor.put(asks[name].snapshot, fresh[name])
-            changes = self._group_changes(old, predictions[name]) if asks[name].earlier else []
+            changes = self._group_changes(old, predictions[name]) if name != new else []
             if changes:
                 moves[name] = changes
         return predictions, moves
 
-    def _ask(self, entry: GroupTask, earlier: Stored | None) -> Ask:
-        return Ask(load_snapshot(self.store, entry.task), f"predict {entry.name}, candidate", earlier)
+    def _ask(self, entry: GroupTask, earlier: list[Stored]) -> Ask:
+        before = self._before("predictions", entry.task)
+        return Ask(load_snapshot(self.store, entry.task), f"predict {entry.name}, candidate", [*earlier, *before])
+
+    def _before(self, which: str, task: str) -> list[Stored]:
+        """A task's predictions in `which` part of the record that is carried over, if it is there."""
+        record = self.origin
+        if record is None:
+            return []
+        pool = Pool.from_manifest(self.store.get_json(record["pool"]))
+        name = next((entry.name for entry in pool.tasks() if entry.task == task), None)
+        digest = record[which].get(name)
+        if digest is None or self.store.why_erased(digest) is not None:
+            return []
+        return [Stored(digest, None, 0.0, len(self.store.get_json(digest)["rows"]))]
 
     def _tasks_carried(self, candidate: Version, parent: Version, champion: Mapping[str, Stored]) -> set[str]:
         """Prior tasks whose every test instruction goes to the group it went to, under the adapter it had.
@@ -128,7 +143,8 @@ class PriorTasks:
     def predict(self, version: Version, task: str, what: str, *, scores_only: bool = False) -> Stored:
         """Predict a task's test rows under a version; see `Predictor.task`."""
         snapshot = load_snapshot(self.store, task)
-        rows = self.predictor.task(version, snapshot, what, scores_only=scores_only)
+        before = self._before("champion", task) if scores_only else []
+        rows = self.predictor.task(version, snapshot, what, before, scores_only=scores_only)
         return self.predictor.put(snapshot, rows)
 
     def _group_changes(self, old: Stored, new: Stored) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ A task submitted again and again with small changes gets a new chance at the gat
 twenty resubmissions pass a margin once with probability up to .64. So attempts count by the task's name and owner,
 whatever its rows and the champion they were learnt on, and attempt k is tested at `(1 - confidence) / 2^(k - 1)`. Old
 attempts leave the count after `policy.gate.attempts_window_days`. The log has every registration, including those of
-versions that were registered again.
+versions that were registered again. A version that only carries another over has its number: it learnt nothing anew.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def _versions(connection: Connection, family: Family, items: frozenset[int]) -> 
 
 
 def _belongs(entry: Entry, family: Family, items: frozenset[int]) -> bool:
-    if entry.details["assistant"] != family.assistant:
+    if entry.details["assistant"] != family.assistant or "origin" in entry.details:
         return False
     item = entry.details.get("item")
     if family.owner is None:

@@ -15,7 +15,7 @@ from components.audit.log import Actor, append
 from components.errors import GateRefused, LciaError, WaitingForPeople
 from components.identity import tokens
 from components.names import same_person
-from components.promotion import candidates, judging, trial_rows
+from components.promotion import candidates, judging, train, trial_rows
 from components.promotion.candidates import Candidate, NotPending
 from components.promotion.integrity import read_below
 from components.promotion.judging import Judgement
@@ -273,6 +273,8 @@ def _need_trials_read(
 def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, reason: str) -> Approval:
     """Record a rejection, which ends the candidate and its queue item. Anyone may reject, on damaged evidence too.
 
+    Versions that were made on it are set aside, to be carried over to what stands without it.
+
     Raises:
         NotPending, ReasonMissing, CandidateUnknown.
     """
@@ -286,6 +288,7 @@ def reject(db: Database, *, assistant: str, version: str | int, actor: Actor, re
         if candidate.item is not None:
             why = f"version {candidate.number} was rejected by {actor.name}: {reason}"
             queue.move(connection, None, candidate.item, "rejected", why, actor=actor)
+        train.set_aside(connection, assistant, f"version {candidate.number}, which it stood on, was rejected", actor)
         return approval
 
 

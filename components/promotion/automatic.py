@@ -1,4 +1,5 @@
-"""Promotion without a person, where the policy in force allows it.
+"""Promotion by the product itself: of a version that people approved before its turn came, and without a person where
+the policy in force allows it.
 
 The process that may move the champion does it: the worker on one machine; on a server with separate accounts the
 service, in its rounds, because the worker handles content of packages that may be hostile and has no such right.
@@ -6,11 +7,13 @@ service, in its rounds, because the worker handles content of packages that may 
 
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from components.audit.log import SYSTEM
-from components.errors import LciaError
-from components.promotion import approvals, candidates, judging
+from components.errors import LciaError, WaitingForPeople
+from components.promotion import approvals, candidates, judging, quorum
 from components.promotion.candidates import Candidate
-from components.promotion.champion import Promotion, promote
+from components.promotion.champion import Promotion, current, promote
 from components.promotion.policy import standing
 from components.settings import PolicySettings
 from components.storage.database import AccountRefused, Database
@@ -29,18 +32,68 @@ class Outcome:
 def promote_waiting(
     db: Database, promoter: Database, store: ObjectStore, assistant: str, policy: PolicySettings
 ) -> list[Outcome]:
-    """Promote every pending candidate that needs no person; none if automatic approval is off.
+    """Promote, one after the other, every undecided version that has its approvals or needs no person.
 
     `db` is read; `promoter` is the same database, opened with the account that moves the champion. `policy` is that of
     the settings, which holds if the server has none.
     """
-    with db.read() as connection:
-        rules = standing(connection, assistant, policy)
-        waiting = candidates.versions(connection, assistant, "pending") if rules.approval.auto else []
-    return [_outcome(promoter, store, candidate, policy, rules) for candidate in waiting]
+    outcomes: dict[str, Outcome] = {}
+    while True:
+        with db.read() as connection:
+            rules = standing(connection, assistant, policy)
+            now_in_use = current(connection, assistant)
+            pending = candidates.versions(connection, assistant, "pending")
+        turn = [
+            one
+            for one in pending
+            if one.parent == (now_in_use.version if now_in_use else None) and one.digest not in outcomes
+        ]
+        if not turn:
+            return [outcome for outcome in outcomes.values() if outcome.words]
+        for candidate in turn:
+            outcome = _approved(promoter, store, candidate, policy, rules)
+            if outcome is None and rules.approval.auto:
+                outcome = _unasked(promoter, store, candidate, policy, rules)
+            outcomes[candidate.digest] = outcome or Outcome(candidate, None, "")
+            if outcome and outcome.promotion:
+                break  # the others of this turn are set aside, or their turn is over
 
 
-def _outcome(
+def _approved(
+    promoter: Database, store: ObjectStore, candidate: Candidate, policy: PolicySettings, rules: PolicySettings
+) -> Outcome | None:
+    """Outcome for a version that has its approvals already; None if it has not."""
+    with promoter.read() as connection:
+        if not any(_has_quorum(connection, candidate, rules, override=override) for override in (False, True)):
+            return None
+    try:
+        promotion = promote(
+            promoter,
+            store,
+            assistant=candidate.assistant,
+            version=candidate.digest,
+            actor=SYSTEM,
+            policy=policy,
+            reason="approved before; the version it was made on is the champion now",
+        )
+    except AccountRefused:
+        return Outcome(candidate, None, f"version {candidate.number} waits for `lcia serve`, whose account may promote")
+    except WaitingForPeople:
+        return None
+    except LciaError as refusal:
+        return Outcome(candidate, None, f"version {candidate.number} is approved and not promoted: {refusal}")
+    return Outcome(candidate, promotion, f"version {candidate.number} promoted, epoch {promotion.epoch}")
+
+
+def _has_quorum(connection: Connection, candidate: Candidate, rules: PolicySettings, *, override: bool) -> bool:
+    try:
+        quorum.need_quorum(connection, candidate, rules.approval, override=override)
+    except WaitingForPeople:
+        return False
+    return True
+
+
+def _unasked(
     promoter: Database, store: ObjectStore, candidate: Candidate, policy: PolicySettings, rules: PolicySettings
 ) -> Outcome:
     try:

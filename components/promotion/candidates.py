@@ -21,7 +21,8 @@ MOVES = {
     "rejected": frozenset[str](),
     "superseded": frozenset[str](),
 }
-"""State -> states it may change to; `superseded`: the champion moved on before people decided.
+"""State -> states it may change to; `superseded`: what it was made on was passed over before people
+decided about it; its task goes on.
 
 Only `register` leads back to `pending`: the same content, made again on purpose, with new evidence."""
 
@@ -38,7 +39,7 @@ class CandidateUnknown(LciaError):
 
 
 class ParentOvertaken(LciaError):
-    """The champion changed while the candidate was being learnt."""
+    """People passed over the version that a candidate was made on while it was being learnt."""
 
 
 class NotPending(LciaError):
@@ -101,6 +102,7 @@ def register(
     item: int | None = None,
     marks: list[str] | None = None,
     publication: dict[str, Json] | None = None,
+    origin: str | None = None,
     actor: Actor = SYSTEM,
 ) -> Candidate:
     """Record a candidate, its log entry and its publication; a pending or promoted one stays as it is.
@@ -109,11 +111,12 @@ def register(
     on the new evidence, with its earlier approvals void. `attempt` is the number the gate judged it by.
 
     `publication` is what the registry shows (see `Registry.publish_candidate`), with artifacts by digest; this adds
-    digest, number and the tags that say where it comes from.
+    digest, number and the tags that say where it comes from. `origin` is the evidence of the version that it carries
+    over, if it does.
 
     Raises:
         StaleLease: the worker's lease was taken over.
-        ParentOvertaken: `parent` is not the champion any more.
+        ParentOvertaken: `parent` is neither the champion nor undecided.
         ChampionUnexplained: the log does not explain the champion.
     """
     if lease is not None:
@@ -121,7 +124,7 @@ def register(
     row = connection.execute(select(candidates).where(candidates.c.digest == digest)).mappings().one_or_none()
     if row is not None and row["state"] not in AGAIN:
         return _candidate(row, repeat=True)
-    _need_present_parent(connection, assistant, parent)
+    _need_standing_parent(connection, assistant, parent)
     highest = select(func.coalesce(func.max(candidates.c.number), 0)).where(candidates.c.assistant == assistant)
     number = int(connection.execute(highest).scalar_one()) + 1 if row is None else int(row["number"])
     moment = now(connection)
@@ -149,7 +152,8 @@ def register(
         valid_approvals = (approvals.c.candidate == digest) & approvals.c.revoked_at.is_(None)
         connection.execute(update(approvals).where(valid_approvals).values(revoked_at=moment))
     details = {name: value for name, value in values.items() if name not in {"state", "reason"}}
-    append(connection, "candidate.registered", actor, digest, {**details, "assistant": assistant})
+    details |= {"assistant": assistant, **({"origin": origin} if origin else {})}
+    append(connection, "candidate.registered", actor, digest, details)
     if publication is not None:
         tags = {
             **publication.get("tags", {}),
@@ -235,11 +239,13 @@ def rolled_away(connection: Connection, candidate: Candidate) -> bool:
 def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
     """Owners of all tasks that the champion would gain, lose or relearn if it became this version.
 
+    An undecided version becomes the champion after the one that it was made on, so that one counts as the champion.
+
     A version on another base model learns everything again, so every task counts. `*` stands for a task whose owner is
     unknown, and for a version that changes no task.
     """
     query = select(champion.c.version).where(champion.c.name == candidate.assistant)
-    present = connection.execute(query).scalar_one_or_none()
+    present = connection.execute(query).scalar_one_or_none() if candidate.state != "pending" else candidate.parent
     target, now_in_use = _owners(connection, candidate.digest), _owners(connection, present)
     difference = target.keys() ^ now_in_use.keys()
     task_owners = {(target | now_in_use)[digest] for digest in difference}
@@ -286,14 +292,15 @@ def move(connection: Connection, candidate: Candidate, state: str, reason: str) 
     enqueue(connection, candidate.assistant, "state", payload)
 
 
-def _need_present_parent(connection: Connection, assistant: str, parent: str | None) -> None:
+def _need_standing_parent(connection: Connection, assistant: str, parent: str | None) -> None:
     need_decision(connection, assistant)
     query = select(champion.c.version).where(champion.c.name == assistant)
     present = connection.execute(query).scalar_one_or_none()
-    if present != parent:
+    undecided = select(candidates.c.digest).where(candidates.c.digest == parent, candidates.c.state == "pending")
+    if present != parent and connection.execute(undecided).first() is None:
         raise ParentOvertaken(
-            f"the candidate was made on {(parent or 'no version')[:12]}, the champion is now "
-            f"{(present or 'none')[:12]}: it is not recorded; `lcia run` learns the task again on the present champion"
+            f"the candidate was made on {(parent or 'no version')[:12]}, which people passed over meanwhile; the "
+            f"champion is {(present or 'none')[:12]}: it is not recorded; `lcia work` goes on from what stands now"
         )
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from components.audit.decisions import need_decision
 from components.audit.log import Actor, Entry, append
-from components.errors import LciaError
-from components.promotion import approvals, candidates, judging, quorum, trial_rows
+from components.errors import LciaError, WaitingForPeople
+from components.promotion import approvals, candidates, judging, quorum, train, trial_rows
 from components.promotion.approvals import EvidenceVoid, NotLowRisk
 from components.promotion.candidates import Candidate, NotPending
 from components.promotion.judging import Judgement
@@ -29,6 +29,10 @@ from components.tasks import queue
 
 class StaleCandidate(LciaError):
     """The champion changed since the candidate was made."""
+
+
+class NotItsTurn(WaitingForPeople):
+    """The version was made on another that people have to decide about first."""
 
 
 class ChampionUnknown(LciaError):
@@ -124,6 +128,7 @@ def promote(
         NotLowRisk: it is not for `automatic`.
         GateRefused: the gate does not pass and is enforced.
         StaleCandidate: it was not made on the present champion.
+        NotItsTurn: it was made on a version that is undecided.
         EvidenceVoid: an object it rests on is missing or altered.
         NotPending, CandidateUnknown.
     """
@@ -173,7 +178,7 @@ def promote(
         promotion = _write(
             connection, promotion, append(connection, "champion.promoted", actor, candidate.digest, details)
         )
-        _supersede(connection, candidate)
+        _supersede(connection, candidate, actor)
         tags = {"epoch": str(promotion.epoch), "state": "promoted", "marks": ", ".join(promotion.marks) or "none"}
         enqueue(
             connection,
@@ -267,7 +272,7 @@ def rollback(
             promotion,
             append(connection, "champion.rolled_back", actor, target.digest, _details(promotion, target)),
         )
-        _supersede(connection, target)
+        _supersede(connection, target, actor)
         enqueue(
             connection,
             assistant,
@@ -305,6 +310,13 @@ def _need_fresh(connection: Connection, candidate: Candidate, before: Champion |
             way = "people bring it back: `lcia rollback`, or `lcia approve` where it was rolled away from"
         raise NotPending(f"version {candidate.number} is {candidate.state}, expected pending; {way}")
     parent = None if before is None else before.version
+    if candidate.state == "pending" and candidate.parent is not None and candidate.parent != parent:
+        base = candidates.get(connection, candidate.assistant, candidate.parent)
+        if base.state == "pending":
+            raise NotItsTurn(
+                f"version {candidate.number} was made on version {base.number}, which waits for people; it becomes the "
+                f"champion after that one: `lcia approve {base.number}`"
+            )
     if candidate.state == "superseded" or candidate.parent != parent:
         made_on = _name(connection, candidate.assistant, candidate.parent)
         raise StaleCandidate(
@@ -367,16 +379,9 @@ def _write(connection: Connection, promotion: Promotion, entry: Entry) -> Promot
     return promotion
 
 
-def _supersede(connection: Connection, winner: Candidate) -> None:
-    """Candidates made on another version than the new champion can't be promoted any more; their tasks wait again."""
-    for other in candidates.versions(connection, winner.assistant, "pending"):
-        if other.parent == winner.digest:
-            continue
-        why = f"made on another version than the new champion, version {winner.number}"
-        candidates.move(connection, other, "superseded", why)
-        if other.item is not None:
-            again = f"learns again on version {winner.number}: candidate {other.number} was overtaken"
-            queue.move(connection, None, other.item, "submitted", again)
+def _supersede(connection: Connection, winner: Candidate, actor: Actor) -> None:
+    """Candidates that do not lead back to the new champion can't be promoted any more; their tasks go on."""
+    train.set_aside(connection, winner.assistant, f"it does not stand on the champion, version {winner.number}", actor)
 
 
 def _details(promotion: Promotion, candidate: Candidate) -> dict[str, Json]:

@@ -138,7 +138,7 @@ def evidence_record(
     """The object whose digest approvals are bound to; `content` is the evaluation record.
 
     `links` are the digests of what it rests on: `evaluation`, `assessment` and `tuning`; of a change of wordings, which
-    has neither of the last two, `wordings`.
+    has neither of the last two, `wordings`; of a version that was carried over, its evidence before, `origin`.
     """
     return {
         "kind": "evidence",

@@ -1,8 +1,9 @@
 """Integrity of evidence: read everything a decision rests on, at any depth, and check each object against its digest.
 
 Every object that is named has to be there; only one that was erased on purpose, and left a note, may be absent. Not
-followed: ancestors, whose decisions rested on their own evidence, and rows of predictions, whose texts refer to
-nothing. Some digests name no object: those of the base model, of the sentence model, of the numerics, of keys.
+followed: ancestors and versions that were carried over, which have evidence of their own, and rows of predictions,
+whose texts refer to nothing. Some digests name no object: those of the base model, of the sentence model, of the
+numerics, of keys.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from components.storage.objects import Json, NotCanonical, ObjectMissing, ObjectStore, canonical, parse_json
 from components.storage.reach import digests_in, images
 
-_NOT_ENTERED = frozenset({"parent", "parents", "rows"})
+_NOT_ENTERED = frozenset({"parent", "parents", "rows", "origin"})
 _NO_OBJECTS = frozenset(
     {
         "base_model", "base", "encoder", "numerics", "numerics_digest", "contract", "key", "labels", "rows", "row",

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select, update
 from components.audit import log
 from components.audit.log import Actor
 from components.errors import LciaError
-from components.promotion import candidates, champion
+from components.promotion import candidates, champion, train
 from components.promotion.candidates import Candidate
 from components.promotion.reasons import need_reason
 from components.registry.outbox import enqueue
@@ -102,6 +102,7 @@ def withdraw(
     for version in versions:
         if version.state == "pending" and (version.item in own or policy == REFUSE):
             _end(connection, version, item, own, actor, reason)
+    train.set_aside(connection, item.assistant, f"a version that it stood on had learnt {item.label}", actor)
     answers = {"withdrawn": policy, "versions": [version.number for version in versions]}
     for number in own:
         why = f"withdrawn by {actor.name}: {reason}"

@@ -32,6 +32,7 @@ from components.settings.services import (
     RetentionSettings,
     ServeSettings,
     StorageSettings,
+    TrainSettings,
 )
 
 LATER: Mapping[tuple[str, ...], Any] = MappingProxyType(
@@ -84,6 +85,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     quality: QualitySettings = QualitySettings()
     policy: PolicySettings = PolicySettings()
+    train: TrainSettings = TrainSettings()
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
     gateway: GatewaySettings = GatewaySettings()
@@ -121,6 +123,7 @@ class Settings(Section):
             "audit": True,
             "prices": True,
             "proposals": True,
+            "train": True,
             "notify": True,
             "serve": True,
             "gateway": True,

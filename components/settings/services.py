@@ -85,6 +85,16 @@ class AuditSettings(Section):
     """Public key that the champion's statement must be signed with, or a later key that this one handed over to."""
 
 
+class TrainSettings(Section):
+    """Learning while versions wait for people: each is made on the one before."""
+
+    longest: Annotated[int, Field(ge=1)] = 20
+    """Undecided versions that may stand on one another; further tasks wait. 1 learns on nothing that is undecided."""
+    same_group: Literal["learn", "wait"] = "learn"
+    """`wait` holds a task back while an undecided version changes its group too: if people reject that version, the
+    task would have to be learnt again. Tasks of other groups are carried over without learning."""
+
+
 class ProposalSettings(Section):
     """A model that proposes further ways to ask for a task; no version depends on it."""
 

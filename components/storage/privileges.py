@@ -99,7 +99,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
     "service": (
         Right("INSERT", "queue", after="state = 'submitted'"),
         Right("UPDATE", "queue", _MOVE, after="state IN ('submitted', 'cancelled', 'rejected', 'refused')"),
-        Right("UPDATE", "candidates", _END, "state = 'pending'", "state = 'rejected'"),
+        Right("UPDATE", "candidates", _END, "state = 'pending'", "state IN ('rejected', 'superseded')"),
         Right("INSERT", "approvals", after="revoked_at IS NULL"),
         _REVOKE,
         Right("INSERT", "outbox", after="kind = 'state'"),
@@ -149,7 +149,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         *_leases("outbox", "heads"),
     ),
     "keeper": (
-        Right("UPDATE", "queue", _MOVE, after="state = 'withdrawn'"),
+        Right("UPDATE", "queue", _MOVE, after="state IN ('withdrawn', 'submitted')"),
         Right("UPDATE", "candidates", (*_END, "marks")),
         Right("UPDATE", "promotions", ("marks",)),
         Right("DELETE", "results"),

@@ -4,7 +4,7 @@ Every move is one row update and one log entry in the caller's transaction. The 
 anything else is refused, so no code path can bring a task into a state nobody thought of.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -193,10 +193,14 @@ def items(connection: Connection, assistant: str, states: tuple[str, ...] | None
 
 
 def next_item(
-    connection: Connection, assistant: str, states: tuple[str, ...] = OPEN, only: int | None = None
+    connection: Connection, assistant: str, *, only: int | None = None, without: Collection[int] = ()
 ) -> QueueItem | None:
-    """The item that the worker should go on with: one that a crash interrupted, else the oldest; `only` names one."""
-    waiting = [entry for entry in items(connection, assistant, states) if only in (None, entry.id)]
+    """The item that the worker should go on with: one that a crash interrupted, else the oldest.
+
+    `only` names the one that may be chosen, `without` those that may not.
+    """
+    every = items(connection, assistant, OPEN)
+    waiting = [entry for entry in every if only in (None, entry.id) and entry.id not in without]
     under_way = [entry for entry in waiting if entry.state in {"assessing", "learning"}]
     return next(iter([*under_way, *waiting]), None)
 

@@ -24,6 +24,7 @@ from components.tuning.early_stopping import validation_rows
 from components.tuning.pseudo_labels import Labeller, pseudo_label
 from components.tuning.pseudo_rehearsal import Recall, Recollection, recall_prompts
 from components.tuning.rehearsal import scale_shares, select_rows
+from components.tuning.starting_point import labels_rows
 from components.tuning.tuner import Checkpoints, Parent, Progress, TuningResult, tune
 
 LABELS = "pseudo-labels.json"
@@ -71,7 +72,7 @@ def tune_task(
         )
 
     labels: _Labels | None = None
-    if settings.tuning.pseudo_labels.share > 0 and snapshot.unlabelled_split:
+    if labels_rows(settings, snapshot):
         labels = _Labels.read(scratch, store)
         if labels is None:
             by = settings.tuning.pseudo_labels.labeller

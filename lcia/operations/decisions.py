@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from components.audit.log import Actor
 from components.promotion import approvals, candidates, champion, quorum
-from components.promotion.champion import Promotion, StaleCandidate
+from components.promotion.automatic import promote_waiting
+from components.promotion.champion import NotItsTurn, Promotion
 from components.storage.objects import Json
 from lcia.instance import Instance
 from lcia.operations import delivery, trials
@@ -22,19 +23,15 @@ def approve(
     evidence: str | None = None,
     trials: str | None = None,
 ) -> Json:
-    """Approve a candidate. It is promoted once it has every approval that policy requires.
+    """Approve a candidate. It is promoted once it has every approval that policy requires, and its turn has come.
 
+    Versions that were made on it and are approved already follow at once.
     `override` approves against the gate. `evidence` is the digest of what the approver read, `trials` that of the
     records of its ended trials; another one refuses.
     Approving the champion itself changes nothing, but delivers to MLflow what a crash may have left undelivered.
     """
     candidate, now = instance.version(version), instance.champion()
     in_use = candidate is not None and now is not None and candidate.digest == now.digest
-    if candidate is not None and candidate.state == "pending" and candidate.parent != (now.digest if now else None):
-        raise StaleCandidate(
-            f"version {candidate.number} was made on another champion than the present one; "
-            f"reject it (`lcia reject {candidate.number}`) and `lcia retry` its task, or roll back first"
-        )
     policy = instance.settings.policy
     if not in_use:
         approvals.approve(
@@ -50,7 +47,7 @@ def approve(
             trials=trials,
         )
     promotion: Promotion | None = None
-    with contextlib.suppress(quorum.QuorumMissing):
+    with contextlib.suppress(quorum.QuorumMissing, NotItsTurn):
         promotion = champion.promote(
             instance.promoter,
             instance.store,
@@ -60,12 +57,31 @@ def approve(
             policy=policy,
             reason=reason,
         )
+    followers = _promote_followers(instance) if promotion is not None else []
     delivery.settle(instance)
     answer = _state(instance, version)
     standing = delivery.standing(instance, str(answer["digest"]))
-    if promotion is None:  # more people are needed
-        return {**answer, "epoch": None, "known": False, "trial": _trial(instance, answer), **standing, "exit_code": 3}
-    return {**answer, "epoch": promotion.epoch, "known": promotion.known, **standing}
+    if promotion is None:  # more people are needed, or those who decide about the versions before it
+        behind = _undecided_base(instance, version)
+        more = {"trial": _trial(instance, answer), "behind": behind}
+        return {**answer, "epoch": None, "known": False, **more, **standing, "exit_code": 3}
+    return {**answer, "epoch": promotion.epoch, "known": promotion.known, "followers": followers, **standing}
+
+
+def _promote_followers(instance: Instance) -> list[int]:
+    """Numbers of the versions that were only waiting for the one that was promoted."""
+    outcomes = promote_waiting(
+        instance.db, instance.promoter, instance.store, instance.assistant, instance.settings.policy
+    )
+    return [one.candidate.number for one in outcomes if one.promotion is not None]
+
+
+def _undecided_base(instance: Instance, version: str) -> int | None:
+    """Number of the version that one was made on, if people have to decide about that first."""
+    with instance.db.read() as connection:
+        candidate = candidates.get(connection, instance.assistant, version)
+        base = candidates.get(connection, instance.assistant, candidate.parent) if candidate.parent else None
+    return base.number if base is not None and base.state == "pending" else None
 
 
 def reject(instance: Instance, version: str, actor: Actor, reason: str) -> Json:

@@ -128,7 +128,7 @@ def _assessment(instance: Instance, item: QueueItem) -> dict[str, Any] | None:
 
 
 def _groups(instance: Instance) -> list[dict[str, Any]]:
-    """Groups of the champion that a held task may be put into, each with the names of its tasks."""
-    champion = instance.champion()
-    groups = instance.pool(champion.digest).groups if champion else ()
+    """Groups that a held task may be put into, each with the names of its tasks."""
+    base = instance.base()
+    groups = instance.pool(base.digest).groups if base else ()
     return [{"id": group.id, "tasks": [entry.name for entry in group.tasks]} for group in groups]

@@ -161,7 +161,7 @@ def regroup(instance: Instance, actor: Actor, item: int, group: str, reason: str
     """Choose the group that learns a task which is held between two.
 
     Raises:
-        GroupUnknown: the champion has no such group, and it is not `new`.
+        GroupUnknown: the version that it will be learnt on has no such group, and it is not `new`.
     """
     _need_group(instance, item, group)
     with instance.db.begin() as connection:
@@ -178,15 +178,15 @@ def _need_group(instance: Instance, item: int, group: str) -> None:
     """Refuse a group that a held task can't be put into.
 
     Raises:
-        GroupUnknown: the champion has no such group, and it is not `new`.
+        GroupUnknown: the version that it will be learnt on has no such group, and it is not `new`.
         QueueError: there is no such task.
     """
     with instance.db.read() as connection:
         task = queue.item(connection, item)
-    champion_ = instance.champion()
-    groups = [one.id for one in instance.pool(champion_.digest).groups] if champion_ else []
+    base = instance.base()
+    groups = [one.id for one in instance.pool(base.digest).groups] if base else []
     if task.state == "held" and group not in (*groups, "new"):
-        raise GroupUnknown(f"{group!r} is no group of the champion, expected {', '.join([*groups, 'new'])}")
+        raise GroupUnknown(f"{group!r} is no group of the newest version, expected {', '.join([*groups, 'new'])}")
 
 
 OUTCOME = {"candidate": 3, "held": 3, "waiting": 3, "refused": 1, "failed": 1}

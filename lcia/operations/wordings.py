@@ -172,10 +172,10 @@ def _submit(
     add: tuple[str, ...],
     remove: tuple[str, ...],
 ) -> QueueItem:
-    """Put a change into the queue, checked against the champion and its other tasks."""
-    champion = instance.champion()
-    assert champion is not None  # noqa: S101 - it has learnt the task
-    pool = with_wordings(instance.store, instance.pool(champion.digest))
+    """Put a change into the queue, checked against the version that it will be made on and its other tasks."""
+    base = instance.base()
+    assert base is not None  # noqa: S101 - the champion has learnt the task
+    pool = with_wordings(instance.store, instance.pool(base.digest))
     _need_nobody_elses(instance, pool, learnt, add)
     number = len(proposals.changes_of(connection, instance.assistant, learnt.label)) + 1
     change_ = WordingChange(learnt.entry.task, learnt.label, number, add, remove)

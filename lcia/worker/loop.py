@@ -8,7 +8,7 @@ from typing import Any
 from components.audit.log import Actor
 from components.promotion import candidates
 from components.promotion.automatic import promote_waiting
-from components.promotion.candidates import Candidate
+from components.promotion.candidates import Candidate, ParentOvertaken
 from components.quality.fingerprints import result_name, store_fingerprints
 from components.quality.omissions import Omission
 from components.registry.publication import publication
@@ -25,7 +25,8 @@ from infra.runs import StepFailed, describe_run, finished_outputs, load
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.worker import estimates, inbox, live_curves, rewording
-from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, make_order, run_name
+from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, judged, make_order, run_name
+from lcia.worker.waiting import why_wait
 from steps.order import LearnOrder, Order
 
 LOG = logging.getLogger("lcia.worker.loop")
@@ -69,11 +70,12 @@ def _tell(instance: Instance, say: Say) -> None:
 
 
 def _next(instance: Instance, only: int | None) -> QueueItem | None:
-    """Next item that can go on; a `waiting` one only if no candidate is undecided."""
+    """Next item that can go on; a `waiting` one only if nothing keeps it waiting any more."""
     with instance.db.read() as connection:
-        pending = candidates.versions(connection, instance.assistant, "pending")
-        ready = tuple(state for state in queue.OPEN if state != "waiting" or not pending)
-        return queue.next_item(connection, instance.assistant, ready, only)
+        waiting = queue.items(connection, instance.assistant, ("waiting",))
+    kept = {one.id for one in waiting if why_wait(instance, one.reports.get("assessment"))}
+    with instance.db.read() as connection:
+        return queue.next_item(connection, instance.assistant, only=only, without=kept)
 
 
 class Advance:
@@ -86,13 +88,13 @@ class Advance:
     def run(self, item: QueueItem) -> QueueItem:
         """Bring the item as far as it can go now."""
         if item.state == "waiting":
-            item = self.move(item, "submitted", "nothing is undecided any more; assessed on the present champion")
-        champion = self.instance.champion()
-        parent = champion.digest if champion else None
+            item = self.move(item, "submitted", "nothing keeps it waiting any more; it is assessed again")
+        base = self.instance.base()
+        parent = base.digest if base else None
         if item.changes_wordings:
             return rewording.advance(self, item, parent)
         if item.state == "learning" and self._assessment(item)["parent"] != parent:
-            item = self.move(item, "submitted", "the champion moved on; it is assessed again")
+            item = self.move(item, "submitted", "the version to build on is another now; it is assessed again")
         if item.state == "learning" and self._assessment(item)["grouping"].get("merge"):  # of an earlier release
             item = self.move(item, "submitted", "groups are no longer merged at the cap; it is assessed again")
         if item.state in ("submitted", "assessing"):
@@ -137,25 +139,19 @@ class Advance:
         return self.begin(item, why, **facts)
 
     def begin(self, item: QueueItem, why: str, **facts: Any) -> QueueItem:  # noqa: ANN401 - fields of the queue
-        """Let an assessed item go on to its candidate, or wait while another is undecided."""
-        with self.instance.db.read() as connection:
-            pending = candidates.versions(connection, self.instance.assistant, "pending")
-        if pending:
-            first = pending[0]
-            why = f"version {first.number} ({first.task_name}) waits for people to decide"
-            return self.move(item, "waiting", why, **facts)
+        """Let an assessed item go on to its candidate, or wait for people to decide about versions before it."""
+        assessment = facts.get("reports", {}).get("assessment")
+        wait = why_wait(self.instance, assessment)
+        if wait:
+            return self.move(item, "waiting", wait, **facts)
         return self.move(item, "learning", why, launched_by=self.actor.name, **facts)
 
     def _learn(self, item: QueueItem, parent: str | None) -> QueueItem:
         instance, assessment = self.instance, item.reports["assessment"]
-        order = self._order(item, parent).to_learn(
-            assessment,
-            attempt=instance.next_attempt(item.name, item.owner),
-            looks=instance.anchor_looks(),
-            superseded=instance.replacements(),
-        )
+        order = self._order(item, parent).to_learn(assessment, superseded=instance.replacements())
+        tuning = self.runs.find(LearnKeys.of(instance.store, instance.settings, order).tune)
         try:
-            learning = self.learn(item, order)
+            learning = self.learn(item, judged(instance, item, order, tuning=tuning))
         except StepFailed as failure:
             self.say(f"  failed: {failure}")
             return self.move(item, "failed", str(failure))
@@ -168,7 +164,7 @@ class Advance:
             StepFailed: with the step's own words.
         """
         instance, record = self.instance, self.instance.store.get_json(order.assessment)
-        keys = LearnKeys.of(order, record, instance.settings.content())
+        keys = LearnKeys.of(instance.store, instance.settings, order)
         evidence = self.runs.find(keys.learn)
         if evidence is not None:
             return Learning(evidence, keys.tune)
@@ -201,7 +197,18 @@ class Advance:
         return Learning(evidence, keys.tune, seconds, {"cost": cost})
 
     def register(self, item: QueueItem, parent: str | None, learning: Learning) -> QueueItem:
-        """Turn a finished run into a candidate with its log entry."""
+        """Turn a finished run into a candidate with its log entry.
+
+        If people passed over its parent meanwhile, it is queued again instead.
+        """
+        try:
+            return self._register(item, parent, learning)
+        except ParentOvertaken:
+            why = "people passed over the version that it was learnt on; it goes on from what stands now"
+            self.say(f"  {why}")
+            return self.move(item, "submitted", why)
+
+    def _register(self, item: QueueItem, parent: str | None, learning: Learning) -> QueueItem:
         instance = self.instance
         evidence = instance.store.get_json(learning.evidence)
         lineage = [*instance.lineage(parent), evidence["evaluation"]]
@@ -226,6 +233,7 @@ class Advance:
                 marks=[f"changed {key}" for key in instance.pool(evidence["candidate"]).overrides]
                 + ([] if inbox.sender_known(item.submitted_by) else [candidates.SENDER_UNKNOWN]),
                 publication=page,
+                origin=evidence.get("origin"),
             )
             why = f"version {candidate.number}: gate {verdict}; {what_next(candidate, instance)}"
             item = queue.move(connection, self.lease, item.id, "candidate", why, reports=learning.reports)

@@ -24,7 +24,7 @@ class PlanFailed(LciaError):
 
 
 def lineage_power(instance: Instance) -> dict[str, Any] | None:
-    """Least probability, over the champion's groups, that a harmless candidate passes; None without a champion.
+    """Least probability, over the groups of the version to learn on, that a harmless candidate passes; None before any.
 
     One candidate changes one group, so each group's tasks are a family of their own.
     """
@@ -45,8 +45,8 @@ def plan(instance: Instance, package: Path) -> dict[str, Any]:
     from pipelines.assess_task import assess_task
 
     read = take(package, instance.store, instance.settings.packages, instance.home / "unpacked")
-    snapshot, task, champion = read.snapshot, read.task, instance.champion()
-    order = make_order(instance, read.package, champion.digest if champion else None)
+    snapshot, task, base = read.snapshot, read.task, instance.base()
+    order = make_order(instance, read.package, base.digest if base else None)
     order = order.model_copy(update={"fingerprints": _fingerprints(instance, snapshot, order.parent)})
     digest = instance.store.put_json(order.model_dump(mode="json"))
     name = f"plan-{task.name}-{task.version}"
@@ -144,9 +144,9 @@ def _power(instance: Instance, group: str, tasks: list[TaskRows], attempt: int =
 
 
 def _present(instance: Instance) -> list[TaskRows]:
-    champion = instance.champion()
-    if champion is None:
+    base = instance.base()
+    if base is None:
         return []
-    evaluation = instance.store.get_json(str(instance.evidence(champion)["evaluation"]))
+    evaluation = instance.store.get_json(str(instance.evidence(base)["evaluation"]))
     share = instance.settings.policy.gate.reserve_share
     return present_rows(instance.store, evaluation, share, instance.anchor_looks(), instance.replacements())

@@ -6,7 +6,7 @@ from components.storage.keys import step_key
 from components.tasks.queue import QueueItem
 from components.tasks.wordings import WordingChange, WordingsRefused, with_wordings
 from infra.runs import StepFailed, describe_run
-from lcia.worker.runs import LEARN, Learning, make_order
+from lcia.worker.runs import LEARN, Learning, judged, make_order
 
 if TYPE_CHECKING:
     from lcia.worker.loop import Advance
@@ -20,8 +20,8 @@ def advance(worker: "Advance", item: QueueItem, parent: str | None) -> QueueItem
 
 
 def _assess(worker: "Advance", item: QueueItem, parent: str | None) -> QueueItem:
-    """Check that the champion can take the change."""
-    item = worker.move(item, "assessing", "its wordings are put to the champion")
+    """Check that the version to build on can take the change."""
+    item = worker.move(item, "assessing", "its wordings are put to the newest version")
     if parent is None:
         return worker.move(item, "refused", "there is no champion yet, so no task has wordings to change")
     try:
@@ -35,13 +35,10 @@ def _evaluate(worker: "Advance", item: QueueItem, parent: str | None) -> QueueIt
     """Evaluate, gate and register; finished work is found again."""
     instance = worker.instance
     order = make_order(instance, item.package, parent).to_learn(
-        "",
-        wordings=item.package,
-        attempt=instance.next_attempt(item.name, item.owner),
-        looks=instance.anchor_looks(),
-        superseded=instance.replacements(),
+        "", wordings=item.package, superseded=instance.replacements()
     )
-    inputs = {"wordings": item.package, "parent": parent, "superseded": order.superseded}
+    order = judged(instance, item, order, wordings=item.package)
+    inputs = {"wordings": item.package, "parent": parent, "superseded": order.superseded, "origin": order.origin}
     evaluate = step_key("evaluate", inputs, instance.settings.content(), ("model", "grouping", "evaluation", "tasks"))
     facts: dict[str, Any] = {"evaluate": evaluate, "attempt": order.attempt, "looks": order.looks}
     key = step_key("learn", facts, instance.settings.content(), LEARN)

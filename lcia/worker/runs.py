@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.promotion import candidates
+from components.promotion.candidates import Candidate
+from components.settings import Settings
 from components.storage import results
 from components.storage.keys import step_key
 from components.storage.leases import Lease
-from components.storage.objects import Json
+from components.storage.objects import ObjectStore
 from components.tasks import progress
 from components.tasks.queue import QueueItem
+from components.tuning.starting_point import starting_point
 from infra.runs import PipelineRun, run_pipeline
 from lcia.instance import Instance
-from steps.order import LearnOrder, Order
+from steps.order import NO_BASE_MODEL, LearnContext, LearnOrder, Order
 
 
 def make_order(instance: Instance, package: str, parent: str | None, answers: Mapping[str, Any] = {}) -> Order:
@@ -37,7 +41,8 @@ LEARN = ("promotion", "evaluation", "gate")
 class LearnKeys:
     """Keys of the results of `learn_task`, each over everything that its step depends on.
 
-    Narrower than the whole run, so that a change of the gate's policy repeats neither tuning nor evaluation.
+    Narrower than the whole run, so that a change of the gate's policy repeats neither tuning nor evaluation, and a task
+    that goes on from another version is not tuned again if its group is the same there.
     """
 
     tune: str
@@ -45,19 +50,52 @@ class LearnKeys:
     learn: str
 
     @classmethod
-    def of(cls, order: LearnOrder, record: Mapping[str, Any], settings: Mapping[str, Json]) -> "LearnKeys":
-        """Keys of an order; `record` is the content of its assessment."""
-        rows = {"rows": record["rows"]["train"]} if "rows" in record else {}
-        replacements = {"superseded": order.superseded} if order.superseded else {}
+    def of(cls, store: ObjectStore, settings: Settings, order: LearnOrder) -> "LearnKeys":
+        """Keys of an order."""
+        context, content = LearnContext(store, order, settings), settings.content()
+        record, pool, snapshot = context.assessment(), context.pool(NO_BASE_MODEL), context.snapshot()
+        group = record["group"]
         tune = step_key(
             "tune",
-            {"task": record["task"], "parent": order.parent, "group": record["group"], **rows, **replacements},
-            {name: settings[name] for name in ("base_model", "adapter", "tuning")},
+            {
+                "task": record["task"],
+                "rows": snapshot.splits["train"].object,
+                "start": starting_point(store, settings, snapshot, pool, group, context.replacements(), order.parent),
+            },
+            {name: content[name] for name in ("base_model", "adapter", "tuning")},
             TUNE,
         )
-        evaluate = step_key("evaluate", {"tune": tune, "lineage": list(order.lineage)}, settings, EVALUATE)
+        facts = {"tune": tune, "group": group, "lineage": list(order.lineage), "superseded": order.superseded}
+        evaluate = step_key("evaluate", {**facts, "origin": order.origin}, content, EVALUATE)
         inputs = {"evaluate": evaluate, "assessment": order.assessment, "attempt": order.attempt, "looks": order.looks}
-        return cls(tune, evaluate, step_key("learn", inputs, settings, LEARN))
+        return cls(tune, evaluate, step_key("learn", inputs, content, LEARN))
+
+
+def judged(instance: Instance, item: QueueItem, order: LearnOrder, **links: str | None) -> LearnOrder:
+    """The order with what the gate has to know of earlier candidates.
+
+    `links`: what the item's evidence will rest on. If a version of it with the same was set aside, this is no further
+    attempt and no further look at anything: it is carried over.
+    """
+    origin = _set_aside(instance, item, links)
+    return order.model_copy(
+        update={
+            "attempt": origin.attempt if origin else instance.next_attempt(item.name, item.owner),
+            "looks": instance.anchor_looks(without=origin),
+            "origin": origin.evidence if origin else None,
+        }
+    )
+
+
+def _set_aside(instance: Instance, item: QueueItem, links: Mapping[str, str | None]) -> Candidate | None:
+    """The newest version of an item if what it stood on was passed over and its evidence has these links."""
+    with instance.db.read() as connection:
+        mine = [one for one in candidates.versions(connection, instance.assistant) if one.item == item.id]
+    newest = max(mine, key=lambda one: one.changed_at, default=None)
+    if newest is None or newest.state != "superseded":
+        return None
+    evidence = instance.evidence(newest)
+    return newest if all(digest and evidence.get(name) == digest for name, digest in links.items()) else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""The train: versions that people have not decided about, each made on the one before it, the first on the champion.
+
+A task is learnt on the end of the train, so learning does not wait for people. Promoting the first of the train makes
+it shorter; rejecting one sets those behind it aside, and the worker carries them over to what stands then. A version
+that the gate stands against waits beside the train: nothing is learnt on it.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select
+
+from components.audit.log import SYSTEM, Actor
+from components.promotion import candidates
+from components.promotion.candidates import Candidate
+from components.settings import GateSettings
+from components.storage.tables import champion
+from components.tasks import queue
+
+
+def members(connection: Connection, assistant: str, policy: GateSettings) -> list[Candidate]:
+    """The versions of the train, the first to be decided first."""
+    pending = candidates.versions(connection, assistant, "pending")
+    train: list[Candidate] = []
+    end = _champion(connection, assistant)
+    while True:
+        on_it = [one for one in pending if one.parent == end and not (policy.enforce and one.verdict != "pass")]
+        if not on_it:
+            return train
+        train.append(on_it[-1])
+        end = on_it[-1].digest
+
+
+def end(connection: Connection, assistant: str, policy: GateSettings) -> str | None:
+    """Digest of the version that the next task is learnt on: the train's last, or the champion; None before any."""
+    train = members(connection, assistant, policy)
+    return train[-1].digest if train else _champion(connection, assistant)
+
+
+def set_aside(connection: Connection, assistant: str, why: str, actor: Actor = SYSTEM) -> list[Candidate]:
+    """End every undecided version that does not lead back to the champion any more; their tasks are queued again.
+
+    `why` says which decision it was. Part of the deciding transaction.
+    """
+    gone = without_base(candidates.versions(connection, assistant, "pending"), _champion(connection, assistant))
+    for version in gone:
+        candidates.move(connection, version, "superseded", why)
+        if version.item is not None:
+            again = f"version {version.number} is carried over to what stands now: {why}"
+            queue.move(connection, None, version.item, "submitted", again, actor=actor)
+    return gone
+
+
+def without_base(pending: Sequence[Candidate], champion_: str | None) -> list[Candidate]:
+    """Those of the undecided versions, in order of their numbers, that do not lead back to the champion."""
+    standing, gone = {champion_}, []
+    for version in pending:
+        if version.parent in standing:
+            standing.add(version.digest)
+        else:
+            gone.append(version)
+    return gone
+
+
+def _champion(connection: Connection, assistant: str) -> str | None:
+    query = select(champion.c.version).where(champion.c.name == assistant)
+    version: str | None = connection.execute(query).scalar_one_or_none()
+    return version

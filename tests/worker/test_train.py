@@ -1,0 +1,178 @@
+"""The train: tasks are learnt on versions that wait for people, and carried over where people pass one over."""
+
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared import once
+from small_loop import OPS, SITE, Learnt, SmallLoop, loop_in, write_package
+
+from components.evaluation.scored import scored_rows
+from components.promotion import candidates
+from components.promotion.candidates import Candidate
+from components.tasks import queue
+from lcia.instance import Instance
+from lcia.operations import audit, decisions, status, tasks
+from lcia.worker import loop as worker
+
+BOOKING, NEGATE = "booking_slot", "negate_sentence"
+
+
+def learn_train(learnt: Learnt, folder: Path) -> None:
+    """Two tasks learnt and promoted, and below `folder` a train of two further ones, each with a group of its own."""
+    shutil.copy(learnt.loop.config, folder)
+    loop = learnt.waiting.copy(folder)
+    decisions.reject(loop.open(), "3", OPS, "to begin with two")
+    for name in (BOOKING, NEGATE):
+        write_package(loop.packages, name)
+    write_package(loop.packages / "more", BOOKING, first=40, version="2")
+    (folder / "before").mkdir()
+    loop.copy(folder / "before")
+    submit(loop, loop.open(), BOOKING, NEGATE)
+
+
+@pytest.fixture
+def made(learnt: Learnt, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `learn_train` put everything; only to be copied."""
+    return once(tmp_path_factory, "train", partial(learn_train, learnt))
+
+
+@pytest.fixture
+def loop(made: Path, tmp_path: Path) -> SmallLoop:
+    """A copy of the train: versions 4 and 5 wait for people."""
+    return loop_in(made).copy(tmp_path)
+
+
+@pytest.fixture
+def before(made: Path, tmp_path: Path) -> SmallLoop:
+    """A copy of the state before the two were learnt."""
+    (tmp_path / "before").mkdir()
+    state = replace(loop_in(made), home=made / "before" / "home", packages=made / "before" / "packages")
+    return state.copy(tmp_path / "before")
+
+
+def submit(loop: SmallLoop, instance: Instance, *names: str) -> list[int]:
+    """Put packages into the queue and let the worker do what it can; their items."""
+    items = [tasks.submit(instance, loop.package(name), SITE).id for name in names]
+    worker.work(instance, SITE, print)
+    return items
+
+
+def version(instance: Instance, item: int) -> Candidate:
+    """The newest version of a queue item."""
+    with instance.db.read() as connection:
+        mine = [one for one in candidates.versions(connection, instance.assistant) if one.item == item]
+    return max(mine, key=lambda one: one.number)
+
+
+def tuned(instance: Instance, candidate: Candidate) -> str:
+    """The digest of a version's tuning record."""
+    return str(instance.evidence(candidate)["tuning"])
+
+
+def answers(instance: Instance, candidate: Candidate) -> dict[str, list[dict[str, Any]]]:
+    """By task a version's test rows."""
+    evaluation = instance.store.get_json(str(instance.evidence(candidate)["evaluation"]))
+    return {name: scored_rows(instance.store, digest) for name, digest in evaluation["predictions"].items()}
+
+
+def texts(rows: list[dict[str, Any]]) -> list[str]:
+    """The answers alone."""
+    return [row["text"] for row in rows]
+
+
+def test_each_task_is_learnt_on_the_one_before_and_they_are_promoted_in_order(loop: SmallLoop) -> None:
+    instance = loop.open()
+    first, second, champion = instance.version("4"), instance.version("5"), instance.champion()
+    assert first is not None
+    assert second is not None
+    assert champion is not None
+    assert [first.parent, second.parent] == [champion.digest, first.digest]
+    later = decisions.approve(instance, "5", OPS, "read")
+    assert (later["epoch"], later["behind"]) == (None, 4)
+    assert decisions.approve(instance, "4", OPS, "read")["followers"] == [5]
+    assert audit.verify(instance).ok
+    champion = instance.champion()
+    assert champion is not None
+    assert champion.digest == second.digest
+
+
+def test_what_people_reject_takes_nothing_with_it_but_what_was_learnt_on_its_group(loop: SmallLoop) -> None:
+    instance = loop.open()
+    [again] = submit(loop, instance, "more/booking_slot")
+    second, third = instance.version("5"), version(instance, again)
+    assert second is not None
+    assert second.item is not None
+    assert third.parent == second.digest
+    decisions.approve(instance, "5", OPS, "read")
+    decisions.reject(instance, "4", OPS, "the rows are wrong")
+    items = [second.item - 1, second.item, again]
+    with instance.db.read() as connection:
+        states = [queue.item(connection, item).state for item in items]
+    assert states == ["rejected", "submitted", "submitted"]
+    assert audit.verify(instance).ok
+    worker.work(instance, SITE, print)
+    carried, relearnt = (version(instance, item) for item in items[1:])
+    champion = instance.champion()
+    assert champion is not None
+    assert (carried.parent, relearnt.parent) == (champion.digest, carried.digest)
+    assert tuned(instance, carried) == tuned(instance, second), "the group is the same, so nothing is tuned again"
+    assert tuned(instance, relearnt) != tuned(instance, third), "its group was the rejected version's"
+    assert (carried.attempt, relearnt.attempt) == (second.attempt, third.attempt + 1)
+    assert instance.evidence(carried)["origin"] == second.evidence
+    earlier, now = answers(instance, second), answers(instance, carried)
+    assert all(row["from"] for row in now[NEGATE]), "no row is predicted again"
+    assert now.keys() == earlier.keys() - {BOOKING}
+    assert all(texts(earlier[name]) == texts(rows) for name, rows in now.items())
+    assert decisions.approve(instance, str(carried.number), OPS, "read again")["epoch"] is not None
+    assert audit.verify(instance).ok
+
+
+def test_the_end_is_that_of_learning_one_after_the_other(loop: SmallLoop, before: SmallLoop) -> None:
+    in_train = [one["digest"] for one in status.status(loop.open())["candidates"]][-2:]
+    instance = before.open("train.longest=1")
+    submit(before, instance, BOOKING, NEGATE)
+    items = {one["name"]: one for one in status.status(instance)["queue"]["items"]}
+    assert items[NEGATE]["state"] == "waiting"
+    assert items[NEGATE]["reason"] == "version 4 (booking_slot@1) waits for people to decide"
+    decisions.approve(instance, "4", OPS, "read")
+    assert [one.state for one in worker.work(instance, SITE, print)] == ["candidate"]
+    assert [one["digest"] for one in status.status(instance)["candidates"]][-2:] == in_train
+
+
+def test_a_rollback_carries_the_train_over_to_the_version_gone_back_to(loop: SmallLoop) -> None:
+    instance = loop.open()
+    earlier = instance.version("4")
+    decisions.rollback(instance, "1", OPS, "complaints")
+    worker.work(instance, SITE, print)
+    first = instance.version("1")
+    assert first is not None
+    assert earlier is not None
+    assert earlier.item is not None
+    now = version(instance, earlier.item)
+    assert now.parent == first.digest
+    assert tuned(instance, now) == tuned(instance, earlier)
+    assert audit.verify(instance).ok
+
+
+def test_a_version_that_the_gate_stands_against_waits_beside_the_train(before: SmallLoop) -> None:
+    instance = before.open("policy.gate.enforce=true", "policy.gate.new_task_margin=0", "policy.gate.min_routing=1.0")
+    items = submit(before, instance, BOOKING, NEGATE)
+    first, second = (version(instance, item) for item in items)
+    assert first.verdict != "pass"
+    assert second.parent == first.parent
+
+
+def test_a_task_may_wait_while_its_own_group_is_undecided(loop: SmallLoop) -> None:
+    instance = loop.open("train.same_group=wait")
+    [item] = submit(loop, instance, "more/booking_slot")
+    with instance.db.read() as connection:
+        waiting = queue.item(connection, item)
+    assert waiting.state == "waiting"
+    assert waiting.reason.startswith("version 4 (booking_slot@1) changes the group g2 too")
+    assert worker.work(instance, SITE, print) == []
+    decisions.approve(instance, "4", OPS, "read")
+    assert [one.id for one in worker.work(instance, SITE, print)] == [item]
