@@ -45,6 +45,7 @@ ELSEWHERE = {
     "promotion/candidates": "promotion/test_approvals.py",
     "promotion/evidence": "promotion/test_integrity.py",
     "promotion/reasons": "promotion/test_approvals.py",
+    "promotion/carry_over": "worker/test_train.py",
     "promotion/rebase": "worker/test_rebase.py",
     "promotion/reconcile": "cli/test_lost_database.py",
     "promotion/serving_watch": "storage/test_privileges.py",

@@ -44,6 +44,7 @@ log entry."""
 
 CURSOR = "cursor"
 """Kind of the row that remembers how far the log has been read."""
+_CARRIES = " It carries an earlier version over, whose approvals don't count for it; its page says what is new."
 FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=6)
 LEASE_SECONDS = 120.0
 
@@ -270,7 +271,7 @@ def _payload(entry: log.Entry, link: str) -> dict[str, Json]:
         "version.differs": f"{what} does not answer as recorded: {details.get('differ')} of {details.get('rows')} rows "
         "differ by more than a near tie.",
         "candidate.registered": f"{what} {version_deed(str(details.get('task_name')))}: gate {details.get('verdict')}; "
-        "it waits for people to approve or reject it.",
+        f"it waits for people to approve or reject it.{_CARRIES if details.get('origin') else ''}",
         "champion.promoted": f"{what} is the champion (by {entry.actor.name}: {details.get('reason')}).",
         "champion.rolled_back": f"{what} is the champion again (by {entry.actor.name}: {details.get('reason')}).",
         "gate.overridden": f"{entry.actor.name} says yes in spite of the gate: {details.get('reason')}.",

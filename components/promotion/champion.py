@@ -310,13 +310,12 @@ def _need_fresh(connection: Connection, candidate: Candidate, before: Champion |
             way = "people bring it back: `lcia rollback`, or `lcia approve` where it was rolled away from"
         raise NotPending(f"version {candidate.number} is {candidate.state}, expected pending; {way}")
     parent = None if before is None else before.version
-    if candidate.state == "pending" and candidate.parent is not None and candidate.parent != parent:
-        base = candidates.get(connection, candidate.assistant, candidate.parent)
-        if base.state == "pending":
-            raise NotItsTurn(
-                f"version {candidate.number} was made on version {base.number}, which waits for people; it becomes the "
-                f"champion after that one: `lcia approve {base.number}`"
-            )
+    base = train.undecided_base(connection, candidate)
+    if base is not None:
+        raise NotItsTurn(
+            f"version {candidate.number} was made on version {base.number}, which waits for people; it becomes the "
+            f"champion after that one: `lcia approve {base.number}`"
+        )
     if candidate.state == "superseded" or candidate.parent != parent:
         made_on = _name(connection, candidate.assistant, candidate.parent)
         raise StaleCandidate(

@@ -36,6 +36,14 @@ def end(connection: Connection, assistant: str, policy: GateSettings) -> str | N
     return train[-1].digest if train else _champion(connection, assistant)
 
 
+def undecided_base(connection: Connection, version: Candidate) -> Candidate | None:
+    """The version that an undecided one was made on, if people have to decide about that one first."""
+    if version.state != "pending" or version.parent is None:
+        return None
+    base = candidates.get(connection, version.assistant, version.parent)
+    return base if base.state == "pending" else None
+
+
 def set_aside(connection: Connection, assistant: str, why: str, actor: Actor = SYSTEM) -> list[Candidate]:
     """End every undecided version that does not lead back to the champion any more; their tasks are queued again.
 

@@ -1,5 +1,6 @@
 """Verbs by which people decide about versions."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -9,8 +10,12 @@ from lcia.cli import completion
 from lcia.cli.app import DO, As, Config, Json, Number, Pending, Reason, Set, emit, perform, quiet_stdout, verb
 from lcia.cli.text import decisions
 
+RANGES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*")
+MOST = 100
+"""Versions that one call may name."""
 
-@verb(DO, 'lcia approve 4 --reason "flips read"', 'lcia approve 4 --reason "flips read" --as ops --json')
+
+@verb(DO, 'lcia approve 4 --reason "flips read"', 'lcia approve 4-7 --reason "flips of each read" --as ops --json')
 def approve(
     version: Pending,
     reason: Reason = "approved",
@@ -22,14 +27,35 @@ def approve(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Approve a candidate. It is promoted once it has every approval the policy requires.
+    """Approve a candidate, or several (4-7 or 4,6): each by its own evidence, the first one first.
 
-    Exits 2 if the policy enforces the gate and it is against the candidate, 3 while more approvals are needed, 1 if
-    MLflow does not serve it yet.
+    It is promoted once it has every approval the policy requires and the version it was made on is the champion. Exits
+    2 if the policy enforces the gate and it is against the candidate, 3 while more approvals or its turn are needed, 1
+    if MLflow does not serve it yet; with several, at the first that can't be approved.
     """
-    with quiet_stdout(as_json=as_json):
-        value = perform("approve", name, config, overrides, version=version, reason=reason, override=override)
-    _answer(value, as_json=as_json, text=decisions.approval)
+    values: list[dict[str, Any]] = []
+    for each in several(version):
+        if values and not as_json:
+            typer.echo(decisions.approval(values[-1]))
+        with quiet_stdout(as_json=as_json):
+            values.append(perform("approve", name, config, overrides, version=each, reason=reason, override=override))
+    answer = dict(values[-1])
+    if len(values) > 1:
+        answer |= {"versions": values, "exit_code": max(value.get("exit_code", 0) for value in values)}
+    _answer(answer, as_json=as_json, text=decisions.approval)
+
+
+def several(text: str) -> list[str]:
+    """The versions that `4`, `4-7` or `4,6` names, in order of their numbers; anything else is one version."""
+    if not RANGES.fullmatch(text):
+        return [text]
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if last and not int(first) <= int(last) < int(first) + MOST:
+            raise typer.BadParameter(f"{part!r} names no versions; expected the lower number first, at most {MOST}")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return [str(number) for number in sorted(numbers)]
 
 
 @verb(DO, 'lcia reject 4 --reason "answers became longer"')

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from components.errors import GateRefused
-from components.promotion import approvals, candidates, champion, judging, policy, quorum, trial_rows
+from components.promotion import approvals, candidates, champion, judging, policy, quorum, train, trial_rows
 from components.promotion.candidates import Candidate
 from components.promotion.quorum import Weighed
 from components.settings import PolicySettings
@@ -22,6 +22,7 @@ def decision(instance: Instance, version: Candidate) -> dict[str, Any]:
         rules = policy.standing(connection, instance.assistant, instance.settings.policy)
         now = champion.current(connection, instance.assistant)
         away = candidates.rolled_away(connection, version)
+        base = train.undecided_base(connection, version)
         is_open = version.state == "pending" or away
         judgement = judge(instance, version, rules) if is_open else {"verdict": version.verdict, **_AS_RECORDED}
         override = approvals.gate_stands_against(judgement["verdict"] or "unknown", rules.gate) and is_open
@@ -31,7 +32,8 @@ def decision(instance: Instance, version: Candidate) -> dict[str, Any]:
             "rolled_away": away,
             "in_use": now is not None and now.version == version.digest,
             "was_champion": _was_champion(connection, version),
-            "stale": version.state == "pending" and version.parent != (now.version if now else None),
+            "stale": version.state == "pending" and not base and version.parent != (now.version if now else None),
+            "behind": base.number if base else None,
             "judged": judgement,
             "override": override,
             "trials": trial_rows.bound(connection, version.digest),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from components.audit.log import Actor
-from components.promotion import approvals, candidates, champion, quorum
+from components.promotion import approvals, candidates, champion, quorum, train
 from components.promotion.automatic import promote_waiting
 from components.promotion.champion import NotItsTurn, Promotion
 from components.storage.objects import Json
@@ -79,9 +79,8 @@ def _promote_followers(instance: Instance) -> list[int]:
 def _undecided_base(instance: Instance, version: str) -> int | None:
     """Number of the version that one was made on, if people have to decide about that first."""
     with instance.db.read() as connection:
-        candidate = candidates.get(connection, instance.assistant, version)
-        base = candidates.get(connection, instance.assistant, candidate.parent) if candidate.parent else None
-    return base.number if base is not None and base.state == "pending" else None
+        base = train.undecided_base(connection, candidates.get(connection, instance.assistant, version))
+    return base.number if base else None
 
 
 def reject(instance: Instance, version: str, actor: Actor, reason: str) -> Json:

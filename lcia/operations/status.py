@@ -4,7 +4,7 @@ from typing import Any
 
 from components.audit import log
 from components.identity import appointments
-from components.promotion import candidates, champion, policy
+from components.promotion import candidates, champion, policy, train
 from components.promotion.candidates import Candidate
 from components.registry.outbox import backlog
 from components.storage import leases, rounds
@@ -23,6 +23,7 @@ def status(instance: Instance) -> dict[str, Any]:
         items = queue.items(connection, instance.assistant)
         counts = queue.counts(connection, instance.assistant)
         versions = candidates.versions(connection, instance.assistant)
+        line = train.members(connection, instance.assistant, instance.settings.policy.gate)
         head = log.head(connection)
     now = champion_now(instance)
     return {
@@ -30,6 +31,7 @@ def status(instance: Instance) -> dict[str, Any]:
         "champion": now and {**now, "tasks": _in_order(instance, str(now["digest"]))},
         "queue": {**counts, "items": [item.to_json() for item in items]},
         "candidates": [_candidate(instance, version) for version in versions],
+        "train": [version.number for version in line],
         "gateways": serving.fleet(instance),
         "trials": trials.standing(instance),
         "audit": {"entries": head.entries, "head": head.root},

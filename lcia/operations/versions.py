@@ -8,6 +8,7 @@ from components.evaluation.history import curve_drop, curve_points, flip_counts
 from components.gate.report import present_form
 from components.promotion import candidates, champion, policy
 from components.promotion.candidates import Candidate
+from components.promotion.carry_over import carry_over
 from components.promotion.champion import Promotion
 from components.storage.objects import Json, ObjectMissing, ObjectStore
 from components.tasks import queue
@@ -183,6 +184,7 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "rerouted": evaluation.get("rerouted", {}),
         "pseudo_labels": tuning.get("pseudo_labels") if tuning else None,
         "rebase": evidence.get("rebase"),
+        "carries_over": _carry_over(instance, evidence),
         "trials": trials.trials(instance, version.digest)["trials"],
         "cost": costs_of(instance, item),
         "gate": gate,
@@ -196,6 +198,16 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "decision": state,
         "evidence": {"digest": version.evidence, **evidence},
     }
+
+
+def _carry_over(instance: Instance, evidence: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The version that one carries over, with its number and what is new to those who read it."""
+    comparison = carry_over(instance.store, evidence)
+    if comparison is None:
+        return None
+    with instance.db.read() as connection:
+        before = candidates.get(connection, instance.assistant, comparison.digest)
+    return {"number": before.number, "why": before.reason, **comparison.to_json()}
 
 
 def _tuning(tuning: Mapping[str, Any]) -> dict[str, Any]:

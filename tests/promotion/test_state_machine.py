@@ -23,7 +23,8 @@ from components.audit.log import SYSTEM, Actor
 from components.audit.verify import verify_database
 from components.errors import LciaError
 from components.identity import people
-from components.promotion import approvals, candidates, champion, policy
+from components.promotion import approvals, candidates, champion, policy, train
+from components.promotion.automatic import promote_waiting
 from components.settings import ApprovalSettings, PolicySettings
 from components.storage.database import Database, now
 from components.storage.objects import ObjectStore
@@ -59,6 +60,10 @@ class History(RuleBasedStateMachine):
         self.state = State(self.folder, db, ObjectStore(f"file://{self.folder}/objects"))
         self.parent: dict[str, str | None] = {}
         self.verdict: dict[str, str] = {}
+        self.name: dict[str, str] = {}
+        self.number: dict[str, int] = {}
+        self.queued: set[str] = set()
+        """Tasks whose version was set aside."""
         self.yes: dict[str, set[str]] = {}
         """Who said yes since the champion moved last, and it did not expire."""
         self.given: dict[str, set[str]] = {}
@@ -101,13 +106,47 @@ class History(RuleBasedStateMachine):
     def now(self) -> str | None:
         return self.line[-1] if self.line else None
 
-    @rule(target=versions, verdict=st.sampled_from(["pass", "pass", "pass", "fail"]))
-    def learn(self, verdict: str) -> str:
+    @rule(target=versions, verdict=st.sampled_from(["pass", "pass", "pass", "fail"]), on_train=st.booleans())
+    def learn(self, verdict: str, on_train: bool) -> str:
         self.made += 1
-        made = self.state.candidate(f"task-{self.made}", self.now(), verdict)
-        self.parent[made.digest], self.verdict[made.digest] = self.now(), verdict
+        return self.register(f"task-{self.made}", self.train_end() if on_train else self.now(), verdict)
+
+    @precondition(lambda self: "superseded" in self.ended.values())
+    @rule(target=versions)
+    def carry_over(self) -> str:
+        """What stood on a version that was passed over is made again on what stands now."""
+        before = next(one for one, end in self.ended.items() if end == "superseded" and self.is_queued(one))
+        return self.register(self.name[before], self.train_end(), self.verdict[before])
+
+    def register(self, name: str, parent: str | None, verdict: str) -> str:
+        made = self.state.candidate(name, parent, verdict)
+        self.parent[made.digest], self.verdict[made.digest] = parent, verdict
+        self.name[made.digest], self.number[made.digest] = name, made.number
         self.yes[made.digest], self.given[made.digest] = set(), set()
+        self.ended.pop(made.digest, None)
+        self.queued.discard(name)
         return made.digest
+
+    def is_queued(self, version: str) -> bool:
+        return self.name[version] in self.queued
+
+    def in_order(self) -> list[str]:
+        return sorted((one for one in self.parent if self.pending(one)), key=self.number.__getitem__)
+
+    def train_end(self) -> str | None:
+        """The newest undecided version that passed, reached from the champion by such versions alone."""
+        end = self.now()
+        while on_it := [one for one in self.in_order() if self.parent[one] == end and self.verdict[one] == "pass"]:
+            end = on_it[-1]
+        return end
+
+    def set_aside(self) -> None:
+        """What does not lead back to the champion by undecided versions goes on elsewhere."""
+        for version in self.in_order():
+            base = self.parent[version]
+            if base != self.now() and not (base is not None and self.pending(base)):
+                self.ended[version] = "superseded"
+                self.queued.add(self.name[version])
 
     def above(self, version: str | None) -> set[str]:
         """What a version was made on, itself included."""
@@ -185,6 +224,7 @@ class History(RuleBasedStateMachine):
         told = self.where(version) | {"actor": Actor(name, assured=True, how="token"), "reason": "no"}
         if self.attempt(lambda: approvals.reject(self.state.db, **told), should=self.pending(version)):
             self.ended[version] = "rejected"
+            self.set_aside()
 
     def promotable(self, version: str) -> bool:
         fresh = self.pending(version) and self.parent[version] == self.now()
@@ -200,11 +240,22 @@ class History(RuleBasedStateMachine):
         stands = self.now() == version
         done = self.attempt(lambda: self.promote_as(version, name), should=stands or self.promotable(version))
         if done and not done.known:
-            self.moved(version)
-            self.ended[version] = "promoted"
-            for other, parent in self.parent.items():
-                if self.pending(other) and parent != version:
-                    self.ended[other] = "superseded"
+            self.promoted(version)
+
+    def promoted(self, version: str) -> None:
+        self.moved(version)
+        self.ended[version] = "promoted"
+        self.set_aside()
+
+    @rule()
+    def turns_come(self) -> None:
+        """Versions that have their approvals follow, the oldest first."""
+        outcomes = promote_waiting(self.state.db, self.state.db, self.state.store, "a", POLICY)
+        expected = []
+        while ready := [one for one in self.in_order() if self.promotable(one)]:
+            expected.append(ready[0])
+            self.promoted(ready[0])
+        assert [one.candidate.digest for one in outcomes if one.promotion] == expected
 
     @rule(version=versions, where=st.sampled_from(["append", "enqueue", "_supersede", "_swap"]))
     def crash_while_promoting(self, version: str, where: str) -> None:
@@ -223,9 +274,7 @@ class History(RuleBasedStateMachine):
         should = version in self.above(self.now()) and self.now() != version
         if self.attempt(lambda: champion.rollback(self.state.db, self.state.store, **told), should=should):
             self.moved(version)
-            for other, parent in self.parent.items():
-                if self.pending(other) and parent != version:
-                    self.ended[other] = "superseded"
+            self.set_aside()
 
     @precondition(lambda self: any(self.away(version) for version in self.line))
     @rule(name=person)
@@ -251,6 +300,7 @@ class History(RuleBasedStateMachine):
             standing = champion.current(connection, "a")
             states = {one.digest: one.state for one in candidates.versions(connection, "a")}
             items = {one.id: one.state for one in queue.items(connection, "a")}
+            end = train.end(connection, "a", POLICY.gate)
             owners = {one.digest: one.item for one in candidates.versions(connection, "a")}
             by = connection.execute(
                 select(approvals_table.c.person).where(approvals_table.c.verdict == "approve")
@@ -267,6 +317,7 @@ class History(RuleBasedStateMachine):
         assert (standing.version if standing else None) == self.now()
         assert {name for (name,) in by} <= ELIGIBLE
         assert states == {version: self.ended.get(version, "pending") for version in self.parent}
+        assert end == self.train_end()
         for version, item in owners.items():
             if states[version] == "promoted":
                 assert items[item] == "promoted"

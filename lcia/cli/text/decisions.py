@@ -8,6 +8,11 @@ Value = Mapping[str, Any]
 
 def approval(value: Value) -> str:
     """`lcia approve`."""
+    if value["epoch"] is None and value.get("behind") is not None:
+        return (
+            f"Version {value['version']} is approved by you; it waits for its turn after version {value['behind']}, "
+            "which it was made on."
+        )
     if value["epoch"] is None:
         text = f"Version {value['version']} is approved by you; policy.approval.quorum requires more people."
         trial = value.get("trial")
@@ -15,7 +20,10 @@ def approval(value: Value) -> str:
         return text + end
     if value["known"]:
         return f"Version {value['version']} is the champion already; nothing was changed."
-    return f"Version {value['version']} is the champion (epoch {value['epoch']})."
+    text = f"Version {value['version']} is the champion (epoch {value['epoch']})."
+    for number in value.get("followers", ()):
+        text += f"\nVersion {number}, made on it and approved before, is the champion now."
+    return text
 
 
 def delivery(value: Value) -> list[str]:

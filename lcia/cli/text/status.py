@@ -40,6 +40,11 @@ def status(value: Value, *, everything: bool = False) -> str:
         lines.append(
             f"  ... {len(items) - len(rest) - len(waiting)} more of {len(items)} tasks ({counts}); --all shows them"
         )
+    if len(train := value.get("train", ())) > 1:  # a server of an earlier release has none
+        line = " <- ".join(str(number) for number in train)
+        lines.append(
+            f"  undecided, each made on the one before: {line}; the next task is learnt on version {train[-1]}"
+        )
     for candidate in value["candidates"]:
         if candidate["state"] == "pending":
             lines.append(

@@ -73,6 +73,7 @@ def show(value: Value) -> str:
         f"{label} {version_deed(version['task_name'])} on {parent}: {version['state']}",
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
+        *_before(value),
         *(_learning(value) if value["tuning"] else _wordings(value["wordings"])),
         f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
         *_carry_over(value),
@@ -93,6 +94,24 @@ def show(value: Value) -> str:
     lines += [f"  {void(one)}" for one in value["not_counted"]]
     lines.append(f"  evidence {value['evidence']['digest']}")
     return "\n".join(lines)
+
+
+def _before(value: Value) -> list[str]:
+    """Lines about the version that this one carries over, and the one that people have to decide about first."""
+    lines, behind = [], value["decision"].get("behind")
+    if behind is not None:
+        lines.append(f"  it stands on version {behind}, which waits for people; it becomes the champion after that one")
+    before = value.get("carries_over")
+    if before is None:
+        return lines
+    lines.append(
+        f"  it carries version {before['number']} over ({before['why']}); approvals of that one don't count here"
+    )
+    if before["nothing_new"]:
+        return [*lines, f"    nothing that people read there is new: the same answers on {before['rows']} test rows"]
+    verdict = "" if before["same_verdict"] else f", and the gate said {before['verdict']} there"
+    counts = f"{before['differing']} of {before['rows']} test rows have another answer than there{verdict}"
+    return [*lines, f"    {counts}; `lcia diff {before['number']} {value['version']['number']}`"]
 
 
 def _learning(value: Value) -> list[str]:
