@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from scipy.special import ndtri
+import scipy
 
 from components.errors import LciaError
 
@@ -33,7 +33,7 @@ def wilson_interval(count: float, total: int, alpha: float = 0.025) -> Interval:
         raise ProportionError(f"{count} of {total}, expected a count between 0 and the total")
     if total == 0:
         return Interval(0.0, 0.0, 1.0)
-    z2 = float(ndtri(alpha)) ** 2
+    z2 = float(scipy.special.ndtri(alpha)) ** 2
     share = count / total
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = math.sqrt(z2 * (share * (1 - share) / total + z2 / (4 * total**2))) / (1 + z2 / total)

@@ -15,11 +15,10 @@ from components.audit.decisions import ChampionUnexplained, need_decision
 from components.audit.keys import SigningKey, read_public_key
 from components.audit.log import Actor, ActorUnnamed, LogDamaged
 from components.errors import LciaError
-from components.gate.attempts import Family, attempts
+from components.gate.attempts import Family, anchor_looks, attempts
 from components.grouping.pool import Pool
 from components.promotion import candidates, champion, policy, serving_watch, statements, train
 from components.promotion.candidates import Candidate
-from components.promotion.evidence import anchor_looks
 from components.promotion.statements import attest
 from components.promotion.superseding import declarations
 from components.quality.fingerprints import leak_key

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr, ndtri
 
 from components.errors import LciaError
 from components.proportions import Interval
@@ -71,7 +71,7 @@ def tango_interval(losses: int, wins: int, rows: int, alpha: float) -> Interval:
         raise StatisticsError(
             f"{losses} lost and {wins} won of {rows} pairs, expected counts that fit in at least one pair"
         )
-    z = -float(ndtri(alpha))
+    z = -float(scipy.special.ndtri(alpha))
     drop = (losses - wins) / rows
     low, high = _tango_bounds(losses, wins, rows, z)
     return Interval(drop, float(low), float(high))
@@ -79,7 +79,7 @@ def tango_interval(losses: int, wins: int, rows: int, alpha: float) -> Interval:
 
 def tango_p_value(losses: int, wins: int, rows: int, margin: float) -> float:
     """One-sided p-value against the hypothesis that the true drop is at most `margin`."""
-    return float(ndtr(-tango_statistic(losses, wins, rows, margin)))
+    return float(scipy.special.ndtr(-tango_statistic(losses, wins, rows, margin)))
 
 
 def bootstrap_means(values: Scores, seed: int = 0, draws: int = BOOTSTRAP_DRAWS) -> NDArray[np.float64]:
@@ -107,7 +107,7 @@ def bootstrap_interval(differences: Scores, alpha: float, seed: int = 0) -> Inte
     array = np.asarray(differences, dtype=np.float64)
     if not len(array):
         raise StatisticsError("no rows to compare, expected at least one")
-    z2 = float(ndtri(alpha)) ** 2
+    z2 = float(scipy.special.ndtri(alpha)) ** 2
     unseen = z2 / (len(array) + z2)
     mean = float(array.mean())
     if not array.any():
@@ -152,7 +152,7 @@ def p_value(reference: Scores, candidate: Scores, margin: float, seed: int = 0) 
     means = bootstrap_means(differences, seed)
     # one draw more than were made: a bootstrap of finitely many draws must not give 0
     estimate = (1 + np.count_nonzero(means <= margin)) / (len(means) + 1)
-    unseen = float(ndtr(-math.sqrt(len(before) * beyond / (1 - beyond)))) if beyond < 1 else 0.0
+    unseen = float(scipy.special.ndtr(-math.sqrt(len(before) * beyond / (1 - beyond)))) if beyond < 1 else 0.0
     return float(max(estimate, unseen))
 
 
@@ -169,7 +169,7 @@ def drop_p_values(differences: NDArray[np.float64], starts: NDArray[np.int64]) -
     sums = np.add.reduceat(differences, starts) / roots
     spreads = np.sqrt(np.add.reduceat(differences**2, starts)) / roots
     moving = spreads[spreads > 0]
-    p_values = -np.expm1(log_ndtr(sums[:, None] / moving[None, :]).sum(axis=1))
+    p_values = -np.expm1(scipy.special.log_ndtr(sums[:, None] / moving[None, :]).sum(axis=1))
     return np.asarray(np.where(sums > 0, p_values, 1.0))
 
 
@@ -188,7 +188,7 @@ def within_margin(
     losses: NDArray[np.float64], wins: NDArray[np.float64], rows: int, margin: float, alpha: float
 ) -> NDArray[np.bool_]:
     """True if Tango's upper bound at `alpha` is at most `margin`, for arrays of counts."""
-    return np.asarray(tango_statistic(losses, wins, rows, margin) <= float(ndtri(alpha)))
+    return np.asarray(tango_statistic(losses, wins, rows, margin) <= float(scipy.special.ndtri(alpha)))
 
 
 def score_arrays(reference: Scores, candidate: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

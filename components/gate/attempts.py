@@ -7,6 +7,8 @@ attempts leave the count after `policy.gate.attempts_window_days`. The log has e
 versions that were registered again. A version that only carries another over has its number: it learnt nothing anew.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, func, select
 
 from components.audit.log import Entry, newest
 from components.storage.database import now
+from components.storage.objects import ObjectStore
 from components.storage.tables import candidates, promotions, queue
 
 REGISTERED = "candidate.registered"
@@ -81,3 +84,10 @@ def _last_promotion(connection: Connection, items: frozenset[int]) -> int | None
     mine = candidates.c.item.in_(items) & (promotions.c.kind == "promotion")
     entry: int | None = connection.execute(newest_entry.where(mine)).scalar_one()
     return entry
+
+
+def anchor_looks(store: ObjectStore, gates: Iterable[str]) -> dict[str, int]:
+    """Task -> number of the given gate reports that compared a candidate with its anchor."""
+    return Counter(
+        row["task"] for digest in gates for row in store.get_json(digest)["rows"] if row["rule"] == "lifetime"
+    )

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+import scipy
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 _FAR = 9.0
@@ -61,15 +60,15 @@ def look_levels(alpha: float, share: float) -> Levels:
     if share == 0:
         return Levels(alpha, 0.0, 0.0)
     first = alpha * (1 - share)
-    second = float(brentq(lambda level: _either(first, level, share) - alpha, alpha * 1e-3, alpha))
+    second = float(scipy.optimize.brentq(lambda level: _either(first, level, share) - alpha, alpha * 1e-3, alpha))
     return Levels(first, second, alpha - first)
 
 
 def _either(first: float, second: float, share: float) -> float:
     """Probability that a standard normal is below its `first` quantile, or a correlated one below its `second`."""
-    low, correlation = float(ndtri(first)), float(np.sqrt(1 - share))
+    low, correlation = float(scipy.special.ndtri(first)), float(np.sqrt(1 - share))
     half = (_FAR - low) / 2
     z = low + half * (_NODES + 1)
     density = np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
-    later = ndtr((ndtri(second) - correlation * z) / np.sqrt(share))
+    later = scipy.special.ndtr((scipy.special.ndtri(second) - correlation * z) / np.sqrt(share))
     return first + float(half * (_WEIGHTS * density * later).sum())

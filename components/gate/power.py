@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Self
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from components.evaluation.statistics import tango_statistic
 from components.gate.levels import anchor_level, look_levels
@@ -202,12 +202,12 @@ def judge(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> tuple[N
     own = [look_levels(test.alpha, policy.reserve_share) for test in tests]
     more = np.array([test.rows[1] > test.rows[0] for test in tests])[:, None]
     first = np.stack([test.statistic(0) for test in tests])
-    passes = first <= ndtri([[each.first] for each in own])
+    passes = first <= scipy.special.ndtri([[each.first] for each in own])
     fails = _any_holm(first, levels.first)
     if levels.second and more.any():
         last = np.stack([test.statistic(1) for test in tests])
         second = ~passes & more & ~fails
-        passes |= second & (last <= ndtri([[each.second] for each in own]))
+        passes |= second & (last <= scipy.special.ndtri([[each.second] for each in own]))
         fails |= _any_holm(np.where(second, last, first), levels.second_fail) & second.any(axis=0)
     return passes.all(axis=0) & ~fails, fails
 
@@ -240,7 +240,7 @@ def _tests(tasks: Sequence[Flips], policy: GateSettings, alpha: float) -> Iterab
 
 def _any_holm(statistics: Counts, alpha: float) -> NDArray[np.bool_]:
     """True where Holm's procedure rejects anything, which is where it rejects the smallest p-value."""
-    return np.asarray(ndtr(-statistics.max(axis=0)) * len(statistics) <= alpha)
+    return np.asarray(scipy.special.ndtr(-statistics.max(axis=0)) * len(statistics) <= alpha)
 
 
 def _assumed_cells(rows: int, discordance: float) -> Cells:

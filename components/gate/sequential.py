@@ -30,8 +30,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp
 
 from components.errors import LciaError
 from components.storage.objects import Json
@@ -98,7 +98,7 @@ class SequentialTest:
     @cached_property
     def log_e(self) -> float:
         """Natural logarithm of the e-value."""
-        return float(logsumexp(self.logs)) - math.log(len(self.logs))
+        return float(scipy.special.logsumexp(self.logs)) - math.log(len(self.logs))
 
     @property
     def e(self) -> float:
@@ -143,11 +143,12 @@ def _log_weights(n1: int, n0: int, bad: int) -> tuple[NDArray[np.float64], NDArr
 
 
 def _log_choose(n: int, k: NDArray[np.float64]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    log_factorial = scipy.special.gammaln
+    result: NDArray[np.float64] = log_factorial(n + 1) - log_factorial(k + 1) - log_factorial(n - k + 1)
     return result
 
 
 def _log_total(weights: tuple[NDArray[np.float64], NDArray[np.float64]], ratio: float) -> float:
     """Log of the distribution's normalising sum at a ratio of odds."""
     counts, logs = weights
-    return float(logsumexp(logs + counts * math.log(ratio)))
+    return float(scipy.special.logsumexp(logs + counts * math.log(ratio)))

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from components.grouping.encoders import Encoder, fit_encoder
+from components.grouping.encoders import Encoder, Vectors, fit_encoder
 from components.grouping.inputs import TypicalInputs, evidence
 from components.grouping.pool import Group
 from components.grouping.route import UNROUTED, Route
@@ -67,6 +67,7 @@ class Codebook:
         entries = tuple((group.id, entry.name, entry.texts) for group in groups for entry in group.tasks)
         vectors = encoder.encode([text for _, _, texts in entries for text in texts])
         columns = None
+        csr_matrix = scipy.sparse.csr_matrix  # here, since SciPy loads this part of itself at its first use
         if isinstance(vectors, csr_matrix):
             columns = np.unique(np.concatenate([vectors.indices, csr_matrix(encoder.encode(extra)).indices]))
             vectors = vectors[:, columns]
@@ -83,15 +84,15 @@ class Codebook:
         ranks = np.array([precedence.index(name) for _, name, _ in entries], dtype=np.int64)
         return cls(encoder, entries, ids, starts, ranks, _TIE, columns, centroids, inputs)
 
-    def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """Rows of texts over the codebook's columns, at most of unit length."""
         return self.narrow(self.encoder.encode(texts))
 
-    def narrow(self, rows: csr_matrix | NDArray[np.float64]) -> csr_matrix | NDArray[np.float64]:
+    def narrow(self, rows: Vectors) -> Vectors:
         """Rows of the encoder over the codebook's columns."""
         return rows if self.columns is None else rows[:, self.columns]
 
-    def similarities(self, rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
+    def similarities(self, rows: Vectors) -> NDArray[np.float64]:
         """Cosines of rows with each task: (texts, tasks)."""
         if not len(self.centroids):
             return np.zeros((rows.shape[0], 0))
@@ -107,7 +108,7 @@ class Codebook:
 
     def routes(
         self,
-        rows: csr_matrix | NDArray[np.float64],
+        rows: Vectors,
         penalties: NDArray[np.float64],
         thresholds: Sequence[float],
     ) -> list[Route]:
@@ -169,7 +170,7 @@ def texts_of(groups: Sequence[Group]) -> list[str]:
     return [text for group in groups for entry in group.tasks for text in entry.texts]
 
 
-def centroid(rows: csr_matrix | NDArray[np.float64]) -> NDArray[np.float64]:
+def centroid(rows: Vectors) -> NDArray[np.float64]:
     """The unit vector towards the mean of the rows: (columns,)."""
     unit: NDArray[np.float64] = unit_rows(np.asarray(rows.sum(axis=0)).reshape(1, -1))[0]
     return unit

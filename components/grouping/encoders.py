@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from components.grouping.embedding import EmbeddingEncoder
 from components.grouping.input_profile import InputProfile, Kind
@@ -16,6 +15,12 @@ from components.grouping.tfidf import TfidfEncoder
 from components.settings import GroupingSettings
 from components.words import is_unspaced
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Vectors: TypeAlias = "csr_matrix | NDArray[np.float64]"
+"""Rows of an encoder: sparse ones of word counts, dense ones of a sentence model."""
+
 
 class Encoder(Protocol):
     """Turns texts into unit rows whose dot products are similarities."""
@@ -24,13 +29,13 @@ class Encoder(Protocol):
     def kind(self) -> Kind:
         """Its name in settings and manifests."""
 
-    def encode(self, texts: Sequence[str]) -> csr_matrix | NDArray[np.float64]:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit rows, shape (texts, columns)."""
 
-    def general(self) -> csr_matrix | NDArray[np.float64]:
+    def general(self) -> Vectors:
         """Unit rows of the general requests in English."""
 
-    def foreign(self) -> Sequence[csr_matrix | NDArray[np.float64]]:
+    def foreign(self) -> Sequence[Vectors]:
         """Unit rows of the general requests in each other language."""
 
     def profile(self, texts: Sequence[str]) -> InputProfile | None:

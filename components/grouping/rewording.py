@@ -7,13 +7,14 @@ of its task, a wording is what somebody else might have typed.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.sparse import csr_matrix
+import scipy
 
-from components.grouping.codebook import Codebook, unit_rows
-from components.grouping.router import Router
+if TYPE_CHECKING:  # at run time these would load much for programs that only read the counts
+    from components.grouping.codebook import Codebook
+    from components.grouping.router import Router
 
 MOST_TEXTS = 200
 """Wordings of a task that are left out in turn."""
@@ -36,7 +37,7 @@ class Rewording:
     general: int
 
     @classmethod
-    def of(cls, candidate: Router, before: Router, new: str) -> Self:
+    def of(cls, candidate: "Router", before: "Router", new: str) -> Self:
         """Compare two versions; `new` is the task that the candidate learnt."""
         now, then = left_out(candidate), left_out(before)
         prior = {key: right for key, right in now.items() if key[0] != new}
@@ -62,7 +63,7 @@ class Rewording:
         return cls(**value)
 
 
-def left_out(router: Router) -> dict[tuple[str, str], bool]:
+def left_out(router: "Router") -> dict[tuple[str, str], bool]:
     """By task and wording: does the wording reach the task's group if the task does not have it?
 
     Tasks of a single wording, and wordings that several tasks share, are not in it.
@@ -80,10 +81,12 @@ def left_out(router: Router) -> dict[tuple[str, str], bool]:
     return out
 
 
-def _without_itself(book: Codebook, place: int, texts: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _without_itself(book: "Codebook", place: int, texts: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Similarities of a task's texts to every task, its own without the text itself: (texts, tasks)."""
+    from components.grouping.codebook import unit_rows
+
     rows = book.encode(texts)
-    dense = np.asarray(rows.todense() if isinstance(rows, csr_matrix) else rows)
+    dense = np.asarray(rows.todense() if isinstance(rows, scipy.sparse.csr_matrix) else rows)
     similarities = book.similarities(rows).copy()
     similarities[:, place] = (dense * unit_rows(dense.sum(axis=0) - dense)).sum(axis=1)
     return similarities

@@ -11,10 +11,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.sparse import csr_matrix
+import scipy
 
 from components.grouping.content_words import words
 from components.grouping.general import foreign_requests, general_requests
@@ -22,6 +22,9 @@ from components.grouping.input_profile import InputProfile, Kind, even_sample
 from components.grouping.input_words import WordInputs, bucket_counts
 from components.grouping.pool import EncoderStateError
 from components.words import is_unspaced
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 DIMENSION = 2**20
 """Columns of an encoding; a word's column is the CRC-32 of its UTF-8 bytes modulo this."""
@@ -59,7 +62,7 @@ class TfidfEncoder:
         """Its name in settings and manifests."""
         return _KIND
 
-    def encode(self, texts: Sequence[str]) -> csr_matrix:
+    def encode(self, texts: Sequence[str]) -> "csr_matrix":
         """Unit TF-IDF rows, float64, shape (texts, DIMENSION)."""
         entries: dict[str, tuple[int, float]] = {}
         values: list[float] = []
@@ -76,7 +79,7 @@ class TfidfEncoder:
             columns.extend(row)
             values.extend(value / norm for value in row.values())
             starts.append(len(columns))
-        return csr_matrix(
+        return scipy.sparse.csr_matrix(
             (
                 np.array(values, dtype=np.float64),
                 np.array(columns, dtype=np.int64),
@@ -85,11 +88,11 @@ class TfidfEncoder:
             shape=(len(texts), DIMENSION),
         )
 
-    def general(self) -> csr_matrix:
+    def general(self) -> "csr_matrix":
         """Unit rows of the general requests."""
         return self.encode(general_requests())
 
-    def foreign(self) -> list[csr_matrix]:
+    def foreign(self) -> "list[csr_matrix]":
         """Unit rows of the general requests in each other language."""
         return [self.encode(texts) for texts in foreign_requests().values()]
 

@@ -1,7 +1,6 @@
 """Evidence: the gate's input about a candidate, and the record that approvals are bound to."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +35,7 @@ def gate_evidence(
 ) -> GateEvidence:
     """The scores and verdicts of one candidate, in the form the gate takes.
 
-    `looks`: prior task -> number of candidates compared with its anchor before; see `anchor_looks`. `declarations`:
+    `looks`: prior task -> number of candidates compared with its anchor before; see `gate.attempts`. `declarations`:
     replaced tasks that people named, label to label; those that packages name are added.
     """
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
@@ -216,13 +215,6 @@ def _card(pool: Pool, evaluation: Record, gate: GateReport, title: str, about: s
     lines += ["", "| gate rule | task | verdict | why |", "|---|---|---|---|"]
     lines += [f"| {row.rule} | {row.task or ''} | {row.verdict} | {row.words} |" for row in gate.rows]
     return "\n".join(lines) + "\n"
-
-
-def anchor_looks(store: ObjectStore, gates: Iterable[str]) -> dict[str, int]:
-    """Task -> number of the given gate reports that compared a candidate with its anchor."""
-    return Counter(
-        row["task"] for digest in gates for row in store.get_json(digest)["rows"] if row["rule"] == "lifetime"
-    )
 
 
 def held_back(store: ObjectStore, evaluation: Record, gate: Record) -> set[tuple[str, str]]:

@@ -7,18 +7,18 @@ looks at anchors and people's answers about the task are in the evidence, so no 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from components.errors import GateRefused, LciaError
-from components.gate.gate import decide_gate
-from components.gate.inputs import GateEvidence
 from components.gate.report import present_form
 from components.promotion.candidates import Candidate
-from components.promotion.evidence import gate_evidence, gate_inputs, wordings_gate_evidence
 from components.settings import GateSettings, Settings
 from components.storage.objects import Json, ObjectStore
+
+if TYPE_CHECKING:
+    from components.gate.inputs import GateEvidence
 
 REMEMBERED = 64
 """Judgements kept in memory, by evidence and policy: each takes seconds, over objects that never change."""
@@ -77,6 +77,8 @@ def _present(store: ObjectStore, evidence: str, digest: str, verdict: str, polic
     own_policy = _made_under(store, digest)
     if own_policy is not None and _same(own_policy, present_policy):
         return Judgement(verdict, tuple(before["rows"]))
+    from components.gate.gate import decide_gate  # here, as it loads much and is seldom needed
+
     try:
         report = decide_gate(_inputs(store, record, before, present_policy), present_policy).to_json()
     except (LciaError, KeyError, TypeError, ValueError) as error:
@@ -100,11 +102,13 @@ def _same(one: GateSettings, other: GateSettings) -> bool:
     return one.model_dump(exclude=NOT_JUDGED_BY) == other.model_dump(exclude=NOT_JUDGED_BY)
 
 
-def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSettings) -> GateEvidence:
+def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSettings) -> "GateEvidence":
     """The gate's input, with the reserve that `policy` holds back.
 
     Facts from outside the records (looks so far, declared replacements, a released hold) are those of the report.
     """
+    from components.promotion.evidence import gate_evidence, gate_inputs, wordings_gate_evidence
+
     evaluation = store.get_json(record["evaluation"])
     rows: dict[str, list[Record]] = {}
     for row in before["rows"]:
@@ -141,7 +145,7 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
     return _with_replacements(evidence, rows)
 
 
-def _with_replacements(evidence: GateEvidence, rows: Mapping[str, list[Record]]) -> GateEvidence:
+def _with_replacements(evidence: "GateEvidence", rows: Mapping[str, list[Record]]) -> "GateEvidence":
     """The evidence with the replacements that the report names."""
     replacements = {row["task"]: row["superseded_by"] for row in rows.get("superseded", ())}
     return replace(

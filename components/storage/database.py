@@ -17,10 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
@@ -31,8 +27,11 @@ from components.storage.sqlite import BUSY_SECONDS
 from components.storage.tables import metadata
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from psycopg import Connection as PostgresqlConnection
 
+SCHEMA = "0013_wording_proposals"
+"""The newest of the migrations, and so the schema that this version of lcia needs."""
 IDLE_SECONDS = 300
 """Seconds after which PostgreSQL ends an idle transaction: a client that hangs must not keep others waiting."""
 AHEAD = timedelta(minutes=1)
@@ -113,6 +112,8 @@ class Database:
         present, head = self.revisions()
         if present == head:  # also with an account that may not create tables
             return
+        from alembic import command
+
         config = _alembic()
         try:
             with self.begin() as connection:
@@ -124,34 +125,31 @@ class Database:
                 "not change it; run `lcia database migrate` and then `lcia database roles` as the owner of the tables"
             ) from error
 
-    def revisions(self) -> tuple[str | None, str | None]:
+    def revisions(self) -> tuple[str | None, str]:
         """The schema revision of the database (None: no tables yet), and the revision that this version of lcia needs.
 
         Raises:
             SchemaUnknown: this version doesn't know the database's revision, or tables are missing.
         """
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        scripts = ScriptDirectory.from_config(_alembic())
-        head = scripts.get_current_head()
         with self.read() as connection:
-            present = MigrationContext.configure(connection).get_current_revision()
             names = set(inspect(connection).get_table_names())
+            present = _revision(connection) if "alembic_version" in names else None
             if present is None and {"log", "candidates"} <= names:
                 raise SchemaUnknown(
                     f"{self.url} has tables and says no schema (its table alembic_version is gone or empty): somebody "
                     "changed it by hand, and nothing else was changed now. Restore it from a backup"
                 )
-        if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
+        if present not in {None, SCHEMA} and not _is_older(str(present)):
             raise SchemaUnknown(
-                f"{self.url} has schema {present}, and this version of lcia knows schemas up to {head}: a later "
+                f"{self.url} has schema {present}, and this version of lcia knows schemas up to {SCHEMA}: a later "
                 "version has changed the tables. Install that version, or restore the backup from before it"
             )
-        if present == head and (lacking := sorted(set(metadata.tables) - names)):
+        if present == SCHEMA and (lacking := sorted(set(metadata.tables) - names)):
             raise SchemaUnknown(
                 f"{self.url} has schema {present} and lacks {', '.join(lacking)}: somebody dropped what every verb "
                 "needs. Restore it from a backup, then run `lcia audit verify`"
             )
-        return present, head
+        return present, SCHEMA
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -208,7 +206,22 @@ def _without_password(url: str) -> str:
     return repr(re.sub(r"^([\w+]*:/*)?.*@", r"\1***@", url))
 
 
-def _alembic() -> Config:
+def _revision(connection: Connection) -> str | None:
+    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return revision
+
+
+def _is_older(revision: str) -> bool:
+    """True if a migration leads from a schema to the newest."""
+    from alembic.script import ScriptDirectory
+
+    return revision in {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+
+
+def _alembic() -> "Config":
+    from alembic.config import Config
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     folder = str(Path(__file__).with_name("migrations"))
     config.set_main_option("script_location", folder.replace("%", "%%"))  # Alembic expands % as in INI files

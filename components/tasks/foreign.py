@@ -14,7 +14,7 @@ from operator import eq
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from components.tasks import parquet, records
+from components.tasks import records
 from components.tasks.problems import MAX_FILE_BYTES, MAX_LINE_BYTES, UTF_16_MARKS, Problem, read_regular, show
 from components.tasks.records import Record
 from components.tasks.repair import Repair
@@ -50,6 +50,8 @@ def read_table(path: Path, name: str, root: Path, header: Sequence[str] | None, 
             return FileRows([(1, text)])
         content = text.encode("utf-8", "surrogatepass")
     if kind in (".parquet", ".arrow"):
+        from components.tasks import parquet
+
         return FileRows(parquet.rows(content, name, kind), parquet.class_labels(content, kind))
     if kind in (".jsonl", ".ndjson") or (kind == ".json" and _is_lines(content)):
         return FileRows(_json_lines(content, name, repair))

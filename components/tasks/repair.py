@@ -7,9 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-import ftfy
-from ftfy.badness import is_bad
-
 from components.tasks.problems import Problem, decode, printable
 from components.tasks.records import Record, mapped_texts
 
@@ -32,7 +29,9 @@ class Repair:
             return text
         if not self.active:
             return replace(text, expected=f"{text.expected}, or let `--repair` read it")
-        guess, encoding = ftfy.guess_bytes(content)
+        from ftfy import guess_bytes
+
+        guess, encoding = guess_bytes(content)
         self._rows[f"read as {encoding.removeprefix('sloppy-')}: it is not UTF-8"] += 1
         return guess
 
@@ -46,9 +45,14 @@ class Repair:
         return better if self.active else record
 
     def _text(self, text: str) -> str:
-        if text.isascii() or not is_bad(text):
+        if text.isascii():
             return text
-        better = ftfy.fix_encoding(text)
+        from ftfy import fix_encoding
+        from ftfy.badness import is_bad
+
+        if not is_bad(text):
+            return text
+        better = fix_encoding(text)
         if better != text and self._example is None:
             self._example = _difference(text, better)
         return better if better != text else text

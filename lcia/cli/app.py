@@ -1,4 +1,7 @@
-"""Parts that all verbs share: the app and its groups, the options, opening the state, printing the result."""
+"""Parts that all verbs share: the app and its groups, the options, opening the state, printing the result.
+
+Modules of verbs are all imported for the help, so each imports what a verb needs when the verb runs.
+"""
 
 import contextlib
 import json
@@ -12,15 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from components.settings import Settings, load_settings
 from components.visible import indent
 from infra import environment
 from infra.environment import found_state
-from infra.runs import check_options
 from lcia.cli import completion, terminal
 from lcia.cli.text import tasks
 
 if TYPE_CHECKING:
+    from components.settings import Settings
     from components.storage.database import Database
     from lcia.instance import Instance
 
@@ -148,7 +150,7 @@ Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; reco
 
 def read_settings(
     config: Path | None, overrides: list[str] | None, *, touch: bool = True
-) -> tuple[Path, Path | None, Settings]:
+) -> tuple[Path, Path | None, "Settings"]:
     """State folder, settings file and settings; sets the environment before anything heavy is imported.
 
     Without `touch` a missing state folder is not made.
@@ -157,10 +159,14 @@ def read_settings(
     SESSION.home, SESSION.db = home, None
     if touch or home.is_dir():
         environment.prepare(home)
+    from components.settings import load_settings
+
     settings = load_settings(file, overrides or (), home_folder=home)
     if settings.base_model.name.startswith("embedded:") or Path(settings.base_model.name).expanduser().is_dir():
         environment.stay_offline()
     if settings.zenml:
+        from infra.runs import check_options
+
         check_options(settings.zenml)
     return home, file, settings
 

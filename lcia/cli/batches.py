@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from components.errors import LciaError
-from components.settings import Fallback
-from components.tasks.problems import Problem, read_regular
+
+if TYPE_CHECKING:
+    from components.settings import Fallback
 
 PORTION = 200
 """Requests that are routed at once."""
@@ -28,6 +29,8 @@ def requests(instruction: str | None, text: str | None, batch: Path | None) -> l
         raise BatchRefused("give either an INSTRUCTION, with --input if it has one, or --batch FILE")
     if batch is None:
         return [{"instruction": instruction, "input": text}]
+    from components.tasks.problems import Problem, read_regular
+
     content = read_regular(batch, str(batch), MOST_BYTES)
     if isinstance(content, Problem):
         raise BatchRefused(f"{batch}: {content.seen}, expected {content.expected}")
@@ -55,12 +58,14 @@ def _row(line: str, where: str) -> dict[str, Any]:
     return {"instruction": row["instruction"], "input": text}
 
 
-def fallback(name: str | None) -> Fallback | None:
+def fallback(name: str | None) -> "Fallback | None":
     """A fallback by its name.
 
     Raises:
         BatchRefused: there is none of that name.
     """
+    from components.settings import Fallback
+
     for one in get_args(Fallback):
         if name == one:
             return one  # type: ignore[no-any-return] # one of the literal's own

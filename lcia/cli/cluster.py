@@ -8,7 +8,6 @@ import typer
 import yaml
 
 from components.errors import LciaError
-from components.storage.objects import write_durably
 from lcia.cli.app import DO, LOOK, Config, Json, Set, emit, group, read_settings, verb
 
 stack = group("stack", "Choose where runs run: on this machine or on a cluster.")
@@ -88,6 +87,8 @@ def render(
     jobs = cron_jobs(settings, image)
     text = HEAD + yaml.safe_dump_all(jobs, sort_keys=False, explicit_start=True, width=120)
     if output is not None:
+        from components.storage.objects import write_durably
+
         write_durably(output, text.encode())
         text = f"{output}: {len(jobs)} CronJobs"
     emit({"file": str(output) if output else None, "jobs": jobs}, as_json=as_json, text=text.rstrip("\n"))

@@ -9,9 +9,12 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.settings import Settings, load_settings
 from infra.environment import found_state
+
+if TYPE_CHECKING:
+    from components.settings import Settings
 
 Offer = tuple[str, str]
 """A completion, and a remark that some shells show beside it."""
@@ -89,6 +92,8 @@ def _open(url: str) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _settings() -> Settings:
+def _settings() -> "Settings":
+    from components.settings import load_settings
+
     file, home = found_state(None)
     return load_settings(file, home_folder=home)

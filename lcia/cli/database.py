@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from components.storage import privileges
-from components.storage.database import Database
 from lcia.cli.app import DO, LOOK, Config, Json, emit, group, here_only, quiet_stdout, read_settings, verb
 
 database = group("database", "Set up the database: its tables and an account for each process.")
@@ -27,6 +25,8 @@ def roles(
     as_json: Json = False,
 ) -> None:
     """Print SQL that makes accounts for worker, service, promoter and keeper, each with exactly its rights."""
+    from components.storage import privileges
+
     script = privileges.script(prefix, schema)
     accounts = [f"{prefix}_{account}" for account in privileges.ACCOUNTS]
     emit({"accounts": accounts, "sql": script}, as_json=as_json, text=script.rstrip())
@@ -40,6 +40,8 @@ def migrate(as_json: Json = False, config: Config = None) -> None:
     """
     here_only("database migrate")
     _, _, settings = read_settings(config, None)
+    from components.storage.database import Database
+
     db = Database(settings.storage.database)
     before, _ = db.revisions()
     db.migrate()

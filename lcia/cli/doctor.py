@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from components.settings import reference
 from lcia.cli.app import (
     DO,
     LOOK,
@@ -90,6 +89,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """List the keys of zenml.yaml with type, default and meaning."""
+    from components.settings import reference
+
     keys = reference.keys(prefix)
     if not keys:
         raise typer.BadParameter(f"no key begins with {prefix!r}; `lcia settings` lists all", param_hint="KEY")

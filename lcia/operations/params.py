@@ -26,7 +26,7 @@ class FilterUnknown(LciaError):
 class Params(BaseModel):
     """Parameters of an operation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # each process uses few of them
 
 
 class NoParams(Params):

@@ -5,15 +5,17 @@ No base model is loaded, only the version's router.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.grouping.pool import Pool
 from components.grouping.route import UNROUTED
-from components.grouping.router import Router
 from components.settings import Fallback, GroupingSettings
 from components.storage.objects import ObjectStore
 from lcia.instance import Instance
 from lcia.operations.params import RouteRequest
+
+if TYPE_CHECKING:
+    from components.grouping.router import Router
 
 NO_VERSION = "there is no champion yet: the base model answers everything."
 
@@ -43,6 +45,8 @@ def route(
 
 
 @lru_cache(maxsize=4)
-def _router(store: ObjectStore, digest: str, grouping: GroupingSettings) -> Router:
+def _router(store: ObjectStore, digest: str, grouping: GroupingSettings) -> "Router":
     """Off a version, which never changes: fitted once by a process."""
+    from components.grouping.router import Router
+
     return Router.of(Pool.from_manifest(store.get_json(digest)), grouping)
