@@ -233,7 +233,7 @@ def test_a_superseded_candidate_may_come_back_with_new_approvals_only(state):
     third = state.candidate("poem", first.digest)
     yes(state, 3)
     promote(state, 2, AUTO, SYSTEM)
-    with pytest.raises(ParentOvertaken, match="lcia run"):
+    with pytest.raises(ParentOvertaken, match="lcia work"):
         state.candidate("poem", first.digest)
     champion.rollback(state.db, state.store, assistant="a", version=1, actor=BOB, reason="worse")
     again = state.candidate("poem", first.digest)

@@ -114,7 +114,7 @@ def test_one_promotion_a_round_however_many_say_yes_at_once(state, server):
         loser = next(rival for rival in rivals if rival.digest != after[-1].version)
         code, body = ask(address, known[0], "approve", version=str(loser.number), reason="again")
         assert code >= 400
-        assert "superseded (made on another version than the new champion" in body["message"]
+        assert "superseded (it does not stand on the champion" in body["message"]
     first = decided(state)[0]
     start = time.perf_counter()
     assert ask(address, known[0], "rollback", version=first.version, reason="complaints")[0] == 200

@@ -169,9 +169,11 @@ def test_rollback_is_followed_by_status_matrix_and_mlflow(learnt: Learnt, tmp_pa
     assert audit.verify(instance).ok
 
 
-def test_a_task_waits_while_a_candidate_is_undecided_and_goes_on_after(learnt: Learnt, tmp_path: Path) -> None:
+def test_a_task_waits_where_nothing_is_learnt_on_what_is_undecided_and_goes_on_after(
+    learnt: Learnt, tmp_path: Path
+) -> None:
     loop = learnt.pending.copy(tmp_path)
-    instance = loop.open()
+    instance = loop.open("train.longest=1")
     waiting = learn(instance, loop.package(PRODUCT))
     assert waiting["state"] == "waiting"
     assert waiting["reason"] == "version 1 (movie_sentiment@1) waits for people to decide"

@@ -15,7 +15,7 @@ class Watched(Advance):
     """An advance that notes what it would do."""
 
     def __init__(self, assessment: dict) -> None:
-        super().__init__(SimpleNamespace(champion=lambda: SimpleNamespace(digest=PARENT)), None, None, print)
+        super().__init__(SimpleNamespace(base=lambda: SimpleNamespace(digest=PARENT)), None, None, print)
         self.assessment, self.done = assessment, []
 
     def _assessment(self, item):

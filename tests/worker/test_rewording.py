@@ -132,7 +132,7 @@ def test_the_version_names_the_settings_its_adapters_were_learnt_by(champion: Sm
 
 
 def test_it_waits_while_another_version_is_undecided(fourth: SmallLoop) -> None:
-    instance = fourth.open()
+    instance = fourth.open("train.longest=1")
     item = reword(instance)
     assert standing(instance, item)["state"] == "waiting"
     decisions.approve(instance, "4", OPS, "fine")

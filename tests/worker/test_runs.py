@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from small_loop import Learnt
 
-from components.settings import Settings
-from lcia.worker.runs import ASSESS, EVALUATE, LEARN, TUNE, LearnKeys
-from steps.order import LearnOrder
+from lcia.worker.runs import ASSESS, EVALUATE, LEARN, TUNE, LearnKeys, make_order
 
 STEPS = Path(__file__).parents[2] / "steps"
 BELOW = {"errors", "settings", "storage", "visible"}
@@ -29,11 +28,15 @@ def test_a_result_is_made_again_when_code_of_its_step_changes(steps: tuple[str, 
         assert imports - BELOW <= set(folders), step
 
 
-def test_a_replaced_task_makes_tuning_and_evaluation_others() -> None:
+def test_a_replaced_task_makes_tuning_and_evaluation_others(learnt: Learnt) -> None:
     """A run that goes on after people declared something must not mix two sets of replaced tasks."""
-    order = LearnOrder(settings="s", package="p", assessment="a")
-    record, settings = {"task": "t", "group": "g1"}, Settings().content()
-    keys = LearnKeys.of(order, record, settings)
-    again = LearnKeys.of(order.model_copy(update={"superseded": {"a@1": "b@1"}}), record, settings)
-    assert LearnKeys.of(order, record, settings) == keys
+    instance = learnt.loop.open()
+    second = instance.version("2")
+    assert second is not None
+    evidence = instance.evidence(second)
+    order = make_order(instance, "p", second.parent).to_learn(evidence["assessment"])
+    keys = LearnKeys.of(instance.store, instance.settings, order)
+    declared = order.model_copy(update={"superseded": {"movie_sentiment@1": "product_sentiment@1"}})
+    again = LearnKeys.of(instance.store, instance.settings, declared)
+    assert LearnKeys.of(instance.store, instance.settings, order) == keys
     assert not {keys.tune, keys.evaluate, keys.learn} & {again.tune, again.evaluate, again.learn}
