@@ -14,6 +14,8 @@ def same_person(first: str, second: str) -> bool:
 
 
 def version_deed(task_name: str) -> str:
-    """The words for what a version did, by its `task_name`: `learnt NAME@VERSION`, or a change of wordings."""
-    label, wordings, _ = task_name.partition("+wordings.")
-    return f"changes the wordings of {label}" if wordings else f"learnt {task_name}"
+    """The words for what a version did, by its `task_name`: `learnt NAME@VERSION`, or what it changed instead."""
+    label, _, change = task_name.partition("+")
+    if change.startswith("revert."):
+        return f"takes {label} out"
+    return f"changes the wordings of {label}" if change else f"learnt {task_name}"

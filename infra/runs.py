@@ -44,7 +44,7 @@ class PipelineRun:
 STEPS: dict[str, tuple[StepName, ...]] = {
     "assess_task": ("ingest_task", "validate_data", "check_drift", "group_instructions"),
     "learn_task": ("tune", "evaluate_forgetting", "gate", "register_candidate"),
-    "reword_task": ("evaluate_forgetting", "gate", "register_wordings"),
+    "change_task": ("evaluate_forgetting", "gate", "register_change"),
 }
 """Steps of each pipeline."""
 

@@ -160,8 +160,27 @@ class Instance:
         return record
 
     def learnt(self, digest: str | None) -> list[dict[str, Any]]:
-        """Evidence records of what a version and its ancestors learnt, oldest first: without changes of wordings."""
-        return [record for record in self._line(digest) if record["tuning"] is not None]
+        """Evidence records of what a version and its ancestors learnt, oldest first; not of what learnt nothing.
+
+        A task that was learnt again, since another was taken out, is there once more.
+        """
+        records: list[dict[str, Any]] = []
+        for record in self._line(digest):
+            records += [self.store.get_json(link) for link in record.get("relearnt", {}).get("links", ())]
+            records += [record] if record["tuning"] is not None else []
+        return records
+
+    def evaluation_of(self, digest: str) -> str | None:
+        """Evaluation record of a pool, of a version or of a step on the way to one."""
+        with self.db.read() as connection:
+            versions = candidates.versions(connection, self.assistant)
+        for version in reversed(versions):
+            record = self.evidence(version)
+            links = [*record.get("relearnt", {}).get("links", ()), *record.get("rebase", {}).get("links", ())]
+            for one in (record, *map(self.store.get_json, links)):
+                if one["candidate"] == digest:
+                    return str(one["evaluation"])
+        return None
 
     def lineage(self, digest: str | None) -> list[str]:
         """Evaluation records of a version and its ancestors, oldest first.

@@ -1,6 +1,6 @@
 """Step: choose the point on the curve, predict every task, measure forgetting; an interrupted call goes on.
 
-After a change of wordings there is no curve, and only what the router sends elsewhere is predicted.
+After a change without learning there is no curve, and only what it moves is predicted.
 """
 
 from typing import Annotated
@@ -26,7 +26,7 @@ def evaluate_forgetting(
     )
     records = [context.store.get_json(d) for d in (*context.order.lineage, digest)]
     facts = {name: records[-1][name] for name in ("scores", "predicted", "carried")}
-    if context.order.wordings is None:
+    if context.order.change is None:
         facts |= {"chosen": records[-1]["chosen"], "reason": f"point {records[-1]['reason']}"}
     log_metadata(facts)
     return digest, HTMLString(report(context.store, records, context.settings.evaluation.choice_margin))

@@ -7,7 +7,7 @@ from zenml.types import HTMLString
 
 from components.evaluation.reports import gate_html
 from components.gate.gate import decide_gate
-from components.promotion.evidence import gate_evidence, wordings_gate_evidence
+from components.promotion.evidence import change_gate_evidence, gate_evidence
 from steps.order import open_learning
 
 
@@ -24,8 +24,8 @@ def gate(
         "declarations": context.order.superseded,
     }
     record = objects.get_json(evaluation)
-    if context.order.wordings:
-        evidence = wordings_gate_evidence(objects, context.settings, record, **facts)
+    if context.order.change:
+        evidence = change_gate_evidence(objects, context.settings, record, **facts)
     else:
         evidence = gate_evidence(
             objects,

@@ -14,8 +14,8 @@ from components.settings import Settings, stored_settings
 from components.storage.objects import ObjectStore, canonical, digest_of
 from components.tasks import progress
 from components.tasks.replaced import replaced_tasks
+from components.tasks.reversal import Change, Reversal, read_change
 from components.tasks.snapshot import Snapshot, load_snapshot
-from components.tasks.wordings import WordingChange
 
 if TYPE_CHECKING:
     from components.model.ranks import Ranks
@@ -69,8 +69,8 @@ class LearnOrder(Order):
     """Outputs of steps already done under the same key."""
     scratch: str = ""
     """Name of the work area for checkpoints."""
-    wordings: str | None = None
-    """Change of wordings to evaluate; then nothing is tuned, and `assessment` is empty."""
+    change: str | None = None
+    """Change to evaluate, of wordings or a reversal; then nothing is tuned, and `assessment` is empty."""
     origin: str | None = None
     """Evidence of a version that learnt the same on a parent which people passed over: it is carried over."""
 
@@ -174,21 +174,28 @@ class LearnContext(Context):
         return snapshot.taught_from(rows["train"], rows["instructions"], rows.get("wordings")) if rows else snapshot
 
     def origin(self) -> dict[str, Any] | None:
-        """The evaluation record of the version that is carried over, if one is."""
-        return self.store.get_json(self.store.get_json(self.order.origin)["evaluation"]) if self.order.origin else None
+        """A further evaluation record that may hold: of the version that is carried over, or that is gone back to."""
+        change = self.change()
+        before = change.before if isinstance(change, Reversal) else None
+        if self.order.origin:
+            before = self.store.get_json(self.order.origin)["evaluation"]
+        return self.store.get_json(before) if before else None
 
     def origin_link(self) -> dict[str, str]:
         """The part of an evidence record that names the evidence of the version that is carried over, if one is."""
         return {"origin": self.order.origin} if self.order.origin else {}
 
-    def change(self) -> WordingChange | None:
-        """The change of wordings to evaluate, if the run is about one."""
-        return WordingChange.from_json(self.store.get_json(self.order.wordings)) if self.order.wordings else None
+    def change(self) -> Change | None:
+        """The change to evaluate, if the run is about one."""
+        return read_change(self.store.get_json(self.order.change)) if self.order.change else None
 
     def replacements(self) -> dict[str, str]:
         """Names of the parent's tasks that another replaces, maybe the one to learn -> `name@version` of that one."""
-        learning = None if self.order.wordings else self.snapshot().task
-        return replaced_tasks(self.store, self.pool(NO_BASE_MODEL), self.order.superseded, learning)
+        pool, change = self.pool(NO_BASE_MODEL), self.change()
+        learning = None if change else self.snapshot().task
+        if isinstance(change, Reversal):
+            pool = change.apply_to(pool)  # what it replaced is protected again
+        return replaced_tasks(self.store, pool, self.order.superseded, learning)
 
 
 def open_order(store: str, order: str) -> Context:

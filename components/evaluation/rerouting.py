@@ -1,4 +1,4 @@
-"""Evaluation of a change of wordings: no adapter changes, so only rows that the router now sends elsewhere differ."""
+"""Evaluation of a change without learning: only rows that go to another adapter than before can differ."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -11,7 +11,8 @@ from components.grouping.pool import Pool
 from components.grouping.rewording import Rewording
 from components.grouping.router import refit
 from components.settings import changed_keys
-from components.tasks.wordings import WordingChange, with_wordings
+from components.tasks.reversal import Change
+from components.tasks.wordings import with_wordings
 
 LEARNING = ("adapter", "tuning")
 """Sections of the settings that adapters are learnt by."""
@@ -19,17 +20,17 @@ LEARNING = ("adapter", "tuning")
 
 @dataclass(frozen=True)
 class Rerouting:
-    """One evaluation of a candidate that differs from the champion in wordings alone."""
+    """One evaluation of a candidate for which nothing was tuned: other wordings, or a task taken out."""
 
     tasks: PriorTasks
     replaced: Collection[str] = ()
     """Names of the champion's tasks that others replace."""
 
-    def run(self, change: WordingChange, config: str) -> str:
+    def run(self, change: Change, config: str) -> str:
         """Route every test row of every task again, predict those that go elsewhere; the record's digest.
 
         Raises:
-            WordingsRefused: the change does not fit the champion.
+            WordingsRefused, ReversalRefused: the change does not fit the champion.
             EvaluationFailed: a carried prediction does not repeat.
         """
         tasks = self.tasks
@@ -38,8 +39,9 @@ class Rerouting:
         parent, candidate = (Version.of(each, tasks.settings) for each in (tasks.champion.pool, pool))
         before = tasks.under_champion(parent)
         after, moves = tasks.under_candidate(candidate, parent, before)
-        name = next(entry.name for entry in pool.tasks() if entry.task == change.task)
-        anchors = tasks.anchors(after)
+        name = next((entry.name for entry in pool.tasks() if entry.task == change.task), "")
+        anchors = {task: anchor for task, anchor in tasks.anchors(after).items() if task in pool.groups_by_name()}
+        before = {task: stored for task, stored in before.items() if task in after}
         record = {
             **tasks.record(pool, before, after, moves),
             "task": None,
@@ -49,14 +51,16 @@ class Rerouting:
         }
         return tasks.store.put_json(record)
 
-    def _candidate(self, change: WordingChange, config: str) -> Pool:
+    def _candidate(self, change: Change, config: str) -> Pool:
         champion, settings = self.tasks.champion, self.tasks.settings
         groups = change.apply_to(with_wordings(self.tasks.store, champion.pool))
         parents = () if champion.digest is None else (champion.digest,)
         own = {key for key in champion.pool.overrides if _is_of_learning(key)}
         overrides = tuple(sorted(own | {key for key in changed_keys(settings) if not _is_of_learning(key)}))
         pool = replace(groups, parents=parents, task=None, config=self._config(config), overrides=overrides)
-        return refit(pool, settings.grouping, learnt_order(self.tasks.store, champion.pool), self.replaced)
+        names = pool.groups_by_name()
+        learnt = [name for name in learnt_order(self.tasks.store, champion.pool) if name in names]
+        return refit(pool, settings.grouping, learnt, self.replaced)
 
     def _config(self, config: str) -> str:
         """The settings of the run, with those that the champion's adapters were learnt by: they stay what they are."""

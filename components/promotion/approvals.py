@@ -78,7 +78,7 @@ def check_evidence(store: ObjectStore, candidate: Candidate, trials: Sequence[st
             raise EvidenceVoid(f"the evidence of version {candidate.number} speaks of {subject}, expected {record}")
         check_version(store, candidate.digest)
         gate, evaluation = store.get_json(value["gate"]), store.get_json(value["evaluation"])
-        links = (value["assessment"], value["tuning"], value.get("wordings"), value["task"])
+        links = (value["assessment"], value["tuning"], value.get("wordings"), value.get("reversal"), value["task"])
         parts = [*filter(None, links), *value["reports"].values()]
         if isinstance(evaluation, dict) and "predictions" in evaluation:
             parts += [*evaluation["predictions"].values(), *evaluation["champion"].values()]

@@ -15,6 +15,7 @@ from components.grouping.rewording import Rewording
 from components.settings import Settings
 from components.storage.objects import ObjectStore
 from components.tasks.replaced import replaced_tasks
+from components.tasks.reversal import Change, Reversal
 from components.tasks.snapshot import load_snapshot
 from components.tasks.wordings import WordingChange
 
@@ -67,7 +68,7 @@ def gate_evidence(
     )
 
 
-def wordings_gate_evidence(
+def change_gate_evidence(
     store: ObjectStore,
     settings: Settings,
     evaluation: Record,
@@ -76,7 +77,7 @@ def wordings_gate_evidence(
     looks: Mapping[str, int],
     declarations: Mapping[str, str] | None = None,
 ) -> GateEvidence:
-    """The gate's input about a change of wordings: every task is an earlier one; see `gate_evidence`."""
+    """The gate's input about a change without learning: every task is an earlier one; see `gate_evidence`."""
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     share = settings.policy.gate.reserve_share
     return GateEvidence(
@@ -136,8 +137,9 @@ def evidence_record(
 ) -> dict[str, Any]:
     """The object whose digest approvals are bound to; `content` is the evaluation record.
 
-    `links` are the digests of what it rests on: `evaluation`, `assessment` and `tuning`; of a change of wordings, which
-    has neither of the last two, `wordings`; of a version that was carried over, its evidence before, `origin`.
+    `links` are the digests of what it rests on: `evaluation`, `assessment` and `tuning`; of a change without learning,
+    which has neither of the last two, `wordings` or `reversal`; of a version that was carried over, its evidence
+    before, `origin`.
     """
     return {
         "kind": "evidence",
@@ -179,6 +181,20 @@ def wordings_card(store: ObjectStore, evaluation: Record, change: WordingChange,
         f"{count} test rows go to another adapter than before.",
     ]
     return _card(pool, evaluation, gate, f"wordings of {change.label}", "No adapter was changed.", notes)
+
+
+def reversal_card(store: ObjectStore, evaluation: Record, change: Reversal, gate: GateReport) -> str:
+    """Markdown about a version without a task that the one before it had learnt."""
+    pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
+    notes = [f"Its group is what it was before: {len(change.keeps)} tasks."]
+    return _card(pool, evaluation, gate, f"{change.label} taken out", "Nothing new was learnt.", notes)
+
+
+def change_card(store: ObjectStore, evaluation: Record, change: Change, gate: GateReport) -> str:
+    """Markdown about a version that changed something without learning."""
+    if isinstance(change, Reversal):
+        return reversal_card(store, evaluation, change, gate)
+    return wordings_card(store, evaluation, change, gate)
 
 
 def rebase_card(store: ObjectStore, evaluation: Record, gate: GateReport, not_taught: Mapping[str, str]) -> str:
@@ -269,20 +285,20 @@ def gate_inputs(
     limit: float,
     attempt: int,
     looks: Mapping[str, int],
+    other_base: bool = True,
 ) -> GateEvidence:
-    """The gate's evidence on a version of another base model.
+    """The gate's evidence on a version of several lessons, on another base model if `other_base`.
 
     `share` of the test rows is held back, `fallback` and `limit` are as in `GateEvidence`.
     """
     pool = Pool.from_manifest(store.get_json(evaluation["pool"]))
     prior = [
-        replace(
-            prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0)),
-            may_differ=True,  # by another model, even where the base model alone answers
-        )
+        prior_task(store, evaluation, entry.name, entry.task, group.id, share, looks.get(entry.name, 0))
         for group in pool.groups
         for entry in group.tasks
     ]
+    if other_base:
+        prior = [replace(task, may_differ=True) for task in prior]  # also where the base model alone answers
     return GateEvidence(
         tuple(prior),
         None,

@@ -107,7 +107,7 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
 
     Facts from outside the records (looks so far, declared replacements, a released hold) are those of the report.
     """
-    from components.promotion.evidence import gate_evidence, gate_inputs, wordings_gate_evidence
+    from components.promotion.evidence import change_gate_evidence, gate_evidence, gate_inputs
 
     evaluation = store.get_json(record["evaluation"])
     rows: dict[str, list[Record]] = {}
@@ -115,20 +115,22 @@ def _inputs(store: ObjectStore, record: Record, before: Record, policy: GateSett
         rows.setdefault(row["rule"], []).append(row)
     looks = {row["task"]: row["anchor_look"] - 1 for row in rows.get("lifetime", ())}
     fallback = rows.get("fallback", [])
-    if "rebase" in record:
+    lessons = record.get("rebase") or record.get("relearnt")
+    if lessons:
         return gate_inputs(
             store,
             evaluation,
-            tuple(record["rebase"]["lost"]),
+            tuple(lessons["lost"]),
             share=policy.reserve_share,
             fallback=fallback[0]["value"] if fallback else None,
             limit=fallback[0]["limit"] if fallback else 0.0,
             attempt=before["attempt"],
             looks=looks,
+            other_base="rebase" in record,
         )
-    if "wordings" in record:
+    if record["tuning"] is None:
         settings = Settings.model_validate({"policy": {"gate": policy.model_dump()}})
-        evidence = wordings_gate_evidence(store, settings, evaluation, attempt=before["attempt"], looks=looks)
+        evidence = change_gate_evidence(store, settings, evaluation, attempt=before["attempt"], looks=looks)
         return _with_replacements(evidence, rows)
     limits = {"tuning": {"ema": {"max_fallback": fallback[0]["limit"]}}} if fallback else {}
     settings = Settings.model_validate({"policy": {"gate": policy.model_dump()}, **limits})

@@ -144,10 +144,11 @@ def judge(
     fallback: Sequence[float],
     attempt: int,
     looks: Mapping[str, int],
+    other_base: bool = True,
 ) -> GateReport:
     """The gate's report: every task against the champion and against its anchor; a missing task is inconclusive.
 
-    `fallback`: share of fallbacks in each lesson; empty if the rule has none.
+    `fallback`: share of fallbacks in each lesson; empty if the rule has none. `other_base`: on another base model.
     """
     inputs = gate_inputs(
         store,
@@ -158,6 +159,7 @@ def judge(
         limit=settings.tuning.ema.max_fallback,
         attempt=attempt,
         looks=looks,
+        other_base=other_base,
     )
     return decide_gate(inputs, settings.policy.gate)
 

@@ -77,7 +77,10 @@ def _learning(
 
 
 def _no_learning(store: ObjectStore, evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries of a version that changed wordings alone."""
+    """Entries of a version that changed wordings alone, or took a task out."""
+    if "reversal" in evidence:
+        again = len(evidence.get("relearnt", {}).get("links", ()))
+        return {"params": {"taken_out": evidence["task"], "learnt_again": again}, "datasets": []}
     change = WordingChange.from_json(store.get_json(evidence["wordings"]))
     return {"params": {"wordings_added": len(change.add), "wordings_removed": len(change.remove)}, "datasets": []}
 

@@ -31,7 +31,7 @@ def to_erase(index: Index, items: Sequence[QueueItem], versions: Sequence[Candid
     dead = {digest: why for digest, why in fates if why is not None and digest not in alive}
     dead |= _routes(index, dead)
     for item in items:
-        if item.state == "withdrawn" and item.changes_wordings:
+        if item.state == "withdrawn" and item.is_change:
             dead[item.package] = f"{item.label} was withdrawn"
         elif item.state == "withdrawn":
             dead |= dict.fromkeys(_instructions(index, item, versions), f"{item.label} was withdrawn")

@@ -52,7 +52,7 @@ def find(connection: Connection, assistant: str, name: str) -> QueueItem:
     Raises:
         TaskUnknown: no task has this name, or several have.
     """
-    items = [item for item in queue.items(connection, assistant) if not item.changes_wordings]
+    items = [item for item in queue.items(connection, assistant) if not item.is_change]
     if name.isdigit():
         matches = [item for item in items if item.id == int(name)]
     else:

@@ -21,7 +21,7 @@ StepName: TypeAlias = Literal[
     "evaluate_forgetting",
     "gate",
     "register_candidate",
-    "register_wordings",
+    "register_change",
 ]
 ScheduleName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
 SHARED: tuple[StepName, ...] = ("tune", "evaluate_forgetting")

@@ -113,9 +113,9 @@ def decide(
 
 
 def changes_of(connection: Connection, assistant: str, label: str) -> list[QueueItem]:
-    """Items of the queue that change the wordings of the task `label`, in order."""
+    """Items of the queue that change the task `label` without learning it, in order."""
     items = queue.items(connection, assistant)
-    return [item for item in items if item.changes_wordings and item.label.startswith(f"{label}+")]
+    return [item for item in items if item.is_change and item.label.startswith(f"{label}+")]
 
 
 def forget(connection: Connection, *, task: str | None = None, before: datetime | None = None) -> None:

@@ -71,9 +71,9 @@ class QueueItem:
     id: int
     assistant: str
     package: str
-    """Folder object of the package as it was submitted, or the object of a change of wordings."""
+    """Folder object of the package as it was submitted, or the object of a change."""
     task: str | None
-    """Digest of the task snapshot, once the package is read; None for a change of wordings."""
+    """Digest of the task snapshot, once the package is read; None for a change."""
     name: str
     version: str
     owner: str
@@ -104,8 +104,8 @@ class QueueItem:
         return f"{self.name}@{self.version}"
 
     @property
-    def changes_wordings(self) -> bool:
-        """True for a change of a learnt task's wordings: `package` says which, and there are no rows."""
+    def is_change(self) -> bool:
+        """True for a change without learning, of wordings or a reversal: `package` says which; there are no rows."""
         return "+" in self.version
 
     def to_json(self) -> dict[str, Json]:
@@ -124,8 +124,11 @@ def submit(
     owner: str,
     submitted_by: Actor,
     task: str | None = None,
+    reason: str = "",
 ) -> QueueItem:
     """Put a task at the end of the queue; the same package or snapshot again returns its present item.
+
+    `reason` is a person's, for the log.
 
     Raises:
         TaskVersionTaken: other content has the same name and version.
@@ -159,7 +162,7 @@ def submit(
             owner=owner,
             submitted_by=submitted_by.name,
             state="submitted",
-            reason="waits for its turn",
+            reason=reason or "waits for its turn",
             reports={},
             attempts=0,
             submitted_at=moment,
@@ -168,6 +171,7 @@ def submit(
         .returning(queue.c.id)
     ).scalar_one()
     details: dict[str, Json] = {"item": identity, "package": package, "task": task, "owner": owner}
+    details |= {"reason": reason} if reason else {}
     append(connection, "task.submitted", submitted_by, f"{name}@{version}", details)
     return item(connection, identity)
 

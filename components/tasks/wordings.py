@@ -1,7 +1,7 @@
 """Wordings: ways to ask for a task besides the instructions of its rows, and changes to them by people."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from components.errors import LciaError
 from components.grouping.pool import GroupTask, Pool
@@ -30,6 +30,8 @@ class WordingChange:
     """Counts the changes to the task from 1, so that the same change made again is another one."""
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+    link: ClassVar[str] = "wordings"
+    """Field of an evidence record that names the change."""
 
     @property
     def version(self) -> str:

@@ -87,6 +87,23 @@ def revoke(
     emit(value, as_json=as_json, text=text)
 
 
+@verb(DO, 'lcia revert movie_sentiment --reason "its rows were wrong"')
+def revert(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name or name@version of a learnt task.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Take a learnt task out again. `lcia work` makes a candidate of it, which passes the gate and waits for approval.
+
+    The task's group becomes what it was before; tasks that the group learnt after it are learnt again without it, from
+    the rows that their owners let us keep. All other tasks stay as they are.
+    """
+    value = perform("revert", name, config, task=task, reason=reason)
+    emit(value, as_json=as_json, text=f"Task {value['id']} takes {task} out; `lcia work` makes a candidate of it.")
+
+
 @verb(DO, 'lcia supersede movie_sentiment@1 movie_sentiment@2 --reason "the site cleaned its rows"')
 def supersede(
     old: Annotated[str, typer.Argument(metavar="OLD", help="The earlier task.", autocompletion=completion.tasks)],

@@ -171,6 +171,13 @@ class ChangeWordingsParams(Params):
     remove: Annotated[tuple[Wording, ...], Field(max_length=200)] = ()
 
 
+class RevertParams(Params):
+    """A learnt task to take out."""
+
+    task: Name
+    reason: Why
+
+
 class ProposeWordingsParams(Params):
     """Wordings that a model proposes for a learnt task."""
 

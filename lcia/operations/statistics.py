@@ -149,7 +149,7 @@ def _tasks(
     for promotion in promotions:
         version = by_digest.get(promotion.version)
         item = items.get(version.item or 0) if version else None
-        if version is None or promotion.version in tasks or (item and item.changes_wordings):
+        if version is None or promotion.version in tasks or (item and item.is_change):
             continue
         cost = costs.get(version.item or 0)
         then, now = scores.get(promotion.version, (None, None))

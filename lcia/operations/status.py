@@ -130,4 +130,4 @@ def _in_order(instance: Instance, version: str) -> list[str]:
     """Names of a version's tasks in the order in which they were learnt."""
     entries = {entry.task: entry.name for entry in instance.pool(version).tasks()}
     tasks = (record["task"] for record in instance.learnt(version))
-    return [entries[task] for task in tasks if task in entries]
+    return list(dict.fromkeys(entries[task] for task in tasks if task in entries))

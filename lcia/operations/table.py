@@ -31,6 +31,7 @@ from lcia.operations import (
     policy,
     registry,
     retention,
+    reversals,
     routing,
     serving,
     status,
@@ -66,6 +67,7 @@ from lcia.operations.params import (
     ProposeWordingsParams,
     RegroupParams,
     RetryParams,
+    RevertParams,
     RevokeParams,
     RevokeTokenParams,
     RouteParams,
@@ -244,6 +246,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation(
             "answer-wordings", "submit", True, AnswerWordingsParams, wordings.answer, _of_proposals, everywhere=True
         ),
+        Operation("revert", "submit", True, RevertParams, reversals.revert, _of_wordings),
         Operation("break-lease", "operate", True, BreakLeaseParams, leases.break_lease, _of_all),
         Operation("sync", "operate", True, NoParams, registry.sync, _of_all),
         Operation("sweep", "operate", True, NoParams, retention.clean, _of_all),

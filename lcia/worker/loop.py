@@ -24,7 +24,7 @@ from components.tuning.progress_curves import read_curves
 from infra.runs import StepFailed, describe_run, finished_outputs, load
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
-from lcia.worker import estimates, inbox, live_curves, rewording
+from lcia.worker import changes, estimates, inbox, live_curves
 from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, judged, make_order, run_name
 from lcia.worker.waiting import why_wait
 from steps.order import LearnOrder, Order
@@ -91,8 +91,8 @@ class Advance:
             item = self.move(item, "submitted", "nothing keeps it waiting any more; it is assessed again")
         base = self.instance.base()
         parent = base.digest if base else None
-        if item.changes_wordings:
-            return rewording.advance(self, item, parent)
+        if item.is_change:
+            return changes.advance(self, item, parent)
         if item.state == "learning" and self._assessment(item)["parent"] != parent:
             item = self.move(item, "submitted", "the version to build on is another now; it is assessed again")
         if item.state == "learning" and self._assessment(item)["grouping"].get("merge"):  # of an earlier release

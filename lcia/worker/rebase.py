@@ -6,7 +6,6 @@ from typing import Any
 from components.audit.log import Actor
 from components.errors import LciaError
 from components.gate.attempts import attempts, base_model_family
-from components.grouping.pool import Pool
 from components.promotion import approvals, candidates
 from components.promotion import rebase as judgement
 from components.promotion.candidates import Candidate
@@ -16,13 +15,13 @@ from components.registry.publication import publication
 from components.settings import changed_keys
 from components.storage.database import now
 from components.storage.leases import Lease
-from components.tasks import queue
 from components.tasks.replaced import replaced_tasks
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.operations import delivery
+from lcia.worker import relearning
 from lcia.worker.loop import Advance, Say, what_next
-from lcia.worker.runs import Learning, make_order
+from lcia.worker.runs import Learning
 
 
 class NothingToRebase(LciaError):
@@ -48,9 +47,8 @@ def rebase(instance: Instance, actor: Actor, say: Say) -> dict[str, Any]:
         pool = instance.pool(champion.digest)
         replacements = replaced_tasks(instance.store, pool, instance.replacements())
         names = {entry.task: entry.name for entry in pool.tasks()}
-        order = [
-            r["task"] for r in instance.learnt(champion.digest) if names.get(r["task"], "") not in {"", *replacements}
-        ]
+        tasks = dict.fromkeys(record["task"] for record in instance.learnt(champion.digest))
+        order = [task for task in tasks if names.get(task, "") not in {"", *replacements}]
         with instance.db.read() as connection:
             today = now(connection).date()
         lessons, losses = judgement.lessons(instance.store, pool, order, today)
@@ -105,34 +103,11 @@ def _same(instance: Instance) -> None:
 
 def _learn(advance: Advance, champion: Candidate, lessons: Sequence[Lesson]) -> Iterator[Learning]:
     """Learn one lesson after the other, each on the result of the one before; the groups stay as they were."""
-    instance, parent = advance.instance, None
-    lineage: list[str] = []
+    instance, before = advance.instance, advance.instance.pool(champion.digest).base_model
     earlier = {record["task"]: record["assessment"] for record in instance.learnt(champion.digest)}
-    with instance.db.read() as connection:
-        made_by = {v.item: v.task for v in candidates.versions(connection, instance.assistant) if v.item is not None}
-        tasks = [each for each in queue.items(connection, instance.assistant) if not each.changes_wordings]
-    items = {made_by[item.id]: item for item in tasks if item.id in made_by}
-    groups: dict[str, str] = {}
-    pool, old = (
-        Pool.empty(instance.assistant, instance.pool(champion.digest).base_model),
-        instance.pool(champion.digest),
-    )
-    for lesson in lessons:
-        item, task = items[lesson.entry.task], lesson.entry.task
-        at = groups.get(lesson.group, "new")  # the first task of a group opens it anew
-        before = instance.store.get_json(earlier[task])
-        record = judgement.reassess(instance.store, instance.settings, before, lesson, pool, parent, at)
-        assessment = instance.store.put_json(record)
-        order = make_order(instance, item.package, None).to_learn(assessment, parent=parent, lineage=tuple(lineage))
-        learning = advance.learn(item, order)
-        evidence = instance.store.get_json(learning.evidence)
-        parent, pool = evidence["candidate"], instance.pool(evidence["candidate"])
-        if pool.base_model == old.base_model:
+    for learning in relearning.learn_again(advance, lessons, earlier, None, (), {}):
+        if instance.pool(instance.store.get_json(learning.evidence)["candidate"]).base_model == before:
             _same(instance)
-        lineage.append(evidence["evaluation"])
-        group = pool.group_of(task)
-        assert group is not None  # noqa: S101 - it has just learnt it
-        groups[lesson.group] = group.id
         yield learning
 
 

@@ -135,16 +135,16 @@ class Runs:
                 self.record(key, step, outputs[step])
 
     def run(self, pipeline: str, item: QueueItem, order: Order) -> PipelineRun:
-        """Run `assess_task`, `learn_task` or `reword_task` on an item.
+        """Run `assess_task`, `learn_task` or `change_task` on an item.
 
         Raises:
             StepFailed: with the step's own words.
         """
         from pipelines.assess_task import assess_task
+        from pipelines.change_task import change_task
         from pipelines.learn_task import learn_task
-        from pipelines.reword_task import reword_task
 
-        function = {"assess_task": assess_task, "learn_task": learn_task, "reword_task": reword_task}[pipeline]
+        function = {"assess_task": assess_task, "learn_task": learn_task, "change_task": change_task}[pipeline]
         instance = self.instance
         digest = instance.store.put_json(order.model_dump(mode="json"))
         progress.clear(instance.store, item.package)

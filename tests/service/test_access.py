@@ -34,6 +34,7 @@ PARAMS = {
     "stop-trial": {"trial": 99, "reason": "r"},
     "route": {"requests": [{"instruction": "Do it."}]},
     "change-wordings": {"task": "a@1", "add": ["b"]},
+    "revert": {"task": "a@1", "reason": "r"},
     "propose-wordings": {"task": "a@1", "texts": ["b"]},
     "answer-wordings": {"numbers": [99], "accept": True},
     "withdraw": {"task": "a@1", "reason": "r"},

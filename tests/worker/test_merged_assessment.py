@@ -38,7 +38,7 @@ class Watched(Advance):
 )
 def test_a_task_that_was_to_be_learnt_beside_a_merge_is_assessed_again(grouping, state):
     advance = Watched({"parent": PARENT, "grouping": {"action": "open", "group": "g3", **grouping}})
-    assert advance.run(SimpleNamespace(state="learning", changes_wordings=False)).state == state
+    assert advance.run(SimpleNamespace(state="learning", is_change=False)).state == state
     assert advance.done == (["groups are no longer merged at the cap; it is assessed again"] if state == "held" else [])
 
 

@@ -1,4 +1,4 @@
-"""Step: the evidence and model card of a change of wordings; the worker makes it a candidate."""
+"""Step: the evidence and model card of a change without learning; the worker makes it a candidate."""
 
 from typing import Annotated
 
@@ -7,24 +7,24 @@ from zenml.types import HTMLString
 
 from components.evaluation.history import pictures
 from components.gate.report import GateReport
-from components.promotion.evidence import evidence_record, wordings_card
-from components.tasks.wordings import WordingChange
+from components.promotion.evidence import change_card, evidence_record
+from components.tasks.reversal import read_change
 from steps.order import open_learning
 
 
 @step(enable_cache=False)
-def register_wordings(
+def register_change(
     store: str, order: str, evaluation: str, gate: str, evaluation_report: HTMLString, gate_report: HTMLString
 ) -> Annotated[str, "evidence"]:
     """Digest of the evidence record."""
     context = open_learning(store, order)
-    objects, wordings = context.store, str(context.order.wordings)
+    objects, digest = context.store, str(context.order.change)
     content, verdict = objects.get_json(evaluation), GateReport.from_json(objects.get_json(gate))
-    change = WordingChange.from_json(objects.get_json(wordings))
+    change = read_change(objects.get_json(digest))
     reports = {
         "evaluation": context.put_html(str(evaluation_report)),
         "gate": context.put_html(str(gate_report)),
-        "card": objects.put(wordings_card(objects, content, change, verdict).encode()),
+        "card": objects.put(change_card(objects, content, change, verdict).encode()),
     }
     images = pictures(objects, [*map(objects.get_json, context.order.lineage), content], context.settings.evaluation)
     reports |= {name: objects.put(picture) for name, picture in images.items()}
@@ -35,7 +35,7 @@ def register_wordings(
             gate,
             reports,
             evaluation=evaluation,
-            wordings=wordings,
+            **{change.link: digest},
             **context.origin_link(),
         )
     )
