@@ -128,7 +128,8 @@ def _need_other_champion(connection: Connection, item: QueueItem, versions: Sequ
     raise WithdrawalRefused(
         f"version {version.number}, the champion, was tuned on the rows of {item.label} and can't unlearn them, and "
         f"retention.withdrawn_adapters is refuse: {way}; `--set retention.withdrawn_adapters=keep` erases the rows "
-        "and lets marked versions stay in use. Nothing was changed"
+        "and lets marked versions stay in use. `lcia revert` makes a version without the task that keeps all others. "
+        "Nothing was changed"
     )
 
 

@@ -64,6 +64,7 @@ DONE: Mapping[str, str] = {
     "start-trial": _("Trial %(id)s has begun."),
     "approve-trial": _("Trial %(id)s has begun."),
     "stop-trial": _("Trial %(id)s is stopped; every caller gets the champion."),
+    "revert": _("It is in the queue; a worker makes a candidate without the task."),
     "change-wordings": _("The change is in the queue; a worker makes a candidate of it."),
     "answer-wordings": _("The proposals are answered; a worker makes candidates of what was accepted."),
     "sync": _("MLflow was compared with the decisions."),

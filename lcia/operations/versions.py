@@ -6,6 +6,7 @@ from typing import Any
 
 from components.evaluation.history import curve_drop, curve_points, flip_counts
 from components.gate.report import present_form
+from components.grouping.pool import Pool
 from components.promotion import candidates, champion, policy
 from components.promotion.candidates import Candidate
 from components.promotion.carry_over import carry_over
@@ -179,6 +180,7 @@ def about(instance: Instance, version: Candidate) -> dict[str, Any]:
         "tuning": _tuning(tuning) if tuning else None,
         "chosen": _choice(evaluation) if tuning else None,
         "wordings": _unless_erased(store, evidence.get("wordings")),
+        "reversal": _reversal(store, evidence),
         "predictions": {"made": evaluation["predicted"], "carried_over": evaluation["carried"]},
         "proofs": evaluation.get("proofs", {}),
         "rerouted": evaluation.get("rerouted", {}),
@@ -208,6 +210,20 @@ def _carry_over(instance: Instance, evidence: Mapping[str, Any]) -> dict[str, An
     with instance.db.read() as connection:
         before = candidates.get(connection, instance.assistant, comparison.digest)
     return {"number": before.number, "why": before.reason, **comparison.to_json()}
+
+
+def _reversal(store: ObjectStore, evidence: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The task that a version takes out, and those that its group learnt again without it; None for other versions."""
+    if "reversal" not in evidence:
+        return None
+    relearnt = evidence.get("relearnt", {"links": [], "lost": {}})
+    lessons = [_record(store, link) for link in relearnt["links"]]
+    names = {entry.task: entry.name for entry in Pool.from_manifest(_record(store, evidence["candidate"])).tasks()}
+    return {
+        "label": _record(store, evidence["reversal"])["label"],
+        "learnt_again": [names[lesson["task"]] for lesson in lessons],
+        "lost": relearnt["lost"],
+    }
 
 
 def _tuning(tuning: Mapping[str, Any]) -> dict[str, Any]:

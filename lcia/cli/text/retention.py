@@ -40,7 +40,8 @@ def withdrawal(value: Value) -> str:
         numbers = ", ".join(map(str, value["stay"]))
         lines.append(
             f"Version(s) {numbers} were tuned on its rows, can't unlearn them and stay, marked; the router still uses "
-            "the task's instructions, which stay in these versions (retention.withdrawn_adapters is keep)."
+            "the task's instructions, which stay in these versions (retention.withdrawn_adapters is keep). "
+            f"`lcia revert {label}` makes a version without the task."
         )
     others = sorted(set(value["tuned"]) - set(value["stay"]))
     if others:

@@ -74,7 +74,7 @@ def show(value: Value) -> str:
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
         *_before(value),
-        *(_learning(value) if value["tuning"] else _wordings(value["wordings"])),
+        *_deed(value),
         f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
         *_carry_over(value),
         *([f"  pseudo-labels: {value['pseudo_labels']['words']}"] if value["pseudo_labels"] else []),
@@ -112,6 +112,18 @@ def _before(value: Value) -> list[str]:
     verdict = "" if before["same_verdict"] else f", and the gate said {before['verdict']} there"
     counts = f"{before['differing']} of {before['rows']} test rows have another answer than there{verdict}"
     return [*lines, f"    {counts}; `lcia diff {before['number']} {value['version']['number']}`"]
+
+
+def _deed(value: Value) -> list[str]:
+    """Lines about what the version learnt, or changed without learning."""
+    if value["tuning"]:
+        return _learning(value)
+    reversal = value.get("reversal")
+    if reversal is None:
+        return _wordings(value["wordings"])
+    again = ", ".join(reversal["learnt_again"])
+    losses = [f"    not learnt again: {name}; {why}" for name, why in reversal["lost"].items()]
+    return [f"  learnt again without it: {again}" if again else "  nothing was tuned", *losses]
 
 
 def _learning(value: Value) -> list[str]:
