@@ -210,8 +210,8 @@ class Instance:
         with self.db.read() as connection:
             versions = candidates.versions(connection, self.assistant)
         evidence = {version.evidence: self.evidence(version) for version in versions}
-        carried = {record.get("origin") for record in evidence.values()} | {without.evidence if without else None}
-        return anchor_looks(self.store, [str(one["gate"]) for name, one in evidence.items() if name not in carried])
+        origins = {record.get("origin") for record in evidence.values()} | {without.evidence if without else None}
+        return anchor_looks(self.store, [str(one["gate"]) for name, one in evidence.items() if name not in origins])
 
     def next_attempt(self, name: str, owner: str) -> int:
         """Number of the next attempt at a task of this name and owner, counted from 1."""

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "promotion/evidence": "promotion/test_integrity.py",
     "promotion/reasons": "promotion/test_approvals.py",
     "promotion/carry_over": "worker/test_train.py",
+    "tasks/reversal": "worker/test_changes.py",
     "promotion/rebase": "worker/test_rebase.py",
     "promotion/reconcile": "cli/test_lost_database.py",
     "promotion/serving_watch": "storage/test_privileges.py",

@@ -123,8 +123,8 @@ class Predictor:
         examples = ask.snapshot.rows("test")
         groups = version.groups(examples)
         old: dict[str, dict[str, Any]] = {}
-        for stored in reversed(ask.earlier):  # of several that have a key the first counts
-            rows = [{**row, "from": row.get("from") or stored.predictions} for row in self.read(stored)]
+        for source in reversed(ask.earlier):  # of several that have a key the first counts
+            rows = [{**row, "from": row.get("from") or source.predictions} for row in self.read(source)]
             old |= {row["key"]: row for row in rows if scores_only or row["text"] is not None}
         return _Opened(groups, self.queries(version, ask.snapshot, examples, groups), old)
 

@@ -129,14 +129,14 @@ class Forgetting:
             evaluator.trunk.base.numerics_digest,
             evaluator.contract,
         )
-        same_tasks = record["before"].keys() == {entry.name for entry in self._protected(tuning)}
+        same_tasks = record["before"].keys() == {entry.name for entry in self._tasks_to_protect(tuning)}
         if not same_model or not same_tasks or made_with is None:
             return None
         now, then = (self.store.get_json(digest)["evaluation"] for digest in (config, made_with))
         names = ("chosen", "reason", "before", "points", "validation", "validation_rows")
         return {name: record[name] for name in names} if now == then else None
 
-    def _protected(self, tuning: Mapping[str, Any]) -> list[GroupTask]:
+    def _tasks_to_protect(self, tuning: Mapping[str, Any]) -> list[GroupTask]:
         """Tasks of the group that was tuned whose validation rows are to show what the tuning did to them."""
         group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
         tasks = [entry for entry in group.tasks if entry.name not in self.replaced] if group else []
@@ -145,7 +145,7 @@ class Forgetting:
     def _validate(self, tuning: Mapping[str, Any]) -> tuple[list[Point], dict[str, list[float]]]:
         """Validation scores, row by row, of every point, and of the champion on the group's protected tasks."""
         group = self.champion.pool.group(tuning["group"]) if tuning["group"] else None
-        prior = {entry.name: load_snapshot(self.store, entry.task) for entry in self._protected(tuning)}
+        prior = {entry.name: load_snapshot(self.store, entry.task) for entry in self._tasks_to_protect(tuning)}
         names = sorted(tuning["points"], key=lambda n: (n != "ema", n == "live", n))  # protected first: they win ties
         own = {self.name: self.snapshot}
         trials = [(None, n, s, group.adapter) for n, s in prior.items()] if group else []

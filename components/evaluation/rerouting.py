@@ -41,7 +41,7 @@ class Rerouting:
         after, moves = tasks.under_candidate(candidate, parent, before)
         name = next((entry.name for entry in pool.tasks() if entry.task == change.task), "")
         anchors = {task: anchor for task, anchor in tasks.anchors(after).items() if task in pool.groups_by_name()}
-        before = {task: stored for task, stored in before.items() if task in after}
+        before = {task: before[task] for task in after}
         record = {
             **tasks.record(pool, before, after, moves),
             "task": None,

@@ -51,15 +51,15 @@ def promote_waiting(
         if not turn:
             return [outcome for outcome in outcomes.values() if outcome.words]
         for candidate in turn:
-            outcome = _approved(promoter, store, candidate, policy, rules)
+            outcome = _by_approvals(promoter, store, candidate, policy, rules)
             if outcome is None and rules.approval.auto:
-                outcome = _unasked(promoter, store, candidate, policy, rules)
+                outcome = _by_low_risk(promoter, store, candidate, policy, rules)
             outcomes[candidate.digest] = outcome or Outcome(candidate, None, "")
             if outcome and outcome.promotion:
                 break  # the others of this turn are set aside, or their turn is over
 
 
-def _approved(
+def _by_approvals(
     promoter: Database, store: ObjectStore, candidate: Candidate, policy: PolicySettings, rules: PolicySettings
 ) -> Outcome | None:
     """Outcome for a version that has its approvals already; None if it has not."""
@@ -93,7 +93,7 @@ def _has_quorum(connection: Connection, candidate: Candidate, rules: PolicySetti
     return True
 
 
-def _unasked(
+def _by_low_risk(
     promoter: Database, store: ObjectStore, candidate: Candidate, policy: PolicySettings, rules: PolicySettings
 ) -> Outcome:
     try:

@@ -296,8 +296,8 @@ def _need_standing_parent(connection: Connection, assistant: str, parent: str | 
     need_decision(connection, assistant)
     query = select(champion.c.version).where(champion.c.name == assistant)
     present = connection.execute(query).scalar_one_or_none()
-    undecided = select(candidates.c.digest).where(candidates.c.digest == parent, candidates.c.state == "pending")
-    if present != parent and connection.execute(undecided).first() is None:
+    open_parent = select(candidates.c.digest).where(candidates.c.digest == parent, candidates.c.state == "pending")
+    if present != parent and connection.execute(open_parent).first() is None:
         raise ParentOvertaken(
             f"the candidate was made on {(parent or 'no version')[:12]}, which people passed over meanwhile; the "
             f"champion is {(present or 'none')[:12]}: it is not recorded; `lcia work` goes on from what stands now"

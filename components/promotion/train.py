@@ -49,24 +49,24 @@ def set_aside(connection: Connection, assistant: str, why: str, actor: Actor = S
 
     `why` says which decision it was. Part of the deciding transaction.
     """
-    gone = without_base(candidates.versions(connection, assistant, "pending"), _champion(connection, assistant))
-    for version in gone:
+    adrift = without_base(candidates.versions(connection, assistant, "pending"), _champion(connection, assistant))
+    for version in adrift:
         candidates.move(connection, version, "superseded", why)
         if version.item is not None:
             again = f"version {version.number} is carried over to what stands now: {why}"
             queue.move(connection, None, version.item, "submitted", again, actor=actor)
-    return gone
+    return adrift
 
 
 def without_base(pending: Sequence[Candidate], champion_: str | None) -> list[Candidate]:
     """Those of the undecided versions, in order of their numbers, that do not lead back to the champion."""
-    standing, gone = {champion_}, []
+    standing, adrift = {champion_}, []
     for version in pending:
         if version.parent in standing:
             standing.add(version.digest)
         else:
-            gone.append(version)
-    return gone
+            adrift.append(version)
+    return adrift
 
 
 def _champion(connection: Connection, assistant: str) -> str | None:

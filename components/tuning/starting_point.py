@@ -19,12 +19,12 @@ def starting_point(
     snapshot: Snapshot,
     pool: Pool,
     group_id: str | None,
-    replaced: Collection[str],
+    leave_out: Collection[str],
     parent: str | None,
 ) -> dict[str, Json]:
     """Plain facts for a key: equal ones mean equal tuning.
 
-    `replaced`: names of tasks that others replace, as `tune_task` takes them. `parent` is the version's digest: it
+    `leave_out`: names of tasks that others replace, as `tune_task` takes them. `parent` is the version's digest: it
     matters as a whole where the champion answers unlabelled rows.
     """
     facts: dict[str, Any] = {"opens": group_id is None}
@@ -32,7 +32,7 @@ def starting_point(
         facts["labelled by"] = parent
     if group_id is not None:
         group = pool.group(group_id)
-        standing = [entry for entry in group.tasks if entry.name not in replaced]
+        standing = [entry for entry in group.tasks if entry.name not in leave_out]
         facts |= {"adapter": group.adapter, "curvature": group.curvature}
         facts["tasks"] = [_task(store, entry) for entry in standing]
     return facts
@@ -50,11 +50,11 @@ def labels_rows(settings: Settings, snapshot: Snapshot) -> bool:
 
 
 def _task(store: ObjectStore, entry: GroupTask) -> dict[str, Json]:
-    """What is rehearsed or recalled of an earlier task; rows that were erased since are not."""
-    kept = {"rows": entry.kept_rows, "questions": entry.kept_questions}
+    """The parts of an earlier task that are rehearsed or recalled; rows that were erased since are not."""
+    rows = {"rows": entry.kept_rows, "questions": entry.kept_questions}
     return {
         "task": entry.task,
         "instructions": list(entry.instructions),
         "has_inputs": entry.has_inputs,
-        **{name: digest for name, digest in kept.items() if digest and store.why_erased(digest) is None},
+        **{name: digest for name, digest in rows.items() if digest and store.why_erased(digest) is None},
     }

@@ -14,7 +14,7 @@ from components.tasks.wordings import WordingsRefused, with_wordings
 from infra.runs import StepFailed, describe_run
 from lcia.instance import Instance
 from lcia.worker import relearning
-from lcia.worker.runs import LEARN, Learning, judged, make_order
+from lcia.worker.runs import LEARN, Learning, make_order, with_gate_history
 
 if TYPE_CHECKING:
     from lcia.worker.loop import Advance
@@ -48,7 +48,7 @@ def _evaluate(worker: "Advance", item: QueueItem, parent: str | None) -> QueueIt
     instance, change = worker.instance, _change(worker.instance, item, parent)
     digest = instance.store.put_json(change.to_json())
     order = make_order(instance, item.package, parent).to_learn("", change=digest, superseded=instance.replacements())
-    order = judged(instance, item, order, **{change.link: digest})
+    order = with_gate_history(instance, item, order, **{change.link: digest})
     inputs = {"change": digest, "parent": parent, "superseded": order.superseded, "origin": order.origin}
     evaluate = step_key("evaluate", inputs, instance.settings.content(), ("model", "grouping", "evaluation", "tasks"))
     facts: dict[str, Any] = {"evaluate": evaluate, "attempt": order.attempt, "looks": order.looks}

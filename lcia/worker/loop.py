@@ -25,7 +25,7 @@ from infra.runs import StepFailed, describe_run, finished_outputs, load
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
 from lcia.worker import changes, estimates, inbox, live_curves
-from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, judged, make_order, run_name
+from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, make_order, run_name, with_gate_history
 from lcia.worker.waiting import why_wait
 from steps.order import LearnOrder, Order
 
@@ -73,9 +73,9 @@ def _next(instance: Instance, only: int | None) -> QueueItem | None:
     """Next item that can go on; a `waiting` one only if nothing keeps it waiting any more."""
     with instance.db.read() as connection:
         waiting = queue.items(connection, instance.assistant, ("waiting",))
-    kept = {one.id for one in waiting if why_wait(instance, one.reports.get("assessment"))}
+    kept_waiting = {one.id for one in waiting if why_wait(instance, one.reports.get("assessment"))}
     with instance.db.read() as connection:
-        return queue.next_item(connection, instance.assistant, only=only, without=kept)
+        return queue.next_item(connection, instance.assistant, only=only, without=kept_waiting)
 
 
 class Advance:
@@ -151,7 +151,7 @@ class Advance:
         order = self._order(item, parent).to_learn(assessment, superseded=instance.replacements())
         tuning = self.runs.find(LearnKeys.of(instance.store, instance.settings, order).tune)
         try:
-            learning = self.learn(item, judged(instance, item, order, tuning=tuning))
+            learning = self.learn(item, with_gate_history(instance, item, order, tuning=tuning))
         except StepFailed as failure:
             self.say(f"  failed: {failure}")
             return self.move(item, "failed", str(failure))

@@ -71,7 +71,7 @@ class LearnKeys:
         return cls(tune, evaluate, step_key("learn", inputs, content, LEARN))
 
 
-def judged(instance: Instance, item: QueueItem, order: LearnOrder, **links: str | None) -> LearnOrder:
+def with_gate_history(instance: Instance, item: QueueItem, order: LearnOrder, **links: str | None) -> LearnOrder:
     """The order with what the gate has to know of earlier candidates.
 
     `links`: what the item's evidence will rest on. If a version of it with the same was set aside, this is no further

@@ -14,17 +14,17 @@ def why_wait(instance: Instance, assessment: str | None) -> str | None:
     rules = instance.settings.train
     with instance.db.read() as connection:
         pending = candidates.versions(connection, instance.assistant, "pending")
-        undecided = train.members(connection, instance.assistant, instance.settings.policy.gate)
-    rebased = next((one for one in pending if one.item is None), None)
-    if rebased is not None:
-        return f"{_name(rebased)} is on another base model and waits for people to decide"
-    if len(undecided) >= rules.longest:
-        first = undecided[0]
-        others = f", {len(undecided)} with those made on it; train.longest is {rules.longest}" if undecided[1:] else ""
+        line = train.members(connection, instance.assistant, instance.settings.policy.gate)
+    other_base = next((one for one in pending if one.item is None), None)
+    if other_base is not None:
+        return f"{_name(other_base)} is on another base model and waits for people to decide"
+    if len(line) >= rules.longest:
+        first = line[0]
+        others = f", {len(line)} with those made on it; train.longest is {rules.longest}" if line[1:] else ""
         return f"{_name(first)} waits for people to decide{others}"
     if rules.same_group == "wait" and assessment is not None:
         group = instance.store.get_json(assessment)["group"]
-        changing = next((one for one in undecided if _changes(instance, one, group)), None)
+        changing = next((one for one in line if _changes(instance, one, group)), None)
         if changing is not None:
             return f"{_name(changing)} changes the group {group} too and waits for people to decide"
     return None

@@ -13,9 +13,11 @@ from small_loop import OPS, SITE, Learnt, SmallLoop, loop_in, write_package
 from components.evaluation.scored import scored_rows
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
+from components.promotion.carry_over import carry_over
 from components.tasks import queue
+from lcia.cli.text import versions as texts_of_versions
 from lcia.instance import Instance
-from lcia.operations import audit, decisions, status, tasks
+from lcia.operations import audit, decisions, status, tasks, versions
 from lcia.worker import loop as worker
 
 BOOKING, NEGATE = "booking_slot", "negate_sentence"
@@ -127,6 +129,13 @@ def test_what_people_reject_takes_nothing_with_it_but_what_was_learnt_on_its_gro
     assert all(row["from"] for row in now[NEGATE]), "no row is predicted again"
     assert now.keys() == earlier.keys() - {BOOKING}
     assert all(texts(earlier[name]) == texts(rows) for name, rows in now.items())
+    comparison = carry_over(instance.store, instance.evidence(carried))
+    assert comparison is not None
+    assert comparison.nothing_new
+    assert comparison.rows == sum(map(len, now.values()))
+    shown = texts_of_versions.show(versions.show(instance, str(carried.number)))
+    assert f"it carries version {second.number} over (version 4, which it stood on, was rejected)" in shown
+    assert "nothing that people read there is new" in shown
     assert decisions.approve(instance, str(carried.number), OPS, "read again")["epoch"] is not None
     assert audit.verify(instance).ok
 

@@ -74,7 +74,7 @@ def show(value: Value) -> str:
         f"  submitted by {version['submitted_by']}, launched by {version['launched_by']}, attempt {version['attempt']}",
         f"  marks: {', '.join(version['marks']) or 'none'}",
         *_before(value),
-        *_deed(value),
+        *_contents(value),
         f"  {value['predictions']['made']} predictions made, {value['predictions']['carried_over']} carried over",
         *_carry_over(value),
         *([f"  pseudo-labels: {value['pseudo_labels']['words']}"] if value["pseudo_labels"] else []),
@@ -114,7 +114,7 @@ def _before(value: Value) -> list[str]:
     return [*lines, f"    {counts}; `lcia diff {before['number']} {value['version']['number']}`"]
 
 
-def _deed(value: Value) -> list[str]:
+def _contents(value: Value) -> list[str]:
     """Lines about what the version learnt, or changed without learning."""
     if value["tuning"]:
         return _learning(value)
