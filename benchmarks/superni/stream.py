@@ -88,7 +88,7 @@ def _learn(instance: Instance, package: Path, say: Callable[[str], None]) -> tup
             item = next((one for one in loop.work(instance, SITE, say, item.id) if one.id == item.id), item)
         if item.state != "held":
             break
-        answers.append(_answer(instance, item))
+        answers.append(answer_held(instance, item))
         item = tasks.submit(instance, package, SITE)
     candidate = tasks.candidate_of(instance, item)
     if item.state == "candidate" and candidate is not None:
@@ -100,7 +100,7 @@ def _learn(instance: Instance, package: Path, say: Callable[[str], None]) -> tup
     return item, answers
 
 
-def _answer(instance: Instance, item: QueueItem) -> str:
+def answer_held(instance: Instance, item: QueueItem) -> str:
     """Answer a task that is held: the nearest group where two are close, else it may go on."""
     record = instance.store.get_json(item.reports["assessment"])
     if record["grouping"]["action"] == "hold":

@@ -54,7 +54,7 @@ def work(instance: Instance, actor: Actor, say: Say, only: int | None = None) ->
             if only is None:
                 for package in inbox.take(instance, say):
                     say(f"{package.name}@{package.version} came through the inbox: item {package.id}")
-            item = _next(instance, only)
+            item = next_item(instance, only)
             if item is None:
                 break
             item = Advance(instance, lease, actor, say).run(item)
@@ -69,7 +69,7 @@ def _tell(instance: Instance, say: Say) -> None:
             say(f"  MLflow not updated yet: {delivery.message}")
 
 
-def _next(instance: Instance, only: int | None) -> QueueItem | None:
+def next_item(instance: Instance, only: int | None = None) -> QueueItem | None:
     """Next item that can go on; a `waiting` one only if nothing keeps it waiting any more."""
     with instance.db.read() as connection:
         waiting = queue.items(connection, instance.assistant, ("waiting",))
