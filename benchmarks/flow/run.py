@@ -31,7 +31,7 @@ from lcia.operations import decisions, tasks
 from lcia.worker import loop
 from tests.support.tiny_models import write_tiny_llama
 
-ROWS = {"train": 30, "validation": 15, "test": 15}
+ROWS = {"train": 30, "validation": 7, "test": 15}
 TINY = (
     "base_model.device=cpu",
     "base_model.threads=1",
@@ -43,6 +43,7 @@ TINY = (
     "tuning.learning_rate=0.02",
     "tuning.ema.fisher_rows=4",
     "evaluation.validation_rows=6",
+    "quality.validation.min_rows=5",
     "evaluation.recheck_rows=2",
     "grouping.encoder=tfidf",
 )

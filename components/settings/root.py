@@ -28,6 +28,7 @@ from components.settings.services import (
     NotifySettings,
     PriceSettings,
     ProposalSettings,
+    QueueSettings,
     RegistrySettings,
     RetentionSettings,
     ServeSettings,
@@ -86,6 +87,7 @@ class Settings(Section):
     quality: QualitySettings = QualitySettings()
     policy: PolicySettings = PolicySettings()
     train: TrainSettings = TrainSettings()
+    queue: QueueSettings = QueueSettings()
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
     gateway: GatewaySettings = GatewaySettings()
@@ -124,6 +126,7 @@ class Settings(Section):
             "prices": True,
             "proposals": True,
             "train": True,
+            "queue": True,
             "notify": True,
             "serve": True,
             "gateway": True,

@@ -105,8 +105,15 @@ class ProposalSettings(Section):
     """Name of the model there."""
 
 
+class QueueSettings(Section):
+    """Order of waiting tasks; no version depends on it."""
+
+    share_days: Annotated[float, Field(gt=0)] = 7
+    """Days over which a site's learnt tasks count: the next task is that of the site with the fewest."""
+
+
 class PriceSettings(Section):
-    """Prices of an hour, for estimates; no version depends on them."""
+    """Prices of an hour, for estimates and limits; no version depends on them."""
 
     currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
     """Name of the currency, as it is printed."""
@@ -114,6 +121,9 @@ class PriceSettings(Section):
     """Price of one CPU core for an hour; None if unknown."""
     gpu_hour: Annotated[float, Field(ge=0)] | None = None
     """Price of one GPU for an hour; None if unknown."""
+    month_limits: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """By `owner` of tasks (`*`: all others), the money that learning them may take in a calendar month; a task beyond
+    it is held, with the figures. It needs the price of an hour."""
 
 
 class MailSettings(Section):

@@ -66,6 +66,7 @@ _TRIED = (
 _APPROVED = """state <> 'under_way' OR kind = 'shadow'
     OR (approved_by IS NOT NULL AND lower(btrim(approved_by)) <> lower(btrim(asked_by)))"""
 """Nobody starts a canary alone."""
+_ANSWERED = "state IN ('submitted', 'cancelled', 'rejected', 'refused', 'held', 'waiting')"
 _REVOKE = Right("UPDATE", "approvals", ("revoked_at",), "revoked_at IS NULL", "revoked_at IS NOT NULL")
 
 
@@ -98,7 +99,12 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
     ),
     "service": (
         Right("INSERT", "queue", after="state = 'submitted'"),
-        Right("UPDATE", "queue", _MOVE, after="state IN ('submitted', 'cancelled', 'rejected', 'refused')"),
+        Right(
+            "UPDATE",
+            "queue",
+            _MOVE,
+            after="state IN ('submitted', 'cancelled', 'rejected', 'refused', 'held', 'waiting')",
+        ),
         Right("UPDATE", "candidates", _END, "state = 'pending'", "state IN ('rejected', 'superseded')"),
         Right("INSERT", "approvals", after="revoked_at IS NULL"),
         _REVOKE,
@@ -169,7 +175,8 @@ ENTRIES: Mapping[Account, tuple[str, ...]] = {
         "candidate.registered", "version.differs", "lease.broken", "registry.repaired", "registry.moved",
     ),
     "service": (
-        "task.submitted", "task.cancelled", "task.rejected", "task.refused", "task.superseded", "candidate.approved",
+        "task.submitted", "task.cancelled", "task.rejected", "task.refused", "task.superseded", "task.prioritised",
+        "task.held", "candidate.approved",
         "candidate.rejected", "approval.revoked", "gate.overridden", "flips.seen", "version.differs", "access.denied",
         "person.*", "role.*", "appointment.*", "token.*", "policy.*", "trial.*",
     ),

@@ -4,7 +4,7 @@ Every move is one row update and one log entry in the caller's transaction. The 
 anything else is refused, so no code path can bring a task into a state nobody thought of.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -88,7 +88,7 @@ class QueueItem:
     attempts: int
     """Number of times that learning was started."""
     answers: dict[str, Json]
-    """Decisions of people while it was held: `released`, `placed` (a group id or `new`), `forced`."""
+    """Answers of people about it: `released`, `placed` (a group id or `new`), `forced`; `priority`, `paused`."""
     submitted_at: datetime
     changed_at: datetime
     known: bool = False
@@ -102,6 +102,11 @@ class QueueItem:
     def label(self) -> str:
         """`name@version`, the way people refer to it."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def decisions(self) -> dict[str, Json]:
+        """The answers of people that learning depends on."""
+        return {name: value for name, value in self.answers.items() if name in ("released", "placed", "forced")}
 
     @property
     def is_change(self) -> bool:
@@ -194,19 +199,6 @@ def items(connection: Connection, assistant: str, states: tuple[str, ...] | None
     if states is not None:
         query = query.where(queue.c.state.in_(states))
     return [_item(row) for row in connection.execute(query).mappings()]
-
-
-def next_item(
-    connection: Connection, assistant: str, *, only: int | None = None, without: Collection[int] = ()
-) -> QueueItem | None:
-    """The item that the worker should go on with: one that a crash interrupted, else the oldest.
-
-    `only` names the one that may be chosen, `without` those that may not.
-    """
-    every = items(connection, assistant, OPEN)
-    waiting = [entry for entry in every if only in (None, entry.id) and entry.id not in without]
-    under_way = [entry for entry in waiting if entry.state in {"assessing", "learning"}]
-    return next(iter([*under_way, *waiting]), None)
 
 
 def counts(connection: Connection, assistant: str) -> dict[str, int]:

@@ -229,6 +229,34 @@ def regroup(
     emit(value, as_json=as_json, text=texts.requeue)
 
 
+@verb(DO, 'lcia prioritise 5 3 --reason "the campaign starts on Monday"')
+def prioritise(
+    item: Item,
+    priority: Annotated[int, typer.Argument(metavar="P", help="-10 to 10; 0 is the usual one, higher comes first.")],
+    reason: Reason,
+    name: As = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Let a waiting task come before others, or after them. The log records why."""
+    value = perform("prioritise", name, config, item=item, priority=priority, reason=reason)
+    emit(value, as_json=as_json, text=f"{value['name']}@{value['version']} has priority {priority}.")
+
+
+@verb(DO, 'lcia pause 5 --reason "the rows are being checked"')
+def pause(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Hold a waiting task back until `lcia resume`."""
+    value = perform("pause", name, config, item=item, reason=reason)
+    emit(value, as_json=as_json, text=f"{value['name']}@{value['version']} is paused.")
+
+
+@verb(DO, "lcia resume 5")
+def resume(item: Item, name: As = None, as_json: Json = False, config: Config = None) -> None:
+    """Let a paused task go on."""
+    value = perform("resume", name, config, item=item)
+    emit(value, as_json=as_json, text=texts.requeue)
+
+
 @verb(DO, 'lcia cancel 5 --reason "the data will be collected again"')
 def cancel(item: Item, reason: Reason, name: As = None, as_json: Json = False, config: Config = None) -> None:
     """Take a task out of the queue. Its package stays where it was submitted from."""

@@ -101,6 +101,7 @@ NAMES: Mapping[str, str] = {
     "lost": _("lost"),
     "won": _("won"),
     # kinds of log entries
+    "task.prioritised": _("priority of a task changed"),
     "task.submitted": _("task submitted or queued again"),
     "task.assessing": _("task being checked"),
     "task.held": _("task held"),

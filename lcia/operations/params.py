@@ -144,6 +144,18 @@ class AnswerParams(Params):
     reason: Why
 
 
+class ItemParams(Params):
+    """A task of the queue."""
+
+    item: Item
+
+
+class PriorityParams(AnswerParams):
+    """A task's priority: 0 is the usual one, higher comes first."""
+
+    priority: Annotated[int, Field(ge=-10, le=10)]
+
+
 class RetryParams(Params):
     """A task to be tried again."""
 

@@ -11,7 +11,7 @@ from components.storage import leases, rounds
 from components.tasks import progress, queue
 from components.tasks.queue import QueueItem
 from lcia.instance import Instance
-from lcia.operations import approvals, delivery, relocation, serving, trials
+from lcia.operations import approvals, delivery, relocation, serving, trials, turns
 
 BUSY = ("assessing", "learning")
 """States of tasks that a worker has in hand."""
@@ -25,11 +25,11 @@ def status(instance: Instance) -> dict[str, Any]:
         versions = candidates.versions(connection, instance.assistant)
         line = train.members(connection, instance.assistant, instance.settings.policy.gate)
         head = log.head(connection)
-    now = champion_now(instance)
+    now, places = champion_now(instance), turns.waits(instance)
     return {
         "assistant": instance.assistant,
         "champion": now and {**now, "tasks": _in_order(instance, str(now["digest"]))},
-        "queue": {**counts, "items": [item.to_json() for item in items]},
+        "queue": {**counts, "items": [{**item.to_json(), "turn": places.get(item.id)} for item in items]},
         "candidates": [_candidate(instance, version) for version in versions],
         "train": [version.number for version in line],
         "gateways": serving.fleet(instance),

@@ -11,7 +11,7 @@ from components.promotion import candidates, champion, superseding
 from components.promotion.candidates import Candidate
 from components.retention import withdrawal
 from components.storage.objects import Json, ObjectMissing
-from components.tasks import queue
+from components.tasks import queue, turns
 from components.tasks.isolation import take
 from components.tasks.problems import PackageError
 from components.tasks.quarantine import quarantine
@@ -152,6 +152,7 @@ def retry(instance: Instance, actor: Actor, item: int, *, force: bool = False) -
 def release(instance: Instance, actor: Actor, item: int, reason: str) -> Json:
     """Let a held task go on: one unlike everything seen, or one that replaces another and whose sender is unknown."""
     with instance.db.begin() as connection:
+        turns.need_not_paused(connection, item)
         is_assessed = "assessment" in queue.item(connection, item).reports
         answers: dict[str, Json] = {"released": True} if is_assessed else {}
         return queue.answer(connection, item, "held", answers, actor=actor, reason=reason).to_json()

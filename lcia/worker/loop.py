@@ -24,7 +24,9 @@ from components.tuning.progress_curves import read_curves
 from infra.runs import StepFailed, describe_run, finished_outputs, load
 from lcia.instance import Instance
 from lcia.lineage import hold_lineage
+from lcia.operations.turns import waiting_order
 from lcia.worker import changes, estimates, inbox, live_curves
+from lcia.worker.limits import over_limit
 from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, make_order, run_name, with_gate_history
 from lcia.worker.waiting import why_wait
 from steps.order import LearnOrder, Order
@@ -74,8 +76,7 @@ def next_item(instance: Instance, only: int | None = None) -> QueueItem | None:
     with instance.db.read() as connection:
         waiting = queue.items(connection, instance.assistant, ("waiting",))
     kept_waiting = {one.id for one in waiting if why_wait(instance, one.reports.get("assessment"))}
-    with instance.db.read() as connection:
-        return queue.next_item(connection, instance.assistant, only=only, without=kept_waiting)
+    return next((one for one in waiting_order(instance, only) if one.id not in kept_waiting), None)
 
 
 class Advance:
@@ -107,7 +108,7 @@ class Advance:
         order = self._order(item, parent).model_copy(update={"fingerprints": self._fingerprints(item, parent)})
         key = step_key(
             "assess",
-            {"package": item.package, "parent": parent, "answers": item.answers},
+            {"package": item.package, "parent": parent, "answers": item.decisions},
             self.instance.settings.content(),
             ASSESS,
         )
@@ -141,6 +142,9 @@ class Advance:
     def begin(self, item: QueueItem, why: str, **facts: Any) -> QueueItem:  # noqa: ANN401 - fields of the queue
         """Let an assessed item go on to its candidate, or wait for people to decide about versions before it."""
         assessment = facts.get("reports", {}).get("assessment")
+        limit = None if item.answers.get("released") else over_limit(self.instance, item, assessment)
+        if limit:
+            return self.move(item, "held", limit, **facts)
         wait = why_wait(self.instance, assessment)
         if wait:
             return self.move(item, "waiting", wait, **facts)
@@ -253,7 +257,7 @@ class Advance:
     # -- small pieces -------------------------------------------------------------------------------
 
     def _order(self, item: QueueItem, parent: str | None) -> Order:
-        return make_order(self.instance, item.package, parent, item.answers)
+        return make_order(self.instance, item.package, parent, item.decisions)
 
     def _fingerprints(self, item: QueueItem, parent: str | None) -> dict[str, str]:
         """Keyed hashes of the task and of every task the parent has learnt, except those whose rows are gone."""

@@ -371,7 +371,7 @@ def test_approve_promotes_and_says_so(lcia: "Lcia", pending: SmallLoop, learnt: 
     ended = lcia(pending, "approve", "v1", "--as", "ops", "--reason", "read it", "--json")
     assert ended.code == 0
     decided = {"version": 1, "digest": learnt.digests[0], "state": "promoted", "served": True, "registry_untold": []}
-    assert ended.json == {**decided, "epoch": 1, "known": False, "exit_code": 0}
+    assert ended.json == {**decided, "epoch": 1, "known": False, "followers": [], "exit_code": 0}
     assert ended.err == ""
     before = lcia(pending, "status", "--json").json
     assert before["champion"]["served"] == learnt.digests[0]

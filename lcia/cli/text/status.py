@@ -34,7 +34,8 @@ def status(value: Value, *, everything: bool = False) -> str:
     rest = quiet if everything else quiet[len(quiet) - max(0, LONGEST - len(busy)) :] if len(busy) < LONGEST else []
     waiting = busy if everything else busy[:LONGEST]
     for item in sorted([*rest, *waiting], key=lambda one: int(one["id"])):
-        lines.append(f"  task {item['id']} {item['name']}@{item['version']}: {item['state']}; {item['reason']}")
+        head = f"  task {item['id']} {item['name']}@{item['version']}: {item['state']}; {item['reason']}"
+        lines.append(head + _turn(item.get("turn")))
     if len(rest) + len(waiting) < len(items):
         counts = ", ".join(f"{count} {state}" for state, count in value["queue"].items() if state != "items" and count)
         lines.append(
@@ -56,6 +57,14 @@ def status(value: Value, *, everything: bool = False) -> str:
     head = value["audit"]["head"]
     lines.append(f"  log: {value['audit']['entries']} entries, root {head[:16]}")
     return "\n".join([*lines, *_registry(value["registry"])])
+
+
+def _turn(turn: Value | None) -> str:
+    """Place of a waiting task in the order, and about how long it waits."""
+    if turn is None or turn["place"] == 1:
+        return ""
+    about = "" if turn["seconds"] is None else f", in about {max(1, round(turn['seconds'] / 60))} min"
+    return f" ({turn['place'] - 1} before it{about})"
 
 
 def gateways(value: Value | None) -> list[str]:
