@@ -1,9 +1,9 @@
 """Settings of storage, service, inbox, notices and prices; no version depends on them."""
 
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from components.roles import Role
 from components.settings.section import Section
@@ -124,6 +124,14 @@ class PriceSettings(Section):
     month_limits: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """By `owner` of tasks (`*`: all others), the money that learning them may take in a calendar month; a task beyond
     it is held, with the figures. It needs the price of an hour."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.month_limits and self.cpu_hour is None and self.gpu_hour is None:
+            raise ValueError(
+                "prices.month_limits needs prices.cpu_hour or prices.gpu_hour: without them no cost is known"
+            )
+        return self
 
 
 class MailSettings(Section):

@@ -99,12 +99,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
     ),
     "service": (
         Right("INSERT", "queue", after="state = 'submitted'"),
-        Right(
-            "UPDATE",
-            "queue",
-            _MOVE,
-            after="state IN ('submitted', 'cancelled', 'rejected', 'refused', 'held', 'waiting')",
-        ),
+        Right("UPDATE", "queue", _MOVE, after=_ANSWERED),
         Right("UPDATE", "candidates", _END, "state = 'pending'", "state IN ('rejected', 'superseded')"),
         Right("INSERT", "approvals", after="revoked_at IS NULL"),
         _REVOKE,

@@ -11,8 +11,7 @@ from lcia.worker import estimates
 def over_limit(instance: Instance, item: QueueItem, assessment: str | None) -> str | None:
     """A sentence with the figures if learning a task would go beyond its site's limit; None if it may be learnt.
 
-    `assessment` is its record, None for a change that learns nothing. Without prices nothing is known, so nothing is
-    held back: `lcia doctor` says so.
+    `assessment` is its record, None for a change that learns nothing.
     """
     prices = instance.settings.prices
     limit = prices.month_limits.get(item.owner, prices.month_limits.get("*"))
