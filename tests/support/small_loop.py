@@ -22,6 +22,7 @@ from tests.support.shared import once
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
 TASKS = ("movie_sentiment", "product_sentiment", "passive_voice")
+TRAIN = ("booking_slot", "negate_sentence")
 ROWS = {"train": 30, "validation": 15, "test": 15}
 SITE, OPS = actor("site"), actor("ops")
 SECTIONS: dict[str, Json] = {
@@ -209,6 +210,44 @@ def waiting(learnt: Learnt, tmp_path: Path) -> SmallLoop:
 def champion(learnt: Learnt, tmp_path: Path) -> SmallLoop:
     """A copy of the loop with three promoted versions."""
     return learnt.loop.copy(tmp_path)
+
+
+def learn_train(learnt: Learnt, folder: Path) -> None:
+    """Two tasks learnt and promoted, and below `folder` a train of two further ones, each with a group of its own."""
+    shutil.copy(learnt.loop.config, folder)
+    loop = learnt.waiting.copy(folder)
+    decisions.reject(loop.open(), "3", OPS, "to begin with two")
+    for name in TRAIN:
+        write_package(loop.packages, name)
+    write_package(loop.packages / "more", TRAIN[0], first=40, version="2")
+    (folder / "before").mkdir()
+    loop.copy(folder / "before")
+    instance = loop.open()
+    for name in TRAIN:
+        tasks.submit(instance, loop.package(name), SITE)
+    worker.work(instance, SITE, print)
+
+
+@pytest.fixture
+def made_train(learnt: Learnt, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `learn_train` put everything; only to be copied."""
+    return once(tmp_path_factory, "train", partial(learn_train, learnt))
+
+
+@pytest.fixture
+def train(made_train: Path, tmp_path: Path) -> SmallLoop:
+    """A copy of the train: versions 4 and 5 wait for people."""
+    return loop_in(made_train).copy(tmp_path)
+
+
+@pytest.fixture
+def before_train(made_train: Path, tmp_path: Path) -> SmallLoop:
+    """A copy of the state before the two were learnt."""
+    (tmp_path / "before").mkdir()
+    state = replace(
+        loop_in(made_train), home=made_train / "before" / "home", packages=made_train / "before" / "packages"
+    )
+    return state.copy(tmp_path / "before")
 
 
 @pytest.fixture

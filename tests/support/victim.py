@@ -93,6 +93,10 @@ def _run(loop: SmallLoop, verb: str, subject: str, kill: Kill) -> None:
     if verb == "run":
         item = tasks.submit(place, loop.package(subject), SITE)
         worker.work(place, SITE, print, item.id)
+    elif verb == "work":
+        worker.work(place, SITE, print)
+    elif verb == "reject":
+        decisions.reject(place, subject, OPS, "the rows are wrong")
     elif verb == "approve":
         decisions.approve(place, subject, OPS, "read the evidence")
     else:

@@ -1,14 +1,8 @@
 """The train: tasks are learnt on versions that wait for people, and carried over where people pass one over."""
 
-import shutil
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pytest
-from shared import once
-from small_loop import OPS, SITE, Learnt, SmallLoop, loop_in, write_package
+from small_loop import OPS, SITE, TRAIN, SmallLoop
 
 from components.evaluation.scored import scored_rows
 from components.promotion import candidates
@@ -20,40 +14,7 @@ from lcia.instance import Instance
 from lcia.operations import audit, decisions, status, tasks, versions
 from lcia.worker import loop as worker
 
-BOOKING, NEGATE = "booking_slot", "negate_sentence"
-
-
-def learn_train(learnt: Learnt, folder: Path) -> None:
-    """Two tasks learnt and promoted, and below `folder` a train of two further ones, each with a group of its own."""
-    shutil.copy(learnt.loop.config, folder)
-    loop = learnt.waiting.copy(folder)
-    decisions.reject(loop.open(), "3", OPS, "to begin with two")
-    for name in (BOOKING, NEGATE):
-        write_package(loop.packages, name)
-    write_package(loop.packages / "more", BOOKING, first=40, version="2")
-    (folder / "before").mkdir()
-    loop.copy(folder / "before")
-    submit(loop, loop.open(), BOOKING, NEGATE)
-
-
-@pytest.fixture
-def made(learnt: Learnt, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `learn_train` put everything; only to be copied."""
-    return once(tmp_path_factory, "train", partial(learn_train, learnt))
-
-
-@pytest.fixture
-def loop(made: Path, tmp_path: Path) -> SmallLoop:
-    """A copy of the train: versions 4 and 5 wait for people."""
-    return loop_in(made).copy(tmp_path)
-
-
-@pytest.fixture
-def before(made: Path, tmp_path: Path) -> SmallLoop:
-    """A copy of the state before the two were learnt."""
-    (tmp_path / "before").mkdir()
-    state = replace(loop_in(made), home=made / "before" / "home", packages=made / "before" / "packages")
-    return state.copy(tmp_path / "before")
+BOOKING, NEGATE = TRAIN
 
 
 def submit(loop: SmallLoop, instance: Instance, *names: str) -> list[int]:
@@ -86,8 +47,8 @@ def texts(rows: list[dict[str, Any]]) -> list[str]:
     return [row["text"] for row in rows]
 
 
-def test_each_task_is_learnt_on_the_one_before_and_they_are_promoted_in_order(loop: SmallLoop) -> None:
-    instance = loop.open()
+def test_each_task_is_learnt_on_the_one_before_and_they_are_promoted_in_order(train: SmallLoop) -> None:
+    instance = train.open()
     first, second, champion = instance.version("4"), instance.version("5"), instance.champion()
     assert first is not None
     assert second is not None
@@ -102,9 +63,9 @@ def test_each_task_is_learnt_on_the_one_before_and_they_are_promoted_in_order(lo
     assert champion.digest == second.digest
 
 
-def test_what_people_reject_takes_nothing_with_it_but_what_was_learnt_on_its_group(loop: SmallLoop) -> None:
-    instance = loop.open()
-    [again] = submit(loop, instance, "more/booking_slot")
+def test_what_people_reject_takes_nothing_with_it_but_what_was_learnt_on_its_group(train: SmallLoop) -> None:
+    instance = train.open()
+    [again] = submit(train, instance, "more/booking_slot")
     second, third = instance.version("5"), version(instance, again)
     assert second is not None
     assert second.item is not None
@@ -140,10 +101,10 @@ def test_what_people_reject_takes_nothing_with_it_but_what_was_learnt_on_its_gro
     assert audit.verify(instance).ok
 
 
-def test_the_end_is_that_of_learning_one_after_the_other(loop: SmallLoop, before: SmallLoop) -> None:
-    in_train = [one["digest"] for one in status.status(loop.open())["candidates"]][-2:]
-    instance = before.open("train.longest=1")
-    submit(before, instance, BOOKING, NEGATE)
+def test_the_end_is_that_of_learning_one_after_the_other(train: SmallLoop, before_train: SmallLoop) -> None:
+    in_train = [one["digest"] for one in status.status(train.open())["candidates"]][-2:]
+    instance = before_train.open("train.longest=1")
+    submit(before_train, instance, BOOKING, NEGATE)
     items = {one["name"]: one for one in status.status(instance)["queue"]["items"]}
     assert items[NEGATE]["state"] == "waiting"
     assert items[NEGATE]["reason"] == "version 4 (booking_slot@1) waits for people to decide"
@@ -152,8 +113,8 @@ def test_the_end_is_that_of_learning_one_after_the_other(loop: SmallLoop, before
     assert [one["digest"] for one in status.status(instance)["candidates"]][-2:] == in_train
 
 
-def test_a_rollback_carries_the_train_over_to_the_version_gone_back_to(loop: SmallLoop) -> None:
-    instance = loop.open()
+def test_a_rollback_carries_the_train_over_to_the_version_gone_back_to(train: SmallLoop) -> None:
+    instance = train.open()
     earlier = instance.version("4")
     decisions.rollback(instance, "1", OPS, "complaints")
     worker.work(instance, SITE, print)
@@ -167,17 +128,19 @@ def test_a_rollback_carries_the_train_over_to_the_version_gone_back_to(loop: Sma
     assert audit.verify(instance).ok
 
 
-def test_a_version_that_the_gate_stands_against_waits_beside_the_train(before: SmallLoop) -> None:
-    instance = before.open("policy.gate.enforce=true", "policy.gate.new_task_margin=0", "policy.gate.min_routing=1.0")
-    items = submit(before, instance, BOOKING, NEGATE)
+def test_a_version_that_the_gate_stands_against_waits_beside_the_train(before_train: SmallLoop) -> None:
+    instance = before_train.open(
+        "policy.gate.enforce=true", "policy.gate.new_task_margin=0", "policy.gate.min_routing=1.0"
+    )
+    items = submit(before_train, instance, BOOKING, NEGATE)
     first, second = (version(instance, item) for item in items)
     assert first.verdict != "pass"
     assert second.parent == first.parent
 
 
-def test_a_task_may_wait_while_its_own_group_is_undecided(loop: SmallLoop) -> None:
-    instance = loop.open("train.same_group=wait")
-    [item] = submit(loop, instance, "more/booking_slot")
+def test_a_task_may_wait_while_its_own_group_is_undecided(train: SmallLoop) -> None:
+    instance = train.open("train.same_group=wait")
+    [item] = submit(train, instance, "more/booking_slot")
     with instance.db.read() as connection:
         waiting = queue.item(connection, item)
     assert waiting.state == "waiting"
