@@ -19,6 +19,9 @@ from components.settings import PolicySettings
 from components.storage.database import AccountRefused, Database
 from components.storage.objects import ObjectStore
 
+APPROVED_EARLIER = "approved before; the version it was made on is the champion now"
+"""Reason of a promotion whose turn came after its approvals."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,15 +70,7 @@ def _by_approvals(
         if not any(_has_quorum(connection, candidate, rules, override=override) for override in (False, True)):
             return None
     try:
-        promotion = promote(
-            promoter,
-            store,
-            assistant=candidate.assistant,
-            version=candidate.digest,
-            actor=SYSTEM,
-            policy=policy,
-            reason="approved before; the version it was made on is the champion now",
-        )
+        promotion = _promote(promoter, store, candidate, policy, APPROVED_EARLIER)
     except AccountRefused:
         return Outcome(candidate, None, f"version {candidate.number} waits for `lcia serve`, whose account may promote")
     except WaitingForPeople:
@@ -97,24 +92,35 @@ def _by_low_risk(
     promoter: Database, store: ObjectStore, candidate: Candidate, policy: PolicySettings, rules: PolicySettings
 ) -> Outcome:
     try:
-        judgement = judging.present(
-            store, candidate, rules.gate
-        )  # remembered, unlike the evidence, which is read whole
+        # remembered, unlike the evidence, which is read whole
+        judgement = judging.present(store, candidate, rules.gate)
         approvals.check_gate(candidate, judgement, rules.gate)
         approvals.check_low_risk(candidate, judgement, rules.approval)
-        promotion = promote(
-            promoter,
-            store,
-            assistant=candidate.assistant,
-            version=candidate.digest,
-            actor=SYSTEM,
-            policy=policy,
-            reason="policy.approval.auto",
-            automatic=True,
-        )
+        promotion = _promote(promoter, store, candidate, policy, "policy.approval.auto", automatic=True)
     except AccountRefused:
         words = f"version {candidate.number} waits for `lcia serve`, whose account may promote it automatically"
         return Outcome(candidate, None, words)
     except LciaError as refusal:
         return Outcome(candidate, None, f"version {candidate.number} not promoted automatically: {refusal}")
     return Outcome(candidate, promotion, f"version {candidate.number} promoted automatically, epoch {promotion.epoch}")
+
+
+def _promote(
+    promoter: Database,
+    store: ObjectStore,
+    candidate: Candidate,
+    policy: PolicySettings,
+    reason: str,
+    *,
+    automatic: bool = False,
+) -> Promotion:
+    return promote(
+        promoter,
+        store,
+        assistant=candidate.assistant,
+        version=candidate.digest,
+        actor=SYSTEM,
+        policy=policy,
+        reason=reason,
+        automatic=automatic,
+    )
