@@ -126,7 +126,7 @@ class PriceSettings(Section):
     it is held, with the figures. It needs the price of an hour."""
 
     @model_validator(mode="after")
-    def _priced(self) -> Self:
+    def _need_a_price(self) -> Self:
         if self.month_limits and self.cpu_hour is None and self.gpu_hour is None:
             raise ValueError(
                 "prices.month_limits needs prices.cpu_hour or prices.gpu_hour: without them no cost is known"

@@ -31,20 +31,20 @@ def in_turn(items: Sequence[QueueItem], learnt: Mapping[str, int], first: Collec
     `learnt`: by site, the number of tasks that were learnt lately. `first`: items that only go on from another version;
     they come before all others, in their own order, as those behind them were made on them.
     """
-    interrupted = [item for item in items if item.state not in WAITING]
-    carried = [item for item in items if item.state in WAITING and item.id in first]
+    in_hand = [item for item in items if item.state not in WAITING]
+    going_on = [item for item in items if item.state in WAITING and item.id in first]
     rest = [item for item in items if item.state in WAITING and item.id not in first]
-    return [*interrupted, *carried, *_fair(rest, Counter(learnt))]
+    return [*in_hand, *going_on, *_fair(rest, Counter(learnt))]
 
 
 def _fair(items: Sequence[QueueItem], counts: Counter[str]) -> list[QueueItem]:
-    order, left = list[QueueItem](), sorted(items, key=lambda item: item.id)
-    while left:
-        most = max(priority_of(item) for item in left)
-        item = min((one for one in left if priority_of(one) == most), key=lambda one: (counts[one.owner], one.id))
+    order, remaining = list[QueueItem](), sorted(items, key=lambda item: item.id)
+    while remaining:
+        most = max(priority_of(item) for item in remaining)
+        item = min((one for one in remaining if priority_of(one) == most), key=lambda one: (counts[one.owner], one.id))
         counts[item.owner] += 1
         order.append(item)
-        left.remove(item)
+        remaining.remove(item)
     return order
 
 

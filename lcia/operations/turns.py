@@ -22,8 +22,8 @@ def waiting_order(instance: Instance, only: int | None = None) -> list[QueueItem
         learnt = turns.learnt_lately(connection, instance.assistant, instance.settings.queue.share_days)
         versions = candidates.versions(connection, instance.assistant)
     newest = {version.item: version for version in sorted(versions, key=lambda one: one.changed_at)}
-    carried = {number for number, version in newest.items() if number is not None and version.state == "superseded"}
-    return [one for one in turns.in_turn(items, learnt, carried) if only in (None, one.id)]
+    going_on = {number for number, version in newest.items() if number is not None and version.state == "superseded"}
+    return [one for one in turns.in_turn(items, learnt, going_on) if only in (None, one.id)]
 
 
 def waits(instance: Instance) -> dict[int, dict[str, Any]]:

@@ -20,16 +20,16 @@ def over_limit(instance: Instance, item: QueueItem, assessment: str | None) -> s
     forecast = estimates.estimate(instance, instance.store.get_json(assessment)["estimate"])["money"]
     if forecast is None:
         return None
-    spent = _spent(instance, item.owner)
-    if spent + forecast <= limit:
+    so_far = _money_so_far(instance, item.owner)
+    if so_far + forecast <= limit:
         return None
     return (
-        f"{item.owner} has spent {spent:.2f} of {limit:.2f} {prices.currency} this month (prices.month_limits), and "
+        f"{item.owner} has spent {so_far:.2f} of {limit:.2f} {prices.currency} this month (prices.month_limits), and "
         f"this task would cost about {forecast:.2f}; `lcia release {item.id} --reason ...` learns it all the same"
     )
 
 
-def _spent(instance: Instance, owner: str) -> float:
+def _money_so_far(instance: Instance, owner: str) -> float:
     """Money that a site's tasks took in this month of the calendar."""
     with instance.db.read() as connection:
         today = now(connection)
