@@ -144,8 +144,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--longest", type=int, default=20, help="train.longest")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path(".lcia/flow"))
+    parser.add_argument("--quick", action="store_true", help="6 tasks")
     arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.tasks, arguments.every = 6, 0.3
     work = arguments.work.absolute()
+    if work.exists():
+        raise SystemExit(f"{work} is there already; a simulation begins with an empty state: name another --work")
     (work / "home").mkdir(parents=True)
     write_tiny_llama(work / "model")
     overrides = [*GOES_ON, *TINY, f"base_model.name={work / 'model'}", f"train.longest={arguments.longest}"]
