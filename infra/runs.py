@@ -43,6 +43,7 @@ class PipelineRun:
 
 STEPS: dict[str, tuple[StepName, ...]] = {
     "assess_task": ("ingest_task", "validate_data", "check_drift", "group_instructions"),
+    "tune_task": ("tune",),
     "learn_task": ("tune", "evaluate_forgetting", "gate", "register_candidate"),
     "change_task": ("evaluate_forgetting", "gate", "register_change"),
 }

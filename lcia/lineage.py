@@ -1,4 +1,7 @@
-"""Lease on an assistant's lineage: a process that learns, sweeps or rebases holds it, and only one at a time."""
+"""Lease on an assistant's lineage: a process that learns, sweeps or rebases holds it, and only one at a time.
+
+Other leases are held in the same way.
+"""
 
 import logging
 import threading
@@ -27,14 +30,24 @@ def hold_lineage(db: Database, assistant: str, role: str) -> Iterator[Lease]:
         LineageBusy: another live process holds it.
     """
     name = f"lineage:{assistant}"
+    with hold(db, name, role) as lease:
+        if lease is None:
+            with db.read() as connection:
+                holder = leases.holder(connection, name)
+            raise LineageBusy(
+                f"{holder.owner if holder else 'another worker'} is at work on {assistant!r}; "
+                "versions are registered by one worker at a time: wait for it (`lcia status`) or stop it"
+            )
+        yield lease
+
+
+@contextmanager
+def hold(db: Database, name: str, role: str) -> Iterator[Lease | None]:
+    """Hold a lease, with a heartbeat, for as long as the block takes; None if another live process has it."""
     lease = leases.acquire(db, name, leases.process_owner(role), LEASE_SECONDS)
     if lease is None:
-        with db.read() as connection:
-            holder = leases.holder(connection, name)
-        raise LineageBusy(
-            f"{holder.owner if holder else 'another worker'} is at work on {assistant!r}; "
-            "learning is serial per assistant: wait for it (`lcia status`) or stop it"
-        )
+        yield None
+        return
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(db, lease, stop), daemon=True)
     beat.start()

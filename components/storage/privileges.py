@@ -92,7 +92,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = {
         Right("UPDATE", "candidates", _AGAIN, "state IN ('rejected', 'superseded')", "state = 'pending'"),
         _REVOKE,  # approvals of a candidate that is made again on new evidence
         Right("INSERT", "results"),
-        *_leases("lineage", "outbox"),
+        *_leases("lineage", "outbox", "ahead"),
         Right("INSERT", "outbox", after="kind = 'candidate'"),
         Right("UPDATE", "outbox", _PARKED, "kind NOT IN ('promote', 'rollback')"),
         *_rounds("worker"),

@@ -92,8 +92,9 @@ def work(
 ) -> None:
     """Take packages from the inbox and bring every open task as far as it can go.
 
-    If another worker holds the lease, this one leaves the tasks to it. Running several is safe. Exits 1 if a task fails
-    or is refused, 2 if a gate is against it, 3 if people have to act; of several tasks, the highest.
+    While another worker is at work, this one tunes waiting tasks of other groups before their turn, so that several
+    learn side by side; versions are the same as with one. Exits 1 if a task fails or is refused, 2 if a gate is against
+    it, 3 if people have to act; of several tasks, the highest.
     """
     import signal
 
@@ -108,7 +109,9 @@ def work(
         try:
             items = _work(instance, name, None)
         except LineageBusy as busy:
-            items, remark = [], f"The tasks are left to the other worker: {busy}"
+            early = _tune_ahead(instance, name)
+            numbers = f"; tuned before their turn: {', '.join(map(str, early))}" if early else ""
+            items, remark = [], f"The tasks are left to the other worker: {busy}{numbers}"
         if not once:
             _watch(instance, name, every)
     if not items and not as_json:
@@ -152,8 +155,10 @@ def _watch(instance: "Instance", name: str | None, every: float) -> None:
     rounds = Rounds(instance.db, instance.home, "worker", every)
 
     def work() -> None:
-        with contextlib.suppress(LineageBusy):
+        try:
             _work(instance, name, None)
+        except LineageBusy:
+            _tune_ahead(instance, name)
 
     def serve() -> None:
         with contextlib.suppress(AccountRefused):  # the service looks too, and its account may
@@ -164,6 +169,13 @@ def _watch(instance: "Instance", name: str | None, every: float) -> None:
         time.sleep(every)
         rounds.run("work", work)
         rounds.run("served", serve)
+
+
+def _tune_ahead(instance: "Instance", name: str | None) -> list[int]:
+    from lcia.instance import actor
+    from lcia.worker.ahead import tune_ahead
+
+    return tune_ahead(instance, actor(name), say)
 
 
 def _work(instance: "Instance", name: str | None, only: int | None) -> list[int]:

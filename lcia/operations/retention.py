@@ -184,7 +184,8 @@ def _forget_runs(item: QueueItem) -> int:
     from infra.erasure import delete_runs
 
     suffix = f"{item.name}-{item.version}-"
-    return delete_runs([f"assess_task-{item.id}-{suffix}", f"learn_task-{item.id}-{suffix}", f"plan-{suffix}"])
+    own = [f"{name}-{item.id}-{suffix}" for name in ("assess_task", "learn_task", "tune_task")]
+    return delete_runs([*own, *(f"ahead-{name}" for name in own), f"plan-{suffix}"])
 
 
 def _compact(instance: Instance) -> dict[str, str]:

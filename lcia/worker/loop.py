@@ -1,6 +1,7 @@
 """Loop of the worker: it holds the lease, runs the pipelines, and turns their results into rows and log entries."""
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -12,6 +13,7 @@ from components.promotion.candidates import Candidate, ParentOvertaken
 from components.quality.fingerprints import result_name, store_fingerprints
 from components.quality.omissions import Omission
 from components.registry.publication import publication
+from components.storage import leases
 from components.storage.keys import step_key
 from components.storage.leases import Lease
 from components.storage.objects import ObjectMissing
@@ -27,7 +29,7 @@ from lcia.lineage import hold_lineage
 from lcia.operations.turns import waiting_order
 from lcia.worker import changes, estimates, inbox, live_curves
 from lcia.worker.limits import over_limit
-from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, make_order, run_name, with_gate_history
+from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, ahead_lease, make_order, run_name, with_gate_history
 from lcia.worker.waiting import why_wait
 from steps.order import LearnOrder, Order
 
@@ -36,6 +38,8 @@ LOG = logging.getLogger("lcia.worker.loop")
 REFUSALS = frozenset({"PackageError", "SnapshotError"})
 """Step errors that are the package's fault, not the machine's."""
 
+LOOK_SECONDS = 1.0
+"""Between two looks at what another worker does."""
 Say = Callable[[str], None]
 
 
@@ -82,9 +86,9 @@ def next_item(instance: Instance, only: int | None = None) -> QueueItem | None:
 class Advance:
     """Advance of one item through the pipelines."""
 
-    def __init__(self, instance: Instance, lease: Lease, actor: Actor, say: Say) -> None:
+    def __init__(self, instance: Instance, lease: Lease, actor: Actor, say: Say, prefix: str = "") -> None:
         self.instance, self.lease, self.actor, self.say = instance, lease, actor, say
-        self.runs = Runs(instance, lease)
+        self.runs = Runs(instance, lease, prefix)
 
     def run(self, item: QueueItem) -> QueueItem:
         """Bring the item as far as it can go now."""
@@ -104,21 +108,10 @@ class Advance:
 
     def _assess(self, item: QueueItem, parent: str | None) -> QueueItem:
         item = self.move(item, "assessing", "data validation, drift check and grouping")
-        self.say(f"{item.name}@{item.version}: assess_task (validation, drift, grouping)")
-        order = self._order(item, parent).model_copy(update={"fingerprints": self._fingerprints(item, parent)})
-        key = step_key(
-            "assess",
-            {"package": item.package, "parent": parent, "answers": item.decisions},
-            self.instance.settings.content(),
-            ASSESS,
-        )
-        digest = self.runs.find(key)
-        if digest is None:
-            try:
-                run = self.runs.run("assess_task", item, order)
-            except StepFailed as failure:
-                return self._refuse(item, failure)
-            digest = self.runs.record(key, "assess", run.outputs["group_instructions"])
+        try:
+            digest = self.assessment(item, parent)
+        except StepFailed as failure:
+            return self._refuse(item, failure)
         record = self.instance.store.get_json(digest)
         self._fingerprint(record["task"])  # now of the rows that are learnt, without those set aside
         for reason in record["reasons"]:
@@ -126,6 +119,28 @@ class Advance:
         for omission in Omission.of(record):
             self.say(f"  {omission}")
         return self._judge(item, digest, record)
+
+    def assessment(self, item: QueueItem, parent: str | None) -> str:
+        """Digest of an item's assessment on `parent`; found again if it was made before.
+
+        Raises:
+            StepFailed: with the step's own words.
+        """
+        digest = self.find_assessment(item, parent)
+        if digest is not None:
+            return digest
+        self.say(f"{item.name}@{item.version}: assess_task (validation, drift, grouping)")
+        order = self._order(item, parent).model_copy(update={"fingerprints": self._fingerprints(item, parent)})
+        run = self.runs.run("assess_task", item, order)
+        return self.runs.record(self._assess_key(item, parent), "assess", run.outputs["group_instructions"])
+
+    def find_assessment(self, item: QueueItem, parent: str | None) -> str | None:
+        """Digest of an item's assessment on `parent`, if there is one."""
+        return self.runs.find(self._assess_key(item, parent))
+
+    def _assess_key(self, item: QueueItem, parent: str | None) -> str:
+        inputs = {"package": item.package, "parent": parent, "answers": item.decisions}
+        return step_key("assess", inputs, self.instance.settings.content(), ASSESS)
 
     def _judge(self, item: QueueItem, digest: str, record: dict[str, Any]) -> QueueItem:
         reports = {"assessment": digest, **record["reports"]}
@@ -152,6 +167,7 @@ class Advance:
 
     def _learn(self, item: QueueItem, parent: str | None) -> QueueItem:
         instance, assessment = self.instance, item.reports["assessment"]
+        self._wait_for_others(item)
         order = self._order(item, parent).to_learn(assessment, superseded=instance.replacements())
         tuning = self.runs.find(LearnKeys.of(instance.store, instance.settings, order).tune)
         try:
@@ -253,6 +269,19 @@ class Advance:
         if failure.cause not in REFUSALS:
             return self.move(item, "failed", str(failure))
         return self.move(item, "refused", str(failure))
+
+    def _wait_for_others(self, item: QueueItem) -> None:
+        """Wait while another worker tunes the item before its turn."""
+        told = False
+        while True:
+            with self.instance.db.read() as connection:
+                other = leases.holder(connection, ahead_lease(self.instance, item))
+            if other is None:
+                return
+            if not told:
+                self.say(f"  {other.owner} is tuning it already")
+            told = True
+            time.sleep(LOOK_SECONDS)
 
     # -- small pieces -------------------------------------------------------------------------------
 

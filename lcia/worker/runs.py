@@ -30,6 +30,8 @@ def make_order(instance: Instance, package: str, parent: str | None, answers: Ma
     )
 
 
+AHEAD = "ahead-"
+"""Beginning of the names of runs before a task's turn."""
 ASSESS = ("evaluation", "grouping", "model", "quality", "tasks")
 TUNE = ("model", "tuning", "grouping")
 EVALUATE = ("model", "tuning", "grouping", "evaluation")
@@ -116,6 +118,8 @@ class Runs:
 
     instance: Instance
     lease: Lease
+    prefix: str = ""
+    """Beginning of the names of its runs in ZenML, where another worker may run the same."""
 
     def find(self, key: str) -> str | None:
         """Output of an earlier step under this key."""
@@ -135,7 +139,7 @@ class Runs:
                 self.record(key, step, outputs[step])
 
     def run(self, pipeline: str, item: QueueItem, order: Order) -> PipelineRun:
-        """Run `assess_task`, `learn_task` or `change_task` on an item.
+        """Run `assess_task`, `learn_task`, `change_task` or `tune_task` on an item.
 
         Raises:
             StepFailed: with the step's own words.
@@ -143,15 +147,22 @@ class Runs:
         from pipelines.assess_task import assess_task
         from pipelines.change_task import change_task
         from pipelines.learn_task import learn_task
+        from pipelines.tune_task import tune_task
 
-        function = {"assess_task": assess_task, "learn_task": learn_task, "change_task": change_task}[pipeline]
-        instance = self.instance
+        functions = (assess_task, learn_task, change_task, tune_task)
+        function = next(one for one in functions if one.name == pipeline)
+        instance, name = self.instance, self.prefix + run_name(pipeline, item)
         digest = instance.store.put_json(order.model_dump(mode="json"))
         progress.clear(instance.store, item.package)
         try:
-            return run_pipeline(function, run_name(pipeline, item), instance.settings, instance.home, digest)
+            return run_pipeline(function, name, instance.settings, instance.home, digest)
         finally:
             progress.clear(instance.store, item.package)
+
+
+def ahead_lease(instance: Instance, item: QueueItem) -> str:
+    """Lease of whoever tunes an item before its turn."""
+    return f"ahead:{instance.assistant}:{item.id}"
 
 
 def run_name(pipeline: str, item: QueueItem) -> str:
