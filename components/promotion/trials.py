@@ -15,7 +15,7 @@ from components.audit.log import SYSTEM, Actor, append
 from components.errors import LciaError
 from components.identity import tokens
 from components.names import same_person
-from components.promotion import approvals, candidates, champion, judging, trial_rows
+from components.promotion import approvals, candidates, champion, judging, train, trial_rows
 from components.promotion.candidates import Candidate
 from components.promotion.policy import standing
 from components.promotion.quorum import need_entitled
@@ -263,7 +263,12 @@ def _need_fit(
             "about a version that waits for people; `lcia status` lists them"
         )
     need_decision(connection, candidate.assistant)
-    present = champion.current(connection, candidate.assistant)
+    present, base = champion.current(connection, candidate.assistant), train.undecided_base(connection, candidate)
+    if base is not None:
+        raise TrialRefused(
+            f"version {candidate.number} was made on version {base.number}, which waits for people: a trial compares it "
+            f"with the champion, so what version {base.number} changes would count too; decide about that one first"
+        )
     if present is None or candidate.parent != present.version:
         now_in_use = "there is no champion yet" if present is None else "it was made on another champion"
         raise TrialRefused(

@@ -28,8 +28,11 @@ PLACEHOLDER = "0" * 64
 def tune_ahead(instance: Instance, actor: Actor, say: Say) -> list[int]:
     """Tune every waiting task whose group no task before it changes; returns their queue items.
 
-    A step that fails is left to the worker that learns the task: it will say so.
+    None before there is a version: the first one sets up ZenML and the base model, which is one process's work. A step
+    that fails is left to the worker that learns the task: it will say so.
     """
+    if instance.base() is None:
+        return []
     done = []
     for item in waiting_order(instance.current()):
         if item.state not in WAITING or item.is_change:

@@ -477,7 +477,7 @@ def test_another_worker_at_work(lcia: "Lcia", fresh: SmallLoop) -> None:
     assert lease is not None
     ended = lcia(fresh, "work", "--as", "site")
     assert (ended.code, ended.err) == (0, ""), "two workers are safe together: no reason for an alarm"
-    assert "left to the other worker: somebody is at work on 'assistant'; learning is serial per assistant" in ended.out
+    assert "left to the other worker: somebody is at work on 'assistant'; versions are registered by one" in ended.out
     assert lcia(fresh, "work", "--as", "site", "--json").json == []
     assert lcia(fresh, "status", "--json").json["queue"]["submitted"] == 1
 
