@@ -266,8 +266,8 @@ def _need_fit(
     present, base = champion.current(connection, candidate.assistant), train.undecided_base(connection, candidate)
     if base is not None:
         raise TrialRefused(
-            f"version {candidate.number} was made on version {base.number}, which waits for people: a trial compares it "
-            f"with the champion, so what version {base.number} changes would count too; decide about that one first"
+            f"version {candidate.number} was made on version {base.number}, which waits for people: compared with the "
+            f"champion, what version {base.number} changes would count too; decide about that one first"
         )
     if present is None or candidate.parent != present.version:
         now_in_use = "there is no champion yet" if present is None else "it was made on another champion"
