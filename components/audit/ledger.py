@@ -70,8 +70,9 @@ def _task(ledger: Ledger, body: Body, verb: str) -> None:
     if "item" not in details:
         return
     if "to" not in details:
-        facts = {name: details.get(name) for name in ("package", "owner")}
-        ledger.queue[details["item"]] = {**facts, "submitted_by": body["actor"]["name"], "state": verb}
+        if verb == "submitted":  # other entries, such as one about its priority, change no fact of the row
+            facts = {name: details.get(name) for name in ("package", "owner")}
+            ledger.queue[details["item"]] = {**facts, "submitted_by": body["actor"]["name"], "state": verb}
     elif details["item"] in ledger.queue:
         ledger.queue[details["item"]]["state"] = details["to"]
 

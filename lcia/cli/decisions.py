@@ -69,7 +69,7 @@ def reject(
     """Reject a candidate. It can't be approved any more; `lcia retry` learns its task again."""
     with quiet_stdout(as_json=as_json):
         value = perform("reject", name, config, version=version, reason=reason)
-    _answer(value, as_json=as_json, text=f"Version {value['version']} is rejected.")
+    _answer(value, as_json=as_json, text=decisions.rejection)
 
 
 @verb(DO, 'lcia revoke 4 --reason "read the flips again"', 'lcia revoke 4 --of ann --reason "she left"')

@@ -171,7 +171,10 @@ class Advance:
         order = self._order(item, parent).to_learn(assessment, superseded=instance.replacements())
         tuning = self.runs.find(LearnKeys.of(instance.store, instance.settings, order).tune)
         try:
-            learning = self.learn(item, with_gate_history(instance, item, order, tuning=tuning))
+            order = with_gate_history(instance, item, order, tuning=tuning)
+            if order.origin:
+                self.say("  its group is what it was, so it is carried over without tuning")
+            learning = self.learn(item, order)
         except StepFailed as failure:
             self.say(f"  failed: {failure}")
             return self.move(item, "failed", str(failure))

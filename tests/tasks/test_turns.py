@@ -6,6 +6,7 @@ import pytest
 
 from components.audit import log
 from components.audit.log import Actor
+from components.audit.verify import verify_database
 from components.storage.database import Database
 from components.tasks import queue, turns
 from components.tasks.queue import QueueError
@@ -79,6 +80,7 @@ def test_a_priority_comes_before_the_share_and_is_in_the_log(db: Database) -> No
     with db.read() as connection:
         entry = next(iter(log.newest(connection, ["task.prioritised"])))
     assert (entry.actor.name, entry.details["reason"], entry.details["priority"]) == ("ann", "the campaign starts", 3)
+        assert verify_database(connection).ok, "the log explains the item as before"
     assert item.decisions == {}, "learning does not depend on it"
 
 

@@ -26,6 +26,17 @@ def approval(value: Value) -> str:
     return text
 
 
+def rejection(value: Value) -> str:
+    """`lcia reject`."""
+    lines = [f"Version {value['version']} is rejected."]
+    if numbers := value.get("set_aside"):  # a server of an earlier release says less
+        names = ", ".join(map(str, numbers))
+        lines.append(
+            f"Made on it and set aside: {names}. The worker carries them over without it; they need new approvals."
+        )
+    return "\n".join(lines)
+
+
 def delivery(value: Value) -> list[str]:
     """Lines below a decision, if MLflow does not know of it yet or does not serve the champion."""
     lines = [f"  not told: {one}" for one in value.get("registry_untold", ())]
