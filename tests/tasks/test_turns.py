@@ -79,8 +79,8 @@ def test_a_priority_comes_before_the_share_and_is_in_the_log(db: Database) -> No
     assert order(db) == [two, one]
     with db.read() as connection:
         entry = next(iter(log.newest(connection, ["task.prioritised"])))
-    assert (entry.actor.name, entry.details["reason"], entry.details["priority"]) == ("ann", "the campaign starts", 3)
         assert verify_database(connection).ok, "the log explains the item as before"
+    assert (entry.actor.name, entry.details["reason"], entry.details["priority"]) == ("ann", "the campaign starts", 3)
     assert item.decisions == {}, "learning does not depend on it"
 
 
