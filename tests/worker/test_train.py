@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from small_loop import OPS, SITE, TRAIN, SmallLoop
 
 from components.evaluation.scored import scored_rows
@@ -148,3 +149,26 @@ def test_a_task_may_wait_while_its_own_group_is_undecided(train: SmallLoop) -> N
     assert worker.work(instance, SITE, print) == []
     decisions.approve(instance, "4", OPS, "read")
     assert [one.id for one in worker.work(instance, SITE, print)] == [item]
+
+
+def test_what_was_learnt_on_a_version_that_is_rejected_meanwhile_goes_on(
+    train: SmallLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision falls while a task is being learnt: it is not lost, and not recorded on what people passed over."""
+    instance, original = train.open(), worker.with_gate_history
+
+    def rejecting(*arguments: Any, **links: Any) -> Any:
+        monkeypatch.setattr(worker, "with_gate_history", original)
+        order = original(*arguments, **links)
+        decisions.reject(instance, "5", OPS, "the rows are wrong")
+        return order
+
+    monkeypatch.setattr(worker, "with_gate_history", rejecting)
+    [item] = submit(train, instance, "more/booking_slot")
+    fourth = instance.version("4")
+    assert fourth is not None
+    assert version(instance, item).parent == fourth.digest
+    with instance.db.read() as connection:
+        assert queue.item(connection, item).state == "candidate"
+    assert [one["state"] for one in status.status(instance)["candidates"]][-3:] == ["pending", "rejected", "pending"]
+    assert audit.verify(instance).ok
