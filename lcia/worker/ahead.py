@@ -21,12 +21,14 @@ from lcia.worker.loop import Advance, Say
 from lcia.worker.runs import AHEAD, LearnKeys, ahead_lease, make_order
 from steps.order import NO_BASE_MODEL
 
+MOST = 4
+"""Tasks whose turn comes next that are looked at: each is assessed anew on every version, so few of a long queue."""
 PLACEHOLDER = "0" * 64
 """Adapter of a group that a task before will change, in the pool as it may be then."""
 
 
 def tune_ahead(instance: Instance, actor: Actor, say: Say) -> list[int]:
-    """Tune every waiting task whose group no task before it changes; returns their queue items.
+    """Tune the next waiting tasks whose group no task before them changes; returns their queue items.
 
     None before there is a version: the first one sets up ZenML and the base model, which is one process's work. A step
     that fails is left to the worker that learns the task: it will say so.
@@ -34,9 +36,8 @@ def tune_ahead(instance: Instance, actor: Actor, say: Say) -> list[int]:
     if instance.base() is None:
         return []
     done = []
-    for item in waiting_order(instance.current()):
-        if item.state not in WAITING or item.is_change:
-            continue
+    waiting = [one for one in waiting_order(instance.current()) if one.state in WAITING and not one.is_change]
+    for item in waiting[:MOST]:
         with hold(instance.db, ahead_lease(instance, item), "ahead") as lease:
             if lease is None:
                 continue
