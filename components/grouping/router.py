@@ -8,6 +8,7 @@ the task's too, exactly as the version that would follow from it. Nothing here i
 is a sentence model.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, Self
@@ -27,6 +28,8 @@ from components.settings import Fallback, GroupingSettings
 Action = Literal["reuse", "open", "hold"]
 
 _CHUNK = 4096
+_STEPS = 10_000
+"""Steps of a threshold between 0 and 1."""
 _INSTRUCTION, _LINES = 32768, 64
 """Characters and lines of a text in which its instruction is looked for."""
 
@@ -219,10 +222,14 @@ def _thresholds(codebook: Codebook, share: float) -> tuple[float, float]:
 
 
 def lets_in(scores: NDArray[np.float64], share: float) -> float:
-    """The least threshold of six digits that at most `share` of the scores reach (split conformal prediction)."""
+    """The least threshold of four digits that at most `share` of the scores reach (split conformal prediction).
+
+    A sentence model's last bits depend on the texts that it reads at once: at more digits the same version, made by
+    another process, would now and then have another digest.
+    """
     order = np.sort(scores)[::-1]
     last = float(order[min(int(share * len(order)), len(order) - 1)])
-    return min(max(round(last + 10**-6, 6), 10**-6), 1.0)
+    return min(max((math.floor(last * _STEPS) + 1) / _STEPS, 1 / _STEPS), 1.0)
 
 
 class Router:

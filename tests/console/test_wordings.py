@@ -29,7 +29,7 @@ def test_wordings_are_added_proposed_accepted_and_declined(submitter, shown, tas
     text = task.entry.instructions[0]
     assert text[:30] in words(submitter.get(page).text)
     submitter.post("/do/change-wordings", task=task.label, add=f"{NEW}\n\n  Is it worth it?  ", back=page)
-    shown_items = [item for item in _items(shown) if item.changes_wordings]
+    shown_items = [item for item in _items(shown) if item.is_change]
     assert shown_items[-1].label == f"{task.label}+wordings.{len(shown_items)}"
     change = shown.instance.store.get_json(shown_items[-1].package)
     assert change["add"] == [NEW, "Is it worth it?"]

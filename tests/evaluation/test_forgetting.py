@@ -23,7 +23,7 @@ from components.grouping.router import Router
 from components.model.adapters import AdapterSlot, config_of, store_adapter
 from components.model.trunk import Trunk
 from components.model.workbench import Workbench
-from components.promotion.evidence import wordings_gate_evidence
+from components.promotion.evidence import change_gate_evidence
 from components.settings import GroupingSettings, Settings
 from components.storage.objects import ObjectStore
 from components.tasks.package import Package
@@ -497,7 +497,7 @@ def test_rows_that_a_new_wording_takes_are_predicted_by_the_other_adapter(world,
     same = "product_sentiment"
     if not any(taken in before[name].instructions for name in (same,)):
         assert after.evaluation["predictions"][same] == grammar.evaluation["predictions"][same]
-    evidence = wordings_gate_evidence(world.store, world.settings, after.evaluation, attempt=1, looks={})
+    evidence = change_gate_evidence(world.store, world.settings, after.evaluation, attempt=1, looks={})
     assert {task.name for task in evidence.prior if task.may_differ} == set(after.evaluation["rerouted"])
     rules = {row.rule for row in decide_gate(evidence, world.settings.policy.gate).rows}
     assert {"step", "lifetime", "unchanged", "reworded"} <= rules
