@@ -66,7 +66,7 @@ def _evaluate(worker: "Advance", item: QueueItem, parent: str | None) -> QueueIt
             describe_run(run.name, instance.store.get_json(evidence)["candidate"], instance.registry.models_page())
         learning = Learning(evidence, evaluate)
         if isinstance(change, Reversal) and relearning.followers(instance, change, parent):
-            learning = relearning.learn_followers(worker, item, change, parent, evidence, order)
+            learning = relearning.learn_followers(worker, change, parent, learning, order)
     except StepFailed as failure:
         worker.say(f"  failed: {failure}")
         return worker.move(item, "failed", str(failure))

@@ -7,7 +7,7 @@ from components.evaluation.reports import gate_html
 from components.grouping.pool import GroupTask, Pool
 from components.promotion import candidates
 from components.promotion import rebase as judgement
-from components.promotion.evidence import evidence_record, fallback_share
+from components.promotion.evidence import change_card, evidence_record, fallback_share
 from components.promotion.rebase import Lesson
 from components.storage.database import now
 from components.tasks import queue
@@ -67,15 +67,13 @@ def learn_again(
         yield learning
 
 
-def learn_followers(
-    worker: "Advance", item: QueueItem, change: Reversal, parent: str, without: str, order: LearnOrder
-) -> Learning:
-    """Learn the followers of a task again on the version `without` (evidence) all of them; the result's evidence.
+def learn_followers(worker: "Advance", change: Reversal, parent: str, without: Learning, order: LearnOrder) -> Learning:
+    """Learn the followers of a task again on the version `without` all of them; the result has evidence of its own.
 
     It is judged as one step against the parent: every task of it, row by row.
     """
     instance, store = worker.instance, worker.instance.store
-    start, pool = store.get_json(without), instance.pool(parent)
+    start, pool = store.get_json(without.evidence), instance.pool(parent)
     tasks = [entry.task for entry in followers(instance, change, parent)]
     with instance.db.read() as connection:
         today = now(connection).date()
@@ -111,12 +109,14 @@ def learn_followers(
         looks=order.looks,
         other_base=False,
     )
+    own_pages = {name: page for name, page in last["reports"].items() if name in start["reports"]}
+    pages = {"gate": gate_html(gate.to_json()), "card": change_card(store, evaluation, change, gate)}
     evidence = {
         **evidence_record(
             evaluation,
             change.task,
             store.put_json(gate.to_json()),
-            {**start["reports"], "gate": store.put(gate_html(gate.to_json()).encode())},
+            {**own_pages, **{name: store.put(page.encode()) for name, page in pages.items()}},
             evaluation=store.put_json({**evaluation, "task": None}),
             reversal=str(order.change),
         ),
@@ -124,9 +124,4 @@ def learn_followers(
     }
     costs: dict[str, Any] = {name: sum(one.costs.get(name, 0.0) for one in results) for name in ("learn", "estimated")}
     worker.say(f"  learnt again: {', '.join(lesson.entry.name for lesson in lessons) or 'nothing'}")
-    return Learning(store.put_json(evidence), worker_key(item, links), costs)
-
-
-def worker_key(item: QueueItem, links: Sequence[str]) -> str:
-    """Name of the run under which MLflow would show curves; there are none of the whole."""
-    return f"{item.id}-{links[-1] if links else 'none'}"
+    return Learning(store.put_json(evidence), without.run, costs)
