@@ -264,16 +264,12 @@ def _need_fit(
         )
     need_decision(connection, candidate.assistant)
     present, base = champion.current(connection, candidate.assistant), train.undecided_base(connection, candidate)
-    if base is not None:
-        raise TrialRefused(
-            f"version {candidate.number} was made on version {base.number}, which waits for people: compared with the "
-            f"champion, what version {base.number} changes would count too; decide about that one first"
-        )
     if present is None or candidate.parent != present.version:
-        now_in_use = "there is no champion yet" if present is None else "it was made on another champion"
+        undecided_base = f"it was made on version {base.number}, which waits for people" if base else ""
+        why = "there is no champion yet" if present is None else undecided_base or "it was made on another champion"
         raise TrialRefused(
-            f"version {candidate.number} can't be compared with the champion: {now_in_use}; approve a first version, "
-            "or `lcia retry` its task on the present champion"
+            f"version {candidate.number} can't be compared with the champion: {why}; approve the one below it first, or "
+            "`lcia retry` its task on the present champion"
         )
     if kind == CANARY:
         rules = standing(connection, candidate.assistant, policy)
