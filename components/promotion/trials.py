@@ -268,7 +268,7 @@ def _need_fit(
         undecided_base = f"it was made on version {base.number}, which waits for people" if base else ""
         why = "there is no champion yet" if present is None else undecided_base or "it was made on another champion"
         raise TrialRefused(
-            f"version {candidate.number} can't be compared with the champion: {why}; approve the one below it first, or "
+            f"version {candidate.number} can't be compared with the champion: {why}; approve that one first, or "
             "`lcia retry` its task on the present champion"
         )
     if kind == CANARY:
