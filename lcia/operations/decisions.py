@@ -85,15 +85,15 @@ def _undecided_base(instance: Instance, version: str) -> int | None:
 
 def reject(instance: Instance, version: str, actor: Actor, reason: str) -> Json:
     """Reject a candidate; it ends. Versions that were made on it are set aside, to be carried over without it."""
-    before = _undecided(instance)
+    before = _open_versions(instance)
     approvals.reject(instance.db, assistant=instance.assistant, version=version, actor=actor, reason=reason)
     delivery.settle(instance)
     answer = _state(instance, version)
-    aside = sorted(before - _undecided(instance) - {int(str(answer["version"]))})
+    aside = sorted(before - _open_versions(instance) - {int(str(answer["version"]))})
     return {**answer, "set_aside": aside, **delivery.standing(instance, str(answer["digest"]))}
 
 
-def _undecided(instance: Instance) -> set[int]:
+def _open_versions(instance: Instance) -> set[int]:
     """Numbers of the versions that wait for people."""
     with instance.db.read() as connection:
         return {one.number for one in candidates.versions(connection, instance.assistant, "pending")}

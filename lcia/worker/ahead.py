@@ -35,7 +35,7 @@ def tune_ahead(instance: Instance, actor: Actor, say: Say) -> list[int]:
     """
     if instance.base() is None:
         return []
-    done = []
+    numbers = []
     waiting = [one for one in waiting_order(instance.current()) if one.state in WAITING and not one.is_change]
     for item in waiting[:MOST]:
         with hold(instance.db, ahead_lease(instance, item), "ahead") as lease:
@@ -43,10 +43,10 @@ def tune_ahead(instance: Instance, actor: Actor, say: Say) -> list[int]:
                 continue
             try:
                 if _tune(instance.current(), lease, actor, item, say):
-                    done.append(item.id)
+                    numbers.append(item.id)
             except StepFailed as failure:
                 say(f"{item.label} is left to its turn: {failure}")
-    return done
+    return numbers
 
 
 def _tune(instance: Instance, lease: Lease, actor: Actor, item: QueueItem, say: Say) -> bool:
@@ -114,8 +114,8 @@ def _stays(instance: Instance, pool: Pool, item: QueueItem, assessment: str) -> 
     """True if a task goes to the group where it was assessed to go, and no task before it changes that group."""
     record = instance.store.get_json(assessment)
     instructions = load_snapshot(instance.store, record["task"]).instructions()
-    placed = item.answers.get("placed")
-    decision = decide(pool, instructions, instance.settings.grouping, placement=str(placed) if placed else None)
+    place = item.answers.get("placed")
+    decision = decide(pool, instructions, instance.settings.grouping, placement=str(place) if place else None)
     group = decision.group if decision.action == "reuse" else None
     if decision.action == "hold" or group != record["group"]:
         return False

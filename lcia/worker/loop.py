@@ -275,15 +275,15 @@ class Advance:
 
     def _wait_for_others(self, item: QueueItem) -> None:
         """Wait while another worker tunes the item before its turn."""
-        told = False
+        is_said = False
         while True:
             with self.instance.db.read() as connection:
                 other = leases.holder(connection, ahead_lease(self.instance, item))
             if other is None:
                 return
-            if not told:
+            if not is_said:
                 self.say(f"  {other.owner} is tuning it already")
-            told = True
+            is_said = True
             time.sleep(LOOK_SECONDS)
 
     # -- small pieces -------------------------------------------------------------------------------
