@@ -9,6 +9,7 @@ tasks keep their prediction where their key is the same (`carrying`).
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from components.evaluation.carrying import Ask, Predictor, Stored, Version
@@ -112,12 +113,9 @@ class PriorTasks:
 
     def _before(self, which: str, task: str) -> list[Stored]:
         """A task's predictions in `which` part of the record that is carried over, if it is there."""
-        record = self.origin
-        if record is None:
+        if self.origin is None:
             return []
-        pool = Pool.from_manifest(self.store.get_json(record["pool"]))
-        name = next((entry.name for entry in pool.tasks() if entry.task == task), None)
-        digest = record[which].get(name)
+        digest = self.origin[which].get(self._names_before.get(task))
         if digest is None or self.store.why_erased(digest) is not None:
             return []
         return [Stored(digest, None, 0.0, len(self.store.get_json(digest)["rows"]))]
@@ -139,6 +137,13 @@ class PriorTasks:
             for n, went in routes.items()
             if all(g is not None and now.get(t) == g and g in same for t, g in went.items())
         }
+
+    @cached_property
+    def _names_before(self) -> dict[str, str]:
+        """Name of each task in the record that is carried over, by its digest."""
+        assert self.origin is not None  # noqa: S101 - asked only where there is one
+        pool = Pool.from_manifest(self.store.get_json(self.origin["pool"]))
+        return {entry.task: entry.name for entry in pool.tasks()}
 
     def predict(self, version: Version, task: str, what: str, *, scores_only: bool = False) -> Stored:
         """Predict a task's test rows under a version; see `Predictor.task`."""

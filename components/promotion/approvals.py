@@ -133,11 +133,6 @@ def check_version(store: ObjectStore, digest: str) -> int:
     return 1 + len(adapters) + len(plain)
 
 
-def gate_stands_against(verdict: str, policy: GateSettings) -> bool:
-    """True if only an override can promote a version with this verdict."""
-    return policy.enforce and verdict != "pass"
-
-
 OVERRIDDEN = {verdict: f"gate {verdict} overridden" for verdict in ("fail", "inconclusive")}
 """Verdict of the gate -> mark of a version that people promote in spite of it."""
 
@@ -151,7 +146,7 @@ def check_gate(
         GateRefused: the verdict is not `pass`, the policy enforces it, and nobody overrides it.
         OverrideRefused: the gate does not stand against it, so there is nothing to override.
     """
-    verdict, against = judgement.verdict, gate_stands_against(judgement.verdict, policy)
+    verdict, against = judgement.verdict, judging.gate_stands_against(judgement.verdict, policy)
     if override and not against:
         raise OverrideRefused(
             f"the gate says {verdict} for version {candidate.number} and does not stand against it; "

@@ -214,6 +214,13 @@ def versions(connection: Connection, assistant: str, state: str | None = None) -
     return [_candidate(row) for row in connection.execute(query).mappings()]
 
 
+def in_use(connection: Connection, assistant: str) -> str | None:
+    """Digest of the champion, as its table says; None before the first promotion."""
+    query = select(champion.c.version).where(champion.c.name == assistant)
+    version: str | None = connection.execute(query).scalar_one_or_none()
+    return version
+
+
 def ancestors(connection: Connection, digest: str) -> list[Candidate]:
     """A version and all it was made on, the oldest first: the rows of the accuracy matrix."""
     line = select(candidates, literal(0).label("depth")).where(candidates.c.digest == digest).cte(recursive=True)
@@ -231,8 +238,7 @@ def rolled_away(connection: Connection, candidate: Candidate) -> bool:
     """
     if candidate.state != "promoted":
         return False
-    query = select(champion.c.version).where(champion.c.name == candidate.assistant)
-    present = connection.execute(query).scalar_one_or_none()
+    present = in_use(connection, candidate.assistant)
     return present is not None and candidate.digest not in _owners(connection, present)
 
 
@@ -244,8 +250,7 @@ def sites(connection: Connection, candidate: Candidate) -> frozenset[str]:
     A version on another base model learns everything again, so every task counts. `*` stands for a task whose owner is
     unknown, and for a version that changes no task.
     """
-    query = select(champion.c.version).where(champion.c.name == candidate.assistant)
-    present = connection.execute(query).scalar_one_or_none() if candidate.state != "pending" else candidate.parent
+    present = candidate.parent if candidate.state == "pending" else in_use(connection, candidate.assistant)
     target, now_in_use = _owners(connection, candidate.digest), _owners(connection, present)
     difference = target.keys() ^ now_in_use.keys()
     task_owners = {(target | now_in_use)[digest] for digest in difference}
@@ -294,8 +299,7 @@ def move(connection: Connection, candidate: Candidate, state: str, reason: str) 
 
 def _need_standing_parent(connection: Connection, assistant: str, parent: str | None) -> None:
     need_decision(connection, assistant)
-    query = select(champion.c.version).where(champion.c.name == assistant)
-    present = connection.execute(query).scalar_one_or_none()
+    present = in_use(connection, assistant)
     open_parent = select(candidates.c.digest).where(candidates.c.digest == parent, candidates.c.state == "pending")
     if present != parent and connection.execute(open_parent).first() is None:
         raise ParentOvertaken(

@@ -42,21 +42,29 @@ def carry_over(store: ObjectStore, evidence: Record) -> CarryOver | None:
         return None
     before = store.get_json(evidence["origin"])
     rows = differing = 0
-    earlier, later = _answers(store, before), _answers(store, evidence)
+    earlier, later = _predictions(store, before), _predictions(store, evidence)
+    proofs = store.get_json(evidence["evaluation"])["proofs"]
     for task in earlier.keys() & later.keys():
-        old, new = earlier[task], later[task]
-        rows += len(new)
-        differing += sum(old.get(row) != text for row, text in new.items())
+        name, digest = later[task]
+        rows += proofs[name]["rows"]
+        if earlier[task][1] != digest:  # the same object has the same answers
+            old, new = (_answers(store, one) for one in (earlier[task][1], digest))
+            differing += sum(old.get(row) != text for row, text in new.items())
     verdicts = [store.get_json(record["gate"])["verdict"] for record in (before, evidence)]
     return CarryOver(before["candidate"], verdicts[0], rows, differing, verdicts[0] == verdicts[1])
 
 
-def _answers(store: ObjectStore, evidence: Record) -> dict[str, dict[str, str | None]]:
-    """Task -> test row -> answer, of every task whose predictions are kept."""
+def _predictions(store: ObjectStore, evidence: Record) -> dict[str, tuple[str, str]]:
+    """Task -> its name and its predictions object, of every task whose predictions are kept."""
     evaluation = store.get_json(evidence["evaluation"])
     tasks = {entry.name: entry.task for entry in Pool.from_manifest(store.get_json(evidence["candidate"])).tasks()}
     return {
-        tasks[name]: {row["row"]: row["text"] for row in scored_rows(store, digest)}
+        tasks[name]: (name, digest)
         for name, digest in evaluation["predictions"].items()
         if name in tasks and has_predictions(store, evaluation, name)
     }
+
+
+def _answers(store: ObjectStore, predictions: str) -> dict[str, str | None]:
+    """Test row -> answer."""
+    return {row["row"]: row["text"] for row in scored_rows(store, predictions)}

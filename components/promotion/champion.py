@@ -206,7 +206,7 @@ def _basis(
     Raises:
         QuorumMissing, NotLowRisk, GateRefused: see `promote`.
     """
-    override = approvals.gate_stands_against(judgement.verdict, rules.gate) and bool(
+    override = judging.gate_stands_against(judgement.verdict, rules.gate) and bool(
         quorum.valid(connection, candidate, rules.approval, override=True)
     )
     marks = approvals.check_gate(candidate, judgement, rules.gate, override=override)

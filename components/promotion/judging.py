@@ -65,6 +65,11 @@ def present(store: ObjectStore, candidate: Candidate, policy: GateSettings) -> J
         ) from why
 
 
+def gate_stands_against(verdict: str, policy: GateSettings) -> bool:
+    """True if only an override can promote a version with this verdict."""
+    return policy.enforce and verdict != "pass"
+
+
 class _NotJudged(Exception):
     """The stored evidence is not enough to judge again."""
 

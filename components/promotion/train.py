@@ -7,13 +7,13 @@ that the gate stands against waits beside the train: nothing is learnt on it.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from components.audit.log import SYSTEM, Actor
 from components.promotion import candidates
 from components.promotion.candidates import Candidate
+from components.promotion.judging import gate_stands_against
 from components.settings import GateSettings
-from components.storage.tables import champion
 from components.tasks import queue
 
 
@@ -21,9 +21,9 @@ def members(connection: Connection, assistant: str, policy: GateSettings) -> lis
     """The versions of the train, the first to be decided first."""
     pending = candidates.versions(connection, assistant, "pending")
     train: list[Candidate] = []
-    end = _champion(connection, assistant)
+    end = candidates.in_use(connection, assistant)
     while True:
-        on_it = [one for one in pending if one.parent == end and not (policy.enforce and one.verdict != "pass")]
+        on_it = [one for one in pending if one.parent == end and not gate_stands_against(one.verdict, policy)]
         if not on_it:
             return train
         train.append(on_it[-1])
@@ -33,7 +33,7 @@ def members(connection: Connection, assistant: str, policy: GateSettings) -> lis
 def end(connection: Connection, assistant: str, policy: GateSettings) -> str | None:
     """Digest of the version that the next task is learnt on: the train's last, or the champion; None before any."""
     train = members(connection, assistant, policy)
-    return train[-1].digest if train else _champion(connection, assistant)
+    return train[-1].digest if train else candidates.in_use(connection, assistant)
 
 
 def undecided_base(connection: Connection, version: Candidate) -> Candidate | None:
@@ -49,7 +49,9 @@ def set_aside(connection: Connection, assistant: str, why: str, actor: Actor = S
 
     `why` says which decision it was. Part of the deciding transaction.
     """
-    adrift = without_base(candidates.versions(connection, assistant, "pending"), _champion(connection, assistant))
+    adrift = without_base(
+        candidates.versions(connection, assistant, "pending"), candidates.in_use(connection, assistant)
+    )
     for version in adrift:
         candidates.move(connection, version, "superseded", why)
         if version.item is not None:
@@ -58,18 +60,12 @@ def set_aside(connection: Connection, assistant: str, why: str, actor: Actor = S
     return adrift
 
 
-def without_base(pending: Sequence[Candidate], champion_: str | None) -> list[Candidate]:
+def without_base(pending: Sequence[Candidate], champion: str | None) -> list[Candidate]:
     """Those of the undecided versions, in order of their numbers, that do not lead back to the champion."""
-    standing, adrift = {champion_}, []
+    standing, adrift = {champion}, []
     for version in pending:
         if version.parent in standing:
             standing.add(version.digest)
         else:
             adrift.append(version)
     return adrift
-
-
-def _champion(connection: Connection, assistant: str) -> str | None:
-    query = select(champion.c.version).where(champion.c.name == assistant)
-    version: str | None = connection.execute(query).scalar_one_or_none()
-    return version

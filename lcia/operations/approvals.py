@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from components.errors import GateRefused
-from components.promotion import approvals, candidates, champion, judging, policy, quorum, train, trial_rows
+from components.promotion import candidates, champion, judging, policy, quorum, train, trial_rows
 from components.promotion.candidates import Candidate
 from components.promotion.quorum import Weighed
 from components.settings import PolicySettings
@@ -25,7 +25,7 @@ def decision(instance: Instance, version: Candidate) -> dict[str, Any]:
         base = train.undecided_base(connection, version)
         is_open = version.state == "pending" or away
         judgement = judge(instance, version, rules) if is_open else {"verdict": version.verdict, **_AS_RECORDED}
-        override = approvals.gate_stands_against(judgement["verdict"] or "unknown", rules.gate) and is_open
+        override = judging.gate_stands_against(judgement["verdict"] or "unknown", rules.gate) and is_open
         ballot = quorum.weigh(connection, version, rules.approval, override=override)
         return {
             "undecided": is_open,
@@ -68,7 +68,7 @@ def votes(
     if plain == spite:  # whatever the gate says now, which may take seconds to find out
         return _votes(connection, version, plain)
     verdict = judge(instance, version, rules)["verdict"] or "unknown"
-    return _votes(connection, version, spite if approvals.gate_stands_against(verdict, rules.gate) else plain)
+    return _votes(connection, version, spite if judging.gate_stands_against(verdict, rules.gate) else plain)
 
 
 def judge(instance: Instance, version: Candidate, rules: PolicySettings) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from components.audit.log import Actor
 from components.storage.objects import Json
-from components.tasks import proposals, queue
+from components.tasks import proposals
 from components.tasks.reversal import Reversal
 from lcia.instance import Instance
-from lcia.operations.wordings import need_task
+from lcia.operations.wordings import need_task, submit_change
 
 
 def revert(instance: Instance, actor: Actor, task: str, reason: str) -> dict[str, Json]:
@@ -23,14 +23,4 @@ def revert(instance: Instance, actor: Actor, task: str, reason: str) -> dict[str
         earlier = proposals.changes_of(connection, instance.assistant, learnt.label)
         number = 1 + sum("+revert." in item.version for item in earlier)
         change = Reversal(learnt.entry.task, learnt.label, number)
-        item = queue.submit(
-            connection,
-            assistant=instance.assistant,
-            package=instance.store.put_json(change.to_json()),
-            name=learnt.label.partition("@")[0],
-            version=change.version,
-            owner=learnt.owner,
-            submitted_by=actor,
-            reason=reason,
-        )
-    return item.to_json()
+        return submit_change(instance, connection, actor, learnt, change, reason).to_json()

@@ -16,6 +16,7 @@ from components.tasks import proposals, queue
 from components.tasks.proposals import WordingProposal
 from components.tasks.queue import QueueItem
 from components.tasks.replaced import replaced_tasks
+from components.tasks.reversal import Change
 from components.tasks.snapshot import load_snapshot
 from components.tasks.wordings import WordingChange, WordingsRefused, clean_wording, with_wordings
 from lcia.instance import Instance
@@ -180,6 +181,13 @@ def _submit(
     number = len(proposals.changes_of(connection, instance.assistant, learnt.label)) + 1
     change_ = WordingChange(learnt.entry.task, learnt.label, number, add, remove)
     change_.apply_to(pool)
+    return submit_change(instance, connection, actor, learnt, change_)
+
+
+def submit_change(
+    instance: Instance, connection: Connection, actor: Actor, learnt: TaskWordings, change_: Change, reason: str = ""
+) -> QueueItem:
+    """Put a change of a learnt task into the queue, under the task's name and owner; `reason` goes into the log."""
     return queue.submit(
         connection,
         assistant=instance.assistant,
@@ -188,6 +196,7 @@ def _submit(
         version=change_.version,
         owner=learnt.owner,
         submitted_by=actor,
+        reason=reason,
     )
 
 

@@ -18,7 +18,7 @@ from lcia.instance import Instance
 from lcia.lineage import hold
 from lcia.operations.turns import waiting_order
 from lcia.worker.loop import Advance, Say
-from lcia.worker.runs import AHEAD, LearnKeys, ahead_lease, make_order
+from lcia.worker.runs import AHEAD, ahead_lease, make_order, tune_key
 from steps.order import NO_BASE_MODEL
 
 MOST = 4
@@ -66,12 +66,12 @@ def _tune(instance: Instance, lease: Lease, actor: Actor, item: QueueItem, say: 
         return False
     order = make_order(instance, item.package, parent, item.decisions)
     learning = order.to_learn(assessment, superseded=instance.replacements())
-    keys = LearnKeys.of(instance.store, instance.settings, learning)
-    if worker.runs.find(keys.tune) is not None:
+    key = tune_key(instance.store, instance.settings, learning)
+    if worker.runs.find(key) is not None:
         return False
     say(f"{item.label}: tune_task (before its turn)")
-    run = worker.runs.run("tune_task", item, learning.model_copy(update={"scratch": keys.tune}))
-    worker.runs.record(keys.tune, "tune", run.outputs["tune"])
+    run = worker.runs.run("tune_task", item, learning.model_copy(update={"scratch": key}))
+    worker.runs.record(key, "tune", run.outputs["tune"])
     return True
 
 

@@ -3,7 +3,6 @@
 Nothing is tuned for it, but tasks that their group learnt after one that is taken out are learnt again without it.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from components.grouping.pool import Group
@@ -85,8 +84,8 @@ def _change(instance: Instance, item: QueueItem, parent: str) -> Change:
     record = next((one for one in reversed(instance.learnt(parent)) if one["task"] == change.task), None)
     if record is None:
         raise ReversalRefused(f"the assistant has not learnt {change.label}")
-    if record["parent"] is None:
-        return replace(change, adapter=None, keeps=())
+    if record["parent"] is None:  # its group had nothing before
+        return change
     own = instance.pool(record["candidate"]).group_of(change.task)
     earlier = instance.pool(record["parent"])
     group: Group | None = next((each for each in earlier.groups if own is not None and each.id == own.id), None)

@@ -29,8 +29,18 @@ from lcia.lineage import hold_lineage
 from lcia.operations.turns import waiting_order
 from lcia.worker import changes, estimates, inbox, live_curves
 from lcia.worker.limits import over_limit
-from lcia.worker.runs import ASSESS, Learning, LearnKeys, Runs, ahead_lease, make_order, run_name, with_gate_history
-from lcia.worker.waiting import why_wait
+from lcia.worker.runs import (
+    ASSESS,
+    Learning,
+    LearnKeys,
+    Runs,
+    ahead_lease,
+    make_order,
+    run_name,
+    tune_key,
+    with_gate_history,
+)
+from lcia.worker.waiting import Undecided
 from steps.order import LearnOrder, Order
 
 LOG = logging.getLogger("lcia.worker.loop")
@@ -79,7 +89,8 @@ def next_item(instance: Instance, only: int | None = None) -> QueueItem | None:
     """Next item that can go on; a `waiting` one only if nothing keeps it waiting any more."""
     with instance.db.read() as connection:
         waiting = queue.items(connection, instance.assistant, ("waiting",))
-    kept_waiting = {one.id for one in waiting if why_wait(instance, one.reports.get("assessment"))}
+    undecided = Undecided.of(instance)
+    kept_waiting = {one.id for one in waiting if undecided.why_wait(one.reports.get("assessment"))}
     return next((one for one in waiting_order(instance, only) if one.id not in kept_waiting), None)
 
 
@@ -160,7 +171,7 @@ class Advance:
         limit = None if item.answers.get("released") else over_limit(self.instance, item, assessment)
         if limit:
             return self.move(item, "held", limit, **facts)
-        wait = why_wait(self.instance, assessment)
+        wait = Undecided.of(self.instance).why_wait(assessment)
         if wait:
             return self.move(item, "waiting", wait, **facts)
         return self.move(item, "learning", why, launched_by=self.actor.name, **facts)
@@ -169,25 +180,27 @@ class Advance:
         instance, assessment = self.instance, item.reports["assessment"]
         self._wait_for_others(item)
         order = self._order(item, parent).to_learn(assessment, superseded=instance.replacements())
-        tuning = self.runs.find(LearnKeys.of(instance.store, instance.settings, order).tune)
+        tune = tune_key(instance.store, instance.settings, order)
         try:
-            order = with_gate_history(instance, item, order, tuning=tuning)
+            order = with_gate_history(instance, item, order, tuning=self.runs.find(tune))
             if order.origin:
                 self.say("  its group is what it was, so it is carried over without tuning")
-            learning = self.learn(item, order)
+            learning = self.learn(item, order, tune)
         except StepFailed as failure:
             self.say(f"  failed: {failure}")
             return self.move(item, "failed", str(failure))
         return self.register(item, parent, learning)
 
-    def learn(self, item: QueueItem, order: LearnOrder) -> Learning:
+    def learn(self, item: QueueItem, order: LearnOrder, tune: str) -> Learning:
         """Learn a task as its assessment says; finished steps are found again, an interrupted one goes on.
+
+        `tune` is the order's `tune_key`.
 
         Raises:
             StepFailed: with the step's own words.
         """
         instance, record = self.instance, self.instance.store.get_json(order.assessment)
-        keys = LearnKeys.of(instance.store, instance.settings, order)
+        keys = LearnKeys.of(instance.store, instance.settings, order, tune)
         evidence = self.runs.find(keys.learn)
         if evidence is not None:
             return Learning(evidence, keys.tune)

@@ -6,7 +6,7 @@ from typing import Any
 from components.audit.log import Actor
 from components.errors import LciaError
 from components.gate.attempts import attempts, base_model_family
-from components.promotion import approvals, candidates
+from components.promotion import candidates, judging
 from components.promotion import rebase as judgement
 from components.promotion.candidates import Candidate
 from components.promotion.evidence import fallback_share
@@ -69,7 +69,7 @@ def rebase(instance: Instance, actor: Actor, say: Say) -> dict[str, Any]:
         "lost": losses,
         "superseded": sorted(replacements),
         **standing,
-        "exit_code": 2 if approvals.gate_stands_against(candidate.verdict, instance.settings.policy.gate) else 3,
+        "exit_code": 2 if judging.gate_stands_against(candidate.verdict, instance.settings.policy.gate) else 3,
     }
 
 

@@ -14,7 +14,7 @@ from components.tasks import queue
 from components.tasks.queue import QueueItem
 from components.tasks.reversal import Reversal
 from lcia.instance import Instance
-from lcia.worker.runs import Learning, make_order
+from lcia.worker.runs import Learning, make_order, tune_key
 from steps.order import NO_BASE_MODEL, LearnOrder
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def learn_again(
         record = judgement.reassess(instance.store, instance.settings, before, lesson, pool, parent, at)
         assessment = instance.store.put_json(record)
         order = make_order(instance, items[task].package, None).to_learn(assessment, parent=parent, lineage=tuple(line))
-        learning = worker.learn(items[task], order)
+        learning = worker.learn(items[task], order, tune_key(instance.store, instance.settings, order))
         evidence = instance.store.get_json(learning.evidence)
         parent = evidence["candidate"]
         line.append(evidence["evaluation"])
@@ -90,19 +90,19 @@ def learn_followers(worker: "Advance", change: Reversal, parent: str, without: L
             lessons,
             assessments,
             start["candidate"],
-            [*instance.lineage(parent), start["evaluation"]],
+            [*order.lineage, start["evaluation"]],
             {own.id: own.id} if stays else {},
         )
     )
     links = [one.evidence for one in results]
     records = [store.get_json(link) for link in links]
     last = records[-1] if records else start
-    before = store.get_json(str(instance.evaluation_of(parent)))
-    evaluation = judgement.against_champion(store, store.get_json(last["evaluation"]), parent, before)
+    before, after = store.get_json(order.lineage[-1]), store.get_json(last["evaluation"])
+    evaluation = {**judgement.against_champion(store, after, parent, before), "task": None}
     gate = judgement.judge(
         store,
         instance.settings,
-        {**evaluation, "task": None},
+        evaluation,
         tuple(losses),
         fallback=[s for r in records if (s := fallback_share(store.get_json(r["tuning"]))) is not None],
         attempt=order.attempt,
@@ -110,14 +110,15 @@ def learn_followers(worker: "Advance", change: Reversal, parent: str, without: L
         other_base=False,
     )
     own_pages = {name: page for name, page in last["reports"].items() if name in start["reports"]}
-    pages = {"gate": gate_html(gate.to_json()), "card": change_card(store, evaluation, change, gate)}
+    report = gate.to_json()
+    pages = {"gate": gate_html(report), "card": change_card(store, evaluation, change, gate)}
     evidence = {
         **evidence_record(
             evaluation,
             change.task,
-            store.put_json(gate.to_json()),
+            store.put_json(report),
             {**own_pages, **{name: store.put(page.encode()) for name, page in pages.items()}},
-            evaluation=store.put_json({**evaluation, "task": None}),
+            evaluation=store.put_json(evaluation),
             reversal=str(order.change),
         ),
         "relearnt": {"links": links, "lost": dict(losses)},

@@ -52,25 +52,22 @@ class LearnKeys:
     learn: str
 
     @classmethod
-    def of(cls, store: ObjectStore, settings: Settings, order: LearnOrder) -> "LearnKeys":
-        """Keys of an order."""
-        context, content = LearnContext(store, order, settings), settings.content()
-        record, pool, snapshot = context.assessment(), context.pool(NO_BASE_MODEL), context.snapshot()
-        group = record["group"]
-        tune = step_key(
-            "tune",
-            {
-                "task": record["task"],
-                "rows": snapshot.splits["train"].object,
-                "start": starting_point(store, settings, snapshot, pool, group, context.replacements(), order.parent),
-            },
-            {name: content[name] for name in ("base_model", "adapter", "tuning")},
-            TUNE,
-        )
+    def of(cls, store: ObjectStore, settings: Settings, order: LearnOrder, tune: str) -> "LearnKeys":
+        """Keys of an order; `tune` is its `tune_key`."""
+        content, group = settings.content(), store.get_json(order.assessment)["group"]
         facts = {"tune": tune, "group": group, "lineage": list(order.lineage), "superseded": order.superseded}
         evaluate = step_key("evaluate", {**facts, "origin": order.origin}, content, EVALUATE)
         inputs = {"evaluate": evaluate, "assessment": order.assessment, "attempt": order.attempt, "looks": order.looks}
         return cls(tune, evaluate, step_key("learn", inputs, content, LEARN))
+
+
+def tune_key(store: ObjectStore, settings: Settings, order: LearnOrder) -> str:
+    """Key of the tuning that an order asks for, over all that it reads: attempts and looks are not among it."""
+    context, content = LearnContext(store, order, settings), settings.content()
+    record, pool, snapshot = context.assessment(), context.pool(NO_BASE_MODEL), context.snapshot()
+    start = starting_point(store, settings, snapshot, pool, record["group"], context.replacements(), order.parent)
+    inputs = {"task": record["task"], "rows": snapshot.splits["train"].object, "start": start}
+    return step_key("tune", inputs, {name: content[name] for name in ("base_model", "adapter", "tuning")}, TUNE)
 
 
 def with_gate_history(instance: Instance, item: QueueItem, order: LearnOrder, **links: str | None) -> LearnOrder:

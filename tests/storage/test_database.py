@@ -14,6 +14,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from old_tables import at_revision
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -56,6 +57,12 @@ def test_migrations_make_exactly_the_tables(db):
     with db.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
     db.migrate()
+
+
+def test_the_schema_that_is_needed_is_that_of_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", str(Path(tables.__file__).with_name("migrations")))
+    assert ScriptDirectory.from_config(config).get_current_head() == database.SCHEMA
 
 
 def test_the_same_migrations_compile_for_postgresql():

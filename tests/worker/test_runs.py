@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from small_loop import Learnt
 
-from lcia.worker.runs import ASSESS, EVALUATE, LEARN, TUNE, LearnKeys, make_order
+from lcia.instance import Instance
+from lcia.worker.runs import ASSESS, EVALUATE, LEARN, TUNE, LearnKeys, make_order, tune_key
+from steps.order import LearnOrder
 
 STEPS = Path(__file__).parents[2] / "steps"
 BELOW = {"errors", "settings", "storage", "visible"}
@@ -28,6 +30,12 @@ def test_a_result_is_made_again_when_code_of_its_step_changes(steps: tuple[str, 
         assert imports - BELOW <= set(folders), step
 
 
+def keys_of(instance: Instance, order: LearnOrder) -> LearnKeys:
+    """The keys of an order, as the worker has them."""
+    tune = tune_key(instance.store, instance.settings, order)
+    return LearnKeys.of(instance.store, instance.settings, order, tune)
+
+
 def test_a_replaced_task_makes_tuning_and_evaluation_others(learnt: Learnt) -> None:
     """A run that goes on after people declared something must not mix two sets of replaced tasks."""
     instance = learnt.loop.open()
@@ -35,8 +43,8 @@ def test_a_replaced_task_makes_tuning_and_evaluation_others(learnt: Learnt) -> N
     assert second is not None
     evidence = instance.evidence(second)
     order = make_order(instance, "p", second.parent).to_learn(evidence["assessment"])
-    keys = LearnKeys.of(instance.store, instance.settings, order)
+    keys = keys_of(instance, order)
     declared = order.model_copy(update={"superseded": {"movie_sentiment@1": "product_sentiment@1"}})
-    again = LearnKeys.of(instance.store, instance.settings, declared)
-    assert LearnKeys.of(instance.store, instance.settings, order) == keys
+    again = keys_of(instance, declared)
+    assert keys_of(instance, order) == keys
     assert not {keys.tune, keys.evaluate, keys.learn} & {again.tune, again.evaluate, again.learn}
